@@ -1,0 +1,1 @@
+"""Tests of cyclone-sse: `unit` opens no sockets, `integration` runs real processes."""

@@ -1,0 +1,1 @@
+"""Tests against real processes: the daemon, its brokers, proxies and clients."""
