@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 import pytest
 
@@ -69,7 +69,7 @@ def need(program: str) -> str:
     left_out(f"{program} is not installed")
 
 
-def left_out(why: str) -> None:
+def left_out(why: str) -> NoReturn:
     """End this test because the machine lacks something: a skip, but a failure under CI=true."""
     if os.environ.get("CI", "").lower() == "true":
         pytest.fail(f"{why}, and CI=true allows no gap")

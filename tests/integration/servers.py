@@ -174,6 +174,7 @@ class RabbitServer(Process):
             env=os.environ | self.env,
             cwd=self.directory,
             capture_output=True,
+            check=False,
             text=True,
             timeout=60,
         )
@@ -182,7 +183,9 @@ class RabbitServer(Process):
 
     def _stop_mapper(self) -> None:
         """End the port mapper (epmd) that Erlang started in the background for this node alone."""
-        subprocess.run(["epmd", "-port", str(self.mapper_port), "-kill"], capture_output=True, timeout=10)
+        subprocess.run(
+            ["epmd", "-port", str(self.mapper_port), "-kill"], check=False, capture_output=True, timeout=10
+        )
 
 
 class Nginx(Process):

@@ -1,0 +1,68 @@
+# Two commands: `make run` serves, `make test` tests; each sets up all it needs below .venv first. `make help` has the rest.
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8888
+# options of the plugin for `make run`, as ARGS="--broker=redis"
+ARGS ?=
+# what `make test` runs, as T=tests/unit
+T ?=
+
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
+
+.PHONY: help run test lint bench lock clean
+
+help:
+	@echo 'make run    serve on 127.0.0.1:8888 with the demo page    (PORT=9000 ARGS="--broker=redis")'
+	@echo 'make test   set up everything, then run all tests         (T=tests/unit)'
+	@echo 'make lint   ruff and mypy'
+	@echo 'make bench  measure the server and write BENCHMARK.md     (takes some minutes)'
+	@echo 'make lock   pin the newest versions in requirements*.txt'
+	@echo 'make clean  remove what these commands have made'
+
+# The stamp files make a second run start at once; a changed lock installs again.
+$(VENV)/.runtime: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'cyclone-sse needs Python 3.11 or newer: make PYTHON=/path/to/python3'; exit 1; }
+	@echo 'Setting up $(VENV), once ...'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo 'python3 cannot make a venv: apt install python3-venv'; exit 1; }
+	@$(INSTALL) -r requirements.txt
+	@touch $@
+
+# carbon would install itself below /opt/graphite without GRAPHITE_NO_PREFIX
+$(VENV)/.tests: requirements-test.txt $(VENV)/.runtime
+	@echo 'Installing the test tools, once ...'
+	@GRAPHITE_NO_PREFIX=True $(INSTALL) -r requirements-test.txt
+	@touch $@
+
+run: $(VENV)/.runtime
+	@echo "Subscribe:  curl -N 'http://127.0.0.1:$(PORT)/?channels=base'"
+	@echo "Publish:    curl -X POST -d 'message=%5B123%2C+124%5D&channel=base' http://127.0.0.1:$(PORT)/publish"
+	@echo "Demo page:  http://127.0.0.1:$(PORT)/demo"
+	@exec env PYTHONPATH=. $(BIN)/twistd -n --pidfile= cyclone-sse --port=$(PORT) --demo=1 $(ARGS)
+
+test: $(VENV)/.tests
+	@tests/prepare
+	@$(BIN)/python -m pytest -q $(T)
+
+lint: $(VENV)/.tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.runtime
+	@$(BIN)/python -m bench
+
+lock: $(VENV)/.runtime
+	@$(INSTALL) uv
+	@UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	  --override overrides.txt requirements.in -o requirements.txt
+	@UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	  --override overrides.txt -c requirements.txt requirements-test.in -o requirements-test.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info bench/bin tests/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -f twisted/plugins/dropin.cache
