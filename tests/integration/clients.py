@@ -1,7 +1,7 @@
 """The plainest possible clients: a blocking subscriber over a raw socket, and a publisher.
 
-The event parser follows the WHATWG text (https://html.spec.whatwg.org/multipage/server-sent-events.html), so that
-what it returns is what a browser's listener would see.
+The event parser follows the WHATWG text (https://html.spec.whatwg.org/multipage/server-sent-events.html),
+so that what it returns is what a browser's listener would see.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Parser:
 
 
 class Subscriber:
-    """A subscriber on a socket of its own. It reads only inside the methods that wait, so it can play a slow client.
+    """A subscriber on a socket of its own. It reads only in the methods that wait, so it can play a slow one.
 
     `channels` is one name or several; `query` are further parameters, `headers` further request headers;
     `tls` is a context for an https URL; `receive_buffer` (bytes) keeps the kernel from reading ahead.

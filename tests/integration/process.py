@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], limit: float = 10.0, what: str = "the condition") -> T:
-    """Call `condition` until what it returns is true, and return that; AssertionError after `limit` seconds."""
+    """Call `condition` until what it returns is true, and return that; AssertionError after `limit` s."""
     end = time.monotonic() + limit
     while not (result := condition()):
         if time.monotonic() > end:
@@ -39,8 +39,8 @@ def until(condition: Callable[[], T], limit: float = 10.0, what: str = "the cond
 def free_port() -> int:
     """A TCP port of 127.0.0.1 on which nobody listens now.
 
-    Below 32768: the kernel takes the ports of outgoing connections from above it, and could give away the port
-    of a server that a test has just killed and is about to start again.
+    Below 32768: the kernel takes the ports of outgoing connections from above it, and could give
+    away the port of a server that a test has just killed and is about to start again.
     """
     while True:
         port = random.randrange(20000, 32000)
@@ -64,9 +64,9 @@ def accepts(port: int) -> bool:
 def need(program: str) -> str:
     """The path of a program; without it the test is skipped, and under CI=true it fails."""
     path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if path is not None:
-        return path
-    left_out(f"{program} is not installed")
+    if path is None:
+        left_out(f"{program} is not installed")
+    return path
 
 
 def left_out(why: str) -> NoReturn:
