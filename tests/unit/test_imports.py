@@ -1,0 +1,93 @@
+"""Imports point downwards only: nothing in the package knows anything above it.
+
+`HOUSE` is the one table of directions. A new module gets its place in it, and the tests hold it to that place.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "cyclone_sse"
+
+# From the roof to the ground. A module may import those in the rows below its own.
+HOUSE = [
+    {"service"},
+    {"options"},
+    {"server"},
+    {"handlers"},
+    {"connection", "periodic", "tls"},
+    {"brokers"},
+    {"brokers.amqp", "brokers.http", "brokers.redis"},
+    {"amqp", "brokers.base"},
+    {"brokers.interests", "brokers.resume", "brokers.turn"},
+    {"subscriber"},
+    {"channels", "history"},
+    {"events"},
+    {""},  # the package itself: its version
+]
+LEVEL = {module: level for level, row in enumerate(HOUSE) for module in row}
+
+# Plain Python: no framework, and time, ids and randomness come as arguments or from one place.
+PURE = {"channels", "events", "history"}
+
+# Which of our modules may know a library at all; a library that is not named here has no place yet.
+LIBRARIES = {
+    "twisted": set(LEVEL) - PURE,
+    "zope": set(LEVEL) - PURE,
+    "cyclone": {"connection", "handlers", "server"},
+    "httptools": {"connection"},
+    "txamqp": {"amqp", "brokers.amqp"},
+    "txredisapi": {"brokers.redis"},
+    "OpenSSL": {"tls"},
+}
+
+
+def files() -> dict[str, Path]:
+    """Every module of the package by its name below `cyclone_sse`."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(part for part in parts if part != "__init__")] = path
+    return found
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The full names of the modules that a file imports, at its top, in functions and for the type checker."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name.removeprefix("cyclone_sse.") in files() else node.module or ""
+
+
+def own(name: str) -> str:
+    """The name below the package of one of our modules."""
+    return name.removeprefix("cyclone_sse").removeprefix(".")
+
+
+@pytest.mark.parametrize("module", sorted(files()))
+def test_imports_point_downwards(module: str) -> None:
+    assert module in LEVEL, f"{module} has no place in the house: give it one in HOUSE"
+    for name in imports(files()[module]):
+        if name.split(".")[0] == "cyclone_sse":
+            assert LEVEL[own(name)] > LEVEL[module], f"{module} imports {name}, which is not below it"
+
+
+@pytest.mark.parametrize("module", sorted(files()))
+def test_each_library_is_known_in_its_room_only(module: str) -> None:
+    for name in imports(files()[module]):
+        library = name.split(".")[0]
+        if library not in sys.stdlib_module_names and library != "cyclone_sse":
+            assert module in LIBRARIES.get(library, ()), f"{module} imports {name}"
+
+
+def test_the_house_has_no_empty_rooms() -> None:
+    assert set(LEVEL) == set(files())
