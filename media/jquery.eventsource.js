@@ -1,0 +1,331 @@
+/*
+ * jquery.eventsource.js: server-sent events for jQuery 1.7.2, 3.x and 4.x.
+ *
+ * Uses the browser's EventSource; a browser without one gets the same events by XHR long polling, for which the
+ * server ends its answer after the first event. Either way the stream goes on after the network or the server was
+ * away: with the last event's id, so that the server sends what was missed.
+ *
+ *     $.eventsource({url: '/sse/', data: {channels: ['news', 'chat']}, message: function (data, event) { ... }});
+ *     $.eventsource('close', label)      closes a stream; without a label, all of them
+ *     $.eventsource('streams', label)    the stream {label, url, source, lastEventId}; without a label, all by label
+ *
+ * Options (default):
+ *     label            name of the stream; a second one of the same name replaces the first   ('stream-1', ...)
+ *     url              address of the server
+ *     data             parameters of the address; a list repeats its parameter                (none)
+ *     dataType         'json' or 'text': what `message` is given                              ('json')
+ *     open(event)      the stream is open, again or for the first time
+ *     message(data, event)
+ *     error(event, exception)   the connection was lost, and will be tried again; or a message was not JSON: then
+ *                      `exception` says why, event.data is the text, and the stream goes on
+ *     gap(channels, event)      events of these channels were lost and are not kept any more: load the state
+ *                      anew. An empty list: some channels, it is not known which
+ *     events           {type: function (data, event)} for events with a type of their own     (none)
+ *     lastEventId      start after this event, or 'earliest'                                  (from now on)
+ *     withCredentials  send cookies to another origin                                         (false)
+ *     retry            ms before the next try, doubled with each failure; the server's `retry:` replaces it in
+ *                      long polling. While polls bring events the next one starts at once     (500)
+ *     maxRetry         ms, the longest wait between tries                                     (30000)
+ *     timeout          ms without a byte after which a poll is taken for dead; keep it above
+ *                      the server's --ping-interval                                           (90000)
+ */
+(function ($, window) {
+    'use strict';
+
+    var CONNECTING = 0, OPEN = 1, CLOSED = 2;
+    var GAP = 'sse-gap';
+    var DEFAULTS = {
+        label: null, url: null, data: null, dataType: 'json',
+        open: $.noop, message: $.noop, error: $.noop, gap: $.noop, events: null,
+        lastEventId: '', withCredentials: false, retry: 500, maxRetry: 30000, timeout: 90000
+    };
+    var streams = {};
+    var unnamed = 0;
+
+    function withParameters(url, parameters) {
+        return parameters ? url + (url.indexOf('?') < 0 ? '?' : '&') + parameters : url;
+    }
+
+    function parseJSON(text) {
+        return window.JSON ? window.JSON.parse(text) : $.parseJSON(text);
+    }
+
+    // ---- EventSource for browsers without one ----
+    // Behaves as the HTML standard says of EventSource, with one difference: it never reconnects by itself after a
+    // failure, but closes; Stream below opens the next one. Knows nothing of JSON and of the options above.
+
+    function Polling(url, settings) {
+        this.url = url;
+        this.withCredentials = settings.withCredentials;
+        this.retry = settings.retry;
+        this.timeout = settings.timeout;
+        this.readyState = CONNECTING;
+        this.lastEventId = '';
+        this.listeners = {};
+        this.request = null;
+        this.wait(0);   // not at once: listeners come first
+    }
+
+    Polling.prototype.addEventListener = function (type, listener) {
+        (this.listeners[type] = this.listeners[type] || []).push(listener);
+    };
+
+    Polling.prototype.dispatch = function (event) {
+        event.target = this;
+        $.each(this.listeners[event.type] || [], function (_, listener) {
+            try {
+                listener(event);
+            } catch (exception) {   // one handler's fault must not end the stream, nor stay hidden
+                window.setTimeout(function () { throw exception; }, 0);
+            }
+        });
+    };
+
+    Polling.prototype.close = function () {
+        var request = this.request;
+        this.readyState = CLOSED;
+        this.request = null;
+        window.clearTimeout(this.timer);
+        if (request) {
+            request.abort();
+        }
+    };
+
+    Polling.prototype.fail = function () {
+        this.close();
+        this.dispatch({type: 'error'});
+    };
+
+    Polling.prototype.wait = function (ms) {
+        var self = this;
+        window.clearTimeout(this.timer);
+        this.timer = window.setTimeout(function () { self.poll(); }, ms);
+    };
+
+    Polling.prototype.expectBytes = function () {
+        var self = this;
+        window.clearTimeout(this.timer);
+        this.timer = window.setTimeout(function () { self.fail(); }, this.timeout);
+    };
+
+    Polling.prototype.poll = function () {
+        var self = this, request = new window.XMLHttpRequest(), poll = {accepted: false, read: 0, events: 0};
+        this.request = request;
+        request.open('GET', this.url, true);
+        if (this.withCredentials) {
+            request.withCredentials = true;
+        }
+        request.setRequestHeader('Accept', 'text/event-stream');
+        request.setRequestHeader('X-Requested-With', 'XMLHttpRequest');
+        if (this.lastEventId) {
+            request.setRequestHeader('Last-Event-Id', this.lastEventId);
+        }
+        request.onreadystatechange = function () {
+            if (self.request === request) {   // else closed meanwhile
+                self.progress(request, poll);
+            }
+        };
+        this.expectBytes();
+        request.send(null);
+    };
+
+    Polling.prototype.progress = function (request, poll) {
+        var done = request.readyState === 4, status = 0, text = '';
+        this.expectBytes();
+        try {
+            status = request.status;
+            text = request.responseText;
+        } catch (unavailable) {}   // Internet Explorer before 10 tells nothing until the answer is complete
+        if (!poll.accepted && status === 200) {
+            poll.accepted = this.accept(request);
+        }
+        if (poll.accepted && status === 200) {
+            this.read(text, poll, request);
+        }
+        if (!done || this.request !== request) {
+            return;
+        }
+        if (!poll.accepted || status !== 200) {
+            this.fail();
+            return;
+        }
+        this.request = null;
+        this.wait(poll.events ? 0 : this.retry);
+    };
+
+    // The head of an answer has come: is it a stream, and where does it start?
+    Polling.prototype.accept = function (request) {
+        var position;
+        if (!/^text\/event-stream\b/i.test(request.getResponseHeader('Content-Type') || '')) {
+            return false;
+        }
+        position = request.getResponseHeader('Last-Event-ID');
+        if (position) {   // so that a poll that brings no event, or is cut off, still leaves a place to go on from
+            this.lastEventId = position;
+        }
+        if (this.readyState === CONNECTING) {
+            this.readyState = OPEN;
+            this.dispatch({type: 'open'});
+        }
+        return true;
+    };
+
+    // Dispatches the blocks of `text` that are complete and were not read before.
+    Polling.prototype.read = function (text, poll, request) {
+        var end;
+        if (text.indexOf('\r') >= 0) {
+            text = text.replace(/\r\n?/g, '\n');
+        }
+        while (this.request === request && (end = text.indexOf('\n\n', poll.read)) >= 0) {
+            if (this.block(text.substring(poll.read, end))) {
+                poll.events += 1;
+            }
+            poll.read = end + 2;
+        }
+    };
+
+    // One block, up to its blank line; true if it was an event.
+    Polling.prototype.block = function (text) {
+        var self = this, type = 'message', data = null;
+        $.each(text.split('\n'), function (_, line) {
+            var colon = line.indexOf(':'),
+                field = colon < 0 ? line : line.substring(0, colon),
+                value = colon < 0 ? '' : line.substring(colon + 1).replace(/^ /, '');
+            if (field === 'data') {
+                data = data === null ? value : data + '\n' + value;
+            } else if (field === 'event') {
+                type = value || 'message';
+            } else if (field === 'id' && value.indexOf('\0') < 0) {
+                self.lastEventId = value;
+            } else if (field === 'retry' && /^\d+$/.test(value)) {
+                self.retry = Number(value);
+            }
+        });
+        if (data === null) {
+            return false;
+        }
+        this.dispatch({type: type, data: data, lastEventId: this.lastEventId});
+        return true;
+    };
+
+    // ---- A named stream: an EventSource, or the one above, and the next one whenever it gave up ----
+
+    function Stream(label, options) {
+        this.label = label;
+        this.options = options;
+        this.url = withParameters(options.url,
+            typeof options.data === 'string' ? options.data : $.param(options.data || {}, true));
+        this.lastEventId = options.lastEventId || '';
+        this.failures = 0;
+        this.wasOpen = false;
+        this.blind = false;   // the place to go on from is not known: what was missed will not be sent
+        this.connect();
+    }
+
+    Stream.prototype.connect = function () {
+        var self = this, options = this.options, source,
+            url = this.lastEventId ? withParameters(this.url, $.param({lastEventId: this.lastEventId})) : this.url;
+        if (window.EventSource) {
+            source = options.withCredentials ? new window.EventSource(url, {withCredentials: true})
+                                             : new window.EventSource(url);
+        } else {
+            source = new Polling(url, options);
+        }
+        this.source = source;
+
+        function on(type, handle) {
+            source.addEventListener(type, function (event) {
+                if (self.source === source) {   // else closed meanwhile
+                    handle(event);
+                }
+            }, false);
+        }
+
+        function onEvent(type, parse, callback) {
+            on(type, function (event) {
+                var data;
+                self.lastEventId = event.lastEventId || self.lastEventId;
+                try {
+                    data = parse(event.data);
+                } catch (exception) {
+                    options.error.call(self, event, exception);
+                    return;
+                }
+                callback.call(self, data, event);
+            });
+        }
+
+        function asText(text) {
+            return text;
+        }
+
+        on('open', function (event) { self.opened(event); });
+        on('error', function (event) { self.failed(event); });
+        onEvent('message', options.dataType === 'text' ? asText : parseJSON, options.message);
+        $.each(options.events || {}, function (type, callback) {
+            onEvent(type, options.dataType === 'text' ? asText : parseJSON, callback);
+        });
+        onEvent(GAP, function (text) { return parseJSON(text).channels || []; }, options.gap);
+    };
+
+    Stream.prototype.opened = function (event) {
+        this.failures = 0;
+        this.wasOpen = true;
+        this.options.open.call(this, event);
+        if (this.blind) {
+            this.blind = false;
+            this.options.gap.call(this, [], event);
+        }
+    };
+
+    // EventSource reconnects by itself when a connection breaks, but gives up for good when it gets another answer
+    // than a stream, such as a proxy's 502 while the server restarts.
+    Stream.prototype.failed = function (event) {
+        var self = this, options = this.options, wait;
+        if (event.target.readyState === CLOSED) {
+            this.lastEventId = event.target.lastEventId || this.lastEventId;
+            this.blind = this.wasOpen && !this.lastEventId;
+            wait = Math.min(options.maxRetry, options.retry * Math.pow(2, this.failures));
+            this.failures += 1;
+            this.timer = window.setTimeout(function () { self.connect(); }, wait * (0.5 + Math.random() / 2));
+        }
+        options.error.call(this, event);
+    };
+
+    Stream.prototype.close = function () {
+        var source = this.source;
+        window.clearTimeout(this.timer);
+        this.source = null;
+        source.close();
+        if (streams[this.label] === this) {
+            delete streams[this.label];
+        }
+    };
+
+    function named(label) {
+        return Object.prototype.hasOwnProperty.call(streams, label) ? streams[label] : undefined;
+    }
+
+    $.eventsource = function (options, label) {
+        var given = label !== undefined && label !== null;
+        if (options === 'streams') {
+            return given ? named(label) : $.extend({}, streams);
+        }
+        if (options === 'close') {
+            $.each(given ? [named(label)] : $.extend({}, streams), function (_, stream) {
+                if (stream) {
+                    stream.close();
+                }
+            });
+            return undefined;
+        }
+        options = $.extend({}, DEFAULTS, options);
+        if (!options.url) {
+            throw new Error('$.eventsource needs an url');
+        }
+        label = options.label || 'stream-' + (unnamed += 1);
+        $.eventsource('close', label);
+        streams[label] = new Stream(label, options);
+        return streams[label];
+    };
+}(jQuery, window));

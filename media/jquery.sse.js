@@ -1,0 +1,107 @@
+/*
+ * jquery.sse.js: one stream of server-sent events for all elements of a page. Needs jquery.eventsource.js.
+ *
+ * A browser opens few connections to one host (six over HTTP/1.1), so the elements share one: it carries the channels
+ * of all of them, and a message [event, data] goes to the elements that name its event.
+ *
+ *     <p class="sse" data-sse-channels="chat" data-sse-events="joined,left"></p>
+ *
+ *     $('.sse').on('sse.joined', function (e, data) { ... });
+ *     $.sse({url: '/sse/'});
+ *
+ * A message that is published as ["joined", {"name": "Ann"}] triggers sse.joined, with {name: 'Ann'}.
+ *
+ * Events on every element that matches the selector:
+ *     sse.open     (event)              the stream is open, again or for the first time
+ *     sse.error    (event, exception)   the connection was lost and will be tried again; or a message was not JSON,
+ *                                       or not [event, data]: then there is an exception, and event.data is the text
+ *     sse.gap      (channels, event)    events of these channels were lost: load the state anew
+ *     sse.message  (text, event)        only with type 'text', where a message names no event
+ *
+ * Options (default):
+ *     url          the server's address                          ('/sse/')
+ *     selector     the elements                                  ('.sse')
+ *     channelAttr  attribute with an element's channels          ('data-sse-channels'; commas between names)
+ *     eventAttr    attribute with the events that it wants       ('data-sse-events'; commas between names)
+ *     type         'json' or 'text'                              ('json')
+ *     label        name for $.eventsource('close', label); a second $.sse() of the same name replaces the first
+ *                                                                ('sse')
+ *     eventPrefix  stands before the events' names               ('sse.')
+ *     debug        true writes what happens to the console       (false)
+ *     lastEventId, withCredentials, retry, maxRetry, timeout     as in jquery.eventsource.js
+ */
+(function ($, window) {
+    'use strict';
+
+    var DEFAULTS = {
+        url: '/sse/', selector: '.sse', channelAttr: 'data-sse-channels', eventAttr: 'data-sse-events', type: 'json',
+        label: 'sse', eventPrefix: 'sse.', debug: false
+    };
+
+    function names(text) {
+        return $.grep($.map((text || '').split(','), function (name) {
+            return name.replace(/^\s+|\s+$/g, '');
+        }), Boolean);
+    }
+
+    function uuid() {
+        return 'xxxxxxxx-xxxx-4xxx-8xxx-xxxxxxxxxxxx'.replace(/x/g, function () {
+            return Math.floor(Math.random() * 16).toString(16);
+        });
+    }
+
+    $.sse = function (options) {
+        var channels = [];
+        options = $.extend({}, DEFAULTS, options);
+
+        $(options.selector).each(function () {
+            $.each(names($(this).attr(options.channelAttr)), function (_, name) {
+                if ($.inArray(name, channels) < 0) {
+                    channels.push(name);
+                }
+            });
+        });
+        function log() {
+            if (options.debug && window.console) {
+                window.console.log.apply(window.console, arguments);
+            }
+        }
+
+        // The elements are looked for anew each time: those that came later get events, those that went are free.
+        function trigger(elements, name, first, second) {
+            log(options.label, name, first, second);
+            elements.trigger(options.eventPrefix + name, [first, second]);
+        }
+
+        function toAll(name) {
+            return function (first, second) {
+                trigger($(options.selector), name, first, second);
+            };
+        }
+
+        function toThoseWhoNameIt(message, event) {
+            if (Object.prototype.toString.call(message) !== '[object Array]' || typeof message[0] !== 'string') {
+                toAll('error')(event, new Error('a message must be [event, data]'));
+                return;
+            }
+            trigger($(options.selector).filter(function () {
+                return $.inArray(message[0], names($(this).attr(options.eventAttr))) >= 0;
+            }), message[0], message[1], event);
+        }
+
+        $.eventsource('close', options.label);
+        if (!channels.length) {   // a page without such elements: nothing to listen to
+            log(options.label, 'no ' + options.channelAttr + ' on any ' + options.selector);
+            return undefined;
+        }
+        return $.eventsource($.extend({}, options, {
+            url: options.url,
+            data: {channels: channels, uuid: uuid()},   // the uuid: no cache takes two pages' streams for one
+            dataType: options.type,
+            open: toAll('open'),
+            message: options.type === 'text' ? toAll('message') : toThoseWhoNameIt,
+            error: toAll('error'),
+            gap: toAll('gap')
+        }));
+    };
+}(jQuery, window));

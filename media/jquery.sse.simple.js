@@ -1,0 +1,81 @@
+/*
+ * jquery.sse.simple.js: one stream of server-sent events for an element. Needs jquery.eventsource.js.
+ *
+ *     <ul id="news" data-sse-address="/sse/" data-sse-channels="news,sport"></ul>
+ *
+ *     $('#news').on('sse.message', function (e, message) { ... }).sse();
+ *
+ * Events on the element:
+ *     sse.open     (event)              the stream is open, again or for the first time
+ *     sse.message  (message, event)
+ *     sse.error    (event, exception)   the connection was lost and will be tried again; or a message was not JSON:
+ *                                       then there is an exception, and event.data is the text
+ *     sse.gap      (channels, event)    events of these channels were lost: load the state anew
+ *
+ * Options (default):
+ *     address      the server's address                                     (the element's data-sse-address, '/sse/')
+ *     channels     a list, or names with commas between                     (the element's data-sse-channels)
+ *     type         'json' or 'text': what sse.message is given              ('json')
+ *     label        name for $.eventsource('close', label); with several elements the second gets <label>-1 and so on
+ *                                                                           ('sse-1', ...; kept as .data('sse-label'))
+ *     debug        true writes what happens to the console                  (false)
+ *     lastEventId, withCredentials, retry, maxRetry, timeout                as in jquery.eventsource.js
+ */
+(function ($, window) {
+    'use strict';
+
+    var unnamed = 0;
+
+    function names(text) {
+        return $.grep($.map(text.split(','), function (name) {
+            return name.replace(/^\s+|\s+$/g, '');
+        }), Boolean);
+    }
+
+    $.fn.sse = function (options) {
+        options = $.extend({type: 'json', debug: false}, options);
+
+        function log() {
+            if (options.debug && window.console) {
+                window.console.log.apply(window.console, arguments);
+            }
+        }
+
+        function warn(text, element) {
+            if (window.console) {
+                window.console.warn(text, element);
+            }
+        }
+
+        return this.each(function (index) {
+            var element = $(this),
+                channels = options.channels || element.attr('data-sse-channels') || '',
+                label = !options.label ? 'sse-' + (unnamed += 1) : options.label + (index ? '-' + index : '');
+
+            channels = typeof channels === 'string' ? names(channels) : channels;
+            if (!channels.length) {
+                warn('$.fn.sse: no channels, neither as an option nor in data-sse-channels', this);
+                return;
+            }
+
+            function trigger(name) {
+                return function (first, second) {
+                    log(label, name, first, second);
+                    element.trigger('sse.' + name, [first, second]);
+                };
+            }
+
+            element.data('sse-label', label);
+            $.eventsource($.extend({}, options, {
+                label: label,
+                url: options.address || element.attr('data-sse-address') || '/sse/',
+                data: {channels: channels},
+                dataType: options.type,
+                open: trigger('open'),
+                message: trigger('message'),
+                error: trigger('error'),
+                gap: trigger('gap')
+            }));
+        });
+    };
+}(jQuery, window));
