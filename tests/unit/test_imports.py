@@ -1,6 +1,6 @@
 """Imports point downwards only: nothing in the package knows anything above it.
 
-`HOUSE` is the one table of directions. A new module gets its place in it, and the tests hold it to that place.
+`HOUSE` is the one table of directions. A new module gets its place in it, and is held to that place.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def files() -> dict[str, Path]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The full names of the modules that a file imports, at its top, in functions and for the type checker."""
+    """The full names of what a file imports: at its top, in functions and for the type checker."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

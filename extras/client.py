@@ -1,0 +1,355 @@
+#!/usr/bin/env python3
+"""Load a cyclone-sse server with subscribers, and measure how fast a message reaches all of them.
+
+    extras/client.py -n 9000                          open 9,000 streams, say how fast that went
+    extras/client.py -n 9000 --publish 20             then publish 20 messages, one after the other
+    extras/client.py -n 1000 --publish 500 -w 4       keep 4 messages under way: how many deliveries a second?
+    extras/client.py -n 9000 --hold 60                stay connected for a minute: what does idling cost?
+
+One process, one epoll loop and nothing but the standard library: reading an event costs this client less
+than sending it costs any server, so that it is the server that is measured. Give it a core of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import secrets
+import select
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from urllib.parse import SplitResult, urlencode, urlsplit
+
+from load_report import Progress, Report, Spread
+
+READ = 16384  # bytes for each recv(): an allocation that stays cheap
+SPARE_FILES = 32  # descriptors besides the subscribers' own
+EVENT_END = b"\n\n"
+HEAD_END = b"\r\n\r\n"
+
+
+class LoadError(Exception):
+    """Why there is nothing to measure, as one line for a person."""
+
+
+@dataclass(slots=True)
+class Stream:
+    """One subscriber: how far its response has come, what of an event is incomplete, and what it has got."""
+
+    socket: socket.socket
+    open: bool = False
+    rest: bytes = b""
+    got: int = 0
+
+
+class Publisher:
+    """A kept-alive connection that posts one message to `/publish` again and again, never blocking."""
+
+    def __init__(
+        self, where: SplitResult, poll: select.epoll, channel: str, message: str, key: str | None
+    ) -> None:
+        fields = {"channel": channel, "message": message} | ({"key": key} if key else {})
+        body = urlencode(fields).encode()
+        head = (
+            f"POST /publish HTTP/1.1\r\nHost: {where.netloc}\r\n"
+            f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self.request = head.encode() + body
+        self.socket = socket.create_connection((where.hostname, where.port or 80), timeout=10)
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._unsent = b""
+        self._received = b""
+        self._poll = poll
+        poll.register(self.socket.fileno(), select.EPOLLIN)
+
+    def publish(self) -> None:
+        """Send the message once more; what the kernel does not take now goes out when it has room."""
+        self._unsent += self.request
+        self._write()
+
+    def ready(self, event: int) -> None:
+        """Go on with what epoll says is possible; LoadError when the server refuses or goes away."""
+        try:
+            if event & select.EPOLLOUT:
+                self._write()
+            if event & ~select.EPOLLOUT:
+                self._read()
+        except ConnectionError as error:
+            raise LoadError(f"the publishing connection broke: {error.strerror}") from None
+
+    def _write(self) -> None:
+        with suppress(BlockingIOError):
+            self._unsent = self._unsent[self.socket.send(self._unsent) :]
+        self._poll.modify(self.socket.fileno(), select.EPOLLIN | (select.EPOLLOUT if self._unsent else 0))
+
+    def _read(self) -> None:
+        received = self.socket.recv(READ)
+        if not received:
+            raise LoadError("the server closed the publishing connection")
+        self._received += received
+        while HEAD_END in self._received:
+            head, _, rest = self._received.partition(HEAD_END)
+            lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            length = int(lengths[0].split(b":")[1]) if lengths else 0
+            if len(rest) < length:
+                return
+            if head.split(b" ", 2)[1] != b"200":
+                raise LoadError(f"publishing was refused: {rest[:length].decode(errors='replace').strip()}")
+            self._received = rest[length:]
+
+
+class Load:
+    """The subscribers, and the loop that reads for all of them."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self.where = urlsplit(url)
+        if self.where.scheme != "http" or not self.where.hostname:
+            raise LoadError(f"the URL must be like http://127.0.0.1:8888/?channels=base, not {url!r}")
+        self.timeout = timeout
+        self.report = Report()
+        self.streams: dict[int, Stream] = {}
+        self._poll = select.epoll()
+        self._failed: Counter[str] = Counter()
+        self._marker = f"load-{secrets.token_hex(6)}".encode()
+        self._on_events: Callable[[int, int], None] | None = None
+        self._publisher: Publisher | None = None
+        try:
+            address = socket.getaddrinfo(self.where.hostname, self.where.port or 80, type=socket.SOCK_STREAM)[
+                0
+            ]
+        except OSError as error:
+            raise LoadError(f"{self.where.hostname}: {error.strerror}") from None
+        self._family, self._address = address[0], address[4]
+        target = f"{self.where.path or '/'}?{self.where.query}"
+        head = f"GET {target} HTTP/1.1\r\nHost: {self.where.netloc}\r\nAccept: text/event-stream\r\n\r\n"
+        self._request = head.encode()
+
+    # Connecting
+
+    def connect(self, number: int, concurrency: int) -> None:
+        """Open `number` streams, `concurrency` of them under way at any time."""
+        progress = Progress("connecting", number)
+        begin = time.perf_counter()
+        started = 0
+        while (done := self.report.connected + self._failed.total()) < number:
+            while started < number and started - done < concurrency:
+                started += 1
+                self._start()
+            if not self._turn():
+                self._failed["no answer in time"] += number - done
+                break
+            progress.show(self.report.connected)
+        self.report.connect_seconds = time.perf_counter() - begin
+        self.report.connects_per_second = self.report.connected / self.report.connect_seconds
+        self.report.failed = dict(self._failed)
+
+    def _start(self) -> None:
+        connection = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            connection.connect(self._address)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            connection.close()
+            self._failed[str(error.strerror)] += 1
+            return
+        self.streams[connection.fileno()] = Stream(connection)
+        self._poll.register(connection.fileno(), select.EPOLLOUT)
+
+    # The loop
+
+    def _turn(self, timeout: float | None = None) -> bool:
+        """Do what the kernel has for us; false when there was nothing for `timeout` seconds."""
+        events = self._poll.poll(self.timeout if timeout is None else timeout, 4096)
+        for descriptor, event in events:
+            if stream := self.streams.get(descriptor):
+                if event & select.EPOLLOUT:
+                    self._ask(descriptor, stream)
+                else:
+                    self._read(descriptor, stream)
+            elif self._publisher and descriptor == self._publisher.socket.fileno():
+                self._publisher.ready(event)
+        return bool(events)
+
+    def _ask(self, descriptor: int, stream: Stream) -> None:
+        try:
+            stream.socket.send(self._request)
+        except OSError as error:
+            self._drop(descriptor, str(error.strerror))
+        else:
+            self._poll.modify(descriptor, select.EPOLLIN)
+
+    def _read(self, descriptor: int, stream: Stream) -> None:
+        try:
+            received = stream.socket.recv(READ)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._drop(descriptor, str(error.strerror))
+            return
+        if not received:
+            self._drop(descriptor, "closed by the server")
+        elif stream.open:
+            self._count(stream, received)
+        else:
+            self._begin(descriptor, stream, received)
+
+    def _begin(self, descriptor: int, stream: Stream, received: bytes) -> None:
+        """Take the head of the response: only now a subscriber is connected."""
+        head, end, body = (stream.rest + received).partition(HEAD_END)
+        if not end:
+            stream.rest = head
+            return
+        status = head.split(b"\r\n", 1)[0].split(b" ", 1)[-1].decode(errors="replace")
+        if not status.startswith("200"):
+            self._drop(descriptor, f"answer {status}")
+            return
+        stream.open, stream.rest = True, b""
+        self.report.connected += 1
+        if body:
+            self._count(stream, body)
+
+    def _count(self, stream: Stream, received: bytes) -> None:
+        """Count our events among those that are complete now."""
+        if stream.rest:
+            received = stream.rest + received
+        if received.endswith(EVENT_END):
+            stream.rest = b""
+        else:
+            end = received.rfind(EVENT_END) + len(EVENT_END) if EVENT_END in received else 0
+            received, stream.rest = received[:end], received[end:]
+        if self._on_events and (events := received.count(self._marker)):
+            before = stream.got
+            stream.got += events
+            self._on_events(before, stream.got)
+
+    def _drop(self, descriptor: int, reason: str) -> None:
+        stream = self.streams.pop(descriptor)
+        stream.socket.close()
+        if stream.open:
+            self.report.closed_by_server += 1
+        else:
+            self._failed[reason] += 1
+
+    # Publishing
+
+    def publish(self, messages: int, window: int, size: int, channel: str, key: str | None) -> None:
+        """Publish `messages` of `size` bytes, `window` of them under way, and time each way to everybody."""
+        message = json.dumps(self._marker.decode().ljust(size - 2, "x"))
+        self._publisher = Publisher(self.where, self._poll, channel, message, key)
+        progress = Progress("publishing", messages)
+        subscribers = len(self.streams)
+        sent: list[float] = []
+        first: list[float] = []
+        last: list[float] = []
+        reached = [0] * messages
+
+        def on_events(start: int, end: int) -> None:
+            for message in range(start, end):
+                reached[message] += 1
+                if reached[message] == 1:
+                    first.append(time.perf_counter() - sent[message])
+                if reached[message] == subscribers:
+                    last.append(time.perf_counter() - sent[message])
+
+        self._on_events = on_events
+        begin = end = time.perf_counter()
+        while len(last) < messages and self.streams:
+            while len(sent) < messages and len(sent) - len(last) < window:
+                sent.append(time.perf_counter())
+                self._publisher.publish()
+            if not self._turn() or len(self.streams) < subscribers:
+                break
+            progress.show(len(last))
+            end = time.perf_counter()
+        self._on_events = None
+        report = self.report
+        report.published, report.expected = len(sent), len(sent) * subscribers
+        report.delivered = sum(reached)
+        report.deliveries_per_second = report.delivered / max(end - begin, 1e-9)
+        report.first_subscriber, report.last_subscriber = Spread.of(first), Spread.of(last)
+
+    def hold(self, seconds: float) -> None:
+        """Stay connected and read what comes."""
+        end = time.monotonic() + seconds
+        while self.streams and (left := end - time.monotonic()) > 0:
+            self._turn(min(left, 1.0))
+
+
+def raise_file_limit(needed: int) -> None:
+    """Allow this process as many descriptors as the system lets it; LoadError when that is too few."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise LoadError(f"this needs {needed} file descriptors and the hard limit is {hard}: see ulimit -Hn")
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number of at least 1."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, taken apart."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    option = parser.add_argument
+    option("-n", "--number", type=positive, default=1000, help="subscribers (default 1000)")
+    option(
+        "-c", "--concurrency", type=positive, default=200, help="connections under way at once (default 200)"
+    )
+    option("-u", "--url", default="http://127.0.0.1:8888/?channels=base", help="what to subscribe to")
+    option(
+        "-p",
+        "--publish",
+        type=positive,
+        metavar="N",
+        help="publish N messages through /publish of the server",
+    )
+    option("-w", "--window", type=positive, default=1, help="messages under way at once (default 1)")
+    option("-s", "--size", type=positive, default=60, help="bytes of a message (default 60)")
+    option("--channel", default="base", help="channel to publish to (default base)")
+    option("--key", help="the server's --http-secret")
+    option("--hold", type=float, default=0.0, metavar="SECONDS", help="stay connected so long, then report")
+    option(
+        "--timeout",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="of silence, then give up (default 10)",
+    )
+    option("--json", action="store_true", help="report as JSON")
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    """Run the load; 0 when all went well, 1 when a stream or message was lost, 2 when there was no load."""
+    settings = arguments()
+    try:
+        raise_file_limit(settings.number + SPARE_FILES)
+        load = Load(settings.url, settings.timeout)
+        load.connect(settings.number, settings.concurrency)
+        if settings.publish and load.streams:
+            load.publish(settings.publish, settings.window, settings.size, settings.channel, settings.key)
+        load.hold(settings.hold)
+    except LoadError as error:
+        print(f"client.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+    print(json.dumps(asdict(load.report)) if settings.json else load.report)
+    return 0 if load.report.complete else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

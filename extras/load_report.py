@@ -1,0 +1,87 @@
+"""What `client.py` says: how far it is while it works, and what it has measured in the end."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How a time in milliseconds was spread over the messages."""
+
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Spread:
+        """The spread of some times in seconds; of none, zeros."""
+        ordered = sorted(seconds) or [0.0]
+        at = [ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.9, 0.99, 1.0)]
+        return cls(*(round(value * 1000, 3) for value in at))
+
+    def __str__(self) -> str:
+        return f"p50 {self.p50:.2f}  p90 {self.p90:.2f}  p99 {self.p99:.2f}  max {self.max:.2f} ms"
+
+
+@dataclass(slots=True)
+class Report:
+    """What was measured. Times to a subscriber run from the moment the message is handed to the kernel."""
+
+    connected: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+    connect_seconds: float = 0.0
+    connects_per_second: float = 0.0
+    published: int = 0
+    delivered: int = 0
+    expected: int = 0
+    deliveries_per_second: float = 0.0
+    first_subscriber: Spread | None = None
+    last_subscriber: Spread | None = None
+    closed_by_server: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every stream opened and stayed open, and every message reached all of them."""
+        return not self.failed and not self.closed_by_server and self.delivered == self.expected
+
+    def __str__(self) -> str:
+        rate = f"{self.connect_seconds:.2f} s, {self.connects_per_second:.0f}/s"
+        lines = [f"connected         {self.connected} in {rate}"]
+        lines += [f"failed            {count} x {reason}" for reason, count in self.failed.items()]
+        if self.published:
+            lines += [
+                f"published         {self.published}, {self.delivered} of {self.expected} deliveries",
+                f"deliveries        {self.deliveries_per_second:.0f}/s",
+                f"first subscriber  {self.first_subscriber}",
+                f"last subscriber   {self.last_subscriber}",
+            ]
+        if self.closed_by_server:
+            lines.append(f"closed by server  {self.closed_by_server}")
+        return "\n".join(lines)
+
+
+class Progress:
+    """A bar on stderr, for people only: nothing when stderr is not a terminal."""
+
+    WIDTH = 40
+    INTERVAL = 0.1  # seconds between two pictures
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total = what, total
+        self.shown = sys.stderr.isatty()
+        self._next = 0.0
+
+    def show(self, done: int) -> None:
+        """Draw it, if it is time to."""
+        if self.shown and ((now := time.monotonic()) >= self._next or done == self.total):
+            self._next = now + self.INTERVAL
+            bar = "#" * (self.WIDTH * done // self.total)
+            end = "\n" if done == self.total else ""
+            line = f"\r{self.what} [{bar:<{self.WIDTH}}] {done}/{self.total}"
+            print(line, end=end, file=sys.stderr, flush=True)

@@ -1,0 +1,94 @@
+"""extras/client.py, the load client: what it opens, publishes, measures and says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.integration.clients import publish, stats
+from tests.integration.conftest import Serve
+from tests.integration.process import ROOT, free_port, until
+from tests.integration.servers import SseServer
+
+CLIENT = [sys.executable, str(ROOT / "extras" / "client.py")]
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*CLIENT, *words], check=False, capture_output=True, text=True, timeout=60)
+
+
+def report(*words: str) -> dict[str, Any]:
+    done = run("--json", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def test_opens_streams_and_leaves(server: SseServer) -> None:
+    result = report("-n", "50", "-c", "7", "-u", f"{server.url}/?channels=base")
+    assert (result["connected"], result["failed"], result["closed_by_server"]) == (50, {}, 0)
+    until(lambda: not stats(server.url), what="nobody is left")
+
+
+@pytest.mark.parametrize(("window", "size"), [("1", "60"), ("4", "60"), ("3", "200000")])
+def test_every_message_reaches_every_stream(server: SseServer, window: str, size: str) -> None:
+    url = f"{server.url}/?channels=base"
+    result = report("-n", "100", "-u", url, "--publish", "20", "-w", window, "-s", size)
+    assert (result["published"], result["delivered"], result["expected"]) == (20, 2000, 2000)
+    assert 0 < result["first_subscriber"]["p50"] <= result["last_subscriber"]["p50"]
+    assert result["last_subscriber"]["p50"] <= result["last_subscriber"]["max"]
+
+
+def test_text_report_and_another_channel(serve: Serve) -> None:
+    server = serve("--http-secret=hush")
+    url = f"{server.url}/?channels=a%20b"
+    done = run("-n", "3", "-u", url, "--publish", "2", "--channel", "a b", "--key", "hush")
+    assert done.returncode == 0, done.stderr
+    assert "2, 6 of 6 deliveries" in done.stdout
+    assert done.stderr == ""  # no bar without a terminal
+
+
+def test_foreign_events_are_not_counted(server: SseServer) -> None:
+    words = ["-n", "2", "-u", f"{server.url}/?channels=base", "--hold", "30", "--json"]
+    with subprocess.Popen([*CLIENT, *words], stdout=subprocess.PIPE) as client:
+        until(lambda: stats(server.url) == {"base": 2}, what="both are there")
+        publish(server.url, "base", "hello")
+        server.stop()
+        assert client.wait(10) == 1
+        assert client.stdout
+        result = json.load(client.stdout)
+    assert (result["delivered"], result["closed_by_server"]) == (0, 2)
+
+
+def test_refusals_have_names(serve: Serve) -> None:
+    server = serve("--http-secret=hush")
+    done = run("-n", "2", "-u", f"{server.url}/")
+    assert done.returncode == 1
+    assert "2 x answer 400" in done.stdout
+    done = run("-n", "2", "-u", f"{server.url}/?channels=base", "--publish", "1")
+    assert done.returncode == 2
+    assert "publishing was refused" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["-u", "https://127.0.0.1/"], "the URL must be like"),
+        (["-n", "2000000000"], "file descriptors"),
+        (["-n", "0"], "invalid positive value"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(words: list[str], complaint: str) -> None:
+    done = run(*words)
+    assert done.returncode == 2
+    assert complaint in done.stderr.splitlines()[-1]
+
+
+def test_nobody_listens() -> None:
+    done = run("-n", "2", "-u", f"http://127.0.0.1:{free_port()}/?channels=base")
+    assert done.returncode == 1
+    assert "2 x Connection refused" in done.stdout
