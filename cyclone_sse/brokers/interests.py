@@ -1,0 +1,81 @@
+"""What the upstream (Redis, RabbitMQ) is to be subscribed to, and what it has confirmed.
+
+A subscription lives on for a while after the channel's last client has left, so that a page
+that reloads, or a client whose connection broke, finds in the history what was published in
+between. A client that comes waits until the upstream has confirmed: a stream that is open is a
+stream that hears. The time is an argument; only ``ready`` knows a clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+
+LINGER = 60.0  # seconds a subscription outlives its last client
+SUBSCRIBE_WAIT = 2.0  # seconds a client waits for the upstream before it is let in all the same
+
+
+class Interests:
+    """The names that matter at present.
+
+    linger: seconds. reactor: the clock for the time that clients wait.
+    """
+
+    def __init__(self, linger: float, reactor: Any) -> None:
+        self._linger = linger
+        self._reactor = reactor
+        self._until: dict[str, float] = {}  # name -> when it ends; inf while it has clients
+        self._waiting: dict[str, list[Deferred[None]]] = {}  # not yet confirmed
+        self._late: set[str] = set()  # not confirmed in time: clients were let in
+
+    def names(self) -> set[str]:
+        """Everything the upstream is to be subscribed to."""
+        return set(self._until)
+
+    def expect(self, channel: str, now: float) -> bool:
+        """A client is about to come. True if the channel is new here: subscribe."""
+        if channel in self._until:
+            return False
+        self._until[channel] = now + self._linger
+        self._waiting[channel] = []
+        return True
+
+    def hold(self, channel: str) -> None:
+        """The channel has clients, for as long as nobody says otherwise."""
+        self._until[channel] = math.inf
+
+    def leave(self, channel: str, now: float) -> None:
+        """The channel's last client has left."""
+        self._until[channel] = now + self._linger
+
+    def expired(self, now: float) -> list[str]:
+        """Take out the channels that nobody came back to: unsubscribe."""
+        over = [channel for channel, until in self._until.items() if until <= now]
+        for channel in over:
+            del self._until[channel]
+            self._late.discard(channel)
+            for waiter in self._waiting.pop(channel, ()):
+                waiter.callback(None)
+        return over
+
+    def confirm(self, channel: str) -> bool:
+        """The upstream has the subscription. True if clients were let in before."""
+        for waiter in self._waiting.pop(channel, ()):
+            waiter.callback(None)
+        late = channel in self._late
+        self._late.discard(channel)
+        return late
+
+    async def ready(self, channels: Iterable[str]) -> None:
+        """Return when all these are confirmed, at the latest after SUBSCRIBE_WAIT seconds."""
+        waiters = []
+        for channel in channels:
+            if channel in self._waiting and channel not in self._late:
+                waiter: Deferred[None] = Deferred(lambda _, name=channel: self._late.add(name))
+                self._waiting[channel].append(waiter)
+                waiters.append(waiter.addTimeout(SUBSCRIBE_WAIT, self._reactor))
+        if waiters:
+            await DeferredList(waiters, consumeErrors=True)

@@ -1,0 +1,353 @@
+"""Subscribe, publish, stats: what a request to the server does.
+
+These are the classes that custom applications subclass; what may be overridden is said at each
+method. They adapt HTTP to the broker and hold no state beyond their request.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cyclone.sse import SSEHandler
+from cyclone.web import ErrorHandler, HTTPError, RequestHandler, StaticFileHandler
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from cyclone_sse.brokers import Broker, BrokerUnavailable
+from cyclone_sse.events import Event, EventId, encode
+from cyclone_sse.requests import Headers
+from cyclone_sse.subscriber import BUFFER, Subscriber, subscriber_for
+
+_PREFLIGHT_AGE = 86400  # seconds a browser may remember the answer to OPTIONS
+_REQUEST_HEADERS = "Cache-Control, Content-Type, Last-Event-ID, X-Requested-With"
+
+
+class Refusal(HTTPError):  # type: ignore[misc]
+    """The request is refused; unlike HTTPError's, the text is told to the client."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(status)
+        self.text = text
+
+
+class JsonHandler(RequestHandler):  # type: ignore[misc]
+    """What all handlers of this server share: CORS, and refusals as JSON."""
+
+    log = Logger()
+    allowed = "GET, HEAD, OPTIONS"
+
+    @property
+    def broker(self) -> Broker:
+        """The application's broker."""
+        return self.application.broker  # type: ignore[no-any-return]
+
+    def set_default_headers(self) -> None:
+        """Say who may read the response (Fetch, "CORS protocol")."""
+        self.set_header("Server", "cyclone-sse")
+        if not self.request.connection.keep_alive:
+            self.set_header("Connection", "close")
+        origins = self.broker.settings.get("cors-origin") or ["*"]
+        if "*" in origins:
+            self.set_header("Access-Control-Allow-Origin", "*")
+        else:
+            self.set_header("Vary", "Origin")
+            origin = self.request.headers.get("Origin")
+            if origin not in origins:
+                return
+            self.set_header("Access-Control-Allow-Origin", origin)
+            self.set_header("Access-Control-Allow-Credentials", "true")
+        self.set_header("Access-Control-Expose-Headers", "Last-Event-ID")
+
+    def options(self, *args: Any) -> None:
+        """Answer a browser's question before it sends a cross-origin request."""
+        self.set_status(204)
+        self.set_header("Allow", self.allowed)
+        self.set_header("Access-Control-Allow-Methods", self.allowed)
+        self.set_header("Access-Control-Allow-Headers", _REQUEST_HEADERS)
+        self.set_header("Access-Control-Max-Age", _PREFLIGHT_AGE)
+        self.clear_header("Content-Type")
+        self._transforms = []
+        self.flush()  # by itself: finish would add a Content-Length, which a 204 must not have
+        self.finish()
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Say what is wrong: ``{"status": "error", "reason": ...}``."""
+        if status_code == 405:
+            self.set_header("Allow", self.allowed)
+        refusal = kwargs.get("exception")
+        reason = refusal.text if isinstance(refusal, Refusal) else self._reason
+        self.finish({"status": "error", "reason": reason})
+
+
+class NotFoundHandler(JsonHandler, ErrorHandler):  # type: ignore[misc]
+    """Every path that leads nowhere."""
+
+
+class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
+    """A stream of events to one client; override ``admit``, ``bind`` and ``unbind``."""
+
+    allowed = "GET, OPTIONS"
+    subscriber: Subscriber | None = None  # the client's stream, from `open` on
+    _bound = False
+    _gone = False
+    _rendered: list[bytes] | None = None  # where sendEvent's bytes go instead of to the client
+
+    async def admit(self) -> None:
+        """Called before the stream opens; raises an HTTPError to refuse the client."""
+
+    def bind(self) -> None:
+        """Called when the stream is open."""
+
+    def unbind(self) -> None:
+        """Called when the client has gone, if it was bound."""
+
+    def last_event_id(self) -> str | None:
+        """The id the client comes back with, if it does. The header is what a browser
+        sends by itself (WHATWG HTML 9.2.4), the parameter is for everybody else."""
+        header: str | None = self.request.headers.get("Last-Event-Id")
+        return header or self.request.arguments.get("lastEventId", [None])[-1]
+
+    def sendEvent(
+        self,
+        message: Any,
+        event: str | None = None,
+        eid: str | None = None,
+        retry: int | None = None,
+    ) -> None:
+        """Send one event to this client.
+
+        message: text, UTF-8 bytes, or anything that goes into JSON. event: its type, if not
+        ``message``. eid: its id. retry: milliseconds until the client reconnects. When a
+        subclass overrides this, every event to the client comes through it, message as text.
+        """
+        if not isinstance(message, str | bytes):
+            message = json.dumps(message)
+        data = encode(message, eid, event, retry)
+        if self._rendered is not None:
+            self._rendered.append(data)
+        elif self.subscriber is not None:
+            self.subscriber.send(data)
+
+    def finish(self, chunk: Any = None) -> None:
+        """End the response; an open stream when everything sent has gone out."""
+        if self.subscriber is None:
+            super().finish(chunk)
+        else:
+            self.subscriber.close()
+
+    def _execute(self, transforms: Any, *args: Any, **kwargs: Any) -> None:
+        self._transforms: list[Any] = []
+        if self.request.method == "OPTIONS":
+            self.options()
+        elif self.request.method != "GET":
+            self._handle_request_exception(HTTPError(405))
+        else:
+            self.request.notifyFinish().addBoth(self.on_connection_closed)
+            Deferred.fromCoroutine(self._serve()).addErrback(self._failed)
+
+    async def _serve(self) -> None:
+        await self.admit()
+        if self._gone:
+            return
+        self._open()
+        self._bound = True
+        self.bind()
+
+    def _failed(self, failure: Failure) -> None:
+        if not failure.check(HTTPError):
+            self.log.failure("a subscription failed", failure)
+        if self.subscriber is not None:
+            self.subscriber.close()
+        elif not self._gone:
+            self._handle_request_exception(failure)
+
+    def on_connection_closed(self, *args: Any, **kwargs: Any) -> None:
+        """Let go of the client."""
+        self._gone = True
+        if self.subscriber is not None:
+            self.subscriber.lost()
+        if self._bound:
+            self._bound = False
+            self.unbind()
+
+    def _open(self) -> None:
+        """Send the head of the stream; nothing else is read from the connection now."""
+        once = self.request.headers.get("X-Requested-With") == "XMLHttpRequest"
+        settings = self.broker.settings
+        self.set_header("Content-Type", "text/event-stream")
+        self.set_header("Cache-Control", "no-cache")
+        self.set_header("Connection", "close" if once else "keep-alive")
+        self.set_header("X-Accel-Buffering", "no")  # for nginx in front
+        position = self.last_event_id() or self.broker.position()
+        if EventId.parse(position):
+            self.set_header("Last-Event-ID", position)  # what long polling starts from
+        head = self._generate_headers() + b"\n\n"
+        if settings.get("retry"):
+            head += b"retry: %d\n" % settings["retry"]
+        connection = self.request.connection
+        connection.setRawMode()
+        self._headers_written = True
+        kind = subscriber_for(self.transport)
+        limit = settings.get("client-buffer", BUFFER)
+        self.subscriber = kind(self.transport, head, limit, connection.fresh)
+        own_way = type(self).sendEvent is not ExtendedSSEHandler.sendEvent
+        self.subscriber.adapt(once, self._render if own_way else None)
+        self._slim()
+
+    def _render(self, events: Sequence[Event]) -> bytes:
+        """The bytes that a subclass's sendEvent makes of these events."""
+        self._rendered = []
+        try:
+            for event in events:
+                self.sendEvent(event.message, eid=str(event.id))
+            return b"".join(self._rendered)
+        finally:
+            self._rendered = None
+
+    def _slim(self) -> None:
+        """Ten thousand idle clients need none of what cyclone builds for templates."""
+        self.ui = self._headers = self._list_headers = self._write_buffer = None
+
+
+class BroadcastHandler(ExtendedSSEHandler):
+    """Subscribe: ``GET /?channels=a&channels=b``.
+
+    Override ``get_channels`` and ``authorize`` to decide what a client may hear, ``bind`` and
+    ``unbind`` (call these) to be told of clients, ``sendEvent`` to change what they get.
+    """
+
+    channels: Sequence[str] = ()
+
+    def get_channels(self) -> Iterable[str]:
+        """The channels the client is to hear; none refuses it with 400."""
+        return self.request.arguments.get("channels", [])  # type: ignore[no-any-return]
+
+    def authorize(self) -> bool | Deferred[bool]:
+        """Whether the client may; False refuses it with 401, an HTTPError with its status."""
+        return True
+
+    async def admit(self) -> None:
+        """Refuse the client, or wait until its channels can be heard."""
+        self.channels = list(dict.fromkeys(name for name in self.get_channels() if name))
+        if not self.channels:
+            raise Refusal(400, "name at least one channel: ?channels=...")
+        if not await maybeDeferred(self.authorize):
+            raise Refusal(401, "not authorized")
+        if not self._gone:
+            await self.broker.ready(self.channels)
+
+    def bind(self) -> None:
+        """Let the client hear its channels, first what it missed."""
+        self._tell("{ip} subscribes to {channels}")
+        self.broker.add_client(self, self.channels)
+        self.broker.attach(self, self.last_event_id())
+        self.request.headers = Headers()  # the last that needed them
+
+    def unbind(self) -> None:
+        """The client is gone."""
+        self.broker.remove_client(self)
+        self._tell("{ip} has left {channels}")
+
+    def _tell(self, what: str) -> None:
+        if self.broker.settings.get("log-level") == "debug":
+            self.log.debug(what, ip=self.request.remote_ip, channels=self.channels)
+
+
+class PublishHandler(JsonHandler):
+    """Publish: ``POST /publish`` with ``channel`` (one or more), ``message`` and ``key``, as a
+    form or as JSON. Override ``post``; it may call ``self.broker.publish(channels, message)``."""
+
+    allowed = "POST, OPTIONS"
+
+    @property
+    def secret_key(self) -> str:
+        """What a publisher must send as ``key``; empty: nothing."""
+        return self.broker.secret_key
+
+    def post(self) -> Deferred[None]:
+        """Hand the message to the broker, and answer when it has been taken."""
+        fields = self._json() if self._is_json() else self.request.arguments
+        key = fields.get("key", [""])[-1]
+        if self.secret_key and not _same(key, self.secret_key):
+            raise Refusal(401, "wrong key")
+        channels = list(dict.fromkeys(name for name in fields.get("channel", []) if name))
+        if not channels:
+            raise Refusal(400, "channel is missing")
+        message = fields.get("message", [""])[-1]
+        if not message:
+            raise Refusal(400, "message is missing")
+        d = maybeDeferred(self.broker.publish, channels, message)
+        return d.addCallbacks(self._taken, self._not_taken)
+
+    def _taken(self, _: object) -> None:
+        self.finish({"status": "ok"})
+
+    def _not_taken(self, failure: Failure) -> None:
+        failure.trap(BrokerUnavailable)
+        raise Refusal(503, str(failure.value))
+
+    def _is_json(self) -> bool:
+        kind: str = self.request.headers.get("Content-Type", "")
+        return kind.partition(";")[0].strip().lower() == "application/json"
+
+    def _json(self) -> dict[str, list[str]]:
+        """The fields of a JSON body in the shape of a form's."""
+        try:
+            body = json.loads(self.request.body)
+        except (ValueError, RecursionError):
+            raise Refusal(400, "the body is not JSON") from None
+        if not isinstance(body, dict):
+            raise Refusal(400, "the body is not a JSON object")
+        channel = body.get("channel", [])
+        fields = {
+            "key": [body.get("key", "")],
+            "channel": channel if isinstance(channel, list) else [channel],
+            "message": [body.get("message", "")],
+        }
+        for name, values in fields.items():
+            if not all(isinstance(value, str) for value in values):
+                raise Refusal(400, f"{name} is not text")
+        return fields
+
+
+class StatsHandler(JsonHandler):
+    """Stats: ``GET /stats``, how many subscribers each channel has. Override ``get_stats``."""
+
+    def get_stats(self) -> Any:
+        """What goes out as JSON."""
+        return self.broker.stats()
+
+    def get(self) -> None:
+        """Answer with the figures of this moment."""
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")
+        self.finish(json.dumps(self.get_stats()))
+
+    head = get
+
+
+class MediaHandler(JsonHandler, StaticFileHandler):  # type: ignore[misc]
+    """The demo page and the scripts it needs."""
+
+    def parse_url_path(self, url_path: str) -> str:
+        """From the path to the file's name."""
+        if "\0" in url_path:
+            raise HTTPError(404)
+        return "demo.html" if url_path == "demo" else url_path
+
+    def prepare(self) -> None:
+        """Always send the file: cyclone 1.3 fails on a malformed If-Modified-Since."""
+        self.request.headers.pop("If-Modified-Since", None)
+
+    def set_extra_headers(self, path: str) -> None:
+        """Let nobody keep an old page."""
+        self.set_header("Cache-Control", "no-cache")
+
+
+def _same(key: str, secret: str) -> bool:
+    """Compare in a time that does not depend on where they differ."""
+    return hmac.compare_digest(key.encode(errors="surrogatepass"), secret.encode())

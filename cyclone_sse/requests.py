@@ -1,0 +1,137 @@
+"""From a parsed head and body to cyclone's request object.
+
+Arguments are text: what a client percent-encoded or sent as a form must be UTF-8, or the request
+is refused. (cyclone itself replaces what it cannot decode, and so changes messages silently.)
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from email.parser import BytesParser
+from email.policy import HTTP
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qs
+
+from cyclone.httpserver import HTTPRequest
+from cyclone.httputil import HTTPFile, HTTPHeaders
+
+MAX_FIELDS = 1000  # form fields or query parameters of one request
+
+
+class BadRequest(Exception):
+    """The request must be refused.
+
+    status: the HTTP status; the text tells the client why.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+@lru_cache(maxsize=1024)
+def header_name(name: bytes) -> str:
+    """The canonical form, ``Last-Event-Id``."""
+    return "-".join(part.capitalize() for part in name.decode("latin-1").split("-"))
+
+
+class Headers(HTTPHeaders):  # type: ignore[misc]
+    """Request headers; cyclone's class, but filled without its table of all names ever seen,
+    which strangers can make grow without bound."""
+
+    def add_raw(self, name: bytes, value: bytes) -> None:
+        """Add a header as it came. Repeated ones are joined with commas (RFC 9110 5.3)."""
+        key, text = header_name(name), value.decode("latin-1")
+        if key in self._as_list:
+            dict.__setitem__(self, key, f"{dict.__getitem__(self, key)},{text}")
+            self._as_list[key].append(text)
+        else:
+            dict.__setitem__(self, key, text)
+            self._as_list[key] = [text]
+
+
+def build(
+    connection: Any, method: str, target: bytes, version: str, headers: Headers, body: bytes
+) -> HTTPRequest:
+    """The request as handlers see it.
+
+    target: as it stood in the request line. Raises BadRequest where arguments are malformed.
+    """
+    uri = target.decode("latin-1")
+    if not uri.startswith("/"):
+        # absolute-form, RFC 9112 3.2.2; the authority is not looked at
+        uri = "/" + uri.partition("://")[2].partition("/")[2]
+    path, _, query = uri.partition("?")
+    request = HTTPRequest(
+        method=method,
+        uri=path,  # the query is added below: here it would be decoded with replacements
+        version=version,
+        headers=headers,
+        body=body,
+        remote_ip=connection.remote_address(headers),
+        connection=connection,
+    )
+    request.uri, request.query = uri, query
+    request.arguments = _fields(query.encode("latin-1"))
+    if body and method in ("POST", "PUT", "PATCH"):
+        kind = headers.get("Content-Type", "")
+        if kind.startswith("application/x-www-form-urlencoded"):
+            _merge(request.arguments, _fields(body))
+        elif kind.startswith("multipart/form-data"):
+            _read_multipart(request, kind, body)
+    return request
+
+
+def forwarded_address(headers: Headers) -> str | None:
+    """The client's address as the proxy in front of this server gives it.
+
+    The last one in X-Forwarded-For: the one before was written by whoever spoke to the proxy.
+    """
+    last = headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    try:
+        return str(ipaddress.ip_address(last))
+    except ValueError:
+        return None
+
+
+def _fields(data: bytes) -> dict[str, list[str]]:
+    try:
+        return parse_qs(
+            data.decode(),
+            keep_blank_values=True,
+            encoding="utf-8",
+            errors="strict",
+            max_num_fields=MAX_FIELDS,
+        )
+    except UnicodeDecodeError:
+        raise BadRequest(400, "the parameters are not UTF-8") from None
+    except ValueError:
+        raise BadRequest(400, f"more than {MAX_FIELDS} parameters") from None
+
+
+def _merge(arguments: dict[str, list[str]], fields: dict[str, list[str]]) -> None:
+    for name, values in fields.items():
+        arguments.setdefault(name, []).extend(values)
+
+
+def _read_multipart(request: HTTPRequest, content_type: str, body: bytes) -> None:
+    head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1")
+    message = BytesParser(policy=HTTP).parsebytes(head + body)
+    if not message.is_multipart():
+        raise BadRequest(400, "malformed multipart/form-data")
+    for part in message.iter_parts():
+        name = part.get_param("name", header="Content-Disposition")
+        if not isinstance(name, str):
+            continue
+        value = part.get_payload(decode=True) or b""
+        assert isinstance(value, bytes)
+        filename = part.get_filename()
+        if filename:
+            file = HTTPFile(filename=filename, body=value, content_type=part.get_content_type())
+            request.files.setdefault(name, []).append(file)
+            continue
+        try:
+            request.arguments.setdefault(name, []).append(value.decode())
+        except UnicodeDecodeError:
+            raise BadRequest(400, "the parameters are not UTF-8") from None

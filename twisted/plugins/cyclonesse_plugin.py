@@ -1,0 +1,10 @@
+"""Names the plugin for twistd, nothing else."""
+
+from twisted.application.service import ServiceMaker
+
+serviceMaker = ServiceMaker(
+    "cyclone-sse",
+    "cyclone_sse.service",
+    "Push server for browsers: EventSource (SSE) from HTTP, Redis or AMQP",
+    "cyclone-sse",
+)
