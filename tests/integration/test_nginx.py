@@ -1,0 +1,242 @@
+"""extras/nginx.conf in a real nginx: events pass at once, silence is survived, resume and addresses work.
+
+The sample runs as it stands; only ports, paths and, where a test says so, times are replaced.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.clients import Subscriber, publish, request
+from tests.integration.conftest import Serve
+from tests.integration.process import ROOT, accepts, free_port, need, until
+from tests.integration.servers import Nginx, SseServer
+
+SAMPLE = ROOT / "extras" / "nginx.conf"
+
+
+class Front(Nginx):
+    """The sample configuration before `server`; `changes` are further replacements, and must apply."""
+
+    def __init__(self, directory: Path, server: SseServer, changes: dict[str, str] | None = None) -> None:
+        self.tls_port = free_port()
+        self.certificate = directory / "server.crt"
+        make_certificate(self.certificate, directory / "server.key")
+        (directory / "www").mkdir()
+        replace = {
+            "listen 80;": "listen 127.0.0.1:{port};",
+            "listen [::]:80;": f"listen unix:{directory}/80.socket;",
+            "listen 443 ssl": f"listen 127.0.0.1:{self.tls_port} ssl",
+            "listen [::]:443 ssl": f"listen unix:{directory}/443.socket ssl",
+            "/etc/ssl/example.com.crt": str(self.certificate),
+            "/etc/ssl/example.com.key": str(directory / "server.key"),
+            "/var/www/example.com": str(directory / "www"),
+            "127.0.0.1:8888": f"127.0.0.1:{server.port}",
+            **(changes or {}),
+        }
+        text = SAMPLE.read_text()
+        for old, new in replace.items():
+            assert old in text, f"{old!r} is not in {SAMPLE}"
+            text = text.replace(old, new)
+        super().__init__(directory, text)
+
+    def is_ready(self) -> bool:
+        return accepts(self.port) and accepts(self.tls_port)
+
+    @property
+    def tls_url(self) -> str:
+        """Where it serves HTTPS, without a slash at the end."""
+        return f"https://localhost:{self.tls_port}"
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """A context that trusts its certificate."""
+        return ssl.create_default_context(cafile=str(self.certificate))
+
+
+def make_certificate(certificate: Path, key: Path) -> None:
+    """A certificate for localhost, signed by itself."""
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(certificate), "-days", "2"]
+    command = [need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    subprocess.run([*command, "-nodes", *names, *files], check=True, capture_output=True)
+
+
+class Curl:
+    """`curl -N` over HTTP/2, whose output is read while it runs."""
+
+    def __init__(self, front: Front, path: str, *options: str) -> None:
+        self.output = front.directory / f"curl-{free_port()}.txt"
+        with self.output.open("wb") as output:
+            command = [need("curl"), "-sSN", "--http2", "--cacert", str(front.certificate), *options]
+            self.child = subprocess.Popen(
+                [*command, front.tls_url + path], stdout=output, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def text(self) -> str:
+        """What has come so far."""
+        return self.output.read_bytes().decode()
+
+    def wait_for(self, text: str, limit: float = 10.0) -> str:
+        """Wait until `text` has come, and return everything that has."""
+        until(lambda: text in self.text, limit, f"{text!r} in {self.output}")
+        return self.text
+
+    def __enter__(self) -> Curl:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.child.kill()
+        self.child.wait()
+
+
+@contextmanager
+def front_of(directory: Path, server: SseServer, **changes: str) -> Iterator[Front]:
+    """The sample before a server; `proxy_read_timeout="2s"` replaces the time of that directive."""
+    text = SAMPLE.read_text()
+    lines = {
+        re.search(rf"{name} \w+;", text).group(): f"{name} {value};"  # type: ignore[union-attr]
+        for name, value in changes.items()
+    }
+    directory.mkdir()
+    with Front(directory, server, lines) as front:
+        yield front
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SseServer]:
+    """A server with the default options but for the addresses in its log."""
+    with SseServer(tmp_path_factory.mktemp("server"), "--trust-proxy=1", "--log-level=debug") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def front(daemon: SseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """The sample before it, with a patience just above the server's pings of 30 s."""
+    with front_of(tmp_path_factory.mktemp("nginx") / "front", daemon, proxy_read_timeout="32s") as running:
+        yield running
+
+
+@pytest.fixture(scope="module", autouse=True)
+def silent(daemon: SseServer, front: Front) -> Iterator[tuple[Curl, float]]:
+    """A subscriber that hears nothing while the other tests run, and when it began."""
+    with Curl(front, "/sse/?channels=silent") as curl:
+        until(lambda: "silent" in dict(request("GET", daemon.url + "/stats").json), what="the subscriber")
+        yield curl, time.monotonic()
+
+
+def test_events_pass_at_once_over_http2(daemon: SseServer, front: Front) -> None:
+    with Curl(front, "/sse/?channels=a", "-i") as curl:
+        assert curl.wait_for("\r\n\r\n\n\n").startswith("HTTP/2 200")  # the stream is open before any event
+        for number in range(3):
+            publish(daemon.url, "a", str(number))
+            curl.wait_for(f"data: {number}\n\n")
+
+
+def test_long_polling_and_stats_pass(daemon: SseServer, front: Front) -> None:
+    poll = {"X-Requested-With": "XMLHttpRequest"}
+    with Subscriber(front.tls_url, "a", path="/sse/", tls=front.tls, headers=poll) as client:
+        assert request("GET", front.tls_url + "/sse/stats", tls=front.tls).json == [["silent", 1], ["a", 1]]
+        publish(daemon.url, "a", "1")
+        assert client.wait_end().endswith(b"data: 1\n\n")
+
+
+def test_resume(daemon: SseServer, front: Front) -> None:
+    with Subscriber(front.tls_url, "a", path="/sse/", tls=front.tls) as client:
+        publish(daemon.url, "a", "1")
+        assert client.data(1) == ["1"]
+        position = client.last_event_id
+    publish(daemon.url, "a", "2")
+    with Subscriber(front.tls_url, "a", position, path="/sse/", tls=front.tls) as client:
+        assert client.data(1) == ["2"]
+    with Subscriber(
+        front.tls_url, "a", path="/sse/", query={"lastEventId": position}, tls=front.tls
+    ) as client:
+        assert client.data(1) == ["2"]
+
+
+def test_publishing_is_for_this_machine_alone(daemon: SseServer, front: Front, tmp_path: Path) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    with Subscriber(front.tls_url, "a", path="/sse/", tls=front.tls) as client:
+        answer = request("POST", front.tls_url + "/sse/publish", "channel=a&message=1", form, front.tls)
+        assert answer.json == {"status": "ok"}
+        assert client.data(1) == ["1"]
+    # from another address: this machine's 127.0.0.2 is as foreign to `allow 127.0.0.1` as any
+    command = [need("curl"), "-s", "-o", "/dev/null", "-w", "%{http_code}", "--interface", "127.0.0.2", "-k"]
+    url = f"https://127.0.0.1:{front.tls_port}/sse/publish"
+    forbidden = subprocess.run(
+        [*command, "-d", "channel=a&message=1", url], check=True, capture_output=True, text=True
+    )
+    assert forbidden.stdout == "403"
+
+
+def test_plain_http_is_sent_to_https(front: Front) -> None:
+    answer = request("GET", front.url + "/sse/?channels=a")
+    assert (answer.status, answer.headers["location"]) == (301, "https://127.0.0.1/sse/?channels=a")
+
+
+def test_the_log_has_the_client_s_address(daemon: SseServer, front: Front) -> None:
+    with Curl(
+        front,
+        "/sse/?channels=named",
+        "--interface",
+        "127.0.0.3",
+        "-k",
+        "--resolve",
+        f"localhost:{front.tls_port}:127.0.0.1",
+        "-H",
+        "X-Forwarded-For: 203.0.113.9",
+    ):
+        until(lambda: re.search(r"127\.0\.0\.3 subscribes to \['named'\]", daemon.log), what="the log line")
+    until(lambda: re.search(r"127\.0\.0\.3 has left \['named'\]", daemon.log), what="the log line")
+    assert "203.0.113.9" not in daemon.log  # nginx puts its own word in place of the browser's
+
+
+def test_without_trust_the_header_is_ignored(serve: Serve, tmp_path: Path) -> None:
+    server = serve("--log-level=debug")
+    forged = {"X-Forwarded-For": "203.0.113.9"}
+    with Subscriber(server.url, "a", headers=forged):
+        until(lambda: "127.0.0.1 subscribes" in server.log, what="the log line")
+    with (
+        front_of(tmp_path / "front", server) as front,
+        Curl(front, "/sse/?channels=b", "--interface", "127.0.0.3"),
+    ):
+        until(lambda: "127.0.0.1 subscribes to ['b']" in server.log, what="the log line")
+    assert "203.0.113.9" not in server.log
+    assert "127.0.0.3" not in server.log
+
+
+def test_pings_keep_a_silent_stream_open(serve: Serve, tmp_path: Path) -> None:
+    """With both times divided by thirty; and the same without the pings, which ends."""
+    pinging = serve("--ping-interval=1")
+    quiet = serve("--ping-interval=30")
+    with (
+        front_of(tmp_path / "one", pinging, proxy_read_timeout="2s") as one,
+        front_of(tmp_path / "two", quiet, proxy_read_timeout="2s") as two,
+        Curl(one, "/sse/?channels=a") as kept,
+        Curl(two, "/sse/?channels=a") as lost,
+    ):
+        until(lambda: lost.child.poll() is not None, what="nginx ends the stream without pings")
+        until(lambda: kept.text.count(": sse ping") >= 3, what="three pings")
+        publish(pinging.url, "a", "1")
+        kept.wait_for("data: 1\n\n")
+
+
+def test_a_silence_of_35_seconds(daemon: SseServer, silent: tuple[Curl, float]) -> None:
+    """In real time, and last in this file: the silence began with the first of its tests."""
+    curl, began = silent
+    until(lambda: time.monotonic() - began > 35, limit=40, what="35 seconds")
+    assert curl.child.poll() is None
+    publish(daemon.url, "silent", "1")
+    curl.wait_for("data: 1\n\n")
+    assert curl.text.count(": sse ping") == 1
+    assert curl.text.count("data:") == 1
