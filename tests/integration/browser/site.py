@@ -1,0 +1,195 @@
+"""The web site around the daemon, as a browser sees it: pages, scripts, and the daemon behind the path /sse/.
+
+The relay to the daemon stands for the network between the two: it can stop passing anything, and come back.
+It is not nginx, since nginx answers 502 when the daemon is away, where a broken network answers nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+import struct
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.integration.process import ROOT, left_out, need
+
+README = ROOT / "README.md"
+JQUERIES = {
+    "1.7.2": "jquery-1/tmp/jquery.js",
+    "3.x": "jquery-3/dist/jquery.js",
+    "4.x": "jquery-4/dist/jquery.js",
+}
+KINDS = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".png": "image/png"}
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds
+
+
+def node_modules() -> Path:
+    """The folder with the npm packages of tests/package.json, installed when it is missing."""
+    tests = ROOT / "tests"
+    if not all((tests / "node_modules" / path).exists() for path in (*JQUERIES.values(), "eventsource")):
+        command = [need("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        done = subprocess.run(command, cwd=tests, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode != 0:
+            left_out(f"npm ci failed: {done.stderr[-500:]}")
+    return tests / "node_modules"
+
+
+def example_page(script: str, jquery: str) -> str:
+    """The README's example page that uses `script`, word for word but for the address of jQuery."""
+    pages = re.findall(r"```html\n(<!DOCTYPE html>.*?)```", README.read_text(), re.DOTALL | re.IGNORECASE)
+    pages = [page for page in pages if f"/{script}" in page]
+    assert len(pages) == 1, f"{len(pages)} example pages with {script} in {README}"
+    page, replaced = re.subn(r'src="https?://[^"]*jquery[^"]*"', f'src="/jquery/{jquery}.js"', pages[0])
+    assert replaced == 1, f"jQuery is not loaded once in the page with {script}"
+    return page
+
+
+def bare_page(script: str, jquery: str = "4.x", body: str = "") -> str:
+    """A page with all three plugins, `body`, and then `script`, which has a list `seen` to note things in."""
+    sources = [f"/jquery/{jquery}.js", "/media/jquery.eventsource.js"]
+    sources += ["/media/jquery.sse.js", "/media/jquery.sse.simple.js"]
+    load = "\n".join(f'<script src="{source}"></script>' for source in sources)
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><title>Test</title>{load}</head>\n'
+        f"<body>{body}<script>var seen = [];\n{script}</script></body></html>"
+    )
+
+
+class Site:
+    """Serves `pages` (path to text), /media/, /jquery/<version>.js, and relays /sse/ to `backend_port`.
+
+    `answers` (path to a list of status, type and body) are given one after another, then 502.
+    """
+
+    def __init__(self, backend_port: int = 0) -> None:
+        self.pages: dict[str, str] = {}
+        self.backend_port = backend_port
+        self.answers: dict[str, list[tuple[int, str, str]]] = {}
+        self.requests: list[str] = []
+        self.passing = True
+        self._ends: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        site = self
+
+        class Handler(_Handler):
+            pass
+
+        Handler.site = site
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    @property
+    def url(self) -> str:
+        """The site's origin."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def cut(self) -> None:
+        """Pass nothing more, in either direction, and let both sides wait in vain."""
+        self.passing = False
+
+    def heal(self) -> None:
+        """Pass again: connections from before are reset, as by a gateway that has forgotten them."""
+        with self._lock:
+            for end in self._ends:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                end.shutdown(socket.SHUT_RDWR)
+            self._ends.clear()
+        self.passing = True
+
+    def relay(self, browser: socket.socket, head: bytes) -> None:
+        """Hand a request to the daemon and its answer back, until one of them closes."""
+        try:
+            daemon = socket.create_connection(("127.0.0.1", self.backend_port), timeout=10)
+        except OSError:
+            return  # nobody there: the browser's connection closes without an answer
+        pair = {browser: daemon, daemon: browser}
+        with self._lock:
+            self._ends.update(pair)
+        try:
+            daemon.sendall(head)
+            while True:
+                readable, _, _ = select.select(list(pair) if self.passing else [], [], [], 0.02)
+                for end in readable if self.passing else []:
+                    received = end.recv(65536)
+                    if not received:
+                        return
+                    pair[end].sendall(received)
+                if browser not in self._ends:
+                    return
+        except OSError:
+            return
+        finally:
+            with self._lock:
+                self._ends.difference_update(pair)
+            daemon.close()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.heal()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    site: Site
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        self.site.requests.append(self.path)
+        if path.startswith("/sse/"):
+            self._relay()
+        elif path in self.site.pages:
+            self._send(self.site.pages[path].encode(), ".html")
+        elif path in self.site.answers:
+            status, kind, text = (self.site.answers[path] or [(502, "text/plain", "")]).pop(0)
+            self._answer(status, kind, text.encode())
+        elif path.startswith("/media/"):
+            self._send_file(ROOT / path[1:])
+        elif path.startswith("/jquery/"):
+            self._send_file(node_modules() / JQUERIES[path.removeprefix("/jquery/").removesuffix(".js")])
+        else:
+            self.send_error(404)
+
+    def do_POST(self) -> None:
+        self._relay()
+
+    def do_OPTIONS(self) -> None:
+        self._relay()
+
+    def _relay(self) -> None:
+        self.close_connection = True
+        lines = [f"{self.command} {self.path.removeprefix('/sse')} HTTP/1.1", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in self.headers.items() if name.lower() != "connection"]
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.site.relay(self.connection, "\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+
+    def _send_file(self, path: Path) -> None:
+        if path.is_file():
+            self._send(path.read_bytes(), path.suffix)
+        else:
+            self.send_error(404)
+
+    def _send(self, body: bytes, suffix: str) -> None:
+        self._answer(200, KINDS[suffix], body)
+
+    def _answer(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""

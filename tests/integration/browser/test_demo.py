@@ -1,0 +1,125 @@
+"""The demo page, used by keyboard, in a narrow window, in dark mode, and behind a prefix."""
+
+from __future__ import annotations
+
+import json
+
+from tests.integration.browser.conftest import Open
+from tests.integration.browser.site import Site
+from tests.integration.clients import publish, request, stats
+from tests.integration.conftest import Serve
+from tests.integration.process import until
+
+DARK = {"color_scheme": "dark"}
+NARROW = {"viewport": {"width": 320, "height": 640}}
+STATE = "document.querySelector('#state').textContent"
+
+
+def test_by_keyboard_alone(serve: Serve, browse: Open) -> None:
+    server = serve("--demo=1", "--http-secret=open sesame")
+    page = browse(server.url + "/demo")
+    assert page.title() == "cyclone-sse demo"
+    page.keyboard.press("Tab")  # the link to the events
+    page.keyboard.press("Tab")
+    page.keyboard.type("chat, news")  # in place of what stands there: tabbing in selects it
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"{STATE} === 'Connected to chat, news'")
+    assert stats(server.url) == {"chat": 1, "news": 1}
+    page.wait_for_function("document.querySelector('#stats').textContent === 'chat1news1'")
+
+    for _ in range(3):  # Connect, Disconnect, the channel to publish to
+        page.keyboard.press("Tab")
+    page.keyboard.type("news")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Control+A")
+    page.keyboard.type('{"by": "key"}')
+    page.keyboard.press("Control+Enter")
+    page.wait_for_function("document.querySelector('#answer').className === 'answer bad'")
+    page.keyboard.press("Tab")
+    page.keyboard.type("open sesame")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#events pre')?.textContent === '{\"by\": \"key\"}'")
+    page.wait_for_function("document.querySelector('#answer').className === 'answer'")
+    assert page.inner_text("#count") == "1"
+    page.wait_for_function("document.querySelectorAll('#chart rect[height=\"20\"]').length === 1")
+    page.wait_for_function("document.querySelector('#summary').textContent === 'New events: 1'")
+
+    page.focus("#disconnect")
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"{STATE} === 'Not connected'")
+    until(lambda: stats(server.url) == {}, what="the page has left")
+    assert page.evaluate("document.activeElement.id") == "channels"
+    assert page.faults == []
+
+
+def test_the_server_is_away_and_back(serve: Serve, browse: Open) -> None:
+    server = serve("--demo=1", "--retry=200")
+    page = browse(server.url + "/demo")
+    page.press("#channels", "Enter")
+    page.wait_for_function(f"{STATE} === 'Connected to base'")
+    publish(server.url, "base", "[1]")
+    page.wait_for_function("document.querySelectorAll('#events li').length === 1")
+    server.kill()
+    page.wait_for_function(f"{STATE} === 'Connection lost, trying again'")
+    page.click("#publish button")
+    page.wait_for_function("document.querySelector('#answer').textContent === 'The server does not answer'")
+    server.start()
+    page.wait_for_function(f"{STATE} === 'Connected to base'")
+    page.wait_for_function(
+        "document.querySelector('#events .gap')?.textContent.endsWith('Events were lost in: base')"
+    )
+    assert page.faults == []
+
+
+def test_in_a_narrow_window_and_dark(serve: Serve, browse: Open) -> None:
+    server = serve("--demo=1")
+    light = browse(server.url + "/demo")
+    page = browse(server.url + "/demo", **DARK, **NARROW)
+    page.press("#channels", "Enter")
+    page.wait_for_function(f"{STATE} === 'Connected to base'")
+    publish(server.url, "base", json.dumps(["a long word", "x" * 400]))
+    page.wait_for_function("document.querySelectorAll('#events li').length === 1")
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+    assert page.locator("#publish button").bounding_box()["width"] > 60
+    brightness = (
+        "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).reduce((a, b) => a + Number(b), 0)"
+    )
+    assert page.evaluate(brightness) < 150  # of 3 * 255
+    assert light.evaluate(brightness) > 600
+
+
+def test_everything_on_it_has_a_name(serve: Serve, browse: Open) -> None:
+    """What a screen reader would say, and that its text stands out from the ground in both schemes."""
+    server = serve("--demo=1")
+    page = browse(server.url + "/demo")
+    for role, name in [
+        ("textbox", "Channels, with commas between them"),
+        ("textbox", "Message (Ctrl+Enter publishes)"),
+        ("button", "Connect"),
+        ("button", "Disconnect"),
+        ("button", "Publish"),
+        ("img", "Events in each of the last 60 seconds, at most 0"),
+        ("table", "Subscribers of the server"),
+        ("list", "What arrived, newest first"),
+        ("heading", "cyclone-sse"),
+    ]:
+        assert page.get_by_role(role, name=name, exact=True).count() >= 1, (role, name)
+    unnamed = "[...document.querySelectorAll('input, textarea')].filter(field => !field.labels.length).length"
+    assert page.evaluate(unnamed) == 0
+
+
+def test_behind_a_prefix(serve: Serve, browse: Open) -> None:
+    server = serve("--demo=1")
+    with Site(server.port) as site:
+        page = browse(site.url + "/sse/demo")
+        page.press("#channels", "Enter")
+        page.wait_for_function(f"{STATE} === 'Connected to base'")
+        page.click("#publish button")
+        page.wait_for_function("document.querySelectorAll('#events li').length === 1")
+        page.wait_for_function("document.querySelector('#stats').textContent === 'base1'")
+
+
+def test_it_is_off_unless_asked_for(serve: Serve) -> None:
+    server = serve()
+    assert request("GET", server.url + "/demo").status == 404
+    assert request("GET", server.url + "/media/demo.js").status == 404

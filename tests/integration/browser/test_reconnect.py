@@ -1,0 +1,109 @@
+"""The network or the server is away for a while: pages come back, and nothing is lost in silence."""
+
+from __future__ import annotations
+
+from tests.integration.browser.conftest import Open
+from tests.integration.browser.site import Site, bare_page
+from tests.integration.clients import publish, stats
+from tests.integration.conftest import Serve
+from tests.integration.process import until
+from tests.integration.servers import SseServer
+
+PLAIN = """
+    var source = new EventSource('/sse/?channels=a'), gaps = [], errors = 0;
+    source.onmessage = function (event) { seen.push(JSON.parse(event.data)); };
+    source.onerror = function () { errors += 1; };
+    source.addEventListener('sse-gap', function (event) { gaps.push(JSON.parse(event.data).channels); });
+"""
+PLUGIN = """
+    var gaps = [], errors = 0;
+    $.eventsource({url: '/sse/', data: {channels: 'a'}, timeout: 2000,
+        message: function (data) { seen.push(data); },
+        gap: function (channels) { gaps.push(channels); }, error: function () { errors += 1; }});
+"""
+ELEMENTS = """
+    var gaps = [], errors = 0;
+    $('#one, #two').on('sse.gap', function (e, channels) { gaps.push(this.id + ' ' + channels); });
+    $('#one, #two').on('sse.error', function (e) { errors += 1; });
+    $('#one').on('sse.x', function (e, data) { seen.push(data); });
+    $('#two').on('sse.message', function (e, message) { seen.push(message[1]); });
+    $.sse();
+    $('#two').sse({channels: ['b']});
+"""
+BODY = """<p id="one" class="sse" data-sse-channels="a" data-sse-events="x"></p><p id="two"></p>"""
+
+
+def test_the_network_was_cut(server: SseServer, site: Site, browse: Open) -> None:
+    """By the browser's own EventSource alone."""
+    site.pages["/"] = bare_page(PLAIN)
+    page = browse(site.url)
+    until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+    publish(server.url, "a", "0")
+    page.wait_for_function("seen.length === 1")
+    site.cut()
+    for message in range(1, 50):
+        publish(server.url, "a", str(message))
+    site.heal()
+    page.wait_for_function("seen.length >= 49")
+    publish(server.url, "a", "50")
+    page.wait_for_function("seen[seen.length - 1] === 50")
+    assert page.evaluate("seen") == list(range(51))
+    assert page.evaluate("gaps") == []
+    assert page.evaluate("errors") == 1
+
+
+def test_the_network_was_cut_for_an_old_browser(server: SseServer, site: Site, browse: Open) -> None:
+    """Here the plugin must notice by itself that nothing comes any more."""
+    site.pages["/"] = bare_page(PLUGIN)
+    page = browse(site.url, old=True)
+    until(lambda: stats(server.url) == {"a": 1}, what="the first poll")
+    site.cut()
+    for message in range(50):
+        publish(server.url, "a", str(message))
+    page.wait_for_function("errors > 0")
+    site.heal()
+    page.wait_for_function("seen.length >= 50")
+    publish(server.url, "a", "50")
+    page.wait_for_function("seen[seen.length - 1] === 50")
+    assert page.evaluate("seen") == list(range(51))
+    assert page.evaluate("gaps") == []
+
+
+def test_the_server_was_killed(serve: Serve, browse: Open) -> None:
+    server = serve("--retry=200")
+    with Site(server.port) as site:
+        site.pages["/"] = bare_page(PLAIN)
+        page = browse(site.url)
+        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        publish(server.url, "a", "0")
+        page.wait_for_function("seen.length === 1")
+        server.kill()
+        page.wait_for_function("errors > 2")
+        server.start()
+        page.wait_for_function("gaps.length > 0")
+        publish(server.url, "a", "1")
+        page.wait_for_function("seen.length === 2")
+        assert page.evaluate("[seen, gaps]") == [[0, 1], [["a"]]]
+
+
+def test_the_plugins_tell_of_the_gap(serve: Serve, browse: Open, jquery: str, old: bool) -> None:
+    server = serve("--retry=200")
+    with Site(server.port) as site:
+        site.pages["/"] = bare_page(ELEMENTS, jquery, BODY)
+        page = browse(site.url, old)
+        until(lambda: stats(server.url) == {"a": 1, "b": 1}, what="both streams")
+        publish(server.url, "a", '["x", 0]')
+        page.wait_for_function("seen.length === 1")
+        publish(server.url, "b", '["x", 1]')
+        page.wait_for_function("seen.length === 2")
+        server.kill()
+        page.wait_for_function("errors > 2")
+        server.start()
+        page.wait_for_function("gaps.length === 2")
+        publish(server.url, "a", '["x", 2]')
+        page.wait_for_function("seen.length === 3")
+        publish(server.url, "b", '["x", 3]')
+        page.wait_for_function("seen.length === 4")
+        assert page.evaluate("seen") == [0, 1, 2, 3]
+        assert sorted(page.evaluate("gaps")) == ["one a", "two b"]
+        assert page.faults == []
