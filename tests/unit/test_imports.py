@@ -20,7 +20,8 @@ HOUSE = [
     {"options"},
     {"server"},
     {"handlers"},
-    {"connection", "periodic", "tls"},
+    {"connection", "periodic"},
+    {"requests", "tls"},
     {"brokers"},
     {"brokers.amqp", "brokers.http", "brokers.redis"},
     {"amqp", "brokers.base"},
@@ -39,11 +40,12 @@ PURE = {"channels", "events", "history"}
 LIBRARIES = {
     "twisted": set(LEVEL) - PURE,
     "zope": set(LEVEL) - PURE,
-    "cyclone": {"connection", "handlers", "server"},
+    "cyclone": {"connection", "handlers", "requests", "server"},
     "httptools": {"connection"},
     "txamqp": {"amqp", "brokers.amqp"},
     "txredisapi": {"brokers.redis"},
     "OpenSSL": {"tls"},
+    "cryptography": {"tls"},
 }
 
 
