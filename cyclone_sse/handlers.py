@@ -188,6 +188,8 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         head = self._generate_headers() + b"\n\n"
         if settings.get("retry"):
             head += b"retry: %d\n" % settings["retry"]
+        if EventId.parse(position) and not once and self._is_event_source():
+            head += b"id: %s\n\n" % position.encode()
         connection = self.request.connection
         connection.setRawMode()
         self._headers_written = True
@@ -197,6 +199,13 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         own_way = type(self).sendEvent is not ExtendedSSEHandler.sendEvent
         self.subscriber.adapt(once, self._render if own_way else None)
         self._slim()
+
+    def _is_event_source(self) -> bool:
+        """Whether the client is a browser's EventSource (or one on the fetch of Node.js). It hides the
+        header Last-Event-ID from its page, so that only an id in the stream lets it resume when it is
+        cut off before its first event. Others are spared: httpx-sse 0.4 takes a lone id for an event."""
+        headers = self.request.headers
+        return "Sec-Fetch-Mode" in headers or "Mozilla/" in headers.get("User-Agent", "")
 
     def _render(self, events: Sequence[Event]) -> bytes:
         """The bytes that a subclass's sendEvent makes of these events."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.integration.browser.conftest import Open
-from tests.integration.browser.site import Site, bare_page
+from tests.integration.browser.site import JQUERIES, Site, bare_page, node_modules
 from tests.integration.clients import publish, stats
 from tests.integration.conftest import Serve
-from tests.integration.process import until
+from tests.integration.process import ROOT, until
 from tests.integration.servers import SseServer
+from tests.integration.test_nginx import front_of
 
 PLAIN = """
     var source = new EventSource('/sse/?channels=a'), gaps = [], errors = 0;
@@ -16,8 +19,8 @@ PLAIN = """
     source.addEventListener('sse-gap', function (event) { gaps.push(JSON.parse(event.data).channels); });
 """
 PLUGIN = """
-    var gaps = [], errors = 0;
-    $.eventsource({url: '/sse/', data: {channels: 'a'}, timeout: 2000,
+    var gaps = [], errors = 0, opens = 0;
+    $.eventsource({url: '/sse/', data: {channels: 'a'}, timeout: 2000, open: function () { opens += 1; },
         message: function (data) { seen.push(data); },
         gap: function (channels) { gaps.push(channels); }, error: function () { errors += 1; }});
 """
@@ -50,6 +53,19 @@ def test_the_network_was_cut(server: SseServer, site: Site, browse: Open) -> Non
     assert page.evaluate("seen") == list(range(51))
     assert page.evaluate("gaps") == []
     assert page.evaluate("errors") == 1
+
+
+def test_the_network_was_cut_before_any_event(server: SseServer, site: Site, browse: Open, old: bool) -> None:
+    """The page has seen no id by then, but the server has told it where its stream starts."""
+    site.pages["/"] = bare_page(PLUGIN)
+    page = browse(site.url, old)
+    page.wait_for_function("opens === 1")
+    site.cut()
+    for message in range(10):
+        publish(server.url, "a", str(message))
+    site.heal()
+    page.wait_for_function("seen.length >= 10")
+    assert page.evaluate("[seen, gaps]") == [list(range(10)), []]
 
 
 def test_the_network_was_cut_for_an_old_browser(server: SseServer, site: Site, browse: Open) -> None:
@@ -107,3 +123,22 @@ def test_the_plugins_tell_of_the_gap(serve: Serve, browse: Open, jquery: str, ol
         assert page.evaluate("seen") == [0, 1, 2, 3]
         assert sorted(page.evaluate("gaps")) == ["one a", "two b"]
         assert page.faults == []
+
+
+def test_a_restart_behind_nginx(server: SseServer, browse: Open, tmp_path: Path) -> None:
+    """Nginx answers 502 meanwhile, after which a browser's EventSource never tries again; the plugin does."""
+    with front_of(tmp_path / "front", server) as front:
+        page = browse(front.tls_url + "/sse/stats", ignore_https_errors=True)  # any page of that origin
+        for script in (node_modules() / JQUERIES["4.x"], ROOT / "media" / "jquery.eventsource.js"):
+            page.add_script_tag(path=str(script))
+        page.evaluate("seen = [];" + PLUGIN.replace("var ", ""))
+        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        publish(server.url, "a", "1")
+        page.wait_for_function("seen.length === 1")
+        server.kill()
+        page.wait_for_function("errors >= 3")
+        server.start()
+        page.wait_for_function("gaps.length === 1")
+        publish(server.url, "a", "2")
+        page.wait_for_function("seen.length === 2")
+        assert page.evaluate("[seen, gaps]") == [[1, 2], [["a"]]]
