@@ -10,14 +10,13 @@ import re
 import select
 import socket
 import struct
-import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.integration.process import ROOT, left_out, need
+from tests.integration.process import ROOT, left_out
 
 README = ROOT / "README.md"
 JQUERIES = {
@@ -30,14 +29,11 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds
 
 
 def node_modules() -> Path:
-    """The folder with the npm packages of tests/package.json, installed when it is missing."""
-    tests = ROOT / "tests"
-    if not all((tests / "node_modules" / path).exists() for path in (*JQUERIES.values(), "eventsource")):
-        command = [need("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=tests, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode != 0:
-            left_out(f"npm ci failed: {done.stderr[-500:]}")
-    return tests / "node_modules"
+    """The folder with the npm packages of tests/package.json, which `make test` installs."""
+    folder = ROOT / "tests" / "node_modules"
+    if not all((folder / path).exists() for path in (*JQUERIES.values(), "eventsource")):
+        left_out("the npm packages of tests/package.json are not installed")
+    return folder
 
 
 def example_page(script: str, jquery: str) -> str:
