@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from cyclone_sse.brokers import Broker, BrokerUnavailable
 from cyclone_sse.events import Event, EventId, encode
-from cyclone_sse.requests import Headers
+from cyclone_sse.requests import NO_HEADERS
 from cyclone_sse.subscriber import BUFFER, Subscriber, subscriber_for
 
 _PREFLIGHT_AGE = 86400  # seconds a browser may remember the answer to OPTIONS
@@ -96,8 +96,9 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
     _gone = False
     _rendered: list[bytes] | None = None  # where sendEvent's bytes go instead of to the client
 
-    async def admit(self) -> None:
-        """Called before the stream opens; raises an HTTPError to refuse the client."""
+    def admit(self) -> Deferred[Any] | None:
+        """Called before the stream opens, which waits for the Deferred; raises (or fails with)
+        an HTTPError to refuse the client."""
 
     def bind(self) -> None:
         """Called when the stream is open."""
@@ -109,7 +110,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         """The id the client comes back with, if it does. The header is what a browser
         sends by itself (WHATWG HTML 9.2.4), the parameter is for everybody else."""
         header: str | None = self.request.headers.get("Last-Event-Id")
-        return header or self.request.arguments.get("lastEventId", [None])[-1]
+        return header or self.request.arguments.get("lastEventId", [None])[-1] or None
 
     def sendEvent(
         self,
@@ -140,22 +141,32 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
             self.subscriber.close()
 
     def _execute(self, transforms: Any, *args: Any, **kwargs: Any) -> None:
-        self._transforms: list[Any] = []
+        self._transforms = []
         if self.request.method == "OPTIONS":
             self.options()
         elif self.request.method != "GET":
             self._handle_request_exception(HTTPError(405))
         else:
             self.request.notifyFinish().addBoth(self.on_connection_closed)
-            Deferred.fromCoroutine(self._serve()).addErrback(self._failed)
+            self._admit()
 
-    async def _serve(self) -> None:
-        await self.admit()
-        if self._gone:
-            return
-        self._open()
-        self._bound = True
-        self.bind()
+    def _admit(self) -> None:
+        # Mostly there is nothing to wait for; then there is no need for a Deferred, which at
+        # ten thousand clients that all come at once is worth the lines.
+        try:
+            waiting = self.admit()
+            if waiting is None:
+                self._begin()
+            else:
+                waiting.addCallback(self._begin).addErrback(self._failed)
+        except Exception:
+            self._failed(Failure())
+
+    def _begin(self, _: object = None) -> None:
+        if not self._gone:
+            self._open()
+            self._bound = True
+            self.bind()
 
     def _failed(self, failure: Failure) -> None:
         if not failure.check(HTTPError):
@@ -182,13 +193,13 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         self.set_header("Cache-Control", "no-cache")
         self.set_header("Connection", "close" if once else "keep-alive")
         self.set_header("X-Accel-Buffering", "no")  # for nginx in front
-        position = self.last_event_id() or self.broker.position()
-        if EventId.parse(position):
+        position = self._position()
+        if position:
             self.set_header("Last-Event-ID", position)  # what long polling starts from
         head = self._generate_headers() + b"\n\n"
         if settings.get("retry"):
             head += b"retry: %d\n" % settings["retry"]
-        if EventId.parse(position) and not once and self._is_event_source():
+        if position and not once and self._is_event_source():
             head += b"id: %s\n\n" % position.encode()
         connection = self.request.connection
         connection.setRawMode()
@@ -199,6 +210,13 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         own_way = type(self).sendEvent is not ExtendedSSEHandler.sendEvent
         self.subscriber.adapt(once, self._render if own_way else None)
         self._slim()
+
+    def _position(self) -> str | None:
+        """Where the stream starts: the client's own id, if it is one, else this moment."""
+        last = self.last_event_id()
+        if last is None:
+            return self.broker.position()
+        return last if EventId.parse(last) else None
 
     def _is_event_source(self) -> bool:
         """Whether the client is a browser's EventSource (or one on the fetch of Node.js). It hides the
@@ -239,22 +257,28 @@ class BroadcastHandler(ExtendedSSEHandler):
         """Whether the client may; False refuses it with 401, an HTTPError with its status."""
         return True
 
-    async def admit(self) -> None:
+    def admit(self) -> Deferred[Any] | None:
         """Refuse the client, or wait until its channels can be heard."""
         self.channels = list(dict.fromkeys(name for name in self.get_channels() if name))
         if not self.channels:
             raise Refusal(400, "name at least one channel: ?channels=...")
-        if not await maybeDeferred(self.authorize):
+        allowed = self.authorize()
+        if isinstance(allowed, bool):
+            return self._authorized(allowed)
+        return maybeDeferred(lambda: allowed).addCallback(self._authorized)
+
+    def _authorized(self, allowed: object) -> Deferred[Any] | None:
+        if not allowed:
             raise Refusal(401, "not authorized")
-        if not self._gone:
-            await self.broker.ready(self.channels)
+        return None if self._gone else self.broker.ready(self.channels)
 
     def bind(self) -> None:
         """Let the client hear its channels, first what it missed."""
         self._tell("{ip} subscribes to {channels}")
         self.broker.add_client(self, self.channels)
         self.broker.attach(self, self.last_event_id())
-        self.request.headers = Headers()  # the last that needed them
+        self.channels = self.subscriber.channels  # the same names for all who hear them
+        self.request.headers = NO_HEADERS  # nobody needs them from here on
 
     def unbind(self) -> None:
         """The client is gone."""

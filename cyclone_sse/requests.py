@@ -7,6 +7,7 @@ is refused. (cyclone itself replaces what it cannot decode, and so changes messa
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from email.parser import BytesParser
 from email.policy import HTTP
 from functools import lru_cache
@@ -51,22 +52,33 @@ class Headers(HTTPHeaders):  # type: ignore[misc]
             self._as_list[key] = [text]
 
 
-def build(
-    connection: Any, method: str, target: bytes, version: str, headers: Headers, body: bytes
-) -> HTTPRequest:
-    """The request as handlers see it.
+NO_HEADERS = Headers()
 
-    target: as it stood in the request line. Raises BadRequest where arguments are malformed.
-    """
-    uri = target.decode("latin-1")
+
+@dataclass(slots=True)
+class Parsed:
+    """One request as it was read. keep_alive: the client wants the connection to stay open."""
+
+    method: str
+    target: bytes
+    version: str
+    headers: Headers
+    body: bytes
+    keep_alive: bool
+
+
+def build(connection: Any, parsed: Parsed) -> HTTPRequest:
+    """The request as handlers see it. Raises BadRequest where its parameters are malformed."""
+    uri = parsed.target.decode("latin-1")
     if not uri.startswith("/"):
         # absolute-form, RFC 9112 3.2.2; the authority is not looked at
         uri = "/" + uri.partition("://")[2].partition("/")[2]
     path, _, query = uri.partition("?")
+    headers, body = parsed.headers, parsed.body
     request = HTTPRequest(
-        method=method,
+        method=parsed.method,
         uri=path,  # the query is added below: here it would be decoded with replacements
-        version=version,
+        version=parsed.version,
         headers=headers,
         body=body,
         remote_ip=connection.remote_address(headers),
@@ -74,7 +86,7 @@ def build(
     )
     request.uri, request.query = uri, query
     request.arguments = _fields(query.encode("latin-1"))
-    if body and method in ("POST", "PUT", "PATCH"):
+    if body and parsed.method in ("POST", "PUT", "PATCH"):
         kind = headers.get("Content-Type", "")
         if kind.startswith("application/x-www-form-urlencoded"):
             _merge(request.arguments, _fields(body))

@@ -171,13 +171,13 @@ class Broker:
             subscriber.close()
         await maybeDeferred(self.disconnect).addErrback(self._bug, "disconnect")
 
-    async def ready(self, channels: Iterable[str]) -> None:
-        """Wait until the upstream sends what is published in these channels, or some time."""
+    def ready(self, channels: Sequence[str]) -> Deferred[Any] | None:
+        """Subscribe to these channels if need be. None when the upstream already sends what is
+        published in them; else a Deferred that fires when it does, or after some time."""
         if not self.lingers:
-            return
-        names = list(channels)
-        self._expect(names)
-        await self._interests.ready(names)
+            return None
+        self._expect(channels)
+        return self._interests.ready(channels)
 
     def add_client(self, client: Any, channels: str | Iterable[str]) -> None:
         """Let a client (a handler with its ``subscriber``) hear a channel, or several."""

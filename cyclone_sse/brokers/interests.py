@@ -57,25 +57,28 @@ class Interests:
         for channel in over:
             del self._until[channel]
             self._late.discard(channel)
-            for waiter in self._waiting.pop(channel, ()):
-                waiter.callback(None)
+            self._release(channel)
         return over
 
     def confirm(self, channel: str) -> bool:
         """The upstream has the subscription. True if clients were let in before."""
-        for waiter in self._waiting.pop(channel, ()):
-            waiter.callback(None)
+        self._release(channel)
         late = channel in self._late
         self._late.discard(channel)
         return late
 
-    async def ready(self, channels: Iterable[str]) -> None:
-        """Return when all these are confirmed, at the latest after SUBSCRIBE_WAIT seconds."""
+    def _release(self, channel: str) -> None:
+        for waiter in self._waiting.pop(channel, ()):
+            if not waiter.called:  # its time may be over
+                waiter.callback(None)
+
+    def ready(self, channels: Iterable[str]) -> Deferred[Any] | None:
+        """None when all these are confirmed; else a Deferred that fires when they are, at the
+        latest after SUBSCRIBE_WAIT seconds."""
         waiters = []
         for channel in channels:
             if channel in self._waiting and channel not in self._late:
                 waiter: Deferred[None] = Deferred(lambda _, name=channel: self._late.add(name))
                 self._waiting[channel].append(waiter)
                 waiters.append(waiter.addTimeout(SUBSCRIBE_WAIT, self._reactor))
-        if waiters:
-            await DeferredList(waiters, consumeErrors=True)
+        return DeferredList(waiters, consumeErrors=True) if waiters else None
