@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.python import usage
 
-from cyclone_sse.server import BROKERS
+from cyclone_sse.brokers import BROKERS
 
 ENVIRONMENT = "CYCLONE_SSE_"
 

@@ -20,9 +20,6 @@ from cyclone_sse.handlers import (
     StatsHandler,
 )
 
-# By name: a broker's library is imported only when it is the one.
-BROKERS = {"http": "HttpBroker", "redis": "RedisBroker", "amqp": "AmqpBroker"}
-
 
 class App(Application):  # type: ignore[misc]
     """The application that serves when no other is given with ``--app``.
@@ -34,7 +31,7 @@ class App(Application):  # type: ignore[misc]
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         kind = settings.get("broker") or "http"
-        self.broker: brokers.Broker = getattr(brokers, BROKERS[kind])(settings)
+        self.broker: brokers.Broker = getattr(brokers, brokers.BROKERS[kind])(settings)
         handlers: list[tuple[Any, ...]] = [(r"/", BroadcastHandler), (r"/stats", StatsHandler)]
         publish = settings.get("http-publish")
         if kind == "http" if publish is None else publish:

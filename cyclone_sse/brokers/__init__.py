@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from cyclone_sse.brokers.amqp import AmqpBroker
     from cyclone_sse.brokers.redis import RedisBroker
 
-__all__ = ["AmqpBroker", "Broker", "BrokerUnavailable", "HttpBroker", "RedisBroker"]
+# What --broker may name. A broker's library is imported only when it is the one.
+BROKERS = {"http": "HttpBroker", "redis": "RedisBroker", "amqp": "AmqpBroker"}
+
+__all__ = ["BROKERS", "AmqpBroker", "Broker", "BrokerUnavailable", "HttpBroker", "RedisBroker"]
 
 
 def __getattr__(name: str) -> Any:
