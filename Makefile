@@ -9,7 +9,7 @@ ARGS ?=
 T ?=
 
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --no-deps
 
 .PHONY: help run test lint bench lock clean
 

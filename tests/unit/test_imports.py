@@ -21,6 +21,7 @@ HOUSE = [
     {"server"},
     {"handlers"},
     {"connection", "periodic"},
+    {"reader"},
     {"requests", "tls"},
     {"brokers"},
     {"brokers.amqp", "brokers.http", "brokers.redis"},
@@ -41,7 +42,7 @@ LIBRARIES = {
     "twisted": set(LEVEL) - PURE,
     "zope": set(LEVEL) - PURE,
     "cyclone": {"connection", "handlers", "requests", "server"},
-    "httptools": {"connection"},
+    "httptools": {"reader"},
     "txamqp": {"amqp", "brokers.amqp"},
     "txredisapi": {"brokers.redis"},
     "OpenSSL": {"tls"},
@@ -89,6 +90,14 @@ def test_each_library_is_known_in_its_room_only(module: str) -> None:
         library = name.split(".")[0]
         if library not in sys.stdlib_module_names and library != "cyclone_sse":
             assert module in LIBRARIES.get(library, ()), f"{module} imports {name}"
+
+
+def test_options_are_known_without_cyclone() -> None:
+    """So that the service can say in one line that it is missing, and how to get it."""
+    for module in ("service", "options"):
+        top = ast.parse(files()[module].read_text()).body
+        names = {node.module for node in top if isinstance(node, ast.ImportFrom)}
+        assert not names & {"cyclone_sse.server", "cyclone_sse.handlers", "cyclone_sse.connection"}
 
 
 def test_the_house_has_no_empty_rooms() -> None:
