@@ -51,6 +51,8 @@ class Limits:
 class Connection(HTTPConnection):  # type: ignore[misc]
     """One connection of a client; made by the application, which is Twisted's factory."""
 
+    _finish_callback: Deferred[Any] | None
+
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._reader: RequestReader | None = None  # None: nothing is read any more
@@ -165,12 +167,13 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """A Deferred that fires when the present request is finished or its client gone."""
         if self._request is None:
             return Deferred()  # cyclone asks for it once more after the end
-        return super().notifyFinish()  # type: ignore[no-any-return]
+        return super().notifyFinish()
 
     def finish(self) -> None:
         """The response is complete: take the next request, or end the connection."""
         self._request = None
-        finished, self._finish_callback = self._finish_callback, None
+        finished = self._finish_callback
+        self._finish_callback = None
         if finished is not None:
             finished.callback(None)
         if not self.keep_alive:

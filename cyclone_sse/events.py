@@ -14,6 +14,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 PING = b": sse ping\n\n"
 GAP_TYPE = "sse-gap"
@@ -22,8 +23,7 @@ _COUNTER_BITS = 20  # a million events within one millisecond, before the next o
 _ID_FORM = re.compile(r"(\d{1,15})-(\d{1,7})-([0-9a-z]{1,16})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class EventId:
+class EventId(NamedTuple):
     """``<ms>-<n>-<node>``: where an event stands in the order of the process that took it.
 
     ms: milliseconds since the epoch; n: a counter within the millisecond; node: the tag of the

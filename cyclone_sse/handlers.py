@@ -22,6 +22,13 @@ from cyclone_sse.events import Event, EventId, encode
 from cyclone_sse.requests import NO_HEADERS
 from cyclone_sse.subscriber import BUFFER, Subscriber, subscriber_for
 
+_EVERY_RESPONSE = {"Server": "cyclone-sse", "Access-Control-Expose-Headers": "Last-Event-ID"}
+_STREAM = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache",
+    "Connection": "keep-alive",
+    "X-Accel-Buffering": "no",  # for nginx in front
+}
 _PREFLIGHT_AGE = 86400  # seconds a browser may remember the answer to OPTIONS
 _REQUEST_HEADERS = "Cache-Control, Content-Type, Last-Event-ID, X-Requested-With"
 
@@ -47,20 +54,19 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
 
     def set_default_headers(self) -> None:
         """Say who may read the response (Fetch, "CORS protocol")."""
-        self.set_header("Server", "cyclone-sse")
+        # Constants go in as they are: set_header searches each value for line breaks.
+        self._headers.update(_EVERY_RESPONSE)
         if not self.request.connection.keep_alive:
             self.set_header("Connection", "close")
-        origins = self.broker.settings.get("cors-origin") or ["*"]
-        if "*" in origins:
-            self.set_header("Access-Control-Allow-Origin", "*")
-        else:
-            self.set_header("Vary", "Origin")
-            origin = self.request.headers.get("Origin")
-            if origin not in origins:
-                return
+        origins = self.broker.settings.get("cors-origin")
+        if not origins or "*" in origins:
+            self._headers["Access-Control-Allow-Origin"] = "*"
+            return
+        self.set_header("Vary", "Origin")
+        origin = self.request.headers.get("Origin")
+        if origin in origins:
             self.set_header("Access-Control-Allow-Origin", origin)
             self.set_header("Access-Control-Allow-Credentials", "true")
-        self.set_header("Access-Control-Expose-Headers", "Last-Event-ID")
 
     def options(self, *args: Any) -> None:
         """Answer a browser's question before it sends a cross-origin request."""
@@ -70,7 +76,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         self.set_header("Access-Control-Allow-Headers", _REQUEST_HEADERS)
         self.set_header("Access-Control-Max-Age", _PREFLIGHT_AGE)
         self.clear_header("Content-Type")
-        self._transforms = []
+        self._transforms: list[Any] = []
         self.flush()  # by itself: finish would add a Content-Length, which a 204 must not have
         self.finish()
 
@@ -189,10 +195,9 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         """Send the head of the stream; nothing else is read from the connection now."""
         once = self.request.headers.get("X-Requested-With") == "XMLHttpRequest"
         settings = self.broker.settings
-        self.set_header("Content-Type", "text/event-stream")
-        self.set_header("Cache-Control", "no-cache")
-        self.set_header("Connection", "close" if once else "keep-alive")
-        self.set_header("X-Accel-Buffering", "no")  # for nginx in front
+        self._headers.update(_STREAM)
+        if once:
+            self.set_header("Connection", "close")
         position = self._position()
         if position:
             self.set_header("Last-Event-ID", position)  # what long polling starts from
@@ -237,7 +242,8 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
 
     def _slim(self) -> None:
         """Ten thousand idle clients need none of what cyclone builds for templates."""
-        self.ui = self._headers = self._list_headers = self._write_buffer = None
+        for part in ("ui", "_headers", "_list_headers", "_write_buffer"):
+            setattr(self, part, None)
 
 
 class BroadcastHandler(ExtendedSSEHandler):
@@ -277,6 +283,7 @@ class BroadcastHandler(ExtendedSSEHandler):
         self._tell("{ip} subscribes to {channels}")
         self.broker.add_client(self, self.channels)
         self.broker.attach(self, self.last_event_id())
+        assert self.subscriber is not None  # it is there when the stream is open
         self.channels = self.subscriber.channels  # the same names for all who hear them
         self.request.headers = NO_HEADERS  # nobody needs them from here on
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.python import usage
 
@@ -111,10 +111,10 @@ OPTIONS = (
     Option("amqp-username", None, "guest", _text, "user name for RabbitMQ"),
     Option("amqp-password", None, "guest", _text, "password for RabbitMQ"),
     Option("amqp-exchange-name", None, "sse-cyclone-server", _text, "exchange to declare and bind to"),
-    Option("amqp-exchange-type", None, "direct", _one_of("direct", "fanout", "topic"), "type of the exchange"),
+    Option("amqp-exchange-type", None, "direct", _one_of("direct", "fanout", "topic"), "its type"),
     Option("amqp-channel", None, "1", _integer(1, 65535), "number of the AMQP channel"),
     Option("amqp-heartbeat", None, "30", _integer(0, 65535), "seconds between heartbeats, 0: none"),
-    Option("linger", None, "60", _seconds(0), "seconds a subscription to the broker outlives its last client"),
+    Option("linger", None, "60", _seconds(0), "seconds a subscription upstream outlives its last client"),
     Option("history-size", None, "100", _integer(0), "events kept for each channel"),
     Option("history-ttl", None, "300", _seconds(0), "seconds they are kept"),
     Option("history-bytes", None, str(64 * 2**20), _integer(0), "bytes kept for all channels together"),
@@ -142,7 +142,7 @@ class Options(usage.Options):
         f"Each option can come from the environment: {ENVIRONMENT}HTTP_SECRET for --http-secret, "
         "and so on. The command line wins."
     )
-    optParameters = [
+    optParameters: ClassVar = [
         [row.name, row.short, row.default if row.default is None else _Default(row.default), row.help]
         for row in OPTIONS
     ]

@@ -77,8 +77,10 @@ class UdpExport(Service):
             return
         # Each time anew: the name may have got another address since.
         address = await self.reactor.resolve(self.settings["export-host"])
+        transport = self.protocol.transport
+        assert transport is not None  # since startService
         for datagram in datagrams:
-            self.protocol.transport.write(datagram, (address, self.settings["export-port"]))
+            transport.write(datagram, (address, self.settings["export-port"]))
         self._failing = False
 
     def _failed(self, failure: Failure) -> None:

@@ -66,7 +66,8 @@ class ServerService(Service):
         try:
             self.ports.append(self.reactor.listenTCP(port, factory, backlog=BACKLOG, interface=interface))
         except CannotListenError as error:
-            raise SystemExit(f"cyclone-sse: cannot listen on {interface}:{port}: {error.socketError}") from None
+            reason = error.socketError
+            raise SystemExit(f"cyclone-sse: cannot listen on {interface}:{port}: {reason}") from None
 
     def startService(self) -> None:
         """Begin to serve."""

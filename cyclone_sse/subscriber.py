@@ -27,6 +27,9 @@ NOTHING_YET = -(1 << 30)  # `quiet` of a client that was never sent anything
 _PIECE = 128 * 1024  # bytes handed to the transport at a time, what Twisted sends in one go
 
 
+Render = Callable[[Sequence[Event]], bytes]
+
+
 def join_frames(events: Sequence[Event]) -> bytes:
     """The bytes of these events as they are."""
     return b"".join([event.frame for event in events])
@@ -66,7 +69,7 @@ class Subscriber:
         self.after = NEVER  # position (Event.seq) from which on it is due live events
         self.plain = True  # all it wants is the bytes of events: `send` will do, not `take`
         self.once = False  # long polling: the stream ends after the first event
-        self.render = join_frames  # the bytes of events for this client
+        self.render: Render = join_frames  # the bytes of events for this client
         self.quiet = NOTHING_YET  # sweeps since something was sent, see `Broker`
         self.too_slow = False  # it was cut off
         self._limit = limit
@@ -85,7 +88,7 @@ class Subscriber:
         else:
             self._wait(memoryview(head))
 
-    def adapt(self, once: bool, render: Callable[[Sequence[Event]], bytes] | None) -> None:
+    def adapt(self, once: bool, render: Render | None) -> None:
         """Make it end after the first event, or give events another form."""
         self.once = once
         self.render = render or join_frames

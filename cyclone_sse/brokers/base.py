@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -205,7 +206,7 @@ class Broker:
         """Let the client hear: first what it missed since that id, then what comes."""
         subscriber: Subscriber = client.subscriber
         if not last_event_id:
-            subscriber.after = self._ids.mark().seq
+            subscriber.after = self._ids.last
             return
         subscriber.quiet = 0
         seq = starting_point(last_event_id, self._ids)
@@ -305,8 +306,10 @@ class Broker:
         for channel in channels:
             if self._interests.expect(channel, self.reactor.seconds()):
                 d = maybeDeferred(self.subscribe, channel)
-                d.addCallback(lambda _, name=channel: self.confirmed(name))
-                d.addErrback(self._bug, "subscribe")
+                d.addCallback(partial(self._subscribed, channel)).addErrback(self._bug, "subscribe")
+
+    def _subscribed(self, channel: str, _: object) -> None:
+        self.confirmed(channel)
 
     def _unsubscribe_expired(self) -> None:
         for channel in self._interests.expired(self.reactor.seconds()):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -67,6 +68,9 @@ class Interests:
         self._late.discard(channel)
         return late
 
+    def _let_in(self, channel: str, _: Deferred[None]) -> None:
+        self._late.add(channel)
+
     def _release(self, channel: str) -> None:
         for waiter in self._waiting.pop(channel, ()):
             if not waiter.called:  # its time may be over
@@ -78,7 +82,7 @@ class Interests:
         waiters = []
         for channel in channels:
             if channel in self._waiting and channel not in self._late:
-                waiter: Deferred[None] = Deferred(lambda _, name=channel: self._late.add(name))
+                waiter: Deferred[None] = Deferred(partial(self._let_in, channel))
                 self._waiting[channel].append(waiter)
                 waiters.append(waiter.addTimeout(SUBSCRIBE_WAIT, self._reactor))
         return DeferredList(waiters, consumeErrors=True) if waiters else None
