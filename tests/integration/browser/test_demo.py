@@ -80,6 +80,10 @@ def test_in_a_narrow_window_and_dark(serve: Serve, browse: Open) -> None:
     publish(server.url, "base", json.dumps(["a long word", "x" * 400]))
     page.wait_for_function("document.querySelectorAll('#events li').length === 1")
     assert page.evaluate("document.documentElement.scrollWidth") == 320
+    assert page.evaluate("document.querySelector('#events').scrollWidth") < 320
+    upper, lower = (page.locator(part).bounding_box() for part in ("#subscribing", "#publishing"))
+    assert upper["x"] == lower["x"]
+    assert upper["y"] < lower["y"]
     assert page.locator("#publish button").bounding_box()["width"] > 60
     brightness = (
         "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).reduce((a, b) => a + Number(b), 0)"
@@ -112,6 +116,7 @@ def test_behind_a_prefix(serve: Serve, browse: Open) -> None:
     server = serve("--demo=1")
     with Site(server.port) as site:
         page = browse(site.url + "/sse/demo")
+        assert "/sse/media/demo.js" in site.requests
         page.press("#channels", "Enter")
         page.wait_for_function(f"{STATE} === 'Connected to base'")
         page.click("#publish button")

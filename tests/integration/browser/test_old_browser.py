@@ -111,22 +111,36 @@ def test_the_parser(site: Site, browse: Open, lines: str) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "refusal", [(502, "text/html", "Bad gateway"), (200, "text/html", "<p>Please log in")]
-)
-def test_anything_but_a_stream_is_an_error_and_tried_again(
-    server: SseServer, site: Site, browse: Open, refusal: tuple[int, str, str], old: bool
-) -> None:
-    site.pages["/"] = bare_page(LISTEN.replace("/sse/", "/answer").replace("url:", "retry: 10, url:"))
+def test_the_server_sets_the_pause(site: Site, browse: Open) -> None:
+    script = """
+        $.eventsource({url: '/answer', retry: 100000, message: function (data) { seen.push(data); }});
+    """
+    site.pages["/"] = bare_page(script)
     site.answers["/answer"] = [
-        refusal,
-        refusal,
-        (200, "text/event-stream", "retry: 20\nid: 7\ndata: 1\n\n"),
-        refusal,
+        (200, "text/event-stream", "retry: 10\n\n: no event\n\n"),
+        (200, "text/event-stream", "data: 1\n\n"),
     ]
-    page = browse(site.url, old)
-    page.wait_for_function("seen.length === 1 && errors >= 5")
+    page = browse(site.url, old=True)
+    page.wait_for_function("seen.length === 1")
     page.evaluate("$.eventsource('close')")
+
+
+@pytest.mark.parametrize("refusal", [(502, "text/html", "Bad gateway"), (200, "text/html", "data: 0\n\n")])
+def test_anything_but_a_stream_is_an_error_and_tried_again(
+    site: Site, browse: Open, refusal: tuple[int, str, str], old: bool
+) -> None:
+    script = """
+        var log = [];
+        $.eventsource({url: '/answer?channels=a', retry: 10, open: function () { log.push('open'); },
+            message: function (data) { log.push(data); }, error: function () { log.push('error'); }});
+    """
+    site.pages["/"] = bare_page(script)
+    event = (200, "text/event-stream", "retry: 20\nid: 7\ndata: 1\n\n")
+    site.answers["/answer"] = [refusal, refusal, event, refusal]
+    page = browse(site.url, old)
+    page.wait_for_function("log.length >= 7")
+    page.evaluate("$.eventsource('close')")
+    assert page.evaluate("log.slice(0, 5)") == ["error", "error", "open", 1, "error"]
     asked = [path for path in site.requests if path.startswith("/answer")]
     assert "lastEventId" not in asked[2]
     assert asked[-1].endswith("&lastEventId=7")

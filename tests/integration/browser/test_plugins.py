@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+
+import pytest
 
 from tests.integration.browser.conftest import Open
-from tests.integration.browser.site import Site, bare_page
+from tests.integration.browser.site import Site, bare_page, node_modules
 from tests.integration.clients import publish, stats
-from tests.integration.process import until
+from tests.integration.process import ROOT, need, until
 from tests.integration.servers import SseServer
 
 NOTE = """
@@ -134,13 +137,14 @@ def test_one_connection_and_its_prefix(
     publish(server.url, "a", json.dumps(["y", [1, 2]]))
     publish(server.url, "a", json.dumps(["z", 1]))
     publish(server.url, "a", json.dumps({"not": "a pair"}))
+    publish(server.url, "a", json.dumps("xyz"))
     publish(server.url, "a", json.dumps(["x"]))
-    page.wait_for_function("seen.length === 7")
+    page.wait_for_function("seen.length === 10")
     assert page.evaluate("seen") == [
         ["one", "x", {"n": 1}],
         ["one", "y", [1, 2]],
         ["two", "y", [1, 2]],
-        *[[who, "error", "message"] for who in ("one", "two", "three")],
+        *[[who, "error", "message"] for who in ("one", "two", "three")] * 2,
         ["one", "x", None],
     ]
     page.evaluate("$.eventsource('close', 'mine')")
@@ -172,7 +176,7 @@ def test_a_page_without_such_elements(site: Site, browse: Open) -> None:
 
 def test_streams_of_elements(server: SseServer, site: Site, browse: Open, old: bool) -> None:
     body = """
-        <p id="one" class="one" data-sse-address="/sse/" data-sse-channels=" a, b "></p>
+        <p id="one" class="one" data-sse-address="/sse/?from=one" data-sse-channels=" a, b "></p>
         <p id="two" class="several" data-sse-channels="c"></p>
         <p id="three" class="several" data-sse-channels="d"></p>
         <p id="four" class="several"></p>
@@ -191,6 +195,7 @@ def test_streams_of_elements(server: SseServer, site: Site, browse: Open, old: b
     page.wait_for_function("seen.length === 3")
     assert sorted(page.evaluate("seen")) == [[who, "open", "open"] for who in ("one", "three", "two")]
     assert stats(server.url) == {"a": 1, "b": 1, "c": 1, "d": 1}
+    assert sum(path.startswith("/sse/?from=one&") for path in site.requests) >= 1
 
     page.evaluate("seen = []")
     publish(server.url, "c", "[1]")
@@ -212,3 +217,10 @@ def test_streams_of_elements(server: SseServer, site: Site, browse: Open, old: b
     page.evaluate("$.eventsource('close', 'several-1')")
     until(lambda: stats(server.url) == {}, what="no stream is left")
     assert page.faults == []
+
+
+@pytest.mark.parametrize("name", ["jquery.eventsource.js", "jquery.sse.js", "jquery.sse.simple.js"])
+def test_old_browsers_can_parse_it(name: str) -> None:
+    parse = "require('acorn').parse(require('fs').readFileSync(process.argv[1]), {ecmaVersion: 5})"
+    command = [need("node"), "-e", parse, str(ROOT / "media" / name)]
+    subprocess.run(command, cwd=node_modules().parent, check=True)
