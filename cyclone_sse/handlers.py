@@ -29,6 +29,7 @@ _STREAM = {
     "Connection": "keep-alive",
     "X-Accel-Buffering": "no",  # for nginx in front
 }
+_TAKEN = b'{"status": "ok"}'
 _PREFLIGHT_AGE = 86400  # seconds a browser may remember the answer to OPTIONS
 _REQUEST_HEADERS = "Cache-Control, Content-Type, Last-Event-ID, X-Requested-With"
 
@@ -324,7 +325,8 @@ class PublishHandler(JsonHandler):
         return d.addCallbacks(self._taken, self._not_taken)
 
     def _taken(self, _: object) -> None:
-        self.finish({"status": "ok"})
+        self._headers["Content-Type"] = "application/json"
+        self.finish(_TAKEN)
 
     def _not_taken(self, failure: Failure) -> None:
         failure.trap(BrokerUnavailable)

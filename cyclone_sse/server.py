@@ -39,6 +39,8 @@ class App(Application):  # type: ignore[misc]
         if settings.get("demo"):
             handlers += _demo()
         super().__init__(handlers, transforms=[], error_handler=NotFoundHandler)
+        # There are no templates here; each request would prepare for them all the same.
+        self.ui_modules = self.ui_methods = {}
 
     def log_request(self, handler: Any) -> None:
         """Nothing: at ten thousand requests a second a line for each is a cost, not a help."""
