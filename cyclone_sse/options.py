@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 from twisted.python import usage
 
+from cyclone_sse import __version__
+
 from cyclone_sse.brokers import BROKERS
 
 ENVIRONMENT = "CYCLONE_SSE_"
@@ -107,7 +109,7 @@ OPTIONS = (
     Option("amqp-host", None, "127.0.0.1", _text, "host of RabbitMQ"),
     Option("amqp-port", None, "5672", _port, "port of RabbitMQ"),
     Option("amqp-vhost", None, "/", _text, "virtual host"),
-    Option("amqp-spec", None, None, _text, "AMQP specification file, instead of the one that comes along"),
+    Option("amqp-spec", None, None, _text, "AMQP specification file [default: the one that comes along]"),
     Option("amqp-username", None, "guest", _text, "user name for RabbitMQ"),
     Option("amqp-password", None, "guest", _text, "password for RabbitMQ"),
     Option("amqp-exchange-name", None, "sse-cyclone-server", _text, "exchange to declare and bind to"),
@@ -122,7 +124,7 @@ OPTIONS = (
     Option("ping-interval", None, "30", _seconds(0), "seconds of silence before a ping, 0: never"),
     Option("retry", None, "0", _integer(0), "milliseconds after which clients shall reconnect, 0: not said"),
     Option("max-body", None, str(2**20), _integer(1), "bytes of a request's body"),
-    Option("cors-origin", None, "*", _origins, "origins whose pages may read, separated by commas"),
+    Option("cors-origin", None, "*", _origins, "origins whose pages may read"),
     Option("trust-proxy", None, "0", _flag, "1: take the client's address from X-Forwarded-For"),
     Option("demo", None, "0", _flag, "1: serve a page to try things at /demo, and /media/"),
     Option("log-level", None, "info", _one_of("info", "debug"), "debug: log each client that comes and goes"),
@@ -134,6 +136,13 @@ OPTIONS = (
 )
 
 
+def _shown(row: Option) -> tuple[_Default | None, str]:
+    """Twisted's own form of the default and the help; it says nothing about a missing default."""
+    if row.default is None:
+        return None, row.help if "default" in row.help else f"{row.help} [default: none]"
+    return _Default(row.default), row.help
+
+
 class Options(usage.Options):
     """The plugin's command line, a dict of values by their long names."""
 
@@ -143,13 +152,28 @@ class Options(usage.Options):
         "and so on. The command line wins."
     )
     optParameters: ClassVar = [
-        [row.name, row.short, row.default if row.default is None else _Default(row.default), row.help]
-        for row in OPTIONS
+        [row.name, row.short, *_shown(row)] for row in OPTIONS if row.name != "cors-origin"
     ]
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._environment = environment
         super().__init__()
+
+    opt_h = usage.Options.opt_help
+
+    def opt_version(self) -> None:
+        """Display the version of cyclone-sse and exit."""
+        print(f"cyclone-sse {__version__}")
+        raise SystemExit(0)
+
+    def parseArgs(self, *words: str) -> None:
+        """Take nothing but options. Raises UsageError."""
+        if words:
+            raise usage.UsageError(f"{words[0]!r} is not an option")
+
+    def opt_cors_origin(self, origins: str) -> None:
+        """origins whose pages may read, with commas or repeated [default: *]"""
+        self["cors-origin"] = ",".join(filter(None, (self.get("cors-origin"), origins)))
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Read a command line. Exits with one line about what is wrong: twistd itself would
@@ -168,7 +192,7 @@ class Options(usage.Options):
 
     def _value(self, row: Option) -> Any:
         source = f"--{row.name}"
-        value = self[row.name]
+        value = self.get(row.name)
         if not value or isinstance(value, _Default):
             variable = ENVIRONMENT + row.name.upper().replace("-", "_")
             inherited = self._environment.get(variable)

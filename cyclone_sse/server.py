@@ -40,7 +40,7 @@ class App(Application):  # type: ignore[misc]
             handlers += _demo()
         super().__init__(handlers, transforms=[], error_handler=NotFoundHandler)
         # There are no templates here; each request would prepare for them all the same.
-        self.ui_modules = self.ui_methods = {}
+        self.ui_modules: dict[str, Any] = {}
 
     def log_request(self, handler: Any) -> None:
         """Nothing: at ten thousand requests a second a line for each is a cost, not a help."""
@@ -54,10 +54,13 @@ def load_app(name: str) -> Any:
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return namedAny(name)
+        found = namedAny(name)
     except Exception as error:
         # Whatever the user's module does wrong when it is imported.
         raise ImportError(f"--app={name}: {error or type(error).__name__}") from error
+    if not callable(found):
+        raise ImportError(f"--app={name}: this is not a class")
+    return found
 
 
 def _demo() -> list[tuple[Any, ...]]:

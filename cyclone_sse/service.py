@@ -135,8 +135,12 @@ def _prepare(options: Options) -> tuple[Any, Any]:
             f"{error.name} is missing; install it with: pip install --no-deps -r requirements.txt"
         ) from None
     context = tls_context(options["ssl-cert"], options["ssl-key"]) if options["use-ssl"] else None
-    kind = load_app(options["app"]) if options["app"] else App
-    return kind(options), context
+    if not options["app"]:
+        return App(options), context
+    application = load_app(options["app"])(options)
+    if not hasattr(application, "broker"):
+        raise ValueError(f"--app={options['app']}: the application has no attribute broker")
+    return application, context
 
 
 def _raise_file_limit(log: Logger) -> None:

@@ -124,8 +124,11 @@ class Broker:
         event must be (WHATWG HTML 9.2.5).
         """
         try:
-            data = message.encode() if isinstance(message, str) else message
-            data.decode()
+            if isinstance(message, str):
+                data = message.encode()
+            else:
+                data = message
+                data.decode()
         except UnicodeError:
             self.log.error("a message in {channel!r} is not UTF-8: dropped", channel=source or channels[0])
             self._latest = None
