@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 from twisted.python import usage
 
 from cyclone_sse import __version__
-
 from cyclone_sse.brokers import BROKERS
 
 ENVIRONMENT = "CYCLONE_SSE_"

@@ -164,6 +164,14 @@ def test_resume(daemon: SseServer, front: Front) -> None:
         assert client.data(1) == ["2"]
 
 
+def test_the_readme_shows_a_part_of_it() -> None:
+    shown = re.findall(r"```nginx\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(shown) == 1
+    lines = [line.partition("#")[0].strip() for line in shown[0].splitlines()]
+    sample = [line.partition("#")[0].strip() for line in SAMPLE.read_text().splitlines()]
+    assert [line for line in lines if line not in sample] == []
+
+
 def test_publishing_is_for_this_machine_alone(daemon: SseServer, front: Front, tmp_path: Path) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     with Subscriber(front.tls_url, "a", path="/sse/", tls=front.tls) as client:

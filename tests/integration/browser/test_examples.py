@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 
 from tests.integration.browser.conftest import Open
-from tests.integration.browser.site import Site, example_page
+from tests.integration.browser.site import README, Site, example_page
 from tests.integration.clients import publish, stats
 from tests.integration.process import until
 from tests.integration.servers import SseServer
@@ -56,3 +57,23 @@ def test_a_stream_for_each_element(
     page.evaluate("$.eventsource('close', 'log')")
     until(lambda: stats(server.url) == {"prices": 1}, what="the log's stream is closed")
     assert page.faults == []
+
+
+def test_plain_event_source(server: SseServer, site: Site, browse: Open) -> None:
+    listen, earliest, other_origin = re.findall(r"```html\n(<script>.*?)```", README.read_text(), re.DOTALL)
+    publish(server.url, "news", "[0]")
+    site.pages["/"] = listen
+    page = browse(site.url)
+    page.evaluate("said = []; console.log = (id, data) => said.push([id, data])")
+    until(lambda: stats(server.url) == {"base": 1, "news": 1}, what="the stream")
+    publish(server.url, "news", "[1]")
+    page.wait_for_function("said.length === 1")
+    assert page.evaluate("said[0][1]") == [1]
+
+    site.pages["/"] = (
+        earliest + "<script>var seen = []; source.onmessage = (e) => seen.push(e.data);</script>"
+    )
+    page.goto(site.url)
+    page.wait_for_function("seen.length === 2")
+    assert page.evaluate("seen") == ["[0]", "[1]"]
+    assert "withCredentials: true" in other_origin  # test_cross_origin.py has one
