@@ -1,0 +1,227 @@
+"""Every command of the README, run as it stands there, in a copy of what git holds and a fresh environment.
+
+What must differ on a busy machine comes from outside the command: ports by the environment, or in place
+of 8888.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import venv
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.integration.clients import Subscriber, publish, request
+from tests.integration.process import ROOT, Process, accepts, free_port, until
+
+pytestmark = pytest.mark.timeout(600)  # pip may have to fetch
+
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line.partition("  #")[0].strip()
+    for block in re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    for line in block.splitlines()
+    if line.strip()
+]
+# `make test` and `make lint` are what runs this; the brokers' sections have tests of their own.
+ELSEWHERE = ("make test", "make lint", "redis-cli", "python extras/pub.py")
+ELSEWHERE_WORDS = ("--broker=",)
+
+
+class Shell(Process):
+    """A command line that serves until it is stopped, run in the copy's root."""
+
+    def __init__(self, directory: Path, home: Home, line: str) -> None:
+        self.line = line
+        self.port = free_port()
+        self.name = f"readme-{self.port}"
+        super().__init__(directory, env=home.env | self.ports(), cwd=home.root)
+
+    def ports(self) -> dict[str, str]:
+        return {"PORT": str(self.port), "CYCLONE_SSE_PORT": str(self.port)}
+
+    def argv(self) -> list[str]:
+        return ["bash", "-c", self.line.replace("twistd -n", "exec twistd -n --pidfile=")]
+
+    def is_ready(self) -> bool:
+        return "cyclone-sse serves http" in self.log_of_this_run
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+class Home:
+    """A copy of the project and a virtual environment, as somebody has who follows the README."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory / "cyclone-sse"
+        names = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.splitlines()
+        for name in names:
+            if (ROOT / name).is_file():
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, self.root / name)
+        venv.create(directory / "venv", with_pip=True, symlinks=True)
+        outside = {
+            name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MAKEFLAGS")
+        }
+        programs = directory / "venv" / "bin"
+        self.env = outside | {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": "", "MAKEFLAGS": ""}
+
+    def run(self, line: str, port: int | None = None) -> str:
+        """Run a command that ends; returns what it prints. `port` takes the place of 8888."""
+        if port is not None:
+            line = line.replace("8888", str(port))
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=self.root, env=self.env, check=False, capture_output=True, text=True
+        )
+        printed: str = done.stdout
+        assert done.returncode == 0, f"{line}\n{printed}{done.stderr}"
+        return printed
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    fresh = Home(tmp_path_factory.mktemp("home"))
+    fresh.run(only("pip install --no-deps"))
+    fresh.run(only("pip install ."))
+    return fresh
+
+
+Serve = Callable[[str], Shell]
+
+
+@pytest.fixture
+def shell(tmp_path: Path, home: Home) -> Iterator[Serve]:
+    """A function that starts a command of the README that serves."""
+    with ExitStack() as started:
+
+        def start(line: str) -> Shell:
+            assert line in COMMANDS, f"the README does not say: {line}"
+            return started.enter_context(Shell(tmp_path, home, line))
+
+        yield start
+
+
+def only(words: str) -> str:
+    """The one command of the README in which these words stand."""
+    (line,) = [line for line in COMMANDS if words in line]
+    return line
+
+
+def test_make_run_serves_and_says_how_to_use_it(shell: Serve, home: Home) -> None:
+    serving = shell("make run")
+    (subscribe,) = re.findall(r"curl -N '([^']+)'", serving.log)
+    (publishing,) = re.findall(r"curl -X POST .*", serving.log)
+    assert subscribe.startswith(f"{serving.url}/")
+    with Subscriber(serving.url) as subscriber:
+        home.run(publishing)
+        assert subscriber.data(1) == ["[123, 124]"]
+    assert request("GET", f"{serving.url}/demo").status == 200
+
+
+def test_make_run_takes_options(shell: Serve) -> None:
+    serving = shell(only("make run ARGS="))
+    with Subscriber(serving.url) as subscriber:
+        assert subscriber.wait_comment(timeout=20) == " sse ping".strip()
+    assert "127.0.0.1 subscribes to" in serving.log
+
+
+def test_check_that_everything_works(shell: Serve, home: Home) -> None:
+    serving = shell("twistd -n cyclone-sse")
+    subscribing = only("curl -N").replace("8888", str(serving.port))
+    with subprocess.Popen(["bash", "-c", f"exec {subscribing}"], stdout=subprocess.PIPE) as curl:
+        assert curl.stdout is not None
+        try:
+            assert [curl.stdout.readline() for _ in range(2)] == [b"\n", b"\n"]
+            assert home.run(only("message=%5B123"), serving.port) == '{"status": "ok"}'
+            assert curl.stdout.readline().startswith(b"id: ")
+            assert curl.stdout.readline() == b"data: [123, 124]\n"
+            assert home.run(only("/stats"), serving.port) == '[["base", 1]]'
+        finally:
+            curl.kill()
+
+
+def test_publish_as_form_and_as_json(shell: Serve, home: Home) -> None:
+    serving = shell("twistd -n cyclone-sse")
+    with Subscriber(serving.url, ["news", "base"]) as subscriber:
+        home.run(only("--data-urlencode"), serving.port)
+        home.run(only("application/json"), serving.port)
+        assert subscriber.data(2) == ['{"title": "Hello"}', "Hello"]
+
+
+def test_help_lists_the_options(home: Home) -> None:
+    listed = home.run("twistd -n cyclone-sse -h")
+    assert "twistd -n cyclone-sse -h" in COMMANDS
+    for line in (ROOT / "cyclone-sse.conf").read_text().splitlines():
+        assert f"{line.partition('=')[0]}=" in listed
+
+
+def test_configuration_file(shell: Serve, home: Home) -> None:
+    conf = home.root / "cyclone-sse.conf"
+    text = conf.read_text()
+    port = free_port()
+    try:
+        conf.write_text(text.replace("--port=8888", f"--port={port}", 1))
+        shell(only("$(cat cyclone-sse.conf)"))
+        with Subscriber(f"http://127.0.0.1:{port}") as subscriber:
+            publish(f"http://127.0.0.1:{port}", "base", "1")
+            assert subscriber.data(1) == ["1"]
+    finally:
+        conf.write_text(text)
+
+
+def test_in_the_background(home: Home) -> None:
+    port = free_port()
+    home.run(f"CYCLONE_SSE_PORT={port} {only('--pidfile=sse.pid')}")
+    pid = home.root / "sse.pid"
+    try:
+        until(lambda: accepts(port), what="the daemon to serve")
+        assert request("POST", f"http://127.0.0.1:{port}/publish").status == 401
+    finally:
+        os.kill(int(pid.read_text()), 15)
+    until(lambda: not pid.exists(), what="the daemon to end")
+    assert "Traceback" not in (home.root / "sse.log").read_text()
+
+
+def test_custom_application(shell: Serve) -> None:
+    serving = shell(only("custom_app.App"))
+    assert request("GET", f"{serving.url}/?channels=base").status == 401
+    with Subscriber(serving.url, headers={"Cookie": "member=yes"}) as subscriber:
+        publish(serving.url, "base", "1")
+        assert subscriber.data(1) == ["1"]
+
+
+def test_graphite_export_starts(shell: Serve) -> None:
+    shell(only("--export=graphite"))
+
+
+def test_load_client(shell: Serve, home: Home) -> None:
+    serving = shell("twistd -n cyclone-sse")
+    assert "1000" in home.run(only("extras/client.py"), serving.port).replace(",", "")
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith(("make test", "make lint"))])
+def test_targets_exist(home: Home, line: str) -> None:
+    home.run(line.replace("make", "make -n", 1))
+
+
+def test_every_command_is_run_here_or_elsewhere() -> None:
+    source = Path(__file__).read_text()
+    quoted = re.findall(r'(?:only\(|shell\(|run\(|in \()["\']([^"\']+)', source)
+    for line in COMMANDS:
+        if line.startswith(ELSEWHERE) or any(words in line for words in ELSEWHERE_WORDS):
+            continue
+        assert any(words in line for words in quoted), f"no test runs: {line}"
