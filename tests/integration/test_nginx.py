@@ -204,8 +204,8 @@ def test_the_log_has_the_client_s_address(daemon: SseServer, front: Front) -> No
         "-H",
         "X-Forwarded-For: 203.0.113.9",
     ):
-        until(lambda: re.search(r"127\.0\.0\.3 subscribes to \['named'\]", daemon.log), what="the log line")
-    until(lambda: re.search(r"127\.0\.0\.3 has left \['named'\]", daemon.log), what="the log line")
+        until(lambda: re.search(r"127\.0\.0\.3 subscribes to .*named", daemon.log), what="the log line")
+    until(lambda: re.search(r"127\.0\.0\.3 has left .*named", daemon.log), what="the log line")
     assert "203.0.113.9" not in daemon.log  # nginx puts its own word in place of the browser's
 
 
@@ -218,7 +218,7 @@ def test_without_trust_the_header_is_ignored(serve: Serve, tmp_path: Path) -> No
         front_of(tmp_path / "front", server) as front,
         Curl(front, "/sse/?channels=b", "--interface", "127.0.0.3"),
     ):
-        until(lambda: "127.0.0.1 subscribes to ['b']" in server.log, what="the log line")
+        until(lambda: re.search(r"127\.0\.0\.1 subscribes to .*b", server.log), what="the log line")
     assert "203.0.113.9" not in server.log
     assert "127.0.0.3" not in server.log
 
