@@ -19,7 +19,9 @@ from typing import Any
 
 from cyclone.httpserver import HTTPConnection
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from cyclone_sse.reader import MAX_BODY, RequestReader
 from cyclone_sse.requests import BadRequest, Headers, Parsed, build, forwarded_address
@@ -48,6 +50,7 @@ class Limits:
             connection.time_out()
 
 
+@implementer(IHalfCloseableProtocol)
 class Connection(HTTPConnection):  # type: ignore[misc]
     """One connection of a client; made by the application, which is Twisted's factory."""
 
@@ -58,6 +61,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._reader: RequestReader | None = None  # None: nothing is read any more
         self._waiting: list[Parsed | BadRequest] = []  # read, not yet begun
         self._running = self._paused = self._closing = False
+        self._streaming = self._half_closed = False
         self._keep_alive = True
         self._began: float | None = None  # when the request that is being read began
         self.deadline: float | None = None  # when the connection's patience ends
@@ -96,12 +100,28 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     def setRawMode(self) -> None:
         """Read no more requests: a handler has taken the connection over."""
         self._stop_reading()
+        self._streaming = True
         self.deadline = None
+        if self._half_closed:
+            self.transport.abortConnection()
+
+    def readConnectionLost(self) -> None:
+        """The client sends no more. It may still wait for an answer (RFC 9112 9.6), but a
+        subscriber that closes its side has gone: nothing else would tell before the next ping."""
+        self._half_closed = True
+        if self._streaming:
+            self.transport.abortConnection()
+        elif self._request is None and not self._waiting:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """The answer to a refused request is out; the client's side is still open."""
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell the handler that the client has gone."""
         self._limits.open.discard(self)
-        self.setRawMode()
+        self._stop_reading()
+        self.deadline = None
         super().connectionLost(reason)
         self._request = None  # it knows this connection: without the circle both go at once
 
@@ -151,6 +171,8 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     @property
     def keep_alive(self) -> bool:
         """Whether the connection stays open after this request."""
+        if self._half_closed and not self._waiting:
+            return False
         return self._keep_alive and not self.no_keep_alive
 
     def remote_address(self, headers: Headers) -> str:
