@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.integration.browser.conftest import Open
 from tests.integration.browser.site import Site
 from tests.integration.clients import publish, request, stats
@@ -12,6 +14,25 @@ from tests.integration.process import until
 
 DARK = {"color_scheme": "dark"}
 NARROW = {"viewport": {"width": 320, "height": 640}}
+# texts whose contrast to the ground is below 4.5 (WCAG 2.1, 1.4.3), with it
+CONTRASTS = """() => {
+    const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
+    const luminance = (color) => {
+        const [r, g, b] = numbers(color).map((c) => c / 255)
+            .map((c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = (element) => {
+        const color = getComputedStyle(element).backgroundColor;
+        return numbers(color)[3] === 0 ? ground(element.parentElement) : color;
+    };
+    return [...document.querySelectorAll('h1, h2, p, label, input, textarea, button, dt, dd, th, td')]
+        .map((element) => {
+            const pair = [luminance(getComputedStyle(element).color), luminance(ground(element))];
+            return [element.outerHTML, (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05)];
+        })
+        .filter(([, ratio]) => ratio < 4.5);
+}"""
 STATE = "document.querySelector('#state').textContent"
 
 
@@ -93,7 +114,7 @@ def test_in_a_narrow_window_and_dark(serve: Serve, browse: Open) -> None:
 
 
 def test_everything_on_it_has_a_name(serve: Serve, browse: Open) -> None:
-    """What a screen reader would say, and that its text stands out from the ground in both schemes."""
+    """What a screen reader would say."""
     server = serve("--demo=1")
     page = browse(server.url + "/demo")
     for role, name in [
@@ -110,6 +131,16 @@ def test_everything_on_it_has_a_name(serve: Serve, browse: Open) -> None:
         assert page.get_by_role(role, name=name, exact=True).count() >= 1, (role, name)
     unnamed = "[...document.querySelectorAll('input, textarea')].filter(field => !field.labels.length).length"
     assert page.evaluate(unnamed) == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_its_text_stands_out(serve: Serve, browse: Open, scheme: str) -> None:
+    server = serve("--demo=1")
+    page = browse(server.url + "/demo", color_scheme=scheme)
+    for state in ("open", "connecting", "lost", "closed"):
+        page.evaluate("state => { document.querySelector('#state').dataset.state = state; }", state)
+        too_faint = page.evaluate(CONTRASTS)
+        assert too_faint == []
 
 
 def test_behind_a_prefix(serve: Serve, browse: Open) -> None:
