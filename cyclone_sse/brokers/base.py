@@ -108,6 +108,8 @@ class Broker:
         one does not get it again.
         """
         if pattern is not None and self.is_pattern_blocked(pattern):
+            if not more:
+                self._latest = None  # a further copy of it is the first that counts
             return
         name = pattern or channel
         if more and self._latest is not None:
