@@ -19,7 +19,7 @@ from typing import Any
 
 from cyclone.httpserver import HTTPConnection
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -74,6 +74,8 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         super().connectionMade()
         self._limits.open.add(self)
         self._reader = RequestReader(self._limits.max_body)
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)  # an event must not wait for the last one's ACK
         self.deadline = self._limits.clock.seconds() + REQUEST_TIMEOUT
 
     def dataReceived(self, data: bytes) -> None:
@@ -175,10 +177,9 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             return False
         return self._keep_alive and not self.no_keep_alive
 
-    def remote_address(self, headers: Headers) -> str:
-        """The client's address."""
-        forwarded = forwarded_address(headers) if self._limits.trust_proxy else None
-        return forwarded or str(self._remote_ip)
+    def forwarded_address(self, headers: Headers) -> str | None:
+        """The client's address where a trusted proxy tells it."""
+        return forwarded_address(headers) if self._limits.trust_proxy else None
 
     def write(self, chunk: bytes) -> None:
         """Send a part of the response."""

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import hmac
 import json
+import time
 from collections.abc import Iterable, Sequence
+from email.utils import formatdate
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from cyclone.sse import SSEHandler
@@ -22,13 +26,18 @@ from cyclone_sse.events import Event, EventId, encode
 from cyclone_sse.requests import NO_HEADERS
 from cyclone_sse.subscriber import BUFFER, Subscriber, subscriber_for
 
-_EVERY_RESPONSE = {"Server": "cyclone-sse", "Access-Control-Expose-Headers": "Last-Event-ID"}
+_EVERY_RESPONSE = {
+    "Server": "cyclone-sse",
+    "Content-Type": "application/json",
+    "Access-Control-Expose-Headers": "Last-Event-ID",
+}
 _STREAM = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache",
     "Connection": "keep-alive",
     "X-Accel-Buffering": "no",  # for nginx in front
 }
+_NOTHING: Any = None
 _TAKEN = b'{"status": "ok"}'
 _PREFLIGHT_AGE = 86400  # seconds a browser may remember the answer to OPTIONS
 _REQUEST_HEADERS = "Cache-Control, Content-Type, Last-Event-ID, X-Requested-With"
@@ -48,6 +57,30 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
     log = Logger()
     allowed = "GET, HEAD, OPTIONS"
 
+    def __init__(self, application: Any, request: Any, **kwargs: Any) -> None:
+        # In place of cyclone's, which makes a namespace for templates with each request; what
+        # matters when ten thousand clients come back at once.
+        self.application = application
+        self.request = request
+        self._headers_written = self._finished = False
+        self._auto_finish = True
+        self._transforms: Any = None
+        self.path_args = self.path_kwargs = None
+        self.ui: Any = None
+        self.clear()
+        request.connection.no_keep_alive = self.no_keep_alive
+        self.initialize(**kwargs)
+
+    def clear(self) -> None:
+        """Begin the response anew."""
+        self._headers = dict(_EVERY_RESPONSE, Date=_http_date(int(time.time())))
+        self._list_headers: Any = []
+        self._write_buffer: Any = []
+        self._status_code, self._reason = 200, "OK"
+        self.set_default_headers()
+        if self.request.version != "HTTP/1.1" and self.request.connection.keep_alive:
+            self.set_header("Connection", "Keep-Alive")
+
     @property
     def broker(self) -> Broker:
         """The application's broker."""
@@ -55,8 +88,6 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
 
     def set_default_headers(self) -> None:
         """Say who may read the response (Fetch, "CORS protocol")."""
-        # Constants go in as they are: set_header searches each value for line breaks.
-        self._headers.update(_EVERY_RESPONSE)
         if not self.request.connection.keep_alive:
             self.set_header("Connection", "close")
         origins = self.broker.settings.get("cors-origin")
@@ -69,6 +100,15 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
             self.set_header("Access-Control-Allow-Origin", origin)
             self.set_header("Access-Control-Allow-Credentials", "true")
 
+    def _generate_headers(self) -> bytes:
+        """The head of the response in one go; cyclone looks at each name and value three times."""
+        if hasattr(self, "_new_cookie"):
+            return super()._generate_headers()  # type: ignore[no-any-return]
+        lines = [f"{self.request.version} {self._status_code} {self._reason}"]
+        for name, value in chain(self._headers.items(), self._list_headers):
+            lines.append(f"{name}: {value.decode() if isinstance(value, bytes) else value}")
+        return "\r\n".join([*lines, "\r\n"]).encode()
+
     def options(self, *args: Any) -> None:
         """Answer a browser's question before it sends a cross-origin request."""
         self.set_status(204)
@@ -77,7 +117,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         self.set_header("Access-Control-Allow-Headers", _REQUEST_HEADERS)
         self.set_header("Access-Control-Max-Age", _PREFLIGHT_AGE)
         self.clear_header("Content-Type")
-        self._transforms: list[Any] = []
+        self._transforms = []
         self.flush()  # by itself: finish would add a Content-Length, which a 204 must not have
         self.finish()
 
@@ -102,6 +142,11 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
     _bound = False
     _gone = False
     _rendered: list[bytes] | None = None  # where sendEvent's bytes go instead of to the client
+
+    def __init__(self, application: Any, request: Any, **kwargs: Any) -> None:
+        JsonHandler.__init__(self, application, request, **kwargs)
+        self.transport = request.connection.transport
+        self._auto_finish = False
 
     def admit(self) -> Deferred[Any] | None:
         """Called before the stream opens, which waits for the Deferred; raises (or fails with)
@@ -243,8 +288,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
 
     def _slim(self) -> None:
         """Ten thousand idle clients need none of what cyclone builds for templates."""
-        for part in ("ui", "_headers", "_list_headers", "_write_buffer"):
-            setattr(self, part, None)
+        self.ui = self._headers = self._list_headers = self._write_buffer = _NOTHING
 
 
 class BroadcastHandler(ExtendedSSEHandler):
@@ -325,7 +369,6 @@ class PublishHandler(JsonHandler):
         return d.addCallbacks(self._taken, self._not_taken)
 
     def _taken(self, _: object) -> None:
-        self._headers["Content-Type"] = "application/json"
         self.finish(_TAKEN)
 
     def _not_taken(self, failure: Failure) -> None:
@@ -365,7 +408,6 @@ class StatsHandler(JsonHandler):
 
     def get(self) -> None:
         """Answer with the figures of this moment."""
-        self.set_header("Content-Type", "application/json")
         self.set_header("Cache-Control", "no-store")
         self.finish(json.dumps(self.get_stats()))
 
@@ -388,6 +430,12 @@ class MediaHandler(JsonHandler, StaticFileHandler):  # type: ignore[misc]
     def set_extra_headers(self, path: str) -> None:
         """Let nobody keep an old page."""
         self.set_header("Cache-Control", "no-cache")
+
+
+@lru_cache(maxsize=2)
+def _http_date(now: int) -> str:
+    """The Date of a response (RFC 9110 5.6.7), made once a second. now: seconds since the epoch."""
+    return formatdate(now, usegmt=True)
 
 
 def _same(key: str, secret: str) -> bool:

@@ -7,15 +7,17 @@ is refused. (cyclone itself replaces what it cannot decode, and so changes messa
 from __future__ import annotations
 
 import ipaddress
+import time
 from dataclasses import dataclass
 from email.parser import BytesParser
 from email.policy import HTTP
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import parse_qs
 
 from cyclone.httpserver import HTTPRequest
 from cyclone.httputil import HTTPFile, HTTPHeaders
+from twisted.internet.interfaces import ISSLTransport
 
 MAX_FIELDS = 1000  # form fields or query parameters of one request
 
@@ -67,27 +69,44 @@ class Parsed:
     keep_alive: bool
 
 
+class Request(HTTPRequest):  # type: ignore[misc]
+    """cyclone's request, made from what was read already; cyclone's own constructor would decode
+    the query once more, with replacements for what is not UTF-8."""
+
+    def __init__(self, connection: Any, parsed: Parsed, uri: str) -> None:
+        self.connection = connection
+        self.method = parsed.method
+        self.uri = uri
+        self.path, _, self.query = uri.partition("?")
+        self.version = parsed.version
+        self.headers = parsed.headers
+        self.body = parsed.body
+        self.files: dict[str, list[HTTPFile]] = {}
+        self.arguments = _fields(self.query.encode("latin-1")) if self.query else {}
+        self.host = parsed.headers.get("Host") or "127.0.0.1"
+        forwarded = connection.forwarded_address(parsed.headers)
+        if forwarded:
+            self.remote_ip = forwarded
+        self.protocol = "https" if ISSLTransport.providedBy(connection.transport) else "http"
+        self._start_time = time.time()
+        self._finish_time = None
+
+    @cached_property
+    def remote_ip(self) -> str:
+        """The client's address: the peer's, unless a proxy has told another."""
+        return self.connection._remote_ip  # type: ignore[no-any-return]
+
+
 def build(connection: Any, parsed: Parsed) -> HTTPRequest:
     """The request as handlers see it. Raises BadRequest where its parameters are malformed."""
     uri = parsed.target.decode("latin-1")
     if not uri.startswith("/"):
         # absolute-form, RFC 9112 3.2.2; the authority is not looked at
         uri = "/" + uri.partition("://")[2].partition("/")[2]
-    path, _, query = uri.partition("?")
-    headers, body = parsed.headers, parsed.body
-    request = HTTPRequest(
-        method=parsed.method,
-        uri=path,  # the query is added below: here it would be decoded with replacements
-        version=parsed.version,
-        headers=headers,
-        body=body,
-        remote_ip=connection.remote_address(headers),
-        connection=connection,
-    )
-    request.uri, request.query = uri, query
-    request.arguments = _fields(query.encode("latin-1"))
+    request = Request(connection, parsed, uri)
+    body = parsed.body
     if body and parsed.method in ("POST", "PUT", "PATCH"):
-        kind = headers.get("Content-Type", "")
+        kind = parsed.headers.get("Content-Type", "")
         if kind.startswith("application/x-www-form-urlencoded"):
             _merge(request.arguments, _fields(body))
         elif kind.startswith("multipart/form-data"):
