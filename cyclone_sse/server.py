@@ -12,13 +12,8 @@ from cyclone.web import Application
 from twisted.python.reflect import namedAny
 
 from cyclone_sse import brokers
-from cyclone_sse.handlers import (
-    BroadcastHandler,
-    MediaHandler,
-    NotFoundHandler,
-    PublishHandler,
-    StatsHandler,
-)
+from cyclone_sse.handlers import BroadcastHandler, PublishHandler, StatsHandler
+from cyclone_sse.responses import MediaHandler, NotFoundHandler
 
 
 class App(Application):  # type: ignore[misc]

@@ -20,6 +20,8 @@ HOUSE = [
     {"options"},
     {"server"},
     {"handlers"},
+    {"stream"},
+    {"responses"},
     {"connection", "periodic"},
     {"reader"},
     {"requests", "tls"},
@@ -43,7 +45,7 @@ PURE = {"channels", "events", "history"}
 LIBRARIES = {
     "twisted": set(LEVEL) - PURE,
     "zope": set(LEVEL) - PURE,
-    "cyclone": {"connection", "handlers", "requests", "server"},
+    "cyclone": {"connection", "requests", "responses", "server", "stream"},
     "httptools": {"reader"},
     "txamqp": {"amqp", "wire"},
     "txredisapi": {"brokers.redis"},
