@@ -94,14 +94,18 @@ class RequestReader:
     def on_url(self, part: bytes) -> None:
         """The target of the request, maybe in several parts."""
         self._target += part
-        self._count_head(len(part))
+        self._head_size += len(part)
+        if self._head_size > MAX_HEAD:
+            raise _head_too_large()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer after a chunked body, which is counted and left out."""
         self._header_count += 1
-        self._count_head(len(name) + len(value) + len(": \r\n"))
+        self._head_size += len(name) + len(value) + 4  # ": " and the line's end
         if self._header_count > MAX_HEADERS:
             raise BadRequest(431, f"more than {MAX_HEADERS} headers")
+        if self._head_size > MAX_HEAD:
+            raise _head_too_large()
         if not self._in_head:
             return
         if name.lower() == b"transfer-encoding" and value.strip().lower() != b"chunked":
@@ -114,7 +118,7 @@ class RequestReader:
         headers = self._headers
         if self._parser.get_http_version() not in ("1.0", "1.1"):
             raise BadRequest(505, "HTTP/1.0 and HTTP/1.1 are known here")
-        if len(headers.get_list("Host")) > 1:
+        if "Host" in headers and len(headers.get_list("Host")) > 1:
             raise BadRequest(400, "more than one Host")
         length = headers.get("Content-Length")
         if length is not None and int(length) > self._max_body:
@@ -151,11 +155,6 @@ class RequestReader:
                 keep_alive,
             )
         )
-
-    def _count_head(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size > MAX_HEAD:
-            raise _head_too_large()
 
     def _guard_head(self, size: int) -> None:
         """Bound a head of which no header ends; exact unless other requests came with it."""

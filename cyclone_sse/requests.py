@@ -43,6 +43,11 @@ class Headers(HTTPHeaders):  # type: ignore[misc]
     """Request headers; cyclone's class, but filled without its table of all names ever seen,
     which strangers can make grow without bound."""
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a header; most are asked for in their canonical form."""
+        value = dict.get(self, name)
+        return super().get(name, default) if value is None else value
+
     def add_raw(self, name: bytes, value: bytes) -> None:
         """Add a header as it came. Repeated ones are joined with commas (RFC 9110 5.3)."""
         key, text = header_name(name), value.decode("latin-1")

@@ -136,7 +136,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
             self.set_header("Connection", "close")
         position = self._position()
         if position:
-            self.set_header("Last-Event-ID", position)  # what long polling starts from
+            self._headers["Last-Event-ID"] = position  # what long polling starts from
         head = self._generate_headers() + b"\n\n"
         if settings.get("retry"):
             head += b"retry: %d\n" % settings["retry"]
