@@ -38,11 +38,13 @@ class Interests:
 
     def expect(self, channel: str, now: float) -> bool:
         """A client is about to come. True if the channel is new here: subscribe."""
-        if channel in self._until:
-            return False
-        self._until[channel] = now + self._linger
-        self._waiting[channel] = []
-        return True
+        new = channel not in self._until
+        # Not over before the client is there, however short the linger time.
+        until = now + max(self._linger, SUBSCRIBE_WAIT + 1)
+        self._until[channel] = max(self._until.get(channel, 0.0), until)
+        if new:
+            self._waiting[channel] = []
+        return new
 
     def hold(self, channel: str) -> None:
         """The channel has clients, for as long as nobody says otherwise."""
