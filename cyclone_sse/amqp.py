@@ -69,10 +69,10 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         answer = b"\0%s\0%s" % (factory.username.encode(), factory.password.encode())
         try:
             await self.start(answer, "PLAIN")
-        except Closed:
+        except Closed as closed:
             # RabbitMQ says nothing, it just closes ("authentication_failure_close" is for those
             # whose library can announce it).
-            error = self._reason()
+            error = self._reason(closed)
             if isinstance(error, ConnectionClosed):
                 error = AmqpError("it hung up at the log-in: wrong user name or password?")
             raise error from None
@@ -81,8 +81,8 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
             await self._ch.channel_open()
             await self._ch.exchange_declare(exchange=factory.exchange, type=factory.exchange_type)
             await self._ready()
-        except Closed:
-            raise self._reason() from None
+        except Closed as closed:
+            raise self._reason(closed) from None
 
     async def _ready(self) -> None:
         """What else to do before the connection is used."""
@@ -100,7 +100,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         self._note(reason)
         super().do_close(reason)
 
-    def channelfail(self, channel: Any, reason: Failure) -> None:
+    def channel_failed(self, channel: Any, reason: Failure) -> None:
         """The server closed our channel, for what it calls an error; so start all over."""
         self._note(channel.reason)
         self.transport.loseConnection()
@@ -122,17 +122,16 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
     def settled(self, tag: int, multiple: bool, error: str | None) -> None:
         """A message that we sent was taken, or not if there is an error."""
 
-    def _note(self, reason: Any) -> None:
+    def _note(self, reason: Any = None) -> None:
         text = getattr(reason, "reply_text", None)
         if self._error is None and text is not None:
             self._error = AmqpError(text if isinstance(text, str) else text.decode("utf-8", "replace"))
 
-    def _reason(self) -> BaseException:
+    def _reason(self, closed: BaseException | None = None) -> BaseException:
+        """Why the connection or channel was closed, instead of that it was."""
+        if isinstance(closed, Closed):
+            self._note(*closed.args)
         return self._error or self.lost or ConnectionLost()
-
-    def _explain(self, failure: Failure) -> Failure:
-        """Say why the connection or channel was closed instead of that it was."""
-        return Failure(self._reason()) if failure.check(Closed) else failure
 
 
 class AmqpSubscriberProtocol(AmqpProtocol):
@@ -185,7 +184,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
             try:
                 await gatherResults(commands(name), consumeErrors=True)
             except FirstError as error:
-                done.errback(self._explain(error.subFailure))
+                done.errback(self._reason(error.subFailure.value))
             else:
                 done.callback(None)
         self._busy = False

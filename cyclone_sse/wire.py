@@ -26,6 +26,7 @@ from txamqp.codec import Codec
 from txamqp.connection import Body, Frame, Header
 
 SPEC = Path(__file__).with_name("amqp0-9.xml")
+USED = ("connection", "channel", "exchange", "queue", "basic")  # classes; "confirm" to publish
 FRAME_MAX = 131072  # bytes; RabbitMQ's default
 
 
@@ -87,7 +88,11 @@ def load_spec(file: str | Path) -> Any:
     """Read a specification file. Raises ValueError if it cannot be used."""
     try:
         with open(file, "rb") as stream:
-            return spec.load(stream)
+            loaded = spec.load(stream)
+        for name in USED:
+            loaded.classes.byname[name]
+        loaded.constants.bypyname["frame_end"]
+        return loaded
     except Exception as error:
         # An XML parser, and then whatever the shape of the data leads txAMQP to.
         raise ValueError(f"{file} is no AMQP specification: {error}") from error
