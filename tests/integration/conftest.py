@@ -40,9 +40,9 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
         yield redis
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def rabbit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
-    """A RabbitMQ for the module, since it takes seconds to start; a test that stops it starts it again."""
+    """One RabbitMQ, since it takes seconds to start; a test that stops it starts it again."""
     with RabbitServer(tmp_path_factory.mktemp("rabbitmq")) as rabbit:
         yield rabbit
 

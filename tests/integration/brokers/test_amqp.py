@@ -1,0 +1,191 @@
+"""What only AMQP has: exchanges, queues, a specification file, and the script that publishes."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+import sys
+from pathlib import Path
+
+import pika
+import pytest
+
+from tests.integration.brokers.test_faults import AWAY, BACK, FORM, wait_for
+from tests.integration.brokers.upstreams import EXCHANGE, RabbitUpstream
+from tests.integration.clients import Subscriber, publish, request
+from tests.integration.conftest import Serve
+from tests.integration.process import ROOT, until
+
+
+def test_pub_py_reaches_an_event_source(serve: Serve, rabbit: RabbitUpstream) -> None:
+    server = serve(*rabbit.options)
+    env = {"AMQP_URL": f"amqp://guest:guest@127.0.0.1:{rabbit.server.port}/%2F"}
+    with Subscriber(server.url, "base") as client:
+        words = [sys.executable, "extras/pub.py", "base", '["é"]']
+        subprocess.run(words, cwd=ROOT, env=env, check=True, capture_output=True, timeout=20)
+        assert client.event().data == '["é"]'
+        with subprocess.Popen([*words[:3]], cwd=ROOT, env=env, stdout=subprocess.DEVNULL) as running:
+            try:
+                assert client.event().data.count(":") == 2
+            finally:
+                running.terminate()
+
+
+def test_a_topic_exchange_takes_wildcards(serve: Serve, rabbit: RabbitUpstream) -> None:
+    options = ["--amqp-exchange-type=topic", "--amqp-exchange-name=topics", "--http-publish=1"]
+    server = serve(*rabbit.options, *options)
+    with (
+        Subscriber(server.url, "news.*") as star,
+        Subscriber(server.url, "#") as everything,
+        Subscriber(server.url, "news.sport") as plain,
+    ):
+        for key in ("news.sport", "news.sport.ball", "weather"):
+            rabbit.channel().basic_publish("topics", key, key.encode())
+        publish(server.url, "news.sport", "the end")
+        assert star.data(2) == plain.data(2) == ["news.sport", "the end"]
+        assert everything.data(4) == ["news.sport", "news.sport.ball", "weather", "the end"]
+
+
+def test_a_fanout_exchange_sends_everything_everywhere(serve: Serve, rabbit: RabbitUpstream) -> None:
+    server = serve(*rabbit.options, "--amqp-exchange-type=fanout", "--amqp-exchange-name=fanout")
+    with Subscriber(server.url, "a") as a, Subscriber(server.url, "b") as b:
+        rabbit.channel().basic_publish("fanout", "whatever", b"x")
+        assert a.event().data == b.event().data == "x"
+
+
+def test_queues_are_ours_alone_and_gone_with_the_last_client(serve: Serve, rabbit: RabbitUpstream) -> None:
+    server = serve(*rabbit.options, "--linger=0")
+    before = rabbit.queues()
+    with Subscriber(server.url, ["a", "b"]), Subscriber(server.url, ["b", "c"]):
+        assert len(rabbit.queues()) == len(before) + 3
+        assert set(rabbit.queues()) - set(before) <= {"true\ttrue\t1"}
+    until(lambda: rabbit.queues() == before, 30, "no queue is left")
+
+
+def test_queues_are_gone_with_the_server(serve: Serve, rabbit: RabbitUpstream) -> None:
+    before = rabbit.queues()
+    server = serve(*rabbit.options)
+    with Subscriber(server.url, "a"):
+        pass
+    assert len(rabbit.queues()) == len(before) + 1  # the linger time
+    server.stop()
+    assert rabbit.queues() == before
+    assert "client unexpectedly closed TCP connection" not in rabbit.server.log.rpartition("accepting")[2]
+
+
+def test_headers_of_every_type_do_no_harm(serve: Serve, rabbit: RabbitUpstream) -> None:
+    server = serve(*rabbit.options)
+    headers = {
+        "text": "é",
+        "number": 1,
+        "large": 1 << 40,
+        "flag": True,
+        "nothing": None,
+        "list": [1, "two"],
+        "table": {"a": 1},
+        "time": datetime.datetime(2026, 1, 1),
+    }
+    with Subscriber(server.url, "base") as client:
+        for some in [{name: value} for name, value in headers.items()] + [headers]:
+            properties = pika.BasicProperties(content_type="text/plain", headers=some, delivery_mode=2)
+            rabbit.channel().basic_publish(EXCHANGE, "base", str(some).encode(), properties)
+            assert client.event().data == str(some)
+    assert AWAY not in server.log
+
+
+def test_a_name_that_amqp_cannot_carry_hurts_nobody_else(serve: Serve, rabbit: RabbitUpstream) -> None:
+    server = serve(*rabbit.options, "--http-publish=1")
+    longest, too_long = "é" * 127 + "x", "é" * 128
+    with Subscriber(server.url, longest) as client, Subscriber(server.url, too_long):
+        publish(server.url, longest, "here")
+        assert client.event().data == "here"
+        answer = request("POST", f"{server.url}/publish", f"channel={'x' * 256}&message=x", FORM)
+        assert answer.status == 503
+        assert "longer than 255 bytes" in answer.json["reason"]
+    assert server.log.count("longer than 255 bytes") == 1
+    assert AWAY not in server.log
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--amqp-vhost=/nowhere"], "/nowhere"),
+        (["--amqp-username=nobody"], "wrong user name or password?"),
+        (["--amqp-exchange-name=amq.direct", "--amqp-exchange-type=topic"], "inequivalent arg 'type'"),
+    ],
+)
+def test_what_rabbitmq_says_is_in_the_log(
+    serve: Serve, rabbit: RabbitUpstream, options: list[str], reason: str
+) -> None:
+    server = serve(*rabbit.options, *options)
+    wait_for(server, "refused by RabbitMQ")
+    assert reason in server.log
+
+
+def test_the_channel_number_and_the_specification_can_be_chosen(
+    serve: Serve, rabbit: RabbitUpstream, tmp_path: Path
+) -> None:
+    text = (ROOT / "cyclone_sse" / "amqp0-9.xml").read_text()
+    mine = tmp_path / "mine.xml"
+    mine.write_text(text[: text.index('<class name="confirm"')] + "</amqp>")
+    options = ["--amqp-spec=mine.xml", "--amqp-channel=7", "--http-publish=1"]
+    server = serve(*rabbit.options, *options, cwd=tmp_path)
+    with Subscriber(server.url, "base") as client:
+        rabbit.publish("base", "x")
+        assert client.event().data == "x"
+        answer = request("POST", f"{server.url}/publish", "channel=base&message=x", FORM)
+        assert answer.status == 503
+        assert "confirm" in answer.json["reason"]
+    channels = rabbit.server.control("-q", "list_channels", "number", "consumer_count")
+    assert "7\t1" in channels.splitlines()
+
+
+def test_an_error_on_the_channel_starts_all_over(serve: Serve, rabbit: RabbitUpstream) -> None:
+    server = serve(*rabbit.options, "--amqp-exchange-name=short-lived", "--http-publish=1")
+    with Subscriber(server.url, "a") as client:
+        publish(server.url, "a", "before")
+        assert client.event().data == "before"
+        rabbit.channel().exchange_delete("short-lived")
+        answer = request("POST", f"{server.url}/publish", "channel=a&message=x", FORM)
+        assert answer.status == 503
+        assert "no exchange 'short-lived'" in answer.json["reason"]
+        with Subscriber(server.url, "b") as new:  # binding its queue is the error
+            wait_for(server, AWAY)
+            wait_for(server, BACK)
+            assert "NOT_FOUND - no exchange 'short-lived'" in server.log
+            assert client.event(20).type == "sse-gap"
+            publish(server.url, ["a", "b"], "after")
+            assert client.event().data == new.event().data == "after"
+
+
+@pytest.mark.parametrize("content", [None, "no XML", "<amqp major='0' minor='9'/>", "<other/>"])
+def test_a_specification_that_is_none_is_one_line(serve: Serve, tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "bad.xml").write_text(content)
+    with pytest.raises(AssertionError) as failed:
+        serve("--broker=amqp", "--amqp-spec=bad.xml", cwd=tmp_path)
+    assert "ended at start with 1" in str(failed.value)
+    assert "bad.xml is no AMQP specification" in str(failed.value)
+    assert "Traceback" not in str(failed.value)
+
+
+def test_what_rabbitmq_cannot_store_is_a_503(serve: Serve, rabbit: RabbitUpstream) -> None:
+    """Short of memory it stops to read from those who publish; who subscribes goes on."""
+    server = serve(*rabbit.options, "--http-publish=1")
+    with Subscriber(server.url, "base") as client:
+        publish(server.url, "base", "before")
+        assert client.event().data == "before"
+        rabbit.server.control("set_vm_memory_high_watermark", "0.00000001")
+        try:
+            answer = request("POST", f"{server.url}/publish", "channel=base&message=x", FORM)
+            assert (answer.status, AWAY in server.log) == (503, False)
+            with Subscriber(server.url, "new"):
+                until(lambda: "new" in rabbit.subscriptions(), 20, "a new channel is subscribed")
+        finally:
+            rabbit.server.control("set_vm_memory_high_watermark", "0.6")
+        until(
+            lambda: request("POST", f"{server.url}/publish", "channel=base&message=y", FORM).status == 200, 20
+        )
+        got = [client.event().data]
+        while got[-1] != "y":
+            got.append(client.event().data)
