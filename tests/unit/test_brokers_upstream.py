@@ -174,6 +174,7 @@ def test_what_is_asked_for_while_it_is_away_is_confirmed_when_it_is_back() -> No
     assert broker.links[0].held == {"a", "b"}
     assert sorted(broker.sure) == ["a", "b"]
     assert broker.gaps == []  # they were never there, so they were not interrupted
+    assert broker._unconfirmed == {}  # nor is anything left of those who went
 
 
 def test_after_a_loss_everything_is_asked_for_again_and_the_gap_told_once() -> None:
