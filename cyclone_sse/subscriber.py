@@ -2,9 +2,10 @@
 
 The cost of fan-out is the kernel's ``send()``. ``Subscriber.send`` runs for each client and
 write and must add next to nothing to it: no timer, Deferred or allocation on its way. Twisted's
-``transport.write`` costs two ``epoll_ctl`` calls and a trip through the reactor each time, so
-bytes go straight to the socket as long as nothing waits. When the socket is full, the rest
-waits here, and the transport, asked as a pull producer, says when it has drained.
+``transport.write`` costs two ``epoll_ctl`` calls and a trip through the reactor each time, and
+even its ``writeSomeData`` a microsecond, so bytes go straight to the socket as long as nothing
+waits. When it is full, the rest waits here, and the transport, asked as a pull producer, says
+when it has drained.
 
 Knows a transport and bytes; nothing of channels, HTTP or brokers.
 """
@@ -70,7 +71,7 @@ class Subscriber:
         self.plain = True  # all it wants is the bytes of events: `send` will do, not `take`
         self.once = False  # long polling: the stream ends after the first event
         self.render: Render = join_frames  # the bytes of events for this client
-        self.quiet = NOTHING_YET  # sweeps since something was sent, see `Broker`
+        self.quiet = 0  # sweeps since something was sent, see `Broker`
         self.too_slow = False  # it was cut off
         self._limit = limit
         self._held = False  # something waits, or the stream has ended
@@ -80,11 +81,12 @@ class Subscriber:
         self._in_transport = 0
         self._refill: Callable[[], bytes] | None = None
         self._start(head, fresh)
+        self.quiet = NOTHING_YET
 
     def _start(self, head: bytes, fresh: bool) -> None:
-        self._write: Callable[[bytes], int | Exception] = self.transport.writeSomeData
+        self._write: Callable[[bytes], int] = self.transport.getHandle().send
         if fresh:
-            self._put(head)
+            self.send(head)
         else:
             self._wait(memoryview(head))
 
@@ -97,15 +99,18 @@ class Subscriber:
     def send(self, data: bytes) -> None:
         """Give the client these bytes now or, in their turn, when there is room for them."""
         self.quiet = 0
-        self._put(data)
-
-    def _put(self, data: bytes) -> None:
         if self._held:
             self._hold(data)
             return
-        sent = self._write(data)
+        try:
+            sent = self._write(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._abort()
+            return
         if sent != len(data):
-            self._blocked(data, sent)
+            self._wait(memoryview(data)[sent:])
 
     def take(self, events: Sequence[Event]) -> None:
         """Give the client these events in its own way: what `send` is too plain for."""
@@ -155,12 +160,6 @@ class Subscriber:
             self._queue = deque()
         self._queue.append(data)
         self._unsent += len(data)
-
-    def _blocked(self, data: bytes, sent: int | Exception) -> None:
-        if isinstance(sent, int):
-            self._wait(memoryview(data)[sent:])
-        else:
-            self._abort()
 
     def _wait(self, rest: memoryview) -> None:
         self._held = True
@@ -232,7 +231,7 @@ class BufferedSubscriber(Subscriber):
     def _start(self, head: bytes, fresh: bool) -> None:
         self._write = self._write_pieces
         self.transport.registerProducer(self, streaming=True)
-        self._put(head)
+        self.send(head)
 
     def _write_pieces(self, data: bytes) -> int:
         view = memoryview(data)
@@ -274,6 +273,6 @@ def subscriber_for(transport: Any) -> type[Subscriber]:
     The class is asked, not the instance: the wrapper around a TLS connection passes unknown
     attributes on to the socket below it, where bytes would leave in clear.
     """
-    if hasattr(type(transport), "writeSomeData"):
+    if hasattr(type(transport), "getHandle"):
         return Subscriber
     return BufferedSubscriber
