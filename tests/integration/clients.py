@@ -34,6 +34,7 @@ class Parser:
     retry: int | None = None
     last_id: str = ""
     _rest: bytes = b""
+    _id: str = ""
     _type: str = ""
     _data: list[str] = field(default_factory=list)
 
@@ -59,12 +60,13 @@ class Parser:
         elif name == "event":
             self._type = value
         elif name == "id" and "\0" not in value:
-            self.last_id = value
+            self._id = value
         elif name == "retry" and value.isascii() and value.isdigit():
             self.retry = int(value)
         return None
 
     def _dispatch(self) -> Event | None:
+        self.last_id = self._id  # not before the blank line: an event that is cut off has no id yet
         event = Event(self.last_id, self._type or "message", "\n".join(self._data)) if self._data else None
         self._type, self._data = "", []
         return event

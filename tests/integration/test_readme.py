@@ -23,7 +23,7 @@ from tests.integration.process import ROOT, Process, accepts, free_port, until
 pytestmark = pytest.mark.timeout(600)  # pip may have to fetch
 
 README = (ROOT / "README.md").read_text()
-COMMANDS = [
+COMMANDS: list[str] = [
     line.partition("  #")[0].strip()
     for block in re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     for line in block.splitlines()
