@@ -63,7 +63,9 @@ class BroadcastHandler(ExtendedSSEHandler):
         self.broker.attach(self, self.last_event_id())
         assert self.subscriber is not None  # it is there when the stream is open
         self.channels = self.subscriber.channels  # the same names for all who hear them
-        self.request.headers = NO_HEADERS  # nobody needs them from here on
+        if type(self) is BroadcastHandler:
+            # Nobody needs them from here on; a subclass's unbind may want its cookies.
+            self.request.headers = NO_HEADERS
 
     def unbind(self) -> None:
         """The client is gone."""
