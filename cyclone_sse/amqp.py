@@ -95,6 +95,18 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         """Close the connection as AMQP wants it, so that the server does not complain."""
         return Deferred.fromCoroutine(self._leave())
 
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes came in. If it is not AMQP, txAMQP fails in one way or another."""
+        try:
+            super().dataReceived(data)
+        except Exception as error:
+            self._error = AmqpError(f"what it sends is not AMQP: {error}")
+            self.transport.abortConnection()
+
+    def frameLengthExceeded(self, data: bytes) -> None:
+        """txAMQP 0.8.2 calls this and has none."""
+        raise ValueError("a frame without end")
+
     def do_close(self, reason: Any) -> None:
         """The connection ends; if the server wants it, reason is what it says."""
         self._note(reason)

@@ -45,7 +45,7 @@ class RedisLink(txredisapi.SubscriberProtocol):  # type: ignore[misc]
         self.callLater = reactor.callLater
         self.gone: Deferred[BaseException] = Deferred()
         self.lost: BaseException | None = None
-        self._silent: TimeoutError | None = None
+        self._error: Exception | None = None  # why we end the connection
         self._deliver = deliver
         self._username = username
         self._password = password
@@ -94,6 +94,14 @@ class RedisLink(txredisapi.SubscriberProtocol):  # type: ignore[misc]
         """Nothing needs to be said."""
         self.transport.loseConnection()
 
+    def dataReceived(self, data: bytes, *args: Any) -> None:
+        """Bytes came in. If it is not Redis that sends them, hiredis cannot read them."""
+        try:
+            super().dataReceived(data, *args)
+        except txredisapi.InvalidData as error:
+            self._error = error
+            self.transport.abortConnection()
+
     def replyReceived(self, reply: Any) -> None:
         """Any answer to a command: our subscriptions may be others now."""
         if not isinstance(reply, list) or reply[0] not in (b"message", b"pmessage"):
@@ -118,7 +126,7 @@ class RedisLink(txredisapi.SubscriberProtocol):  # type: ignore[misc]
 
     def connectionLost(self, why: Failure) -> None:
         """Everything that waits for an answer fails."""
-        self.lost = self._silent or why.value
+        self.lost = self._error or why.value
         if self._pinging.running:
             self._pinging.stop()
         super().connectionLost(why)
@@ -145,7 +153,7 @@ class RedisLink(txredisapi.SubscriberProtocol):  # type: ignore[misc]
 
     def _not_answered(self, failure: Failure) -> None:
         if failure.check(TimeoutError):
-            self._silent = TimeoutError("no answer to a ping")
+            self._error = TimeoutError("no answer to a ping")
             self.transport.abortConnection()
 
 

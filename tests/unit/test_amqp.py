@@ -167,6 +167,16 @@ def test_what_the_server_says_when_it_closes_the_channel_is_the_error(clock: Clo
     assert server.transport.disconnecting or not server.transport.connected
 
 
+@pytest.mark.parametrize(
+    "data", [b"HTTP/1.1 400 Bad Request\r\n" * 300, b"\x09\0\0\0\0\0\0\0", b"\1\0\0\0\0\0\0\0"]
+)
+def test_what_is_not_amqp_is_given_up(clock: Clock, data: bytes) -> None:
+    server = Server(AmqpSubscriberFactory(lambda *_: None, reactor=clock))
+    server.link.dataReceived(data)
+    assert "not AMQP" in str(server.errors[0])
+    assert not server.transport.connected
+
+
 def test_a_subscription_is_three_commands_and_the_next_one_waits(server: Server) -> None:
     first, second = fate(server.link.subscribe("é" * 3)), fate(server.link.subscribe("b"))
     declare, bind, consume = server.read()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,8 @@ from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.redis import PING_INTERVAL, PING_WAIT, RedisBroker, RedisLink
+
+ROOT = Path(__file__).parents[2]
 
 Copy = tuple[bytes | None, bytes, bytes, bool]
 
@@ -174,6 +179,20 @@ def test_the_answer_to_a_change_of_subscriptions_ends_a_run_of_copies(server: Se
     server.send(copy + reply(b"psubscribe", b"*b", 2) + reply(b"pmessage", b"*b", b"ab", b"x"))
     # The second is another message: the first was sent when *b was not yet subscribed.
     assert [more for *_, more in server.copies] == [False, False]
+
+
+def test_what_is_not_redis_is_given_up(server: Server) -> None:
+    greeted = fate(server.link.greet())
+    server.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+    assert "rotocol error" in str(greeted[0])
+    assert not server.transport.connected
+
+
+def test_it_works_without_hiredis_too() -> None:
+    """txredisapi has a parser of its own where hiredis is not installed."""
+    this = "import sys, pytest; sys.modules['hiredis'] = None; sys.exit(pytest.main(sys.argv[1:]))"
+    others = ["-q", "-p", "no:cacheprovider", "-k", "not hiredis and not given_up", __file__]
+    subprocess.run([sys.executable, "-c", this, *others], check=True, cwd=ROOT, timeout=60)
 
 
 PATTERNS = [b"*", b"a*", b"*a", b"b*"]
