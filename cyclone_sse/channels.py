@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, KeysView
+from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
 
@@ -56,10 +57,10 @@ class Channels(Generic[S]):
 
     def listening(self, channels: Iterable[str]) -> list[S]:
         """The subscribers of any of these channels, each once, as of now."""
-        union: dict[S, None] = {}
-        for channel in channels:
-            union.update(self._subscribers.get(channel, {}))
-        return list(union)
+        present = [self._subscribers[channel] for channel in channels if channel in self._subscribers]
+        if len(present) == 1:
+            return list(present[0])
+        return list(dict.fromkeys(chain.from_iterable(present)))
 
     def names(self) -> KeysView[str]:
         """The channels that have subscribers."""
