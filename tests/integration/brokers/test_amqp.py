@@ -128,7 +128,7 @@ def test_the_channel_number_and_the_specification_can_be_chosen(
     text = (ROOT / "cyclone_sse" / "amqp0-9.xml").read_text()
     mine = tmp_path / "mine.xml"
     mine.write_text(text[: text.index('<class name="confirm"')] + "</amqp>")
-    options = ["--amqp-spec=mine.xml", "--amqp-channel=7", "--http-publish=1"]
+    options = ["--amqp-spec=mine.xml", "--amqp-channel=7", "--amqp-heartbeat=0", "--http-publish=1"]
     server = serve(*rabbit.options, *options, cwd=tmp_path)
     with Subscriber(server.url, "base") as client:
         rabbit.publish("base", "x")
