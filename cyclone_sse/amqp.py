@@ -220,8 +220,6 @@ class AmqpPublisherProtocol(AmqpProtocol):
         self._unsettled: dict[int, Deferred[None]] = {}  # by delivery tag
 
     async def _ready(self) -> None:
-        if "confirm" not in self.spec.classes.byname:
-            raise AmqpError("the specification file has no class 'confirm', which publishing needs")
         await self._ch.confirm_select()
 
     def publish(self, channels: Sequence[str], message: bytes) -> Deferred[Any]:

@@ -26,7 +26,7 @@ from txamqp.codec import Codec
 from txamqp.connection import Body, Frame, Header
 
 SPEC = Path(__file__).with_name("amqp0-9.xml")
-USED = ("connection", "channel", "exchange", "queue", "basic")  # classes; "confirm" to publish
+USED = ("connection", "channel", "exchange", "queue", "basic")  # classes
 FRAME_MAX = 131072  # bytes; RabbitMQ's default
 
 

@@ -27,7 +27,6 @@ class AmqpBroker(UpstreamBroker):
         heartbeat = settings.get("amqp-heartbeat")
         self._topic = settings.get("amqp-exchange-type") == "topic"
         how = {
-            "specification": settings.get("amqp-spec") or SPEC,
             "vhost": settings.get("amqp-vhost") or "/",
             "username": settings.get("amqp-username") or "guest",
             "password": settings.get("amqp-password") or "guest",
@@ -37,7 +36,9 @@ class AmqpBroker(UpstreamBroker):
             "heartbeat": HEARTBEAT if heartbeat is None else heartbeat,
             "reactor": self.reactor,
         }
-        self._subscriber_factory = AmqpSubscriberFactory(self._deliver, **how)
+        specification = settings.get("amqp-spec") or SPEC
+        self._subscriber_factory = AmqpSubscriberFactory(self._deliver, specification=specification, **how)
+        # The user's file may have no publisher confirms: AMQP 0-8 knows none.
         self._publisher_factory = AmqpPublisherFactory(self._deliver, **how)
 
     def open(self, publishing: bool) -> Deferred[Any]:
