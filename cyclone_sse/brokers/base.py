@@ -65,7 +65,7 @@ class Broker:
         self._interests = Interests(settings.get("linger", LINGER) if self.lingers else 0.0, reactor)
         self._turn = Turn()
         self._serving = False  # a turn's events are on their way out
-        self._latest: tuple[Event, frozenset[str]] | None = None
+        self._latest: tuple[Event | None, frozenset[str]] | None = None  # no event: it was dropped
         self._ping_interval: float = settings.get("ping-interval", PING_INTERVAL)
         self._tick = min(1.0, self._ping_interval / 10) or 1.0  # seconds between sweeps
         self._sweeper = LoopingCall(self._sweep)
@@ -114,8 +114,9 @@ class Broker:
         name = pattern or channel
         if more and self._latest is not None:
             event, earlier = self._latest
-            self._gather(event, name, earlier)
-            self._latest = (event, earlier | {name})
+            if event is not None:
+                self._gather(event, name, earlier)
+                self._latest = (event, earlier | {name})
         else:
             self.deliver([name], message, channel)
 
@@ -133,7 +134,7 @@ class Broker:
                 data.decode()
         except UnicodeError:
             self.log.error("a message in {channel!r} is not UTF-8: dropped", channel=source or channels[0])
-            self._latest = None
+            self._latest = (None, frozenset())
             return
         eid = self._ids.next()
         event = Event(eid, encode(data, eid))

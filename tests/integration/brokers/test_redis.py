@@ -17,7 +17,7 @@ from tests.integration.servers import RedisServer
 
 def test_a_pattern_gets_what_it_matches(serve: Serve, redis: RedisUpstream) -> None:
     server = serve(*redis.options)
-    with Subscriber(server.url, "news.*") as client:
+    with Subscriber(server.url, "news.*") as client, Subscriber(server.url, ["news.tech", "*.tech"]):
         redis.publish("news.sport", "a", "a")
         redis.publish("other", "b")
         redis.publish("news.", "c")
