@@ -129,7 +129,7 @@ class PublishHandler(JsonHandler):
             "message": [body.get("message", "")],
         }
         for name, values in fields.items():
-            if not all(isinstance(value, str) for value in values):
+            if not all(isinstance(value, str) and _is_utf8(value) for value in values):
                 raise Refusal(400, f"{name} is not text")
         return fields
 
@@ -149,6 +149,15 @@ class StatsHandler(JsonHandler):
     head = get
 
 
+def _is_utf8(text: str) -> bool:
+    """JSON can hold half of a surrogate pair, which is no character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _same(key: str, secret: str) -> bool:
     """Compare in a time that does not depend on where they differ."""
-    return hmac.compare_digest(key.encode(errors="surrogatepass"), secret.encode())
+    return hmac.compare_digest(key.encode(), secret.encode())
