@@ -1,0 +1,259 @@
+"""The HTTP connection: raw bytes in, raw bytes out, through a real application and an in-memory transport."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from cyclone_sse.connection import IDLE_TIMEOUT, REFUSAL_TIMEOUT, REQUEST_TIMEOUT, Connection, Limits
+from cyclone_sse.server import App
+
+PUBLISH = (
+    b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"Content-Length: 19\r\n\r\nchannel=a&message=b"
+)
+STATS = b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n"
+SUBSCRIBE = b"GET /?channels=a HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Peer:
+    """A client and the connection it has made."""
+
+    def __init__(self, max_body: int = 1000) -> None:
+        self.clock = Clock()
+        self.limits = Limits(self.clock, max_body=max_body)
+        self.app = App({})
+        self.app.broker.reactor = self.clock
+        self.app.protocol = partial(Connection, self.limits)
+        self.transport = StringTransport()
+        self.connection = self.app.buildProtocol(None)
+        self.connection.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> bytes:
+        """What the server has said when it has got these bytes."""
+        self.connection.dataReceived(data)
+        self.clock.advance(0)
+        return self.transport.value()
+
+    @property
+    def statuses(self) -> list[int]:
+        """The status of each response so far."""
+        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", self.transport.value())]
+
+    @property
+    def reason(self) -> str:
+        """Why the last request was refused."""
+        body = self.transport.value().rpartition(b"\r\n\r\n")[2]
+        return str(json.loads(body)["reason"])
+
+    @property
+    def gone(self) -> bool:
+        """The server has ended the connection."""
+        return self.transport.disconnecting or self.transport.disconnected
+
+    def wait(self, seconds: float) -> None:
+        """Time goes by, and the sweep with it."""
+        for _ in range(int(seconds)):
+            self.clock.advance(1)
+            self.limits.sweep()
+
+
+def head(*lines: str, method: str = "POST", target: str = "/publish") -> bytes:
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: x", *lines, "", ""]).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "data"),
+    [
+        (400, b"GARBAGE\r\n\r\n"),
+        (400, b"GET\r\n\r\n"),
+        (400, b"GET /stats\r\n\r\n"),
+        (400, b"GET /stats HTTP/1.1\r\nno colon\r\n\r\n"),
+        (400, b"GET /stats HTTP/1.1\r\nA: b\r\n folded\r\n\r\n"),
+        (400, b"GET /stats HTTP/1.1\r\nA: b\0c\r\n\r\n"),
+        (400, b"GET /stats HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+        (400, b"GET /stats HTTP/1.1\nHost: a\n\n"),
+        (505, b"GET /stats HTTP/2.0\r\nHost: a\r\n\r\n"),
+        (400, head("Content-Length: -1")),
+        (400, head("Content-Length: +1")),
+        (400, head("Content-Length: 0x1")),
+        (400, head("Content-Length: 1, 1")),
+        (400, head("Content-Length: ")),
+        (400, head("Content-Length: 1", "Content-Length: 2")),
+        (400, head("Content-Length: 1", "Content-Length: 1")),
+        (400, head("Content-Length: 1", "Transfer-Encoding: chunked")),
+        (400, head("Transfer-Encoding: chunked") + b"zz\r\n"),
+        (501, head("Transfer-Encoding: gzip")),
+        (501, head("Transfer-Encoding: gzip, chunked")),
+        (501, head("Transfer-Encoding: identity")),
+        (501, head("Transfer-Encoding: xchunked")),
+        (413, head("Content-Length: 1001")),
+        (413, head("Transfer-Encoding: chunked") + b"3e9\r\n" + b"x" * 1001),
+        (431, head(*[f"A{n}: b" for n in range(100)])),
+        (431, head("A: " + "b" * 17000)),
+        (431, b"GET /" + b"a" * 17000),
+        (431, b"GET / HTTP/1.1\r\nA: " + b"b" * 17000),
+        (400, head("Upgrade: h2c", "Connection: Upgrade", "Content-Length: 3") + b"abc"),
+        (400, b"GET /?channels=%ff HTTP/1.1\r\nHost: x\r\n\r\n"),
+        (
+            400,
+            head("Content-Type: application/x-www-form-urlencoded", "Content-Length: 12") + b"message=%ff&",
+        ),
+    ],
+)
+def test_what_is_refused_gets_its_status_and_is_ended(status: int, data: bytes) -> None:
+    peer = Peer()
+    peer.send(data)
+    assert peer.statuses == [status]
+    assert peer.reason
+    assert peer.gone
+    said = peer.transport.value()
+    assert peer.send(STATS) == said, "nothing is read after a refusal"
+
+
+def test_a_head_of_just_the_limit_passes() -> None:
+    def request(size: int) -> bytes:
+        rest = len(b"GET /stats HTTP/1.1\r\nHost: x\r\nA: \r\n\r\n")
+        return head("A: " + "b" * (size - rest), method="GET", target="/stats")
+
+    assert len(request(16384)) == 16384
+    assert Peer().send(request(16384)).startswith(b"HTTP/1.1 200")
+    assert Peer().send(request(16385)).startswith(b"HTTP/1.1 431")
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "BREW", "HEAD", "GET", "PATCH"])
+def test_other_methods_are_told_which_ones_are_allowed(method: str) -> None:
+    peer = Peer()
+    said = peer.send(head(method=method))
+    assert said.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nAllow: POST, OPTIONS\r\n" in said
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 1000])
+def test_requests_may_come_in_any_pieces(step: int) -> None:
+    peer = Peer()
+    chunked = head("Transfer-Encoding: chunked", "Content-Type: application/json")
+    chunked += b'8;ext=1\r\n{"channe\r\n19\r\nl": "a", "message": "b"} \r\n0\r\nTrailer: x\r\n\r\n'
+    data = PUBLISH + STATS + chunked + PUBLISH
+    for start in range(0, len(data), step):
+        peer.send(data[start : start + step])
+    assert peer.statuses == [200] * 4
+    assert not peer.gone
+
+
+def test_a_refusal_comes_after_the_answers_before_it() -> None:
+    peer = Peer()
+    peer.send(PUBLISH + STATS + head("Content-Length: -1") + PUBLISH)
+    assert peer.statuses == [200, 200, 400]
+
+
+def test_what_a_subscriber_sends_is_dropped() -> None:
+    peer = Peer()
+    opened = peer.send(SUBSCRIBE + PUBLISH)
+    assert peer.statuses == [200]
+    assert peer.send(STATS + b"\0 rubbish") == opened
+    assert not peer.gone
+
+
+def test_continue_is_said_to_who_waits_for_it() -> None:
+    peer = Peer()
+    request = head("Expect: 100-continue", "Content-Length: 19")
+    assert peer.send(request) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    too_large = Peer()
+    too_large.send(head("Expect: 100-continue", "Content-Length: 2000"))
+    assert too_large.statuses == [413]
+
+
+@pytest.mark.parametrize(
+    ("request_", "stays"),
+    [
+        (b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n", True),
+        (b"GET /stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", False),
+        (b"GET /stats HTTP/1.0\r\n\r\n", False),
+        (b"GET /stats HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", True),
+        (b"GET http://x/stats HTTP/1.1\r\nHost: x\r\n\r\n", True),
+        (b"GET /stats HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", False),
+    ],
+)
+def test_the_connection_stays_open_as_the_client_asks(request_: bytes, stays: bool) -> None:
+    peer = Peer()
+    assert b" 200 OK\r\n" in peer.send(request_)
+    assert peer.gone is not stays
+
+
+def test_a_request_must_be_complete_in_time() -> None:
+    peer = Peer()
+    peer.send(PUBLISH[:30])
+    peer.wait(REQUEST_TIMEOUT - 1)
+    peer.send(PUBLISH[30:40])
+    assert not peer.gone
+    peer.wait(1)
+    assert peer.statuses == [408]
+    assert peer.gone
+
+
+def test_a_refused_client_that_stays_is_cut_off() -> None:
+    peer = Peer()
+    peer.send(b"GARBAGE\r\n\r\n")
+    peer.wait(REFUSAL_TIMEOUT)
+    assert peer.transport.disconnected
+
+
+@pytest.mark.parametrize(("sent", "patience"), [(b"", REQUEST_TIMEOUT), (STATS, IDLE_TIMEOUT)])
+def test_an_idle_connection_is_closed(sent: bytes, patience: float) -> None:
+    peer = Peer()
+    if sent:
+        peer.send(sent)
+    peer.wait(patience - 1)
+    assert not peer.gone
+    peer.wait(1)
+    assert peer.gone
+    assert 408 not in peer.statuses
+
+
+def test_a_stream_is_never_timed_out() -> None:
+    peer = Peer()
+    peer.send(SUBSCRIBE)
+    peer.wait(200)
+    assert not peer.gone
+
+
+def test_a_client_that_has_closed_its_side_gets_its_answer() -> None:
+    peer = Peer()
+    peer.connection.readConnectionLost()
+    assert peer.gone
+    waiting = Peer()
+    waiting.connection._running = True  # as if the handler were still at work
+    waiting.send(STATS)
+    waiting.connection._running = False
+    waiting.connection.readConnectionLost()
+    assert not waiting.gone
+    waiting.connection._run()
+    assert waiting.statuses == [200]
+    assert waiting.gone
+
+
+def test_nothing_is_left_of_a_connection_that_is_gone() -> None:
+    peer = Peer()
+    peer.send(SUBSCRIBE)
+    assert peer.app.broker.stats() == [("a", 1)]
+    peer.connection.connectionLost(Failure(ConnectionDone()))
+    assert peer.app.broker.stats() == []
+    assert not peer.limits.open
+
+
+@given(st.lists(st.one_of(st.binary(max_size=200), st.sampled_from([PUBLISH, STATS, SUBSCRIBE, b"\r\n"]))))
+def test_no_bytes_raise(pieces: list[bytes]) -> None:
+    peer = Peer()
+    for piece in pieces:
+        peer.send(piece)
+    assert set(peer.statuses) <= {200, 400, 404, 405, 408, 413, 431, 501, 505}
