@@ -116,10 +116,8 @@ class RequestReader:
         """Refuse what can be refused before the body is there."""
         self._in_head = False
         headers = self._headers
-        if self._parser.get_http_version() == "0.9":  # what llhttp makes of a line without a version
-            raise BadRequest(400, "malformed request: the request line names no HTTP version")
         version = self._parser.get_http_version()
-        if version == "0.9":
+        if version == "0.9":  # what llhttp makes of a line without one
             raise BadRequest(400, "malformed request: no HTTP version")
         if version not in ("1.0", "1.1"):
             raise BadRequest(505, "HTTP/1.0 and HTTP/1.1 are known here")
