@@ -1,0 +1,112 @@
+"""The TLS port: one broker behind both ports, the chain of a certificate, and files that are wrong."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from tests.integration.clients import Subscriber, publish, stats
+from tests.integration.process import need
+from tests.integration.servers import SseServer
+
+Serve = Callable[..., SseServer]
+Owner = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+
+
+def certify(name: str, issuer: Owner | None, authority: bool) -> Owner:
+    """A certificate and its key, signed by the issuer or by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    local = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer[0].subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+    )
+    if not authority:
+        builder = builder.add_extension(local, critical=False)
+    return builder.sign(issuer[1] if issuer else key, SHA256()), key
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with root.pem, chain.pem (leaf and intermediate), leaf.key and other.key."""
+    directory = tmp_path_factory.mktemp("tls")
+    root = certify("root", None, True)
+    between = certify("intermediate", root, True)
+    leaf = certify("leaf", between, False)
+    pem = Encoding.PEM
+    (directory / "root.pem").write_bytes(root[0].public_bytes(pem))
+    (directory / "chain.pem").write_bytes(leaf[0].public_bytes(pem) + between[0].public_bytes(pem))
+    for name, key in (("leaf", leaf[1]), ("other", between[1])):
+        secret = key.private_bytes(pem, PrivateFormat.PKCS8, NoEncryption())
+        (directory / f"{name}.key").write_bytes(secret)
+    return directory
+
+
+def options(files: Path, key: str = "leaf.key") -> list[str]:
+    return ["--use-ssl=1", f"--ssl-cert={files / 'chain.pem'}", f"--ssl-key={files / key}"]
+
+
+def test_both_ports_share_one_broker(serve: Serve, files: Path) -> None:
+    server = serve(*options(files))
+    context = ssl.create_default_context(cafile=str(files / "root.pem"))
+    with Subscriber(server.ssl_url, tls=context) as secure, Subscriber(server.url) as plain:
+        assert stats(server.url) == {"base": 2}
+        publish(server.url, "base", "one")
+        publish(server.ssl_url, "base", "two" * 300_000, tls=context)
+        assert secure.data(2) == plain.data(2) == ["one", "two" * 300_000]
+
+
+def test_curl_trusts_the_chain_by_its_root_alone(serve: Serve, files: Path) -> None:
+    server = serve(*options(files))
+    curl = [need("curl"), "-sS", "--cacert", str(files / "root.pem"), f"{server.ssl_url}/stats"]
+    assert subprocess.run(curl, capture_output=True, check=True, timeout=20).stdout == b"[]"
+
+
+def test_tls_1_1_is_refused(serve: Serve, files: Path) -> None:
+    server = serve(*options(files))
+    context = ssl.create_default_context(cafile=str(files / "root.pem"))
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
+        context.minimum_version = ssl.TLSVersion.TLSv1
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
+        Subscriber(server.ssl_url, tls=context)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("--ssl-key=/nowhere.key", "/nowhere.key"),
+        ("--ssl-cert=/nowhere.crt", "/nowhere.crt"),
+        ("", "other.key"),
+    ],
+)
+def test_a_wrong_file_is_one_line_and_an_exit(tmp_path: Path, files: Path, change: str, named: str) -> None:
+    server = SseServer(tmp_path, *options(files, "leaf.key" if change else "other.key"), change)
+    server.options = [option for option in server.options if option]
+    run = subprocess.run(
+        server.argv(), env={**server.env, "PATH": ""}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode != 0
+    assert len((run.stdout + run.stderr).splitlines()) == 1
+    assert named in run.stderr
