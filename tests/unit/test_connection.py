@@ -21,6 +21,7 @@ PUBLISH = (
     b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     b"Content-Length: 19\r\n\r\nchannel=a&message=b"
 )
+FORM = "Content-Type: application/x-www-form-urlencoded"
 STATS = b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n"
 SUBSCRIBE = b"GET /?channels=a HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -42,7 +43,8 @@ class Peer:
         """What the server has said when it has got these bytes."""
         self.connection.dataReceived(data)
         self.clock.advance(0)
-        return self.transport.value()
+        said: bytes = self.transport.value()
+        return said
 
     @property
     def statuses(self) -> list[int]:
@@ -106,7 +108,7 @@ def head(*lines: str, method: str = "POST", target: str = "/publish") -> bytes:
         (400, b"GET /?channels=%ff HTTP/1.1\r\nHost: x\r\n\r\n"),
         (
             400,
-            head("Content-Type: application/x-www-form-urlencoded", "Content-Length: 12") + b"message=%ff&",
+            head(FORM, "Content-Length: 12") + b"message=%ff&",
         ),
     ],
 )

@@ -1,0 +1,39 @@
+"""The Graphite export: names that are names, datagrams that fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cyclone_sse.brokers import HttpBroker
+from cyclone_sse.periodic import DATAGRAM, GraphiteExport, path_part
+from tests.unit.fakes import FakeClient, TurnClock
+
+
+def export(*channels: str, **settings: Any) -> list[bytes]:
+    broker = HttpBroker({}, reactor=TurnClock())
+    for channel in channels:
+        FakeClient(broker).listen(channel)
+    exporter = GraphiteExport(broker, settings, reactor=TurnClock())
+    exporter.clock = lambda: 1234.5
+    return exporter.prepare()
+
+
+def test_a_line_for_each_channel() -> None:
+    assert export("a", "a", "b") == [b"cyclone-sse.a 2 1234\ncyclone-sse.b 1 1234\n"]
+    assert export("a", **{"export-path": "web.sse"}) == [b"web.sse.a 1 1234\n"]
+    assert export() == []
+
+
+def test_names_become_parts_of_a_path() -> None:
+    assert path_part("news.sport/today *") == "news_sport_today__"
+    assert path_part("é") == "_"
+    assert len(path_part("x" * 1000)) == 200
+    assert export("a.b", "a b") == [b"cyclone-sse.a_b 2 1234\n"]
+
+
+def test_many_channels_are_split_between_lines() -> None:
+    datagrams = export(*[f"channel-{number}" for number in range(1000)])
+    assert len(datagrams) > 1
+    assert all(len(datagram) <= DATAGRAM and datagram.endswith(b"\n") for datagram in datagrams)
+    lines = b"".join(datagrams).splitlines()
+    assert sorted(lines) == sorted(b"cyclone-sse.channel-%d 1 1234" % number for number in range(1000))
