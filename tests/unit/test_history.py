@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,7 +57,7 @@ def test_old_events_are_forgotten_and_that_is_told() -> None:
 
 
 def test_the_least_recently_published_channel_goes_first() -> None:
-    history = History(max_bytes=4000, start=0)
+    history = History(max_bytes=5000, start=0)
     for number, channel in enumerate("aba", start=1):
         history.append(channel, event(number, 100), 0)
     history.append("c", event(4, 1000), 0)
@@ -79,17 +80,14 @@ def test_nothing_is_complete_before_the_upstream_says_so() -> None:
     assert history.since(0, ["a"], 0) == []
 
 
-def test_floors_of_many_channels_are_bounded(monkeypatch: object) -> None:
+def test_floors_of_many_channels_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     history = History(size=0, start=0)
-    old, module.FLOORS = module.FLOORS, 3
-    try:
-        for number in range(1, 6):
-            history.append(str(number), event(number), 0)
-        assert len(history._floors) == 3
-        assert history.gaps(seq(2), ["never heard of"], 0) == []
-        assert history.gaps(seq(1), ["1", "never heard of"], 0) == ["1", "never heard of"], "better told"
-    finally:
-        module.FLOORS = old
+    monkeypatch.setattr(module, "FLOORS", 3)
+    for number in range(1, 6):
+        history.append(str(number), event(number), 0)
+    assert len(history._floors) == 3
+    assert history.gaps(seq(2), ["never heard of"], 0) == []
+    assert history.gaps(seq(1), ["1", "never heard of"], 0) == ["1", "never heard of"], "better told"
 
 
 published = st.lists(
