@@ -172,7 +172,9 @@ class Broker:
         """End the work: what was published goes out, the streams end."""
         if self._sweeper.running:
             self._sweeper.stop()
-        while self._serving or self._turn.first is not None:
+        for _ in range(100):  # a second at most: others may go on publishing
+            if not self._serving and self._turn.first is None:
+                break
             await deferLater(self.reactor, 0.01)
         for subscriber in self._channels.listening(self._channels.names()):
             subscriber.close()
