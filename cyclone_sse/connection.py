@@ -128,7 +128,9 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._request = None  # it knows this connection: without the circle both go at once
 
     def _stop_reading(self) -> None:
-        self._reader = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         self._waiting = []
 
     # The requests, one after the other.

@@ -55,6 +55,11 @@ class RequestReader:
         """Nothing more can be read: what came last was refused, or asked for another protocol."""
         return self._parser is None
 
+    def close(self) -> None:
+        """Read nothing more, and let go of the parser: it knows this reader, and a circle would
+        stay in memory until the garbage collector next looks at everything."""
+        self._parser = None
+
     def feed(self, data: bytes) -> list[Parsed | BadRequest]:
         """The requests that are complete with these bytes; a BadRequest can only be the last."""
         self._completed = []
