@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from functools import partial
@@ -15,6 +16,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from cyclone_sse.connection import IDLE_TIMEOUT, REFUSAL_TIMEOUT, REQUEST_TIMEOUT, Connection, Limits
+from cyclone_sse.reader import RequestReader
 from cyclone_sse.server import App
 
 PUBLISH = (
@@ -251,6 +253,21 @@ def test_nothing_is_left_of_a_connection_that_is_gone() -> None:
     peer.connection.connectionLost(Failure(ConnectionDone()))
     assert peer.app.broker.stats() == []
     assert not peer.limits.open
+
+
+@pytest.mark.parametrize("sent", [SUBSCRIBE, PUBLISH, b"GARBAGE\r\n\r\n", PUBLISH[:50]])
+def test_a_connection_that_is_gone_does_not_wait_for_the_garbage_collector(sent: bytes) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        peer = Peer()
+        peer.send(sent)
+        peer.connection.connectionLost(Failure(ConnectionDone()))
+        peer.clock.pump([1, 1])
+        del peer
+        assert [one for one in gc.get_objects() if isinstance(one, Connection | RequestReader)] == []
+    finally:
+        gc.enable()
 
 
 @given(st.lists(st.one_of(st.binary(max_size=200), st.sampled_from([PUBLISH, STATS, SUBSCRIBE, b"\r\n"]))))
