@@ -111,7 +111,7 @@ OPTIONS = (
     Option("amqp-spec", None, None, _text, "AMQP specification file [default: the one that comes along]"),
     Option("amqp-username", None, "guest", _text, "user name for RabbitMQ"),
     Option("amqp-password", None, "guest", _text, "password for RabbitMQ"),
-    Option("amqp-exchange-name", None, "sse-cyclone-server", _text, "exchange to declare and bind to"),
+    Option("amqp-exchange-name", None, "sse-cyclone-server", _text, "name of the exchange"),
     Option("amqp-exchange-type", None, "direct", _one_of("direct", "fanout", "topic"), "its type"),
     Option("amqp-channel", None, "1", _integer(1, 65535), "number of the AMQP channel"),
     Option("amqp-heartbeat", None, "30", _integer(0, 65535), "seconds between heartbeats, 0: none"),
@@ -131,7 +131,7 @@ OPTIONS = (
     Option("export-host", None, None, _text, "host to export to"),
     Option("export-port", None, None, _port, "UDP port to export to"),
     Option("export-interval", None, "60", _seconds(0.1), "seconds between exports"),
-    Option("export-path", None, "cyclone-sse", _text, "what the exported names begin with"),
+    Option("export-path", None, "cyclone-sse", _text, "start of the exported names"),
 )
 
 

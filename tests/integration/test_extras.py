@@ -1,0 +1,54 @@
+"""extras/post.py: publish from the command line, to see that everything works."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from tests.integration.clients import Subscriber
+from tests.integration.conftest import Serve
+from tests.integration.process import ROOT, free_port
+from tests.integration.servers import SseServer
+
+
+def post(*words: str, **env: str) -> subprocess.Popen[str]:
+    """Start the script."""
+    return subprocess.Popen(
+        [sys.executable, ROOT / "extras" / "post.py", *words],
+        env=os.environ | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_it_publishes_until_it_is_stopped(server: SseServer) -> None:
+    with Subscriber(server.url, "clock") as subscriber, post("clock", str(server.port)) as script:
+        first, second = (json.loads(data) for data in subscriber.data(2))
+        assert first < second
+        script.terminate()
+
+
+def test_it_sends_the_key(serve: Serve) -> None:
+    server = serve("--http-secret=hush")
+    with (
+        Subscriber(server.url, "clock") as subscriber,
+        post("clock", str(server.port), CYCLONE_SSE_HTTP_SECRET="hush") as script,
+    ):
+        subscriber.event()
+        script.terminate()
+    with post("clock", str(server.port)) as refused:
+        _, error = refused.communicate(timeout=10)
+        assert refused.returncode == 1
+        assert "401" in error
+
+
+def test_it_says_what_is_wrong() -> None:
+    for words, code, reason in [([], 2, "CHANNEL"), (["a", str(free_port())], 1, "refused")]:
+        with post(*words) as script:
+            _, error = script.communicate(timeout=10)
+        assert script.returncode == code
+        assert reason in error
+        assert "Traceback" not in error

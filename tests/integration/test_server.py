@@ -1,0 +1,134 @@
+"""The daemon as its operator sees it: options, start, stop, what it says when something is wrong."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cyclone_sse.options import OPTIONS
+from tests.integration.clients import Subscriber, publish, request
+from tests.integration.conftest import Serve
+from tests.integration.process import ROOT, accepts, free_port, until
+
+TWISTD = Path(sys.executable).with_name("twistd")
+
+
+def twistd(directory: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the plugin with these options until it ends by itself."""
+    return subprocess.run(
+        [TWISTD, "-n", "--pidfile=", "cyclone-sse", *words],
+        cwd=directory,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", **env},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_help_lists_every_option_with_its_default(tmp_path: Path) -> None:
+    shown = twistd(tmp_path, "-h")
+    assert shown.returncode == 0
+    words = " ".join(shown.stdout.split())
+    for option in OPTIONS:
+        assert f"--{option.name}=" in words
+        if option.default is not None:
+            assert f"[default: {option.default}]" in words.partition(f"--{option.name}=")[2]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--broker=x"],
+        ["--port=70000"],
+        ["--export=graphite"],
+        ["--use-ssl=1"],
+        ["--app=missing.App"],
+        ["--app=json.missing"],
+        ["--app=json"],
+        ["--nonsense"],
+        ["--amqp-spec=missing.xml", "--broker=amqp"],
+    ],
+)
+def test_a_bad_option_is_one_line_and_a_failure(tmp_path: Path, words: list[str]) -> None:
+    ended = twistd(tmp_path, *words)
+    assert ended.returncode != 0
+    told = [line for line in (ended.stdout + ended.stderr).splitlines() if "cyclone-sse: " in line]
+    assert len(told) == 1
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_a_port_in_use_is_one_line_and_a_failure(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = twistd(tmp_path, f"--port={port}")
+    assert ended.returncode != 0
+    assert f"cannot listen on 127.0.0.1:{port}: " in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_a_secret_may_come_from_the_environment(serve: Serve) -> None:
+    server = serve(env={"CYCLONE_SSE_HTTP_SECRET": "hush"})
+    body = "channel=a&message=b"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert request("POST", f"{server.url}/publish", body, form).status == 401
+    assert request("POST", f"{server.url}/publish", f"{body}&key=hush", form).status == 200
+    assert "hush" not in server.log
+
+
+def test_the_log_tells_the_start_and_no_clients(serve: Serve) -> None:
+    server = serve()
+    with Subscriber(server.url):
+        publish(server.url, "base", "x")
+    assert f"cyclone-sse serves {server.url}/ with the http broker" in server.log
+    assert "open files" in server.log
+    assert "subscribes" not in server.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_all_streams_cleanly(serve: Serve, number: signal.Signals) -> None:
+    server = serve()
+    readers = [Subscriber(server.url).wait_open() for _ in range(5)]
+    slow = Subscriber(server.url, "slow", receive_buffer=4096).wait_open()
+    for _ in range(5):
+        publish(server.url, "slow", "x" * 500_000)
+    idle = socket.create_connection(("127.0.0.1", server.port))
+    server.send_signal(number)
+    assert server.wait() in (0, -number)
+    for reader in readers:
+        reader.wait_end()
+        reader.close()
+    slow.close()
+    idle.close()
+    assert not accepts(server.port)
+    server.check_log()
+
+
+def test_in_the_background(tmp_path: Path) -> None:
+    port = free_port()
+    flags = ["--pidfile=sse.pid", "--logfile=sse.log"]
+    subprocess.run(
+        [TWISTD, *flags, "cyclone-sse", f"--port={port}"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        check=True,
+        timeout=30,
+    )
+    pid = int((tmp_path / "sse.pid").read_text())
+    until(lambda: accepts(port), what="the daemon to serve")
+    subprocess.run(["kill", str(pid)], check=True)
+    until(lambda: not (tmp_path / "sse.pid").exists(), what="the daemon to end")
+    assert "Traceback" not in (tmp_path / "sse.log").read_text()
+
+
+def test_the_file_limit_is_raised(serve: Serve) -> None:
+    server = serve()
+    limits = Path(f"/proc/{server.pid}/limits").read_text()
+    (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
+    soft, hard = line.split()[3:5]
+    assert soft == hard
