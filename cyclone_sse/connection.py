@@ -20,6 +20,7 @@ from typing import Any
 from cyclone.httpserver import HTTPConnection
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -54,6 +55,7 @@ class Limits:
 class Connection(HTTPConnection):  # type: ignore[misc]
     """One connection of a client; made by the application, which is Twisted's factory."""
 
+    log = Logger()
     _finish_callback: Deferred[Any] | None
 
     def __init__(self, limits: Limits) -> None:
@@ -104,6 +106,9 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._stop_reading()
         self._streaming = True
         self.deadline = None
+        if self._paused:  # it waited behind another request; its end must be noticed
+            self._paused = False
+            self.transport.resumeProducing()
         if self._half_closed:
             self.transport.abortConnection()
 
@@ -141,7 +146,13 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._running = True
         while self._waiting and self._request is None and not self._closing:
             self.deadline = None
-            self._begin(self._waiting.pop(0))
+            try:
+                self._begin(self._waiting.pop(0))
+            except Exception:
+                # A custom application's handler, before cyclone guards it.
+                self.log.failure("a request failed")
+                self._request = None
+                self._refuse(BadRequest(500, "Internal Server Error"))
         self._running = False
         self._pace()
 
@@ -202,7 +213,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if finished is not None:
             finished.callback(None)
         if not self.keep_alive:
-            self._close()
+            self._close(IDLE_TIMEOUT)  # the response may be long, and its reader slow
         elif not self._running:
             self._limits.clock.callLater(0, self._run)
 
@@ -224,10 +235,10 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         else:
             self._close()
 
-    def _close(self) -> None:
+    def _close(self, timeout: float = REFUSAL_TIMEOUT) -> None:
         self._closing = True
         self._stop_reading()
-        self.deadline = self._limits.clock.seconds() + REFUSAL_TIMEOUT
+        self.deadline = self._limits.clock.seconds() + timeout
         self.transport.loseConnection()
 
     def shut(self) -> None:

@@ -66,7 +66,7 @@ class RequestReader:
         self.wants_continue = False
         try:
             self._parser.feed_data(data)
-            self._guard_head(len(data))
+            self._guard_size(len(data))
         except httptools.HttpParserUpgrade:
             # Not granted: the request is answered as it is, and is the connection's last.
             self._end()
@@ -164,11 +164,13 @@ class RequestReader:
             )
         )
 
-    def _guard_head(self, size: int) -> None:
-        """Bound a head of which no header ends; exact unless other requests came with it."""
-        if self._in_head and not self._completed:
+    def _guard_size(self, size: int) -> None:
+        """Bound what no callback tells of: a header that does not end, extensions of chunks,
+        trailers. Exact unless other requests came with it."""
+        if self.in_request and not self._completed:
             self._raw_size += size
-            if self._raw_size > MAX_HEAD:
+            # Behind the head, a chunk of one byte takes six.
+            if self._raw_size > (MAX_HEAD if self._in_head else 3 * MAX_HEAD + 8 * self._body_size):
                 raise _head_too_large()
 
     def _explain(self, error: httptools.HttpParserError, data: bytes) -> Parsed | BadRequest:

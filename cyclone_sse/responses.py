@@ -45,7 +45,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         self._auto_finish = True
         self._transforms: Any = None
         self.path_args = self.path_kwargs = None
-        self.ui: Any = None
+        self.ui: Any = {}
         self.clear()
         request.connection.no_keep_alive = self.no_keep_alive
         self.initialize(**kwargs)

@@ -73,7 +73,8 @@ class ServerService(Service):
         """Begin to serve."""
         super().startService()
         _spare_collector()
-        self._sweeper.start(1.0, now=False)
+        sweeping = self._sweeper.start(1.0, now=False)
+        sweeping.addErrback(lambda failure: self.log.failure("the sweep failed", failure))
         broker = self.application.broker
         broker.start()
         self.log.info(
@@ -97,7 +98,8 @@ class ServerService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self._sweeper.stop()
+        if self._sweeper.running:
+            self._sweeper.stop()
         await DeferredList([maybeDeferred(port.stopListening) for port in self.ports])
         await self.application.broker.stop()
         for connection in list(self.limits.open):

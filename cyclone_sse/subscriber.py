@@ -271,8 +271,9 @@ def subscriber_for(transport: Any) -> type[Subscriber]:
     """The kind of subscriber for a transport.
 
     The class is asked, not the instance: the wrapper around a TLS connection passes unknown
-    attributes on to the socket below it, where bytes would leave in clear.
+    attributes on to the socket below it, where bytes would leave in clear. And not for
+    ``getHandle``, of which a TLS connection has its own: what is sent there stays there.
     """
-    if hasattr(type(transport), "getHandle"):
+    if hasattr(type(transport), "writeSomeData"):
         return Subscriber
     return BufferedSubscriber

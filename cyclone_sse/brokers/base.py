@@ -165,7 +165,7 @@ class Broker:
 
     def start(self) -> None:
         """Begin to work; called by the service when the reactor runs."""
-        self._sweeper.start(self._tick, now=False)
+        self._sweeper.start(self._tick, now=False).addErrback(self._bug, "sweep")
         maybeDeferred(self.connect).addErrback(self._bug, "connect")
 
     async def stop(self) -> None:
@@ -208,7 +208,8 @@ class Broker:
         if self.lingers:
             for channel in last:
                 self._interests.leave(channel, self.reactor.seconds())
-            self._unsubscribe_expired()
+            if not self._interests.linger:  # else the sweep does it: here it would cost too much
+                self._unsubscribe_expired()
 
     def attach(self, client: Any, last_event_id: str | None = None) -> None:
         """Let the client hear: first what it missed since that id, then what comes."""
@@ -253,26 +254,23 @@ class Broker:
         channels: tuple[str, ...] = ()
         data = b""
         for subscriber in subscribers[start:end]:
-            if subscriber.after < first and subscriber.plain:
-                if subscriber.channels != channels:  # mostly they are those of the one before
-                    channels = subscriber.channels
-                    data = turn.frames(channels)
-                subscriber.send(data)
-            else:
-                self._serve_specially(turn, subscriber)
+            try:
+                if subscriber.after < first and subscriber.plain:
+                    if subscriber.channels != channels:  # mostly they are those of the one before
+                        channels = subscriber.channels
+                        data = turn.frames(channels)
+                    subscriber.send(data)
+                else:
+                    subscriber.take(turn.due(subscriber.channels, subscriber.after))
+            except Exception:
+                # A custom application's sendEvent; the others are not to suffer.
+                self.log.failure("could not send to a subscriber")
         if end < len(subscribers):
             self.reactor.callLater(0, self._serve, turn, subscribers, end)
             return
         self._serving = False
         if self._turn.first is not None:
             self.reactor.callLater(0, self._begin_turn)
-
-    def _serve_specially(self, turn: Turn, subscriber: Subscriber) -> None:
-        try:
-            subscriber.take(turn.due(subscriber.channels, subscriber.after))
-        except Exception:
-            # A custom application's sendEvent; the others are not to suffer.
-            self.log.failure("could not send to a subscriber")
 
     def _tell_gap(self, channels: Iterable[str]) -> None:
         """Tell the clients of these channels that they may have missed something.
@@ -308,9 +306,11 @@ class Broker:
         due = math.ceil(self._ping_interval / self._tick)
         # A client that has heard nothing has no id to come back with: the ping brings one.
         with_id = position(self._ids.mark()) + PING
+        # While events are still to be sent, an id of the present would leave them behind.
+        behind = self._serving or self._turn.first is not None
         for subscriber in self._channels.listening(self._channels.names()):
             subscriber.quiet += 1
-            if subscriber.quiet >= due or NOTHING_YET + due <= subscriber.quiet < 0:
+            if subscriber.quiet >= due or (not behind and NOTHING_YET + due <= subscriber.quiet < 0):
                 subscriber.send(PING if subscriber.quiet > 0 else with_id)
                 if subscriber.once:
                     subscriber.close()

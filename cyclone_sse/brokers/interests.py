@@ -26,7 +26,7 @@ class Interests:
     """
 
     def __init__(self, linger: float, reactor: Any) -> None:
-        self._linger = linger
+        self.linger = linger
         self._reactor = reactor
         self._until: dict[str, float] = {}  # name -> when it ends; inf while it has clients
         self._waiting: dict[str, list[Deferred[None]]] = {}  # not yet confirmed
@@ -40,7 +40,7 @@ class Interests:
         """A client is about to come. True if the channel is new here: subscribe."""
         new = channel not in self._until
         # Not over before the client is there, however short the linger time.
-        until = now + max(self._linger, SUBSCRIBE_WAIT + 1)
+        until = now + max(self.linger, SUBSCRIBE_WAIT + 1)
         self._until[channel] = max(self._until.get(channel, 0.0), until)
         if new:
             self._waiting[channel] = []
@@ -52,7 +52,7 @@ class Interests:
 
     def leave(self, channel: str, now: float) -> None:
         """The channel's last client has left."""
-        self._until[channel] = now + self._linger
+        self._until[channel] = now + self.linger
 
     def expired(self, now: float) -> list[str]:
         """Take out the channels that nobody came back to: unsubscribe."""

@@ -63,6 +63,12 @@ class Resume:
         self._subscriber.catch_up(self._next)
 
     def _next(self) -> bytes:
+        data = self._batch()
+        while not data and not self._done:
+            data = self._batch()  # a custom application's sendEvent left all of this one out
+        return data
+
+    def _batch(self) -> bytes:
         if self._done:
             if self._subscriber.once and self._sent:
                 self._subscriber.close()

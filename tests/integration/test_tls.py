@@ -75,6 +75,28 @@ def test_both_ports_share_one_broker(serve: Serve, files: Path) -> None:
         assert secure.data(2) == plain.data(2) == ["one", "two" * 300_000]
 
 
+def test_each_event_leaves_at_once(serve: Serve, files: Path) -> None:
+    server = serve(*options(files))
+    context = ssl.create_default_context(cafile=str(files / "root.pem"))
+    with Subscriber(server.ssl_url, tls=context) as secure:
+        for number in range(5):
+            publish(server.url, "base", str(number))
+            assert secure.data(1) == [str(number)], "it must not wait for the next one"
+
+
+def test_clients_that_do_not_read_are_cut(serve: Serve, files: Path) -> None:
+    server = serve(*options(files), "--client-buffer=100000")
+    context = ssl.create_default_context(cafile=str(files / "root.pem"))
+    with Subscriber(server.ssl_url, tls=context) as reader:
+        slow = [Subscriber(server.ssl_url, tls=context, receive_buffer=4096).wait_open() for _ in range(5)]
+        for number in range(200):
+            publish(server.url, "base", f"{number}@" + "x" * 50_000)
+            assert reader.event().data.startswith(f"{number}@")
+        assert stats(server.url) == {"base": 1}
+        for client in slow:
+            client.close()
+
+
 def test_curl_trusts_the_chain_by_its_root_alone(serve: Serve, files: Path) -> None:
     server = serve(*options(files))
     curl = [need("curl"), "-sS", "--cacert", str(files / "root.pem"), f"{server.ssl_url}/stats"]

@@ -46,6 +46,10 @@ class FakeSocket:
     def getHandle(self) -> FakeSocket:
         return self
 
+    def writeSomeData(self, data: bytes) -> int:
+        """What tells a plain TCP connection from a TLS one; nobody calls it."""
+        raise NotImplementedError
+
     def send(self, data: bytes) -> int:
         """The socket's own; as that, it raises where nothing can be taken."""
         assert not self.buffer, "these bytes overtake those in the transport's buffer"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.protocols.tls import BufferingTLSTransport
 
 from cyclone_sse.subscriber import BufferedSubscriber, Subscriber, subscriber_for
 from tests.unit.fakes import FakeSocket
@@ -59,6 +60,9 @@ def test_a_transport_without_a_socket_of_its_own_is_written_to() -> None:
 
     assert subscriber_for(FakeSocket()) is Subscriber
     assert subscriber_for(Wrapper()) is BufferedSubscriber
+    # It has a getHandle too: that of OpenSSL, in which the bytes would stay.
+    tls = BufferingTLSTransport.__new__(BufferingTLSTransport)
+    assert subscriber_for(tls) is BufferedSubscriber
 
 
 def test_what_fits_goes_out_at_once() -> None:
