@@ -15,8 +15,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers import BrokerUnavailable
-from cyclone_sse.requests import NO_HEADERS
-from cyclone_sse.responses import JsonHandler, Refusal
+from cyclone_sse.http.requests import NO_HEADERS
+from cyclone_sse.http.responses import JsonHandler, Refusal
 from cyclone_sse.stream import ExtendedSSEHandler
 
 __all__ = ["BroadcastHandler", "ExtendedSSEHandler", "PublishHandler", "StatsHandler"]

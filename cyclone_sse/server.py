@@ -13,7 +13,7 @@ from twisted.python.reflect import namedAny
 
 from cyclone_sse import brokers
 from cyclone_sse.handlers import BroadcastHandler, PublishHandler, StatsHandler
-from cyclone_sse.responses import MediaHandler, NotFoundHandler
+from cyclone_sse.http.responses import MediaHandler, NotFoundHandler
 
 
 class App(Application):  # type: ignore[misc]

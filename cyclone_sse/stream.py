@@ -11,9 +11,9 @@ from cyclone.web import HTTPError
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from cyclone_sse.events import Event, EventId, encode
-from cyclone_sse.responses import JsonHandler
-from cyclone_sse.subscriber import BUFFER, Subscriber, subscriber_for
+from cyclone_sse.delivery.events import Event, EventId, encode
+from cyclone_sse.delivery.subscriber import BUFFER, Subscriber, subscriber_for
+from cyclone_sse.http.responses import JsonHandler
 
 _STREAM = {
     "Content-Type": "text/event-stream",

@@ -12,9 +12,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 
-from cyclone_sse.amqp import HEARTBEAT, AmqpPublisherFactory, AmqpSubscriberFactory
+from cyclone_sse.brokers.amqp_protocol import HEARTBEAT, AmqpPublisherFactory, AmqpSubscriberFactory
+from cyclone_sse.brokers.amqp_wire import SPEC
 from cyclone_sse.brokers.upstream import GREETING_WAIT, UpstreamBroker
-from cyclone_sse.wire import SPEC
 
 
 class AmqpBroker(UpstreamBroker):

@@ -20,12 +20,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.interests import LINGER, Interests
-from cyclone_sse.brokers.resume import Resume, starting_point
-from cyclone_sse.brokers.turn import Turn
-from cyclone_sse.channels import Channels
-from cyclone_sse.events import PING, Event, EventIds, encode, encode_gap, position
-from cyclone_sse.history import MAX_BYTES, SIZE, TTL, UNKNOWN, History
-from cyclone_sse.subscriber import NEVER, NOTHING_YET, Subscriber
+from cyclone_sse.delivery.channels import Channels
+from cyclone_sse.delivery.events import PING, Event, EventIds, encode, encode_gap, position
+from cyclone_sse.delivery.history import MAX_BYTES, SIZE, TTL, UNKNOWN, History
+from cyclone_sse.delivery.resume import Resume, starting_point
+from cyclone_sse.delivery.subscriber import NEVER, NOTHING_YET, Subscriber
+from cyclone_sse.delivery.turn import Turn
 
 PING_INTERVAL = 30.0  # seconds
 SLICE = 1000  # subscribers served before the reactor gets a turn: about 10 ms

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from cyclone_sse.brokers import Broker
-from cyclone_sse.subscriber import Subscriber
+from cyclone_sse.delivery.subscriber import Subscriber
 from tests.integration.clients import Event, Parser
 
 

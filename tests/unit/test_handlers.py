@@ -18,8 +18,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers import Broker, BrokerUnavailable, HttpBroker
-from cyclone_sse.connection import Connection, Limits
 from cyclone_sse.handlers import BroadcastHandler, PublishHandler, StatsHandler
+from cyclone_sse.http.connection import Connection, Limits
 from tests.integration.clients import Parser
 from tests.unit.fakes import TurnClock
 

@@ -16,41 +16,41 @@ PACKAGE = Path(__file__).parents[2] / "cyclone_sse"
 
 # From the roof to the ground. A module may import those in the rows below its own.
 HOUSE = [
-    {"service"},
+    {"daemon.service"},
     {"options"},
     {"server"},
     {"handlers"},
     {"stream"},
-    {"responses"},
-    {"connection", "periodic"},
-    {"reader"},
-    {"requests", "tls"},
+    {"amqp", "http.responses"},
+    {"http.connection", "periodic"},
+    {"http.reader"},
+    {"daemon.tls", "http.requests"},
     {"brokers"},
     {"brokers.amqp", "brokers.http", "brokers.redis"},
     {"brokers.upstream"},
-    {"amqp", "brokers.base"},
-    {"wire"},
-    {"brokers.interests", "brokers.resume", "brokers.turn"},
-    {"subscriber"},
-    {"channels", "history"},
-    {"events"},
-    {""},  # the package itself: its version
+    {"brokers.amqp_protocol", "brokers.base"},
+    {"brokers.amqp_wire", "brokers.interests"},
+    {"delivery.resume", "delivery.turn"},
+    {"delivery.subscriber"},
+    {"delivery.channels", "delivery.history"},
+    {"delivery.events"},
+    {"", "daemon", "delivery", "http"},  # what each room is
 ]
 LEVEL = {module: level for level, row in enumerate(HOUSE) for module in row}
 
 # Plain Python: no framework, and time, ids and randomness come as arguments or from one place.
-PURE = {"channels", "events", "history"}
+PURE = {"delivery.channels", "delivery.events", "delivery.history"}
 
 # Which of our modules may know a library at all; a library that is not named here has no place yet.
 LIBRARIES = {
     "twisted": set(LEVEL) - PURE,
     "zope": set(LEVEL) - PURE,
-    "cyclone": {"connection", "requests", "responses", "server", "stream"},
-    "httptools": {"reader"},
-    "txamqp": {"amqp", "wire"},
+    "cyclone": {"http.connection", "http.requests", "http.responses", "server", "stream"},
+    "httptools": {"http.reader"},
+    "txamqp": {"brokers.amqp_protocol", "brokers.amqp_wire"},
     "txredisapi": {"brokers.redis"},
-    "OpenSSL": {"tls"},
-    "cryptography": {"tls"},
+    "OpenSSL": {"daemon.tls"},
+    "cryptography": {"daemon.tls"},
 }
 
 
@@ -98,10 +98,10 @@ def test_each_library_is_known_in_its_room_only(module: str) -> None:
 
 def test_options_are_known_without_cyclone() -> None:
     """So that the service can say in one line that it is missing, and how to get it."""
-    for module in ("service", "options"):
+    for module in ("daemon.service", "options"):
         top = ast.parse(files()[module].read_text()).body
         names = {node.module for node in top if isinstance(node, ast.ImportFrom)}
-        assert not names & {"cyclone_sse.server", "cyclone_sse.handlers", "cyclone_sse.connection"}
+        assert not names & {"cyclone_sse.server", "cyclone_sse.handlers", "cyclone_sse.http.connection"}
 
 
 def test_the_house_has_no_empty_rooms() -> None:

@@ -152,7 +152,7 @@ def test_an_error_on_the_channel_starts_all_over(serve: Serve, rabbit: RabbitUps
 def test_a_specification_of_amqp_0_8_as_users_of_0_7_7_have_it(
     serve: Serve, rabbit: RabbitUpstream, tmp_path: Path
 ) -> None:
-    text = (ROOT / "cyclone_sse" / "amqp0-9.xml").read_text()
+    text = (ROOT / "cyclone_sse" / "brokers" / "amqp0-9.xml").read_text()
     text = text[: text.index('<class name="confirm"')] + "</amqp>"
     # Where 0-8 differs in what is used here.
     consume = text.index('<method name="consume"')

@@ -15,7 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from cyclone_sse.events import Event
+from cyclone_sse.delivery.events import Event
 
 SIZE = 100  # events for each channel
 TTL = 300.0  # seconds

@@ -12,7 +12,7 @@ import pytest
 from txamqp.codec import Codec
 from txamqp.connection import Body, Frame, Header, Method
 
-from cyclone_sse.wire import FRAME_MAX, SPEC, Delegate, load_spec
+from cyclone_sse.brokers.amqp_wire import FRAME_MAX, SPEC, Delegate, load_spec
 
 OUR_SPEC = load_spec(SPEC)
 METHODS = [method for kind in OUR_SPEC.classes for method in kind.methods]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.protocols.tls import BufferingTLSTransport
 
-from cyclone_sse.subscriber import BufferedSubscriber, Subscriber, subscriber_for
+from cyclone_sse.delivery.subscriber import BufferedSubscriber, Subscriber, subscriber_for
 from tests.unit.fakes import FakeSocket
 
 

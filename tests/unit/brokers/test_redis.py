@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.redis import PING_INTERVAL, PING_WAIT, RedisBroker, RedisLink
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 Copy = tuple[bytes | None, bytes, bytes, bool]
 

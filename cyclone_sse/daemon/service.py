@@ -37,7 +37,7 @@ class ServerService(Service):
     log = Logger()
 
     def __init__(self, application: Any, settings: Options, context: Any, reactor: Any = None) -> None:
-        from cyclone_sse.connection import Connection, Limits
+        from cyclone_sse.http.connection import Connection, Limits
 
         if reactor is None:
             from twisted.internet import reactor
@@ -130,8 +130,8 @@ def makeService(options: Options) -> MultiService:
 def _prepare(options: Options) -> tuple[Any, Any]:
     """The application and the TLS context. Raises ValueError or ImportError."""
     try:
+        from cyclone_sse.daemon.tls import tls_context
         from cyclone_sse.server import App, load_app
-        from cyclone_sse.tls import tls_context
     except ModuleNotFoundError as error:
         raise ValueError(
             f"{error.name} is missing; install it with: pip install --no-deps -r requirements.txt"

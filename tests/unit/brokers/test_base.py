@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyclone_sse.brokers import Broker, HttpBroker, base
-from cyclone_sse.events import GAP_TYPE
+from cyclone_sse.delivery.events import GAP_TYPE
 from tests.unit.fakes import FakeClient, TurnClock
 
 CHANNELS = ("a", "b", "c")

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cyclone_sse.events import EventId, EventIds, encode_gap, seq_at
-from cyclone_sse.history import History
-from cyclone_sse.subscriber import Subscriber
+from cyclone_sse.delivery.events import EventId, EventIds, encode_gap, seq_at
+from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.subscriber import Subscriber
 
 EARLIEST = "earliest"  # in place of an id: all that is held
 TOLERANCE = 5000  # milliseconds between the clocks of two processes

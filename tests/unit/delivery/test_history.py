@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclone_sse import history as module
-from cyclone_sse.events import Event, EventId, encode
-from cyclone_sse.history import UNKNOWN, History
+from cyclone_sse.delivery import history as module
+from cyclone_sse.delivery.events import Event, EventId, encode
+from cyclone_sse.delivery.history import UNKNOWN, History
 
 
 def event(number: int, size: int = 0) -> Event:

@@ -24,8 +24,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from cyclone_sse.reader import MAX_BODY, RequestReader
-from cyclone_sse.requests import BadRequest, Headers, Parsed, build, forwarded_address
+from cyclone_sse.http.reader import MAX_BODY, RequestReader
+from cyclone_sse.http.requests import BadRequest, Headers, Parsed, build, forwarded_address
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
 IDLE_TIMEOUT = 75.0  # seconds between requests on one connection

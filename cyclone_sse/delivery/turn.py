@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import KeysView
 from typing import NamedTuple
 
-from cyclone_sse.events import Event
+from cyclone_sse.delivery.events import Event
 
 
 class _Delivery(NamedTuple):

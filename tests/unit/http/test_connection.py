@@ -15,8 +15,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from cyclone_sse.connection import IDLE_TIMEOUT, REFUSAL_TIMEOUT, REQUEST_TIMEOUT, Connection, Limits
-from cyclone_sse.reader import RequestReader
+from cyclone_sse.http.connection import IDLE_TIMEOUT, REFUSAL_TIMEOUT, REQUEST_TIMEOUT, Connection, Limits
+from cyclone_sse.http.reader import RequestReader
 from cyclone_sse.server import App
 
 PUBLISH = (

@@ -13,7 +13,7 @@ from typing import Any
 
 import httptools
 
-from cyclone_sse.requests import BadRequest, Headers, Parsed
+from cyclone_sse.http.requests import BadRequest, Headers, Parsed
 
 MAX_HEAD = 16 * 1024  # bytes of request line and headers
 MAX_HEADERS = 100

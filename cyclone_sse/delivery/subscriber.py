@@ -19,7 +19,7 @@ from typing import Any
 from twisted.internet.interfaces import IPullProducer, IPushProducer
 from zope.interface import implementer
 
-from cyclone_sse.events import Event
+from cyclone_sse.delivery.events import Event
 
 BUFFER = 1024 * 1024  # bytes that may wait for a client
 NEVER = 1 << 80  # a position above every event: hears nothing yet

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
 
-from cyclone_sse.amqp import AmqpError, AmqpPublisherFactory, AmqpSubscriberFactory
+from cyclone_sse.brokers.amqp_protocol import AmqpError, AmqpPublisherFactory, AmqpSubscriberFactory
 
 # txAMQP 0.8.2 still ends its generators in the old way
 pytestmark = pytest.mark.filterwarnings("ignore:twisted.internet.defer.returnValue:DeprecationWarning")

@@ -1,0 +1,326 @@
+"""AMQP over txAMQP: a connection that subscribes, one that publishes, and the factory of both.
+
+Knows nothing of brokers or subscribers: a message goes to the function given. Names and passwords
+go to txAMQP as bytes, see ``wire``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, FirstError, fail, gatherResults
+from twisted.internet.error import ConnectionClosed, ConnectionLost
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from txamqp.client import Closed
+from txamqp.content import Content
+from txamqp.protocol import AMQClient
+
+from cyclone_sse.brokers.amqp_wire import SPEC, Delegate, load_spec
+
+HEARTBEAT = 30  # seconds
+NAME_MAX = 255  # bytes of a channel's name: AMQP 0-9-1, 4.2.5.3, short strings
+LEAVE_WAIT = 1.0  # seconds to wait for the answer to our good-bye
+
+Deliver = Callable[[str | bytes, str | bytes, bytes], None]
+Commands = Callable[[bytes], Sequence[Deferred[Any]]]
+
+
+class AmqpError(Exception):
+    """What the AMQP server does not let us do; the text is its own, or says what we know."""
+
+
+class AmqpProtocol(AMQClient):  # type: ignore[misc]
+    """A connection that has logged in and has declared the exchange.
+
+    factory: what to log in with, and the exchange. gone, lost: see ``upstream.Link``.
+    """
+
+    # An interval without anything received is a warning, a second one the end: AMQP 0-9-1, 4.2.7.
+    MAX_UNSEEN_HEARTBEAT = 2
+    log = Logger()
+
+    def __init__(self, factory: AmqpFactory, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.factory = factory
+        self.gone: Deferred[BaseException] = Deferred()
+        self.lost: BaseException | None = None
+        self._error: AmqpError | None = None  # the server's reason for closing
+        self._ch: Any = None
+
+    def connectionMade(self) -> None:
+        """Nagle's algorithm would hold back a command for the answer to the one before."""
+        self.transport.setTcpNoDelay(True)
+        super().connectionMade()
+
+    def greet(self) -> Deferred[Any]:
+        """Log in, open the channel, declare the exchange. Fails with what the server says."""
+        return Deferred.fromCoroutine(self._greet())
+
+    async def _greet(self) -> None:
+        factory = self.factory
+        # Not AMQPLAIN, whose table of txAMQP's takes no bytes.
+        answer = b"\0%s\0%s" % (factory.username.encode(), factory.password.encode())
+        try:
+            await self.start(answer, "PLAIN")
+        except Closed as closed:
+            # RabbitMQ says nothing, it just closes ("authentication_failure_close" is for those
+            # whose library can announce it).
+            error = self._reason(closed)
+            if isinstance(error, ConnectionClosed):
+                error = AmqpError("it hung up at the log-in: wrong user name or password?")
+            raise error from None
+        try:
+            self._ch = await self.channel(factory.channel)
+            await self._ch.channel_open()
+            await self._ch.exchange_declare(exchange=factory.exchange, type=factory.exchange_type)
+            await self._ready()
+        except Closed as closed:
+            raise self._reason(closed) from None
+
+    async def _ready(self) -> None:
+        """What else to do before the connection is used."""
+
+    async def _leave(self) -> None:
+        with suppress(Closed):  # the server was first
+            await self.close(within=LEAVE_WAIT)
+
+    def leave(self) -> Deferred[None]:
+        """Close the connection as AMQP wants it, so that the server does not complain."""
+        return Deferred.fromCoroutine(self._leave())
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes came in. If it is not AMQP, txAMQP fails in one way or another."""
+        try:
+            super().dataReceived(data)
+        except Exception as error:
+            self._error = AmqpError(f"what it sends is not AMQP: {error}")
+            self.transport.abortConnection()
+
+    def frameLengthExceeded(self, data: bytes) -> None:
+        """txAMQP 0.8.2 calls this and has none."""
+        raise ValueError("a frame without end")
+
+    def do_close(self, reason: Any) -> None:
+        """The connection ends; if the server wants it, reason is what it says."""
+        self._note(reason)
+        super().do_close(reason)
+
+    def channel_failed(self, channel: Any, reason: Failure) -> None:
+        """The server closed our channel, for what it calls an error; so start all over."""
+        self._note(channel.reason)
+        self.transport.loseConnection()
+
+    def check_heartbeat(self) -> None:
+        """Nothing has come for two intervals."""
+        self._error = AmqpError("no heartbeat")
+        super().check_heartbeat()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Everything that waits for an answer fails."""
+        self.lost = self._error or reason.value
+        super().connectionLost(reason)
+        self.gone.callback(self._reason())
+
+    def delivered(self, message: Any) -> None:
+        """A message came in."""
+
+    def settled(self, tag: int, multiple: bool, error: str | None) -> None:
+        """A message that we sent was taken, or not if there is an error."""
+
+    def _note(self, reason: Any = None) -> None:
+        text = getattr(reason, "reply_text", None)
+        if self._error is None and text is not None:
+            self._error = AmqpError(text if isinstance(text, str) else text.decode("utf-8", "replace"))
+
+    def _reason(self, closed: BaseException | None = None) -> BaseException:
+        """Why the connection or channel was closed, instead of that it was."""
+        if isinstance(closed, Closed):
+            self._note(*closed.args)
+        return self._error or self.lost or ConnectionLost()
+
+
+class AmqpSubscriberProtocol(AmqpProtocol):
+    """A connection that receives; each of our channels has a queue of its own there.
+
+    The queue is named by the server, exclusive and gone with its consumer or the connection,
+    whichever ends first.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._waiting: deque[tuple[Commands, bytes, Deferred[None]]] = deque()
+        self._busy = False
+
+    def subscribe(self, channel: str) -> Deferred[Any]:
+        """Make a queue, bind it to the exchange, consume it. Fires when the server has done so."""
+        return self._in_turn(self._consume, channel)
+
+    def unsubscribe(self, channel: str) -> Deferred[Any]:
+        """Cancel the consumer, and the queue with it."""
+        return self._in_turn(self._cancel, channel)
+
+    def _consume(self, name: bytes) -> Sequence[Deferred[Any]]:
+        # All at once: an empty name is the queue that was declared last on the channel.
+        return [
+            self._ch.queue_declare(exclusive=True, auto_delete=True),
+            self._ch.queue_bind(exchange=self.factory.exchange, routing_key=name),
+            self._ch.basic_consume(consumer_tag=name, no_ack=True),
+        ]
+
+    def _cancel(self, name: bytes) -> Sequence[Deferred[Any]]:
+        return [self._ch.basic_cancel(consumer_tag=name)]
+
+    def _in_turn(self, commands: Commands, channel: str) -> Deferred[None]:
+        """Send commands when those before have been answered: see ``wire``."""
+        try:
+            name = _name(channel)
+        except AmqpError:
+            return fail()
+        done: Deferred[None] = Deferred()
+        self._waiting.append((commands, name, done))
+        if not self._busy:
+            Deferred.fromCoroutine(self._work())
+        return done
+
+    async def _work(self) -> None:
+        self._busy = True
+        while self._waiting:
+            commands, name, done = self._waiting.popleft()
+            try:
+                await gatherResults(commands(name), consumeErrors=True)
+            except FirstError as error:
+                done.errback(self._reason(error.subFailure.value))
+            else:
+                done.callback(None)
+        self._busy = False
+
+    def delivered(self, message: Any) -> None:
+        """Hand a message on: our channel, its routing key, and the bytes."""
+        body = message.content.body  # txAMQP 0.8.2 makes an empty one text
+        try:
+            self.factory.deliver(message.consumer_tag, message.routing_key, body or b"")
+        except Exception:
+            # Left alone, it would end the connection.
+            self.log.failure("could not deliver a message")
+
+
+class AmqpPublisherProtocol(AmqpProtocol):
+    """A connection that publishes, and is told by the server what it has taken."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._published = 0
+        self._unsettled: dict[int, Deferred[None]] = {}  # by delivery tag
+
+    async def _ready(self) -> None:
+        await self._ch.confirm_select()
+
+    def publish(self, channels: Sequence[str], message: bytes) -> Deferred[Any]:
+        """Send a message for each channel. Fires when the server has taken them all."""
+        try:
+            names = [_name(channel) for channel in channels]
+        except AmqpError:
+            return fail()
+        return gatherResults([self._publish(name, message) for name in names], consumeErrors=True)
+
+    def _publish(self, name: bytes, message: bytes) -> Deferred[None]:
+        if self.closed or self._ch.closed:
+            return fail(self._reason())
+        self._published += 1
+        settled: Deferred[None] = Deferred()
+        self._unsettled[self._published] = settled
+        self._ch.basic_publish(exchange=self.factory.exchange, routing_key=name, content=Content(message))
+        return settled
+
+    def settled(self, tag: int, multiple: bool, error: str | None) -> None:
+        """Tags count up from 1, and `multiple` means all up to this one."""
+        tags = [each for each in self._unsettled if each <= tag] if multiple else [tag]
+        for each in tags:
+            waiting = self._unsettled.pop(each, None)
+            if waiting is None or waiting.called:
+                continue
+            if error is None:
+                waiting.callback(None)
+            else:
+                waiting.errback(AmqpError(error))
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Nobody knows whether what is unsettled was taken."""
+        super().connectionLost(reason)
+        self.settled(self._published, True, str(self.lost))
+
+
+class AmqpFactory(Factory):
+    """Makes connections.
+
+    deliver: called with our channel, the routing key and the bytes of each message.
+    specification: the file. vhost, username, password, exchange, exchange_type: text.
+    channel: the number of the AMQP channel to use. heartbeat: seconds, 0 for none.
+    Raises ValueError if the file is none.
+    """
+
+    protocol: type[AmqpProtocol] = AmqpProtocol
+    noisy = False
+
+    def __init__(
+        self,
+        deliver: Deliver,
+        *,
+        specification: str | Path = SPEC,
+        vhost: str = "/",
+        username: str = "guest",
+        password: str = "guest",
+        exchange: str = "sse-cyclone-server",
+        exchange_type: str = "direct",
+        channel: int = 1,
+        heartbeat: int = HEARTBEAT,
+        reactor: Any = None,
+    ) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self.deliver = deliver
+        self.spec = load_spec(specification)
+        self.vhost = vhost.encode()
+        self.username = username
+        self.password = password
+        self.exchange = exchange.encode()
+        self.exchange_type = exchange_type.encode()
+        self.channel = channel
+        self.heartbeat = heartbeat
+        self.reactor = reactor
+
+    def buildProtocol(self, addr: IAddress | None) -> AmqpProtocol:
+        """Make one connection."""
+        return self.protocol(
+            self, Delegate(), vhost=self.vhost, spec=self.spec, heartbeat=self.heartbeat, clock=self.reactor
+        )
+
+
+class AmqpSubscriberFactory(AmqpFactory):
+    """Makes connections that receive."""
+
+    protocol = AmqpSubscriberProtocol
+
+
+class AmqpPublisherFactory(AmqpFactory):
+    """Makes connections that publish."""
+
+    protocol = AmqpPublisherProtocol
+
+
+def _name(channel: str) -> bytes:
+    """The name of a channel as AMQP takes it. Raises AmqpError if it does not."""
+    try:
+        name = channel.encode()
+    except UnicodeError:
+        raise AmqpError("the channel's name is not UTF-8") from None
+    if len(name) > NAME_MAX:
+        raise AmqpError(f"the channel's name is longer than {NAME_MAX} bytes")
+    return name
