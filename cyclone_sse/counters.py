@@ -1,0 +1,46 @@
+"""What happened so far, in plain figures.
+
+They are added to once for each turn of the reactor or each request, never for each send, and read by
+whoever shows them: so delivery needs to know no library for metrics. Plain Python.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
+
+# Upper bounds of a histogram's buckets, in seconds: from a quiet publish to a walk over a large crowd.
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """How many durations fell into each of ``BUCKETS``, and above them; and their sum in seconds."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    total: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Add one duration."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+
+@dataclass(slots=True)
+class Counters:
+    """The figures of one server since its start."""
+
+    events: int = 0  # taken, from whatever source
+    deliveries: int = 0  # events handed to clients, each client counted
+    sent_bytes: int = 0  # of events, likewise
+    subscribes: int = 0
+    resumes_complete: int = 0  # clients that came back and missed nothing
+    resumes_gap: int = 0  # clients that came back and were told of a gap
+    broker_reconnects: int = 0
+    disconnects: Counter[str] = field(default_factory=Counter)  # by the value of `errors.Ending`
+    refusals: Counter[int] = field(default_factory=Counter)  # by HTTP status
+    publish_seconds: Histogram = field(default_factory=Histogram)  # until the publisher is answered
+    fanout_seconds: Histogram = field(
+        default_factory=Histogram
+    )  # from taking an event to the last client's send

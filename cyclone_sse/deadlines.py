@@ -1,0 +1,75 @@
+"""What is due when: pings, ages, stalled clients, idle connections, subscriptions that nobody came back to.
+
+Ten thousand clients have a deadline each, and a walk over all of them every second would cost more than
+serving them. Here deadlines lie in buckets of a common width: setting and clearing one costs O(1), and
+asking what is due looks at nothing that is not. Plain Python: the time, in seconds of any clock that goes
+forward, is an argument.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from heapq import heappop, heappush
+from typing import Generic, TypeVar
+
+T = TypeVar("T", bound=Hashable)
+
+
+class Deadlines(Generic[T]):
+    """The deadline of each item; an item has one at most.
+
+    grain: width of a bucket in seconds. Nothing is due early, and late by less than this.
+    """
+
+    __slots__ = ("_bucket_of", "_buckets", "_grain", "_order")
+
+    def __init__(self, grain: float = 1.0) -> None:
+        self._grain = grain
+        self._buckets: dict[int, dict[T, None]] = {}
+        self._bucket_of: dict[T, int] = {}
+        self._order: list[int] = []  # heap of the buckets' numbers
+
+    def __len__(self) -> int:
+        return len(self._bucket_of)
+
+    def __contains__(self, item: T) -> bool:
+        return item in self._bucket_of
+
+    def set(self, item: T, when: float) -> None:
+        """Give the item this deadline, in place of the one it has."""
+        number = math.ceil(when / self._grain)
+        before = self._bucket_of.get(item)
+        if before == number:
+            return
+        if before is not None:
+            del self._buckets[before][item]
+        self._bucket_of[item] = number
+        bucket = self._buckets.get(number)
+        if bucket is None:
+            bucket = self._buckets[number] = {}
+            heappush(self._order, number)
+        bucket[item] = None
+
+    def clear(self, item: T) -> None:
+        """The item has no deadline any more; it need not have had one."""
+        number = self._bucket_of.pop(item, None)
+        if number is not None:
+            del self._buckets[number][item]
+
+    def due(self, now: float, most: int | None = None) -> list[T]:
+        """Take out what is due, the earliest bucket first; ``most`` bounds how many at a time.
+
+        Who gives a bound asks again, in another turn of the reactor, until nothing comes.
+        """
+        found: list[T] = []
+        while self._order and self._order[0] * self._grain <= now:
+            bucket = self._buckets[self._order[0]]
+            while bucket:
+                if len(found) == most:
+                    return found
+                item, _ = bucket.popitem()
+                del self._bucket_of[item]
+                found.append(item)
+            del self._buckets[heappop(self._order)]
+        return found
