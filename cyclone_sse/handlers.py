@@ -14,9 +14,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers import BrokerUnavailable
+from cyclone_sse.errors import Refusal, Unavailable
 from cyclone_sse.http.requests import NO_HEADERS
-from cyclone_sse.http.responses import JsonHandler, Refusal
+from cyclone_sse.http.responses import JsonHandler
 from cyclone_sse.stream import ExtendedSSEHandler
 
 __all__ = ["BroadcastHandler", "ExtendedSSEHandler", "PublishHandler", "StatsHandler"]
@@ -107,7 +107,7 @@ class PublishHandler(JsonHandler):
         self.finish(_TAKEN)
 
     def _not_taken(self, failure: Failure) -> None:
-        failure.trap(BrokerUnavailable)
+        failure.trap(Unavailable)
         raise Refusal(503, str(failure.value))
 
     def _is_json(self) -> bool:

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.subscriber import BUFFER, Subscriber, subscriber_for
+from cyclone_sse.errors import Refusal
 from cyclone_sse.http.responses import JsonHandler
 
 _STREAM = {
@@ -40,7 +41,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
 
     def admit(self) -> Deferred[Any] | None:
         """Called before the stream opens, which waits for the Deferred; raises (or fails with)
-        an HTTPError to refuse the client."""
+        a Refusal (or an HTTPError) to refuse the client."""
 
     def bind(self) -> None:
         """Called when the stream is open."""
@@ -111,7 +112,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
             self.bind()
 
     def _failed(self, failure: Failure) -> None:
-        if not failure.check(HTTPError):
+        if not failure.check(HTTPError, Refusal):
             self.log.failure("a subscription failed", failure)
         if self.subscriber is not None:
             self.subscriber.close()

@@ -26,13 +26,13 @@ from cyclone_sse.delivery.history import MAX_BYTES, SIZE, TTL, UNKNOWN, History
 from cyclone_sse.delivery.resume import Resume, starting_point
 from cyclone_sse.delivery.subscriber import NEVER, NOTHING_YET, Subscriber
 from cyclone_sse.delivery.turn import Turn
+from cyclone_sse.errors import Unavailable
 
 PING_INTERVAL = 30.0  # seconds
 SLICE = 1000  # subscribers served before the reactor gets a turn: about 10 ms
 
 
-class BrokerUnavailable(Exception):
-    """What was published could not be handed over; the text says why."""
+BrokerUnavailable = Unavailable  # the name that custom applications know
 
 
 class Broker:

@@ -12,7 +12,6 @@ cyclone's class, whose place it takes as ``Application.protocol``.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -24,8 +23,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from cyclone_sse.errors import Refusal, error_body
 from cyclone_sse.http.reader import MAX_BODY, RequestReader
-from cyclone_sse.http.requests import BadRequest, Headers, Parsed, build, forwarded_address
+from cyclone_sse.http.requests import Headers, Parsed, build, forwarded_address
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
 IDLE_TIMEOUT = 75.0  # seconds between requests on one connection
@@ -61,7 +61,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._reader: RequestReader | None = None  # None: nothing is read any more
-        self._waiting: list[Parsed | BadRequest] = []  # read, not yet begun
+        self._waiting: list[Parsed | Refusal] = []  # read, not yet begun
         self._running = self._paused = self._closing = False
         self._streaming = self._half_closed = False
         self._keep_alive = True
@@ -152,18 +152,18 @@ class Connection(HTTPConnection):  # type: ignore[misc]
                 # A custom application's handler, before cyclone guards it.
                 self.log.failure("a request failed")
                 self._request = None
-                self._refuse(BadRequest(500, "Internal Server Error"))
+                self._refuse(Refusal(500, "Internal Server Error"))
         self._running = False
         self._pace()
 
-    def _begin(self, parsed: Parsed | BadRequest) -> None:
-        if isinstance(parsed, BadRequest):
+    def _begin(self, parsed: Parsed | Refusal) -> None:
+        if isinstance(parsed, Refusal):
             self._refuse(parsed)
             return
         self._keep_alive = parsed.keep_alive
         try:
             self._request = build(self, parsed)
-        except BadRequest as refusal:
+        except Refusal as refusal:
             self._refuse(refusal)
             return
         self.request_callback(self._request)
@@ -217,9 +217,9 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         elif not self._running:
             self._limits.clock.callLater(0, self._run)
 
-    def _refuse(self, refusal: BadRequest) -> None:
+    def _refuse(self, refusal: Refusal) -> None:
         status = HTTPStatus(refusal.status)
-        body = json.dumps({"status": "error", "reason": str(refusal)}).encode()
+        body = error_body(refusal.reason)
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -254,6 +254,6 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if self._closing:
             self.transport.abortConnection()
         elif self._began is not None:
-            self._refuse(BadRequest(408, f"the request took more than {REQUEST_TIMEOUT:.0f} s"))
+            self._refuse(Refusal(408, f"the request took more than {REQUEST_TIMEOUT:.0f} s"))
         else:
             self._close()

@@ -13,7 +13,8 @@ from typing import Any
 
 import httptools
 
-from cyclone_sse.http.requests import BadRequest, Headers, Parsed
+from cyclone_sse.errors import Refusal
+from cyclone_sse.http.requests import Headers, Parsed
 
 MAX_HEAD = 16 * 1024  # bytes of request line and headers
 MAX_HEADERS = 100
@@ -45,7 +46,7 @@ class RequestReader:
     def __init__(self, max_body: int = MAX_BODY) -> None:
         self._max_body = max_body
         self._parser: Any = httptools.HttpRequestParser(self)
-        self._completed: list[Parsed | BadRequest] = []
+        self._completed: list[Parsed | Refusal] = []
         self._in_head = False
         self.in_request = False  # a request has begun and is not complete
         self.wants_continue = False  # its client waits for "100 Continue" before the body
@@ -60,8 +61,8 @@ class RequestReader:
         stay in memory until the garbage collector next looks at everything."""
         self._parser = None
 
-    def feed(self, data: bytes) -> list[Parsed | BadRequest]:
-        """The requests that are complete with these bytes; a BadRequest can only be the last."""
+    def feed(self, data: bytes) -> list[Parsed | Refusal]:
+        """The requests that are complete with these bytes; a Refusal can only be the last."""
         self._completed = []
         self.wants_continue = False
         try:
@@ -73,7 +74,7 @@ class RequestReader:
         except httptools.HttpParserError as error:
             self._completed.append(self._explain(error, data))
             self._end()
-        except BadRequest as refusal:
+        except Refusal as refusal:
             self._completed.append(refusal)
             self._end()
         return self._completed
@@ -108,13 +109,13 @@ class RequestReader:
         self._header_count += 1
         self._head_size += len(name) + len(value) + 4  # ": " and the line's end
         if self._header_count > MAX_HEADERS:
-            raise BadRequest(431, f"more than {MAX_HEADERS} headers")
+            raise Refusal(431, f"more than {MAX_HEADERS} headers")
         if self._head_size > MAX_HEAD:
             raise _head_too_large()
         if not self._in_head:
             return
         if name.lower() == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            raise BadRequest(501, "no transfer coding but chunked is known here")
+            raise Refusal(501, "no transfer coding but chunked is known here")
         self._headers.add_raw(name, value)
 
     def on_headers_complete(self) -> None:
@@ -123,17 +124,17 @@ class RequestReader:
         headers = self._headers
         version = self._parser.get_http_version()
         if version == "0.9":  # what llhttp makes of a line without one
-            raise BadRequest(400, "malformed request: no HTTP version")
+            raise Refusal(400, "malformed request: no HTTP version")
         if version not in ("1.0", "1.1"):
-            raise BadRequest(505, "HTTP/1.0 and HTTP/1.1 are known here")
+            raise Refusal(505, "HTTP/1.0 and HTTP/1.1 are known here")
         if "Host" in headers and len(headers.get_list("Host")) > 1:
-            raise BadRequest(400, "more than one Host")
+            raise Refusal(400, "more than one Host")
         length = headers.get("Content-Length")
         if length is not None and int(length) > self._max_body:
-            raise BadRequest(413, f"the body is larger than {self._max_body} bytes")
+            raise Refusal(413, f"the body is larger than {self._max_body} bytes")
         has_body = length not in (None, "0") or "Transfer-Encoding" in headers
         if has_body and self._parser.should_upgrade():
-            raise BadRequest(400, "a request with a body cannot ask for an upgrade")
+            raise Refusal(400, "a request with a body cannot ask for an upgrade")
         self.wants_continue = headers.get("Expect", "").lower() == "100-continue"
 
     def on_body(self, part: bytes) -> None:
@@ -141,7 +142,7 @@ class RequestReader:
         self.wants_continue = False
         self._body_size += len(part)
         if self._body_size > self._max_body:
-            raise BadRequest(413, f"the body is larger than {self._max_body} bytes")
+            raise Refusal(413, f"the body is larger than {self._max_body} bytes")
         self._body.append(part)
 
     def on_message_complete(self) -> None:
@@ -173,16 +174,16 @@ class RequestReader:
             if self._raw_size > (MAX_HEAD if self._in_head else 3 * MAX_HEAD + 8 * self._body_size):
                 raise _head_too_large()
 
-    def _explain(self, error: httptools.HttpParserError, data: bytes) -> Parsed | BadRequest:
+    def _explain(self, error: httptools.HttpParserError, data: bytes) -> Parsed | Refusal:
         """What to make of a request on which the parser gave up."""
-        if isinstance(error.__context__, BadRequest):
+        if isinstance(error.__context__, Refusal):
             return error.__context__
         unknown = _UNKNOWN_METHOD.match(data)
         if isinstance(error, httptools.HttpParserInvalidMethodError) and unknown and not self._completed:
             # A sound request line: let the handler say which methods it allows.
             return Parsed(unknown[1].decode(), unknown[2], "HTTP/1.1", Headers(), b"", keep_alive=False)
-        return BadRequest(400, f"malformed request: {error}")
+        return Refusal(400, f"malformed request: {error}")
 
 
-def _head_too_large() -> BadRequest:
-    return BadRequest(431, f"the request's head is larger than {MAX_HEAD} bytes")
+def _head_too_large() -> Refusal:
+    return Refusal(431, f"the request's head is larger than {MAX_HEAD} bytes")

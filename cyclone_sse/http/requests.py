@@ -19,18 +19,9 @@ from cyclone.httpserver import HTTPRequest
 from cyclone.httputil import HTTPFile, HTTPHeaders
 from twisted.internet.interfaces import ISSLTransport
 
+from cyclone_sse.errors import Refusal
+
 MAX_FIELDS = 1000  # form fields or query parameters of one request
-
-
-class BadRequest(Exception):
-    """The request must be refused.
-
-    status: the HTTP status; the text tells the client why.
-    """
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 @lru_cache(maxsize=1024)
@@ -103,7 +94,7 @@ class Request(HTTPRequest):  # type: ignore[misc]
 
 
 def build(connection: Any, parsed: Parsed) -> HTTPRequest:
-    """The request as handlers see it. Raises BadRequest where its parameters are malformed."""
+    """The request as handlers see it. Raises Refusal where its parameters are malformed."""
     uri = parsed.target.decode("latin-1")
     if not uri.startswith("/"):
         # absolute-form, RFC 9112 3.2.2; the authority is not looked at
@@ -141,9 +132,9 @@ def _fields(data: bytes) -> dict[str, list[str]]:
             max_num_fields=MAX_FIELDS,
         )
     except UnicodeDecodeError:
-        raise BadRequest(400, "the parameters are not UTF-8") from None
+        raise Refusal(400, "the parameters are not UTF-8") from None
     except ValueError:
-        raise BadRequest(400, f"more than {MAX_FIELDS} parameters") from None
+        raise Refusal(400, f"more than {MAX_FIELDS} parameters") from None
 
 
 def _merge(arguments: dict[str, list[str]], fields: dict[str, list[str]]) -> None:
@@ -155,7 +146,7 @@ def _read_multipart(request: HTTPRequest, content_type: str, body: bytes) -> Non
     head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1")
     message = BytesParser(policy=HTTP).parsebytes(head + body)
     if not message.is_multipart():
-        raise BadRequest(400, "malformed multipart/form-data")
+        raise Refusal(400, "malformed multipart/form-data")
     for part in message.iter_parts():
         name = part.get_param("name", header="Content-Disposition")
         if not isinstance(name, str):
@@ -170,4 +161,4 @@ def _read_multipart(request: HTTPRequest, content_type: str, body: bytes) -> Non
         try:
             request.arguments.setdefault(name, []).append(value.decode())
         except UnicodeDecodeError:
-            raise BadRequest(400, "the parameters are not UTF-8") from None
+            raise Refusal(400, "the parameters are not UTF-8") from None

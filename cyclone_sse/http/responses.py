@@ -10,8 +10,10 @@ from typing import Any
 
 from cyclone.web import ErrorHandler, HTTPError, RequestHandler, StaticFileHandler
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from cyclone_sse.brokers import Broker
+from cyclone_sse.errors import Refusal, error_body
 
 _EVERY_RESPONSE = {
     "Server": "cyclone-sse",
@@ -20,14 +22,6 @@ _EVERY_RESPONSE = {
 }
 _PREFLIGHT_AGE = 86400  # seconds a browser may remember the answer to OPTIONS
 _REQUEST_HEADERS = "Cache-Control, Content-Type, Last-Event-ID, X-Requested-With"
-
-
-class Refusal(HTTPError):  # type: ignore[misc]
-    """The request is refused; unlike HTTPError's, the text is told to the client."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(status)
-        self.text = text
 
 
 class JsonHandler(RequestHandler):  # type: ignore[misc]
@@ -104,9 +98,19 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         """Say what is wrong: ``{"status": "error", "reason": ...}``."""
         if status_code == 405:
             self.set_header("Allow", self.allowed)
+        reason = self._reason
         refusal = kwargs.get("exception")
-        reason = refusal.text if isinstance(refusal, Refusal) else self._reason
-        self.finish({"status": "error", "reason": reason})
+        if isinstance(refusal, Refusal):
+            reason = refusal.reason
+            self._headers.update(refusal.headers)
+        self.finish(error_body(reason))
+
+    def _handle_request_exception(self, error: Any) -> None:
+        refusal = error.value if isinstance(error, Failure) else error
+        if isinstance(refusal, Refusal):
+            self.send_error(refusal.status, exception=refusal)
+        else:
+            super()._handle_request_exception(error)
 
 
 class NotFoundHandler(JsonHandler, ErrorHandler):  # type: ignore[misc]

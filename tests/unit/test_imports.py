@@ -34,13 +34,13 @@ HOUSE = [
     {"delivery.subscriber"},
     {"delivery.channels", "delivery.history"},
     {"delivery.events"},
-    {"counters", "deadlines"},
+    {"counters", "deadlines", "errors"},
     {"", "daemon", "delivery", "http"},  # what each room is
 ]
 LEVEL = {module: level for level, row in enumerate(HOUSE) for module in row}
 
 # Plain Python: no framework, and time, ids and randomness come as arguments or from one place.
-PURE = {"counters", "deadlines", "delivery.channels", "delivery.events", "delivery.history"}
+PURE = {"counters", "deadlines", "errors", "delivery.channels", "delivery.events", "delivery.history"}
 
 # Which of our modules may know a library at all; a library that is not named here has no place yet.
 LIBRARIES = {

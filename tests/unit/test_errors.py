@@ -1,0 +1,24 @@
+"""Refusals as clients see them, and why streams end."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cyclone_sse.brokers import BrokerUnavailable
+from cyclone_sse.errors import Ending, Unavailable, error_body
+
+
+@given(st.text())
+def test_the_body_of_a_refusal_is_json_in_utf_8(reason: str) -> None:
+    assert json.loads(error_body(reason).decode("utf-8")) == {"status": "error", "reason": reason}
+
+
+def test_the_name_that_custom_applications_know() -> None:
+    assert BrokerUnavailable is Unavailable
+
+
+def test_each_ending_has_a_name_of_its_own() -> None:
+    assert len({ending.value for ending in Ending}) == len(Ending.__members__)
