@@ -19,7 +19,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from cyclone_sse.options import Options
+from cyclone_sse.daemon.command import Options
 
 __all__ = ["Options", "ServerService", "makeService"]
 

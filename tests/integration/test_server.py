@@ -37,7 +37,7 @@ def test_help_lists_every_option_with_its_default(tmp_path: Path) -> None:
     words = " ".join(shown.stdout.split())
     for option in OPTIONS:
         assert f"--{option.name}=" in words
-        if option.default is not None:
+        if option.default:
             assert f"[default: {option.default}]" in words.partition(f"--{option.name}=")[2]
 
 

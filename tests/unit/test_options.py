@@ -1,98 +1,40 @@
-"""The command line: defaults, the environment, and one clear line for what is wrong."""
+"""The table of options, and what fills in for those not given."""
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from cyclone_sse.options import OPTIONS, Options
+from cyclone_sse.brokers import BROKERS
+from cyclone_sse.options import BROKERS as NAMES
+from cyclone_sse.options import DEFAULTS, OPTIONS, with_defaults
 
-
-def parse(*words: str, **environment: str) -> Options:
-    options = Options({f"CYCLONE_SSE_{name}": value for name, value in environment.items()})
-    options.parseOptions(words)
-    return options
+CONF = Path(__file__).parents[2] / "cyclone-sse.conf"
 
 
-def test_defaults_are_those_of_the_contract() -> None:
-    options = parse()
-    expected = {
-        "port": 8888,
-        "listen": "127.0.0.1",
-        "app": None,
-        "use-ssl": False,
-        "ssl-port": 8443,
-        "ssl-cert": "server.crt",
-        "broker": "http",
-        "http-secret": None,
-        "redis-port": 6379,
-        "amqp-exchange-name": "sse-cyclone-server",
-        "amqp-exchange-type": "direct",
-        "amqp-channel": 1,
-        "export": None,
-        "export-interval": 60,
-        "export-path": "cyclone-sse",
-        "history-size": 100,
-        "history-ttl": 300,
-        "history-bytes": 64 * 2**20,
-        "client-buffer": 2**20,
-        "max-body": 2**20,
-        "ping-interval": 30,
-        "retry": 0,
-        "linger": 60,
-        "cors-origin": ["*"],
-    }
-    assert {name: options[name] for name in expected} == expected
+def test_what_is_given_counts_and_the_rest_has_its_default() -> None:
+    settings = with_defaults({"redis-port": 7000, "redis-host": None, "mine": "x"})
+    assert settings["redis-port"] == 7000
+    assert settings["redis-host"] == "127.0.0.1", "None is not set"
+    assert settings["mine"] == "x"
+    assert settings["history-size"] == 100, "a number, not its text"
+    assert settings["http-secret"] is None
+    assert set(DEFAULTS) < set(settings)
 
 
-def test_the_command_line_wins_over_the_environment_over_the_default() -> None:
-    assert parse(PORT="9000")["port"] == 9000
-    assert parse("--port=8888", PORT="9000")["port"] == 8888
-    assert parse("--port=", PORT="9000")["port"] == 9000
-    assert parse("--port=", PORT="")["port"] == 8888
-    assert parse(HTTP_SECRET="s", CORS_ORIGIN="https://a.example")["cors-origin"] == ["https://a.example"]
+def test_what_is_false_is_given() -> None:
+    assert with_defaults({"stats": False, "history-size": 0})["stats"] is False
+    assert with_defaults({"stats": False, "history-size": 0})["history-size"] == 0
 
 
-def test_every_option_takes_its_own_default() -> None:
-    for row in OPTIONS:
-        if row.default:
-            assert parse(f"--{row.name}={row.default}")[row.name] == parse()[row.name]
+def test_the_configuration_file_lists_every_option_with_its_default() -> None:
+    assert CONF.read_text().splitlines() == [f"--{row.name}={row.default or ''}" for row in OPTIONS]
 
 
-def test_origins_come_with_commas_or_repeated() -> None:
-    two = ["https://a.example", "http://b.example:81"]
-    assert parse("--cors-origin=https://a.example/, http://b.example:81")["cors-origin"] == two
-    assert parse(*[f"--cors-origin={origin}" for origin in two])["cors-origin"] == two
+def test_every_broker_has_a_name() -> None:
+    assert set(BROKERS) <= set(NAMES)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--port=0"],
-        ["--port=65536"],
-        ["--port=x"],
-        ["--port=-1"],
-        ["--broker=nats"],
-        ["--export=statsd"],
-        ["--export=graphite"],
-        ["--export=graphite", "--export-host=h"],
-        ["--export-interval=0"],
-        ["--export-interval=inf"],
-        ["--export-interval=nan"],
-        ["--use-ssl=yes"],
-        ["--amqp-exchange-type=headers"],
-        ["--cors-origin=example.com"],
-        ["--log-level=loud"],
-        ["--nonsense"],
-        ["word"],
-    ],
-)
-def test_what_is_wrong_is_one_line(words: list[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        parse(*words)
-    assert str(ended.value.code).startswith("cyclone-sse: ")
-    assert "\n" not in str(ended.value.code)
-
-
-def test_the_environment_is_named_when_it_is_wrong() -> None:
-    with pytest.raises(SystemExit, match="CYCLONE_SSE_PORT=x: expected a whole number"):
-        parse(PORT="x")
+def test_names_are_unique_and_each_option_says_what_it_does() -> None:
+    assert len({row.name for row in OPTIONS}) == len(OPTIONS)
+    assert len({row.short for row in OPTIONS if row.short}) == sum(row.short is not None for row in OPTIONS)
+    assert all(row.help for row in OPTIONS)

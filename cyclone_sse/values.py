@@ -1,0 +1,130 @@
+"""From the text of an option to its value: the checks that a single value must pass.
+
+Each function reads a text and raises ValueError with what it expects, or makes such a function.
+Knows nothing of which options there are.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+Address = tuple[str, int]  # host, port
+
+_DECIMAL = re.compile(r"[0-9]{1,19}")
+_SEPARATORS = re.compile(r"[,\s]+")
+
+
+def text(value: str) -> str:
+    """Any text."""
+    return value
+
+
+def integer(low: int, high: int | None = None) -> Callable[[str], int]:
+    """A whole number in these bounds, both included."""
+    expected = f"expected a whole number from {low}" + (" up" if high is None else f" to {high}")
+
+    def read(value: str) -> int:
+        if not _DECIMAL.fullmatch(value):
+            raise ValueError(expected)
+        number = int(value)
+        if number < low or (high is not None and number > high):
+            raise ValueError(expected)
+        return number
+
+    return read
+
+
+def seconds(least: float) -> Callable[[str], float]:
+    """A finite number of seconds, at least so many."""
+    expected = f"expected a number of seconds, at least {least:g}"
+
+    def read(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(expected) from None
+        if not (math.isfinite(number) and number >= least):
+            raise ValueError(expected)
+        return number
+
+    return read
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """One of these words."""
+
+    def read(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"expected one of {', '.join(choices)}")
+        return value
+
+    return read
+
+
+def flag(value: str) -> bool:
+    """0 or 1."""
+    if value not in ("0", "1"):
+        raise ValueError("expected 0 or 1")
+    return value == "1"
+
+
+def words(value: str) -> tuple[str, ...]:
+    """Words with commas or spaces between them."""
+    return tuple(filter(None, _SEPARATORS.split(value)))
+
+
+def spaced(value: str) -> tuple[str, ...]:
+    """Words with spaces between them, for those that may hold commas."""
+    return tuple(value.split())
+
+
+def origins(value: str) -> tuple[str, ...]:
+    """Origins of pages (RFC 6454), in lower case, as browsers send them; or ``*``, or ``null``."""
+    return tuple(_origin(word.rstrip("/")) for word in words(value))
+
+
+def _origin(value: str) -> str:
+    if value in ("*", "null"):
+        return value
+    parts = urlsplit(value.lower())
+    if parts.scheme == "" or not parts.hostname or value.lower() != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError("expected * or origins as https://www.example.com, no path, separated by commas")
+    if parts.username is not None:
+        raise ValueError("an origin holds no user name")
+    _ = parts.port  # raises ValueError where it is no port
+    return value.lower()
+
+
+def url(value: str) -> str:
+    """An absolute http or https URL."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
+        raise ValueError("expected a URL as https://www.example.com/path")
+    _ = parts.port  # raises ValueError where it is no port
+    return value
+
+
+def addresses(value: str) -> tuple[Address, ...]:
+    """``HOST:PORT`` with commas between them; ``[::1]:PORT`` for IPv6."""
+    return tuple(_address(word) for word in words(value))
+
+
+def _address(value: str) -> Address:
+    parts = urlsplit(f"//{value}")
+    if not parts.hostname or not parts.port or parts.netloc != value or parts.username is not None:
+        raise ValueError("expected HOST:PORT,HOST:PORT,...")
+    return parts.hostname, parts.port
+
+
+def secret(least: int) -> Callable[[str], str]:
+    """A text of at least so many bytes."""
+
+    def read(value: str) -> str:
+        if len(value.encode()) < least:
+            raise ValueError(f"expected at least {least} bytes")
+        return value
+
+    return read
