@@ -33,7 +33,7 @@ HOUSE = [
     {"delivery.resume", "delivery.turn"},
     {"delivery.subscriber"},
     {"delivery.channels", "delivery.history"},
-    {"delivery.events"},
+    {"delivery.events", "delivery.publication"},
     {"counters", "deadlines", "errors", "options"},
     {"values"},
     {"", "daemon", "delivery", "http"},  # what each room is
@@ -47,6 +47,7 @@ PURE = {
     "delivery.channels",
     "delivery.events",
     "delivery.history",
+    "delivery.publication",
     "errors",
     "options",
     "values",
