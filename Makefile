@@ -17,7 +17,7 @@ help:
 	@echo 'make run    serve on 127.0.0.1:8888 with the demo page    (PORT=9000 ARGS="--broker=redis")'
 	@echo 'make test   set up everything, then run all tests         (T=tests/unit)'
 	@echo 'make lint   ruff and mypy'
-	@echo 'make bench  measure the server and write BENCHMARK.md     (minutes; ARGS=--quick)'
+	@echo 'make bench  measure the server and write BENCHMARK.md     (minutes; ARGS=--quick, ARGS="--only=storm")'
 	@echo 'make lock   pin the newest versions in requirements*.txt'
 	@echo 'make clean  remove what these commands have made'
 

@@ -1,20 +1,21 @@
-"""Who takes part: the daemon with its default options, a bare C loop, and nginx with nchan if installed.
+"""Who takes part, each with the way it is asked: the daemon, a bare C loop, and nginx with nchan if there.
 
-Each is a process on a free port that `load.c` can talk to. They are started afresh for each round.
+Each is a process on a free port that `load.c` can talk to. A trial may start further daemons with options
+of its own.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.programs import program
+from bench.results import LeftOut
 from tests.integration.process import Process, accepts, free_port
 from tests.integration.servers import Nginx, SseServer
 
-SOURCES = Path(__file__).parent
-PROGRAMS = SOURCES / "bin"
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")  # Debian: libnginx-mod-nchan
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -24,44 +25,70 @@ NCHAN_HTTP = """
 server {
   listen 127.0.0.1:{port} backlog=4096;
   keepalive_requests 1000000;
-  location = /subscribe { nchan_subscriber eventsource; nchan_channel_id base; }
-  location = /publish { nchan_publisher; nchan_channel_id base; }
+  location = /1 { nchan_subscriber eventsource; nchan_channel_id $arg_a; }
+  location = /2 { nchan_subscriber eventsource; nchan_channel_id $arg_a $arg_b; }
+  location = /3 { nchan_subscriber eventsource; nchan_channel_id $arg_a $arg_b $arg_c; }
+  location = /publish { nchan_publisher; nchan_channel_id $arg_a; }
 }
 """
 
 
-def compile_programs() -> None:
-    """Build load.c and limit.c; CalledProcessError when gcc is missing or fails."""
-    PROGRAMS.mkdir(exist_ok=True)
-    for name in ("load", "limit"):
-        subprocess.run(["gcc", "-O2", "-o", PROGRAMS / name, SOURCES / f"{name}.c"], check=True)
-
-
 class Limit(Process):
-    """`limit.c`: what the kernel allows."""
+    """`limit.c`: what the kernel allows; with a certificate and its key, what OpenSSL allows."""
 
     name = "limit"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, certificate: Sequence[Path] = ()) -> None:
         super().__init__(directory)
         self.port = free_port()
+        self.certificate = certificate
 
     def argv(self) -> list[str]:
-        return [str(PROGRAMS / "limit"), str(self.port)]
+        return [
+            str(program("limit", bool(self.certificate))),
+            str(self.port),
+            *map(str, self.certificate),
+        ]
 
     def is_ready(self) -> bool:
         return accepts(self.port)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Contestant:
-    """A running server and how to talk to it: request targets, and what precedes the message in a body."""
+    """A running server, where it is asked, and what it uses. A subclass knows how it is asked.
+
+    Channels are `base`, and names that end in `%d`, for which each subscriber puts its number.
+    """
 
     name: str
     process: Limit | Nginx | SseServer
-    subscribe: str
-    publish: str
-    prefix: str
+    port: int
+    tls: bool = False
+    core: int = field(default=SERVER_CORE)
+
+    def target(self, channels: Sequence[str]) -> str:
+        """The request target of a subscriber to these channels."""
+        raise NotImplementedError
+
+    def publish(self, channel: str, message: str) -> bytes:
+        """The request that publishes a message to a channel: a name, not a name with `%d`."""
+        raise NotImplementedError
+
+    def post(self, target: str, body: str, content_type: str = "text/plain") -> bytes:
+        """A POST, whole."""
+        head = f"POST {target} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nContent-Type: {content_type}\r\n"
+        return f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode()
+
+    def start(self) -> None:
+        """Start it, on a core of its own; LeftOut with its own words when it does not take its options."""
+        try:
+            self.process.start()
+        except AssertionError as error:
+            raise LeftOut(str(error).strip().splitlines()[-1]) from None
+        if (os.cpu_count() or 1) > 1:
+            for pid in self.pids():
+                os.sched_setaffinity(pid, {self.core})
 
     def pids(self) -> list[int]:
         """The server's processes: all of its session."""
@@ -76,11 +103,59 @@ class Contestant:
         mine = self.pids()
         return sum((int(fields[11]) + int(fields[12])) / TICK for pid, fields in _processes() if pid in mine)
 
-    def pin(self) -> None:
-        """Keep it on one core, if there are several, so that the load has another to itself."""
-        if (os.cpu_count() or 1) > 1:
-            for pid in self.pids():
-                os.sched_setaffinity(pid, {SERVER_CORE})
+
+class LimitContestant(Contestant):
+    """The bare loop knows no channels but the number that ends one."""
+
+    def target(self, channels: Sequence[str]) -> str:
+        return "/%d" if any("%d" in name for name in channels) else "/"
+
+    def publish(self, channel: str, message: str) -> bytes:
+        number = "".join(filter(str.isdecimal, channel))
+        return self.post(f"/{number or 'publish'}", message)
+
+
+class SseContestant(Contestant):
+    """The daemon."""
+
+    def target(self, channels: Sequence[str]) -> str:
+        return "/?" + "&".join(f"channels={name}" for name in channels)
+
+    def publish(self, channel: str, message: str) -> bytes:
+        form = "application/x-www-form-urlencoded"
+        return self.post("/publish", f"channel={channel}&message={message}", form)
+
+
+class NchanContestant(Contestant):
+    """nginx with nchan, which has a location for each number of channels."""
+
+    def target(self, channels: Sequence[str]) -> str:
+        named = "&".join(f"{letter}={name}" for letter, name in zip("abc", channels, strict=False))
+        return f"/{len(channels)}?{named}"
+
+    def publish(self, channel: str, message: str) -> bytes:
+        return self.post(f"/publish?a={channel}", message)
+
+
+def limit(directory: Path, certificate: Sequence[Path] = ()) -> Contestant:
+    """The bare loop, not started; with a certificate and its key it speaks TLS only."""
+    process = Limit(directory, certificate)
+    return LimitContestant("limit", process, process.port, bool(certificate))
+
+
+def daemon(directory: Path, *options: str, name: str = "cyclone-sse", tls: bool = False) -> Contestant:
+    """cyclone-sse with these options, not started; with `tls` it is asked at its TLS port."""
+    process = SseServer(directory, *options)
+    return SseContestant(name, process, process.ssl_port if tls else process.port, tls)
+
+
+def contestants(directory: Path) -> list[Contestant]:
+    """One of each, not started, the limit first."""
+    known = [limit(directory), daemon(directory)]
+    if NCHAN.exists():
+        nginx = Nginx(directory, NCHAN_HTTP, modules=[NCHAN.name])
+        known.append(NchanContestant("nchan", nginx, nginx.port))
+    return known
 
 
 def _processes() -> list[tuple[int, list[str]]]:
@@ -92,21 +167,3 @@ def _processes() -> list[tuple[int, list[str]]]:
         except OSError:
             continue  # it has just ended
     return found
-
-
-def start_all(directory: Path) -> list[Contestant]:
-    """Start one of each, the limit first."""
-    directory.mkdir()
-    contestants = [
-        Contestant("limit", Limit(directory), "/", "/publish", ""),
-        Contestant(
-            "cyclone-sse", SseServer(directory), "/?channels=base", "/publish", "channel=base&message="
-        ),
-    ]
-    if NCHAN.exists():
-        nginx = Nginx(directory, NCHAN_HTTP, modules=[NCHAN.name])
-        contestants.append(Contestant("nchan", nginx, "/subscribe", "/publish", ""))
-    for contestant in contestants:
-        contestant.process.start()
-        contestant.pin()
-    return contestants

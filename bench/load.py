@@ -1,4 +1,4 @@
-"""One run of `load.c` against one server: connect, look at the idle server, publish."""
+"""One run of `load.c` against one server: what it is told, a line each, and what it measures."""
 
 from __future__ import annotations
 
@@ -6,56 +6,99 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
 
-from bench.contestants import PROGRAMS, SERVER_CORE, Contestant
+from bench.contestants import SERVER_CORE, Contestant
+from bench.programs import program
+from bench.results import LeftOut
 
 SIZE = 60  # bytes of a message
+MARK = "ZQWVY"  # load.c counts these
+REFUSED = 3  # its exit code when the server answered 4xx or 5xx
+
+Measured = dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
+def message(size: int = SIZE) -> str:
+    """A message that counts as one event, since the mark ends it."""
+    return "x" * (size - len(MARK)) + MARK
+
+
 class Load:
-    """So many subscribers, so many messages, so many of them under way at once."""
+    """Subscribers to some channels of one server, from `with` to its end; each method is a phase.
 
-    subscribers: int
-    messages: int
-    window: int = 1
+    RuntimeError with the program's reason when it gave up, LeftOut when the server refused a request.
+    """
 
+    def __init__(self, contestant: Contestant, channels: Sequence[str] = ("base",)) -> None:
+        self.contestant = contestant
+        self.channels = channels
+        self.subscribers = 0
+        self._requests = contestant.process.directory / f"requests-{os.getpid()}"
 
-def nothing() -> None:
-    """What most runs do while all are connected and nothing is published."""
+    def __enter__(self) -> Self:
+        contestant = self.contestant
+        words = [str(program("load", contestant.tls)), str(contestant.port), contestant.target(self.channels)]
+        pipe = subprocess.PIPE
+        self._program = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        others = set(range(os.cpu_count() or 1)) - {SERVER_CORE}
+        if others:
+            os.sched_setaffinity(self._program.pid, others)
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        if self._program.returncode is None:
+            self._program.communicate()
+        self._requests.unlink(missing_ok=True)
 
-def run(contestant: Contestant, load: Load, while_idle: Callable[[], None] = nothing) -> dict[str, float]:
-    """What `load.c` measures; RuntimeError with its reason when it gave up."""
-    numbers = [load.subscribers, load.messages, load.window, SIZE]
-    port = str(contestant.process.port)
-    words = [port, contestant.subscribe, contestant.publish, contestant.prefix, *map(str, numbers)]
-    with subprocess.Popen(
-        [str(PROGRAMS / "load"), *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as program:
-        _leave_the_servers_core(program.pid)
-        assert program.stdin
-        assert program.stdout
-        connected = program.stdout.readline()
-        if connected:
-            while_idle()
-        rest, complaint = program.communicate("\n")
-    if program.returncode:
-        raise RuntimeError(f"{contestant.name}, {load}: {complaint.strip()}")
-    measured: dict[str, float] = json.loads(connected) | json.loads(rest)
-    return measured
+    def connect(self, subscribers: int) -> float:
+        """Seconds until so many streams are open."""
+        self.subscribers = subscribers
+        return self._tell(f"connect {subscribers}")["seconds"]
 
+    def come_back(self, subscribers: int, events: int, last_event_id: str) -> float:
+        """Seconds until so many streams are open that each have got what they missed."""
+        self.subscribers = subscribers
+        return self._tell(f"return {subscribers} {events} {last_event_id}")["seconds"]
 
-def _leave_the_servers_core(pid: int) -> None:
-    others = set(range(os.cpu_count() or 1)) - {SERVER_CORE}
-    if others:
-        os.sched_setaffinity(pid, others)
+    def drop(self) -> None:
+        """Close all streams, and wait until the server has seen it."""
+        self._tell("drop")
+        settle(self.contestant)
+
+    def publish_with(self, requests: Sequence[bytes], port: int | None = None, connections: int = 1) -> None:
+        """The requests that are sent in turn, all of the same size, to the server or another port."""
+        size = len(requests[0])
+        assert all(len(request) == size for request in requests)
+        self._requests.write_bytes(b"".join(requests))
+        self._tell(f"publish {port or self.contestant.port} {connections} {size} {self._requests}")
+
+    def publish_to_all(self) -> None:
+        """Let each publish be one message to `base`."""
+        self.publish_with([self.contestant.publish("base", message())])
+
+    def time(self, messages: int, each: int | None = None) -> Measured:
+        """Seconds to the first and the last of `each` receivers (all, if not said), one message at a time."""
+        return self._tell(f"time {messages} {self.subscribers if each is None else each}")
+
+    def flow(self, messages: int, each: int | None = None, window: int = 4) -> Measured:
+        """Deliveries and publishes a second with so many messages under way."""
+        return self._tell(f"flow {messages} {self.subscribers if each is None else each} {window}")
+
+    def _tell(self, command: str) -> Measured:
+        assert self._program.stdin
+        assert self._program.stdout
+        self._program.stdin.write(command + "\n")
+        self._program.stdin.flush()
+        answer = self._program.stdout.readline()
+        if not answer.endswith("}\n"):
+            complaint = self._program.communicate()[1].strip()
+            what = LeftOut if self._program.returncode == REFUSED else RuntimeError
+            raise what(f"{self.contestant.name}, {command.partition('/')[0]}: {complaint}")
+        measured: Measured = json.loads(answer)
+        return measured
 
 
 def settle(contestant: Contestant, limit: float = 5.0) -> None:
@@ -66,3 +109,15 @@ def settle(contestant: Contestant, limit: float = 5.0) -> None:
         time.sleep(0.1)
         if contestant.cpu() == before:
             return
+
+
+def write_certificate(directory: Path) -> list[Path]:
+    """A certificate for 127.0.0.1 and its key, made now; CalledProcessError when openssl fails."""
+    certificate, key = directory / "bench.crt", directory / "bench.key"
+    words = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=127.0.0.1"]
+    subprocess.run(
+        ["openssl", "req", "-x509", *words, "-out", certificate, "-keyout", key],
+        check=True,
+        capture_output=True,
+    )
+    return [certificate, key]

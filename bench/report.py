@@ -5,99 +5,137 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 
+from bench.load import SIZE
+from bench.plan import QUICK, Plan
 from bench.plot import plot
+from bench.results import LIMIT, NCHAN, OURS, Results
+from bench.rows import Row, rows
 
-# metric -> contestant -> one value for each round
-Results = dict[str, dict[str, list[float]]]
+NAMES = {LIMIT: "limit (C)", OURS: OURS, NCHAN: "nginx + nchan"}
 
-OURS, LIMIT = "cyclone-sse", "limit"
-FAN_OUT = {3600: 1.15, 9000: 1.15}  # targets for these crowds, times the limit
-NAMES = {LIMIT: "limit (C)", OURS: OURS, "nchan": "nginx + nchan"}
+TEXT = """\
+# Benchmark
+
+Measured by `make bench` on {day}: {machine}; its load average was {load} at the start. {warning}
+{verdict}
+
+{table}
+
+{omitted}![Time to the last subscriber](benchmark.svg)
+
+## How it was measured
+
+- A round starts every server afresh and puts each load on one after the other. Figures and ratios are
+  medians of {rounds} rounds; a ratio is taken within its round, where what else the machine does hits both.
+- *limit* is `bench/programs/limit.c`: a bare epoll server that builds an event once and calls `send()` in a
+  loop. It knows no channels, and does the same work in the rows with more of them. Where a target names
+  something else, that stands in the column of the limit: the same server's plain connect, the same loop
+  with OpenSSL, `redis-benchmark` with its defaults (50 connections, no pipelining), the daemon without
+  `--history-file`.
+- *cyclone-sse* is `twistd cyclone-sse` with the HTTP broker and default options, where a row does not say
+  otherwise; *nginx + nchan* has one worker and nchan's defaults.
+- The load is `bench/programs/load.c`, {size} bytes a message, on one thread. Server and load have a core
+  each, where there are two.
+- *Time to the last*: from handing a message to the kernel until the last subscriber has read it.
+- *Deliveries*: a server that puts the events of one turn into one write sends less often than the limit,
+  which is how the ratio can pass 1.
+- *Connect* and *come back*: at most 200 connections are under way at a time; who comes back is counted
+  when it has got all that it missed.
+- *Memory*: growth of the resident set of a fresh process with its first crowd, for each of them; what the
+  kernel keeps for a socket is not in it. For the publish to many channels it is the peak.
+- *`--history-file`*: sixteen publishers at once, with and without: one alone would measure a commit's
+  latency.
+- *Processor*: user and system time over {idle:g} s in which the server sent nothing but pings.
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table.
+class Setting:
+    """What the reader must know of the run besides its figures; made before the first load."""
 
-    `target` is a ratio to the limit (`relative`) or an absolute figure, None where there is none; `at_least`
-    says which side of it is good.
-    """
-
-    metric: str
-    title: str
-    form: str
-    target: float | None
-    relative: bool = True
-    at_least: bool = False
-
-    def goal(self) -> str:
-        """The target, to be read."""
-        if self.target is None:
-            return ""
-        sign = "≥" if self.at_least else "≤"
-        figure = f"{self.target:g} x limit" if self.relative else self.form.format(self.target)
-        return f"{sign} {figure}"
-
-    def met(self, value: float) -> str:
-        """Whether a ratio or figure is on the good side, to be read."""
-        if self.target is None:
-            return ""
-        good = value >= self.target if self.at_least else value <= self.target
-        return "yes" if good else "**no**"
+    plan: Plan
+    load_average: str = field(default_factory=lambda: f"{os.getloadavg()[0]:.2f}")
 
 
-def rows(crowds: Sequence[int], results: Results) -> list[Row]:
-    """The table's lines, as far as they were measured."""
-    largest = f"{max(crowds):,}"
-    crowd_rows = [
-        Row(f"last {crowd}", f"time to the last of {crowd:,}", "{:.1f} ms", FAN_OUT.get(crowd))
-        for crowd in sorted(crowds)
-    ]
-    others = [
-        Row("deliveries", "deliveries/s, 4 publishes in flight", "{:,.0f}", 1.0, at_least=True),
-        Row("connect", f"time to connect {largest}", "{:.2f} s", 2.5),
-        Row("memory", "memory for each idle subscriber", "{:.1f} KiB", 6, relative=False),
-        Row("publishes", "publishes/s, 10 subscribers", "{:,.0f}", 8100, relative=False, at_least=True),
-        Row("idle", f"processor with {largest} idle, pings included", "{:.2f} %", 2, relative=False),
-    ]
-    return [row for row in crowd_rows + others if row.metric in results]
+def write(path: Path, results: Results, setting: Setting) -> None:
+    """Write the report to `path`, and the plot beside it when there is something to draw."""
+    plan = setting.plan
+    picture = plot_of(results, plan)
+    if picture:
+        path.with_name("benchmark.svg").write_text(picture)
+    quick = plan.largest == QUICK.largest
+    path.write_text(
+        TEXT.format(
+            day=datetime.date.today().isoformat(),
+            machine=machine(),
+            load=setting.load_average,
+            warning="**A quick run with small numbers: no figure to rely on.**" if quick else "",
+            verdict=verdict(results, plan),
+            table=table(results, plan),
+            omitted=omitted(results),
+            rounds=plan.rounds,
+            size=SIZE,
+            idle=plan.idle_seconds,
+        )
+    )
 
 
-def table(crowds: Sequence[int], results: Results) -> str:
-    """The medians of all contestants, their ratios to the limit, and whether ours is within its target."""
-    names = [name for name in NAMES if name in results[f"last {max(crowds)}"]]
+def verdict(results: Results, plan: Plan) -> str:
+    """How many targets are met, and which are not."""
+    met = {row.title: row.met(results) for row in rows(plan)}
+    missed = [title for title, good in met.items() if good is False]
+    reached = sum(good is True for good in met.values())
+    said = f"{reached} of {reached + len(missed)} targets that were measured are met"
+    return said + (f"; missed: {'; '.join(missed)}." if missed else ".")
+
+
+def omitted(results: Results) -> str:
+    """What could not be measured, and why."""
+    lines = [f"- left out: *{name}*: {why}\n" for name, why in results.left_out.items()]
+    return "".join(lines) + ("\n" if lines else "")
+
+
+def table(results: Results, plan: Plan) -> str:
+    """The medians of all contestants, their ratios to the reference, and whether ours meets its target."""
+    seen = {name for metric in results.metrics for name in results.contestants(metric)}
+    names = [name for name in NAMES if name in seen]
     head = [
         "",
         *(NAMES[name] for name in names),
-        *(f"{NAMES[name]} / limit" for name in names[1:]),
-        "target",
-        "met",
+        *(f"{NAMES[name]}, ratio" for name in names if name != LIMIT),
     ]
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
-    for row in rows(crowds, results):
-        values = {name: median(measured) for name, measured in results[row.metric].items()}
-        ratios = {
-            name: value / values[LIMIT]
-            for name, value in values.items()
-            if LIMIT in values and name != LIMIT and row.metric != "memory"
-        }
-        figure = ratios[OURS] if row.relative else values[OURS]
-        lines.append(
-            [
-                row.title,
-                *(row.form.format(values[name]) if name in values else "" for name in names),
-                *(f"**{ratios[name]:.2f}**" if name in ratios else "" for name in names[1:]),
-                row.goal(),
-                row.met(figure),
-            ]
-        )
+    lines = [[*head, "target", "met"]]
+    lines.append(["---"] + ["---:"] * (len(lines[0]) - 1))
+    lines += [_line(row, names, results) for row in rows(plan) if row.metric in results]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _line(row: Row, names: list[str], results: Results) -> list[str]:
+    values = {name: results.value(row.metric, name) for name in names}
+    ratios = {name: results.ratio(row.metric, name) for name in names if name != LIMIT}
+    return [
+        row.title,
+        *("" if value is None else row.form.format(value) for value in values.values()),
+        *("" if ratio is None or row.absolute else f"**{ratio:.2f}**" for ratio in ratios.values()),
+        row.goal(),
+        {True: "yes", False: "**no**", None: ""}[row.met(results)],
+    ]
+
+
+def plot_of(results: Results, plan: Plan) -> str | None:
+    """The time to the last over the size of the crowd, for each contestant; None when not measured."""
+    crowds = [subscribers for subscribers, _ in plan.crowds]
+    lines: dict[str, Mapping[int, float]] = {}
+    for name in NAMES:
+        points = {crowd: results.value(f"last one {crowd}", name) for crowd in crowds}
+        if all(points.values()):
+            lines[name] = {crowd: value for crowd, value in points.items() if value is not None}
+    return plot("Time to the last subscriber", "subscribers", "ms", lines) if lines else None
 
 
 def machine() -> str:
@@ -108,67 +146,6 @@ def machine() -> str:
     model = models[0].partition(": ")[2] if models else platform.machine()
     kernel = platform.release().partition("-")[0]
     return (
-        f"{os.cpu_count()} cores of {model}, Linux {kernel}, "
-        f"Python {platform.python_version()}, Twisted {version('twisted')}"
-    )
-
-
-TEXT = """\
-# Benchmark
-
-Measured by `make bench` on {day}: {machine}. {warning}
-
-{table}
-
-![Time to the last subscriber]({svg})
-
-## How it was measured
-
-- Medians of {rounds} rounds. A round starts every server afresh and puts each load on one after the other.
-- *limit* is `bench/limit.c`: a bare epoll server that builds an event once and calls `send()` in a loop.
-  *cyclone-sse* is `twistd cyclone-sse` with the HTTP broker and default options; *nginx + nchan* has one
-  worker and nchan's defaults.
-- The load is `bench/load.c`, {size} bytes a message. Server and load have a core each, where there are two.
-- *Time to the last*: from handing a message to the kernel until the last subscriber has read it.
-- *Deliveries*: {flow} subscribers, four messages under way at any time. A server that puts the events of one
-  turn into one write sends less often than the limit, which is how the ratio can pass 1.
-- *Memory*: growth of the resident set of a fresh process with {largest} subscribers, for each of them; what
-  the kernel keeps for a socket is not in it.
-- *Publishes*: the target is three times what version 0.7.7 did, 2,700/s, on another machine.
-- *Processor*: user and system time over {idle} s in which the server sent nothing but pings.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What the reader must know of the run: its rounds, the subscribers of the flow, the times and sizes."""
-
-    rounds: int
-    flow: int
-    idle_seconds: float
-    size: int
-    quick: bool
-
-
-def write(path: Path, results: Results, crowds: Sequence[int], setting: Setting) -> None:
-    """Write the report to `path`, and the plot beside it."""
-    picture = path.with_name("benchmark.svg")
-    lines: dict[str, Mapping[int, float]] = {
-        name: {crowd: median(results[f"last {crowd}"][name]) for crowd in crowds}
-        for name in results[f"last {max(crowds)}"]
-    }
-    picture.write_text(plot("Time to the last subscriber", "subscribers", "ms", lines))
-    path.write_text(
-        TEXT.format(
-            day=datetime.date.today().isoformat(),
-            machine=machine(),
-            warning="**A quick run with small numbers: no figure to rely on.**" if setting.quick else "",
-            table=table(crowds, results),
-            svg=picture.name,
-            rounds=setting.rounds,
-            size=setting.size,
-            flow=f"{setting.flow:,}",
-            largest=f"{max(crowds):,}",
-            idle=f"{setting.idle_seconds:g}",
-        )
+        f"{os.cpu_count()} cores of {model}, Linux {kernel}, Python {platform.python_version()}, "
+        f"Twisted {version('twisted')}"
     )

@@ -1,24 +1,23 @@
 /* The least that a push server can do: accept, remember, send() in a loop. What is left of its time is the kernel's.
 
-   usage: limit PORT
-   GET  opens a stream. POST sends what stands behind "message=" in its body (or the whole body) to all streams, as
+   usage: limit PORT [CERTIFICATE KEY]     (these two with -DWITH_TLS)
+   GET /N opens a stream that has the number N (0 or none: a stream without a number). POST /N sends what stands behind
+   "message=" in its body (or the whole body) to the stream with that number, POST without a number to all streams, as
    one event that is built once. No channels, no history, no queues, no timeouts: a figure to compare with, no more. */
 
 #define _GNU_SOURCE
+#include "transport.h"
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-enum { MAX_FD = 1 << 20, BUFFER = 1 << 20 };
+enum { BUFFER = 1 << 20 };
 
 static int streams[MAX_FD], stream_count;
-static int place[MAX_FD]; /* of each descriptor in `streams`, plus one; 0: it is no stream */
+static int place[MAX_FD];    /* of each descriptor in `streams`, plus one; 0: it is no stream */
+static int numbered[MAX_FD]; /* the descriptor of the stream with that number */
 static char buffer[BUFFER + 1], frame[BUFFER + 64];
 
 static const char OPENED[] =
@@ -33,16 +32,27 @@ static void leave(int fd)
         place[last] = place[fd];
         place[fd] = 0;
     }
-    close(fd);
+    transport_end(fd);
 }
 
-static void broadcast(const char *body, size_t size)
+static void publish(const char *body, size_t size, int number)
 {
     const char *message = memmem(body, size, "message=", 8);
     message = message ? message + 8 : body;
     int length = sprintf(frame, "id: 1792000000000-0-c0ffee\ndata: %.*s\n\n", (int)(body + size - message), message);
-    for (int i = 0; i < stream_count; i++)
-        send(streams[i], frame, length, MSG_NOSIGNAL);
+    if (number)
+        transport_write(numbered[number], frame, length);
+    else
+        for (int i = 0; i < stream_count; i++)
+            transport_write(streams[i], frame, length);
+}
+
+/* The number that a request's target consists of, 0 when it is none. */
+static int number_of(const char *request)
+{
+    const char *target = strchr(request, '/');
+    int number = target ? atoi(target + 1) : 0;
+    return number > 0 && number < MAX_FD ? number : 0;
 }
 
 /* Requests come whole: the load generator sends each in one piece, several at most behind one another. */
@@ -54,56 +64,65 @@ static void answer(int fd, char *request)
             return;
         body += 4;
         if (*request == 'G') {
-            send(fd, OPENED, sizeof OPENED - 1, MSG_NOSIGNAL);
+            transport_write(fd, OPENED, sizeof OPENED - 1);
             streams[stream_count++] = fd;
             place[fd] = stream_count;
+            numbered[number_of(request)] = fd;
             request = body;
         } else {
             char *length = strcasestr(request, "content-length:");
             size_t size = length ? strtoul(length + 15, NULL, 10) : 0;
             if (size > strlen(body))
                 return;
-            send(fd, PUBLISHED, sizeof PUBLISHED - 1, MSG_NOSIGNAL);
-            broadcast(body, size);
+            transport_write(fd, PUBLISHED, sizeof PUBLISHED - 1);
+            publish(body, size, number_of(request));
             request = body + size;
         }
     }
 }
 
-int main(int count, char **words)
+static int listen_on(int port)
 {
-    if (count != 2) {
-        fprintf(stderr, "usage: limit PORT\n");
-        return 2;
-    }
-    int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), epoll = epoll_create1(0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(words[1]))};
+    int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
     inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 4096)) {
         perror("limit");
-        return 1;
+        exit(1);
     }
+    return listener;
+}
+
+int main(int count, char **words)
+{
+    if (count != 2 && count != 4) {
+        fprintf(stderr, "usage: limit PORT [CERTIFICATE KEY]\n");
+        return 2;
+    }
+    transport_prepare(words[2], count == 4 ? words[3] : NULL);
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
+    int one = 1, fd, listener = listen_on(atoi(words[1])), epoll = epoll_create1(0);
     struct epoll_event wanted = {.events = EPOLLIN, .data.fd = listener}, events[512];
     epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &wanted);
     for (;;) {
         int ready = epoll_wait(epoll, events, 512, -1);
         for (int i = 0; i < ready; i++) {
-            int fd = events[i].data.fd;
-            if (fd == listener) {
+            if (events[i].data.fd == listener) {
                 while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
                     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+                    transport_begin(fd, 1);
                     wanted.data.fd = fd;
                     epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &wanted);
                 }
                 continue;
             }
-            ssize_t size = recv(fd, buffer, BUFFER, 0);
+            ssize_t size = transport_read(events[i].data.fd, buffer, BUFFER);
             if (size > 0) {
                 buffer[size] = 0;
-                answer(fd, buffer);
+                answer(events[i].data.fd, buffer);
             } else if (size == 0 || errno != EAGAIN)
-                leave(fd);
+                leave(events[i].data.fd);
         }
     }
 }

@@ -1,0 +1,50 @@
+"""How much of everything is measured: the sizes that the targets name, and small ones for a try."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sizes of one round. A crowd is a number of subscribers, with the number of messages sent to them."""
+
+    rounds: int = 5
+    crowds: tuple[tuple[int, int], ...] = ((9000, 9), (3600, 15), (1000, 15), (500, 15))  # the largest first
+    crowds_of_many_channels: tuple[tuple[int, int], ...] = ((9000, 9), (3600, 15))
+    tls_crowds: tuple[tuple[int, int], ...] = ((3600, 15), (1000, 15))
+    flow_subscribers: int = 1000
+    flow_messages: int = 300
+    publishes: int = 6000
+    publish_subscribers: int = 10
+    missed: int = 50  # events, for each who comes back
+    batch: int = 1000  # events in one POST, each to a channel and subscriber of its own
+    batches: int = 10
+    channels: int = 10000  # of one publish
+    entries: int = 10000  # of a Redis stream in one burst
+    stream_subscribers: int = 100
+    idle_channels: int = 10
+    idle_seconds: float = 35.0  # longer than the ping interval
+
+    @property
+    def largest(self) -> int:
+        """The largest crowd of subscribers."""
+        return self.crowds[0][0]
+
+
+QUICK = Plan(
+    rounds=1,
+    crowds=((300, 3), (100, 3)),
+    crowds_of_many_channels=((300, 3),),
+    tls_crowds=((100, 3),),
+    flow_subscribers=100,
+    flow_messages=50,
+    publishes=200,
+    missed=10,
+    batch=50,
+    batches=2,
+    channels=200,
+    entries=200,
+    stream_subscribers=10,
+    idle_seconds=0.5,
+)

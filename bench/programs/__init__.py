@@ -1,0 +1,44 @@
+"""The C programs of the benchmark, and how they are compiled: `load`, `limit`, and both again with TLS."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+SOURCES = Path(__file__).parent
+BINARIES = SOURCES.parent / "bin"
+OPENSSL = ["-DWITH_TLS", "-lssl", "-lcrypto"]
+PROGRAMS = ("load", "limit")
+
+
+def program(name: str, tls: bool = False) -> Path:
+    """Where a program lies once it is compiled."""
+    return BINARIES / (f"{name}-tls" if tls else name)
+
+
+def compile_programs() -> None:
+    """Build what is older than its source; CalledProcessError when gcc is missing or fails.
+
+    Without OpenSSL's headers (Debian: libssl-dev) there are no programs with TLS, and `has_tls` says so.
+    """
+    BINARIES.mkdir(exist_ok=True)
+    for name in PROGRAMS:
+        _compile(name, program(name), [], check=True)
+        _compile(name, program(name, tls=True), OPENSSL, check=False)
+
+
+def has_tls() -> bool:
+    """Whether the programs with TLS could be compiled."""
+    return all(program(name, tls=True).exists() for name in PROGRAMS)
+
+
+def _compile(name: str, target: Path, libraries: list[str], *, check: bool) -> None:
+    source = SOURCES / f"{name}.c"
+    newest = max(source.stat().st_mtime, (SOURCES / "transport.h").stat().st_mtime)
+    if target.exists() and target.stat().st_mtime > newest:
+        return
+    # under another name first: a second run may start the program at this moment
+    fresh = target.with_suffix(".new")
+    command = ["gcc", "-O2", "-o", str(fresh), str(source), *libraries]
+    if subprocess.run(command, check=check, capture_output=not check).returncode == 0:
+        fresh.replace(target)

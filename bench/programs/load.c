@@ -1,0 +1,384 @@
+/* Subscribers and publishers on one thread, to measure a push server without being in its way.
+
+   usage: load PORT SUBSCRIBE
+   SUBSCRIBE is a request target on 127.0.0.1; each %d in it becomes the subscriber's number, from 1.
+   Commands come on stdin, a line each, and each is answered by a line of JSON on stdout; between them it reads on.
+     connect N              open N streams
+     return N EVENTS ID     open N streams with Last-Event-ID, and wait until each has got EVENTS events
+     drop                   close all streams
+     publish PORT M SIZE FILE
+                            publish over M connections to that port; FILE holds requests of SIZE bytes, sent in turn
+     time MESSAGES EACH     one message at a time: how long until the first and the last of EACH receivers has it?
+     flow MESSAGES EACH WINDOW
+                            WINDOW messages under way: how many a second?
+   An event counts when its MARK has come, which stands at the end of a message. */
+
+#define _GNU_SOURCE
+#include "transport.h"
+#include <arpa/inet.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+
+enum { CONNECTING = 200, READ = 1 << 18, PATIENCE = 20, LINE = 4096, PUBLISHERS = 64, ASKED = 64 };
+#define PAUSE 0.05 /* seconds of peace between two messages that are timed one by one */
+
+static const char HEAD_END[] = "\r\n\r\n";
+/* Texts whose first character does not come again in them, so that a search needs to remember a position only. */
+static const char MARK[] = "ZQWVY", ACCEPTED[] = "HTTP/1.1 2", STORED[] = "$";
+
+struct client { int fd, asked, open, matched, got; };
+
+static struct client *clients, publishers[PUBLISHERS];
+static struct sockaddr_in address = {.sin_family = AF_INET};
+static char buffer[READ], event_id[256], *publishes;
+static const char *subscribe, *accepted = ACCEPTED;
+static int port, epoll, wanted, opened, complete, expected, told, publisher_count;
+static long delivered, answered, request_size, request_count;
+static double first, last;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+static void fail(const char *why)
+{
+    fprintf(stderr, "load: %s\n", why);
+    exit(1);
+}
+
+static void say(const char *name, double value, const char *end)
+{
+    printf("%s\"%s\": %.6f%s", *end == ',' ? "" : " ", name, value, end);
+}
+
+static void dial(struct client *client, int to)
+{
+    int one = 1;
+    address.sin_port = htons(to);
+    *client = (struct client){.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0)};
+    if (client->fd < 0 ||
+        (connect(client->fd, (struct sockaddr *)&address, sizeof address) && errno != EINPROGRESS))
+        fail(strerror(errno));
+    setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    transport_begin(client->fd, 0);
+}
+
+static void watch(int operation, struct client *client, unsigned what)
+{
+    struct epoll_event event = {.events = what, .data.ptr = client};
+    epoll_ctl(epoll, operation, client->fd, &event);
+}
+
+/* How often `text` ends in these bytes; `matched` is how much of it has come before them. */
+static int occurrences(const char *bytes, ssize_t size, const char *text, int *matched)
+{
+    int found = 0, length = strlen(text);
+    const char *end = bytes + size;
+    while (bytes < end) {
+        if (!*matched) {
+            bytes = memchr(bytes, text[0], end - bytes);
+            if (!bytes)
+                return found;
+            *matched = 1;
+            bytes++;
+        } else if (*bytes == text[*matched]) {
+            bytes++;
+            ++*matched;
+        } else
+            *matched = 0; /* and look at this byte again */
+        if (*matched == length) {
+            found++;
+            *matched = 0;
+        }
+    }
+    return found;
+}
+
+/* How many of the bytes belong to the head of the response, whose end opens the stream. */
+static ssize_t after_head(struct client *client, ssize_t size)
+{
+    for (ssize_t i = 0; i < size; i++) {
+        if (buffer[i] == HEAD_END[client->matched])
+            client->matched++;
+        else
+            client->matched = buffer[i] == '\r';
+        if (client->matched == 4) {
+            client->matched = 0;
+            client->open = 1;
+            opened++;
+            return i + 1;
+        }
+    }
+    return size;
+}
+
+static int is_publisher(const struct client *client)
+{
+    return client >= publishers && client < publishers + PUBLISHERS;
+}
+
+static void refuse_refusals(ssize_t size)
+{
+    const char *status = memmem(buffer, size, "HTTP/1.1 ", 9);
+    if (status && buffer + size - status > 12 && (status[9] == '4' || status[9] == '5')) {
+        fprintf(stderr, "load: the server refused: %.*s\n", (int)strcspn(status, "\r\n"), status);
+        exit(3);
+    }
+}
+
+static void receive(struct client *client)
+{
+    ssize_t size = transport_read(client->fd, buffer, READ - 1), start = 0;
+    if (size < 0 && errno == EAGAIN)
+        return;
+    if (size <= 0)
+        fail(is_publisher(client) ? "the publishing connection was closed" : "a stream was closed");
+    buffer[size] = 0;
+    if (is_publisher(client)) {
+        refuse_refusals(size);
+        answered += occurrences(buffer, size, accepted, &client->matched);
+        return;
+    }
+    if (!client->open) {
+        refuse_refusals(size);
+        start = after_head(client, size);
+    }
+    int events = occurrences(buffer + start, size - start, MARK, &client->matched);
+    if (events) {
+        last = now();
+        if (!delivered)
+            first = last;
+        delivered += events;
+        complete += client->got < expected && client->got + events >= expected;
+        client->got += events;
+    }
+}
+
+/* Put the client's number for every %d of the target. */
+static void write_target(char *target, int number)
+{
+    const char *from = subscribe;
+    while (*from)
+        if (from[0] == '%' && from[1] == 'd') {
+            target += sprintf(target, "%06d", number);
+            from += 2;
+        } else
+            *target++ = *from++;
+    *target = 0;
+}
+
+/* Connected, or further in its handshake: send the request if it can be sent. */
+static void ask(struct client *client)
+{
+    char target[LINE], request[2 * LINE];
+    write_target(target, client - clients + 1);
+    int length = snprintf(request, sizeof request,
+                          "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n%s\r\n", target, port,
+                          event_id);
+    if (transport_write(client->fd, request, length) > 0)
+        client->asked = 1;
+    else if (errno != EAGAIN)
+        fail(strerror(errno));
+    watch(EPOLL_CTL_MOD, client, EPOLLIN);
+}
+
+static void turn(int milliseconds)
+{
+    struct epoll_event events[1024];
+    int ready = epoll_wait(epoll, events, 1024, milliseconds);
+    for (int i = 0; i < ready; i++) {
+        struct client *client = events[i].data.ptr;
+        if (!client)
+            told = 1; /* by a line on stdin */
+        else if (client->asked)
+            receive(client);
+        else
+            ask(client);
+    }
+}
+
+static void rest(double seconds)
+{
+    for (double end = now() + seconds; now() < end;)
+        turn(5);
+}
+
+/* Open `count` streams, with the header line in `event_id` if there is one, and wait for `events` in each. */
+static void open_streams(int count, int events)
+{
+    double begin = now(), all_open = 0;
+    wanted = count;
+    opened = complete = 0;
+    expected = events;
+    for (int started = 0; opened < wanted || (events && complete < wanted); turn(100)) {
+        for (; started < wanted && started - opened < CONNECTING; started++) {
+            dial(&clients[started], port);
+            watch(EPOLL_CTL_ADD, &clients[started], EPOLLOUT);
+        }
+        if (!all_open && opened == wanted)
+            all_open = now();
+        if (now() - begin > 6 * PATIENCE)
+            fail(opened < wanted ? "not everybody could connect" : "not everybody got what was missed");
+    }
+    say("open_seconds", (all_open ? all_open : now()) - begin, ",");
+    say("seconds", now() - begin, "");
+}
+
+static void drop(void)
+{
+    for (int i = 0; i < wanted; i++)
+        transport_end(clients[i].fd);
+    wanted = opened = 0;
+}
+
+static void read_requests(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file || fseek(file, 0, SEEK_END))
+        fail("cannot read the file of requests");
+    long size = ftell(file);
+    request_count = size / request_size;
+    free(publishes);
+    publishes = malloc(size);
+    rewind(file);
+    if (!request_count || fread(publishes, 1, size, file) != (size_t)size)
+        fail("the file of requests is too short");
+    fclose(file);
+}
+
+static void begin_publishing(int to, int count)
+{
+    for (int i = 0; i < publisher_count; i++)
+        transport_end(publishers[i].fd);
+    accepted = *publishes == '*' ? STORED : ACCEPTED; /* Redis, or HTTP */
+    publisher_count = count < PUBLISHERS ? count : PUBLISHERS;
+    for (int i = 0; i < publisher_count; i++) {
+        dial(&publishers[i], to);
+        publishers[i].asked = 1;
+        watch(EPOLL_CTL_ADD, &publishers[i], EPOLLIN);
+    }
+    rest(PAUSE);
+}
+
+/* Send the message with this number, and read what comes meanwhile if it does not go out at once. */
+static void post(long number)
+{
+    struct client *publisher = &publishers[number % publisher_count];
+    const char *request = publishes + number % request_count * request_size;
+    for (long sent = 0; sent < request_size;) {
+        ssize_t size = transport_write(publisher->fd, request + sent, request_size - sent);
+        if (size > 0)
+            sent += size;
+        else if (size < 0 && errno == EAGAIN)
+            turn(1);
+        else
+            fail("cannot publish");
+    }
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void time_each(int messages, long each)
+{
+    double *firsts = calloc(messages, sizeof *firsts), *lasts = calloc(messages, sizeof *lasts);
+    answered = 0;
+    for (int i = 0; i < messages; i++) {
+        delivered = 0;
+        double begin = now();
+        post(i);
+        while (delivered < each || answered <= i) {
+            turn(100);
+            if (now() - begin > PATIENCE)
+                fail("a message did not reach everybody");
+        }
+        firsts[i] = first - begin;
+        lasts[i] = last - begin;
+        rest(PAUSE);
+    }
+    qsort(firsts, messages, sizeof *firsts, ascending);
+    qsort(lasts, messages, sizeof *lasts, ascending);
+    say("first_seconds", firsts[messages / 2], ",");
+    say("last_seconds", lasts[messages / 2], ",");
+    say("worst_seconds", lasts[messages - 1], "");
+    free(firsts);
+    free(lasts);
+}
+
+static void time_all(long messages, long each, long window)
+{
+    double begin = now();
+    delivered = answered = 0;
+    for (long sent = 0; delivered < messages * each || answered < messages; turn(10)) {
+        while (sent < messages && sent * each - delivered < window * each && sent - answered < ASKED) {
+            post(sent);
+            sent++;
+        }
+        if (now() - begin > 3 * PATIENCE)
+            fail("the messages did not reach everybody");
+    }
+    double seconds = (each ? last : now()) - begin;
+    say("deliveries_per_second", delivered / seconds, ",");
+    say("publishes_per_second", messages / seconds, "");
+}
+
+static void obey(const char *line)
+{
+    char path[LINE], id[128];
+    long a, b, c;
+    printf("{");
+    if (sscanf(line, "connect %ld", &a) == 1) {
+        *event_id = 0;
+        open_streams(a, 0);
+    } else if (sscanf(line, "return %ld %ld %127s", &a, &b, id) == 3) {
+        snprintf(event_id, sizeof event_id, "Last-Event-ID: %s\r\n", id);
+        open_streams(a, b);
+    } else if (!strncmp(line, "drop", 4))
+        drop();
+    else if (sscanf(line, "publish %ld %ld %ld %4095[^\n]", &a, &b, &c, path) == 4) {
+        request_size = c;
+        read_requests(path);
+        begin_publishing(a, b);
+    } else if (sscanf(line, "time %ld %ld", &a, &b) == 2)
+        time_each(a, b);
+    else if (sscanf(line, "flow %ld %ld %ld", &a, &b, &c) == 3)
+        time_all(a, b, c);
+    else
+        fail("a command that it does not know");
+    printf("}\n");
+    fflush(stdout);
+}
+
+int main(int count, char **words)
+{
+    char line[LINE];
+    if (count != 3)
+        fail("usage: load PORT SUBSCRIBE");
+    port = atoi(words[1]);
+    subscribe = words[2];
+    inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
+    transport_prepare(NULL, NULL);
+    epoll = epoll_create1(0);
+    clients = calloc(MAX_FD, sizeof *clients);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &event);
+    for (;;) {
+        turn(1000);
+        if (told) {
+            told = 0;
+            if (!fgets(line, sizeof line, stdin))
+                return 0;
+            obey(line);
+        }
+    }
+}

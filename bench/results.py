@@ -1,0 +1,50 @@
+"""What was measured: for each metric, and in it for each contestant, one value for each round."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from statistics import median
+
+OURS, LIMIT, NCHAN = "cyclone-sse", "limit", "nchan"
+REFERENCE = LIMIT  # where a trial has another measure than the limit, it stands in the same column
+
+
+class LeftOut(Exception):
+    """Why something cannot be measured here, as a line for a person."""
+
+
+class Results:
+    """Values by metric and contestant; what was left out, with the reason."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self.left_out: dict[str, str] = {}
+
+    def add(self, metric: str, contestant: str, value: float) -> None:
+        """One more round's value."""
+        self._values[metric][contestant].append(value)
+
+    def __contains__(self, metric: str) -> bool:
+        return metric in self._values
+
+    @property
+    def metrics(self) -> list[str]:
+        """Whatever was measured."""
+        return list(self._values)
+
+    def contestants(self, metric: str) -> list[str]:
+        """Of whom there are values."""
+        return list(self._values[metric])
+
+    def value(self, metric: str, contestant: str) -> float | None:
+        """The median of the rounds."""
+        values = self._values.get(metric, {}).get(contestant)
+        return median(values) if values else None
+
+    def ratio(self, metric: str, contestant: str) -> float | None:
+        """The median of the rounds' ratios to the reference: what slows a round slows both."""
+        values = self._values.get(metric, {})
+        if contestant == REFERENCE or not values.get(contestant) or not values.get(REFERENCE):
+            return None
+        pairs = zip(values[contestant], values[REFERENCE], strict=False)
+        return median(one / other for one, other in pairs)

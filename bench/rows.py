@@ -1,0 +1,105 @@
+"""The lines of the report's table: what each metric is called, and what it must reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bench.plan import Plan
+from bench.results import OURS, Results
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    `target` is a ratio to `beside` (what the first column holds) or, where `beside` is empty or `absolute` is
+    set, a figure in the unit of `form`; None where there is none. `at_least` says which side of it is good.
+    """
+
+    metric: str
+    title: str
+    form: str
+    target: float | None = None
+    beside: str = "limit"
+    absolute: bool = False
+    at_least: bool = False
+
+    def goal(self) -> str:
+        """The target, to be read."""
+        if self.target is None:
+            return ""
+        sign = "≥" if self.at_least else "≤"
+        if self.absolute:
+            return f"{sign} {self.form.format(self.target)}"
+        return f"{sign} {self.target:g} x {self.beside}"
+
+    def met(self, results: Results) -> bool | None:
+        """Whether ours is on the good side of the target; None where there is no target or no figure."""
+        value = (results.value if self.absolute else results.ratio)(self.metric, OURS)
+        if self.target is None or value is None:
+            return None
+        return value >= self.target if self.at_least else value <= self.target
+
+
+def rows(plan: Plan) -> list[Row]:
+    """All lines, in the order in which a reader asks."""
+    return [*_fan_out(plan), *_coming(plan), *_tls(plan), *_publishing(plan), *_idle(plan)]
+
+
+def _fan_out(plan: Plan) -> Iterator[Row]:
+    for subscribers, _ in reversed(plan.crowds):
+        # the smaller crowds are there for the plot
+        target = 1.05 if subscribers in dict(plan.crowds_of_many_channels) else None
+        yield Row(f"last one {subscribers}", f"time to the last of {subscribers:,}", "{:.1f} ms", target)
+    for kind, words in (
+        ("own", "each with a channel of its own besides"),
+        ("three", "each with three channels"),
+    ):
+        for subscribers, _ in reversed(plan.crowds_of_many_channels):
+            yield Row(f"last {kind} {subscribers}", f"the last of {subscribers:,}, {words}", "{:.1f} ms", 1.1)
+    title = f"deliveries/s, {plan.flow_subscribers:,} subscribers, 4 publishes in flight"
+    yield Row("deliveries", title, "{:,.0f}", 2, at_least=True)
+
+
+def _coming(plan: Plan) -> Iterator[Row]:
+    crowd = f"{plan.largest:,}"
+    yield Row("connect one", f"time to connect {crowd}", "{:.2f} s", 2.2)
+    yield Row(
+        "connect own", f"time to connect {crowd}, each with a channel of its own besides", "{:.2f} s", 2.2
+    )
+    yield Row("connect three", f"time to connect {crowd}, each with three channels", "{:.2f} s")
+    back = f"{crowd} come back at once, {plan.missed} missed events each"
+    plain = "a plain connect"
+    yield Row("storm one", back, "{:.2f} s", 1.25, beside=plain)
+    yield Row("storm own", f"{back}, a channel of their own besides", "{:.2f} s", beside=plain)
+    yield Row("memory", "memory for each idle subscriber", "{:.1f} KiB", 4, absolute=True)
+
+
+def _tls(plan: Plan) -> Iterator[Row]:
+    for subscribers, _ in reversed(plan.tls_crowds):
+        title = f"TLS: time to the last of {subscribers:,}"
+        yield Row(f"tls {subscribers}", title, "{:.1f} ms", 1.4, beside="C with OpenSSL")
+    title, beside = "TLS: memory for each subscriber", "C with OpenSSL"
+    yield Row("tls memory", title, "{:.1f} KiB", 20, beside=beside, absolute=True)
+
+
+def _publishing(plan: Plan) -> Iterator[Row]:
+    def rate(metric: str, title: str, target: float, beside: str = "limit", absolute: bool = False) -> Row:
+        return Row(metric, title, "{:,.0f}", target, beside, absolute, at_least=True)
+
+    own = f"publishes/s to one's own channel among {plan.largest:,}"
+    batch = f"events/s, {plan.batch:,} in one POST to {plan.batch:,} own channels"
+    burst = f"{plan.entries:,} XADD in a burst to {plan.stream_subscribers} subscribers, events/s"
+    yield rate("publishes", f"publishes/s, {plan.publish_subscribers} subscribers", 0.5)
+    yield rate("publishes own", own, 0.4)
+    yield rate("batch", batch, 40000, absolute=True)
+    yield Row("channels", f"one publish to {plan.channels:,} channels", "{:.3f} s", 0.3, absolute=True)
+    yield Row("channels memory", "memory that it takes", "{:.1f} MB", 20, absolute=True)
+    yield rate("stream", f"redis-stream: {burst}", 0.5, "redis-benchmark")
+    yield rate("history", "`--history-file`: publishes/s", 0.6, "without")
+
+
+def _idle(plan: Plan) -> Iterator[Row]:
+    title = f"processor with {plan.largest:,} idle of {plan.idle_channels} channels each, pings included"
+    yield Row("idle", title, "{:.2f} %", 1, absolute=True)

@@ -1,0 +1,23 @@
+"""What a full and silent server costs: its share of a core, pings included."""
+
+from __future__ import annotations
+
+import time
+
+from bench.load import Load, settle
+from bench.results import OURS
+from bench.trials import Round
+
+
+def watch(round_: Round) -> None:
+    """Once, in the last round, since it takes longer than the ping interval."""
+    if not round_.is_last:
+        return
+    plan, ours = round_.plan, round_.ours
+    channels = ["base", *(f"topic-{number}-%d" for number in range(1, plan.idle_channels))]
+    with Load(ours, channels) as load:
+        load.connect(plan.largest)
+        settle(ours)
+        before = ours.cpu()
+        time.sleep(plan.idle_seconds)
+        round_.results.add("idle", OURS, (ours.cpu() - before) / plan.idle_seconds * 100)

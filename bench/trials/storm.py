@@ -1,0 +1,35 @@
+"""All come back at once, each with events that it missed, beside a plain connect of the same server."""
+
+from __future__ import annotations
+
+from bench.load import Load, message
+from bench.results import OURS, REFERENCE
+from bench.trials import Round
+from bench.trials.fan_out import CHANNELS
+from tests.integration.clients import Subscriber, publish
+
+
+def come_back(round_: Round) -> None:
+    """The missed events are those of `base`, which all have in common."""
+    for kind in ("one", "own"):
+        _measure(round_, kind)
+
+
+def _measure(round_: Round, kind: str) -> None:
+    plan, ours = round_.plan, round_.ours
+    url = f"http://127.0.0.1:{ours.port}"
+    with Load(ours, CHANNELS[kind]) as load:
+        # neither of the two that are compared shall pay for the growth of the first crowd
+        load.connect(plan.largest)
+        load.drop()
+        with Subscriber(url) as one:
+            publish(url, "base", "the last event that all have")
+            last_event_id = one.event().id
+        for _ in range(plan.missed):
+            publish(url, "base", message())
+        plain = load.connect(plan.largest)
+        load.drop()
+        returned = load.come_back(plan.largest, plan.missed, last_event_id)
+        load.drop()
+    round_.results.add(f"storm {kind}", REFERENCE, plain)
+    round_.results.add(f"storm {kind}", OURS, returned)
