@@ -54,16 +54,14 @@ class BroadcastHandler(ExtendedSSEHandler):
     def _authorized(self, allowed: object) -> Deferred[Any] | None:
         if not allowed:
             raise Refusal(401, "not authorized")
-        return None if self._gone else self.broker.ready(self.channels)
+        return None if self._gone else self.broker.ready(self.channels, self.last_event_id())
 
     def bind(self) -> None:
         """Let the client hear its channels, first what it missed."""
         self._tell("{ip} subscribes to {channels}")
-        self.broker.add_client(self, self.channels)
-        self.broker.attach(self, self.last_event_id())
-        assert self.subscriber is not None  # it is there when the stream is open
+        self.broker.add_client(self, self.channels, self.last_event_id())
         self.channels = self.subscriber.channels  # the same names for all who hear them
-        if type(self) is BroadcastHandler:
+        if type(self) is BroadcastHandler and not self.subscriber.once:
             # Nobody needs them from here on; a subclass's unbind may want its cookies.
             self.request.headers = NO_HEADERS
 

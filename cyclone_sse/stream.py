@@ -1,9 +1,11 @@
-"""A stream of events to one client, from the request to its end."""
+"""A stream of events to one client, or the answer to one long poll: from the request to its end."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import random
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cyclone.sse import SSEHandler
@@ -11,9 +13,11 @@ from cyclone.web import HTTPError
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import Event, EventId, encode
-from cyclone_sse.delivery.subscriber import BUFFER, Subscriber, subscriber_for
-from cyclone_sse.errors import Refusal
+from cyclone_sse.delivery.poll import Poll
+from cyclone_sse.delivery.subscriber import subscriber_for
+from cyclone_sse.errors import Ending, Refusal
 from cyclone_sse.http.responses import JsonHandler
 
 _STREAM = {
@@ -22,6 +26,7 @@ _STREAM = {
     "Connection": "keep-alive",
     "X-Accel-Buffering": "no",  # for nginx in front
 }
+_BEGINNING = b"\n\n"  # of each body, as it has always been
 _NOTHING: Any = None
 
 
@@ -29,10 +34,12 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
     """A stream of events to one client; override ``admit``, ``bind`` and ``unbind``."""
 
     allowed = "GET, OPTIONS"
-    subscriber: Subscriber | None = None  # the client's stream, from `open` on
+    subscriber: Any = None  # the client (`delivery.client`), from when its stream opens
+    user: str | None = None  # who it is, if access was granted to somebody
+    expires: float | None = None  # when its access ends: seconds since the epoch
     _bound = False
     _gone = False
-    _rendered: list[bytes] | None = None  # where sendEvent's bytes go instead of to the client
+    _sink: Callable[[bytes], None] | None = None  # where sendEvent's bytes go: the client, or a list
 
     def __init__(self, application: Any, request: Any, **kwargs: Any) -> None:
         JsonHandler.__init__(self, application, request, **kwargs)
@@ -70,18 +77,15 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         """
         if not isinstance(message, str | bytes):
             message = json.dumps(message)
-        data = encode(message, eid, event, retry)
-        if self._rendered is not None:
-            self._rendered.append(data)
-        elif self.subscriber is not None:
-            self.subscriber.send(data)
+        if self._sink is not None:
+            self._sink(encode(message, eid, event, retry))
 
     def finish(self, chunk: Any = None) -> None:
         """End the response; an open stream when everything sent has gone out."""
-        if self.subscriber is None:
+        if self.subscriber is None or self.subscriber.once:
             super().finish(chunk)
         else:
-            self.subscriber.close()
+            self.subscriber.end(Ending.ENDED)
 
     def _execute(self, transforms: Any, *args: Any, **kwargs: Any) -> None:
         self._transforms = []
@@ -109,49 +113,89 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         if not self._gone:
             self._open()
             self._bound = True
-            self.bind()
+            try:
+                self.bind()
+            finally:
+                # With what was missed, if there is something: that spares a write for each client.
+                self.subscriber.open()
 
     def _failed(self, failure: Failure) -> None:
         if not failure.check(HTTPError, Refusal):
             self.log.failure("a subscription failed", failure)
         if self.subscriber is not None:
-            self.subscriber.close()
+            self.subscriber.end(Ending.ENDED)
         elif not self._gone:
             self._handle_request_exception(failure)
 
     def on_connection_closed(self, *args: Any, **kwargs: Any) -> None:
-        """Let go of the client."""
+        """Let go of the client. Also called when a long poll has been answered."""
         self._gone = True
         if self.subscriber is not None:
             self.subscriber.lost()
         if self._bound:
             self._bound = False
-            self.unbind()
+            # Before `unbind`: a custom one that fails must leave nobody registered for ever.
+            self.broker.remove_client(self)
+            try:
+                self.unbind()
+            except Exception:
+                self.log.failure("unbind failed")
 
     def _open(self) -> None:
-        """Send the head of the stream; nothing else is read from the connection now."""
-        once = self.request.headers.get("X-Requested-With") == "XMLHttpRequest"
+        """Make the client. Its head leaves with whatever `bind` has for it."""
+        if self.request.headers.get("X-Requested-With") == "XMLHttpRequest":
+            self._open_poll()
+        else:
+            self._open_stream()
+        client: Client = self.subscriber
+        client.user = self.user
+        client.fields = "channel" in self.request.arguments.get("fields", ())
+        client.plain = not client.fields and not client.once
+        if type(self).sendEvent is not ExtendedSSEHandler.sendEvent:
+            client.render, client.plain = self._render, False
+        if self.expires is not None:
+            client.expires = self.broker.reactor.seconds() + self.expires - time.time()
+        self._sink = client.send
+        self._slim()
+
+    def _open_stream(self) -> None:
+        """Begin a stream; nothing else is read from the connection now."""
         settings = self.broker.settings
-        self._headers.update(_STREAM)
-        if once:
-            self.set_header("Connection", "close")
         position = self._position()
+        self._headers.update(_STREAM)
         if position:
-            self._headers["Last-Event-ID"] = position  # what long polling starts from
-        head = self._generate_headers() + b"\n\n"
-        if settings.get("retry"):
-            head += b"retry: %d\n" % settings["retry"]
-        if position and not once and self._is_event_source():
+            self._headers["Last-Event-ID"] = position
+        head = self._generate_headers() + _BEGINNING
+        if settings["retry"]:
+            # Each client another, so that they do not all come back in the same moment.
+            head += b"retry: %d\n" % round(settings["retry"] * random.uniform(0.5, 1.5))
+        if position and self._is_event_source():
             head += b"id: %s\n\n" % position.encode()
         connection = self.request.connection
         connection.setRawMode()
         self._headers_written = True
         kind = subscriber_for(self.transport)
-        limit = settings.get("client-buffer", BUFFER)
-        self.subscriber = kind(self.transport, head, limit, connection.fresh)
-        own_way = type(self).sendEvent is not ExtendedSSEHandler.sendEvent
-        self.subscriber.adapt(once, self._render if own_way else None)
-        self._slim()
+        self.subscriber = kind(self.transport, head, settings["client-buffer"], connection.fresh)
+
+    def _open_poll(self) -> None:
+        """Wait for what to answer. The head says where the client stands, so that it can ask on."""
+        position = self._position()
+        self._headers["Content-Type"] = _STREAM["Content-Type"]
+        self._headers["Cache-Control"] = _STREAM["Cache-Control"]
+        if position:
+            self._headers["Last-Event-ID"] = position
+        self.subscriber = Poll(
+            self._answer, self.transport.abortConnection, self.broker.settings["poll-batch"]
+        )
+
+    def _answer(self, data: bytes) -> None:
+        """Answer a long poll: an ordinary response, after which the connection is kept."""
+        # Not in the midst of a walk over the clients: the next request may be there already.
+        self.broker.reactor.callLater(0, self._answer_now, data)
+
+    def _answer_now(self, data: bytes) -> None:
+        if not self._gone:
+            self.finish(_BEGINNING + data)
 
     def _position(self) -> str | None:
         """Where the stream starts: the client's own id, if it is one, else this moment."""
@@ -169,14 +213,18 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
 
     def _render(self, events: Sequence[Event]) -> bytes:
         """The bytes that a subclass's sendEvent makes of these events."""
-        self._rendered = []
+        rendered: list[bytes] = []
+        self._sink = rendered.append
         try:
             for event in events:
-                self.sendEvent(event.message, eid=str(event.id))
-            return b"".join(self._rendered)
+                extra = {"event": event.type, "retry": event.retry}
+                given: dict[str, Any] = {name: value for name, value in extra.items() if value is not None}
+                self.sendEvent(event.message, eid=str(event.id), **given)
+            return b"".join(rendered)
         finally:
-            self._rendered = None
+            self._sink = self.subscriber.send
 
     def _slim(self) -> None:
         """Ten thousand idle clients need none of what cyclone builds for templates."""
-        self.ui = self._headers = self._list_headers = self._write_buffer = _NOTHING
+        if not self.subscriber.once:
+            self.ui = self._headers = self._list_headers = self._write_buffer = _NOTHING

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cyclone_sse.brokers.base import Broker
+from cyclone_sse.delivery.publication import Publication
 
 
 class HttpBroker(Broker):
@@ -16,6 +17,6 @@ class HttpBroker(Broker):
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
         super().__init__(settings, "http", reactor=reactor)
 
-    def publish(self, channels: Sequence[str], message: str | bytes) -> None:
-        """Deliver one event to the subscribers of all these channels."""
-        self.deliver(channels, message)
+    def publish_all(self, publications: Sequence[Publication]) -> Sequence[str]:
+        """Deliver these events."""
+        return [str(self.hub.publish(each).id) for each in publications]

@@ -8,6 +8,7 @@ are to get one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -177,7 +178,17 @@ class RedisBroker(UpstreamBroker):
         return endpoint.connect(self._factory)  # type: ignore[no-any-return]
 
     def _deliver(self, pattern: bytes | None, channel: bytes, message: bytes, more: bool) -> None:
-        self.broadcast(None if pattern is None else _name(pattern), _name(channel), message, more)
+        """One event for all the names under which this message comes; its further copies add nothing."""
+        if more:
+            return
+        source = _name(channel)
+        wanted = self.interests.names()
+        names = [source] if source in wanted and "*" not in source else []
+        for name in sorted(wanted):
+            if "*" in name and fnmatchcase(source, name) and not self.is_pattern_blocked(name):
+                names.append(name)
+        if names:
+            self.deliver(names, message, source)
 
 
 def _bytes(word: str | bytes) -> bytes:

@@ -32,7 +32,9 @@ from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupErro
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.base import Broker, BrokerUnavailable
+from cyclone_sse.brokers.base import Broker, UnsupportedType
+from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.errors import Unavailable
 
 GREETING_WAIT = 10.0  # seconds in which a connection must be made and the log-in answered
 PUBLISH_WAIT = 5.0  # seconds in which the upstream must take a message
@@ -119,11 +121,14 @@ class UpstreamBroker(Broker):
             # It fails when the connection does, and then it has come true all the same.
             self._link.unsubscribe(channel).addErrback(lambda _: None)
 
-    def publish(self, channels: Sequence[str], message: str) -> Deferred[None]:
-        """Fires when the upstream has taken the message for every channel."""
-        d = Deferred.fromCoroutine(self._publish(channels, message))
+    def publish_all(self, publications: Sequence[Publication]) -> Deferred[Sequence[str | None]]:
+        """Fires when the upstream has taken the messages for every channel."""
+        if any(each.type is not None or each.retry is not None for each in publications):
+            raise UnsupportedType(f"the {self.name} broker carries neither event nor retry")
+        d = Deferred.fromCoroutine(self._publish_all(publications))
         d.addTimeout(PUBLISH_WAIT, self.reactor)
-        return d.addErrback(self._unavailable)
+        d.addErrback(self._unavailable)
+        return d
 
     # The connection for the subscriptions.
 
@@ -158,7 +163,7 @@ class UpstreamBroker(Broker):
         return link
 
     def _connected(self, link: Link) -> None:
-        channels = self.interests()
+        channels = self.interests.names()
         known = [channel for channel in channels if channel not in self._unconfirmed]
         self.log.info(
             "{what} {server}, {n} channels",
@@ -173,7 +178,7 @@ class UpstreamBroker(Broker):
 
     def _resumed(self, link: Link, known: Iterable[str]) -> None:
         if link is self._link and link.lost is None and known:
-            self.interrupted(self.interests().intersection(known))
+            self.interrupted(self.interests.names().intersection(known))
 
     def _ask(self, link: Link, channel: str) -> Deferred[None]:
         waiting = self._unconfirmed.get(channel)
@@ -212,10 +217,12 @@ class UpstreamBroker(Broker):
 
     # The connection for publishing.
 
-    async def _publish(self, channels: Sequence[str], message: str) -> None:
+    async def _publish_all(self, publications: Sequence[Publication]) -> Sequence[str | None]:
         link = await self._publishing_link()
         try:
-            await link.publish(channels, message.encode())
+            for each in publications:
+                await link.publish(each.channels, each.data)
+            return [None] * len(publications)
         except CancelledError:
             # No answer in time: the next one is not to wait on the same connection.
             link.transport.abortConnection()
@@ -235,7 +242,7 @@ class UpstreamBroker(Broker):
         self._publisher = None
 
     def _unavailable(self, failure: Failure) -> None:
-        raise BrokerUnavailable(f"{self.server}: {_text(failure.value)}") from None
+        raise Unavailable(f"{self.server}: {_text(failure.value)}") from None
 
 
 def retry_delay(attempt: int) -> float:

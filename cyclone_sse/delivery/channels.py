@@ -7,7 +7,6 @@ cost O(1) for each channel. Knows nothing of sockets; a subscriber is anything w
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, KeysView
 from itertools import chain
 from typing import Generic, Protocol, TypeVar
@@ -26,46 +25,61 @@ class Channels(Generic[S]):
     """The registry: channel -> subscribers, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._subscribers: dict[str, dict[S, None]] = {}
+        # With the name once more, so that ten thousand subscribers share one copy of it. (Python
+        # 3.12 never frees what `sys.intern` holds, and strangers choose the names.)
+        self._present: dict[str, tuple[str, dict[S, None]]] = {}
 
     def add(self, subscriber: S, channels: Iterable[str]) -> list[str]:
         """Let the subscriber hear these channels too; gives those that had nobody before."""
-        first = []
-        # Ten thousand subscribers of one channel share one copy of its name.
-        names = tuple(map(sys.intern, channels))
-        for channel in names:
-            present = self._subscribers.get(channel)
+        first, names = [], []
+        for channel in channels:
+            present = self._present.get(channel)
             if present is None:
-                present = self._subscribers[channel] = {}
+                present = self._present[channel] = (channel, {})
                 first.append(channel)
-            present[subscriber] = None
-        subscriber.channels = tuple(dict.fromkeys(subscriber.channels + names))
+            name, subscribers = present
+            subscribers[subscriber] = None
+            names.append(name)
+        subscriber.channels = tuple(dict.fromkeys((*subscriber.channels, *names)))
         return first
 
-    def remove(self, subscriber: S, channels: Iterable[str]) -> list[str]:
-        """The reverse of add; gives those that have nobody any more."""
+    def remove(self, subscriber: S, channels: Iterable[str] | None = None) -> list[str]:
+        """The reverse of add, by default of all its channels; gives those that have nobody any more."""
         last = []
-        leaving = set(channels) & set(subscriber.channels)
-        for channel in leaving:
-            present = self._subscribers[channel]
-            del present[subscriber]
-            if not present:
-                del self._subscribers[channel]
+        mine = dict.fromkeys(subscriber.channels)
+        for channel in subscriber.channels if channels is None else channels:
+            if channel not in mine:
+                continue
+            del mine[channel]
+            subscribers = self._present[channel][1]
+            del subscribers[subscriber]
+            if not subscribers:
+                del self._present[channel]
                 last.append(channel)
-        subscriber.channels = tuple(name for name in subscriber.channels if name not in leaving)
+        subscriber.channels = tuple(mine)
         return last
+
+    def of(self, channel: str) -> list[S]:
+        """The subscribers of this channel, as of now."""
+        present = self._present.get(channel)
+        return [] if present is None else list(present[1])
 
     def listening(self, channels: Iterable[str]) -> list[S]:
         """The subscribers of any of these channels, each once, as of now."""
-        present = [self._subscribers[channel] for channel in channels if channel in self._subscribers]
-        if len(present) == 1:
-            return list(present[0])
-        return list(dict.fromkeys(chain.from_iterable(present)))
+        return list(dict.fromkeys(chain.from_iterable(map(self.of, channels))))
+
+    def count(self, channel: str) -> int:
+        """How many subscribers the channel has."""
+        present = self._present.get(channel)
+        return 0 if present is None else len(present[1])
 
     def names(self) -> KeysView[str]:
         """The channels that have subscribers."""
-        return self._subscribers.keys()
+        return self._present.keys()
 
     def stats(self) -> list[tuple[str, int]]:
         """Each channel that has subscribers, and how many."""
-        return [(channel, len(present)) for channel, present in self._subscribers.items()]
+        return [(channel, len(subscribers)) for channel, (_, subscribers) in self._present.items()]
+
+    def __len__(self) -> int:
+        return len(self._present)

@@ -12,22 +12,24 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 PING = b": sse ping\n\n"
 GAP_TYPE = "sse-gap"
+EXPIRED_TYPE = "sse-expired"
 
-_COUNTER_BITS = 20  # a million events within one millisecond, before the next one is borrowed
-_ID_FORM = re.compile(r"(\d{1,15})-(\d{1,7})-([0-9a-z]{1,16})", re.ASCII)
+# The counter within a millisecond. Wide, because Redis counts on in it for as long as its clock is behind.
+_COUNTER_BITS = 40
+_ID_FORM = re.compile(r"(\d{1,15})-(\d{1,13})-([0-9a-z]{1,16})", re.ASCII)
+_FIELD_BREAK = re.compile(r"[\r\n\0]")
 
 
 class EventId(NamedTuple):
     """``<ms>-<n>-<node>``: where an event stands in the order of the process that took it.
 
-    ms: milliseconds since the epoch; n: a counter within the millisecond; node: the tag of the
-    process.
+    ms: milliseconds since the epoch; n: a counter within the millisecond; node: the tag of whoever
+    gives the ids: a process, its journal, or a Redis stream.
     """
 
     ms: int
@@ -41,6 +43,11 @@ class EventId(NamedTuple):
         if match is None or int(match[2]) >> _COUNTER_BITS:
             return None
         return cls(int(match[1]), int(match[2]), match[3])
+
+    @classmethod
+    def at(cls, seq: int, node: str) -> EventId:
+        """The id at this position."""
+        return cls(seq >> _COUNTER_BITS, seq & (1 << _COUNTER_BITS) - 1, node)
 
     @property
     def seq(self) -> int:
@@ -59,14 +66,15 @@ def seq_at(ms: int, n: int = 0) -> int:
 class EventIds:
     """Gives out ids that only ever grow, even when the clock steps back.
 
-    clock: returns the time in seconds since the epoch. node: the tag of this process, random
-    unless given.
+    clock: returns the time in seconds since the epoch; None where all ids come from elsewhere (``follow``).
+    node: the tag of this process, random unless given. last: the position after which to go on.
     """
 
-    def __init__(self, clock: Callable[[], float], node: str | None = None) -> None:
+    def __init__(self, clock: Callable[[], float] | None, node: str | None = None, last: int = 0) -> None:
         self._clock = clock
         self.node = node or secrets.token_hex(3)
-        self._last = seq_at(int(clock() * 1000))
+        self._last = last
+        self._catch_up()
 
     @property
     def last(self) -> int:
@@ -75,34 +83,70 @@ class EventIds:
 
     def next(self) -> EventId:
         """A new id, greater than every one before."""
-        self._last = max(self._last + 1, seq_at(int(self._clock() * 1000)))
+        self._last += 1
+        self._catch_up()
         return self._id(self._last)
 
     def mark(self) -> EventId:
         """The present position: not before any event there was, before every one to come."""
-        self._last = max(self._last, seq_at(int(self._clock() * 1000)))
+        self._catch_up()
         return self._id(self._last)
 
+    def follow(self, eid: EventId) -> None:
+        """An id that was given elsewhere, under our tag; from now on this is the present position."""
+        self._last = max(self._last, eid.seq)
+
+    def begin_anew(self, node: str, last: int) -> None:
+        """Go on from another position, under another tag, even if that is a step back."""
+        self.node = node
+        self._last = last
+
+    def _catch_up(self) -> None:
+        if self._clock is not None:
+            self._last = max(self._last, seq_at(int(self._clock() * 1000)))
+
     def _id(self, seq: int) -> EventId:
-        return EventId(seq >> _COUNTER_BITS, seq & (1 << _COUNTER_BITS) - 1, self.node)
+        return EventId.at(seq, self.node)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Event:
-    """One event, encoded. seq orders it; frame is what goes to every client as it is."""
+    """One event, encoded. seq orders it; frame is what goes to every client as it is.
 
-    id: EventId
-    frame: bytes
-    seq: int = field(init=False)
+    channels: all names under which it went out. holders: in how many channels' histories it is.
+    """
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "seq", self.id.seq)
+    __slots__ = ("channels", "frame", "holders", "id", "seq")
+
+    def __init__(self, eid: EventId, frame: bytes, channels: Sequence[str] = ()) -> None:
+        self.id = eid
+        self.seq = eid.seq
+        self.frame = frame
+        self.channels = channels
+        self.holders = 0
+
+    def __repr__(self) -> str:
+        return f"<Event {self.id}>"
 
     @property
     def message(self) -> str:
         """What was published, with its line breaks as LF; the frame is the only copy kept."""
+        return b"\n".join(self._values(b"data: ")).decode()
+
+    @property
+    def type(self) -> str | None:
+        """The event's type; None stands for ``message``."""
+        types = self._values(b"event: ")
+        return types[0].decode() if types else None
+
+    @property
+    def retry(self) -> int | None:
+        """Milliseconds until the client shall reconnect, if the event says so."""
+        values = self._values(b"retry: ")
+        return int(values[0]) if values else None
+
+    def _values(self, field: bytes) -> list[bytes]:
         lines = self.frame[:-2].split(b"\n")
-        return b"\n".join(line[6:] for line in lines if line.startswith(b"data: ")).decode()
+        return [line[len(field) :] for line in lines if line.startswith(field)]
 
 
 def encode(
@@ -112,7 +156,8 @@ def encode(
 
     message: text, or its UTF-8 bytes; each line of it (they may end with CR, LF or CRLF)
     becomes a ``data:`` line. eid: the id, if any. event: the type, ``message`` if None.
-    retry: milliseconds that the client shall wait before it reconnects.
+    retry: milliseconds that the client shall wait before it reconnects. Raises ValueError where
+    the id or the type would end its line and begin a field of its own.
     """
     data = message.encode() if isinstance(message, str) else message
     if b"\r" in data:
@@ -121,12 +166,30 @@ def encode(
         data = data.replace(b"\n", b"\ndata: ")
     head = b""
     if eid is not None:
-        head += b"id: %s\n" % str(eid).encode()
+        head += _field("id", eid)
     if event is not None:
-        head += b"event: %s\n" % event.encode()
+        head += _field("event", event)
     if retry is not None:
         head += b"retry: %d\n" % retry
     return b"%sdata: %s\n\n" % (head, data)
+
+
+def _field(name: str, value: object) -> bytes:
+    if isinstance(value, EventId):
+        return b"id: %d-%d-%s\n" % (value.ms, value.n, value.node.encode())
+    text = str(value)
+    if _FIELD_BREAK.search(text):
+        raise ValueError(f"the {name} of an event cannot hold a line break or NUL: {text[:100]!r}")
+    return f"{name}: {text}\n".encode()
+
+
+def with_channels(frame: bytes, channels: Iterable[str]) -> bytes:
+    """The frame with a line ``channel: <name>`` for each of these, for clients that asked for it.
+
+    EventSource ignores a field that it does not know (WHATWG HTML 9.2.6).
+    """
+    lines = [b"channel: %s\n" % b" ".join(name.encode().splitlines()) for name in channels]
+    return b"".join(lines) + frame
 
 
 def encode_gap(channels: Iterable[str], eid: object = None) -> bytes:
@@ -134,6 +197,11 @@ def encode_gap(channels: Iterable[str], eid: object = None) -> bytes:
     return encode(json.dumps({"channels": sorted(channels)}), eid, GAP_TYPE)
 
 
-def position(eid: object) -> bytes:
+def encode_expired() -> bytes:
+    """The event before the end of a stream whose permission has run out."""
+    return encode('{"reason": "expired"}', None, EXPIRED_TYPE)
+
+
+def id_line(eid: object) -> bytes:
     """A line that moves the client's last event id and dispatches nothing by itself."""
-    return b"id: %s\n" % str(eid).encode()
+    return _field("id", eid)

@@ -1,108 +1,225 @@
 """How a client that was here before gets what it missed.
 
 What is missed is taken from the history piece by piece, as the client reads it, so that a slow
-client cannot make the server hold more than one piece for it. While it catches up it hears no
-live events, since the history has them; the step to hearing them is taken in the very call that
-finds nothing more to send, so the seam has neither a hole nor a double.
+client cannot make the server hold more than one piece for it, and no turn of the reactor is long.
+While a client catches up it hears no live events, since the history has them; the step to hearing
+them is taken in the very call that finds nothing more to send, so the seam has neither a hole nor a
+double.
+
+When a thousand clients come back at once they ask the same question. It is answered once: the
+answer is kept until something else is published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-from cyclone_sse.delivery.events import EventId, EventIds, encode_gap, seq_at
+from cyclone_sse.counters import Counters
+from cyclone_sse.delivery.client import Client
+from cyclone_sse.delivery.events import Event, EventId, EventIds, encode_gap, seq_at
 from cyclone_sse.delivery.history import History
-from cyclone_sse.delivery.subscriber import Subscriber
 
-EARLIEST = "earliest"  # in place of an id: all that is held
+EARLIEST_ID = "earliest"  # in place of an id: all that is held
 TOLERANCE = 5000  # milliseconds between the clocks of two processes
-_BATCH = 256 * 1024  # bytes taken from the history at a time
+BATCH = 256 * 1024  # bytes taken from the history at a time
+BATCH_EVENTS = 1000  # likewise: about 2 ms
+ANSWERS = 32  # kept at a time
 
-_ALL = -2  # everything held, and no word about what is not
-_UNKNOWN = -1  # everything held, and the gap is told
+
+class Start(NamedTuple):
+    """Where a client's stream begins.
+
+    after: the position after which it is served. tell_gap: whether it is told of what is not held.
+    """
+
+    after: int
+    tell_gap: bool
 
 
-def starting_point(last_event_id: str, ids: EventIds) -> int:
-    """The position after which a client with this id is to be served.
+EARLIEST = Start(0, False)  # it asked for whatever is held
+NO_ID_OF_OURS = Start(0, True)  # it may have missed anything
+
+
+def starting_point(last_event_id: str, ids: EventIds) -> Start:
+    """Where the stream of a client with this id begins.
 
     An id of another process counts by its time, with some tolerance: what it tells then may be
     doubled, but not lost. An id from the future, or one that nobody gave, tells nothing.
     """
-    if last_event_id == EARLIEST:
-        return _ALL
+    if last_event_id == EARLIEST_ID:
+        return EARLIEST
     eid = EventId.parse(last_event_id)
     if eid is None:
-        return _UNKNOWN
+        return NO_ID_OF_OURS
     if eid.node == ids.node:
-        return eid.seq if eid.seq <= ids.last else _UNKNOWN
+        return Start(eid.seq, True) if eid.seq <= ids.last else NO_ID_OF_OURS
     if eid.ms - TOLERANCE > ids.mark().ms:
-        return _UNKNOWN
-    return seq_at(max(0, eid.ms - TOLERANCE))
+        return NO_ID_OF_OURS
+    return Start(seq_at(max(0, eid.ms - TOLERANCE)), True)
+
+
+class Answer(NamedTuple):
+    """What was missed after a position. complete: there is nothing after these events."""
+
+    events: Sequence[Event]
+    frames: Sequence[bytes]
+    data: bytes
+    complete: bool
 
 
 class Resume:
-    """One client on its way back to the present.
+    """Brings clients back to the present.
 
-    clock: the time in the history's seconds. seq: where to begin, from ``starting_point``.
+    clock: the time in the history's seconds.
     """
 
     def __init__(
-        self, subscriber: Subscriber, history: History, ids: EventIds, clock: Callable[[], float], seq: int
+        self, history: History, ids: EventIds, counters: Counters, clock: Callable[[], float]
     ) -> None:
-        self._subscriber = subscriber
-        self._history = history
-        self._ids = ids
-        self._clock = clock
-        self._seq = seq
-        self._told: dict[str, int] = {}  # floor of each channel when its gap was told
-        self._done = False
-        self._sent = False
+        self.history = history
+        self.ids = ids
+        self.clock = clock
+        self._counters = counters
+        self._answers: dict[tuple[int, tuple[str, ...]], Answer] = {}
 
-    def begin(self) -> None:
-        """Start to send."""
-        self._subscriber.catch_up(self._next)
-
-    def _next(self) -> bytes:
-        data = self._batch()
-        while not data and not self._done:
-            data = self._batch()  # a custom application's sendEvent left all of this one out
-        return data
-
-    def _batch(self) -> bytes:
-        if self._done:
-            if self._subscriber.once and self._sent:
-                self._subscriber.close()
-            return b""
-        client, now = self._subscriber, self._clock()
-        missed = self._history.since(self._seq, client.channels, now)
-        gap = self._new_gaps(now)
-        batch, size = 0, 0
-        while batch < len(missed) and size < _BATCH and not (client.once and batch):
-            size += len(missed[batch].frame)
-            batch += 1
-        data = b""
-        if gap:
+    def begin(self, client: Client, last_event_id: str) -> None:
+        """Send the client what it missed since this id; then it is live."""
+        start = starting_point(last_event_id, self.ids)
+        now = self.clock()
+        channels = client.channels
+        gaps = self.history.gaps(start.after, channels, now) if start.tell_gap else ()
+        if gaps:
+            self._counters.resumes_gap += 1
+        else:
+            self._counters.resumes_complete += 1
+        missed = self.history.with_events_after(start.after, channels)
+        answer = self.answer(start.after, missed)
+        head = b""
+        if gaps:
             # With nothing to follow, the client needs an id of the present to come back with.
-            data = encode_gap(gap, None if missed else self._ids.mark())
-        if batch:
-            data += client.render(missed[:batch])
-            self._seq = missed[batch - 1].seq
-        if batch == len(missed) or client.once:
-            self._go_live()
-        self._sent = bool(data)
-        return data
+            head = encode_gap(gaps, None if answer.events else self.ids.mark())
+        if not (head or answer.events):
+            self.go_live(client)
+            return
+        client.heard = now
+        if client.once:
+            self._answer_poll(client, start.after, missed, head)
+        elif answer.complete:
+            self.go_live(client)
+            if client.plain and not head:
+                client.send(answer.data, answer.frames)
+            else:
+                client.send(head + client.rendered(answer.events))
+        else:
+            known = {} if start.tell_gap else {name: self.history.floor(name) for name in channels}
+            CatchUp(self, client, start.after, known).begin(head)
 
-    def _new_gaps(self, now: float) -> list[str]:
-        if self._seq == _ALL:
-            return []
+    def answer(self, after: int, channels: tuple[str, ...]) -> Answer:
+        """What these channels, which have something after the position, brought next."""
+        if not channels:
+            return Answer((), (), b"", True)
+        answer = self._answers.get((after, channels))
+        if answer is None:
+            events = self.history.since(after, channels, self.clock())
+            batch = list(_bounded(events))
+            frames = tuple(event.frame for event in batch)
+            answer = Answer(batch, frames, b"".join(frames), next(events, None) is None)
+            if len(self._answers) >= ANSWERS:
+                self._answers.clear()
+            self._answers[after, channels] = answer
+        return answer
+
+    def forget_answers(self) -> None:
+        """Something was published or forgotten: each question has another answer now."""
+        if self._answers:
+            self._answers.clear()
+
+    def go_live(self, client: Client) -> None:
+        """All there is has been given to the client; it is due what comes from now on."""
+        client.live_after = self.ids.last
+
+    def _answer_poll(self, client: Client, after: int, channels: tuple[str, ...], head: bytes) -> None:
+        """Answer with what was missed. A poll never goes live with more to come: an event of the
+        present would leave behind what was not sent."""
+        while True:
+            answer = self.answer(after, channels)
+            if head:
+                client.send(head + client.rendered(answer.events[:1]))
+            elif answer.events:
+                client.deliver(answer.events)
+            if client.ending is not None:
+                return
+            # Nothing, or a custom application's sendEvent left all of it out.
+            if answer.complete:
+                self.go_live(client)
+                return
+            after = answer.events[-1].seq
+
+
+class CatchUp:
+    """One client that missed more than goes out in one piece.
+
+    after: the position that it has reached. known: the floors of channels of which it need not be told.
+    """
+
+    def __init__(self, resume: Resume, client: Client, after: int, known: dict[str, int | None]) -> None:
+        self._resume = resume
+        self._client = client
+        self._after = after
+        self._known = known
+        self._live = False
+
+    def begin(self, head: bytes) -> None:
+        """Send the first piece; head: what goes before it."""
+        if head:
+            self._new_gaps()  # those that the head tells
+        self._client.catch_up([head, *self.refill()], self.refill)
+
+    def refill(self) -> Sequence[bytes]:
+        """The next frames for the client; none if it is live now."""
+        while not self._live:
+            frames = self._batch()
+            if frames:
+                return frames
+        return ()
+
+    def _batch(self) -> Sequence[bytes]:
+        """The next piece. It is empty where a custom application's sendEvent left all of it out."""
+        history, client = self._resume.history, self._client
+        frames: list[bytes] = []
+        gaps = self._new_gaps()
+        if gaps:
+            frames.append(encode_gap(gaps))
+        missed = history.with_events_after(self._after, client.channels)
+        answer = self._resume.answer(self._after, missed)
+        if client.plain:
+            frames += answer.frames
+        elif rendered := client.rendered(answer.events):
+            frames.append(rendered)
+        if answer.events:
+            self._after = answer.events[-1].seq
+        if answer.complete:
+            self._live = True
+            self._resume.go_live(client)
+        return frames
+
+    def _new_gaps(self) -> list[str]:
+        """The channels that have forgotten what is still to be sent, each time they do."""
+        history = self._resume.history
         gaps = []
-        for channel in self._history.gaps(self._seq, self._subscriber.channels, now):
-            floor = self._history.floor(channel)
-            if self._told.get(channel, -1) < floor:
-                self._told[channel] = floor
+        for channel in history.gaps(self._after, self._client.channels, self._resume.clock()):
+            floor = history.floor(channel)
+            if channel not in self._known or self._known[channel] != floor:
+                self._known[channel] = floor
                 gaps.append(channel)
         return gaps
 
-    def _go_live(self) -> None:
-        self._done = True
-        self._subscriber.after = self._ids.last
+
+def _bounded(events: Iterator[Event]) -> Iterable[Event]:
+    size = 0
+    for count, event in enumerate(events, 1):
+        yield event
+        size += len(event.frame)
+        if size >= BATCH or count >= BATCH_EVENTS:
+            return

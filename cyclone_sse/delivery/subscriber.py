@@ -5,39 +5,43 @@ write and must add next to nothing to it: no timer, Deferred or allocation on it
 ``transport.write`` costs two ``epoll_ctl`` calls and a trip through the reactor each time, and
 even its ``writeSomeData`` a microsecond, so bytes go straight to the socket as long as nothing
 waits. When it is full, the rest waits here, and the transport, asked as a pull producer, says
-when it has drained.
+when it has drained. What waits is the frames themselves, not copies: an event is in memory once,
+however many slow clients wait for it.
+
+The states of a subscriber, and what leads from one to the other::
+
+    CORKED --open()--> OPEN <--the socket is full / has drained--> FULL
+    any of these --end()--> CLOSING --all has gone out, or lost()--> GONE
 
 Knows a transport and bytes; nothing of channels, HTTP or brokers.
 """
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IPullProducer, IPushProducer
 from zope.interface import implementer
 
+from cyclone_sse.delivery.client import Client, Refill, State
 from cyclone_sse.delivery.events import Event
+from cyclone_sse.errors import Ending
 
 BUFFER = 1024 * 1024  # bytes that may wait for a client
-NEVER = 1 << 80  # a position above every event: hears nothing yet
-NOTHING_YET = -(1 << 30)  # `quiet` of a client that was never sent anything
 
-_PIECE = 128 * 1024  # bytes handed to the transport at a time, what Twisted sends in one go
-
-
-Render = Callable[[Sequence[Event]], bytes]
+_PIECE = 64 * 1024  # bytes handed to the transport at a time, where they are a copy for each slow client
+_BYTES_ACKED = 120  # offset of tcpi_bytes_acked in Linux's struct tcp_info (linux/tcp.h), 8 bytes
 
 
-def join_frames(events: Sequence[Event]) -> bytes:
-    """The bytes of these events as they are."""
-    return b"".join([event.frame for event in events])
+_OPEN = State.OPEN
 
 
 @implementer(IPullProducer)
-class Subscriber:
+class Subscriber(Client):
     """The stream of one client over a plain TCP connection.
 
     transport: the connection. head: the first bytes of the response. limit: bytes that may wait
@@ -46,124 +50,150 @@ class Subscriber:
     """
 
     __slots__ = (
-        "_closing",
-        "_held",
         "_in_transport",
         "_limit",
+        "_offset",
         "_queue",
         "_refill",
         "_unsent",
         "_write",
-        "after",
-        "channels",
-        "once",
-        "plain",
-        "quiet",
-        "render",
-        "too_slow",
+        "fresh",
         "transport",
     )
 
     def __init__(self, transport: Any, head: bytes, limit: int = BUFFER, fresh: bool = True) -> None:
+        super().__init__()
         self.transport = transport
-        self.channels: tuple[str, ...] = ()
-        self.after = NEVER  # position (Event.seq) from which on it is due live events
-        self.plain = True  # all it wants is the bytes of events: `send` will do, not `take`
-        self.once = False  # long polling: the stream ends after the first event
-        self.render: Render = join_frames  # the bytes of events for this client
-        self.quiet = 0  # sweeps since something was sent, see `Broker`
-        self.too_slow = False  # it was cut off
+        self.fresh = fresh
         self._limit = limit
-        self._held = False  # something waits, or the stream has ended
-        self._closing = False
-        self._queue: deque[bytes | memoryview] | None = None  # made when first needed
-        self._unsent = 0  # bytes in the queue and in the transport
+        self._queue: deque[bytes] | None = deque((head,))  # made when needed
+        self._offset = 0  # bytes of the queue's first piece that have gone out
+        self._unsent = len(head)  # bytes in the queue and in the transport
         self._in_transport = 0
-        self._refill: Callable[[], bytes] | None = None
-        self._start(head, fresh)
-        self.quiet = NOTHING_YET
+        self._refill: Refill | None = None
+        self._write: Callable[[bytes], int] = self._writer()
 
-    def _start(self, head: bytes, fresh: bool) -> None:
-        self._write: Callable[[bytes], int] = self.transport.getHandle().send
-        if fresh:
-            self.send(head)
-        else:
-            self._wait(memoryview(head))
+    def _writer(self) -> Callable[[bytes], int]:
+        write: Callable[[bytes], int] = self.transport.getHandle().send
+        return write
 
-    def adapt(self, once: bool, render: Render | None) -> None:
-        """Make it end after the first event, or give events another form."""
-        self.once = once
-        self.render = render or join_frames
-        self.plain = not once and render is None
-
-    def send(self, data: bytes) -> None:
-        """Give the client these bytes now or, in their turn, when there is room for them."""
-        self.quiet = 0
-        if self._held:
-            self._hold(data)
+    def open(self) -> None:
+        """Send the head, and in the same write whatever has been added to it since."""
+        if self.state is not State.CORKED:
             return
+        if not self.fresh:
+            # Earlier answers may still lie in the transport's own buffer.
+            self._wait()
+            return
+        assert self._queue is not None
+        data = b"".join(self._queue)
+        self._queue, self._unsent = None, 0
+        self.state = State.OPEN
+        self._transmit(data, (data,))
+        if self._refill is not None and self.state is State.OPEN:
+            self._wait()
+
+    def send(self, data: bytes, frames: Sequence[bytes] = ()) -> None:
+        """Give the client these bytes now or, in their turn, when there is room for them."""
+        if self.state is _OPEN:
+            # `_transmit`, without the call.
+            try:
+                sent = self._write(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._abort(Ending.LEFT)
+                return
+            if sent != len(data):
+                self._hold(frames or (data,), sent)
+        elif self.state is State.FULL or self.state is State.CORKED:
+            if self._unsent and self._unsent + len(data) > self._limit and self.state is State.FULL:
+                self._abort(Ending.SLOW)
+            else:
+                self._enqueue(frames or (data,))
+
+    def deliver(self, events: Sequence[Event]) -> None:
+        """Render these events for this client, then send."""
+        data = self.rendered(events)
+        if data:
+            self.send(data)
+
+    def catch_up(self, frames: Sequence[bytes], refill: Refill) -> None:
+        """Send these, and then as fast as the client reads what ``refill`` gives."""
+        self.send(b"".join(frames), frames)
+        if self.state not in (State.CLOSING, State.GONE):
+            self._refill = refill
+            if self.state is _OPEN:
+                self._wait()
+
+    def end(self, why: Ending) -> None:
+        """End the stream when everything that waits has gone out."""
+        if self.state is State.CORKED:
+            self.open()
+        waiting = self.state is State.FULL
+        if self.state in (State.OPEN, State.FULL):
+            self.ending = why
+            self.state = State.CLOSING
+            if not waiting:
+                self._close()
+
+    def lost(self) -> None:
+        """The connection is gone: let go of everything."""
+        self.state = State.GONE
+        if self.ending is None:
+            self.ending = Ending.LEFT
+        self._queue = self._refill = self.on_full = None
+        self._unsent = 0
+
+    def abort(self, why: Ending) -> None:
+        """End the connection at once."""
+        if self.state is not State.GONE:
+            self._abort(why)
+
+    def progress(self) -> object:
+        """The bytes that the client's kernel has taken."""
+        try:
+            info = self.transport.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
+            return struct.unpack_from("=Q", info, _BYTES_ACKED)[0]
+        except (AttributeError, OSError, struct.error):
+            # Not TCP, or not Linux: then what left the queue has to do.
+            return self._unsent
+
+    def _transmit(self, data: bytes, frames: Sequence[bytes]) -> None:
         try:
             sent = self._write(data)
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._abort()
+            self._abort(Ending.LEFT)
             return
         if sent != len(data):
-            self._wait(memoryview(data)[sent:])
+            self._hold(frames, sent)
 
-    def take(self, events: Sequence[Event]) -> None:
-        """Give the client these events in its own way: what `send` is too plain for."""
-        if not events:
-            return
-        self.send(self.render(events[:1] if self.once else events))
-        if self.once:
-            self.close()
+    def _hold(self, frames: Iterable[bytes], sent: int) -> None:
+        """Let these wait, but for the first ``sent`` bytes of them."""
+        for frame in frames:
+            if sent >= len(frame):
+                sent -= len(frame)
+                continue
+            if self._queue is None:
+                self._offset = sent
+            self._enqueue((frame,))
+            self._unsent -= sent
+            sent = 0
+        self._wait()
 
-    def catch_up(self, refill: Callable[[], bytes]) -> None:
-        """Send what the client missed, as fast as it reads.
-
-        refill: called whenever there is room, gives the next bytes, b"" after the last.
-        """
-        self._refill = refill
-        while not self._held and self._refill is not None:
-            data = self._refilled()
-            if data:
-                self.send(data)
-
-    def close(self) -> None:
-        """End the stream when everything that waits has gone out."""
-        if not self._closing:
-            self._closing = True
-            if not self._held:
-                self._held = True
-                self._end()
-
-    def lost(self) -> None:
-        """The connection is gone: let go of everything."""
-        self._held = self._closing = True
-        self._queue = self._refill = None
-        self._unsent = 0
-
-    def _hold(self, data: bytes) -> None:
-        if self._closing:
-            return
-        if self._unsent and self._unsent + len(data) > self._limit:
-            self.too_slow = True
-            self._abort()
-            return
-        self._enqueue(memoryview(data))
-
-    def _enqueue(self, data: memoryview) -> None:
-        # Views: whatever waits for many slow clients is held in memory once.
+    def _enqueue(self, frames: Iterable[bytes]) -> None:
         if self._queue is None:
             self._queue = deque()
-        self._queue.append(data)
-        self._unsent += len(data)
+        for frame in frames:
+            self._queue.append(frame)
+            self._unsent += len(frame)
 
-    def _wait(self, rest: memoryview) -> None:
-        self._held = True
-        self._enqueue(rest)
+    def _wait(self) -> None:
+        self.state = State.FULL
+        if self.on_full is not None:
+            self.on_full(self)
         self.transport.registerProducer(self, streaming=False)
 
     def resumeProducing(self) -> None:
@@ -175,45 +205,44 @@ class Subscriber:
             self.transport.write(data)
             return
         self.transport.unregisterProducer()
-        if self._closing:
-            self._end()
-        else:
-            self._held = False
+        if self.state is State.CLOSING:
+            self._close()
+        elif self.state is State.FULL:
+            self.state = State.OPEN
 
     def stopProducing(self) -> None:
         """The transport was closed; `lost` will follow."""
 
     def _next(self) -> bytes:
-        if self._queue:
-            head = self._queue.popleft()
-            if len(head) > _PIECE:
-                self._queue.appendleft(head[_PIECE:])
-                return bytes(head[:_PIECE])
-            pieces, size = [head], len(head)
-            while self._queue and size + len(self._queue[0]) <= _PIECE:
-                pieces.append(self._queue.popleft())
-                size += len(pieces[-1])
-            return b"".join(pieces)
-        if self._refill is not None and not self._closing:
-            data = self._refilled()
-            if len(data) > _PIECE:
-                self._enqueue(memoryview(data))
-                return self._next()
-            self._unsent += len(data)
-            return data
-        return b""
+        """A piece of what waits, b"" if nothing does; it counts as unsent until the next call."""
+        if not self._queue and self._refill is not None and self.state is not State.CLOSING:
+            frames = self._refill()
+            if not frames:
+                self._refill = None
+            self._enqueue(frames)
+        queue = self._queue
+        if not queue:
+            self._queue = None
+            return b""
+        pieces: list[bytes] = []
+        size = 0
+        while queue and size < _PIECE:
+            head = queue[0]
+            end = min(len(head), self._offset + _PIECE - size)
+            pieces.append(head if end - self._offset == len(head) else head[self._offset : end])
+            size += len(pieces[-1])
+            if end == len(head):
+                queue.popleft()
+                self._offset = 0
+            else:
+                self._offset = end
+        return b"".join(pieces)
 
-    def _refilled(self) -> bytes:
-        assert self._refill is not None
-        data = self._refill()
-        if not data:
-            self._refill = None
-        return data
-
-    def _end(self) -> None:
+    def _close(self) -> None:
         self.transport.loseConnection()
 
-    def _abort(self) -> None:
+    def _abort(self, why: Ending) -> None:
+        self.ending = self.ending or why
         self.lost()
         self.transport.abortConnection()
 
@@ -226,42 +255,57 @@ class BufferedSubscriber(Subscriber):
     with the same bound.
     """
 
-    __slots__ = ()
+    __slots__ = ("_paused",)
 
-    def _start(self, head: bytes, fresh: bool) -> None:
-        self._write = self._write_pieces
-        self.transport.registerProducer(self, streaming=True)
-        self.send(head)
+    def _writer(self) -> Callable[[bytes], int]:
+        self._paused = False
+        return self._write_pieces
+
+    def open(self) -> None:
+        """Send the head, and with it whatever has been added since."""
+        if self.state is State.CORKED:
+            self.fresh = True
+            self.transport.registerProducer(self, streaming=True)
+            super().open()
 
     def _write_pieces(self, data: bytes) -> int:
         view = memoryview(data)
         sent = 0
-        while sent < len(view) and not self._held:
+        while sent < len(view) and not self._paused:
             self.transport.write(bytes(view[sent : sent + _PIECE]))
             sent += _PIECE
         return min(sent, len(view))
 
     def pauseProducing(self) -> None:
         """The transport has enough for now."""
-        self._held = True
+        self._paused = True
+        if self.state is State.OPEN:
+            self.state = State.FULL
+            if self.on_full is not None:
+                self.on_full(self)
 
     def resumeProducing(self) -> None:
         """The transport has room again."""
-        self._held = False
-        while not self._held:
+        self._paused = False
+        while not self._paused:
             data = self._next()
             if not data:
-                if self._closing:
-                    self._held = True
-                    self._end()
+                if self.state is State.CLOSING:
+                    self._close()
+                elif self.state is State.FULL:
+                    self.state = State.OPEN
                 return
             self._unsent -= len(data)
             self._write_pieces(data)
 
-    def _wait(self, rest: memoryview) -> None:
-        self._enqueue(rest)
+    def _wait(self) -> None:
+        self.state = State.FULL
+        if self.on_full is not None:
+            self.on_full(self)
+        if not self._paused:  # what is missed comes from the history; nothing is full yet
+            self.resumeProducing()
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         # A TLS transport does not close as long as somebody may have more for it.
         self.transport.unregisterProducer()
         self.transport.loseConnection()

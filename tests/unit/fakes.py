@@ -115,8 +115,8 @@ class FakeClient:
     def listen(self, *channels: str, last_event_id: str | None = None) -> FakeClient:
         """Subscribe, as the handler does it."""
         self.position = last_event_id or self.broker.position()
-        self.broker.add_client(self, channels)
-        self.broker.attach(self, last_event_id)
+        self.broker.add_client(self, channels, last_event_id)
+        self.subscriber.open()
         return self
 
     def leave(self) -> None:

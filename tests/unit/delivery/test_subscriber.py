@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.protocols.tls import BufferingTLSTransport
 
+from cyclone_sse.delivery.client import State
 from cyclone_sse.delivery.subscriber import BufferedSubscriber, Subscriber, subscriber_for
+from cyclone_sse.errors import Ending
 from tests.unit.fakes import FakeSocket
 
 
@@ -68,6 +70,7 @@ def test_a_transport_without_a_socket_of_its_own_is_written_to() -> None:
 def test_what_fits_goes_out_at_once() -> None:
     socket = FakeSocket()
     subscriber = Subscriber(socket, b"head ")
+    subscriber.open()
     subscriber.send(b"one ")
     subscriber.send(b"two")
     assert socket.received == b"head one two"
@@ -78,6 +81,7 @@ def test_what_was_written_before_goes_first() -> None:
     socket = FakeSocket(room=0)
     socket.write(b"the answer to an earlier request, ")
     subscriber = Subscriber(socket, b"head, ", fresh=False)
+    subscriber.open()
     subscriber.send(b"event")
     socket.read(None)
     assert socket.received == b"the answer to an earlier request, head, event"
@@ -94,6 +98,7 @@ def test_bytes_arrive_in_order_or_the_client_is_cut(
     limit = 1000
     socket: Any = FakeTls() if tls else FakeSocket(room)
     subscriber = subscriber_for(socket)(socket, b"", limit)
+    subscriber.open()
     sent = b""
     for reads, size in steps:
         if reads:
@@ -103,7 +108,7 @@ def test_bytes_arrive_in_order_or_the_client_is_cut(
         data = bytes(65 + (len(sent) + n) % 26 for n in range(size))
         subscriber.send(data)
         if socket.aborted:
-            assert subscriber.too_slow
+            assert subscriber.ending is Ending.SLOW
             break
         sent += data
         assert len(sent) - len(socket.received) - len(socket.buffer) <= limit
@@ -118,9 +123,10 @@ def test_bytes_arrive_in_order_or_the_client_is_cut(
 def test_close_waits_for_what_is_queued(kind: Any) -> None:
     socket = FakeSocket(room=3) if kind is FakeSocket else FakeTls()
     subscriber = subscriber_for(socket)(socket, b"")
+    subscriber.open()
     subscriber.send(b"x" * 150)
     subscriber.send(b"y" * 150)
-    subscriber.close()
+    subscriber.end(Ending.ENDED)
     subscriber.send(b"too late")
     assert not socket.closed
     for _ in range(3):
@@ -133,6 +139,7 @@ def test_close_waits_for_what_is_queued(kind: Any) -> None:
 def test_a_single_large_write_is_no_reason_to_cut() -> None:
     socket = FakeSocket(room=10)
     subscriber = Subscriber(socket, b"", limit=100)
+    subscriber.open()
     subscriber.send(b"x" * 500_000)
     assert not socket.aborted
     socket.read(None)
@@ -142,21 +149,63 @@ def test_a_single_large_write_is_no_reason_to_cut() -> None:
 def test_a_broken_connection_ends_the_stream_quietly() -> None:
     socket = FakeSocket()
     subscriber = Subscriber(socket, b"")
+    subscriber.open()
     socket.closed = True
     subscriber.send(b"x")
     subscriber.send(b"y")
     assert socket.aborted
-    assert not subscriber.too_slow
+    assert subscriber.ending is Ending.LEFT
 
 
 @given(pieces=st.lists(st.binary(min_size=1, max_size=50), max_size=20), room=st.integers(0, 60))
 def test_what_was_missed_goes_out_as_fast_as_it_is_read(pieces: list[bytes], room: int) -> None:
     socket = FakeSocket(room)
     subscriber = Subscriber(socket, b"", limit=10)
+    subscriber.open()
     left = list(pieces)
-    subscriber.catch_up(lambda: left.pop(0) if left else b"")
+
+    def refill() -> list[bytes]:
+        return [left.pop(0)] if left else []
+
+    subscriber.catch_up(refill(), refill)
     assert len(b"".join(pieces)) - sum(map(len, left)) - len(socket.received) <= 50, "one piece at a time"
     for _ in range(100):
         socket.read(17)
     assert socket.received == b"".join(pieces)
     assert not socket.aborted
+    assert subscriber.state is State.OPEN
+
+
+def test_the_head_leaves_with_what_was_added_to_it() -> None:
+    socket = FakeSocket()
+    writes: list[bytes] = []
+    subscriber = Subscriber(socket, b"head ")
+    subscriber._write = lambda data: writes.append(data) or len(data)  # type: ignore[func-returns-value]
+    subscriber.send(b"missed ")
+    assert not writes
+    subscriber.open()
+    subscriber.send(b"live")
+    assert writes == [b"head missed ", b"live"]
+
+
+@given(frames=st.lists(st.binary(min_size=1, max_size=9), min_size=2, max_size=6), room=st.integers(0, 40))
+def test_what_waits_is_the_frames_not_a_copy(frames: list[bytes], room: int) -> None:
+    socket = FakeSocket(room)
+    subscriber = Subscriber(socket, b"")
+    subscriber.open()
+    subscriber.send(b"".join(frames), frames)
+    for frame in subscriber._queue or ():
+        assert any(frame is each for each in frames)
+    socket.read(None)
+    assert socket.received == b"".join(frames)
+
+
+def test_somebody_is_told_when_something_begins_to_wait() -> None:
+    socket = FakeSocket(room=1)
+    subscriber = Subscriber(socket, b"")
+    told: list[object] = []
+    subscriber.on_full = told.append
+    subscriber.open()
+    subscriber.send(b"xy")
+    subscriber.send(b"z")
+    assert told == [subscriber]

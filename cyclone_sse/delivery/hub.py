@@ -1,0 +1,286 @@
+"""The one door to delivery: publish an event, let a client hear, end a stream.
+
+An event gets its id, is encoded once, goes into the history, and is gathered with whatever else this
+turn of the reactor brings; after the turn each subscriber gets all it is due in one write. Who has
+something to deliver (a broker), and who has a client (a handler), need to know nothing else here.
+
+What it must hold: a client gets the events of its channels in id order, each once, also over a
+reconnect; a gap is told, not hidden; and one client's failure stays its own.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from cyclone_sse.counters import Counters
+from cyclone_sse.delivery.channels import Channels
+from cyclone_sse.delivery.client import Client
+from cyclone_sse.delivery.events import Event, EventId, EventIds, encode, encode_gap
+from cyclone_sse.delivery.fanout import SLICE, Fanout
+from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.lifetimes import Lifetimes
+from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.delivery.resume import Resume
+from cyclone_sse.errors import Ending
+
+_STEP = 0.05  # seconds between two lots of streams that are ended over some time
+
+
+class Hub:
+    """All clients of this process, and all events.
+
+    settings: the options. complete: every event there is comes this way from the start, so that a channel
+    nobody has listened to yet is known to be complete; else it is so from ``confirmed`` on. reactor: the
+    clock and the turns. slice: clients served in one turn.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        complete: bool,
+        reactor: Any,
+        ids: EventIds | None = None,
+        slice: int = SLICE,
+    ) -> None:
+        self._reactor = reactor
+        self.counters = Counters()
+        self.ids = ids or EventIds(time.time)
+        self.history = History(
+            settings["history-size"],
+            settings["history-ttl"],
+            settings["history-bytes"],
+            start=self.ids.last if complete else None,
+        )
+        self.channels: Channels[Client] = Channels()
+        self.clients: dict[Client, None] = {}  # in the order in which they came
+        self._fanout = Fanout(self.channels, self.counters, reactor, slice)
+        self._resume = Resume(self.history, self.ids, self.counters, reactor.seconds)
+        self._lifetimes = Lifetimes(settings, reactor)
+        self._tick = min(1.0, settings["ping-interval"] / 10) or 1.0  # seconds
+        self._ticking = LoopingCall(self._tidy)
+        self._ticking.clock = reactor
+        self._partings = 0  # spread endings that are under way
+        self._cut_off = 0  # clients, since the log last said so
+
+    # Events.
+
+    def publish(self, publication: Publication, eid: EventId | None = None) -> Event:
+        """Send an event to everybody who listens to one of its channels, once to each.
+
+        eid: the id, where another has given it.
+        """
+        if eid is None:
+            eid = self.ids.next()
+        else:
+            self.ids.follow(eid)
+        frame = encode(publication.data, eid, publication.type, publication.retry)
+        event = Event(eid, frame, publication.channels)
+        now = self._reactor.seconds()
+        for channel in event.channels:
+            self.history.append(channel, event, now)
+        self._resume.forget_answers()
+        self._fanout.add(event)
+        self.counters.events += 1
+        return event
+
+    def confirmed(self, channels: Iterable[str]) -> None:
+        """From now on nothing of these channels will be missing."""
+        seq = self.ids.next().seq  # no client has this id: what was before it may be missing
+        for channel in channels:
+            self.history.begin(channel, seq)
+        self._resume.forget_answers()
+
+    def gap(self, channels: Iterable[str]) -> None:
+        """Something of these channels may be missing; from now on nothing will be. Tell their clients."""
+        names = set(channels)
+        self.confirmed(names)
+        moment = self.ids.mark()
+        frames: dict[tuple[str, ...], bytes] = {}
+
+        def tell(client: Client) -> None:
+            if client.live_after >= moment.seq:
+                return  # not yet live: it is told when it comes to this
+            frame = frames.get(client.channels)
+            if frame is None:
+                frame = frames[client.channels] = encode_gap(names.intersection(client.channels), moment)
+            client.heard = self._reactor.seconds()
+            client.send(frame)
+
+        self._fanout.each(self.channels.listening(names), tell)
+
+    def begin_anew(self, node: str, last: int) -> None:
+        """Whoever gives the ids has lost them, and goes on from this position under another tag.
+
+        What is held has ids that do not compare with those to come. Every client is told of the gap.
+        """
+        self.history.clear(last)
+        self.ids.begin_anew(node, last)
+        self._resume.forget_answers()
+
+        def tell(client: Client) -> None:
+            client.live_after = min(client.live_after, 0)
+            client.heard = self._reactor.seconds()
+            client.send(encode_gap(client.channels, EventId.at(last, node)))
+
+        self._fanout.each(list(self.clients), tell)
+
+    def forget(self, channel: str) -> None:
+        """Nothing of this channel comes any more."""
+        self.history.end(channel)
+        self._resume.forget_answers()
+
+    # Clients.
+
+    def subscribe(
+        self, client: Client, channels: Iterable[str], last_event_id: str | None = None
+    ) -> list[str]:
+        """Let a client hear these channels (too): first what it missed since that id, then what comes.
+
+        Gives the channels that nobody has listened to before.
+        """
+        first = self.channels.add(client, channels)
+        new = client not in self.clients
+        if new:
+            self.clients[client] = None
+            self.counters.subscribes += 1
+            client.on_full = self._lifetimes.watch
+            self._lifetimes.begin(client)
+        if last_event_id:
+            self._resume.begin(client, last_event_id)
+        elif new:
+            self._resume.go_live(client)
+        return first
+
+    def unsubscribe(self, client: Client, channels: Iterable[str] | None = None) -> list[str]:
+        """The reverse, by default for all its channels. Gives those that nobody listens to any more."""
+        last = self.channels.remove(client, channels)
+        if not client.channels and client in self.clients:
+            del self.clients[client]
+            self._lifetimes.end(client)
+            ending = client.ending or Ending.LEFT
+            self.counters.disconnects[ending.value] += 1
+            self._cut_off += ending in (Ending.SLOW, Ending.STALLED)
+        return last
+
+    def end(
+        self,
+        why: Ending,
+        channels: Iterable[str] | None = None,
+        user: str | None = None,
+        over: float = 0.0,
+        farewell: Callable[[], bytes] | None = None,
+    ) -> int:
+        """End the streams of these channels, or of this user; all streams if neither is given.
+
+        over: seconds over which they end, evenly spread. farewell: what each is told before. Gives how many
+        there are.
+        """
+        clients = list(self.clients) if channels is None else self.channels.listening(channels)
+        if user is not None:
+            clients = [client for client in clients if client.user == user]
+
+        def part(client: Client) -> None:
+            if farewell is not None:
+                client.send(farewell())
+            client.end(why)
+            self._lifetimes.watch(client)
+
+        if over and clients:
+            random.shuffle(clients)
+            self._part_slowly(clients, part, self._reactor.seconds(), over)
+        else:
+            self._fanout.each(clients, part)
+        return len(clients)
+
+    def idle(self) -> Deferred[None]:
+        """Fires when everything that was published or asked for has been handed to the clients."""
+        return self._fanout.idle()
+
+    @property
+    def parting(self) -> bool:
+        """Streams are still to be ended, by an ``end`` that takes some time."""
+        return bool(self._partings)
+
+    def position(self) -> str:
+        """The id of the present moment, for a client to come back with."""
+        return str(self.ids.mark())
+
+    def audience(self, channels: Iterable[str]) -> int:
+        """How many clients listen to any of these channels."""
+        names = list(channels)
+        return self.channels.count(names[0]) if len(names) == 1 else len(self.channels.listening(names))
+
+    def stats(self) -> list[tuple[str, int]]:
+        """Each channel that has subscribers, and how many."""
+        return self.channels.stats()
+
+    # Once in a while.
+
+    def start(self) -> None:
+        """Begin to look after the clients; called when the reactor runs."""
+        self._ticking.start(self._tick, now=False)
+
+    def stop(self) -> None:
+        """No pings, ages or forgetting any more."""
+        if self._ticking.running:
+            self._ticking.stop()
+
+    def _tidy(self) -> None:
+        for task in (self._forget_old, self._ping, self._end_overdue, self._say_who_was_cut_off):
+            try:
+                task()
+            except Exception:
+                # The others, and the next time, are not to suffer.
+                self.log.failure("could not {task}", task=task.__name__.strip("_").replace("_", " "))
+
+    def _forget_old(self) -> None:
+        self._resume.forget_answers()
+        if self.history.sweep(self._reactor.seconds()):
+            self._reactor.callLater(0, self._forget_old)
+
+    def _ping(self) -> None:
+        silent = self._lifetimes.silent()
+        if silent:
+            moment = self.ids.mark()
+            self._fanout.each(silent, lambda client: self._lifetimes.ping(client, moment))
+
+    def _end_overdue(self) -> None:
+        for clients, end in (
+            (self._lifetimes.aged(), self._lifetimes.end_aged),
+            (self._lifetimes.stalled(), self._lifetimes.end_stalled),
+        ):
+            if clients:
+                self._fanout.each(clients, end)
+
+    def _say_who_was_cut_off(self) -> None:
+        if self._cut_off:
+            self.log.info("cut off {n} clients that did not read", n=self._cut_off)
+            self._cut_off = 0
+
+    def _part_slowly(
+        self, clients: Sequence[Client], part: Callable[[Client], None], began: float, over: float
+    ) -> None:
+        ended = 0
+        self._partings += 1
+
+        def go_on() -> None:
+            nonlocal ended
+            share = min(1.0, (self._reactor.seconds() - began + _STEP) / over)
+            until = int(len(clients) * share)
+            self._fanout.each(clients[ended:until], part)
+            ended = until
+            if ended < len(clients):
+                self._reactor.callLater(_STEP, go_on)
+            else:
+                self._partings -= 1
+
+        go_on()
