@@ -19,6 +19,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from cyclone_sse.daemon.clock import count_monotonic_time
 from cyclone_sse.daemon.command import Options
 
 __all__ = ["Options", "ServerService", "makeService"]
@@ -114,6 +115,9 @@ class ServerService(Service):
 
 def makeService(options: Options) -> MultiService:
     """What twistd calls with the parsed options. Exits with one line where they cannot be met."""
+    from twisted.internet import reactor
+
+    count_monotonic_time(reactor)
     try:
         application, context = _prepare(options)
     except (ValueError, ImportError) as error:
