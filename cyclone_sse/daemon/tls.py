@@ -1,41 +1,77 @@
 """TLS for the second port: certificate, chain and key from PEM files.
 
-Everything that may be wrong with the files is found at start, with one clear line.
+Everything that may be wrong with the files is found at start, with one clear line; and again when
+they are read anew, while the connections go on with what they have.
 """
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509 import Certificate, load_pem_x509_certificates
-from OpenSSL.crypto import X509, PKey
-from twisted.internet.ssl import CertificateOptions, TLSVersion
+
+from cyclone_sse.daemon.tls_transport import TlsServer
 
 T = TypeVar("T")
 
+# For TLS 1.2, what RFC 9325, 4.2 recommends: forward secrecy, and encryption that authenticates.
+# TLS 1.3 has nothing else.
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
-def tls_context(cert: str, key: str) -> CertificateOptions:
+
+def tls_context(cert: str, key: str) -> ssl.SSLContext:
     """What a listener needs for TLS 1.2 and up.
 
     cert: path of a PEM file with the certificate and after it the chain up to, not including,
     the root. key: path of a PEM file with its private key, not encrypted. Raises ValueError
     with what is wrong with which file.
     """
-    leaf, *chain = _read(cert, load_pem_x509_certificates, "a PEM certificate")
+    leaf = _read(cert, load_pem_x509_certificates, "a PEM certificate")[0]
     private = _read(key, _load_key, "an unencrypted PEM private key")
     if _spki(leaf) != _spki(private):
         raise ValueError(f"{key} is not the private key of {cert}")
-    return CertificateOptions(
-        privateKey=PKey.from_cryptography_key(private),  # type: ignore[arg-type]
-        certificate=X509.from_cryptography(leaf),
-        extraCertChain=[X509.from_cryptography(link) for link in chain],
-        raiseMinimumTo=TLSVersion.TLSv1_2,
-        acceptableProtocols=[b"http/1.1"],
-    )
+    # By itself this gives out tickets and takes them back, for TLS 1.2 and 1.3: a client that
+    # comes again needs no full handshake.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.num_tickets = 1  # two would be of use to a client with two connections
+    try:
+        context.load_cert_chain(cert, key)
+    except ssl.SSLError as error:  # a key that is too short, say
+        raise ValueError(f"{cert}: {error.reason}") from None
+    return context
+
+
+class TlsTransports:
+    """Makes the transports of a TLS port, with certificates that can be read anew.
+
+    cert, key: as for `tls_context`. Raises ValueError.
+    """
+
+    def __init__(self, cert: str, key: str) -> None:
+        self._paths = cert, key
+        self._context = tls_context(cert, key)
+
+    def reload(self) -> None:
+        """Read the files; new connections get what they say now. Raises ValueError, and keeps the old."""
+        self._context = tls_context(*self._paths)
+
+    def __call__(
+        self, client: socket.socket, protocol: Any, peer: Any, number: int, reactor: Any
+    ) -> TlsServer:
+        """The transport of a connection that was just taken."""
+        client.setblocking(False)
+        secure = self._context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
+        return TlsServer(secure, protocol, peer, None, number, reactor)  # type: ignore[arg-type]
 
 
 def _load_key(pem: bytes) -> PrivateKeyTypes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -16,8 +18,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from tests.integration.clients import Subscriber, publish, stats
-from tests.integration.process import need
+from tests.integration.clients import Subscriber, publish, request, stats
+from tests.integration.process import need, until
 from tests.integration.servers import SseServer
 
 Serve = Callable[..., SseServer]
@@ -113,6 +115,86 @@ def test_tls_1_1_is_refused(serve: Serve, files: Path) -> None:
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
         Subscriber(server.ssl_url, tls=context)
+
+
+def session(context: ssl.SSLContext, server: SseServer, known: ssl.SSLSession | None) -> tuple[bool, object]:
+    """Ask once over TLS; whether the session was resumed, and the one for the next time."""
+    with (
+        socket.create_connection(("127.0.0.1", server.ssl_port)) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1", session=known) as secure,
+    ):
+        secure.sendall(b"GET /stats HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert secure.recv(1000).startswith(b"HTTP/1.1 200 ")
+        return bool(secure.session_reused), secure.session
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_comes_back_needs_no_full_handshake(
+    serve: Serve, files: Path, version: ssl.TLSVersion
+) -> None:
+    server = serve(*options(files))
+    context = ssl.create_default_context(cafile=str(files / "root.pem"))
+    context.minimum_version = context.maximum_version = version
+    first, known = session(context, server, None)
+    again, known = session(context, server, known)  # type: ignore[arg-type]
+    assert (first, again) == (False, True)
+    assert session(context, server, known)[0], "and again"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ciphers", ["AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA256", "ECDHE+SHA1"])
+def test_ciphers_without_forward_secrecy_or_authentication_are_refused(
+    serve: Serve, files: Path, ciphers: str
+) -> None:
+    server = serve(*options(files))
+    context = ssl.create_default_context(cafile=str(files / "root.pem"))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ciphers)
+    with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
+        Subscriber(server.ssl_url, tls=context)
+
+
+def test_plain_http_on_the_tls_port_is_told_so(serve: Serve, files: Path) -> None:
+    server = serve(*options(files))
+    answer = request("GET", f"http://127.0.0.1:{server.ssl_port}/stats")
+    assert answer.status == 400
+    assert answer.json == {"status": "error", "reason": "this port speaks HTTPS"}
+
+
+def test_a_refusal_is_read_to_its_end(serve: Serve, files: Path) -> None:
+    server = serve(*options(files), "--max-body=10")
+    context = ssl.create_default_context(cafile=str(files / "root.pem"))
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = request("POST", f"{server.ssl_url}/publish", "channel=a&message=" + "b" * 100, form, context)
+    assert answer.status == 413
+
+
+def test_sighup_reads_the_certificate_anew_and_connections_go_on(
+    serve: Serve, files: Path, tmp_path: Path
+) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert.write_bytes((files / "chain.pem").read_bytes())
+    key.write_bytes((files / "leaf.key").read_bytes())
+    server = serve("--use-ssl=1", f"--ssl-cert={cert}", f"--ssl-key={key}")
+    context = ssl.create_default_context(cafile=str(files / "root.pem"))
+    with Subscriber(server.ssl_url, tls=context) as reader:
+        cert.write_text("damaged")
+        server.send_signal(signal.SIGHUP)
+        until(lambda: "cert.pem does not hold a PEM certificate" in server.log, what="the complaint")
+        assert session(context, server, None)[1], "the old one is still in use"
+        owner = certify("other", None, False)
+        cert.write_bytes(owner[0].public_bytes(Encoding.PEM))
+        key.write_bytes(owner[1].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        server.send_signal(signal.SIGHUP)
+        newer = ssl.create_default_context(cafile=str(cert))
+        until(lambda: served_by(server.ssl_port) == cert.read_text(), what="the new certificate")
+        assert session(newer, server, None)[1]
+        publish(server.url, "base", "still there")
+        assert reader.data(1) == ["still there"]
+
+
+def served_by(port: int) -> str:
+    """The certificate that a port shows."""
+    return ssl.get_server_certificate(("127.0.0.1", port))
 
 
 @pytest.mark.parametrize(

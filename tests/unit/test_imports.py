@@ -17,14 +17,15 @@ PACKAGE = Path(__file__).parents[2] / "cyclone_sse"
 # From the roof to the ground. A module may import those in the rows below its own.
 HOUSE = [
     {"daemon.service"},
-    {"daemon.command"},
+    {"daemon.command", "daemon.sockets", "daemon.tls"},
+    {"daemon.clock", "daemon.listener", "daemon.log", "daemon.tls_transport"},
     {"server"},
     {"handlers"},
     {"stream"},
     {"amqp", "http.responses"},
     {"http.connection", "periodic"},
     {"http.reader"},
-    {"daemon.tls", "http.requests"},
+    {"http.requests"},
     {"brokers"},
     {"brokers.amqp", "brokers.http", "brokers.redis"},
     {"brokers.upstream"},
@@ -68,7 +69,6 @@ LIBRARIES = {
     "httptools": {"http.reader"},
     "txamqp": {"brokers.amqp_protocol", "brokers.amqp_wire"},
     "txredisapi": {"brokers.redis"},
-    "OpenSSL": {"daemon.tls"},
     "cryptography": {"daemon.tls"},
 }
 

@@ -1,0 +1,152 @@
+"""The daemon when signals come, the wall clock is set, or no descriptor is free."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.clients import Subscriber, publish, request
+from tests.integration.conftest import Serve
+from tests.integration.process import left_out, need, until
+from tests.integration.servers import SseServer
+
+
+def faketime(directory: Path) -> tuple[dict[str, str], Path]:
+    """An environment in which the wall clock is off by what a file says, and that file."""
+    need("faketime")
+    libraries = list(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not libraries:
+        left_out("libfaketime is not installed")
+    offset = directory / "offset"
+    offset.write_text("+0")
+    return {
+        "LD_PRELOAD": str(libraries[0]),
+        "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }, offset
+
+
+def test_the_wall_clock_may_be_set_back(serve: Serve, tmp_path: Path) -> None:
+    env, offset = faketime(tmp_path)
+    server = serve("--ping-interval=0.3", env=env)
+    with Subscriber(server.url) as reader:
+        assert reader.wait_comment() == "sse ping"
+        offset.write_text("-1h")
+        for number in range(3):
+            reader.wait_comment(timeout=5)
+            publish(server.url, "base", str(number))
+        ids = [event.id for event in reader.events(3)]
+    assert ids == sorted(ids), "the ids go on growing"
+    with socket.create_connection(("127.0.0.1", server.port)) as silent:
+        silent.settimeout(20)
+        silent.sendall(b"GET / HTTP/1.1\r\n")
+        assert b" 408 " in silent.recv(1000), "a deadline passes, too"
+
+
+def test_sighup_goes_on_in_a_new_log_file(serve: Serve, tmp_path: Path) -> None:
+    log = tmp_path / "sse.log"
+    server = LoggingServer(tmp_path, log)
+    with server, Subscriber(server.url) as reader:
+        log.rename(tmp_path / "sse.log.1")
+        server.send_signal(signal.SIGHUP)
+        until(lambda: log.exists() and "opened the log" in log.read_text(), what="a new log")
+        publish(server.url, "base", "still there")
+        assert reader.data(1) == ["still there"]
+    assert "serves http" in (tmp_path / "sse.log.1").read_text()
+    assert "Server Shut Down" in log.read_text()
+
+
+def test_sigusr1_rotates_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "sse.log"
+    server = LoggingServer(tmp_path, log)
+    with server:
+        server.send_signal(signal.SIGUSR1)
+        until((tmp_path / "sse.log.1").exists, what="the rotated log")
+        assert request("GET", f"{server.url}/stats").status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_no_signal_but_the_usual_ones_ends_it(serve: Serve, number: signal.Signals) -> None:
+    server = serve()
+    with Subscriber(server.url) as reader:
+        server.send_signal(number)
+        publish(server.url, "base", "1")
+        assert reader.data(1) == ["1"]
+
+
+class LoggingServer(SseServer):
+    """A daemon that logs to a file by twistd's own option."""
+
+    def __init__(self, directory: Path, log: Path, *flags: str) -> None:
+        super().__init__(directory, flags=[f"--logfile={log}", *flags])
+        self.file = log
+
+    def is_ready(self) -> bool:
+        return self.file.exists() and "cyclone-sse serves http" in self.file.read_text()
+
+
+class Confined(SseServer):
+    """A daemon that may have 80 open files."""
+
+    def argv(self) -> list[str]:
+        return [need("prlimit"), "--nofile=80:80", *super().argv()]
+
+
+def test_without_descriptors_clients_wait_and_the_log_says_it_once(tmp_path: Path) -> None:
+    with Confined(tmp_path, "--demo=1") as server:
+        crowd = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(120)]
+        until(lambda: "no descriptor is free" in server.log, what="the complaint")
+        used = cpu_seconds(server.pid)
+        until(lambda: descriptors(server.pid) > 50, what="the crowd to be let in")
+        assert descriptors(server.pid) < 80, "some are left for files"
+        # Those that are in are served, files included, which are opened now.
+        crowd[0].sendall(b"GET /media/demo.js HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert crowd[0].recv(100).startswith(b"HTTP/1.1 200 ")
+        for client in crowd:
+            client.close()
+        with Subscriber(server.url) as reader:
+            publish(server.url, "base", "recovered")
+            assert reader.data(1) == ["recovered"]
+        assert len(re.findall("no descriptor is free", server.log)) == 1
+        assert cpu_seconds(server.pid) - used < 1
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def descriptors(pid: int) -> int:
+    """How many files a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_with_uid_the_log_and_the_pid_file_are_that_user_s(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        left_out("only root can become another user")
+    nobody = pwd.getpwnam("nobody")
+    run = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
+    run.chmod(0o755)
+    os.chown(run, nobody.pw_uid, nobody.pw_gid)
+    log, pid = run / "sse.log", run / "sse.pid"
+    server = LoggingServer(tmp_path, log, "--uid=nobody", f"--pidfile={pid}")
+    try:
+        with server:
+            assert log.stat().st_uid == nobody.pw_uid
+            assert int(pid.read_text()) == server.pid
+            log.rename(run / "sse.log.1")
+            server.send_signal(signal.SIGHUP)
+            until(lambda: log.exists() and "opened the log" in log.read_text(), what="a new log")
+        assert not pid.exists(), "it removes its pid file"
+    finally:
+        subprocess.run(["rm", "-rf", run], check=True)
