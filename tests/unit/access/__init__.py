@@ -1,0 +1,1 @@
+"""Tests of who may hear and say what."""

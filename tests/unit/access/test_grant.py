@@ -1,0 +1,74 @@
+"""Which names a grant holds."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cyclone_sse.access.grant import OPERATOR, Grant, Names
+
+
+@pytest.mark.parametrize(
+    ("glob", "name", "held"),
+    [
+        ("a", "a", True),
+        ("a", "b", False),
+        ("*", "anything at all", True),
+        ("*", "", True),
+        ("user-*", "user-", True),
+        ("user-*", "user-42", True),
+        ("user-*", "xuser-42", False),
+        ("*-news", "world-news", True),
+        ("*-news", "world-news-2", False),
+        ("a*b*c", "abc", True),
+        ("a*b*c", "axbxc", True),
+        ("a*b*c", "acb", False),
+        ("ab*ba", "aba", False),
+        ("**", "x", True),
+        ("a?", "ab", False),
+        ("[ab]", "a", False),
+        ("[ab]", "[ab]", True),
+        ("a.c", "abc", False),
+        ("a*", "A", False),
+    ],
+)
+def test_only_the_star_stands_for_something_else(glob: str, name: str, held: bool) -> None:
+    assert (name in Names([glob])) is held
+
+
+@pytest.mark.parametrize(
+    ("claim", "pattern", "held"),
+    [
+        ("news.*", "news.*", True),
+        ("*", "news.*", True),
+        ("*", "*", True),
+        ("news.*", "*", False),
+        ("n*", "news.*", False),
+        ("news.*", "news.a*", False),
+        ("news.*", "news.**", False),
+        ("**", "*", False),
+    ],
+)
+def test_a_pattern_is_held_under_its_own_name_only(claim: str, pattern: str, held: bool) -> None:
+    assert Grant(subscribe=(claim,)).may_subscribe(pattern) is held
+
+
+def test_hearing_and_saying_are_two_things() -> None:
+    grant = Grant("42", ("a", "b-*"), ("c",))
+    assert [grant.may_subscribe(name) for name in ("a", "b-1", "c")] == [True, True, False]
+    assert [grant.may_publish(name) for name in ("a", "b-1", "c")] == [False, False, True]
+    assert not grant.may_publish_everywhere
+    assert OPERATOR.may_publish_everywhere
+    assert not Grant().may_subscribe("a")
+    assert not Names([])
+
+
+@given(
+    st.text(alphabet="ab*", max_size=8).filter(lambda glob: glob != "*"), st.text(alphabet="ab", max_size=10)
+)
+def test_globs_agree_with_a_regular_expression(glob: str, name: str) -> None:
+    pattern = ".*".join(map(re.escape, glob.split("*")))
+    assert (name in Names([glob])) is bool(re.fullmatch(pattern, name))
