@@ -1,0 +1,264 @@
+"""Who is let in by which rule."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from cyclone_sse.access.grant import OPERATOR, Grant
+from cyclone_sse.access.rules import Rules, rules_of
+from cyclone_sse.errors import Refusal
+from tests.unit.access.keys import SECRET, token
+
+SOON = int(time.time()) + 600
+GOOD = token(sub="42", subscribe=["user-42", "news.*"], publish=["chat"], exp=SOON)
+BAD = token("another secret that is as long as a hash of SHA-512 is, and then some")
+
+
+def rules(**settings: Any) -> Rules:
+    return Rules({name.replace("_", "-"): value for name, value in settings.items()}, Clock())
+
+
+def request(access_token: str | None = None, **headers: str) -> Any:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return SimpleNamespace(headers=named, remote_ip="192.0.2.7", access_token=access_token)
+
+
+def refused(call: Any, *args: Any) -> Refusal:
+    with pytest.raises(Refusal) as raised:
+        call(*args)
+    return raised.value
+
+
+def test_without_a_rule_every_channel_is_public() -> None:
+    assert rules().subscriber(request(Authorization=f"Bearer {BAD}"), ["anything"]) is None
+    assert rules(public=("a",)).subscriber(request(), ["b"]) is None
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"Authorization": f"Bearer {GOOD}"},
+        {"Authorization": f"bearer   {GOOD}"},
+        {"Cookie": f"cyclone_sse_token={GOOD}"},
+        {"Cookie": f'a=b; x="; cyclone_sse_token="{GOOD}"; cyclone_sse_token={BAD}'},
+        {"access_token": GOOD},
+        {"Authorization": f"Bearer {GOOD}", "Cookie": f"cyclone_sse_token={BAD}", "access_token": BAD},
+        {"Authorization": "Basic eDp5", "Cookie": f"cyclone_sse_token={GOOD}", "access_token": BAD},
+    ],
+)
+def test_a_token_comes_in_one_of_three_ways_and_in_their_order(where: dict[str, str]) -> None:
+    grant = rules(jwt_secret=SECRET).subscriber(request(**where), ["user-42", "news.de"])
+    assert grant == Grant("42", ("user-42", "news.de"), (), SOON)
+
+
+def test_the_cookie_has_the_name_that_it_is_given() -> None:
+    named = rules(jwt_secret=SECRET, jwt_cookie="push")
+    assert named.subscriber(request(Cookie=f"push={GOOD}"), ["user-42"])
+    assert refused(named.subscriber, request(Cookie=f"cyclone_sse_token={GOOD}"), ["user-42"]).status == 401
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {},
+        {"access_token": BAD},
+        {"Cookie": f"cyclone_sse_token={BAD}"},
+        {"Authorization": f"Bearer {BAD}", "access_token": GOOD},
+        {"Authorization": "Bearer", "Cookie": "cyclone_sse_token="},
+        {"access_token": ""},
+    ],
+)
+def test_without_a_good_token_it_is_401(where: dict[str, str]) -> None:
+    no = refused(rules(jwt_secret=SECRET).subscriber, request(**where), ["user-42"])
+    assert no.status == 401
+    assert no.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+
+
+def test_a_channel_that_is_not_allowed_is_named() -> None:
+    no = refused(
+        rules(jwt_secret=SECRET).subscriber, request(access_token=GOOD), ["user-42", "user-43", "news.de"]
+    )
+    assert no.status == 403
+    assert "'user-43'" in no.reason
+    assert "insufficient_scope" in no.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize(("pattern", "status"), [("news.*", 200), ("*", 403), ("news*", 403)])
+def test_a_pattern_must_be_in_the_token_as_it_is(pattern: str, status: int) -> None:
+    guarded = rules(jwt_secret=SECRET)
+    if status == 200:
+        assert guarded.subscriber(request(access_token=GOOD), [pattern])
+    else:
+        assert refused(guarded.subscriber, request(access_token=GOOD), [pattern]).status == status
+
+
+def test_what_is_public_needs_nothing_and_ends_with_nothing() -> None:
+    guarded = rules(jwt_secret=SECRET, public=("news.*", "front"))
+    for where in ({}, {"access_token": BAD}):
+        assert guarded.subscriber(request(**where), ["front", "news.de"]) == Grant(None, ("front", "news.de"))
+    # Whoever says who it is can be found by POST /disconnect; the right to what is public does not end.
+    assert guarded.subscriber(request(access_token=GOOD), ["front"]) == Grant("42", ("front",))
+    mixed = guarded.subscriber(request(access_token=GOOD), ["front", "user-42"])
+    assert mixed == Grant("42", ("front", "user-42"), (), SOON)
+    assert refused(guarded.subscriber, request(), ["front", "user-42"]).status == 401
+    assert refused(guarded.subscriber, request(), ["news*"]).status == 401
+
+
+class FakeApplication:
+    """Notes what it is asked, and grants what the test says."""
+
+    def __init__(self, grant: Grant) -> None:
+        self.grant = grant
+        self.asked: list[list[str]] = []
+
+    def ask(self, caller: Any, channels: list[str]) -> Deferred[Grant]:
+        self.asked.append(channels)
+        d: Deferred[Grant] = Deferred()
+        d.callback(self.grant)
+        return d
+
+
+def asking(grant: Grant, **settings: Any) -> tuple[Rules, FakeApplication]:
+    guarded = rules(auth_url="http://127.0.0.1:1/", **settings)
+    application = guarded._application = FakeApplication(grant)  # type: ignore[assignment]
+    return guarded, application
+
+
+def outcome(guarded: Rules, *channels: str) -> Any:
+    answer = guarded.subscriber(request(), channels)
+    if not isinstance(answer, Deferred):
+        return answer
+    results: list[Any] = []
+    answer.addBoth(results.append)
+    return results[0]
+
+
+def test_the_application_is_asked_for_what_is_not_public() -> None:
+    guarded, application = asking(Grant("42", ("user-42",), (), SOON), public=("front",))
+    assert outcome(guarded, "front") == Grant(None, ("front",))
+    assert application.asked == []
+    assert outcome(guarded, "front", "user-42") == Grant("42", ("front", "user-42"), (), SOON)
+    assert application.asked == [["user-42"]]
+
+
+def test_the_application_may_narrow() -> None:
+    guarded, _ = asking(Grant("42", ("user-42", "room-*")), public=("front",))
+    assert outcome(guarded, "user-42", "user-43", "room-1").subscribe == ("user-42", "room-1")
+    assert outcome(guarded, "front", "user-43").subscribe == ("front",)
+    no = outcome(guarded, "user-43", "user-44").value
+    assert (no.status, "user-43" in no.reason) == (403, True)
+
+
+def test_with_both_a_token_decides_where_there_is_one() -> None:
+    guarded, application = asking(Grant("7", ("user-7",)), jwt_secret=SECRET)
+    assert guarded.subscriber(request(access_token=GOOD), ["user-42"])
+    assert refused(guarded.subscriber, request(access_token=GOOD), ["user-7"]).status == 403
+    assert refused(guarded.subscriber, request(access_token=BAD), ["user-7"]).status == 401
+    assert application.asked == []
+    assert outcome(guarded, "user-7").user == "7"
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "allowed"),
+    [
+        ({}, "sécret", True),
+        ({"Authorization": "Bearer " + "sécret".encode().decode("latin-1")}, "", True),
+        ({}, "", False),
+        ({}, "wrong", False),
+        ({}, "\ud800", False),
+        ({"Authorization": "Bearer wrong"}, "", False),
+        ({"Authorization": "Basic sécret"}, "", False),
+        ({"access_token": "sécret"}, "", False),
+        ({"Origin": "https://evil.example"}, "sécret", True),
+    ],
+)
+def test_publishing_with_a_key(given: dict[str, str], key: str, allowed: bool) -> None:
+    if allowed:
+        assert rules().publisher(request(**given), key, "sécret") == OPERATOR
+    else:
+        no = refused(rules().publisher, request(**given), key, "sécret")
+        assert no.status == 401
+        assert "WWW-Authenticate" in no.headers
+
+
+def test_publishing_with_a_token_takes_the_header_only() -> None:
+    guarded = rules(jwt_secret=SECRET)
+    grant = guarded.publisher(request(Authorization=f"Bearer {GOOD}"), "", "")
+    assert grant.may_publish("chat")
+    assert not grant.may_publish("user-42")
+    for given in ({}, {"access_token": GOOD}, {"Cookie": f"cyclone_sse_token={GOOD}"}):
+        assert refused(guarded.publisher, request(**given), GOOD, "").status == 401
+    assert refused(guarded.publisher, request(Authorization=f"Bearer {BAD}"), "", "").status == 401
+    assert guarded.publisher(request(), "key", "key") == OPERATOR
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "settings", "allowed"),
+    [
+        ("http://push.example", "push.example", {}, True),
+        ("https://push.example", "push.example", {}, True),  # TLS ended at a proxy
+        ("https://Push.example", "push.EXAMPLE:443", {}, True),
+        ("http://push.example:8888", "push.example:8888", {}, True),
+        ("http://[::1]:8888", "[::1]:8888", {}, True),
+        ("http://push.example:8888", "push.example", {}, False),
+        ("https://evil.example", "push.example", {}, False),
+        ("https://evil.example", "push.example", {"cors_origin": ("*",)}, False),
+        ("*", "push.example", {"cors_origin": ("*",)}, False),
+        ("null", "push.example", {}, False),
+        ("null", "push.example", {"cors_origin": ("null",)}, True),
+        ("https://www.example", "push.example", {"cors_origin": ("https://www.example",)}, True),
+        ("https://www.example", "127.0.0.1:8888", {}, False),
+        ("https://www.example", "127.0.0.1:8888", {"trust_proxy": True}, True),
+        ("https://evil.example", "", {}, False),
+        ("x", "", {}, False),
+    ],
+)
+def test_a_page_of_another_site_may_not_publish(
+    origin: str, host: str, settings: dict[str, Any], allowed: bool
+) -> None:
+    given = request(Origin=origin, Host=host, X_Forwarded_Host="evil.example, www.example")
+    if allowed:
+        assert rules(**settings).publisher(given, "", "") == OPERATOR
+    else:
+        no = refused(rules(**settings).publisher, given, "", "")
+        assert no.status == 403
+        assert "--cors-origin" in no.reason
+
+
+@pytest.mark.parametrize(
+    ("channels", "wildcards", "open_patterns", "settings", "status"),
+    [
+        (["a"] * 4, "", True, {}, 400),
+        (["a"] * 3, "", True, {}, None),
+        (["*"] * 3, "", False, {}, None),
+        (["a*"], "*", False, {}, 403),
+        (["a*"], "*", True, {}, None),
+        (["a*"], "*", False, {"patterns": True}, None),
+        (["a*"], "*", False, {"jwt_secret": SECRET}, None),
+        (["a#", "*"], "*#", True, {}, None),
+        (["a#", "*", "b*"], "*#", True, {}, 400),
+        (["a*", "b*", "c*"], "*", False, {"patterns": True}, 400),
+    ],
+)
+def test_one_stream_has_its_bounds(
+    channels: list[str], wildcards: str, open_patterns: bool, settings: dict[str, Any], status: int | None
+) -> None:
+    bounded = rules(**settings, max_channels=3, max_patterns=2)
+    if status is None:
+        bounded.check_names(channels, wildcards, open_patterns)
+    else:
+        assert refused(bounded.check_names, channels, wildcards, open_patterns).status == status
+
+
+def test_an_application_that_knows_nothing_of_rules_has_those_of_its_settings() -> None:
+    broker = SimpleNamespace(settings={"jwt-secret": SECRET}, reactor=Clock())
+    application = SimpleNamespace(broker=broker)
+    assert rules_of(application).restrict
+    assert rules_of(application) is rules_of(application)
+    rules_of(application).reload()
