@@ -133,14 +133,14 @@ class Broker:
             data.decode()
             event = Publication(tuple(channels), data, type, retry)
         except UnicodeError:
-            reason = "it is not UTF-8"
+            reason = "is not UTF-8"
         except ValueError as error:
-            reason = str(error)
+            reason = f"cannot be sent, {error}"
         else:
             self.hub.publish(event)
             return
         self.log.error(
-            "dropped a message in {channel!r}: {reason}", channel=source or channels[0], reason=reason
+            "a message in {channel!r} {reason}: dropped", channel=source or channels[0], reason=reason
         )
 
     def confirmed(self, channel: str) -> None:
