@@ -5,19 +5,22 @@ VENV ?= .venv
 PORT ?= 8888
 # options of the plugin for `make run`, as ARGS="--broker=redis"
 ARGS ?=
+# how long `make soak` takes
+MINUTES ?= 10
 # what `make test` runs, as T=tests/unit
 T ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --no-deps
 
-.PHONY: help run test lint bench lock clean
+.PHONY: help run test lint bench soak lock clean
 
 help:
 	@echo 'make run    serve on 127.0.0.1:8888 with the demo page    (PORT=9000 ARGS="--broker=redis")'
 	@echo 'make test   set up everything, then run all tests         (T=tests/unit)'
 	@echo 'make lint   ruff and mypy'
 	@echo 'make bench  measure the server and write BENCHMARK.md     (minutes; ARGS=--quick, ARGS="--only=storm")'
+	@echo 'make soak   clients come and go; is nothing lost?         (MINUTES=10 ARGS="--clients=300")'
 	@echo 'make lock   pin the newest versions in requirements*.txt'
 	@echo 'make clean  remove what these commands have made'
 
@@ -54,6 +57,9 @@ lint: $(VENV)/.tests
 
 bench: $(VENV)/.tests
 	@$(BIN)/python -m bench $(ARGS)
+
+soak: $(VENV)/.tests
+	@$(BIN)/python -m bench.soak --minutes=$(MINUTES) $(ARGS)
 
 lock: $(VENV)/.runtime
 	@$(INSTALL) uv

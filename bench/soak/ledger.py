@@ -1,0 +1,127 @@
+"""What was published, what each client saw of it, and whether that is all of it, once, in order.
+
+Each message is JSON that names its channels, each with the number that it has there, as
+`{"base": 17, "user-3": 2}`. So a client that has seen number 16 of a channel must see 17 next, however
+often it is cut off in between. Pure: no socket, no clock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+GAP = "sse-gap"
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The publishers' side: how many messages of each channel were begun, and how many the server took."""
+
+    begun: Counter[str] = field(default_factory=Counter)
+    taken: Counter[str] = field(default_factory=Counter)
+
+    def next_message(self, channels: Iterable[str]) -> str:
+        """A new message to these channels, which counts as begun."""
+        numbers = {}
+        for channel in channels:
+            self.begun[channel] += 1
+            numbers[channel] = self.begun[channel]
+        return json.dumps(numbers)
+
+    def was_taken(self, message: str) -> None:
+        """The server has said 200 to it."""
+        self.taken.update(dict.fromkeys(json.loads(message), 1))
+
+
+@dataclass(slots=True)
+class Findings:
+    """What all witnesses together found."""
+
+    deliveries: int = 0
+    lost: int = 0
+    doubled: int = 0
+    reordered: int = 0
+    gaps: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether each event came once and in order. A gap that is told is no fault of this kind."""
+        return not (self.lost or self.doubled or self.reordered)
+
+    def note(self, what: str) -> None:
+        """Keep the first few in words, to look for the cause."""
+        if len(self.examples) < 20:
+            self.examples.append(what)
+
+
+class Witness:
+    """One client's view of its channels over all its connections."""
+
+    def __init__(self, name: str, channels: Iterable[str], findings: Findings) -> None:
+        self.name = name
+        self.channels = list(channels)
+        self.findings = findings
+        self._seen: dict[str, int] = {}  # empty until the first stream is open
+        self._unsure: set[str] = set()  # channels of which nothing has come yet
+        self._excused: set[str] = set()  # channels of a gap that was told
+        self._latest_id = (0, 0)
+
+    def opened(self, begun: Counter[str]) -> None:
+        """The first stream is open: whatever is begun from now on must come.
+
+        `begun` as it was *after* the head of the response has been read.
+        """
+        self._seen = {channel: begun[channel] for channel in self.channels}
+        self._unsure = set(self.channels)
+
+    def event(self, type_: str, data: str, event_id: str) -> None:
+        """One event, in the order in which the client got them."""
+        if type_ == GAP:
+            self.findings.gaps += 1
+            self._excused.update(json.loads(data)["channels"])
+            return
+        self.findings.deliveries += 1
+        self._look_at_order(event_id)
+        for channel, number in json.loads(data).items():
+            if channel in self._seen:
+                self._look_at_number(channel, number)
+
+    def missing(self, taken: Counter[str]) -> list[str]:
+        """The channels of which not everything has come that the server took."""
+        return [channel for channel, number in self._seen.items() if number < taken[channel]]
+
+    def close(self, taken: Counter[str]) -> None:
+        """The end: what has not come until now is lost."""
+        for channel in self.missing(taken):
+            self._lose(channel, taken[channel] + 1)
+
+    def _look_at_order(self, event_id: str) -> None:
+        milliseconds, counter, _ = event_id.split("-", 2)
+        position = (int(milliseconds), int(counter))
+        if position < self._latest_id:
+            self.findings.reordered += 1
+            self.findings.note(f"{self.name}: {event_id} after {self._latest_id}")
+        self._latest_id = position
+
+    def _look_at_number(self, channel: str, number: int) -> None:
+        seen = self._seen[channel]
+        if number <= seen:
+            # published while the first stream was being opened: it may come, and from there on all must
+            if channel not in self._unsure:
+                self.findings.doubled += 1
+                self.findings.note(f"{self.name}: {channel} {number} after {seen}")
+                return
+        elif number > seen + 1:
+            self._lose(channel, number)
+        self._unsure.discard(channel)
+        self._excused.discard(channel)
+        self._seen[channel] = number
+
+    def _lose(self, channel: str, number: int) -> None:
+        seen = self._seen[channel]
+        if channel not in self._excused:
+            self.findings.lost += number - seen - 1
+            self.findings.note(f"{self.name}: {channel} {seen}, then {number}")

@@ -1,0 +1,123 @@
+"""HTTP as far as the soak needs it, over asyncio: a stream that is read bit by bit, and a POST.
+
+A client of its own, since the faults that the soak looks for are cut connections and unread buffers, which
+libraries hide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Sequence
+from urllib.parse import urlencode
+
+from tests.integration.clients import Event, Parser
+
+READ = 65536
+RECEIVE_BUFFER = 32768  # bytes
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
+
+
+class Ended(Exception):
+    """The response is at its end, or the connection was cut."""
+
+
+class Stream:
+    """The response to one subscription."""
+
+    position = ""  # before all that comes: with this id a client comes back that has had no event yet
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, parser: Parser) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._parser = parser
+        self._left: int | None = None  # bytes of the body that are still to come, where its length was said
+
+    @classmethod
+    async def open(
+        cls, port: int, channels: Sequence[str], last_event_id: str, parser: Parser, poll: bool = False
+    ) -> Stream:
+        """Ask, and read the head of the response. Ended when it is no 200 or the connection breaks."""
+        target = "/?" + urlencode([("channels", name) for name in channels])
+        lines = [f"GET {target} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
+        lines += [f"Last-Event-ID: {last_event_id}"] if last_event_id else []
+        lines += ["X-Requested-With: XMLHttpRequest"] if poll else []
+        try:
+            plain = socket.socket()
+            plain.setblocking(False)
+            # the kernel shall not take megabytes for a client that does not read
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", port))
+            reader, writer = await asyncio.open_connection(sock=plain, limit=READ)
+            writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+            stream = cls(reader, writer, parser)
+            await stream._read_head()
+        except (OSError, asyncio.IncompleteReadError) as error:
+            raise Ended(str(error)) from None
+        return stream
+
+    async def _read_head(self) -> None:
+        status, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").strip().split("\r\n")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        if status.split()[1] != "200":
+            self.cut()
+            raise Ended(status)
+        if "content-length" in headers:
+            self._left = int(headers["content-length"])
+        self.position = headers.get("last-event-id", "")
+
+    async def events(self) -> list[Event]:
+        """What has come by now, at least some bytes of it. Raises Ended."""
+        if self._left == 0:
+            raise Ended("the answer is whole")
+        try:
+            received = await self._reader.read(READ)
+        except OSError as error:
+            raise Ended(str(error)) from None
+        if not received:
+            raise Ended("closed by the server")
+        if self._left is not None:
+            self._left -= len(received)
+        return self._parser.feed(received)
+
+    def cut(self, reset: bool = False) -> None:
+        """Leave, as a person does or, with `reset`, as a broken line does."""
+        if reset:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self._writer.transport.abort()
+
+    @property
+    def _socket(self) -> socket.socket:
+        found: socket.socket = self._writer.get_extra_info("socket")
+        return found
+
+
+class Poster:
+    """A kept connection that publishes one message after another."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def publish(self, channels: Sequence[str], message: str) -> None:
+        """Publish, and wait for the answer; RuntimeError unless it is 200."""
+        if self._connection is None:
+            self._connection = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._connection
+        body = urlencode([("message", message), *(("channel", name) for name in channels)])
+        head = (
+            f"POST /publish HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n"
+            f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write((head + body).encode())
+        answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        length = int(answer.partition("content-length: ")[2].split("\r\n")[0])
+        said = await reader.readexactly(length)
+        if " 200 " not in answer.partition("\r\n")[0]:
+            raise RuntimeError(f"not published: {said.decode()}")
+
+    def close(self) -> None:
+        """Leave."""
+        if self._connection:
+            self._connection[1].close()
