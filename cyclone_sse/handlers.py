@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from cyclone_sse.errors import Refusal, Unavailable
-from cyclone_sse.http.requests import NO_HEADERS
+from cyclone_sse.http.headers import NO_HEADERS
 from cyclone_sse.http.responses import JsonHandler
 from cyclone_sse.stream import ExtendedSSEHandler
 
@@ -80,11 +80,12 @@ class PublishHandler(JsonHandler):
     form or as JSON. Override ``post``; it may call ``self.broker.publish(channels, message)``."""
 
     allowed = "POST, OPTIONS"
+    body_methods = ("POST",)
 
     @property
     def secret_key(self) -> str:
         """What a publisher must send as ``key``; empty: nothing."""
-        return self.broker.secret_key
+        return str(self.broker.secret_key)
 
     def post(self) -> Deferred[None]:
         """Hand the message to the broker, and answer when it has been taken."""

@@ -13,7 +13,8 @@ from twisted.python.reflect import namedAny
 
 from cyclone_sse import brokers
 from cyclone_sse.handlers import BroadcastHandler, PublishHandler, StatsHandler
-from cyclone_sse.http.responses import MediaHandler, NotFoundHandler
+from cyclone_sse.http.media import MediaHandler, load
+from cyclone_sse.http.responses import NotFoundHandler
 
 
 class App(Application):  # type: ignore[misc]
@@ -63,7 +64,5 @@ def _demo() -> list[tuple[Any, ...]]:
     in the project's root otherwise."""
     package = Path(__file__).parent
     media = next(path for path in (package / "media", package.parent / "media") if path.is_dir())
-    return [
-        (r"/(demo)", MediaHandler, {"path": str(media)}),
-        (r"/media/(.*)", MediaHandler, {"path": str(media)}),
-    ]
+    files = {"files": load(media)}
+    return [(r"/(demo)", MediaHandler, files), (r"/media/(.*)", MediaHandler, files)]

@@ -26,6 +26,7 @@ _STREAM = {
     "Connection": "keep-alive",
     "X-Accel-Buffering": "no",  # for nginx in front
 }
+_VARY = ("X-Requested-With", "Last-Event-ID")  # what makes another answer of the same URL
 _BEGINNING = b"\n\n"  # of each body, as it has always been
 _NOTHING: Any = None
 
@@ -33,7 +34,7 @@ _NOTHING: Any = None
 class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
     """A stream of events to one client; override ``admit``, ``bind`` and ``unbind``."""
 
-    allowed = "GET, OPTIONS"
+    allowed = "GET, HEAD, OPTIONS"
     subscriber: Any = None  # the client (`delivery.client`), from when its stream opens
     user: str | None = None  # who it is, if access was granted to somebody
     expires: float | None = None  # when its access ends: seconds since the epoch
@@ -91,7 +92,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         self._transforms = []
         if self.request.method == "OPTIONS":
             self.options()
-        elif self.request.method != "GET":
+        elif self.request.method not in ("GET", "HEAD"):
             self._handle_request_exception(HTTPError(405))
         else:
             self.request.notifyFinish().addBoth(self.on_connection_closed)
@@ -101,6 +102,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         # Mostly there is nothing to wait for; then there is no need for a Deferred, which at
         # ten thousand clients that all come at once is worth the lines.
         try:
+            self.request.connection.admit(self.request)
             waiting = self.admit()
             if waiting is None:
                 self._begin()
@@ -110,7 +112,9 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
             self._failed(Failure())
 
     def _begin(self, _: object = None) -> None:
-        if not self._gone:
+        if self.request.method == "HEAD":
+            self._only_head()
+        elif not self._gone:
             self._open()
             self._bound = True
             try:
@@ -141,6 +145,13 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
             except Exception:
                 self.log.failure("unbind failed")
 
+    def _only_head(self) -> None:
+        """Answer as to GET, but with nothing behind the head."""
+        self._headers.update(_STREAM)
+        self.vary(*_VARY)
+        self.flush()
+        self.finish()
+
     def _open(self) -> None:
         """Make the client. Its head leaves with whatever `bind` has for it."""
         if self.request.headers.get("X-Requested-With") == "XMLHttpRequest":
@@ -163,6 +174,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         settings = self.broker.settings
         position = self._position()
         self._headers.update(_STREAM)
+        self.vary(*_VARY)
         if position:
             self._headers["Last-Event-ID"] = position
         head = self._generate_headers() + _BEGINNING
@@ -182,8 +194,10 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         position = self._position()
         self._headers["Content-Type"] = _STREAM["Content-Type"]
         self._headers["Cache-Control"] = _STREAM["Cache-Control"]
+        self.vary(*_VARY)
         if position:
             self._headers["Last-Event-ID"] = position
+        self.request.connection.hold()
         self.subscriber = Poll(
             self._answer, self.transport.abortConnection, self.broker.settings["poll-batch"]
         )
@@ -201,7 +215,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         """Where the stream starts: the client's own id, if it is one, else this moment."""
         last = self.last_event_id()
         if last is None:
-            return self.broker.position()
+            return str(self.broker.position())
         return last if EventId.parse(last) else None
 
     def _is_event_source(self) -> bool:

@@ -42,7 +42,8 @@ class ServerService(Service):
     log = Logger()
 
     def __init__(self, application: Any, settings: Options, tls: Any, reactor: Any = None) -> None:
-        from cyclone_sse.http.connection import Connection, Limits
+        from cyclone_sse.http.connection import Connection
+        from cyclone_sse.http.limits import Connections
 
         if reactor is None:
             from twisted.internet import reactor
@@ -50,12 +51,12 @@ class ServerService(Service):
         self.settings = settings
         self.tls = tls
         self.reactor = reactor
-        self.limits = Limits(reactor, settings["max-body"], settings["trust-proxy"])
+        self.connections = Connections(settings, reactor)
         self.bound: list[Bound] = []
         self.listeners: list[Listener] = []
-        self._sweeper = LoopingCall(self.limits.sweep)
+        self._sweeper = LoopingCall(self.connections.expire)
         self._sweeper.clock = reactor
-        application.protocol = partial(Connection, self.limits)
+        application.protocol = partial(Connection, self.connections)
         application.noisy = False
 
     def privilegedStartService(self) -> None:
@@ -123,13 +124,13 @@ class ServerService(Service):
         for listener in self.listeners:
             listener.stopListening()
         await self.application.broker.stop()
-        for connection in list(self.limits.open):
+        for connection in list(self.connections.open):
             connection.shut()
         waited = 0.0
-        while self.limits.open and waited < STOP_GRACE:
+        while self.connections.open and waited < STOP_GRACE:
             await deferLater(self.reactor, 0.05)
             waited += 0.05
-        for connection in list(self.limits.open):
+        for connection in list(self.connections.open):
             connection.transport.abortConnection()
 
 

@@ -1,19 +1,28 @@
-"""The HTTP connection: strict, limited and timed, in place of cyclone's.
+"""One HTTP connection: strict, limited and timed, in place of cyclone's.
 
-cyclone 1.3 hangs on a negative Content-Length, takes a chunked body for the next request, and
-limits nothing. Here ``reader`` reads the requests, and cyclone sees only complete, sound ones.
-It must hold: what is refused gets its status and a reason (RFC 9110, 9112) and is then
-disconnected; a request has a bounded time to be complete; pipelined requests are answered in
-order; and whatever a subscriber sends after its request is dropped.
+cyclone 1.3 hangs on a negative Content-Length, takes a chunked body for the next request, and limits
+nothing. Here ``reader`` reads the requests, and cyclone's handlers see only complete, sound ones. The life
+of a connection:
 
-Knows nothing of channels or events: an application's handlers do with it what they did with
-cyclone's class, whose place it takes as ``Application.protocol``.
+    READING     waits for a request, or for the rest of one
+    ANSWERING   a handler has a request; nothing more is read but to notice the client's end
+    STREAMING   a handler has taken the connection over; what the client sends is dropped
+    CLOSING     nothing is read or begun any more; what was written goes out
+
+    READING -> ANSWERING   a request is complete         ANSWERING -> READING    its answer is
+    ANSWERING -> STREAMING setRawMode                    any -> CLOSING          refused, over, or gone
+
+It must hold: what is refused gets its status and a reason and is then disconnected; a request has a bounded
+time to be complete; pipelined requests are answered in order, each when its turn comes, and none while the
+client does not take the answers before it.
+
+Knows nothing of channels or events: an application's handlers do with it what they did with cyclone's class,
+whose place it takes as ``Application.protocol``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from http import HTTPStatus
+import enum
 from typing import Any
 
 from cyclone.httpserver import HTTPConnection
@@ -23,32 +32,32 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from cyclone_sse.errors import Refusal, error_body
-from cyclone_sse.http.reader import MAX_BODY, RequestReader
-from cyclone_sse.http.requests import Headers, Parsed, build, forwarded_address
+from cyclone_sse.errors import Refusal
+from cyclone_sse.http.flow import FlowControl
+from cyclone_sse.http.head import answer, refusal_answer
+from cyclone_sse.http.limits import Connections
+from cyclone_sse.http.reader import RequestReader
+from cyclone_sse.http.requests import Request
+from cyclone_sse.http.routes import takes_body
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
 IDLE_TIMEOUT = 75.0  # seconds between requests on one connection
 REFUSAL_TIMEOUT = 5.0  # seconds for a refused client to read why
+ANSWERS_AT_ONCE = 20  # pipelined requests answered before the reactor gets a turn
+
+_METHODS = "GET, HEAD, POST, OPTIONS"  # what the server as a whole knows: the answer to OPTIONS *
 
 
-@dataclass
-class Limits:
-    """What connections may do, and which there are: shared by all of one service.
+class State(enum.Enum):
+    """Of a connection; see above."""
 
-    max_body: bytes. trust_proxy: believe X-Forwarded-For. clock: gives the time in seconds.
-    """
+    READING = enum.auto()
+    ANSWERING = enum.auto()
+    STREAMING = enum.auto()
+    CLOSING = enum.auto()
 
-    clock: Any
-    max_body: int = MAX_BODY
-    trust_proxy: bool = False
-    open: set[Connection] = field(default_factory=set)
 
-    def sweep(self) -> None:
-        """Close the connections whose time is over; to be called about once a second."""
-        now = self.clock.seconds()
-        for connection in [c for c in self.open if c.deadline is not None and c.deadline <= now]:
-            connection.time_out()
+READING, ANSWERING, STREAMING, CLOSING = State
 
 
 @implementer(IHalfCloseableProtocol)
@@ -56,59 +65,58 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     """One connection of a client; made by the application, which is Twisted's factory."""
 
     log = Logger()
-    _finish_callback: Deferred[Any] | None
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    # What cyclone's class sets with each connection, and what most connections never change.
+    no_keep_alive = xheaders = False
+    _request: Request | None = None  # under way, or waiting for its body
+    _finish_callback: Deferred[Any] | None = None
+    _client: str | None = None  # counted as a client, under this name
+    _half_closed = False  # the client sends no more
+    _held = False  # the answer waits for something that may be long in coming
+    _keep_alive = True
+    _body_left = False  # a body is on its way that nobody wants
+    _in_run = False
+    _began: float | None = None  # when the request that is being read began
+    fresh = True  # nothing has been written
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
         self._reader: RequestReader | None = None  # None: nothing is read any more
-        self._waiting: list[Parsed | Refusal] = []  # read, not yet begun
-        self._running = self._paused = self._closing = False
-        self._streaming = self._half_closed = False
-        self._keep_alive = True
-        self._began: float | None = None  # when the request that is being read began
-        self.deadline: float | None = None  # when the connection's patience ends
-        self.fresh = True  # nothing has been written
+        self.state = READING
 
     # The transport calls these.
 
     def connectionMade(self) -> None:
         """Begin to read requests."""
-        super().connectionMade()
-        self._limits.open.add(self)
-        self._reader = RequestReader(self._limits.max_body)
+        self.request_callback = self.factory
+        self._connections.open.add(self)
+        self._reader = RequestReader(self._connections.max_body)
+        self._flow = FlowControl(self.transport)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # an event must not wait for the last one's ACK
-        self.deadline = self._limits.clock.seconds() + REQUEST_TIMEOUT
+        self._connections.give_until(self, REQUEST_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
         """Read what came, and run the requests that are complete with it."""
-        reader = self._reader
-        if reader is None:
+        if self._reader is None:
             self.rawDataReceived(data)
             return
-        complete = reader.feed(data)
-        if not reader.in_request:
-            self._began = None
-        elif complete or self._began is None:
-            self._began = self._limits.clock.seconds()
-        self._waiting += complete
-        if reader.wants_continue and self._request is None and not self._waiting:
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if reader.ended:
-            self._reader = None
-        self._run()
+        self._reader.feed(data)
+        if self.state is READING:
+            self._run()
+        else:
+            self._flow.pause()
 
     def rawDataReceived(self, data: bytes) -> None:
         """Drop what a subscriber sends; a websocket handler puts its own method here."""
 
     def setRawMode(self) -> None:
         """Read no more requests: a handler has taken the connection over."""
-        self._stop_reading()
-        self._streaming = True
-        self.deadline = None
-        if self._paused:  # it waited behind another request; its end must be noticed
-            self._paused = False
-            self.transport.resumeProducing()
+        self.state = STREAMING
+        self._reader = None
+        self._connections.give_time(self)
+        self._flow.release()
+        self._flow.resume()  # it may have waited behind another request; its end must be noticed
         if self._half_closed:
             self.transport.abortConnection()
 
@@ -116,9 +124,11 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """The client sends no more. It may still wait for an answer (RFC 9112 9.6), but a
         subscriber that closes its side has gone: nothing else would tell before the next ping."""
         self._half_closed = True
-        if self._streaming:
+        if self.state is STREAMING or self._held:
             self.transport.abortConnection()
-        elif self._request is None and not self._waiting:
+        elif self.state is READING:
+            self._run()
+        elif self.state is CLOSING:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
@@ -126,134 +136,203 @@ class Connection(HTTPConnection):  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell the handler that the client has gone."""
-        self._limits.open.discard(self)
-        self._stop_reading()
-        self.deadline = None
+        self.state = CLOSING
+        self._reader = None
+        self._connections.open.discard(self)
+        self._connections.give_time(self)
+        self._release_client()
+        self._flow.release()
         super().connectionLost(reason)
         self._request = None  # it knows this connection: without the circle both go at once
-
-    def _stop_reading(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-        self._waiting = []
 
     # The requests, one after the other.
 
     def _run(self) -> None:
-        if self._running:
+        """Answer what has been read, as long as the client takes the answers."""
+        if self._in_run or self.state is not READING:
             return
-        self._running = True
-        while self._waiting and self._request is None and not self._closing:
-            self.deadline = None
-            try:
-                self._begin(self._waiting.pop(0))
-            except Exception:
-                # A custom application's handler, before cyclone guards it.
-                self.log.failure("a request failed")
-                self._request = None
-                self._refuse(Refusal(500, "Internal Server Error"))
-        self._running = False
-        self._pace()
-
-    def _begin(self, parsed: Parsed | Refusal) -> None:
-        if isinstance(parsed, Refusal):
-            self._refuse(parsed)
-            return
-        self._keep_alive = parsed.keep_alive
+        self._in_run = True
+        answered = 0
         try:
-            self._request = build(self, parsed)
+            while self.state is READING and not self._flow.full and answered < ANSWERS_AT_ONCE:
+                if not self._next():
+                    break
+                answered += 1
         except Refusal as refusal:
-            self._refuse(refusal)
-            return
-        self.request_callback(self._request)
+            self.refuse(refusal)
+        except Exception:
+            # A custom application's handler, before cyclone guards it.
+            self.log.failure("a request failed")
+            if self.state is ANSWERING:
+                self.refuse(Refusal(500, "Internal Server Error"))
+        self._in_run = False
+        if answered == ANSWERS_AT_ONCE and self.state is READING:
+            self._flow.pause()
+            self._connections.clock.callLater(0, self._run)
+        elif self.state is READING:
+            self._wait()
+        elif self.state is ANSWERING and self._reader is not None and self._reader.in_request:
+            self._flow.pause()
 
-    def _pace(self) -> None:
-        """Read on only when there is nothing to answer; set how long to wait for it."""
-        if self._request is not None:
-            if self._waiting and not self._paused:
-                self._paused = True
-                self.transport.pauseProducing()
-        elif self._reader is not None and not self._closing:
-            if self._began is not None:
-                self.deadline = self._began + REQUEST_TIMEOUT
-            elif self.deadline is None:
-                self.deadline = self._limits.clock.seconds() + IDLE_TIMEOUT
-            if self._paused:
-                self._paused = False
-                self.transport.resumeProducing()
+    def _next(self) -> bool:
+        """Begin the next request, if it is complete. Raises Refusal."""
+        reader = self._reader
+        assert reader is not None
+        if self._request is None:
+            head = reader.head()
+            if head is None:
+                return False
+            self._keep_alive = head.keep_alive
+            self._request = request = Request(self, head)
+            if head.has_body and not takes_body(self.factory, request):
+                # Whoever answers needs none of it, and the rest cannot be told from the next request.
+                self._keep_alive, self._body_left = False, True
+                self._reader = None
+                self._begin()
+                return True
+        if reader.body_due:
+            body = reader.body()
+            if body is None:
+                if reader.wants_continue():
+                    self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                return False
+            self._request.attach(body)
+        self._begin()
+        return True
+
+    def _begin(self) -> None:
+        request = self._request
+        assert request is not None
+        self.state = ANSWERING
+        self._began = None
+        self._connections.give_time(self)
+        if request.path == "*":
+            self.write(answer(204, {"Allow": _METHODS}, None))
+            self.finish()
+        else:
+            self.request_callback(request)
+
+    def _wait(self) -> None:
+        """For the next request, or for the rest of one, but not for ever."""
+        assert self._reader is not None
+        if self._flow.full:
+            self._flow.pause()
+            self._connections.give_until(self, IDLE_TIMEOUT)
+        elif self._half_closed:
+            self._close()
+        else:
+            self._flow.resume()
+            self._set_deadline(self._reader.in_request)
+
+    def _set_deadline(self, in_request: bool) -> None:
+        if not in_request:
+            self._connections.give_until(self, IDLE_TIMEOUT)
+        elif self._began is None:
+            self._began = self._connections.clock.seconds()
+            self._connections.give_until(self, REQUEST_TIMEOUT)
+
+    # Handlers call these.
+
+    @property
+    def trusts_proxy(self) -> bool:
+        """Whether X-Forwarded-For is believed."""
+        return self._connections.trust_proxy
 
     @property
     def keep_alive(self) -> bool:
         """Whether the connection stays open after this request."""
-        if self._half_closed and not self._waiting:
-            return False
-        return self._keep_alive and not self.no_keep_alive
+        return self._keep_alive and not self.no_keep_alive and self.state is ANSWERING
 
-    def forwarded_address(self, headers: Headers) -> str | None:
-        """The client's address where a trusted proxy tells it."""
-        return forwarded_address(headers) if self._limits.trust_proxy else None
+    def cors(self, origin: str | None) -> dict[str, str]:
+        """What a page of this origin is told about who may read the answer."""
+        return self._connections.cors.headers(origin)
+
+    def admit(self, request: Request) -> None:
+        """Count whoever asks as a client, until it is answered or gone. Raises Refusal."""
+        if self._client is None:
+            self._client = self._connections.admit(request)
+
+    def hold(self) -> None:
+        """The answer waits for something that may be long in coming: who closes his side has gone."""
+        self._held = True
+        if self._half_closed:
+            self.transport.abortConnection()
 
     def write(self, chunk: bytes) -> None:
         """Send a part of the response."""
         self.fresh = False
+        if self.state is ANSWERING:
+            self._flow.watch(self._run)
         self.transport.write(chunk)
 
     def notifyFinish(self) -> Deferred[Any]:
         """A Deferred that fires when the present request is finished or its client gone."""
         if self._request is None:
             return Deferred()  # cyclone asks for it once more after the end
-        return super().notifyFinish()
+        if self._finish_callback is None:
+            self._finish_callback = Deferred()
+        return self._finish_callback
 
     def finish(self) -> None:
         """The response is complete: take the next request, or end the connection."""
+        keep_alive = self.keep_alive
         self._request = None
-        finished = self._finish_callback
-        self._finish_callback = None
+        self._held = False
+        self._release_client()
+        finished, self._finish_callback = self._finish_callback, None
         if finished is not None:
             finished.callback(None)
-        if not self.keep_alive:
-            self._close(IDLE_TIMEOUT)  # the response may be long, and its reader slow
-        elif not self._running:
-            self._limits.clock.callLater(0, self._run)
+        if self.state is CLOSING:
+            return
+        if not keep_alive:
+            # The response may be long, and its reader slow.
+            self._close(REFUSAL_TIMEOUT if self._body_left else IDLE_TIMEOUT)
+            return
+        self.state = READING
+        if not self._in_run:
+            self._connections.clock.callLater(0, self._run)
 
-    def _refuse(self, refusal: Refusal) -> None:
-        status = HTTPStatus(refusal.status)
-        body = error_body(refusal.reason)
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        self.write(head.encode() + body)
-        self._stop_reading()
-        self._closing = True
-        if hasattr(type(self.transport), "loseWriteConnection"):
+    def _release_client(self) -> None:
+        if self._client is not None:
+            self._connections.release(self._client)
+            self._client = None
+
+    # The end.
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Say why, and read nothing more."""
+        origin = None if self._request is None else self._request.headers.get("Origin")
+        self._request = None
+        self.write(refusal_answer(refusal, self.cors(origin)))
+        self._body_left = True
+        self._close()
+
+    def _close(self, timeout: float = REFUSAL_TIMEOUT) -> None:
+        """End the connection when all is sent, at the latest after so many seconds."""
+        self.state = CLOSING
+        self._reader = None
+        self._flow.release()
+        self._flow.resume()
+        self._connections.give_until(self, timeout)
+        if self._body_left and hasattr(type(self.transport), "loseWriteConnection"):
             # A client that is still sending must be able to read this: closing the socket with
             # bytes unread would reset the connection (RFC 9112 9.6).
             self.transport.loseWriteConnection()
-            self.deadline = self._limits.clock.seconds() + REFUSAL_TIMEOUT
         else:
-            self._close()
-
-    def _close(self, timeout: float = REFUSAL_TIMEOUT) -> None:
-        self._closing = True
-        self._stop_reading()
-        self.deadline = self._limits.clock.seconds() + timeout
-        self.transport.loseConnection()
+            self.transport.loseConnection()
 
     def shut(self) -> None:
         """The server stops: finish the request under way, take no other."""
-        if self._request is not None and self.deadline is None and self._reader is not None:
+        if self.state is ANSWERING:
             self._keep_alive = False
-            self._waiting = []
-        elif not self._closing:
+        elif self.state is not CLOSING:
             self._close()
 
     def time_out(self) -> None:
         """The deadline has passed."""
-        if self._closing:
+        if self.state is CLOSING:
             self.transport.abortConnection()
         elif self._began is not None:
-            self._refuse(Refusal(408, f"the request took more than {REQUEST_TIMEOUT:.0f} s"))
+            self.refuse(Refusal(408, f"the request took more than {REQUEST_TIMEOUT:.0f} s"))
         else:
             self._close()

@@ -1,113 +1,82 @@
-"""From a parsed head and body to cyclone's request object.
-
-Arguments are text: what a client percent-encoded or sent as a form must be UTF-8, or the request
-is refused. (cyclone itself replaces what it cannot decode, and so changes messages silently.)
-"""
+"""From a head that was read to cyclone's request object, and to that its body."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
-from dataclasses import dataclass
-from email.parser import BytesParser
-from email.policy import HTTP
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
-from urllib.parse import parse_qs
 
 from cyclone.httpserver import HTTPRequest
-from cyclone.httputil import HTTPFile, HTTPHeaders
+from cyclone.httputil import HTTPFile
 from twisted.internet.interfaces import ISSLTransport
 
 from cyclone_sse.errors import Refusal
+from cyclone_sse.http.forms import MULTIPART, URLENCODED, Fields, media_type, multipart, url_encoded
+from cyclone_sse.http.headers import Headers
+from cyclone_sse.http.reader import Head, is_host
 
-MAX_FIELDS = 1000  # form fields or query parameters of one request
-
-
-@lru_cache(maxsize=1024)
-def header_name(name: bytes) -> str:
-    """The canonical form, ``Last-Event-Id``."""
-    return "-".join(part.capitalize() for part in name.decode("latin-1").split("-"))
-
-
-class Headers(HTTPHeaders):  # type: ignore[misc]
-    """Request headers; cyclone's class, but filled without its table of all names ever seen,
-    which strangers can make grow without bound."""
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value of a header; most are asked for in their canonical form."""
-        value = dict.get(self, name)
-        return super().get(name, default) if value is None else value
-
-    def add_raw(self, name: bytes, value: bytes) -> None:
-        """Add a header as it came. Repeated ones are joined with commas (RFC 9110 5.3)."""
-        key, text = header_name(name), value.decode("latin-1")
-        if key in self._as_list:
-            dict.__setitem__(self, key, f"{dict.__getitem__(self, key)},{text}")
-            self._as_list[key].append(text)
-        else:
-            dict.__setitem__(self, key, text)
-            self._as_list[key] = [text]
-
-
-NO_HEADERS = Headers()
-
-
-@dataclass(slots=True)
-class Parsed:
-    """One request as it was read. keep_alive: the client wants the connection to stay open."""
-
-    method: str
-    target: bytes
-    version: str
-    headers: Headers
-    body: bytes
-    keep_alive: bool
+_ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)  # RFC 9112 3.2.2
+_ENCODED = re.compile(r"%(.{0,2})")
+_HEXADECIMAL = re.compile(r"[0-9A-Fa-f]{2}")
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_ASTERISK = "*"
 
 
 class Request(HTTPRequest):  # type: ignore[misc]
     """cyclone's request, made from what was read already; cyclone's own constructor would decode
-    the query once more, with replacements for what is not UTF-8."""
+    the query once more, with replacements for what is not UTF-8.
 
-    def __init__(self, connection: Any, parsed: Parsed, uri: str) -> None:
+    arguments: the fields of the query and of a form, by name; form: those of a form alone, in which a key
+    may be looked for. Raises Refusal where target or query are malformed.
+    """
+
+    def __init__(self, connection: Any, head: Head) -> None:
         self.connection = connection
-        self.method = parsed.method
-        self.uri = uri
-        self.path, _, self.query = uri.partition("?")
-        self.version = parsed.version
-        self.headers = parsed.headers
-        self.body = parsed.body
-        self.files: dict[str, list[HTTPFile]] = {}
-        self.arguments = _fields(self.query.encode("latin-1")) if self.query else {}
-        self.host = parsed.headers.get("Host") or "127.0.0.1"
-        forwarded = connection.forwarded_address(parsed.headers)
-        if forwarded:
-            self.remote_ip = forwarded
-        self.protocol = "https" if ISSLTransport.providedBy(connection.transport) else "http"
+        self.method = head.method
+        self.headers = head.headers
+        self.version = "HTTP/1.1" if head.minor else "HTTP/1.0"
+        self.host, self.path, self.query = _target(head)
+        self.uri = f"{self.path}?{self.query}" if self.query else self.path
+        self.body = b""
+        self.arguments = url_encoded(self.query.encode("latin-1")) if self.query else {}
         self._start_time = time.time()
         self._finish_time = None
 
     @cached_property
+    def form(self) -> Fields:
+        """The fields of a form's body; filled by ``attach``."""
+        return {}
+
+    @cached_property
+    def files(self) -> dict[str, list[HTTPFile]]:
+        """The files of a form's body, likewise."""
+        return {}
+
+    @cached_property
     def remote_ip(self) -> str:
-        """The client's address: the peer's, unless a proxy has told another."""
-        return self.connection._remote_ip  # type: ignore[no-any-return]
+        """The client's address: the peer's, unless a trusted proxy has told another."""
+        address = forwarded_address(self.headers) if self.connection.trusts_proxy else None
+        return address or self.connection._remote_ip
 
+    @cached_property
+    def protocol(self) -> str:
+        """``http`` or ``https``."""
+        return "https" if ISSLTransport.providedBy(self.connection.transport) else "http"
 
-def build(connection: Any, parsed: Parsed) -> HTTPRequest:
-    """The request as handlers see it. Raises Refusal where its parameters are malformed."""
-    uri = parsed.target.decode("latin-1")
-    if not uri.startswith("/"):
-        # absolute-form, RFC 9112 3.2.2; the authority is not looked at
-        uri = "/" + uri.partition("://")[2].partition("/")[2]
-    request = Request(connection, parsed, uri)
-    body = parsed.body
-    if body and parsed.method in ("POST", "PUT", "PATCH"):
-        kind = parsed.headers.get("Content-Type", "")
-        if kind.startswith("application/x-www-form-urlencoded"):
-            _merge(request.arguments, _fields(body))
-        elif kind.startswith("multipart/form-data"):
-            _read_multipart(request, kind, body)
-    return request
+    def attach(self, body: bytes) -> None:
+        """The body is there. Raises Refusal when it is a form and malformed."""
+        self.body = body
+        if not body or self.method not in ("POST", "PUT", "PATCH"):
+            return
+        kind = self.headers.get("Content-Type")
+        if media_type(kind) == URLENCODED:
+            self.form = url_encoded(body)
+        elif media_type(kind) == MULTIPART:
+            self.form, self.files = multipart(kind, body)
+        for name, values in self.form.items():
+            self.arguments[name] = self.arguments.get(name, []) + values
 
 
 def forwarded_address(headers: Headers) -> str | None:
@@ -122,43 +91,39 @@ def forwarded_address(headers: Headers) -> str | None:
         return None
 
 
-def _fields(data: bytes) -> dict[str, list[str]]:
-    try:
-        return parse_qs(
-            data.decode(),
-            keep_blank_values=True,
-            encoding="utf-8",
-            errors="strict",
-            max_num_fields=MAX_FIELDS,
-        )
-    except UnicodeDecodeError:
-        raise Refusal(400, "the parameters are not UTF-8") from None
-    except ValueError:
-        raise Refusal(400, f"more than {MAX_FIELDS} parameters") from None
+def _target(head: Head) -> tuple[str, str, str]:
+    """Host, path and query (RFC 9112 3.2). Raises Refusal."""
+    target = head.target.decode("latin-1")
+    host = head.headers.get("Host") or "127.0.0.1"
+    if "#" in target:
+        raise Refusal(400, "a target has no fragment")
+    if head.method == "CONNECT":
+        raise Refusal(501, "this server is no proxy")
+    if target[0] != "/" and target != _ASTERISK:
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None or not is_host(absolute[1]):
+            raise Refusal(400, "malformed target")
+        host, target = absolute.groups()  # it counts, whatever Host says
+        if target[:1] != "/":
+            target = "/" + target if target else "/"
+        if target == "/" and head.method == "OPTIONS" and head.target[-1:] != b"/":
+            target = _ASTERISK
+    elif target == _ASTERISK and head.method != "OPTIONS":
+        raise Refusal(400, "malformed target")
+    path, _, query = target.partition("?")
+    return host, normal_path(path) if "%" in path else path, query
 
 
-def _merge(arguments: dict[str, list[str]], fields: dict[str, list[str]]) -> None:
-    for name, values in fields.items():
-        arguments.setdefault(name, []).extend(values)
+def normal_path(path: str) -> str:
+    """The path with what need not be percent-encoded decoded: equivalent ones become equal (RFC 3986 6.2.2).
+
+    Raises Refusal.
+    """
+    return _ENCODED.sub(_decoded, path)
 
 
-def _read_multipart(request: HTTPRequest, content_type: str, body: bytes) -> None:
-    head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1")
-    message = BytesParser(policy=HTTP).parsebytes(head + body)
-    if not message.is_multipart():
-        raise Refusal(400, "malformed multipart/form-data")
-    for part in message.iter_parts():
-        name = part.get_param("name", header="Content-Disposition")
-        if not isinstance(name, str):
-            continue
-        value = part.get_payload(decode=True) or b""
-        assert isinstance(value, bytes)
-        filename = part.get_filename()
-        if filename:
-            file = HTTPFile(filename=filename, body=value, content_type=part.get_content_type())
-            request.files.setdefault(name, []).append(file)
-            continue
-        try:
-            request.arguments.setdefault(name, []).append(value.decode())
-        except UnicodeDecodeError:
-            raise Refusal(400, "the parameters are not UTF-8") from None
+def _decoded(match: re.Match[str]) -> str:
+    if not _HEXADECIMAL.fullmatch(match[1]):
+        raise Refusal(400, "malformed percent-encoding in the path")
+    character = chr(int(match[1], 16))
+    return character if character in _UNRESERVED else match[0]

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from email.utils import formatdate
-from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from cyclone.web import ErrorHandler, HTTPError, RequestHandler, StaticFileHandler
+from cyclone.web import ErrorHandler, RequestHandler
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers import Broker
 from cyclone_sse.errors import Refusal, error_body
-
-_EVERY_RESPONSE = {
-    "Server": "cyclone-sse",
-    "Content-Type": "application/json",
-    "Access-Control-Expose-Headers": "Last-Event-ID",
-}
-_PREFLIGHT_AGE = 86400  # seconds a browser may remember the answer to OPTIONS
-_REQUEST_HEADERS = "Cache-Control, Content-Type, Last-Event-ID, X-Requested-With"
+from cyclone_sse.http.head import EVERY_ANSWER, PREFLIGHT_AGE, REQUEST_HEADERS, http_date
 
 
 class JsonHandler(RequestHandler):  # type: ignore[misc]
@@ -29,6 +18,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
 
     log = Logger()
     allowed = "GET, HEAD, OPTIONS"
+    body_methods: tuple[str, ...] = ()  # requests whose body is read; that of others is left
 
     def __init__(self, application: Any, request: Any, **kwargs: Any) -> None:
         # In place of cyclone's, which makes a namespace for templates with each request; what
@@ -46,49 +36,58 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
 
     def clear(self) -> None:
         """Begin the response anew."""
-        self._headers = dict(_EVERY_RESPONSE, Date=_http_date(int(time.time())))
+        self._headers = dict(EVERY_ANSWER, Date=http_date())
         self._list_headers: Any = []
         self._write_buffer: Any = []
         self._status_code, self._reason = 200, "OK"
         self.set_default_headers()
-        if self.request.version != "HTTP/1.1" and self.request.connection.keep_alive:
-            self.set_header("Connection", "Keep-Alive")
 
     @property
-    def broker(self) -> Broker:
+    def broker(self) -> Any:
         """The application's broker."""
-        return self.application.broker  # type: ignore[no-any-return]
+        return self.application.broker
 
     def set_default_headers(self) -> None:
-        """Say who may read the response (Fetch, "CORS protocol")."""
-        if not self.request.connection.keep_alive:
-            self.set_header("Connection", "close")
-        origins = self.broker.settings.get("cors-origin")
-        if not origins or "*" in origins:
-            self._headers["Access-Control-Allow-Origin"] = "*"
-            return
-        self.set_header("Vary", "Origin")
-        origin = self.request.headers.get("Origin")
-        if origin in origins:
-            self.set_header("Access-Control-Allow-Origin", origin)
-            self.set_header("Access-Control-Allow-Credentials", "true")
+        """Say who may read the response, and what becomes of the connection."""
+        request = self.request
+        self._headers.update(request.connection.cors(request.headers.get("Origin")))
+        if not request.connection.keep_alive:
+            self._headers["Connection"] = "close"
+        elif request.version != "HTTP/1.1":
+            self._headers["Connection"] = "keep-alive"
+
+    def vary(self, *names: str) -> None:
+        """The answer depends on these headers of the request, too."""
+        before = self._headers.get("Vary")
+        self._headers["Vary"] = ", ".join((before, *names) if before else names)
+
+    def compute_etag(self) -> None:
+        """No hash of what changes with each request."""
 
     def _generate_headers(self) -> bytes:
-        """The head of the response in one go; cyclone looks at each name and value three times."""
+        """The head of the response in one go; cyclone looks at each name and value three times.
+
+        The version is ours, also to HTTP/1.0 (RFC 9110 2.5)."""
         if hasattr(self, "_new_cookie"):
+            self.request.version = "HTTP/1.1"
             return super()._generate_headers()  # type: ignore[no-any-return]
-        lines = [f"{self.request.version} {self._status_code} {self._reason}"]
+        lines = [f"HTTP/1.1 {self._status_code} {self._reason}"]
         for name, value in chain(self._headers.items(), self._list_headers):
             lines.append(f"{name}: {value.decode() if isinstance(value, bytes) else value}")
         return "\r\n".join([*lines, "\r\n"]).encode()
 
     def options(self, *args: Any) -> None:
-        """Answer a browser's question before it sends a cross-origin request."""
+        """Say what may be done here; to a browser that asks before a cross-origin request, also how
+        (Fetch, "CORS-preflight request")."""
         self.set_status(204)
         self.set_header("Allow", self.allowed)
-        self.set_header("Access-Control-Allow-Methods", self.allowed)
-        self.set_header("Access-Control-Allow-Headers", _REQUEST_HEADERS)
-        self.set_header("Access-Control-Max-Age", _PREFLIGHT_AGE)
+        headers = self.request.headers
+        if "Origin" in headers and "Access-Control-Request-Method" in headers:
+            self.vary("Access-Control-Request-Method", "Access-Control-Request-Headers")
+            if "Access-Control-Allow-Origin" in self._headers:
+                self.set_header("Access-Control-Allow-Methods", self.allowed)
+                self.set_header("Access-Control-Allow-Headers", REQUEST_HEADERS)
+                self.set_header("Access-Control-Max-Age", PREFLIGHT_AGE)
         self.clear_header("Content-Type")
         self._transforms = []
         self.flush()  # by itself: finish would add a Content-Length, which a 204 must not have
@@ -96,13 +95,17 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Say what is wrong: ``{"status": "error", "reason": ...}``."""
-        if status_code == 405:
-            self.set_header("Allow", self.allowed)
+        self._headers["Cache-Control"] = "no-store"
         reason = self._reason
         refusal = kwargs.get("exception")
         if isinstance(refusal, Refusal):
             reason = refusal.reason
             self._headers.update(refusal.headers)
+        if status_code == 405:
+            self.set_header("Allow", self.allowed)
+        elif status_code == 401 and "WWW-Authenticate" not in self._headers:
+            self.set_header("WWW-Authenticate", 'Bearer realm="cyclone-sse"')  # RFC 9110 15.5.2
+        self._transforms = []
         self.finish(error_body(reason))
 
     def _handle_request_exception(self, error: Any) -> None:
@@ -114,28 +117,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
 
 
 class NotFoundHandler(JsonHandler, ErrorHandler):  # type: ignore[misc]
-    """Every path that leads nowhere."""
+    """Every path that leads nowhere, whatever the method."""
 
-
-class MediaHandler(JsonHandler, StaticFileHandler):  # type: ignore[misc]
-    """The demo page and the scripts it needs."""
-
-    def parse_url_path(self, url_path: str) -> str:
-        """From the path to the file's name."""
-        if "\0" in url_path:
-            raise HTTPError(404)
-        return "demo.html" if url_path == "demo" else url_path
-
-    def prepare(self) -> None:
-        """Always send the file: cyclone 1.3 fails on a malformed If-Modified-Since."""
-        self.request.headers.pop("If-Modified-Since", None)
-
-    def set_extra_headers(self, path: str) -> None:
-        """Let nobody keep an old page."""
-        self.set_header("Cache-Control", "no-cache")
-
-
-@lru_cache(maxsize=2)
-def _http_date(now: int) -> str:
-    """The Date of a response (RFC 9110 5.6.7), made once a second. now: seconds since the epoch."""
-    return formatdate(now, usegmt=True)
+    def _execute(self, transforms: Any, *args: Any, **kwargs: Any) -> None:
+        self._handle_request_exception(Refusal(404, "Not Found"))

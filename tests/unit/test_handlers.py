@@ -19,7 +19,8 @@ from twisted.python.failure import Failure
 
 from cyclone_sse.brokers import Broker, BrokerUnavailable, HttpBroker
 from cyclone_sse.handlers import BroadcastHandler, PublishHandler, StatsHandler
-from cyclone_sse.http.connection import Connection, Limits
+from cyclone_sse.http.connection import Connection
+from cyclone_sse.http.limits import Connections
 from tests.integration.clients import Parser
 from tests.unit.fakes import TurnClock
 
@@ -36,7 +37,7 @@ class Site:
         self.clock = TurnClock()
         self.app = Application([(r"/", subscribe), (r"/publish", PublishHandler), (r"/stats", StatsHandler)])
         self.app.broker = broker(settings or {}, reactor=self.clock)
-        self.app.protocol = partial(Connection, Limits(self.clock))
+        self.app.protocol = partial(Connection, Connections(settings or {}, self.clock))
 
     def request(self, method: str, target: str, *headers: str, body: bytes = b"") -> tuple[int, str, bytes]:
         """Status, head and body of the response; of a stream, what there is of it so far."""
@@ -120,19 +121,35 @@ def test_without_a_channel_there_is_no_stream(target: str) -> None:
     assert json.loads(body)["status"] == "error"
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "HEAD", "DELETE"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_only_get_opens_a_stream(method: str) -> None:
     status, head, _ = Site().request(method, "/?channels=a")
     assert status == 405
-    assert "\r\nAllow: GET, OPTIONS" in head
+    assert "\r\nAllow: GET, HEAD, OPTIONS" in head
 
 
 @pytest.mark.parametrize("path", ["/", "/publish", "/stats"])
 def test_options(path: str) -> None:
     status, head, body = Site().request("OPTIONS", path)
     assert (status, body) == (204, b"")
-    assert "Access-Control-Allow-Methods: " in head
+    assert "\r\nAllow: " in head
+    assert "Access-Control-Allow-Methods" not in head, "this is no preflight"
     assert "Content-Length" not in head
+    asked = ("Origin: https://a.example", "Access-Control-Request-Method: GET")
+    _, head, _ = Site().request("OPTIONS", path, *asked)
+    assert "Access-Control-Allow-Methods: " in head
+    assert "Access-Control-Allow-Headers: Authorization, " in head
+
+
+def test_head_of_a_stream_is_that_of_get() -> None:
+    def names(head: str) -> set[str]:
+        return {line.partition(":")[0] for line in head.split("\r\n")[1:]}
+
+    site = Site()
+    status, head, body = site.request("HEAD", "/?channels=a")
+    assert (status, body) == (200, b"")
+    assert names(head) == names(site.request("GET", "/?channels=a")[1]) - {"Last-Event-ID"}
+    assert site.request("HEAD", "/")[0] == 400
 
 
 def test_cors_with_a_list_of_origins() -> None:

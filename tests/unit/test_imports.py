@@ -22,10 +22,11 @@ HOUSE = [
     {"server"},
     {"handlers"},
     {"stream"},
-    {"amqp", "http.responses"},
-    {"http.connection", "periodic"},
-    {"http.reader"},
-    {"http.requests"},
+    {"amqp", "http.media"},
+    {"http.connection", "http.responses", "periodic"},
+    {"http.requests", "http.routes"},
+    {"http.limits", "http.reader"},
+    {"http.flow", "http.forms", "http.head", "http.headers"},
     {"access.rules"},
     {"access.ask", "access.tokens"},
     {"access.fetch", "access.grant"},
@@ -70,8 +71,17 @@ PURE = {
 LIBRARIES = {
     "twisted": set(LEVEL) - PURE,
     "zope": set(LEVEL) - PURE,
-    "cyclone": {"http.connection", "http.requests", "http.responses", "server", "stream"},
-    "httptools": {"http.reader"},
+    "cyclone": {
+        "http.connection",
+        "http.forms",
+        "http.headers",
+        "http.media",
+        "http.requests",
+        "http.responses",
+        "server",
+        "stream",
+    },
+    "python_multipart": {"http.forms"},
     "txamqp": {"brokers.amqp_protocol", "brokers.amqp_wire"},
     "txredisapi": {"brokers.redis"},
     "cryptography": {"access.tokens", "daemon.tls"},
@@ -131,3 +141,14 @@ def test_options_are_known_without_cyclone() -> None:
 
 def test_the_house_has_no_empty_rooms() -> None:
     assert set(LEVEL) == set(files())
+
+
+@pytest.mark.parametrize("module", sorted(files()))
+def test_the_rooms_side_by_side_do_not_know_each_other(module: str) -> None:
+    rooms = {"access", "brokers", "http"}
+    room = module.split(".")[0]
+    if room in rooms:
+        known = {
+            own(name).split(".")[0] for name in imports(files()[module]) if name.startswith("cyclone_sse")
+        }
+        assert not known & (rooms - {room})

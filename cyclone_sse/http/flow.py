@@ -1,0 +1,67 @@
+"""Flow control of one connection: what a client does not read is not written, what is not needed is not read.
+
+The transport tells, as of its push producer, when too much waits to be sent and when it is gone; reading is
+paused and resumed as often as one likes, and the transport hears of it only when it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+
+@implementer(IPushProducer)
+class FlowControl:
+    """transport: of the connection. on_room: called when what waited has been sent."""
+
+    __slots__ = ("_on_room", "_reading", "_transport", "full")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._on_room: Callable[[], None] | None = None  # set: we are the transport's producer
+        self._reading = True
+        self.full = False  # more waits to be sent than the transport likes
+
+    def pause(self) -> None:
+        """Read nothing for now."""
+        if self._reading:
+            self._reading = False
+            self._transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read on."""
+        if not self._reading:
+            self._reading = True
+            self._transport.resumeProducing()
+
+    def watch(self, on_room: Callable[[], None]) -> None:
+        """Before something is written: notice from now on when too much of it waits."""
+        if self._on_room is None:
+            self._on_room = on_room
+            self._transport.registerProducer(self, True)
+
+    def release(self) -> None:
+        """Watch no more: somebody else writes now, or the transport is to close when all is sent, which
+        it would not do as long as it has a producer."""
+        if self._on_room is not None:
+            self._on_room = None
+            self._transport.unregisterProducer()
+        self.full = False
+
+    # The transport calls these.
+
+    def pauseProducing(self) -> None:
+        """Too much waits to be sent."""
+        self.full = True
+
+    def resumeProducing(self) -> None:
+        """It has been sent."""
+        self.full = False
+        if self._on_room is not None:
+            self._on_room()
+
+    def stopProducing(self) -> None:
+        """The connection is gone, which is told elsewhere."""

@@ -1,0 +1,163 @@
+"""From a query or a form's body to its fields.
+
+All is text: what a client percent-encoded or sent must be UTF-8, or the request is refused (cyclone itself
+replaces what it cannot decode, and so changes messages silently). Time and memory are linear in what came:
+multipart is read flat, by python-multipart; a part that holds parts is just bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote_plus
+
+from cyclone.httputil import HTTPFile
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser
+
+from cyclone_sse.errors import Refusal
+
+URLENCODED = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+MAX_FIELDS = 1000  # form fields or query parameters of one request
+MAX_PART_HEADERS = 64 * 1024  # bytes of all parts' headers, which are read byte by byte
+
+_PIECE = 16 * 1024  # bytes between two looks at that limit
+_PARAMETER = re.compile(r';[ \t]*([^\s;="]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))[ \t]*', re.DOTALL)
+
+# It would write a line to the log for each malformed form.
+logging.getLogger("python_multipart").disabled = True
+logging.getLogger("python_multipart.multipart").disabled = True
+
+Fields = dict[str, list[str]]
+
+
+def media_type(content_type: str | None) -> str:
+    """A Content-Type without its parameters, in lower case (RFC 9110 8.3.1)."""
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
+def parameters(value: str) -> dict[str, str]:
+    """The parameters behind the first word of a header: ``form-data; name="a"``. Raises Refusal."""
+    found: dict[str, str] = {}
+    position = value.find(";")
+    while 0 <= position < len(value):
+        match = _PARAMETER.match(value, position)
+        if match is None:
+            raise Refusal(400, "malformed parameters of a Content-Type or Content-Disposition")
+        name, quoted, plain = match.groups()
+        found.setdefault(name.lower(), plain if quoted is None else quoted.replace('\\"', '"'))
+        position = match.end()
+    return found
+
+
+def url_encoded(data: bytes) -> Fields:
+    """The fields of a query or an urlencoded body, empty ones too. Raises Refusal."""
+    fields: Fields = {}
+    if data.count(b"&") >= MAX_FIELDS:
+        raise Refusal(400, f"more than {MAX_FIELDS} parameters")
+    try:
+        encoded = b"%" in data or b"+" in data
+        for pair in data.decode().split("&"):
+            if pair:
+                name, _, value = pair.partition("=")
+                if encoded:
+                    name, value = unquote_plus(name, errors="strict"), unquote_plus(value, errors="strict")
+                fields.setdefault(name, []).append(value)
+    except UnicodeDecodeError:
+        raise Refusal(400, "the parameters are not UTF-8") from None
+    return fields
+
+
+def multipart(content_type: str, body: bytes) -> tuple[Fields, dict[str, list[HTTPFile]]]:
+    """The fields and files of a multipart/form-data body. Raises Refusal."""
+    boundary = parameters(content_type).get("boundary")
+    if not boundary:
+        raise Refusal(400, "multipart/form-data without a boundary")
+    fields: Fields = {}
+    files: dict[str, list[HTTPFile]] = {}
+    for headers, data in _parts(boundary, body):
+        given = parameters(_text(headers.get(b"content-disposition", b"")))
+        name = given.get("name")
+        if name is None:
+            continue
+        if "filename" in given or "filename*" in given:
+            kind = _text(headers.get(b"content-type", b"application/octet-stream"))
+            file = HTTPFile(filename=given.get("filename", ""), body=data, content_type=kind)
+            files.setdefault(name, []).append(file)
+        else:
+            fields.setdefault(name, []).append(_text(data))
+    return fields, files
+
+
+class _Parts:
+    """What the parser has found so far; its callbacks get a buffer and where in it something lies."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[dict[bytes, bytes], bytearray]] = []
+        self.complete = False
+        self._name = b""
+        self._header_size = 0
+
+    def callbacks(self) -> dict[str, Any]:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._field,
+            "on_header_value": self._value,
+            "on_header_end": self._header_end,
+            "on_part_data": self._data,
+            "on_end": self._end,
+        }
+
+    def _begin(self) -> None:
+        if len(self.found) == MAX_FIELDS:
+            raise Refusal(400, f"more than {MAX_FIELDS} parts")
+        self.found.append(({}, bytearray()))
+
+    def _count(self, start: int, end: int) -> None:
+        self._header_size += end - start
+        if self._header_size > MAX_PART_HEADERS:
+            raise Refusal(400, "the headers of the parts are too large")
+
+    def _field(self, data: bytes, start: int, end: int) -> None:
+        self._count(start, end)
+        self._name += data[start:end].lower()
+
+    def _value(self, data: bytes, start: int, end: int) -> None:
+        self._count(start, end)
+        headers = self.found[-1][0]
+        headers[self._name] = headers.get(self._name, b"") + data[start:end]
+
+    def _header_end(self) -> None:
+        self._name = b""
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self.found[-1][1].extend(data[start:end])
+
+    def _end(self) -> None:
+        self.complete = True
+
+
+def _parts(boundary: str, body: bytes) -> Iterator[tuple[dict[bytes, bytes], bytes]]:
+    parts = _Parts()
+    if body.count(b"--" + boundary.encode("latin-1")) > MAX_FIELDS + 1:  # each is looked at byte by byte
+        raise Refusal(400, f"more than {MAX_FIELDS} parts")
+    try:
+        parser = MultipartParser(boundary.encode("latin-1"), parts.callbacks())  # type: ignore[arg-type]
+        for start in range(0, len(body), _PIECE):
+            parser.write(body[start : start + _PIECE])
+    except FormParserError:
+        parts.complete = False
+    if not parts.complete:
+        raise Refusal(400, "malformed multipart/form-data")
+    for headers, data in parts.found:
+        yield headers, bytes(data)
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise Refusal(400, "the parameters are not UTF-8") from None

@@ -1,0 +1,83 @@
+"""The head that all answers share, also those to what never became a request.
+
+Date, server, who may read it (CORS), that nobody is to guess its type; and the answers that a connection
+gives by itself, without a handler. Plain Python.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+
+from cyclone_sse.errors import Refusal, error_body
+
+EVERY_ANSWER: Mapping[str, str] = {
+    "Server": "cyclone-sse",
+    "Content-Type": "application/json",
+    "X-Content-Type-Options": "nosniff",
+    "Access-Control-Expose-Headers": "Last-Event-ID",
+}
+REQUEST_HEADERS = "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With"
+PREFLIGHT_AGE = 86400  # seconds a browser may remember the answer to OPTIONS
+
+
+class Cors:
+    """Whose pages may read the answers (Fetch, "CORS protocol").
+
+    origins: as browsers send them, in lower case; ``*`` means everybody's, but none with cookies.
+    """
+
+    __slots__ = ("_origins", "everybody")
+
+    def __init__(self, origins: Collection[str] | None) -> None:
+        self._origins = frozenset(origins or ("*",))
+        self.everybody = "*" in self._origins
+
+    def headers(self, origin: str | None) -> dict[str, str]:
+        """What is said to a page of this origin; None where the request names none."""
+        if self.everybody:
+            return {"Access-Control-Allow-Origin": "*"}
+        if origin is None or origin.lower() not in self._origins:
+            return {"Vary": "Origin"}
+        return {
+            "Vary": "Origin",
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Credentials": "true",
+        }
+
+
+@lru_cache(maxsize=2)
+def _formatted(now: int) -> str:
+    return formatdate(now, usegmt=True)
+
+
+def http_date() -> str:
+    """The Date of an answer (RFC 9110 5.6.7), made once a second."""
+    return _formatted(int(time.time()))
+
+
+def answer(status: int, headers: Mapping[str, str], body: bytes | None) -> bytes:
+    """A whole response. body: None where the status has none, as 204."""
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+    fields = dict(EVERY_ANSWER, Date=http_date())
+    fields.update(headers)
+    if body is None:
+        del fields["Content-Type"]
+    else:
+        fields["Content-Length"] = str(len(body))
+    lines += [f"{name}: {value}" for name, value in fields.items()]
+    return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + (body or b"")
+
+
+def plain_http_refused() -> bytes:
+    """What to say in clear text to who speaks plain HTTP on a port for TLS."""
+    return refusal_answer(Refusal(400, "this port is for HTTPS"), Cors(None).headers(None))
+
+
+def refusal_answer(refusal: Refusal, headers: Mapping[str, str]) -> bytes:
+    """What a refused client is sent before the connection is closed."""
+    fields = {**headers, **refusal.headers, "Cache-Control": "no-store", "Connection": "close"}
+    return answer(refusal.status, fields, error_body(refusal.reason))

@@ -1,0 +1,52 @@
+"""Request headers as cyclone's handlers look for them, made without its costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
+from typing import Any
+
+from cyclone.httputil import HTTPHeaders
+
+
+@lru_cache(maxsize=1024)
+def header_name(name: bytes) -> str:
+    """The canonical form, ``Last-Event-Id``."""
+    return "-".join(part.capitalize() for part in name.decode("ascii").split("-"))
+
+
+class Headers(HTTPHeaders):  # type: ignore[misc]
+    """cyclone's class, but filled without its table of all names ever seen, which strangers can make grow
+    without bound. repeated: the names that came more than once."""
+
+    repeated: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        dict.__init__(self)
+
+    @classmethod
+    def from_raw(cls, pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
+        """Take headers as they came. Repeated ones are joined with commas (RFC 9110 5.3)."""
+        headers = cls()
+        for name, value in pairs:
+            key, text = header_name(name), value.decode("latin-1").strip(" \t")
+            if dict.__contains__(headers, key):
+                headers.repeated |= {key}
+                headers._as_list[key].append(text)
+                text = ",".join(headers._as_list[key])
+            dict.__setitem__(headers, key, text)
+        return headers
+
+    @cached_property
+    def _as_list(self) -> dict[str, list[str]]:
+        """cyclone's lists of values; made when asked for, which is when a header is repeated."""
+        items: Any = dict.items(self)
+        return {name: [value] for name, value in items}
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a header; most are asked for in their canonical form."""
+        value = dict.get(self, name)
+        return super().get(name, default) if value is None else value
+
+
+NO_HEADERS = Headers()
