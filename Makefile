@@ -7,13 +7,16 @@ PORT ?= 8888
 ARGS ?=
 # how long `make soak` takes
 MINUTES ?= 10
+# the size of `make crowd`
+COUNT ?= 60000
+WORKERS ?= 4
 # what `make test` runs, as T=tests/unit
 T ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --no-deps
 
-.PHONY: help run test lint bench soak lock clean
+.PHONY: help run test lint bench soak crowd lock clean
 
 help:
 	@echo 'make run    serve on 127.0.0.1:8888 with the demo page    (PORT=9000 ARGS="--broker=redis")'
@@ -21,6 +24,7 @@ help:
 	@echo 'make lint   ruff and mypy'
 	@echo 'make bench  measure the server and write BENCHMARK.md     (minutes; ARGS=--quick, ARGS="--only=storm")'
 	@echo 'make soak   clients come and go; is nothing lost?         (MINUTES=10 ARGS="--clients=300")'
+	@echo 'make crowd  60,000 clients, one worker replaced           (COUNT=60000 WORKERS=4 ARGS="--broker=redis-stream")'
 	@echo 'make lock   pin the newest versions in requirements*.txt'
 	@echo 'make clean  remove what these commands have made'
 
@@ -60,6 +64,9 @@ bench: $(VENV)/.tests
 
 soak: $(VENV)/.tests
 	@$(BIN)/python -m bench.soak --minutes=$(MINUTES) $(ARGS)
+
+crowd: $(VENV)/.tests
+	@$(BIN)/python -m bench.crowd --count=$(COUNT) --workers=$(WORKERS) --output=BENCHMARK.md $(ARGS)
 
 lock: $(VENV)/.runtime
 	@$(INSTALL) uv

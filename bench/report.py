@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from bench import sections
 from bench.load import SIZE
 from bench.plan import QUICK, Plan
 from bench.plot import plot
@@ -17,6 +18,8 @@ from bench.results import LIMIT, NCHAN, OURS, Results
 from bench.rows import Row, rows
 
 NAMES = {LIMIT: "limit (C)", OURS: OURS, NCHAN: "nginx + nchan"}
+
+METHOD = "## How it was measured"
 
 TEXT = """\
 # Benchmark
@@ -65,6 +68,7 @@ class Setting:
 def write(path: Path, results: Results, setting: Setting) -> None:
     """Write the report to `path`, and the plot beside it when there is something to draw."""
     plan = setting.plan
+    others = sections.after(path, METHOD)
     picture = plot_of(results, plan)
     if picture:
         path.with_name("benchmark.svg").write_text(picture)
@@ -82,6 +86,7 @@ def write(path: Path, results: Results, setting: Setting) -> None:
             size=SIZE,
             idle=plan.idle_seconds,
         )
+        + others
     )
 
 

@@ -1,4 +1,4 @@
-"""The C programs of the benchmark, and how they are compiled: `load`, `limit`, and both again with TLS."""
+"""The C programs and how they are compiled: `crowd`, `load`, `limit`, and the latter two with TLS."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ SOURCES = Path(__file__).parent
 BINARIES = SOURCES.parent / "bin"
 OPENSSL = ["-DWITH_TLS", "-lssl", "-lcrypto"]
 PROGRAMS = ("load", "limit")
+PLAIN = "crowd"
 
 
 def program(name: str, tls: bool = False) -> Path:
@@ -22,6 +23,7 @@ def compile_programs() -> None:
     Without OpenSSL's headers (Debian: libssl-dev) there are no programs with TLS, and `has_tls` says so.
     """
     BINARIES.mkdir(exist_ok=True)
+    _compile(PLAIN, program(PLAIN), [], check=True)
     for name in PROGRAMS:
         _compile(name, program(name), [], check=True)
         _compile(name, program(name, tls=True), OPENSSL, check=False)

@@ -1,0 +1,76 @@
+"""The servers of the crowd: the daemon with its workers, and the Redis that they share."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.results import LeftOut
+from tests.integration.clients import publish
+from tests.integration.process import until
+from tests.integration.servers import RedisServer, SseServer
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+STREAM = "cyclone-sse"  # the daemon's default
+DRAIN = 5  # seconds over which a worker that is replaced sends its clients away
+RETURN_LIMIT = 60.0  # seconds for a worker to be replaced
+
+
+@dataclass(slots=True)
+class Site:
+    """A running daemon, and Redis if its broker is one."""
+
+    daemon: SseServer
+    redis: RedisServer | None
+
+    def publish(self, number: int) -> None:
+        """Publish a number: by XADD where that is the broker's way, so that no worker is needed for it."""
+        if self.redis:
+            answer = self.redis.command("XADD", STREAM, "*", "channel", "base", "message", str(number))
+            assert answer.startswith(b"$"), answer
+        else:
+            publish(self.daemon.url, "base", str(number))
+
+    def processes(self) -> list[int]:
+        """The daemon and all that it has started."""
+        parents = {
+            int(path.parent.name): int(path.read_text().rpartition(")")[2].split()[1])
+            for path in Path("/proc").glob("[0-9]*/stat")
+        }
+        found = [self.daemon.pid]
+        for pid in found:  # which grows meanwhile
+            found += [child for child, parent in parents.items() if parent == pid]
+        return found
+
+    def memory(self) -> int:
+        """Resident bytes of the daemon's processes."""
+        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE for pid in self.processes())
+
+    def replace_worker(self) -> None:
+        """End one worker, gently, and return when another is there in its place."""
+        before = set(self.processes())
+        old = min(before - {self.daemon.pid})
+        os.kill(old, signal.SIGTERM)
+        until(lambda: len(set(self.processes()) - before) > 0, RETURN_LIMIT, "a new worker")
+        until(lambda: old not in self.processes(), RETURN_LIMIT, "the end of the old worker")
+
+
+@contextmanager
+def running(directory: Path, broker: str, workers: int, options: Sequence[str]) -> Iterator[Site]:
+    """Start everything, and stop it in the end; LeftOut when the daemon does not take its options."""
+    with ExitStack() as stack:
+        words = [f"--broker={broker}"]
+        redis = stack.enter_context(RedisServer(directory)) if broker.startswith("redis") else None
+        words += [f"--redis-port={redis.port}"] if redis else []
+        words += [f"--workers={workers}", f"--drain={DRAIN}"] if workers > 1 else []
+        daemon = SseServer(directory, *words, *options)
+        try:
+            daemon.start()
+        except AssertionError as error:
+            raise LeftOut(str(error).strip().splitlines()[-1]) from None
+        stack.callback(daemon.stop)
+        yield Site(daemon, redis)
