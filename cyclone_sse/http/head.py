@@ -18,7 +18,7 @@ EVERY_ANSWER: Mapping[str, str] = {
     "Server": "cyclone-sse",
     "Content-Type": "application/json",
     "X-Content-Type-Options": "nosniff",
-    "Access-Control-Expose-Headers": "Last-Event-ID",
+    "Access-Control-Expose-Headers": "Last-Event-ID, Retry-After, WWW-Authenticate",
 }
 REQUEST_HEADERS = "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With"
 PREFLIGHT_AGE = 86400  # seconds a browser may remember the answer to OPTIONS

@@ -7,6 +7,7 @@ import re
 import time
 from functools import cached_property
 from typing import Any
+from urllib.parse import unquote_plus
 
 from cyclone.httpserver import HTTPRequest
 from cyclone.httputil import HTTPFile
@@ -22,6 +23,7 @@ _ENCODED = re.compile(r"%(.{0,2})")
 _HEXADECIMAL = re.compile(r"[0-9A-Fa-f]{2}")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _ASTERISK = "*"
+_TOKEN = "access_token"  # RFC 6750 2.3
 
 
 class Request(HTTPRequest):  # type: ignore[misc]
@@ -29,7 +31,8 @@ class Request(HTTPRequest):  # type: ignore[misc]
     the query once more, with replacements for what is not UTF-8.
 
     arguments: the fields of the query and of a form, by name; form: those of a form alone, in which a key
-    may be looked for. Raises Refusal where target or query are malformed.
+    may be looked for. access_token: the query's parameter of this name; ``uri`` and ``query`` do not hold it,
+    since they are what an application logs. Raises Refusal where target or query are malformed.
     """
 
     def __init__(self, connection: Any, head: Head) -> None:
@@ -38,11 +41,18 @@ class Request(HTTPRequest):  # type: ignore[misc]
         self.headers = head.headers
         self.version = "HTTP/1.1" if head.minor else "HTTP/1.0"
         self.host, self.path, self.query = _target(head)
+        self.arguments = url_encoded(self.query.encode("latin-1")) if self.query else {}
+        self.access_token: str | None = self.arguments.get(_TOKEN, [None])[-1]
+        if _TOKEN in self.arguments:
+            self.query = _without_token(self.query)
         self.uri = f"{self.path}?{self.query}" if self.query else self.path
         self.body = b""
-        self.arguments = url_encoded(self.query.encode("latin-1")) if self.query else {}
         self._start_time = time.time()
         self._finish_time = None
+
+    def __repr__(self) -> str:
+        """What may be logged; cyclone's own holds all headers, and so cookies and keys."""
+        return f"{type(self).__name__}({self.method} {self.uri} from {self.remote_ip})"
 
     @cached_property
     def form(self) -> Fields:
@@ -112,6 +122,11 @@ def _target(head: Head) -> tuple[str, str, str]:
         raise Refusal(400, "malformed target")
     path, _, query = target.partition("?")
     return host, normal_path(path) if "%" in path else path, query
+
+
+def _without_token(query: str) -> str:
+    """The query without the parameter, however its name is written."""
+    return "&".join(pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) != _TOKEN)
 
 
 def normal_path(path: str) -> str:
