@@ -23,7 +23,7 @@ HOUSE = [
     {"handlers"},
     {"stream"},
     {"amqp", "http.media"},
-    {"http.connection", "http.responses", "periodic"},
+    {"http.connection", "http.posted", "http.responses", "periodic"},
     {"http.requests", "http.routes"},
     {"http.limits", "http.reader"},
     {"http.flow", "http.forms", "http.head", "http.headers"},
@@ -146,7 +146,7 @@ def test_the_house_has_no_empty_rooms() -> None:
 @pytest.mark.parametrize("module", sorted(files()))
 def test_the_rooms_side_by_side_do_not_know_each_other(module: str) -> None:
     rooms = {"access", "brokers", "http"}
-    room = module.split(".")[0]
+    room = module.split(".", maxsplit=1)[0]
     if room in rooms:
         known = {
             own(name).split(".")[0] for name in imports(files()[module]) if name.startswith("cyclone_sse")
