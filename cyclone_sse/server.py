@@ -6,37 +6,63 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from cyclone.web import Application
 from twisted.python.reflect import namedAny
 
 from cyclone_sse import brokers
-from cyclone_sse.handlers import BroadcastHandler, PublishHandler, StatsHandler
+from cyclone_sse.access.rules import rules_of
+from cyclone_sse.handlers import BroadcastHandler, DisconnectHandler, PublishHandler, StatsHandler
 from cyclone_sse.http.media import MediaHandler, load
 from cyclone_sse.http.responses import NotFoundHandler
+from cyclone_sse.options import with_defaults
+
+Route = tuple[Any, ...]  # a regular expression, a handler, and maybe its keywords
 
 
 class App(Application):  # type: ignore[misc]
-    """The application that serves when no other is given with ``--app``.
+    """The application that serves when no other is given with ``--app``; subclass it to change a part.
 
-    settings: the options; broker: what the handlers share.
+    settings: the options; missing ones have their defaults. broker: what the handlers share. reactor: the
+    global one if None. Raises ValueError, in one line, where an option cannot be met.
     """
 
     noisy = False  # the service says what is being served
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        kind = settings.get("broker") or "http"
-        self.broker: brokers.Broker = getattr(brokers, brokers.BROKERS[kind])(settings)
-        handlers: list[tuple[Any, ...]] = [(r"/", BroadcastHandler), (r"/stats", StatsHandler)]
-        publish = settings.get("http-publish")
-        if kind == "http" if publish is None else publish:
-            handlers.append((r"/publish", PublishHandler))
-        if settings.get("demo"):
-            handlers += _demo()
-        super().__init__(handlers, transforms=[], error_handler=NotFoundHandler)
+    # A subclass names its own here, and keeps the rest.
+    broadcast_handler: ClassVar[type[Any]] = BroadcastHandler
+    publish_handler: ClassVar[type[Any]] = PublishHandler
+    disconnect_handler: ClassVar[type[Any]] = DisconnectHandler
+    stats_handler: ClassVar[type[Any]] = StatsHandler
+
+    def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
+        self.broker: brokers.Broker = self.make_broker(with_defaults(settings), reactor)
+        self.rules = rules_of(self)
+        super().__init__(self.routes(), transforms=[], error_handler=NotFoundHandler)
         # There are no templates here; each request would prepare for them all the same.
         self.ui_modules: dict[str, Any] = {}
+
+    def make_broker(self, settings: Mapping[str, Any], reactor: Any) -> brokers.Broker:
+        """The broker that ``--broker`` names."""
+        kind = getattr(brokers, brokers.BROKERS[settings["broker"]])
+        return kind(settings, reactor)  # type: ignore[no-any-return]
+
+    def routes(self) -> list[Route]:
+        """Which handler is at which path; a subclass may add to it."""
+        settings = self.broker.settings
+        routes: list[Route] = [(r"/", self.broadcast_handler)]
+        if settings["stats"]:
+            routes.append((r"/stats", self.stats_handler))
+        publishes = settings["http-publish"]
+        if publishes is None:
+            publishes = settings["broker"] in ("http", "redis-stream")
+        if publishes:
+            routes.append((r"/publish", self.publish_handler))
+        if publishes or self.rules.know_operators:
+            # Where nobody may publish without a key, nobody may end streams without one.
+            routes.append((r"/disconnect", self.disconnect_handler))
+        return routes + (_demo() if settings["demo"] else [])
 
     def log_request(self, handler: Any) -> None:
         """Nothing: at ten thousand requests a second a line for each is a cost, not a help."""
@@ -59,7 +85,7 @@ def load_app(name: str) -> Any:
     return found
 
 
-def _demo() -> list[tuple[Any, ...]]:
+def _demo() -> list[Route]:
     """The page to try things, its script, and the plugins: beside the package when installed,
     in the project's root otherwise."""
     package = Path(__file__).parent

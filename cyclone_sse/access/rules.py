@@ -51,6 +51,11 @@ class Rules:
         """Whether there is a rule at all; without one every channel is public."""
         return self._tokens is not None or self._application is not None
 
+    @property
+    def know_operators(self) -> bool:
+        """Whether there is a key or a token by which to know who may publish."""
+        return self._tokens is not None or bool(self._settings["http-secret"])
+
     def reload(self) -> None:
         """Read the keys anew. Raises ValueError, and the present ones stay."""
         if self._tokens is not None:

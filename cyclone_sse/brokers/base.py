@@ -38,7 +38,8 @@ class Broker:
 
     log = Logger()
     lingers = True  # there is an upstream to subscribe to, and its subscriptions outlive clients
-    has_patterns = False  # a channel's name with ``*`` in it stands for many channels
+    wildcards = ""  # a channel's name with one of these in it is a pattern: it stands for many channels
+    open_patterns = True  # whoever may hear a channel may hear a pattern, also without --patterns=1
 
     def __init__(
         self, settings: Mapping[str, Any], name: str, reactor: Any = None, ids: EventIds | None = None
@@ -175,6 +176,15 @@ class Broker:
         return count
 
     # What the handlers and the service call.
+
+    def accept(self, publications: Sequence[Publication]) -> Any:
+        """Hand over by ``publish_all``; or one by one, where a subclass has overridden ``publish`` alone."""
+        for kind in type(self).__mro__:
+            if "publish_all" in vars(kind):
+                break
+            if "publish" in vars(kind):
+                return Broker.publish_all(self, publications)
+        return self.publish_all(publications)
 
     def start(self) -> Deferred[Any]:
         """Begin to work; called by the service when the reactor runs. Fires when messages come in."""

@@ -239,7 +239,7 @@ def test_a_client_that_has_closed_its_side_gets_its_answer() -> None:
     assert peer.gone
     waiting = Peer()
     taken: Deferred[None] = Deferred()
-    waiting.app.broker.publish = lambda *_: taken  # type: ignore[method-assign]
+    waiting.app.broker.publish_all = lambda *_: taken  # type: ignore[method-assign]
     waiting.send(PUBLISH + STATS)
     waiting.connection.readConnectionLost()
     assert not waiting.gone
