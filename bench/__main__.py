@@ -19,7 +19,8 @@ from bench.plan import QUICK, Plan
 from bench.programs import compile_programs
 from bench.report import Setting, table, verdict, write
 from bench.results import LeftOut, Results
-from bench.trials import Round, Trial, started, trials
+from bench.rounds import Round, started
+from bench.trials import TRIALS, Trial
 
 
 def measure(results: Results, plan: Plan, chosen: Mapping[str, Trial], directory: Path) -> bool:
@@ -49,11 +50,10 @@ def measure(results: Results, plan: Plan, chosen: Mapping[str, Trial], directory
 
 def main() -> int:
     """Measure and write."""
-    known = trials()
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it works")
     parser.add_argument("--rounds", type=int, help=f"instead of {Plan().rounds}")
-    parser.add_argument("--only", action="append", choices=known, help="print these trials, write nothing")
+    parser.add_argument("--only", action="append", choices=TRIALS, help="print these trials, write nothing")
     parser.add_argument("--output", type=Path, default=Path("BENCHMARK.md"), help="where to write the report")
     settings = parser.parse_args()
     plan = QUICK if settings.quick else Plan()
@@ -64,7 +64,7 @@ def main() -> int:
     setting = Setting(plan)
     compile_programs()
     results = Results()
-    chosen = {name: trial for name, trial in known.items() if not settings.only or name in settings.only}
+    chosen = {name: trial for name, trial in TRIALS.items() if not settings.only or name in settings.only}
     with tempfile.TemporaryDirectory(prefix="cyclone-sse-bench-") as directory:
         sound = measure(results, plan, chosen, Path(directory))
     if settings.only:

@@ -14,6 +14,7 @@ from tests.integration.clients import publish
 from tests.integration.process import until
 from tests.integration.servers import RedisServer, SseServer
 
+LISTEN = "0A"  # the state of such a socket in /proc/net/tcp
 PAGE = os.sysconf("SC_PAGE_SIZE")
 STREAM = "cyclone-sse"  # the daemon's default
 DRAIN = 5  # seconds over which a worker that is replaced sends its clients away
@@ -26,6 +27,7 @@ class Site:
 
     daemon: SseServer
     redis: RedisServer | None
+    workers: int
 
     def publish(self, number: int) -> None:
         """Publish a number: by XADD where that is the broker's way, so that no worker is needed for it."""
@@ -55,8 +57,18 @@ class Site:
         before = set(self.processes())
         old = min(before - {self.daemon.pid})
         os.kill(old, signal.SIGTERM)
-        until(lambda: len(set(self.processes()) - before) > 0, RETURN_LIMIT, "a new worker")
         until(lambda: old not in self.processes(), RETURN_LIMIT, "the end of the old worker")
+        until(lambda: set(self.processes()) - before, RETURN_LIMIT, "a new worker")
+        self.wait_for_workers()
+
+    def wait_for_workers(self) -> None:
+        """Wait until each worker listens: until then the kernel gives its share of clients to the others."""
+        until(lambda: self._listeners() >= self.workers, RETURN_LIMIT, "all workers listen")
+
+    def _listeners(self) -> int:
+        """The sockets that listen on the daemon's port, of which each worker has one (proc(5), net/tcp)."""
+        entries = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(entry[3] == LISTEN and entry[1].endswith(f":{self.daemon.port:04X}") for entry in entries)
 
 
 @contextmanager
@@ -73,4 +85,6 @@ def running(directory: Path, broker: str, workers: int, options: Sequence[str]) 
         except AssertionError as error:
             raise LeftOut(str(error).strip().splitlines()[-1]) from None
         stack.callback(daemon.stop)
-        yield Site(daemon, redis)
+        site = Site(daemon, redis, workers)
+        site.wait_for_workers()
+        yield site

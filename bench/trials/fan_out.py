@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.contestants import Contestant
 from bench.load import Load, settle
-from bench.trials import Round
+from bench.rounds import Round
 
 OWN = ("base", "user-%d")
 # What each subscriber hears. Messages go to `base`.

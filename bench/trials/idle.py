@@ -6,7 +6,7 @@ import time
 
 from bench.load import Load, settle
 from bench.results import OURS
-from bench.trials import Round
+from bench.rounds import Round
 
 
 def watch(round_: Round) -> None:

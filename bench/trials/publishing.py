@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.contestants import Contestant, daemon
 from bench.load import Load, message, settle
 from bench.results import OURS, REFERENCE, LeftOut
-from bench.trials import Round, started
+from bench.rounds import Round, started
 
 KEPT_CONNECTIONS = (
     16  # publishers at once, with and without a file: one alone would measure a commit's latency

@@ -8,7 +8,7 @@ import subprocess
 from bench.contestants import SERVER_CORE, daemon
 from bench.load import Load, message
 from bench.results import OURS, REFERENCE, LeftOut
-from bench.trials import Round, started
+from bench.rounds import Round, started
 from tests.integration.process import need
 from tests.integration.servers import RedisServer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.load import Load, message
 from bench.results import OURS, REFERENCE
-from bench.trials import Round
+from bench.rounds import Round
 from bench.trials.fan_out import CHANNELS
 from tests.integration.clients import Subscriber, publish
 

@@ -6,7 +6,7 @@ from bench.contestants import daemon, limit
 from bench.load import Load, settle, write_certificate
 from bench.programs import has_tls
 from bench.results import LeftOut
-from bench.trials import Round, started
+from bench.rounds import Round, started
 
 
 def time_to_the_last(round_: Round) -> None:
