@@ -16,11 +16,13 @@ import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
+from twisted.python.systemd import ListenFDs
 
 HTTP, HTTPS, ADMIN = "http", "https", "admin"
 
@@ -158,18 +160,17 @@ class _Reactor:
     def listenSSL(self, *_: object, **__: object) -> None:
         raise ValueError("for TLS there are --use-ssl and --ssl-port")
 
-    def adoptStreamPort(self, descriptor: int, family: int, factory: Any) -> None:
-        # The endpoint closes its own; and this one comes from somebody who has it too.
-        adopted = socket.socket(family, socket.SOCK_STREAM, fileno=os.dup(descriptor))
-        self.bound.append(Bound(adopted, HTTP, factory, shared=True))
-
 
 def _endpoint(description: str, factory: Any, reactor: Any, share: bool) -> list[Bound]:
     keeper = _Reactor(reactor, share)
     failures: list[Any] = []
     try:
+        if description.startswith("systemd:"):
+            return [_inherited(description, _first_environment())]
         endpoint = serverFromString(keeper, description)
         listening: Deferred[Any] = endpoint.listen(factory or Factory())
+    except LookupError:
+        raise ValueError(f"--endpoint={description}: no such socket was handed over") from None
     except Exception as error:
         # Twisted's parsers, and those of its plugins, raise what they like.
         raise ValueError(f"--endpoint={description}: {error or type(error).__name__}") from None
@@ -178,6 +179,29 @@ def _endpoint(description: str, factory: Any, reactor: Any, share: bool) -> list
         reason = failures[0].value
         raise ValueError(f"--endpoint={description}: {reason}") from None
     return keeper.bound
+
+
+def _inherited(description: str, environment: Mapping[str, str]) -> Bound:
+    """A socket that systemd hands over, told as in Twisted: ``systemd:domain=INET:index=0``, or ``name=``.
+
+    Not by Twisted's own parser: it takes no sockets without names, which systemd-socket-activate
+    gives them only if it is asked to. Raises LookupError.
+    """
+    count = environment.get("LISTEN_FDS", "0")
+    unnamed = ":".join(["unknown"] * int(count))  # as sd_listen_fds_with_names(3) has it
+    found = ListenFDs.fromEnvironment({"LISTEN_FDNAMES": unnamed, **environment})
+    wanted = dict(word.split("=", 1) for word in description.split(":")[1:])
+    if "name" in wanted:
+        descriptor = found.inheritedNamedDescriptors()[wanted["name"]]
+    else:
+        descriptor = found.inheritedDescriptors()[int(wanted["index"])]
+    return Bound(socket.socket(fileno=os.dup(descriptor)), HTTP, shared=True)
+
+
+def _first_environment() -> dict[str, str]:
+    """The environment in which the process was started: Twisted has removed LISTEN_FDS by now."""
+    entries = Path("/proc/self/environ").read_bytes().split(b"\0")
+    return dict(os.fsdecode(entry).split("=", 1) for entry in entries if b"=" in entry)
 
 
 def _bind_unix(path: str, mode: int) -> socket.socket:

@@ -98,7 +98,7 @@ class Subscriber:
         if last_event_id is not None:
             lines.append(f"Last-Event-ID: {last_event_id}")
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        plain = socket.socket()
+        plain = socket.socket(socket.AF_INET6 if ":" in (where.hostname or "") else socket.AF_INET)
         if receive_buffer is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         plain.connect((where.hostname, where.port))

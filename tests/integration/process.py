@@ -83,6 +83,7 @@ class Process:
     """
 
     name = "process"
+    pass_fds: Sequence[int] = ()  # descriptors of ours that the child gets too
 
     def __init__(
         self, directory: Path, *, env: Mapping[str, str] | None = None, cwd: Path | None = None
@@ -136,6 +137,7 @@ class Process:
                 env=os.environ | self.env,
                 cwd=self.cwd,
                 start_new_session=True,
+                pass_fds=self.pass_fds,
             )
         try:
             until(lambda: not self.running or self.is_ready(), START_LIMIT, f"{self.name} is ready")

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parents[2] / "cyclone_sse"
 # From the roof to the ground. A module may import those in the rows below its own.
 HOUSE = [
     {"daemon.service"},
+    {"daemon.process", "daemon.serving"},
     {"daemon.command", "daemon.sockets", "daemon.tls"},
     {"daemon.clock", "daemon.listener", "daemon.log", "daemon.tls_transport"},
     {"server"},

@@ -1,0 +1,106 @@
+"""The process: its limits, its signals and its log file, around the services that twistd starts.
+
+SIGHUP goes on in a new log file and reads certificates and keys anew; SIGUSR1 rotates the log; a
+second SIGTERM ends at once. None of them but SIGTERM and SIGINT ends the process.
+"""
+
+from __future__ import annotations
+
+import gc
+import mimetypes
+import resource
+import signal
+from typing import Any, Protocol
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, Logger
+
+from cyclone_sse.daemon.log import Log, observer, take_rotate_signal
+
+
+class Reloadable(Protocol):
+    """A service that signals concern."""
+
+    def reload(self) -> None:
+        """Read anew what may have changed. Raises ValueError about what is wrong."""
+
+    def hurry(self) -> None:
+        """Stop at once: the second order to stop."""
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become a part of another service."""
+
+
+class Daemon(MultiService):
+    """What twistd holds: all services, and the signals that it does not take itself.
+
+    server: what the signals concern. log_file: the log that is ours, None where it is somebody else's.
+    """
+
+    log = Logger()
+
+    def __init__(self, server: Reloadable, log_file: Log | None, reactor: Any) -> None:
+        super().__init__()
+        self._server = server
+        self._log_file = log_file
+        self._reactor = reactor
+        server.setServiceParent(self)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Be given to twistd's application, which also says where the log goes."""
+        if self._log_file is not None and hasattr(parent, "setComponent"):
+            parent.setComponent(ILogObserver, observer(self._log_file))
+        super().setServiceParent(parent)
+
+    def privilegedStartService(self) -> None:
+        """Take what takes rights."""
+        _raise_file_limit(self.log)
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        """Start all services; from now on signals may come."""
+        _spare_collector()
+        mimetypes.init()  # reads a file; later there may be no descriptor for it
+        later = self._reactor.callFromThread
+        take_rotate_signal(self._log_file, later)
+        signal.signal(signal.SIGHUP, lambda *_: later(self.reload))
+        super().startService()
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop all services; from now on one more signal means at once."""
+        later, hurry = self._reactor.callFromThread, self._server.hurry
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: later(hurry))
+        stopped: Deferred[Any] = super().stopService()
+        return stopped
+
+    def reload(self) -> None:
+        """SIGHUP: go on in a new log file, and read certificates and keys anew."""
+        try:
+            if self._log_file is not None:
+                self._log_file.reopen()
+            self._server.reload()
+        except (OSError, ValueError) as error:
+            self.log.error("could not read all anew: {reason}", reason=error)
+        else:
+            self.log.info("read certificates and keys anew, and opened the log")
+
+
+def _raise_file_limit(log: Logger) -> None:
+    """Each client is a file descriptor: take as many as this process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    log.info("up to {n} open files", n="unlimited" if hard == resource.RLIM_INFINITY else hard)
+
+
+def _spare_collector() -> None:
+    """Keep the garbage collector from looking at every subscriber again and again.
+
+    With ten thousand of them a full collection stops everything for a tenth of a second, and
+    they are freed by their reference counts alone.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)

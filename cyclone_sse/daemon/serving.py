@@ -1,0 +1,216 @@
+"""The server: its steps from the bound ports to the last connection that is gone.
+
+Start: the ports are bound while the process still has its rights; the broker starts; the ports are
+opened when what was published before is known. Stop: no new connections; each stream is told when
+to come back and is ended, evenly spread over some time; what was taken from publishers goes out;
+the broker goes; whoever is left is cut off. A second order to stop leaves out all waiting.
+
+Knows an application and its connections; nothing of signals, processes or log files.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from cyclone_sse.daemon.listener import Listener
+from cyclone_sse.daemon.sockets import HTTPS, Bound, open_sockets
+from cyclone_sse.errors import Ending
+
+STOP_GRACE = 2.0  # seconds for the clients to take what is under way when the server stops
+# Milliseconds after which a client that is sent away comes back: a native EventSource that meets a
+# proxy's 502 gives up for good (WHATWG HTML 9.2.3), so not at once, and not all together.
+FAREWELL = (2000, 6000)
+
+
+def farewell() -> bytes:
+    """What a stream is told before its end."""
+    return b"retry: %d\n\n" % random.randint(*FAREWELL)
+
+
+class Crowd(set[Any]):
+    """The connections that are open; says when the last is gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[Deferred[None]] = []
+
+    def discard(self, connection: Any) -> None:
+        """It is closed."""
+        super().discard(connection)
+        if not self:
+            waiting, self._waiting = self._waiting, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def gone(self) -> Deferred[None]:
+        """Fires when there is none."""
+        deferred: Deferred[None] = Deferred()
+        if self:
+            self._waiting.append(deferred)
+        else:
+            deferred.callback(None)
+        return deferred
+
+
+class ServerService(Service):
+    """Serves an application on its ports.
+
+    application: the cyclone application, and as such the factory of connections. settings: the
+    options. tls: makes the transports of the TLS port, None to do without. reactor: the global one
+    if None.
+    """
+
+    log = Logger()
+
+    def __init__(self, application: Any, settings: Any, tls: Any, reactor: Any = None) -> None:
+        from cyclone_sse.http.connection import Connection
+        from cyclone_sse.http.limits import Connections
+
+        if reactor is None:
+            from twisted.internet import reactor
+        self.application = application
+        self.settings = settings
+        self.tls = tls
+        self.reactor = reactor
+        self.draining = False
+        self.bound: Sequence[Bound] = ()
+        self.listeners: list[Listener] = []
+        self.connections = Connections(settings, reactor)
+        self.connections.open = self._crowd = Crowd()
+        self._sweeper = LoopingCall(self.connections.expire)
+        self._sweeper.clock = reactor
+        self._step: Deferred[None] = Deferred()  # of the stop: fires when it is done or given up
+        self._in_hurry = False
+        application.protocol = partial(Connection, self.connections)
+        application.noisy = False
+
+    # Start.
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports, which may need rights that are given up after it."""
+        try:
+            self.bound = open_sockets(self.settings, self.application, self.reactor)
+        except ValueError as error:
+            raise SystemExit(f"cyclone-sse: {error}") from None
+
+    def startService(self) -> None:
+        """Begin to serve. Exits with one line when the ports cannot be opened."""
+        super().startService()
+        self._sweeper.start(1.0, now=False).addErrback(self._bug)
+        broker = self.application.broker
+        started = broker.start()
+        if broker.lingers or started.called:
+            self._open()  # such a broker knows nothing of the past, and may be away for long
+        else:
+            started.addCallback(lambda _: self._open()).addErrback(self._bug)
+
+    def _open(self) -> None:
+        if self.draining:
+            return
+        for bound in self.bound:
+            transport = self.tls if bound.serves == HTTPS else None
+            factory = bound.factory or self.application
+            listener = Listener(bound.socket, factory, self.reactor, transport, bound.shared)
+            try:
+                listener.startListening()
+            except OSError as error:
+                self._give_up(f"cannot listen on {bound.url}: {error.strerror}")
+                return
+            self.listeners.append(listener)
+        self.log.info(
+            "cyclone-sse serves {addresses} with the {broker} broker",
+            addresses=" and ".join(bound.url for bound in self.bound),
+            broker=self.application.broker.name,
+        )
+
+    def _give_up(self, reason: str) -> None:
+        if not self.reactor.running:
+            raise SystemExit(f"cyclone-sse: {reason}")
+        self.log.critical("{reason}", reason=reason)
+        self.reactor.stop()
+
+    # While it runs.
+
+    def reload(self) -> None:
+        """Read anew what may have changed on the disk: certificates and keys.
+
+        Connections go on. Raises ValueError about what is wrong; the old one stays in use then.
+        """
+        readers: list[Callable[[], None]] = list(getattr(self.application, "reloads", ()))
+        if self.tls is not None:
+            readers.append(self.tls.reload)
+        wrong = []
+        for read in readers:
+            try:
+                read()
+            except ValueError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise ValueError("; ".join(wrong))
+
+    # Stop.
+
+    def stopService(self) -> Deferred[None]:
+        """End all streams and be gone. Fires when it is done."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    def hurry(self) -> None:
+        """Wait for nothing any more: the second order to stop."""
+        self._in_hurry = True
+        _fire(self._step)
+
+    async def _stop(self) -> None:
+        self.draining = True
+        drain: float = self.settings["drain"]
+        self._stop_accepting()
+        self.application.broker.hub.end(Ending.DRAINED, over=drain, farewell=farewell)
+        self._finish_requests()
+        await self._wait(self._crowd.gone(), drain + STOP_GRACE if drain else 0.0)
+        await self._wait(Deferred.fromCoroutine(self.application.broker.stop()), STOP_GRACE)
+        for connection in list(self._crowd):
+            connection.shut()
+        await self._wait(self._crowd.gone(), STOP_GRACE)
+        for connection in list(self._crowd):
+            connection.transport.abortConnection()
+        if self._sweeper.running:
+            self._sweeper.stop()
+
+    def _stop_accepting(self) -> None:
+        for bound in self.bound:
+            bound.unlink()
+        for listener in self.listeners:
+            listener.stopListening()
+
+    def _finish_requests(self) -> None:
+        """What is under way is answered, and what is idle closed; streams have an end of their own."""
+        from cyclone_sse.http.connection import STREAMING
+
+        for connection in list(self._crowd):
+            if connection.state is not STREAMING:
+                connection.shut()
+
+    async def _wait(self, event: Deferred[Any], seconds: float) -> None:
+        """Wait for this, but no longer than so long, and not at all in a hurry."""
+        over = self._step = Deferred()
+        timer = self.reactor.callLater(0 if self._in_hurry else seconds, _fire, over)
+        event.addErrback(self._bug).addCallback(lambda _: _fire(over))
+        await over
+        if timer.active():
+            timer.cancel()
+
+    def _bug(self, failure: Any) -> None:
+        self.log.failure("the service failed", failure)
+
+
+def _fire(deferred: Deferred[None]) -> None:
+    if not deferred.called:
+        deferred.callback(None)

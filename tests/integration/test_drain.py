@@ -1,0 +1,93 @@
+"""The end of a server: spread over some time, with a word to each client, and what was taken goes out."""
+
+from __future__ import annotations
+
+import re
+import selectors
+import signal
+import socket
+import time
+
+from tests.integration.clients import Subscriber, publish, request
+from tests.integration.conftest import Serve
+from tests.integration.process import accepts, until
+
+CROWD = 500
+
+
+def ends(crowd: list[Subscriber]) -> list[float]:
+    """When each of these streams ended, in seconds from now."""
+    began = time.monotonic()
+    times = []
+    with selectors.DefaultSelector() as selector:
+        for client in crowd:
+            client.socket.setblocking(False)
+            selector.register(client.socket, selectors.EVENT_READ, client)
+        while selector.get_map():
+            ready = selector.select(timeout=20)
+            assert ready, "a stream did not end"
+            for key, _ in ready:
+                data = key.data.socket.recv(65536)
+                key.data._take(data)
+                if not data:
+                    selector.unregister(key.data.socket)
+                    times.append(time.monotonic() - began)
+    return times
+
+
+def test_streams_end_evenly_spread_each_with_a_time_to_come_back(serve: Serve) -> None:
+    server = serve("--drain=4")
+    crowd = [Subscriber(server.url, f"c{number}").wait_open() for number in range(CROWD)]
+    server.send_signal(signal.SIGTERM)
+    until(lambda: not accepts(server.port), what="the port to be closed")
+    times = ends(crowd)
+    for client in crowd:
+        client.close()
+    assert server.wait() in (0, -signal.SIGTERM)
+    assert len(times) == CROWD
+    quarters = [sum(start <= moment < start + 1 for moment in times) for start in range(4)]
+    assert min(quarters) > CROWD / 4 * 0.5, f"not even: {quarters}"
+    told = [int(retry) for client in crowd for retry in re.findall(rb"retry: (\d+)\n\n$", client.body)]
+    assert len(told) == CROWD
+    assert all(2000 <= retry <= 6000 for retry in told)
+    assert len(set(told)) > CROWD / 4, "each is told a time of its own"
+    server.check_log()
+
+
+def test_without_drain_they_end_at_once(serve: Serve) -> None:
+    server = serve()
+    with Subscriber(server.url) as reader:
+        publish(server.url, "base", "last words")
+        began = time.monotonic()
+        server.send_signal(signal.SIGTERM)
+        assert reader.wait_end().count(b"last words") == 1
+        server.wait()
+        assert time.monotonic() - began < 10
+
+
+def test_a_second_signal_ends_it_at_once(serve: Serve) -> None:
+    server = serve("--drain=600")
+    with Subscriber(server.url) as reader, Subscriber(server.url) as other:
+        server.send_signal(signal.SIGTERM)
+        until(lambda: not accepts(server.port), what="the port to be closed")
+        server.send_signal(signal.SIGTERM)
+        reader.wait_end()
+        other.wait_end()
+        assert server.wait() in (0, -signal.SIGTERM)
+
+
+def test_a_request_under_way_is_answered(serve: Serve) -> None:
+    server = serve("--drain=2")
+    assert request("GET", f"{server.url}/stats").status == 200
+    with Subscriber(server.url) as reader, socket.create_connection(("127.0.0.1", server.port)) as late:
+        server.pause()
+        late.sendall(
+            b"POST /publish HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+            b"Content-Length: 22\r\n\r\nchannel=base&message=x"
+        )
+        server.send_signal(signal.SIGTERM)
+        server.resume()
+        answer = late.recv(1000)
+        assert not answer or answer.startswith(b"HTTP/1.1 200 ")
+        body = reader.wait_end()
+        assert (b"data: x\n" in body) == bool(answer), "what was answered with 200 is published"
