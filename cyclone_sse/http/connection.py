@@ -207,7 +207,8 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._began = None
         self._connections.give_time(self)
         if request.path == "*":
-            self.write(answer(204, {"Allow": _METHODS}, None))
+            cors = self.cors(request.headers.get("Origin"))
+            self.write(answer(204, {**cors, "Allow": _METHODS}, None))
             self.finish()
         else:
             self.request_callback(request)

@@ -3,79 +3,17 @@
 from __future__ import annotations
 
 import gc
-import json
-import re
-from functools import partial
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from cyclone_sse.http.connection import IDLE_TIMEOUT, REFUSAL_TIMEOUT, REQUEST_TIMEOUT, Connection
-from cyclone_sse.http.limits import Connections
 from cyclone_sse.http.reader import RequestReader
-from cyclone_sse.server import App
-
-PUBLISH = (
-    b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-    b"Content-Length: 19\r\n\r\nchannel=a&message=b"
-)
-FORM = "Content-Type: application/x-www-form-urlencoded"
-STATS = b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n"
-SUBSCRIBE = b"GET /?channels=a HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-class Peer:
-    """A client and the connection it has made."""
-
-    def __init__(self, max_body: int = 1000, **settings: Any) -> None:
-        self.clock = Clock()
-        self.connections = Connections({"max-body": max_body, **settings}, self.clock)
-        self.app = App({})
-        self.app.broker.reactor = self.clock
-        self.app.protocol = partial(Connection, self.connections)
-        self.transport = StringTransport()
-        self.connection = self.app.buildProtocol(None)
-        self.connection.makeConnection(self.transport)
-
-    def send(self, data: bytes) -> bytes:
-        """What the server has said when it has got these bytes."""
-        self.connection.dataReceived(data)
-        self.clock.advance(0)
-        said: bytes = self.transport.value()
-        return said
-
-    @property
-    def statuses(self) -> list[int]:
-        """The status of each response so far."""
-        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", self.transport.value())]
-
-    @property
-    def reason(self) -> str:
-        """Why the last request was refused."""
-        body = self.transport.value().rpartition(b"\r\n\r\n")[2]
-        return str(json.loads(body)["reason"])
-
-    @property
-    def gone(self) -> bool:
-        """The server has ended the connection."""
-        return self.transport.disconnecting or self.transport.disconnected
-
-    def wait(self, seconds: float) -> None:
-        """Time goes by, and the sweep with it."""
-        for _ in range(int(seconds)):
-            self.clock.advance(1)
-            self.connections.expire()
-
-
-def head(*lines: str, method: str = "POST", target: str = "/publish") -> bytes:
-    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: x", *lines, "", ""]).encode()
+from tests.unit.http.peer import FORM, PUBLISH, STATS, SUBSCRIBE, Peer, head
 
 
 @pytest.mark.parametrize(
