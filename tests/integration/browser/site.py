@@ -24,14 +24,20 @@ JQUERIES = {
     "3.x": "jquery-3/dist/jquery.js",
     "4.x": "jquery-4/dist/jquery.js",
 }
-KINDS = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".png": "image/png"}
+OTHERS = ["axe-core", "eventsource", "terser", "typescript"]  # of tests/package.json
+KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".png": "image/png",
+}
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds
 
 
 def node_modules() -> Path:
     """The folder with the npm packages of tests/package.json, which `make test` installs."""
     folder = ROOT / "tests" / "node_modules"
-    if not all((folder / path).exists() for path in (*JQUERIES.values(), "eventsource")):
+    if not all((folder / path).exists() for path in (*JQUERIES.values(), *OTHERS)):
         left_out("the npm packages of tests/package.json are not installed")
     return folder
 
@@ -54,6 +60,15 @@ def bare_page(script: str, jquery: str = "4.x", body: str = "") -> str:
     return (
         f'<!DOCTYPE html><html lang="en"><head><title>Test</title>{load}</head>\n'
         f"<body>{body}<script>var seen = [];\n{script}</script></body></html>"
+    )
+
+
+def module_page(script: str) -> str:
+    """A page that runs `script` with `connect` from the module; `seen` is a list to note things in."""
+    return (
+        '<!DOCTYPE html><html lang="en"><head><title>Test</title></head><body><script type="module">\n'
+        "import {connect} from '/media/cyclone-sse.js';\nwindow.connect = connect; window.seen = [];\n"
+        f"{script}</script></body></html>"
     )
 
 

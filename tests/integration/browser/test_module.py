@@ -1,0 +1,259 @@
+"""media/cyclone-sse.js: by itself under Node.js, its files, and in a page against a server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.integration.browser.conftest import Open
+from tests.integration.browser.plain import MODULE, PLAIN, plain
+from tests.integration.browser.site import Site, module_page, node_modules
+from tests.integration.browser.stand_in import StandIn
+from tests.integration.clients import publish, stats
+from tests.integration.conftest import Serve
+from tests.integration.process import need, until
+
+HERE = Path(__file__).parent
+CASES = json.loads((HERE / "format_cases.json").read_text())
+SMALL = 8 * 1024  # bytes, minified
+LISTEN = """
+    window.states = []; window.gaps = [];
+    const listen = (options) => {
+        window.stream = connect('/sse/', {channels: ['a'], ...options});
+        stream.on('message', (event) => seen.push(event.json));
+        stream.on('state', ({state}) => states.push(state));
+        stream.on('gap', ({channels}) => gaps.push(channels));
+    };
+"""
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    with StandIn() as running:
+        yield running
+
+
+@pytest.fixture
+def pushing(stand_in: StandIn) -> Iterator[Site]:
+    """A site around the stand-in."""
+    with Site(stand_in.port) as running:
+        yield running
+
+
+def test_under_node() -> None:
+    command = [need("node"), "--test", str(HERE / "module.test.mjs")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert "# fail 0" in done.stdout
+
+
+def test_it_is_small() -> None:
+    terser = node_modules() / "terser" / "bin" / "terser"
+    command = [need("node"), str(terser), "--module", "--compress", "--mangle", "--", str(MODULE)]
+    done = subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert 4000 < len(done.stdout) < SMALL
+
+
+def test_its_types(tmp_path: Path) -> None:
+    """What the documentation shows is accepted, and what is wrong is not."""
+    wrong = {
+        "connect('/sse/', {channel: 'a'});": "'channel' does not exist",
+        "connect('/sse/').on('gap', (event) => event.data);": "'data' does not exist",
+        "connect('/sse/').on('state', ({state}) => state === 'closed');": "no overlap",
+    }
+    right = """
+        const stream: Stream = connect('/sse/', {
+            channels: ['a'], token: async () => 't', shared: true, lastEventId: 'earliest'
+        });
+        const off: () => void = stream.on<{x: number}>('news', (event) => event.json?.x.toFixed(2));
+        stream.on('message', ({type, data, lastEventId}) => [type, data, lastEventId].join());
+        stream.on('state', ({state, reason, status}) => state === 'stopped' && (status === 403 || reason));
+        stream.on('gap', ({channels}) => stream.add(channels));
+        stream.remove('a');
+        stream.close();
+        off();
+    """
+    use = tmp_path / "use.ts"
+    lines = [
+        f"import {{connect, type Stream}} from '{MODULE.with_suffix('')}.js';",
+        *right.splitlines(),
+        *wrong,
+    ]
+    use.write_text("\n".join(lines))
+    compiler = node_modules() / "typescript" / "bin" / "tsc"
+    options = [
+        "--noEmit",
+        "--strict",
+        "--target",
+        "es2022",
+        "--module",
+        "esnext",
+        "--moduleResolution",
+        "bundler",
+    ]
+    command = [need("node"), str(compiler), *options, str(use)]
+    told = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=120
+    ).stdout.splitlines()
+    faults = [line for line in told if "error TS" in line]
+    assert len(faults) == len(wrong), told
+    for fault, expected in zip(faults, wrong.values(), strict=True):
+        assert expected in fault
+
+
+def test_the_plain_script_is_the_module() -> None:
+    assert PLAIN.read_text() == plain(MODULE.read_text()), "python -m tests.integration.browser.plain"
+
+
+def test_the_plain_script_in_a_page(stand_in: StandIn, pushing: Site, browse: Open) -> None:
+    pushing.pages["/"] = (
+        '<!DOCTYPE html><title>Test</title><script src="/media/cyclone-sse.global.js"></script><script>\n'
+        "var seen = [], stream = cycloneSSE.connect('/sse/', {channels: 'a'});\n"
+        "stream.on('message', function (event) { seen.push(event.json); });</script>"
+    )
+    page = browse(pushing.url)
+    until(lambda: stats(stand_in.url) == {"a": 1}, what="the stream")
+    stand_in.publish(["a"], "[1]")
+    page.wait_for_function("seen.length === 1")
+    assert page.faults == []
+
+
+def test_it_reads_the_format_as_the_browser_does(site: Site, browse: Open) -> None:
+    """Each case through the browser's own EventSource too, which nobody here wrote."""
+    for number, case in enumerate(CASES):
+        site.answers[f"/case/{number}"] = [(200, "text/event-stream", case["stream"])] * 2
+    script = """
+        window.run = (url, types) => Promise.all([
+            new Promise((resolve) => {
+                const events = [], source = new EventSource(url);
+                const note = ({type, data, lastEventId}) => events.push([type, data, lastEventId]);
+                types.forEach((type) => source.addEventListener(type, note));
+                source.onerror = () => { source.close(); resolve(events); };
+            }),
+            new Promise((resolve) => {
+                const events = [], stream = connect(url, {channels: 'a'});
+                stream.on('*', ({type, data, lastEventId}) => events.push([type, data, lastEventId]));
+                stream.on('state', ({state}) => {
+                    if (state === 'waiting') { stream.close(); resolve(events); }
+                });
+            })
+        ]);
+    """
+    site.pages["/"] = module_page(script)
+    page = browse(site.url)
+    page.wait_for_function("!!window.run")
+    for number, case in enumerate(CASES):
+        types = sorted({kind for kind, _, _ in case["events"]})
+        native, module = page.evaluate("([url, types]) => run(url, types)", [f"/case/{number}", types])
+        assert native == case["events"], case["name"]
+        assert module == case["events"], case["name"]
+
+
+def test_the_network_was_cut(stand_in: StandIn, pushing: Site, browse: Open) -> None:
+    pushing.pages["/"] = module_page(LISTEN + "listen({ping: 500});")
+    page = browse(pushing.url)
+    page.wait_for_function("window.states?.includes('open')")
+    stand_in.publish(["a"], "0")
+    page.wait_for_function("seen.length === 1")
+    pushing.cut()
+    for message in range(1, 20):
+        stand_in.publish(["a"], str(message))
+    page.wait_for_function("states.includes('waiting')")
+    pushing.heal()
+    page.wait_for_function("seen.length >= 20")
+    stand_in.publish(["a"], "20")
+    page.wait_for_function("seen.includes(20)")
+    assert page.evaluate("[seen, gaps]") == [list(range(21)), []]
+
+
+@pytest.mark.parametrize("event", ["online", "visibilitychange"])
+def test_it_comes_back_at_once_when_it_is_seen_again(
+    stand_in: StandIn, pushing: Site, browse: Open, event: str
+) -> None:
+    pushing.pages["/"] = module_page(LISTEN + "listen();")
+    pushing.answers["/far"] = [(200, "text/event-stream", "retry: 3600000\n\n")]
+    page = browse(pushing.url)
+    page.wait_for_function("window.states?.includes('open')")
+    page.evaluate(
+        "() => { far = connect('/far', {channels: 'a'});"
+        "far.on('state', ({state}) => { farState = state; }); }"
+    )
+    page.wait_for_function("window.farState === 'waiting'")
+    asked = len(pushing.requests)
+    pushing.answers["/far"] = [(200, "text/event-stream", "data: 1\n\n")]
+    page.evaluate("() => { far.on('message', (event) => seen.push(event.json)); }")
+    page.evaluate("(type) => (type === 'online' ? window : document).dispatchEvent(new Event(type))", event)
+    page.wait_for_function("seen.length === 1")
+    assert len(pushing.requests) == asked + 1  # the stream that is open was left alone
+
+
+def test_a_page_that_is_left_and_kept(stand_in: StandIn, pushing: Site, browse: Open) -> None:
+    """As the browser does before it puts a page into its back/forward cache, and after."""
+    pushing.pages["/"] = module_page(LISTEN + "listen();")
+    page = browse(pushing.url)
+    page.wait_for_function("window.states?.includes('open')")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
+    until(lambda: stats(stand_in.url) == {}, what="the page has let go")
+    stand_in.publish(["a"], "1")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    page.wait_for_function("seen.length === 1")
+
+
+def test_channels_come_and_go_on_a_busy_server(stand_in: StandIn, pushing: Site, browse: Open) -> None:
+    pushing.pages["/"] = module_page(LISTEN + "listen();")
+    page = browse(pushing.url)
+    page.wait_for_function("window.states?.includes('open')")
+    ended = threading.Event()
+    told: list[tuple[str, int]] = []
+
+    def busy() -> None:
+        count = 0
+        while not ended.wait(0.002):
+            for channels in (["a"], ["b"], ["a", "b", "c"]):
+                count += 1
+                told.append(("".join(channels), count))
+                stand_in.publish(channels, str(count))
+
+    publisher = threading.Thread(target=busy)
+    publisher.start()
+    try:
+        for change in ("add('b')", "add(['c'])", "remove('b')", "add('b')"):
+            page.evaluate(f"stream.{change}")
+            wanted = set(page.evaluate("stream.channels"))
+            until(lambda wanted=wanted: set(stats(stand_in.url)) == wanted, what=change)  # type: ignore[misc]
+            mark = page.evaluate("seen.length")
+            page.wait_for_function(f"seen.length > {mark} + 100")
+    finally:
+        ended.set()
+        publisher.join()
+    page.wait_for_function(f"seen.includes({told[-1][1]})")
+    seen = page.evaluate("seen")
+    assert len(set(seen)) == len(seen)
+    assert [n for n in seen if n % 3 != 2] == [n for channels, n in told if "a" in channels]
+    only_b = [n for n in seen if n % 3 == 2]
+    holes = [n for n, following in pairwise(only_b) if following != n + 3]
+    assert len(holes) == 1  # while it was away
+    assert page.faults == []
+
+
+def test_the_server_was_restarted(serve: Serve, browse: Open) -> None:
+    server = serve("--retry=200")
+    with Site(server.port) as site:
+        site.pages["/"] = module_page(LISTEN + "listen();")
+        page = browse(site.url)
+        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        publish(server.url, "a", "0")
+        page.wait_for_function("seen.length === 1")
+        server.kill()
+        page.wait_for_function("states.filter((state) => state === 'waiting').length > 2")
+        server.start()
+        page.wait_for_function("gaps.length > 0")
+        publish(server.url, "a", "1")
+        page.wait_for_function("seen.length === 2")
+        assert page.evaluate("[seen, gaps]") == [[0, 1], [["a"]]]
