@@ -1,32 +1,23 @@
-"""An application of your own: who may subscribe to what is your decision.
+"""An application of your own: who may subscribe is your decision, all the rest is as the options say.
 
 Run it from the directory in which this file lies:
 
     twistd -n cyclone-sse -r custom_app.App
 """
 
-from cyclone.web import Application
-
-from cyclone_sse.brokers import HttpBroker
-from cyclone_sse.handlers import BroadcastHandler, PublishHandler, StatsHandler
+from cyclone_sse.handlers import BroadcastHandler
+from cyclone_sse.server import App as StandardApp
 
 
 class MemberHandler(BroadcastHandler):
     """Lets in whoever sends the cookie that your site gives its members."""
 
     def authorize(self):
-        """True: the client may subscribe. A Deferred of it will do as well."""
+        """Whether it may: any value, by its truth. A Deferred or a coroutine will do as well."""
         return self.get_cookie("member") == "yes"
 
 
-class App(Application):
-    """cyclone-sse with the handler above in front."""
+class App(StandardApp):
+    """The standard application, with the handler above in front."""
 
-    def __init__(self, settings):
-        handlers = [
-            (r"/", MemberHandler),
-            (r"/publish", PublishHandler),
-            (r"/stats", StatsHandler),
-        ]
-        self.broker = HttpBroker(settings)
-        Application.__init__(self, handlers)
+    broadcast_handler = MemberHandler

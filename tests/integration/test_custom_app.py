@@ -9,10 +9,35 @@ from pathlib import Path
 import pytest
 
 from tests.integration.clients import Subscriber, publish, request, stats
-from tests.integration.process import ROOT
+from tests.integration.process import ROOT, until
 from tests.integration.servers import SseServer
+from tests.unit.access.keys import SECRET, token
 
 Serve = Callable[..., SseServer]
+
+# As it was documented for version 0.7.7, and for 1.0; it must run unchanged.
+DOCUMENTED = """
+from cyclone.web import Application
+
+from cyclone_sse.brokers import HttpBroker
+from cyclone_sse.handlers import BroadcastHandler, PublishHandler, StatsHandler
+
+
+class MemberHandler(BroadcastHandler):
+    def authorize(self):
+        return self.get_cookie("member") == "yes"
+
+
+class App(Application):
+    def __init__(self, settings):
+        handlers = [
+            (r"/", MemberHandler),
+            (r"/publish", PublishHandler),
+            (r"/stats", StatsHandler),
+        ]
+        self.broker = HttpBroker(settings)
+        Application.__init__(self, handlers)
+"""
 
 MINE = """
 from cyclone.web import Application, HTTPError
@@ -81,8 +106,12 @@ def mine(serve: Serve, tmp_path: Path) -> SseServer:
     return serve("--app=mine.App")
 
 
-def test_the_documented_application_runs_unchanged(serve: Serve, tmp_path: Path) -> None:
-    shutil.copy(ROOT / "extras" / "custom_app.py", tmp_path / "custom_app.py")
+@pytest.mark.parametrize("which", ["as documented", "in extras"])
+def test_the_documented_application_runs_unchanged(serve: Serve, tmp_path: Path, which: str) -> None:
+    if which == "in extras":
+        shutil.copy(ROOT / "extras" / "custom_app.py", tmp_path / "custom_app.py")
+    else:
+        (tmp_path / "custom_app.py").write_text(DOCUMENTED)
     server = serve("-r", "custom_app.App")
     answer = request("GET", f"{server.url}/?channels=base")
     assert (answer.status, answer.json["status"]) == (401, "error")
@@ -90,6 +119,40 @@ def test_the_documented_application_runs_unchanged(serve: Serve, tmp_path: Path)
         publish(server.url, "base", "hello")
         assert member.event().data == "hello"
         assert stats(server.url) == {"base": 1}
+
+
+def test_a_changed_handler_keeps_the_rest(serve: Serve, tmp_path: Path) -> None:
+    """The broker of the options, the rules, the demo page and refusals in JSON."""
+    shutil.copy(ROOT / "extras" / "custom_app.py", tmp_path / "custom_app.py")
+    server = serve(
+        "-r", "custom_app.App", f"--jwt-secret={SECRET}", "--http-secret=k", "--demo=1", "--stats=0"
+    )
+    assert request("GET", f"{server.url}/demo").status == 200
+    answer = request("GET", f"{server.url}/stats")
+    assert (answer.status, answer.json["status"]) == (404, "error")
+    query = {"access_token": token(subscribe=["base"])}
+    for headers, status in (({}, 401), ({"Cookie": "member=yes"}, 200)):
+        with Subscriber(server.url, query=query, headers=headers) as client:
+            assert client.status == status
+    assert request("GET", f"{server.url}/?channels=base", headers={"Cookie": "member=yes"}).status == 401
+    assert "access_token" not in server.log
+
+
+def test_no_token_in_the_log_of_an_application(serve: Serve, tmp_path: Path) -> None:
+    """cyclone logs each request with its uri, unless an application forbids it."""
+    (tmp_path / "custom_app.py").write_text(
+        DOCUMENTED.replace('== "yes"', "or self.log.info(repr(self.request))")
+    )
+    server = serve("-r", "custom_app.App", f"--jwt-secret={SECRET}")
+    good = token(subscribe=["base"])
+    answer = request(
+        "GET", f"{server.url}/?channels=base&access_token={good}", headers={"Cookie": f"x={good}"}
+    )
+    assert answer.status == 401  # no member
+    assert request("GET", f"{server.url}/stats?access_token={good}").status == 200
+    until(lambda: "200 GET /stats" in server.log, what="cyclone's own line")
+    assert server.log.count("/?channels=base") >= 2
+    assert good not in server.log
 
 
 @pytest.mark.parametrize(
