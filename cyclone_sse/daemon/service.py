@@ -38,6 +38,7 @@ def makeService(options: Options) -> Daemon:
 def _prepare(options: Options) -> tuple[Any, Any]:
     """The application and the maker of TLS transports. Raises ValueError or ImportError."""
     try:
+        from cyclone_sse.access.rules import rules_of
         from cyclone_sse.daemon.tls import TlsTransports
         from cyclone_sse.server import App, load_app
     except ModuleNotFoundError as error:
@@ -50,4 +51,5 @@ def _prepare(options: Options) -> tuple[Any, Any]:
     application = load_app(options["app"])(options)
     if not hasattr(application, "broker"):
         raise ValueError(f"--app={options['app']}: the application has no attribute broker")
+    rules_of(application)  # a key that will not do is found now, and not by the first client
     return application, tls

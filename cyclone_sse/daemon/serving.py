@@ -20,9 +20,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from cyclone_sse.access.exposure import warnings
+from cyclone_sse.access.rules import rules_of
 from cyclone_sse.daemon.listener import Listener
 from cyclone_sse.daemon.sockets import HTTPS, Bound, open_sockets
 from cyclone_sse.errors import Ending
+from cyclone_sse.options import with_defaults
 
 STOP_GRACE = 2.0  # seconds for the clients to take what is under way when the server stops
 # Milliseconds after which a client that is sent away comes back: a native EventSource that meets a
@@ -104,6 +107,8 @@ class ServerService(Service):
     def startService(self) -> None:
         """Begin to serve. Exits with one line when the ports cannot be opened."""
         super().startService()
+        for line in warnings(with_defaults(self.settings)):
+            self.log.warn("{line}", line=line)
         self._sweeper.start(1.0, now=False).addErrback(self._bug)
         broker = self.application.broker
         started = broker.start()
@@ -144,7 +149,7 @@ class ServerService(Service):
 
         Connections go on. Raises ValueError about what is wrong; the old one stays in use then.
         """
-        readers: list[Callable[[], None]] = list(getattr(self.application, "reloads", ()))
+        readers: list[Callable[[], None]] = [rules_of(self.application).reload]
         if self.tls is not None:
             readers.append(self.tls.reload)
         wrong = []

@@ -1,0 +1,88 @@
+"""An application behind ``--auth-url``: it notes what it is asked, and answers as the test says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+from urllib.parse import parse_qs, urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request to it."""
+
+    channels: list[str]
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What it answers."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class AskedApplication:
+    """Listens on a free port. decide: called in a thread of its own for each question."""
+
+    def __init__(self, decide: Callable[[Question], Reply]) -> None:
+        self.questions: list[Question] = []
+        self.connections = 0
+        self.under_way = 0
+        self.most_under_way = 0
+        self._lock = threading.Lock()
+        application = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                application.connections += 1
+
+            def do_GET(self) -> None:
+                parts = urlsplit(self.path)
+                question = Question(parse_qs(parts.query).get("channels", []), dict(self.headers.items()))
+                with application._lock:
+                    application.questions.append(question)
+                    application.under_way += 1
+                    application.most_under_way = max(application.most_under_way, application.under_way)
+                try:
+                    reply = decide(question)
+                finally:
+                    with application._lock:
+                        application.under_way -= 1
+                try:
+                    self.send_response(reply.status)
+                    for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(reply.body)
+                except OSError:
+                    self.close_connection = True  # who asked did not wait
+
+            def log_message(self, *_: object) -> None:
+                """Nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    @property
+    def url(self) -> str:
+        """What --auth-url is to be."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/sse-auth"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
