@@ -63,7 +63,7 @@ class Client:
         self.crowd = crowd
         self.kind = kind
         self.channels = list(channels)
-        self.witness = Witness(f"{kind.name} {number}", channels, crowd.findings)
+        self.witness = Witness(f"{kind.name} {number}", channels, crowd.ledger, crowd.findings)
         self._random = random.Random(number)
         self._parser = Parser()
         self._position = ""  # the Last-Event-ID to come back with
@@ -93,14 +93,16 @@ class Client:
             self.crowd.port, self.witness.channels, self._position, self._parser, self.kind.poll
         )
         if not self._position:
-            self.witness.opened(self.crowd.ledger.begun)
+            self.witness.opened()
             self._position = stream.position
         self.crowd.counts["connects"] += 1
         return stream
 
     def _forget(self) -> None:
         visit = f"visit-{self.crowd.counts['connects']}"
-        self.witness = Witness(self.witness.name, [*self.channels, visit], self.crowd.findings)
+        self.witness = Witness(
+            self.witness.name, [*self.channels, visit], self.crowd.ledger, self.crowd.findings
+        )
         self._position = ""
 
     async def _listen(self, stream: Stream) -> None:

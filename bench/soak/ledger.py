@@ -8,7 +8,7 @@ often it is cut off in between. Pure: no socket, no clock.
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -17,10 +17,14 @@ GAP = "sse-gap"
 
 @dataclass(slots=True)
 class Ledger:
-    """The publishers' side: how many messages of each channel were begun, and how many the server took."""
+    """The publishers' side: by channel, the last number begun, the last that the server took, the open ones.
+
+    Nobody can say whether an open number was taken: no answer has come, or none will, since the server died.
+    """
 
     begun: Counter[str] = field(default_factory=Counter)
     taken: Counter[str] = field(default_factory=Counter)
+    open: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     def next_message(self, channels: Iterable[str]) -> str:
         """A new message to these channels, which counts as begun."""
@@ -28,11 +32,18 @@ class Ledger:
         for channel in channels:
             self.begun[channel] += 1
             numbers[channel] = self.begun[channel]
+            self.open[channel].add(numbers[channel])
         return json.dumps(numbers)
 
     def was_taken(self, message: str) -> None:
         """The server has said 200 to it."""
-        self.taken.update(dict.fromkeys(json.loads(message), 1))
+        for channel, number in json.loads(message).items():
+            self.taken[channel] = max(self.taken[channel], number)
+            self.open[channel].discard(number)
+
+    def due(self, channel: str, after: int, before: int) -> int:
+        """How many of the numbers between these two were taken, and so must have come."""
+        return before - after - 1 - sum(after < number < before for number in self.open[channel])
 
 
 @dataclass(slots=True)
@@ -60,8 +71,9 @@ class Findings:
 class Witness:
     """One client's view of its channels over all its connections."""
 
-    def __init__(self, name: str, channels: Iterable[str], findings: Findings) -> None:
+    def __init__(self, name: str, channels: Iterable[str], ledger: Ledger, findings: Findings) -> None:
         self.name = name
+        self.ledger = ledger
         self.channels = list(channels)
         self.findings = findings
         self._seen: dict[str, int] = {}  # empty until the first stream is open
@@ -69,12 +81,9 @@ class Witness:
         self._excused: set[str] = set()  # channels of a gap that was told
         self._latest_id = (0, 0)
 
-    def opened(self, begun: Counter[str]) -> None:
-        """The first stream is open: whatever is begun from now on must come.
-
-        `begun` as it was *after* the head of the response has been read.
-        """
-        self._seen = {channel: begun[channel] for channel in self.channels}
+    def opened(self) -> None:
+        """The head of the first response has been read: whatever is begun from now on must come."""
+        self._seen = {channel: self.ledger.begun[channel] for channel in self.channels}
         self._unsure = set(self.channels)
 
     def event(self, type_: str, data: str, event_id: str) -> None:
@@ -89,14 +98,14 @@ class Witness:
             if channel in self._seen:
                 self._look_at_number(channel, number)
 
-    def missing(self, taken: Counter[str]) -> list[str]:
+    def missing(self) -> list[str]:
         """The channels of which not everything has come that the server took."""
-        return [channel for channel, number in self._seen.items() if number < taken[channel]]
+        return [channel for channel, seen in self._seen.items() if seen < self.ledger.taken[channel]]
 
-    def close(self, taken: Counter[str]) -> None:
+    def close(self) -> None:
         """The end: what has not come until now is lost."""
-        for channel in self.missing(taken):
-            self._lose(channel, taken[channel] + 1)
+        for channel in self.missing():
+            self._miss(channel, self.ledger.taken[channel] + 1)
 
     def _look_at_order(self, event_id: str) -> None:
         milliseconds, counter, _ = event_id.split("-", 2)
@@ -115,13 +124,14 @@ class Witness:
                 self.findings.note(f"{self.name}: {channel} {number} after {seen}")
                 return
         elif number > seen + 1:
-            self._lose(channel, number)
+            self._miss(channel, number)
         self._unsure.discard(channel)
         self._excused.discard(channel)
         self._seen[channel] = number
 
-    def _lose(self, channel: str, number: int) -> None:
+    def _miss(self, channel: str, number: int) -> None:
         seen = self._seen[channel]
-        if channel not in self._excused:
-            self.findings.lost += number - seen - 1
+        lost = 0 if channel in self._excused else self.ledger.due(channel, seen, number)
+        if lost:
+            self.findings.lost += lost
             self.findings.note(f"{self.name}: {channel} {seen}, then {number}")

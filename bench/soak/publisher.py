@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from bench.soak.ledger import Ledger
 from bench.soak.web import Poster
 
+RETRY = 0.2  # seconds until a publisher whose connection broke tries again
 BASE, BULK = "base", "bulk"
 BULK_SIZE = 60_000  # bytes: some hundred of these overflow the buffers of a client that does not read
 
@@ -46,14 +47,15 @@ async def post_large(port: int, ledger: Ledger, rate: float) -> None:
 
 
 async def _post(poster: Poster, ledger: Ledger, channels: list[str], size: int = 0) -> None:
-    # of one message whose answer never comes nobody can say whether it counts: it is not interrupted
-    await asyncio.shield(_post_whole(poster, ledger, channels, size))
-
-
-async def _post_whole(poster: Poster, ledger: Ledger, channels: list[str], size: int) -> None:
     message = ledger.next_message(channels)
-    await poster.publish(channels, message.ljust(size))
-    ledger.was_taken(message)
+    try:
+        await poster.publish(channels, message.ljust(size))
+    except (OSError, asyncio.IncompleteReadError):
+        # the server is being restarted; nobody knows whether it has the message, and the next is a new one
+        poster.close()
+        await asyncio.sleep(RETRY)
+    else:
+        ledger.was_taken(message)
 
 
 async def _ticks(rate: float) -> AsyncIterator[None]:

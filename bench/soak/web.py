@@ -101,7 +101,7 @@ class Poster:
         self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def publish(self, channels: Sequence[str], message: str) -> None:
-        """Publish, and wait for the answer; RuntimeError unless it is 200."""
+        """Publish, and wait for the answer. OSError when the server is away, RuntimeError when it refuses."""
         if self._connection is None:
             self._connection = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._connection
@@ -114,10 +114,13 @@ class Poster:
         answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         length = int(answer.partition("content-length: ")[2].split("\r\n")[0])
         said = await reader.readexactly(length)
-        if " 200 " not in answer.partition("\r\n")[0]:
+        if answer.startswith("http/1.1 503"):
+            raise ConnectionError(said.decode())
+        if not answer.startswith("http/1.1 200"):
             raise RuntimeError(f"not published: {said.decode()}")
 
     def close(self) -> None:
         """Leave."""
         if self._connection:
             self._connection[1].close()
+        self._connection = None

@@ -1,0 +1,90 @@
+"""The soak itself: clients, publishers and, if wanted, a server that is ended and started under them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from bench.soak.clients import KINDS, Client, Crowd, Kind
+from bench.soak.publisher import BASE, BULK, own, post_large, post_small
+from tests.integration.servers import SseServer
+
+BULK_RATE = 10.0  # large messages a second
+LINES = 20  # of progress
+PATIENCE = 30.0  # seconds at the end, after which what has not come is lost
+
+Task = asyncio.Task[None]
+
+
+class Soak:
+    """So many clients and so many messages a second on one server; `memory` is MiB over time."""
+
+    def __init__(self, server: SseServer, crowd: Crowd, clients: int, rate: float) -> None:
+        self.server = server
+        self.crowd = crowd
+        self.rate = rate
+        self.memory: list[float] = []
+        self.restarts = 0
+        self._clients = [Client(crowd, number, *_role(number)) for number in range(clients)]
+
+    async def run(self, seconds: float, restart: float, progress: Callable[[float], None]) -> None:
+        """Let them live for so long, then until all have what they must get; `restart` is seconds, or 0."""
+        ledger, port = self.crowd.ledger, self.server.port
+        lives = [asyncio.create_task(client.live()) for client in self._clients]
+        publishers = [
+            asyncio.create_task(post_small(port, ledger, len(self._clients), self.rate)),
+            asyncio.create_task(post_large(port, ledger, BULK_RATE)),
+        ]
+        over = asyncio.Event()
+        restarting = asyncio.create_task(self._restart(restart, over))
+        begin = time.monotonic()
+        while (passed := time.monotonic() - begin) < seconds:
+            self._look_at_memory()
+            progress(passed)
+            await _watch([*lives, *publishers], seconds / LINES)
+        over.set()
+        await restarting
+        await _cancel(publishers)
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and any(client.witness.missing() for client in self._clients):
+            await _watch(lives, 0.1)
+        await _cancel(lives)
+        for client in self._clients:
+            client.witness.close()
+        self._look_at_memory()
+
+    async def _restart(self, every: float, over: asyncio.Event) -> None:
+        """Kill the server and stop it, in turns, and start it again each time."""
+        while every and not over.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), every)
+                break
+            end = self.server.stop if self.restarts % 2 else self.server.kill
+            await asyncio.to_thread(end)
+            await asyncio.to_thread(self.server.start)
+            self.restarts += 1
+
+    def _look_at_memory(self) -> None:
+        with suppress(OSError):  # at this moment it may be dead
+            self.memory.append(self.server.memory() / 2**20)
+
+
+def _role(number: int) -> tuple[Kind, list[str]]:
+    """All hear a common channel and their own; some of the sleepers also what fills buffers."""
+    kind = KINDS[number % len(KINDS)]
+    return kind, [BASE, own(number), *([BULK] if kind.sleeps and number < 10 * len(KINDS) else [])]
+
+
+async def _watch(tasks: Sequence[Task], seconds: float) -> None:
+    """Wait, and raise what any of them failed with: none of them ends by itself."""
+    done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+async def _cancel(tasks: Sequence[Task]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
