@@ -1,7 +1,8 @@
 """The AMQP broker: what is published to an exchange reaches the subscribers of every instance.
 
 A channel is a routing key (direct exchange) or a binding key with wildcards (topic); a fanout
-exchange sends everything to every channel.
+exchange sends everything to every channel. A message comes once, and which of our channels it is for is
+found here. Its type is AMQP's property ``type``; for a reconnection time AMQP has no place.
 """
 
 from __future__ import annotations
@@ -11,35 +12,47 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.amqp_protocol import HEARTBEAT, AmqpPublisherFactory, AmqpSubscriberFactory
+from cyclone_sse.brokers.amqp_protocol import AmqpPublisherFactory, AmqpSubscriberFactory
 from cyclone_sse.brokers.amqp_wire import SPEC
-from cyclone_sse.brokers.upstream import GREETING_WAIT, UpstreamBroker
+from cyclone_sse.brokers.patterns import Patterns, compile_topic
+from cyclone_sse.brokers.subscribing import SubscribingBroker
+from cyclone_sse.brokers.upstream import GREETING_WAIT
+from cyclone_sse.delivery.publication import Publication
 
 
-class AmqpBroker(UpstreamBroker):
-    """Has a queue in RabbitMQ for each channel that its clients want to hear."""
+class AmqpBroker(SubscribingBroker):
+    """Has a queue in RabbitMQ, bound to what its clients want to hear."""
+
+    carries_types = True
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
-        self._host: str = settings.get("amqp-host") or "127.0.0.1"
-        self._port = int(settings.get("amqp-port") or 5672)
-        super().__init__(settings, "amqp", f"RabbitMQ at {self._host}:{self._port}", reactor)
-        heartbeat = settings.get("amqp-heartbeat")
-        self._topic = settings.get("amqp-exchange-type") == "topic"
+        super().__init__(settings, "amqp", reactor)
+        settings = self.settings
+        self._host: str = settings["amqp-host"]
+        self._port: int = settings["amqp-port"]
+        self.server = f"RabbitMQ at {self._host}:{self._port}"
+        self._kind: str = settings["amqp-exchange-type"]
+        self._topics = Patterns(compile_topic)
         how = {
-            "vhost": settings.get("amqp-vhost") or "/",
-            "username": settings.get("amqp-username") or "guest",
-            "password": settings.get("amqp-password") or "guest",
-            "exchange": settings.get("amqp-exchange-name") or "sse-cyclone-server",
-            "exchange_type": settings.get("amqp-exchange-type") or "direct",
-            "channel": settings.get("amqp-channel") or 1,
-            "heartbeat": HEARTBEAT if heartbeat is None else heartbeat,
+            "vhost": settings["amqp-vhost"],
+            "username": settings["amqp-username"],
+            "password": settings["amqp-password"],
+            "exchange": settings["amqp-exchange-name"],
+            "exchange_type": self._kind,
+            "channel": settings["amqp-channel"],
+            "heartbeat": settings["amqp-heartbeat"],
             "reactor": self.reactor,
         }
-        specification = settings.get("amqp-spec") or SPEC
+        specification = settings["amqp-spec"] or SPEC
         self._subscriber_factory = AmqpSubscriberFactory(self._deliver, specification=specification, **how)
         # The user's file may have no publisher confirms: AMQP 0-8 knows none.
         self._publisher_factory = AmqpPublisherFactory(self._deliver, **how)
+
+    def is_pattern(self, channel: str) -> bool:
+        """Whether the name stands for many channels."""
+        return self._kind == "topic" and not {"*", "#"}.isdisjoint(channel.split("."))
 
     def open(self, publishing: bool) -> Deferred[Any]:
         """Each kind of connection has its factory."""
@@ -47,14 +60,42 @@ class AmqpBroker(UpstreamBroker):
         factory = self._publisher_factory if publishing else self._subscriber_factory
         return endpoint.connect(factory)
 
-    def _deliver(self, channel: str | bytes, key: str | bytes, message: bytes) -> None:
-        name, source = _text(channel), _text(key)
-        if self._topic and name != source:
-            self.broadcast(name, source, message)
-        else:
-            self.broadcast(None, name, message)
+    def subscribe(self, channel: str) -> None:
+        """Know it as a pattern, if it is one."""
+        if self.is_pattern(channel):
+            self._topics.add(channel.encode())
+        super().subscribe(channel)
+
+    def unsubscribe(self, channel: str) -> None:
+        """The reverse."""
+        self._topics.discard(channel.encode())
+        super().unsubscribe(channel)
+
+    def _refuse(self, channel: str, failure: Failure) -> None:
+        self._topics.discard(channel.encode())
+        super()._refuse(channel, failure)
+
+    def _deliver(self, exchange: str, key: str, message: bytes, type: str | None) -> None:
+        if exchange.encode() == self._subscriber_factory.control:
+            self.obey_json(message)
+            return
+        channels = self._channels_for(key)
+        if channels:
+            self.deliver(channels, message, key, _usable(type))
+
+    def _channels_for(self, key: str) -> list[str]:
+        """Our channels that a message with this routing key is for."""
+        if self._kind == "fanout":
+            return [interest.channel for interest in self.interests]
+        found = [] if self.interests.get(key) is None or self.is_pattern(key) else [key]
+        topics = (topic.decode() for topic in self._topics.matching(key.encode()))
+        return found + [topic for topic in topics if not self.is_pattern_blocked(topic)]
 
 
-def _text(raw: str | bytes) -> str:
-    """txAMQP gives bytes where a name is not UTF-8, which ours all are."""
-    return raw if isinstance(raw, str) else raw.decode("utf-8", "backslashreplace")
+def _usable(type: str | None) -> str | None:
+    """The type of a message, unless it cannot be an event's: then the message counts without it."""
+    try:
+        Publication(("any",), b"", type)
+    except ValueError:
+        return None
+    return type

@@ -5,17 +5,17 @@ Its faults are gone round from outside, by subclasses:
 - it takes a body that happens to be UTF-8 for text, and counts characters against the size in
   bytes: one non-ASCII message stalls the connection for good (``ExactBody``);
 - it fails on headers of many types that other clients send, and the connection with it
-  (``LenientHeader``);
+  (``LenientHeader``, which reads none);
 - a frame size without limit, which RabbitMQ can be set to, makes it send nothing (``Delegate``).
 
 Two more are left to the callers: it writes the length of a text in characters and then its UTF-8,
 so names and passwords must be given to it as bytes; and it takes answers to be in the order of the
-calls, while RabbitMQ lets the queue answer "consume", so that must be waited for.
+calls, while RabbitMQ lets the queue answer "consume", so nothing else may be under way then.
 """
 
 from __future__ import annotations
 
-import struct
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class ExactBody(Body):  # type: ignore[misc]
 
 
 class LenientHeader(Header):  # type: ignore[misc]
-    """The properties of a message; without them where txAMQP cannot read them."""
+    """The properties of a message, without the table of headers, which nobody here wants."""
 
     type = Frame.HEADER
     encode = Header.encode
@@ -51,14 +51,18 @@ class LenientHeader(Header):  # type: ignore[misc]
     @staticmethod
     def decode(spec: Any, dec: Any) -> Header:
         """Read one from a frame."""
-        raw = dec.decode_longbytes()
-        try:
-            return Header.decode(spec, Codec(BytesIO(struct.pack("!L", len(raw)) + raw)))
-        except Exception:
-            # Anything can come out of a table that was not understood.
-            start = Codec(BytesIO(raw))
-            kind = spec.classes.byid[start.decode_short()]
-            return Header(kind, start.decode_short(), start.decode_longlong())
+        content = Codec(BytesIO(dec.decode_longbytes()))
+        kind = spec.classes.byid[content.decode_short()]
+        header = Header(kind, content.decode_short(), content.decode_longlong())
+        present = content.decode_short()  # a bit for each property, the highest first; AMQP 0-9-1, 4.2.6.1
+        with suppress(Exception):  # nonsense costs the message its properties, nobody the connection
+            for n, field in enumerate(kind.fields):
+                if present >> (15 - n) & 1:
+                    if field.type == "table":
+                        content.decode_longbytes()
+                    else:
+                        header.properties[field.name] = content.decode(field.type)
+        return header
 
 
 class Delegate(TwistedDelegate):  # type: ignore[misc]

@@ -6,6 +6,8 @@ One record for each subscription says all there is to know of it::
       |                      ^
       +--not in time--> LATE-+    (clients were let in before: they are told of a gap then)
 
+    refused: the record is gone, with everybody who waited
+
 A subscription lives on for a while after the channel's last client has left, so that a page
 that reloads, or a client whose connection broke, finds in the history what was published in
 between. A client that comes waits until the upstream has confirmed: a stream that is open is a
@@ -14,11 +16,11 @@ stream that hears. Who waits holds all subscriptions that it is going to need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import LoopingCall
 
 from cyclone_sse.deadlines import Deadlines
@@ -36,9 +38,10 @@ class Phase(Enum):
 
 
 class Interest:
-    """One subscription. listened: it has clients; waiting: clients that are about to come."""
+    """One subscription. listened: it has clients; waiting: clients that are about to come. link: on which
+    connection it was asked for last. refusal: why it has come to nothing."""
 
-    __slots__ = ("channel", "listened", "phase", "timer", "waiting")
+    __slots__ = ("channel", "link", "listened", "phase", "refusal", "timer", "waiting")
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
@@ -46,6 +49,8 @@ class Interest:
         self.listened = False
         self.waiting: dict[Waiter, None] = {}
         self.timer: Any = None
+        self.link: object = None
+        self.refusal: Exception | None = None
 
 
 class Waiter:
@@ -67,6 +72,13 @@ class Waiter:
         if self._missing:
             return ()
         self.let_in.callback(None)
+        return self._interests
+
+    def fail(self, error: Exception) -> Sequence[Interest]:
+        """One of them is refused, and so the client is. Gives what is held no longer."""
+        if self._missing:
+            self._missing = 0
+            self.let_in.errback(error)
         return self._interests
 
 
@@ -105,21 +117,24 @@ class Interests:
         """Everything the upstream is to be subscribed to."""
         return set(self._by_channel)
 
-    def is_confirmed(self, channel: str) -> bool:
-        """Whether the upstream has said that it sends what is published in this channel."""
-        interest = self._by_channel.get(channel)
-        return interest is not None and interest.phase is Phase.CONFIRMED
+    def __iter__(self) -> Iterator[Interest]:
+        return iter(self._by_channel.values())
+
+    def get(self, channel: str) -> Interest | None:
+        """The record of a channel, if it is wanted."""
+        return self._by_channel.get(channel)
 
     def ready(self, channels: Iterable[str]) -> Deferred[None] | None:
         """Subscribe to what is missing. None when all these are confirmed; else a Deferred that fires when
-        they are, at the latest after SUBSCRIBE_WAIT seconds."""
+        they are, at the latest after SUBSCRIBE_WAIT seconds, and fails when one is refused."""
         interests = [self._wanted(channel) for channel in channels]
+        refusals = [interest.refusal for interest in interests if interest.refusal is not None]
         missing = [interest for interest in interests if interest.phase is Phase.ASKED]
-        if not missing:
+        if refusals or not missing:
             for interest in interests:
                 if not interest.listened and not interest.waiting:
                     self._let_go(interest, max(self._linger, _GRACE))
-            return None
+            return fail(refusals[0]) if refusals else None
         waiter = Waiter(interests, len(missing))
         for interest in interests:
             interest.waiting[waiter] = None
@@ -128,7 +143,10 @@ class Interests:
     def keep(self, channels: Iterable[str]) -> None:
         """These channels have clients now."""
         for channel in channels:
-            self._wanted(channel).listened = True
+            interest = self._wanted(channel)
+            interest.listened = True
+            if interest.phase is Phase.ASKED:  # it did not wait
+                self._late(interest)
 
     def release(self, channels: Iterable[str]) -> None:
         """The last clients of these channels have left."""
@@ -148,8 +166,21 @@ class Interests:
         """The upstream has the subscription: let in who waits for it."""
         interest = self._by_channel.get(channel)
         if interest is not None:
+            asked = interest.phase is Phase.ASKED
             interest.phase = Phase.CONFIRMED
-            self._settle(interest)
+            if asked:  # else those who wait do so for another channel
+                self._settle(interest)
+
+    def refuse(self, channel: str, error: Exception) -> None:
+        """The upstream does not want to: whoever waits for it is refused with this error."""
+        interest = self._by_channel.pop(channel, None)
+        if interest is None:
+            return
+        interest.refusal = error
+        self._lingering.clear(channel)
+        self._stop_timer(interest)
+        for waiter in list(interest.waiting):
+            self._release(waiter, waiter.fail(error))
 
     def unsubscribe_expired(self) -> None:
         """Give back the subscriptions that nobody came back to."""
@@ -167,22 +198,29 @@ class Interests:
         return interest
 
     def _late(self, interest: Interest) -> None:
-        interest.timer = None
         interest.phase = Phase.LATE
         self._settle(interest)
 
     def _settle(self, interest: Interest) -> None:
-        if interest.timer is not None:
-            interest.timer.cancel()
-            interest.timer = None
+        self._stop_timer(interest)
         for waiter in list(interest.waiting):
-            for held in waiter.settle():
-                held.waiting.pop(waiter, None)
-                if not held.listened and not held.waiting:
-                    self._let_go(held, self._linger)
+            self._release(waiter, waiter.settle())
+
+    def _release(self, waiter: Waiter, interests: Sequence[Interest]) -> None:
+        """The waiter has come to its end: whoever was to come is a client by now, or has gone."""
+        for held in interests:
+            held.waiting.pop(waiter, None)
+            if not held.listened and not held.waiting:
+                self._let_go(held, self._linger)
+
+    def _stop_timer(self, interest: Interest) -> None:
+        if interest.timer is not None:
+            if interest.timer.active():
+                interest.timer.cancel()
+            interest.timer = None
 
     def _let_go(self, interest: Interest, after: float) -> None:
-        if interest.channel not in self._by_channel:
+        if self._by_channel.get(interest.channel) is not interest:
             return
         if after:
             self._lingering.set(interest.channel, self._reactor.seconds() + after)
@@ -190,7 +228,6 @@ class Interests:
             self._drop(interest.channel)
 
     def _drop(self, channel: str) -> None:
-        interest = self._by_channel.pop(channel)
-        if interest.timer is not None:
-            interest.timer.cancel()
+        self._stop_timer(self._by_channel.pop(channel))
+        self._lingering.clear(channel)
         self._unsubscribe(channel)

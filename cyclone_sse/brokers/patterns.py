@@ -70,7 +70,7 @@ def escape_glob(name: bytes) -> bytes:
 
 
 def compile_topic(pattern: bytes) -> Matcher:
-    """A binding key of a topic exchange: words with dots between, ``*`` one word, ``#`` any number of them."""
+    """A binding key of a topic exchange: words with dots between, ``*`` one, ``#`` any number of them."""
     parts: list[bytes] = [b""]  # what lies between the #
     for word in pattern.split(b".") if pattern else ():
         if word == b"#":

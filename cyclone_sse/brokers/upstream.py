@@ -1,12 +1,7 @@
-"""What the Redis and the AMQP broker share: a connection that is kept up, and its subscriptions.
-
-What the upstream is subscribed to follows the registry and nothing else. While there is a
-connection, each change of the registry is one command on it; when there is a new connection,
-everything that the registry holds at that moment is subscribed again. So nothing is lost when
-clients come and go while the upstream is away, however often.
+"""What the brokers share that fetch their messages from a server: a connection that is kept up.
 
 A second connection, opened with the first message to hand over, is for publishing: Redis allows
-none on a connection that subscribes, and RabbitMQ stops reading from one that publishes when it
+none on a connection that subscribes or waits, and RabbitMQ stops reading from one that publishes when it
 is short of memory, which must not hold up subscriptions.
 
 ``ClientService`` does not do here: it logs each attempt, and Twisted 26.10 does not foresee that
@@ -15,10 +10,13 @@ a connection is lost while it is being prepared, which is how RabbitMQ answers a
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import (
     CancelledError,
     Deferred,
@@ -34,19 +32,21 @@ from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.base import Broker, UnsupportedType
 from cyclone_sse.delivery.publication import Publication
-from cyclone_sse.errors import Unavailable
+from cyclone_sse.errors import Refusal, Unavailable
 
 GREETING_WAIT = 10.0  # seconds in which a connection must be made and the log-in answered
 PUBLISH_WAIT = 5.0  # seconds in which the upstream must take a message
 FIRST_RETRY = 0.25  # seconds
-LAST_RETRY = 20.0  # seconds between two attempts, at most
 RETRY_FACTOR = 1.5
+RETRY_JITTER = 1.0  # seconds: a hundred instances are not to come back in the same moment
+SETTLED = 20.0  # seconds after which a connection was no failure
+QUIET = 60.0  # seconds between two lines of one kind about what strangers or publishers do
 
 _UNREACHABLE = (ConnectError, ConnectionClosed, DNSLookupError, TimeoutError)
 
 
 class Link(Protocol):
-    """A connection, as the two brokers build it from their library's protocol."""
+    """A connection, as the brokers build it from their library's protocol."""
 
     transport: Any
     gone: Deferred[BaseException]  # fires with the reason when the connection is lost
@@ -55,14 +55,12 @@ class Link(Protocol):
     def greet(self) -> Deferred[Any]:
         """Log in, and be sure that the other side answers. Fails with what it says."""
 
-    def subscribe(self, channel: str) -> Deferred[Any]:
-        """Ask for all messages of a channel. Fires when the upstream has confirmed."""
+    def publish(self, publications: Sequence[Publication]) -> Deferred[Any]:
+        """Hand over messages. Fires when the upstream has taken them, with their ids as far as it gives
+        some. Fails with Refusal where the publisher is at fault."""
 
-    def unsubscribe(self, channel: str) -> Deferred[Any]:
-        """The reverse; whatever was asked for is carried out in that order."""
-
-    def publish(self, channels: Sequence[str], message: bytes) -> Deferred[Any]:
-        """Hand over a message. Fires when the upstream has taken it."""
+    def publish_order(self, order: bytes) -> Deferred[Any]:
+        """Hand over an order to all servers."""
 
     def leave(self) -> Deferred[Any] | None:
         """End the connection in an orderly way."""
@@ -71,30 +69,50 @@ class Link(Protocol):
 class UpstreamBroker(Broker):
     """Base of the brokers that fetch their messages from a server.
 
-    server: what it is called in the log.
+    server: what it is called in the log. longest_retry: seconds between two attempts to connect, at most.
+    carries_types: messages can have a type. carries_retry: and a reconnection time.
     """
 
-    def __init__(self, settings: Mapping[str, Any], name: str, server: str, reactor: Any = None) -> None:
-        super().__init__(settings, name, reactor=reactor)
-        self.server = server
-        self._link: Link | None = None  # where the subscriptions are
-        self._unconfirmed: dict[str, Deferred[None]] = {}  # channels that were never confirmed yet
+    server = ""
+    longest_retry = 20.0
+    carries_types = False
+    carries_retry = False
+
+    def __init__(self, settings: Mapping[str, Any], name: str, reactor: Any = None, **how: Any) -> None:
+        super().__init__(settings, name, reactor=reactor, **how)
+        self._link: Any = None  # the Link where messages come from
         self._publisher: Link | None = None
         self._publisher_lock = DeferredLock()
         self._loop: Deferred[None] | None = None
         self._state = ""  # what the log said last
+        self._said: dict[str, float] = {}  # when a line was last logged that is logged seldom
+        self._sender = secrets.token_hex(8)  # of our orders
 
-    def open(self, publishing: bool) -> Deferred[Link]:
-        """Make a connection; for the subscriptions, or for publishing. The subclass knows how."""
+    # What a subclass does.
+
+    def open(self, publishing: bool) -> Deferred[Any]:
+        """Make a connection; for messages to come, or for publishing."""
         raise NotImplementedError
+
+    async def prepare(self, link: Any) -> None:
+        """What else to do on a connection for messages before it counts as one."""
+
+    async def serve(self, link: Any) -> None:
+        """Work on a connection for messages. What it raises ends the connection."""
 
     # The hooks of Broker.
 
-    def connect(self) -> None:
+    @property
+    def available(self) -> bool:
+        """Whether there is a connection for messages to come."""
+        return self._link is not None
+
+    def connect(self) -> Deferred[Any] | None:
         """Be connected from now on, as far as it is in our power."""
         self._loop = Deferred.fromCoroutine(self._stay_connected())
         self._loop.addErrback(lambda failure: failure.trap(CancelledError))
         self._loop.addErrback(self._bug, "connection")
+        return None
 
     async def _disconnect(self) -> None:
         if self._loop is not None:
@@ -107,32 +125,50 @@ class UpstreamBroker(Broker):
         """Let go of all connections."""
         return Deferred.fromCoroutine(self._disconnect())
 
-    def subscribe(self, channel: str) -> Deferred[None]:
-        """Fires when the upstream has confirmed, which may be long after it was away."""
-        waiting = self._unconfirmed[channel] = Deferred()
-        if self._link is not None:
-            self._ask(self._link, channel)
-        return waiting
+    def publish_all(self, publications: Sequence[Publication]) -> Deferred[Any]:
+        """Fires when the upstream has taken everything, with the ids that it gave."""
+        for each in publications:
+            if each.type is not None and not self.carries_types:
+                raise UnsupportedType(
+                    f"the broker {self.name} has no place for an event's type: leave out event"
+                )
+            if each.retry is not None and not self.carries_retry:
+                raise UnsupportedType(f"the broker {self.name} has no place for a retry: leave it out")
+        return self._hand_over(lambda link: link.publish(publications))
 
-    def unsubscribe(self, channel: str) -> None:
-        """Give the subscription back; when the upstream is away there is none."""
-        self._unconfirmed.pop(channel, None)
-        if self._link is not None:
-            # It fails when the connection does, and then it has come true all the same.
-            self._link.unsubscribe(channel).addErrback(lambda _: None)
+    def control(self, order: Mapping[str, Any]) -> Deferred[int]:
+        """Carry it out here, and hand it over to the other servers."""
+        count = self.obey(order)
+        text = json.dumps({**order, "from": self._sender}).encode()
+        return self._hand_over(lambda link: link.publish_order(text)).addCallback(lambda _: count)
 
-    def publish_all(self, publications: Sequence[Publication]) -> Deferred[Sequence[str | None]]:
-        """Fires when the upstream has taken the messages for every channel."""
-        if any(each.type is not None or each.retry is not None for each in publications):
-            raise UnsupportedType(f"the {self.name} broker carries neither event nor retry")
-        d = Deferred.fromCoroutine(self._publish_all(publications))
-        d.addTimeout(PUBLISH_WAIT, self.reactor)
-        d.addErrback(self._unavailable)
-        return d
+    def obey_json(self, order: bytes) -> None:
+        """An order came in. Anybody who can publish upstream may have written it."""
+        try:
+            decoded = json.loads(order)
+        except (ValueError, RecursionError):
+            decoded = None
+        if not isinstance(decoded, dict):
+            self.say_seldom("an order from {server} is no JSON object: left out", server=self.server)
+        elif decoded.get("from") != self._sender:
+            self.obey(decoded)
 
-    # The connection for the subscriptions.
+    def say_seldom(self, line: str, **values: Any) -> None:
+        """Log an error, but not more than one line of this kind in a minute."""
+        now = self.reactor.seconds()
+        if now - self._said.get(line, -QUIET) >= QUIET:
+            self._said[line] = now
+            self.log.error(line, **values)
+
+    # The connection for messages.
 
     async def _stay_connected(self) -> None:
+        delay = backoffPolicy(
+            FIRST_RETRY,
+            self.longest_retry - RETRY_JITTER,
+            RETRY_FACTOR,
+            lambda: random.uniform(0, RETRY_JITTER),
+        )
         attempt = 0
         while True:
             try:
@@ -147,82 +183,66 @@ class UpstreamBroker(Broker):
                 reason = await link.gone
                 self._link = None
                 self._state = "away"
-                self.log.error("lost {server}: {reason}", server=self.server, reason=_text(reason))
-                if self.reactor.seconds() - since > LAST_RETRY:
+                self.log.error("lost {server}: {reason}", server=self.server, reason=text_of(reason))
+                if self.reactor.seconds() - since > SETTLED:
                     attempt = 0
-            await deferLater(self.reactor, retry_delay(attempt))
+            await deferLater(self.reactor, delay(attempt))
             attempt += 1
 
-    async def _open(self, publishing: bool) -> Link:
+    async def _open(self, publishing: bool) -> Any:
         link = await self.open(publishing).addTimeout(GREETING_WAIT, self.reactor)
         try:
             await link.greet().addTimeout(GREETING_WAIT, self.reactor)
-        except Exception:
+            if not publishing:
+                await self.prepare(link)
+        except BaseException:  # also when we are told to stop
             link.transport.abortConnection()
             raise
         return link
 
     def _connected(self, link: Link) -> None:
-        channels = self.interests.names()
-        known = [channel for channel in channels if channel not in self._unconfirmed]
+        if self._state:
+            self.hub.counters.broker_reconnects += 1
         self.log.info(
-            "{what} {server}, {n} channels",
-            what="back at" if self._state else "connected to",
-            server=self.server,
-            n=len(channels),
+            "{what} {server}", what="back at" if self._state else "connected to", server=self.server
         )
         self._state = "connected"
         self._link = link
-        asked = DeferredList([self._ask(link, channel) for channel in channels])
-        asked.addCallback(lambda _: self._resumed(link, known))
+        Deferred.fromCoroutine(self._serve(link)).addErrback(self._bug, "connection")
 
-    def _resumed(self, link: Link, known: Iterable[str]) -> None:
-        if link is self._link and link.lost is None and known:
-            self.interrupted(self.interests.names().intersection(known))
-
-    def _ask(self, link: Link, channel: str) -> Deferred[None]:
-        waiting = self._unconfirmed.get(channel)
-        d = link.subscribe(channel)
-        d.addCallback(self._answered, channel, waiting)
-        d.addErrback(self._refused, link, channel)
-        return d
-
-    def _answered(self, _: object, channel: str, waiting: Deferred[None] | None) -> None:
-        # It may have been given back since, and even asked for again: then that counts.
-        if waiting is not None and self._unconfirmed.get(channel) is waiting:
-            del self._unconfirmed[channel]
-            waiting.callback(None)
-
-    def _refused(self, failure: Failure, link: Link, channel: str) -> None:
-        if link.lost is None and link is self._link:
-            self.log.error(
-                "{server} does not let us subscribe to {channel!r}: {reason}",
-                server=self.server,
-                channel=channel[:100],
-                reason=_text(failure.value),
-            )
+    async def _serve(self, link: Link) -> None:
+        try:
+            await self.serve(link)
+        except Exception:
+            if link.lost is not None:
+                return  # what was under way failed with the connection
+            link.transport.abortConnection()
+            raise
 
     def _tell_failure(self, error: Exception) -> None:
         """Log why there is no connection, but once, not at each attempt."""
         unreachable = isinstance(error, _UNREACHABLE)
-        state = "away" if unreachable else _text(error)
+        state = "away" if unreachable else text_of(error)
         if self._state != state:
             self._state = state
             self.log.error(
                 "{what} {server}: {reason}; trying on",
                 what="cannot reach" if unreachable else "refused by",
                 server=self.server,
-                reason=_text(error),
+                reason=text_of(error),
             )
 
     # The connection for publishing.
 
-    async def _publish_all(self, publications: Sequence[Publication]) -> Sequence[str | None]:
+    def _hand_over(self, command: Callable[[Any], Deferred[Any]]) -> Deferred[Any]:
+        d = Deferred.fromCoroutine(self._publish(command))
+        d.addTimeout(PUBLISH_WAIT, self.reactor)
+        return d.addErrback(self._unavailable)
+
+    async def _publish(self, command: Callable[[Any], Deferred[Any]]) -> Any:
         link = await self._publishing_link()
         try:
-            for each in publications:
-                await link.publish(each.channels, each.data)
-            return [None] * len(publications)
+            return await command(link)
         except CancelledError:
             # No answer in time: the next one is not to wait on the same connection.
             link.transport.abortConnection()
@@ -242,19 +262,20 @@ class UpstreamBroker(Broker):
         self._publisher = None
 
     def _unavailable(self, failure: Failure) -> None:
-        raise Unavailable(f"{self.server}: {_text(failure.value)}") from None
+        """Tell the log why, and the publisher only that it is so."""
+        error = failure.value
+        if isinstance(error, FirstError):
+            error = error.subFailure.value
+        if isinstance(error, Refusal):
+            raise error
+        self.say_seldom(
+            "{server} does not take what is published: {reason}", server=self.server, reason=text_of(error)
+        )
+        raise Unavailable("the broker is away") from None
 
 
-def retry_delay(attempt: int) -> float:
-    """Seconds until the next attempt to connect, after so many in a row have failed.
-
-    Random, so that a hundred instances do not come back in the same moment.
-    """
-    longest = min(FIRST_RETRY * RETRY_FACTOR ** min(attempt, 100), LAST_RETRY)
-    return longest * random.uniform(0.5, 1.0)
-
-
-def _text(error: BaseException | None) -> str:
+def text_of(error: BaseException | None) -> str:
+    """What an error says, in one line for the log."""
     if isinstance(error, FirstError):
         error = error.subFailure.value
     if isinstance(error, CancelledError) or (isinstance(error, TimeoutError) and len(error.args) > 1):

@@ -6,6 +6,7 @@ import datetime
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pika
 import pytest
@@ -53,24 +54,61 @@ def test_a_fanout_exchange_sends_everything_everywhere(serve: Serve, rabbit: Rab
         assert a.event().data == b.event().data == "x"
 
 
-def test_queues_are_ours_alone_and_gone_with_the_last_client(serve: Serve, rabbit: RabbitUpstream) -> None:
+def test_a_server_has_one_queue_that_is_gone_with_it(serve: Serve, rabbit: RabbitUpstream) -> None:
+    before = rabbit.queues()
     server = serve(*rabbit.options, "--linger=0")
-    before = rabbit.queues()
     with Subscriber(server.url, ["a", "b"]), Subscriber(server.url, ["b", "c"]):
-        assert len(rabbit.queues()) == len(before) + 3
-        assert set(rabbit.queues()) - set(before) <= {"true\ttrue\t1"}
-    until(lambda: rabbit.queues() == before, 30, "no queue is left")
-
-
-def test_queues_are_gone_with_the_server(serve: Serve, rabbit: RabbitUpstream) -> None:
-    before = rabbit.queues()
-    server = serve(*rabbit.options)
-    with Subscriber(server.url, "a"):
-        pass
-    assert len(rabbit.queues()) == len(before) + 1  # the linger time
+        (queue,) = set(rabbit.queues()) - set(before)
+        assert queue == "true\ttrue\t1"
+        assert rabbit.subscriptions() == {"a", "b", "c"}
+    until(lambda: rabbit.subscriptions() == set(), 30, "no binding is left")
     server.stop()
     assert rabbit.queues() == before
     assert "client unexpectedly closed TCP connection" not in rabbit.server.log.rpartition("accepting")[2]
+
+
+def test_overlapping_keys_are_one_event(serve: Serve, rabbit: RabbitUpstream) -> None:
+    server = serve(*rabbit.options, "--amqp-exchange-type=topic", "--amqp-exchange-name=overlap")
+    with Subscriber(server.url, ["news.#", "news.*", "*.sport", "news.sport"]) as client:
+        for key in ("news.sport", "news.sport", "news.sport.ball", "news.tech"):
+            rabbit.channel().basic_publish("overlap", key, key.encode())
+        rabbit.channel().basic_publish("overlap", "news.end", b"end")
+        data: list[str] = []
+        while not data or data[-1] != "end":
+            data.append(client.event().data)
+        assert data == ["news.sport", "news.sport", "news.sport.ball", "news.tech", "end"]
+
+
+def test_the_property_type_is_the_type_of_an_event(serve: Serve, rabbit: RabbitUpstream) -> None:
+    server = serve(*rabbit.options)
+    with Subscriber(server.url, "base") as client:
+        for kind in ("pr\u00edce", "two\nlines", "sse-gap", None):
+            properties = pika.BasicProperties(type=kind, headers={"list": [1, "two"]})
+            rabbit.channel().basic_publish(EXCHANGE, "base", b"x", properties)
+        assert [event.type for event in client.events(4)] == ["pr\u00edce", "message", "message", "message"]
+
+
+def test_what_rabbitmq_forbids_is_refused_and_hurts_nobody(serve: Serve, rabbit: RabbitUpstream) -> None:
+    control = rabbit.server.control
+    control("add_user", "limited", "secret")
+    try:
+        control(
+            "set_permissions", "limited", "topics2.*|amq.gen.*", "topics2.*|amq.gen.*", "topics2.*|amq.gen.*"
+        )
+        control("set_topic_permissions", "limited", "topics2", ".*", "^allowed\\..*")
+        options = ["--amqp-username=limited", "--amqp-password=secret"]
+        options += ["--amqp-exchange-type=topic", "--amqp-exchange-name=topics2"]
+        server = serve(*rabbit.options, *options)
+        with Subscriber(server.url, "allowed.a") as client:
+            answer = request("GET", f"{server.url}/?channels=forbidden&channels=allowed.b")
+            assert (answer.status, "'forbidden'" in answer.json["reason"]) == (403, True)
+            with Subscriber(server.url, "allowed.c") as other:
+                for key in ("allowed.a", "allowed.c"):
+                    rabbit.channel().basic_publish("topics2", key, b"x")
+                assert client.event().data == other.event().data == "x"
+        assert AWAY not in server.log
+    finally:
+        control("delete_user", "limited")
 
 
 def test_headers_of_every_type_do_no_harm(serve: Serve, rabbit: RabbitUpstream) -> None:
@@ -96,13 +134,13 @@ def test_headers_of_every_type_do_no_harm(serve: Serve, rabbit: RabbitUpstream) 
 def test_a_name_that_amqp_cannot_carry_hurts_nobody_else(serve: Serve, rabbit: RabbitUpstream) -> None:
     server = serve(*rabbit.options, "--http-publish=1")
     longest, too_long = "é" * 127 + "x", "é" * 128
-    with Subscriber(server.url, longest) as client, Subscriber(server.url, too_long):
+    with Subscriber(server.url, longest) as client:
+        assert request("GET", f"{server.url}/?channels={quote(too_long)}").status == 403
         publish(server.url, longest, "here")
         assert client.event().data == "here"
         answer = request("POST", f"{server.url}/publish", f"channel={'x' * 256}&message=x", FORM)
-        assert answer.status == 503
+        assert answer.status == 400
         assert "longer than 255 bytes" in answer.json["reason"]
-    assert server.log.count("longer than 255 bytes") == 1
     assert AWAY not in server.log
 
 
@@ -139,7 +177,6 @@ def test_an_error_on_the_channel_starts_all_over(serve: Serve, rabbit: RabbitUps
         rabbit.channel().exchange_delete("short-lived")
         answer = request("POST", f"{server.url}/publish", "channel=a&message=x", FORM)
         assert answer.status == 503
-        assert "no exchange 'short-lived'" in answer.json["reason"]
         with Subscriber(server.url, "b") as new:  # binding its queue is the error
             wait_for(server, AWAY)
             wait_for(server, BACK)

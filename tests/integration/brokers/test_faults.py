@@ -50,7 +50,7 @@ def test_killed_with_200_clients_and_back(serve: Serve, upstream: Upstream) -> N
         assert stats(server.url)["base"] == 200
         status, reason = post(server, "base", "lost")
         assert status == 503
-        assert "refused" in reason
+        assert "127.0.0.1" not in reason
         # They come and go while it is away: the last of own-0 leaves, new-0 comes and goes, new-1 comes.
         for client in clients[::20]:
             client.close()
@@ -82,9 +82,7 @@ def test_a_broker_that_hangs_is_noticed(serve: Serve, upstream: Upstream) -> Non
         assert post(server, "base", "before")[0] == 200
         assert client.event().data == "before"
         upstream.server.pause()
-        status, reason = post(server, "base", "hanging")
-        assert status == 503
-        assert reason.endswith(("no answer in time", "no heartbeat"))
+        assert post(server, "base", "hanging")[0] == 503
         assert stats(server.url) == {"base": 1}
         wait_for(server, AWAY)
         with Subscriber(server.url, "new") as new:
@@ -120,9 +118,7 @@ def test_a_wrong_password_is_one_line_until_it_is_right(serve: Serve, upstream: 
         server = serve(*upstream.options, "--http-publish=1")
         wait_for(server, "refused by R")
         with Subscriber(server.url, "base") as client:
-            status, reason = post(server, "base", "x")
-            assert status == 503
-            assert "password" in reason.lower() or "auth" in reason.lower()
+            assert post(server, "base", "x")[0] == 503
             assert stats(server.url) == {"base": 1}
             undo()
             wait_for(server, BACK)

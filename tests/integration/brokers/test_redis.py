@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests.integration.servers import RedisServer
 
 
 def test_a_pattern_gets_what_it_matches(serve: Serve, redis: RedisUpstream) -> None:
-    server = serve(*redis.options)
+    server = serve(*redis.options, "--patterns=1")
     with Subscriber(server.url, "news.*") as client, Subscriber(server.url, ["news.tech", "*.tech"]):
         redis.publish("news.sport", "a", "a")
         redis.publish("other", "b")
@@ -28,7 +29,7 @@ def test_a_pattern_gets_what_it_matches(serve: Serve, redis: RedisUpstream) -> N
 
 
 def test_a_client_under_several_names_gets_a_message_once(serve: Serve, redis: RedisUpstream) -> None:
-    server = serve(*redis.options)
+    server = serve(*redis.options, "--patterns=1")
     names = ["news.*", "news.sport", "*.sport", "*"]
     with (
         Subscriber(server.url, names) as all_of_them,
@@ -51,7 +52,7 @@ def test_a_client_under_several_names_gets_a_message_once(serve: Serve, redis: R
 
 
 def test_a_resumed_pattern_and_channel_have_one_copy(serve: Serve, redis: RedisUpstream) -> None:
-    server = serve(*redis.options)
+    server = serve(*redis.options, "--patterns=1")
     with Subscriber(server.url, ["news.*", "news.sport"]) as client:
         redis.publish("news.sport", "1")
         last_id = client.event().id
@@ -63,7 +64,7 @@ def test_a_resumed_pattern_and_channel_have_one_copy(serve: Serve, redis: RedisU
 
 
 def test_subscriptions_to_patterns_are_given_back(serve: Serve, redis: RedisUpstream) -> None:
-    server = serve(*redis.options, "--linger=0")
+    server = serve(*redis.options, "--linger=0", "--patterns=1", "--max-patterns=50")
     with Subscriber(server.url, [f"p{n}.*" for n in range(50)]):
         assert redis.server.command("PUBSUB", "NUMPAT") == b":50\r\n"
     until(lambda: redis.server.command("PUBSUB", "NUMPAT") == b":0\r\n", 10, "no pattern is left")
@@ -83,13 +84,20 @@ def test_user_password_and_database_come_from_the_environment(
         "CYCLONE_SSE_HTTP_PUBLISH": "1",
     }
     server = serve(env=env)
-    with Subscriber(server.url, ["allowed", "forbidden"]) as client:
+    with Subscriber(server.url, "allowed") as client:
         publish(server.url, "allowed", "in")
         assert client.event().data == "in"
-        answer = request("POST", f"{server.url}/publish", "channel=forbidden&message=x", FORM)
-        assert answer.status == 503
-        assert "NOPERM" in answer.json["reason"]
-    assert server.log.count("does not let us subscribe to 'forbidden': NOPERM") == 1
+        assert request("POST", f"{server.url}/publish", "channel=forbidden&message=x", FORM).status == 503
+        for channels in ("channels=forbidden", "channels=allowed&channels=forbidden"):
+            answer = request("GET", f"{server.url}/?{channels}")
+            assert (answer.status, "'forbidden'" in answer.json["reason"]) == (403, True)
+        # What was allowed once may not be later: then its clients are not left to hear nothing for ever.
+        rules = "AUTH another\r\nACL SETUSER sse resetchannels &none*\r\nCLIENT KILL TYPE pubsub\r\n"
+        with socket.create_connection(("127.0.0.1", redis_server.port), timeout=10) as admin:
+            admin.sendall(rules.encode())
+            client.wait_end()
+    assert server.log.count("does not let us subscribe") == 1
+    assert server.log.count("does not take what is published: NOPERM") == 1
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.amqp_protocol import AmqpError, AmqpPublisherFactory, AmqpSubscriberFactory
+from cyclone_sse.delivery.publication import publication
+from cyclone_sse.errors import Refusal
 
 # txAMQP 0.8.2 still ends its generators in the old way
 pytestmark = pytest.mark.filterwarnings("ignore:twisted.internet.defer.returnValue:DeprecationWarning")
@@ -62,17 +64,33 @@ class Server:
                 sent.append("heartbeat")
         return sent
 
-    def send(self, method: Any, *body: bytes, channel: int = 1) -> None:
+    def send(self, method: Any, *body: bytes, channel: int = 1, type: str | None = None) -> None:
         """A method, and its content in pieces."""
         frames = [pika.frame.Method(channel, method)]
         if method.INDEX == amqp.Basic.Deliver.INDEX:
-            frames.append(pika.frame.Header(channel, sum(map(len, body)), amqp.BasicProperties()))
+            frames.append(pika.frame.Header(channel, sum(map(len, body)), amqp.BasicProperties(type=type)))
             frames += [pika.frame.Body(channel, piece) for piece in body]
         self.link.dataReceived(b"".join(frame.marshal() for frame in frames))
 
-    def deliver(self, tag: str, *body: bytes, key: str | None = None) -> None:
+    def deliver(self, key: str, *body: bytes, exchange: str = "exchange", type: str | None = None) -> None:
         """A message."""
-        self.send(amqp.Basic.Deliver(tag, 1, False, "exchange", key or tag), *body)
+        self.send(amqp.Basic.Deliver("tag", 1, False, exchange, key), *body, type=type)
+
+    def get_ready(self, channel: int = 1, bindings: int = 2, fanout: bool = False) -> list[Any]:
+        """Go through what a connection that receives does after the log-in; returns what was sent for it."""
+        sent = []
+        steps = [
+            (channel, amqp.Queue.DeclareOk("amq.gen-1", 0, 0)),
+            (channel, amqp.Basic.ConsumeOk("tag")),
+            (bindings, amqp.Channel.OpenOk()),
+            *([(bindings, amqp.Queue.BindOk())] if fanout else []),
+            (bindings, amqp.Exchange.DeclareOk()),
+            (bindings, amqp.Queue.BindOk()),
+        ]
+        for number, answer in steps:
+            self.send(answer, channel=number)
+            sent += self.read()
+        return sent
 
     def greet(self, channel: int = 1) -> list[Any]:
         """Go through the log-in; returns what was sent for it."""
@@ -105,6 +123,7 @@ def server(clock: Clock, messages: list[tuple[Any, ...]]) -> Server:
         AmqpSubscriberFactory(lambda *message: messages.append(message), heartbeat=10, reactor=clock)
     )
     server.greet()
+    server.get_ready()
     assert server.greeted.called
     assert not server.errors
     return server
@@ -131,13 +150,21 @@ def fate(d: Deferred[Any]) -> list[Any]:
 def test_the_login_says_everything_in_bytes(clock: Clock) -> None:
     how = {"username": "mäx", "password": "größe", "vhost": "/ü", "exchange": "é", "exchange_type": "topic"}
     server = Server(AmqpSubscriberFactory(lambda *_: None, **how, channel=7, heartbeat=12, reactor=clock))
-    start, tune, opened, channel, exchange = server.greet(channel=7)
+    start, tune, opened, channel, exchange, queue = server.greet(channel=7)
     assert (start.mechanism, start.response) == ("PLAIN", "\0mäx\0größe".encode())
     assert (tune.channel_max, tune.frame_max, tune.heartbeat) == (2047, 131072, 12)
     assert opened.virtual_host == "/ü"
     assert isinstance(channel, amqp.Channel.Open)
     assert (exchange.exchange, exchange.type) == ("é", "topic")
     assert not any([exchange.passive, exchange.durable, exchange.auto_delete, exchange.internal])
+    assert (queue.queue, queue.exclusive, queue.auto_delete, queue.durable) == ("", True, True, False)
+    assert not server.greeted.called
+    consume, channel, control, bind = server.get_ready(channel=7, bindings=6)
+    assert (consume.queue, consume.no_ack) == ("amq.gen-1", True)
+    assert isinstance(channel, amqp.Channel.Open)
+    assert (control.exchange, control.type) == ("é.control", "fanout")
+    assert (bind.queue, bind.exchange, bind.routing_key) == ("amq.gen-1", "é.control", "")
+    assert server.greeted.called
     assert not server.errors
 
 
@@ -177,24 +204,73 @@ def test_what_is_not_amqp_is_given_up(clock: Clock, data: bytes) -> None:
     assert not server.transport.connected
 
 
-def test_a_subscription_is_three_commands_and_the_next_one_waits(server: Server) -> None:
-    first, second = fate(server.link.subscribe("é" * 3)), fate(server.link.subscribe("b"))
-    declare, bind, consume = server.read()
-    assert (declare.queue, declare.exclusive, declare.auto_delete, declare.durable) == ("", True, True, False)
-    assert (bind.queue, bind.exchange, bind.routing_key) == ("", "sse-cyclone-server", "ééé")
-    assert (consume.queue, consume.consumer_tag, consume.no_ack) == ("", "ééé", True)
-    # RabbitMQ lets the queue answer the last one, which may come after the answer to what follows.
+def keys(sent: list[Any]) -> list[tuple[str, bool]]:
+    """The routing keys of these commands, each with whether it is bound."""
+    assert all(each.queue == "amq.gen-1" and each.exchange == "sse-cyclone-server" for each in sent)
+    return [(each.routing_key, isinstance(each, amqp.Queue.Bind)) for each in sent]
+
+
+def test_a_subscription_is_a_binding_and_those_that_follow_wait(server: Server) -> None:
+    first = fate(server.link.subscribe("é" * 3))
+    second, third = fate(server.link.subscribe("b")), fate(server.link.unsubscribe("b"))
+    assert keys(server.read()) == [("ééé", True)]
+    server.send(amqp.Queue.BindOk(), channel=2)
+    assert (first, second) == ([None], [])
+    assert keys(server.read()) == [("b", True), ("b", False)]
+    server.send(amqp.Queue.BindOk(), channel=2)
+    server.send(amqp.Queue.UnbindOk(), channel=2)
+    assert (second, third) == ([None], [None])
+
+
+def test_a_binding_that_is_refused_hurts_no_other(server: Server, messages: list[tuple[Any, ...]]) -> None:
+    names = ["a", "b", "secret", "c", "d"]
+    first = fate(server.link.subscribe("first"))
+    server.read()
+    fates = [fate(server.link.subscribe(name)) for name in names]
+    server.send(amqp.Queue.BindOk(), channel=2)
+    assert (first, len(server.read())) == ([None], 5)
+    for _ in range(2):
+        server.send(amqp.Queue.BindOk(), channel=2)
+    server.send(amqp.Channel.Close(403, "ACCESS_REFUSED - no", 50, 20), channel=2)
+    done, opened = server.read()
+    assert (type(done), type(opened)) == (amqp.Channel.CloseOk, amqp.Channel.Open)
+    server.deliver("a", b"meanwhile")
+    assert len(messages) == 1
+    server.send(amqp.Channel.OpenOk(), channel=2)
+    assert keys(server.read()) == [("c", True), ("d", True)]
+    for _ in range(2):
+        server.send(amqp.Queue.BindOk(), channel=2)
+    assert [str(result) for (result,) in fates] == ["None", "None", "ACCESS_REFUSED - no", "None", "None"]
+    assert server.transport.connected
+
+
+def test_what_is_wrong_with_a_binding_and_no_refusal_starts_all_over(server: Server) -> None:
+    gone, done = fate(server.link.gone), fate(server.link.subscribe("a"))
+    server.send(amqp.Channel.Close(404, "NOT_FOUND - no exchange", 50, 20), channel=2)
+    assert "NOT_FOUND" in str(done[0])
+    assert "NOT_FOUND" in str(gone[0])
+
+
+def test_a_server_that_lets_no_orders_through_is_used_without(clock: Clock) -> None:
+    server = Server(AmqpSubscriberFactory(lambda *_: None, reactor=clock))
+    server.greet()
     server.send(amqp.Queue.DeclareOk("amq.gen-1", 0, 0))
-    server.send(amqp.Queue.BindOk())
-    assert (first, server.read()) == ([], [])
-    server.send(amqp.Basic.ConsumeOk("ééé"))
-    assert len(first) == 1
-    assert [type(method) for method in server.read()] == [
-        amqp.Queue.Declare,
-        amqp.Queue.Bind,
-        amqp.Basic.Consume,
-    ]
-    assert second == []
+    server.send(amqp.Basic.ConsumeOk("tag"))
+    server.send(amqp.Channel.OpenOk(), channel=2)
+    server.send(amqp.Channel.Close(403, "ACCESS_REFUSED", 40, 10), channel=2)
+    assert not server.greeted.called
+    server.send(amqp.Channel.OpenOk(), channel=2)
+    assert server.greeted.called
+    assert not server.errors
+
+
+def test_a_fanout_exchange_is_bound_once(clock: Clock) -> None:
+    server = Server(AmqpSubscriberFactory(lambda *_: None, exchange_type="fanout", reactor=clock))
+    server.greet()
+    sent = server.get_ready(fanout=True)
+    assert keys(sent[2:3]) == [("", True)]
+    assert fate(server.link.subscribe("a")) == fate(server.link.unsubscribe("a")) == [None]
+    assert server.read() == []
 
 
 def test_many_subscriptions_fail_together_when_the_connection_is_lost(server: Server) -> None:
@@ -203,14 +279,6 @@ def test_many_subscriptions_fail_together_when_the_connection_is_lost(server: Se
     server.transport.abortConnection()
     assert {type(result) for (result,) in fates} == {ConnectionLost}
     assert fate(server.link.subscribe("later"))[0].args == ()
-
-
-def test_unsubscribing_cancels_the_consumer(server: Server) -> None:
-    done = fate(server.link.unsubscribe("é"))
-    (cancel,) = server.read()
-    assert (type(cancel), cancel.consumer_tag) == (amqp.Basic.Cancel, "é")
-    server.send(amqp.Basic.CancelOk("é"))
-    assert done == [None]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +298,13 @@ def test_any_bytes_arrive_and_the_next_message_too(
 ) -> None:
     server.deliver("a", *pieces)
     server.deliver("b", b"next")
-    assert messages == [("a", "a", b"".join(pieces)), ("b", "b", b"next")]
+    assert messages == [("exchange", "a", b"".join(pieces), None), ("exchange", "b", b"next", None)]
+
+
+def test_the_type_of_a_message_comes_along(server: Server, messages: list[tuple[Any, ...]]) -> None:
+    server.deliver("a", b"x", type="é")
+    server.deliver("", b"{}", exchange="sse-cyclone-server.control")
+    assert messages == [("exchange", "a", b"x", "é"), ("sse-cyclone-server.control", "", b"{}", None)]
 
 
 def test_messages_in_one_piece_or_byte_by_byte_are_the_same(
@@ -246,7 +320,7 @@ def test_messages_in_one_piece_or_byte_by_byte_are_the_same(
     for n in range(len(stream)):
         server.link.dataReceived(stream[n : n + 1])
     server.link.dataReceived(stream * 10)
-    assert messages == [("a", "other", "éx".encode())] * 11
+    assert messages == [("exchange", "other", "éx".encode(), None)] * 11
 
 
 def test_a_deliver_that_fails_does_not_end_the_connection(clock: Clock) -> None:
@@ -255,6 +329,7 @@ def test_a_deliver_that_fails_does_not_end_the_connection(clock: Clock) -> None:
 
     server = Server(AmqpSubscriberFactory(fail, reactor=clock))
     server.greet()
+    server.get_ready()
     server.deliver("a", b"x")
     assert server.transport.connected
     assert not server.transport.disconnecting
@@ -265,12 +340,10 @@ def test_a_name_that_amqp_cannot_carry_is_an_error_and_sends_nothing(
     server: Server, publisher: Server, name: str
 ) -> None:
     publisher.read()
-    for done in (
-        server.link.subscribe(name),
-        server.link.unsubscribe(name),
-        publisher.link.publish(["a", name], b"x"),
-    ):
+    for done in (server.link.subscribe(name), server.link.unsubscribe(name)):
         assert isinstance(fate(done)[0], AmqpError)
+    (refused,) = fate(publisher.link.publish([publication(["a", name], "x")]))
+    assert (type(refused), refused.status) == (Refusal, 400)
     assert server.read() == publisher.read() == []
 
 
@@ -289,30 +362,33 @@ def test_silence_for_two_heartbeats_ends_the_connection(server: Server, clock: C
 
 def test_publishing_waits_for_the_confirmation(publisher: Server) -> None:
     publisher.read()
-    first = fate(publisher.link.publish(["é", "b"], "ü".encode()))
-    second = fate(publisher.link.publish(["c"], b"x" * 200_000))
+    first = fate(publisher.link.publish([publication("é", "ü", type="é"), publication("b", "ü")]))
+    second = fate(publisher.link.publish([publication(["c"], "x" * 200_000)]))
     publish, size, body, _, _, _, _, large, *pieces = publisher.read()
     assert (publish.exchange, publish.routing_key, size, body) == ("sse-cyclone-server", "é", 2, "ü".encode())
     assert (large, b"".join(pieces), max(map(len, pieces))) == (200_000, b"x" * 200_000, 131_064)
     publisher.send(amqp.Basic.Ack(1))
     assert first == []
     publisher.send(amqp.Basic.Ack(2))
-    assert (len(first), second) == (1, [])
+    assert (first, second) == ([[None, None]], [])
     publisher.send(amqp.Basic.Ack(3, True))
     assert len(second) == 1
-    third, fourth = fate(publisher.link.publish(["a"], b"x")), fate(publisher.link.publish(["a"], b"x"))
+    third, fourth = (
+        fate(publisher.link.publish([publication(["a"], "x")])),
+        fate(publisher.link.publish([publication(["a"], "x")])),
+    )
     publisher.send(amqp.Basic.Ack(5, True))
     assert (len(third), len(fourth)) == (1, 1)
 
 
 def test_what_is_not_confirmed_has_failed(publisher: Server) -> None:
-    refused = fate(publisher.link.publish(["a"], b"x"))
+    refused = fate(publisher.link.publish([publication(["a"], "x")]))
     publisher.send(amqp.Basic.Nack(1))
     assert "not taken" in str(refused[0].subFailure.value)
-    waiting = fate(publisher.link.publish(["a", "b"], b"x"))
+    waiting = fate(publisher.link.publish([publication(["a", "b"], "x")]))
     publisher.send(amqp.Channel.Close(404, "NOT_FOUND - no exchange", 60, 40))
     assert "NOT_FOUND" in str(waiting[0].subFailure.value)
-    assert "NOT_FOUND" in str(fate(publisher.link.publish(["a"], b"x"))[0].subFailure.value)
+    assert "NOT_FOUND" in str(fate(publisher.link.publish([publication(["a"], "x")]))[0].subFailure.value)
 
 
 def test_leaving_says_good_bye_and_does_not_wait_for_ever(server: Server, clock: Clock) -> None:
@@ -322,3 +398,16 @@ def test_leaving_says_good_bye_and_does_not_wait_for_ever(server: Server, clock:
     clock.advance(1)
     assert left == [None]
     assert not server.transport.connected
+
+
+def test_an_order_has_an_exchange_of_its_own(publisher: Server) -> None:
+    publisher.read()
+    done = fate(publisher.link.publish_order(b"{}"))
+    (declare,) = publisher.read()
+    assert (declare.exchange, declare.type) == ("sse-cyclone-server.control", "fanout")
+    publisher.send(amqp.Exchange.DeclareOk())
+    publish, _, body = publisher.read()
+    assert (publish.exchange, publish.routing_key, body) == ("sse-cyclone-server.control", "", b"{}")
+    assert done == []
+    publisher.send(amqp.Basic.Ack(1))
+    assert done == [None]

@@ -61,19 +61,25 @@ def test_each_method_is_what_pika_reads(method: Any) -> None:
             assert getattr(theirs, field.name.replace("-", "_")) == text, field.name
 
 
-def test_the_properties_of_a_message_are_those_of_pika() -> None:
+def test_the_properties_of_a_message_are_those_of_pika_but_for_its_headers() -> None:
     sent = pika.BasicProperties(
-        content_type="a", headers={"b": 1}, delivery_mode=2, message_id="c", timestamp=5, app_id="d"
+        content_type="a",
+        headers={"b": 1},
+        delivery_mode=2,
+        message_id="c",
+        timestamp=5,
+        type="t",
+        app_id="d",
     )
     payload = struct.pack("!HHQ", 60, 0, 10) + b"".join(sent.encode())
     header = decoded(Frame.HEADER, payload)
     assert (header.klass.name, header.weight, header.size) == ("basic", 0, 10)
     assert header.properties == {
         "content-type": "a",
-        "headers": {"b": 1},
         "delivery-mode": 2,
         "message-id": "c",
         "timestamp": 5,
+        "type": "t",
         "app-id": "d",
     }
 
@@ -98,13 +104,13 @@ def test_a_body_stays_bytes(body: bytes) -> None:
 @pytest.mark.parametrize(
     "value", [b"T\0\0\0\0\0\0\0\1", b"d12345678", b"A\0\0\0\0", b"l12345678", b"V", b"b1", b"?"]
 )
-def test_a_header_that_txamqp_cannot_read_is_one_without_properties(value: bytes) -> None:
+def test_headers_that_txamqp_cannot_read_hide_nothing_else(value: bytes) -> None:
     table = b"\x03key" + value
-    flags = struct.pack("!H", 1 << 13)  # headers, the third property
-    payload = struct.pack("!HHQ", 60, 0, 123) + flags + struct.pack("!L", len(table)) + table
+    flags = struct.pack("!H", 1 << 13 | 1 << 5)  # headers, the third property; the type, the eleventh
+    payload = struct.pack("!HHQ", 60, 0, 123) + flags + struct.pack("!L", len(table)) + table + b"\x01t"
     header = decoded(Frame.HEADER, payload)
     assert isinstance(header, Header)
-    assert (header.klass.name, header.size, header.properties) == ("basic", 123, {})
+    assert (header.klass.name, header.size, header.properties) == ("basic", 123, {"type": "t"})
 
 
 class Client:

@@ -57,7 +57,7 @@ def naive(pattern: list[str], words: list[str]) -> bool:
     if not pattern:
         return not words
     if pattern[0] == "#":
-        return naive(pattern[1:], words) or bool(words) and naive(pattern, words[1:])
+        return naive(pattern[1:], words) or (bool(words) and naive(pattern, words[1:]))
     return bool(words) and pattern[0] in ("*", words[0]) and naive(pattern[1:], words[1:])
 
 

@@ -1,0 +1,176 @@
+"""Stand-ins for a connection to Redis or RabbitMQ, and for a broker that has such connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionLost, ConnectionRefusedError
+from twisted.internet.task import Clock
+
+from cyclone_sse.brokers.subscribing import SubscribingBroker
+from cyclone_sse.delivery import client as delivery
+
+
+class FakeLink:
+    """A connection; answers are given when the test says so."""
+
+    def __init__(self, prompt: bool = True) -> None:
+        self.transport = self
+        self.gone: Deferred[BaseException] = Deferred()
+        self.lost: BaseException | None = None
+        self.greeting: Deferred[Any] = Deferred()
+        self.held: set[str] = set()
+        self.pending: list[tuple[Callable[[], None], Deferred[None]]] = []
+        self.published: list[tuple[Any, Deferred[Any]]] = []  # publications, or an order
+        self.forbidden: set[str] = set()
+        self.aborted = False
+        if prompt:
+            self.greeting.callback(None)
+
+    def greet(self) -> Deferred[Any]:
+        return self.greeting
+
+    def subscribe(self, channel: str) -> Deferred[Any]:
+        if channel in self.forbidden:
+            return fail(ValueError("NOPERM"))
+        return self._later(lambda: self.held.add(channel))
+
+    def unsubscribe(self, channel: str) -> Deferred[Any]:
+        return self._later(lambda: self.held.discard(channel))
+
+    def _later(self, action: Callable[[], None]) -> Deferred[Any]:
+        if self.lost is not None:
+            return fail(self.lost)
+        done: Deferred[None] = Deferred()
+        self.pending.append((action, done))
+        return done
+
+    def publish(self, publications: Any) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        self.published.append((publications, done))
+        return done
+
+    publish_order = publish
+
+    def leave(self) -> None:
+        self.lose()
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        if self.lost is None:
+            self.lose()
+
+    def answer(self, n: int = 10_000) -> None:
+        """Carry out commands, in their order."""
+        for _ in range(min(n, len(self.pending))):
+            action, done = self.pending.pop(0)
+            action()
+            done.callback(None)
+
+    def lose(self) -> None:
+        """The connection breaks, with everything that waits on it."""
+        self.lost = ConnectionLost()
+        pending, self.pending = self.pending, []
+        for _, done in pending:
+            done.errback(self.lost)
+        for _, waiting in self.published:
+            if not waiting.called:
+                waiting.errback(self.lost)
+        self.gone.callback(self.lost)
+
+
+class FakeBroker(SubscribingBroker):
+    """A broker of fake links; `reachable` says what comes of an attempt to connect."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = Clock()
+        super().__init__({"linger": 0, "ping-interval": 0, **settings}, "fake", self.clock)
+        self.server = "Fake at 1:2"
+        self.links: list[FakeLink] = []
+        self.attempts = 0
+        self.reachable: Callable[[], Any] = FakeLink
+        self.gaps: list[set[str]] = []
+        self.sure: list[str] = []  # without a gap
+        self.orders: list[Any] = []
+        tell_gap, confirm = self.hub.gap, self.hub.confirmed
+
+        def gap(channels: Iterable[str]) -> None:
+            self.gaps.append(set(channels))
+            tell_gap(channels)
+
+        def confirmed(channels: Iterable[str]) -> None:
+            self.sure += channels
+            confirm(channels)
+
+        self.hub.gap, self.hub.confirmed = gap, confirmed  # type: ignore[method-assign]
+
+    def open(self, publishing: bool) -> Deferred[Any]:
+        self.attempts += 1
+        try:
+            link = self.reachable()
+        except Exception as error:
+            return fail(error)
+        if isinstance(link, Deferred):
+            return link
+        self.links.append(link)
+        return succeed(link)
+
+    def obey(self, order: Any) -> int:
+        self.orders.append(order)
+        return 3
+
+    def wanted(self) -> set[str]:
+        """What the upstream is to be subscribed to."""
+        return {interest.channel for interest in self.interests}
+
+    def come(self, client: Client, *channels: str) -> list[Any]:
+        """Let a client in as the handler does; gives [True] when it is in, or the error."""
+        fate: list[Any] = []
+
+        def let_in(_: object = None) -> None:
+            self.add_client(client, channels)
+            fate.append(True)
+
+        waiting = self.ready(channels)
+        if waiting is None:
+            let_in()
+        else:
+            waiting.addCallbacks(let_in, lambda failure: fate.append(failure.value))
+        return fate
+
+
+class Client(delivery.Client):
+    """What the broker wants of a handler; it is a client that keeps nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subscriber = self
+
+    def send(self, data: bytes, frames: Sequence[bytes] = ()) -> None:
+        """Drop it."""
+
+    def end(self, why: Any) -> None:
+        """Remember it; the test takes the client away."""
+        self.ending = why
+
+
+def refused() -> Any:
+    raise ConnectionRefusedError
+
+
+def wrong() -> Any:
+    raise ValueError("WRONGPASS")
+
+
+def connected(**settings: Any) -> FakeBroker:
+    broker = FakeBroker(**settings)
+    broker.connect()
+    return broker
+
+
+def outcome(d: Deferred[Any]) -> list[Any]:
+    results: list[Any] = []
+    d.addCallbacks(results.append, lambda failure: results.append(failure.value))
+    return results
