@@ -101,6 +101,9 @@ class Listener(FileDescriptor):
 
     def startListening(self) -> None:
         """Listen, and take connections from now on."""
+        if self.socket.family != socket.AF_UNIX:
+            # An event must not wait for the last one's ACK. Connections inherit it (tcp(7)).
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.listen(BACKLOG)
         self.factory.doStart()
         self.connected = 1

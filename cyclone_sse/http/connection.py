@@ -23,11 +23,12 @@ whose place it takes as ``Application.protocol``.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Any
 
 from cyclone.httpserver import HTTPConnection
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -92,8 +93,6 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._connections.open.add(self)
         self._reader = RequestReader(self._connections.max_body)
         self._flow = FlowControl(self.transport)
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)  # an event must not wait for the last one's ACK
         self._connections.give_until(self, REQUEST_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
@@ -244,7 +243,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """Whether the connection stays open after this request."""
         return self._keep_alive and not self.no_keep_alive and self.state is ANSWERING
 
-    def cors(self, origin: str | None) -> dict[str, str]:
+    def cors(self, origin: str | None) -> Mapping[str, str]:
         """What a page of this origin is told about who may read the answer."""
         return self._connections.cors.headers(origin)
 

@@ -20,6 +20,8 @@ EVERY_ANSWER: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "Access-Control-Expose-Headers": "Last-Event-ID, Retry-After, WWW-Authenticate",
 }
+_EVERYBODY: Mapping[str, str] = {"Access-Control-Allow-Origin": "*"}
+_NOBODY: Mapping[str, str] = {"Vary": "Origin"}
 REQUEST_HEADERS = "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With"
 PREFLIGHT_AGE = 86400  # seconds a browser may remember the answer to OPTIONS
 
@@ -30,18 +32,17 @@ class Cors:
     origins: as browsers send them, in lower case; ``*`` means everybody's, but none with cookies.
     """
 
-    __slots__ = ("_origins", "everybody")
+    __slots__ = ("_origins",)
 
     def __init__(self, origins: Collection[str] | None) -> None:
         self._origins = frozenset(origins or ("*",))
-        self.everybody = "*" in self._origins
 
-    def headers(self, origin: str | None) -> dict[str, str]:
+    def headers(self, origin: str | None) -> Mapping[str, str]:
         """What is said to a page of this origin; None where the request names none."""
-        if self.everybody:
-            return {"Access-Control-Allow-Origin": "*"}
+        if "*" in self._origins:
+            return _EVERYBODY
         if origin is None or origin.lower() not in self._origins:
-            return {"Vary": "Origin"}
+            return _NOBODY
         return {
             "Vary": "Origin",
             "Access-Control-Allow-Origin": origin,

@@ -15,6 +15,11 @@ def header_name(name: bytes) -> str:
     return "-".join(part.capitalize() for part in name.decode("ascii").split("-"))
 
 
+@lru_cache(maxsize=1024)
+def _canonical(name: str) -> str:
+    return "-".join([part.capitalize() for part in name.split("-")])
+
+
 class Headers(HTTPHeaders):  # type: ignore[misc]
     """cyclone's class, but filled without its table of all names ever seen, which strangers can make grow
     without bound. repeated: the names that came more than once."""
@@ -43,10 +48,11 @@ class Headers(HTTPHeaders):  # type: ignore[misc]
         items: Any = dict.items(self)
         return {name: [value] for name, value in items}
 
+    exact: Any = dict.get  # for a name in its canonical form, at a third of the cost
+
     def get(self, name: str, default: Any = None) -> Any:
-        """The value of a header; most are asked for in their canonical form."""
-        value = dict.get(self, name)
-        return super().get(name, default) if value is None else value
+        """The value of a header, whatever the case of its name."""
+        return dict.get(self, _canonical(name), default)
 
 
 NO_HEADERS = Headers()

@@ -279,19 +279,19 @@ def _framed(method: str, target: bytes, minor: int, headers: Headers) -> Head:
         for name in _SINGLE:
             if name in headers.repeated:
                 raise Refusal(400, f"more than one {name}")
-    host = headers.get("Host")
+    host = headers.exact("Host")
     if host is None:
         if minor:
             raise Refusal(400, "Host is missing")
     elif not is_host(host):
         raise Refusal(400, "Host is not the name of a host")
     length = _length(headers, minor)
-    connection = headers.get("Connection")
+    connection = headers.exact("Connection")
     keep_alive = minor > 0
     if connection is not None:
         tokens = [token.strip() for token in connection.lower().split(",")]
         keep_alive = "close" not in tokens and (minor > 0 or "keep-alive" in tokens)
-    expect = headers.get("Expect")
+    expect = headers.exact("Expect")
     if expect is not None and expect.lower() != "100-continue":
         raise Refusal(417, "no expectation but 100-continue is known here")
     expects = expect is not None and minor > 0 and length != 0
@@ -300,8 +300,8 @@ def _framed(method: str, target: bytes, minor: int, headers: Headers) -> Head:
 
 def _length(headers: Headers, minor: int) -> int | None:
     """The length of the body, None: it comes in chunks. Raises Refusal."""
-    coding = headers.get("Transfer-Encoding")
-    length = headers.get("Content-Length")
+    coding = headers.exact("Transfer-Encoding")
+    length = headers.exact("Content-Length")
     if coding is not None:
         codings = [part.strip().lower() for part in coding.split(",")]
         if not minor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Any
 
 from cyclone.web import ErrorHandler, RequestHandler
@@ -36,7 +35,9 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
 
     def clear(self) -> None:
         """Begin the response anew."""
-        self._headers = dict(EVERY_ANSWER, Date=http_date())
+        request = self.request
+        cors = request.connection.cors(request.headers.get("Origin"))
+        self._headers = {**EVERY_ANSWER, "Date": http_date(), **cors}
         self._list_headers: Any = []
         self._write_buffer: Any = []
         self._status_code, self._reason = 200, "OK"
@@ -48,9 +49,8 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         return self.application.broker
 
     def set_default_headers(self) -> None:
-        """Say who may read the response, and what becomes of the connection."""
+        """Say what becomes of the connection."""
         request = self.request
-        self._headers.update(request.connection.cors(request.headers.get("Origin")))
         if not request.connection.keep_alive:
             self._headers["Connection"] = "close"
         elif request.version != "HTTP/1.1":
@@ -71,10 +71,9 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         if hasattr(self, "_new_cookie"):
             self.request.version = "HTTP/1.1"
             return super()._generate_headers()  # type: ignore[no-any-return]
-        lines = [f"HTTP/1.1 {self._status_code} {self._reason}"]
-        for name, value in chain(self._headers.items(), self._list_headers):
-            lines.append(f"{name}: {value.decode() if isinstance(value, bytes) else value}")
-        return "\r\n".join([*lines, "\r\n"]).encode()
+        lines = [f"{name}: {value}\r\n" for name, value in self._headers.items()]
+        lines += [f"{name}: {value}\r\n" for name, value in self._list_headers]
+        return f"HTTP/1.1 {self._status_code} {self._reason}\r\n{''.join(lines)}\r\n".encode()
 
     def options(self, *args: Any) -> None:
         """Say what may be done here; to a browser that asks before a cross-origin request, also how
