@@ -22,7 +22,7 @@ from twisted.logger import Logger
 
 from cyclone_sse.access.exposure import warnings
 from cyclone_sse.access.rules import rules_of
-from cyclone_sse.daemon.listener import Listener
+from cyclone_sse.daemon.listener import Listener, prepare
 from cyclone_sse.daemon.sockets import HTTPS, Bound, open_sockets
 from cyclone_sse.errors import Ending
 from cyclone_sse.options import with_defaults
@@ -123,6 +123,7 @@ class ServerService(Service):
         for bound in self.bound:
             transport = self.tls if bound.serves == HTTPS else None
             factory = bound.factory or self.application
+            prepare(bound.socket, self.settings["stall-timeout"])
             listener = Listener(bound.socket, factory, self.reactor, transport, bound.shared)
             try:
                 listener.startListening()
