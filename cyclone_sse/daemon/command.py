@@ -75,6 +75,7 @@ class Options(usage.Options):
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Read a command line. Exits with one line about each thing that is wrong: twistd itself
         would print all of its help, and exit as if all were well."""
+        self.words = list(options or ())  # as they came, for another process
         try:
             super().parseOptions(options)
         except usage.UsageError as error:

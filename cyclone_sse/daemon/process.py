@@ -16,6 +16,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
 
+from cyclone_sse.daemon import worker
 from cyclone_sse.daemon.log import Log, observer, take_rotate_signal
 
 
@@ -42,6 +43,7 @@ class Daemon(MultiService):
 
     def __init__(self, server: Reloadable, log_file: Log | None, reactor: Any) -> None:
         super().__init__()
+        self._observer = None if log_file is None else observer(log_file)
         self._server = server
         self._log_file = log_file
         self._reactor = reactor
@@ -49,8 +51,8 @@ class Daemon(MultiService):
 
     def setServiceParent(self, parent: Any) -> None:
         """Be given to twistd's application, which also says where the log goes."""
-        if self._log_file is not None and hasattr(parent, "setComponent"):
-            parent.setComponent(ILogObserver, observer(self._log_file))
+        if self._observer is not None and hasattr(parent, "setComponent"):
+            parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
@@ -85,6 +87,37 @@ class Daemon(MultiService):
             self.log.error("could not read all anew: {reason}", reason=error)
         else:
             self.log.info("read certificates and keys anew, and opened the log")
+
+
+class WorkerDaemon(Daemon):
+    """The same in a worker: its log lines and its orders go through the parent.
+
+    Signals that go to all processes of a terminal or a unit reach it besides: it stops once, and in
+    a hurry only when the parent has gone.
+    """
+
+    def __init__(self, server: Reloadable, reactor: Any) -> None:
+        super().__init__(server, None, reactor)
+        self._observer = worker.observer()
+
+    def startService(self) -> None:
+        """Start all services, and go when the parent goes."""
+        super().startService()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        worker.Lifeline(self._orphaned, self._reactor).startReading()
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop all services."""
+        stopped = super().stopService()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        return stopped
+
+    def _orphaned(self) -> None:
+        self._server.hurry()
+        if self.running:
+            self.log.error("the process that watches the workers has gone")
+            self._reactor.stop()
 
 
 def _raise_file_limit(log: Logger) -> None:

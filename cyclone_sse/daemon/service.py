@@ -5,12 +5,16 @@ Whatever can be wrong with options and files is found here, before anything is o
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from typing import Any
 
 from cyclone_sse.daemon.clock import count_monotonic_time
 from cyclone_sse.daemon.command import Options
 from cyclone_sse.daemon.log import open_log
-from cyclone_sse.daemon.process import Daemon
+from cyclone_sse.daemon.process import Daemon, WorkerDaemon
+from cyclone_sse.daemon.sockets import open_sockets
+from cyclone_sse.daemon.worker import Handover, handover, say_ready
 
 __all__ = ["Options", "makeService"]
 
@@ -22,17 +26,43 @@ def makeService(options: Options) -> Daemon:
     count_monotonic_time(reactor)
     try:
         application, tls = _prepare(options)
+        given = handover(os.environ)
+        if given is not None:
+            return _worker(given, application, options, tls)
         log_file = open_log(options.parent) if options.parent else None
     except (ValueError, ImportError) as error:
         raise SystemExit(f"cyclone-sse: {error}") from None
+    if options["workers"] > 1:
+        from cyclone_sse.daemon.workers import WorkersService
+
+        workers = WorkersService(options, options.words, partial(_prepare, options), reactor)
+        return Daemon(workers, log_file, reactor)
     from cyclone_sse.daemon.serving import ServerService
 
-    service = Daemon(ServerService(application, options, tls), log_file, reactor)
+    sockets = partial(open_sockets, options, application, reactor)
+    service = Daemon(ServerService(application, options, tls, sockets=sockets), log_file, reactor)
+    _export(application, options, service)
+    return service
+
+
+def _worker(given: Handover, application: Any, options: Options, tls: Any) -> Daemon:
+    from twisted.internet import reactor
+
+    from cyclone_sse.daemon.serving import ServerService
+
+    server = ServerService(application, options, tls, sockets=given.sockets, serves=say_ready)
+    service = WorkerDaemon(server, reactor)
+    # Each has figures of its own: under one name the last to come would count.
+    options["export-path"] += f".worker-{given.number}"
+    _export(application, options, service)
+    return service
+
+
+def _export(application: Any, options: Options, service: Daemon) -> None:
     if options["export"]:
         from cyclone_sse.periodic import GraphiteExport
 
         GraphiteExport(application.broker, options).setServiceParent(service)
-    return service
 
 
 def _prepare(options: Options) -> tuple[Any, Any]:

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from cyclone_sse.access.exposure import warnings
 from cyclone_sse.access.rules import rules_of
 from cyclone_sse.daemon.listener import Listener, prepare
-from cyclone_sse.daemon.sockets import HTTPS, Bound, open_sockets
+from cyclone_sse.daemon.sockets import HTTPS, Bound
 from cyclone_sse.errors import Ending
 from cyclone_sse.options import with_defaults
 
@@ -67,13 +67,22 @@ class ServerService(Service):
     """Serves an application on its ports.
 
     application: the cyclone application, and as such the factory of connections. settings: the
-    options. tls: makes the transports of the TLS port, None to do without. reactor: the global one
-    if None.
+    options. tls: makes the transports of the TLS port, None to do without. sockets: gives the bound
+    sockets, or raises ValueError. serves: called when the ports are open. reactor: the global one if None.
     """
 
     log = Logger()
 
-    def __init__(self, application: Any, settings: Any, tls: Any, reactor: Any = None) -> None:
+    def __init__(
+        self,
+        application: Any,
+        settings: Any,
+        tls: Any,
+        *,
+        sockets: Callable[[], Sequence[Bound]],
+        serves: Callable[[], None] = lambda: None,
+        reactor: Any = None,
+    ) -> None:
         from cyclone_sse.http.connection import Connection
         from cyclone_sse.http.limits import Connections
 
@@ -85,6 +94,8 @@ class ServerService(Service):
         self.reactor = reactor
         self.draining = False
         self.bound: Sequence[Bound] = ()
+        self._sockets = sockets
+        self._serves = serves
         self.listeners: list[Listener] = []
         self.connections = Connections(settings, reactor)
         self.connections.open = self._crowd = Crowd()
@@ -100,7 +111,7 @@ class ServerService(Service):
     def privilegedStartService(self) -> None:
         """Bind the ports, which may need rights that are given up after it."""
         try:
-            self.bound = open_sockets(self.settings, self.application, self.reactor)
+            self.bound = self._sockets()
         except ValueError as error:
             raise SystemExit(f"cyclone-sse: {error}") from None
 
@@ -136,6 +147,7 @@ class ServerService(Service):
             addresses=" and ".join(bound.url for bound in self.bound),
             broker=self.application.broker.name,
         )
+        self._serves()
 
     def _give_up(self, reason: str) -> None:
         if not self.reactor.running:

@@ -15,7 +15,7 @@ import socket
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,23 @@ def open_sockets(settings: Mapping[str, Any], factory: Any, reactor: Any, share:
             each.socket.close()
         raise
     return bound
+
+
+def another(bound: Bound, number: int) -> Bound:
+    """One more socket like this one, for the next process that shares its port.
+
+    A UNIX socket, or one that systemd gave, cannot be had twice: all share it. The admin port is no
+    common one: the next process has one that is higher by its number. Raises ValueError.
+    """
+    if bound.shared or bound.socket.family == socket.AF_UNIX:
+        return replace(bound, socket=bound.socket.dup(), inode=None)
+    host, port, *rest = bound.socket.getsockname()
+    if bound.serves == ADMIN:
+        return replace(bound, socket=bind(host, port + number)[0])
+    try:
+        return replace(bound, socket=_bind(bound.socket.family, (host, port, *rest), True))
+    except OSError as error:
+        raise ValueError(f"cannot listen on {host}:{port}: {error.strerror}") from None
 
 
 def bind(host: str, port: int, share: bool = False) -> list[socket.socket]:

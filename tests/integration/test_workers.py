@@ -1,0 +1,231 @@
+"""Several workers on the same ports: replaced one by one, back when killed, and gone with their parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cyclone_sse.brokers import BROKERS
+from tests.integration.clients import Subscriber, request
+from tests.integration.process import ROOT, accepts, until
+from tests.integration.servers import RedisServer, SseServer
+
+WORKERS = 2
+BROKER = "redis-stream" if "redis-stream" in BROKERS else "redis"
+
+
+class Crew(SseServer):
+    """A daemon with workers; signals go to the parent alone, as `kill` sends them."""
+
+    def __init__(self, directory: Path, redis: RedisServer, *options: str) -> None:
+        broker = [f"--broker={BROKER}", "--http-publish=1", f"--redis-port={redis.port}"]
+        super().__init__(directory, f"--workers={WORKERS}", *broker, *options)
+
+    def is_ready(self) -> bool:
+        return f"{WORKERS} workers of cyclone-sse serve http" in self.log_of_this_run
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.running:
+            os.kill(self.pid, number)
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes of the workers."""
+        found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return sorted(int(number) for number in found)
+
+
+@pytest.fixture
+def crew(tmp_path: Path, redis_server: RedisServer) -> Iterator[Crew]:
+    """A daemon with workers that share a Redis."""
+    with Crew(tmp_path, redis_server, "--drain=0.5") as running:
+        yield running
+
+
+def alive(pid: int) -> bool:
+    """Whether that process is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def publish(crew: Crew, message: str) -> None:
+    """Publish, again if the worker that was asked went away meanwhile."""
+    body = json.dumps({"channel": "base", "message": message})
+    answer = request("POST", f"{crew.url}/publish", body, {"Content-Type": "application/json"})
+    assert answer.status == 200, answer
+
+
+def test_connections_are_spread_and_all_hear_all(crew: Crew) -> None:
+    assert len(crew.workers) == WORKERS
+    readers = [Subscriber(crew.url).wait_open() for _ in range(40)]
+    publish(crew, "to all")
+    assert [reader.data(1) for reader in readers] == [["to all"]] * 40
+    counts = [established(pid, crew.port) for pid in crew.workers]
+    assert min(counts) >= 5, f"spread over the workers: {counts}"
+    for reader in readers:
+        reader.close()
+
+
+def established(pid: int, port: int) -> int:
+    """How many sockets of this process are connections to that port."""
+    table = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+    rows = [line.split() for line in table]
+    of_port = {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"}
+    links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]
+    return sum(link.removeprefix("socket:[").rstrip("]") in of_port for link in links)
+
+
+def test_log_lines_name_their_worker_and_the_pid_file_is_the_parent_s(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    crew = Crew(tmp_path, redis_server)
+    crew.flags = [f"--pidfile={tmp_path / 'sse.pid'}"]
+    with crew:
+        assert int((tmp_path / "sse.pid").read_text()) == crew.pid
+        for number in range(1, WORKERS + 1):
+            assert re.search(rf"\[worker {number}\] .*cyclone-sse serves http", crew.log)
+    assert not (tmp_path / "sse.pid").exists()
+
+
+def test_a_killed_worker_is_back(crew: Crew) -> None:
+    first, second = crew.workers
+    os.kill(first, signal.SIGKILL)
+    until(lambda: len(crew.workers) == WORKERS and first not in crew.workers, what="another worker")
+    assert second in crew.workers
+    until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS + 1, 20, "it to serve")
+
+
+def test_none_stays_behind_when_the_parent_is_killed(crew: Crew) -> None:
+    workers = crew.workers
+    with Subscriber(crew.url) as reader:
+        os.kill(crew.pid, signal.SIGKILL)
+        crew.wait()
+        reader.wait_end()
+        until(lambda: not any(alive(pid) for pid in workers), what="the workers to go")
+    assert not accepts(crew.port)
+
+
+def test_sigterm_drains_all(crew: Crew) -> None:
+    readers = [Subscriber(crew.url).wait_open() for _ in range(10)]
+    workers = crew.workers
+    crew.send_signal(signal.SIGTERM)
+    for reader in readers:
+        assert b"retry: " in reader.wait_end()
+        reader.close()
+    assert crew.wait() in (0, -signal.SIGTERM)
+    assert not any(alive(pid) for pid in workers)
+    crew.check_log()
+
+
+def test_a_second_signal_ends_all_at_once(tmp_path: Path, redis_server: RedisServer) -> None:
+    with Crew(tmp_path, redis_server, "--drain=600") as crew, Subscriber(crew.url) as reader:
+        workers = crew.workers
+        crew.send_signal(signal.SIGTERM)
+        # As a unit or a terminal does: the workers are told besides, and go on draining.
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)
+        until(lambda: not accepts(crew.port), what="the ports to be closed")
+        assert all(alive(pid) for pid in workers)
+        crew.send_signal(signal.SIGTERM)
+        reader.wait_end()
+        assert crew.wait() in (0, -signal.SIGTERM)
+        assert not any(alive(pid) for pid in workers)
+
+
+class Listener(threading.Thread):
+    """A client that comes back by itself with the id of the last event, as a browser does."""
+
+    def __init__(self, url: str, last: str) -> None:
+        super().__init__()
+        self.url = url
+        self.expected = last
+        self.received: list[str] = []
+        self.types: list[str] = []
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Listen until the last message has come."""
+        last_event_id = "earliest"
+        try:
+            while self.expected not in self.received:
+                with Subscriber(self.url, last_event_id=last_event_id) as reader:
+                    while self.expected not in self.received:
+                        try:
+                            event = reader.event(timeout=20)
+                        except AssertionError:
+                            if not reader.ended:
+                                raise
+                            break
+                        self.types.append(event.type)
+                        self.received.append(event.data)
+                    last_event_id = reader.last_event_id or last_event_id
+        except BaseException as failure:
+            self.failure = failure
+
+
+@pytest.mark.skipif(BROKER == "redis", reason="a new worker knows nothing of the past with pub/sub")
+def test_sighup_replaces_all_under_load_and_nothing_is_lost(crew: Crew) -> None:
+    before = crew.workers
+    count, tick = 150, 0.02
+    listeners = [Listener(crew.url, str(count)) for _ in range(10)]
+    for listener in listeners:
+        listener.start()
+    crew.send_signal(signal.SIGHUP)
+    for number in range(1, count + 1):
+        publish(crew, str(number))
+        time.sleep(tick)
+    until(lambda: "all workers are new" in crew.log, 60, "the workers to be replaced")
+    for listener in listeners:
+        listener.join(60)
+    assert not set(before) & set(crew.workers)
+    for listener in listeners:
+        assert listener.failure is None, listener.failure
+        assert listener.received == [str(number) for number in range(1, count + 1)]
+        assert set(listener.types) == {"message"}, "no gap is told"
+
+
+def test_a_new_worker_that_cannot_start_leaves_the_old_ones(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    app = tmp_path / "mine.py"
+    app.write_text("from cyclone_sse.server import App\n")
+    with Crew(tmp_path, redis_server, "--app=mine.App") as crew:
+        before = crew.workers
+        app.write_text(
+            f"import os\nfrom cyclone_sse.server import App\nos.getppid() == {crew.pid} and 1 / 0\n"
+        )
+        with Subscriber(crew.url) as reader:
+            crew.send_signal(signal.SIGHUP)
+            until(lambda: "did not start" in crew.log, 30, "the complaint")
+            publish(crew, "still there")
+            assert reader.data(1) == ["still there"]
+        assert crew.workers == before
+
+
+def test_workers_need_a_broker_that_all_share(tmp_path: Path) -> None:
+    twistd = Path(sys.executable).with_name("twistd")
+    ended = subprocess.run(
+        [twistd, "-n", "--pidfile=", "cyclone-sse", "--workers=2"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert len((ended.stdout + ended.stderr).splitlines()) == 1
+    assert "--workers needs a broker that all share" in ended.stderr
