@@ -1,0 +1,170 @@
+"""Who may hear what, decided by a Django project, a PHP page and nginx, with the code of docs/access.md."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.integration.clients import Subscriber, publish, request, stats
+from tests.integration.conftest import Serve
+from tests.integration.docs import shown
+from tests.integration.process import free_port, need, until
+from tests.integration.servers import Nginx
+from tests.integration.sites import Browser, DjangoSite, PhpSite
+from tests.unit.access.keys import SECRET
+
+
+def status(url: str, *channels: str, path: str = "/", headers: dict[str, str] | None = None) -> int:
+    """What somebody with these headers is told. Leaves at once."""
+    client = Subscriber(url, channels, path=path, headers=headers).wait_open()
+    client.close()
+    return client.status
+
+
+@pytest.fixture
+def django(tmp_path: Path) -> Iterator[Callable[..., DjangoSite]]:
+    """A function that starts the project."""
+    with ExitStack() as stack:
+        yield lambda push_url, port=None: stack.enter_context(DjangoSite(tmp_path, push_url, port))
+
+
+def test_a_django_session_decides(serve: Serve, django: Callable[..., DjangoSite]) -> None:
+    port = free_port()
+    server = serve(f"--auth-url=http://127.0.0.1:{port}/sse/auth", "--http-secret=KEY", "--public=front")
+    site = django(server.url, port)
+    ann, bob = Browser(site.url), Browser(site.url)
+    assert status(server.url, "front") == 200
+    assert status(server.url, "user-1") == 401
+    assert ann.get("/login", name="ann") == (200, "1")
+    assert bob.get("/login", name="bob") == (200, "2")
+    assert status(server.url, "user-2", headers=ann.cookies) == 403
+    assert status(server.url, "user-1", "room-tea", headers=ann.cookies) == 403
+    ann.get("/join", room="tea")
+    with Subscriber(server.url, ["user-1", "room-tea"], headers=ann.cookies) as stream:
+        # Only what was committed is told.
+        assert ann.get("/pay", order="7", fail="1")[0] == 500
+        assert ann.get("/pay", order="8") == (200, "paid")
+        publish(server.url, "room-tea", "hello", key="KEY")
+        assert stream.data(2) == ['{"paid":"8"}', "hello"]
+        with Subscriber(server.url, "user-2", headers=bob.cookies) as other:
+            cookies = ann.cookies
+            assert ann.get("/logout") == (200, "bye")
+            stream.wait_end(2)
+            assert status(server.url, "user-1", headers=cookies) == 401
+            bob.get("/pay", order="9")
+            assert other.data(1) == ['{"paid":"9"}']
+
+
+def test_a_push_that_fails_does_not_fail_the_request(django: Callable[..., DjangoSite]) -> None:
+    site = django(f"http://127.0.0.1:{free_port()}")
+    ann = Browser(site.url)
+    ann.get("/login", name="ann")
+    assert ann.get("/pay", order="8") == (200, "paid")
+    assert ann.get("/logout") == (200, "bye")
+    until(lambda: site.log.count("Error calling") == 2, what="a line about each in Django's log")
+
+
+def test_a_token_from_a_django_page(serve: Serve, django: Callable[..., DjangoSite]) -> None:
+    server = serve(f"--jwt-secret={SECRET}")
+    site = django(server.url)
+    ann = Browser(site.url)
+    ann.get("/login", name="ann")
+    assert status(server.url, "user-1", headers=ann.cookies) == 401
+    ann.get("/page", secret=SECRET)
+    assert status(server.url, "user-1", headers=ann.cookies) == 200
+    assert status(server.url, "user-2", headers=ann.cookies) == 403
+
+
+def test_a_php_session_decides(serve: Serve, tmp_path: Path) -> None:
+    for name in ("auth.php", "push.php"):
+        (tmp_path / name).write_text(shown("access.md", name, "php"))
+        subprocess.run([need("php"), "-l", str(tmp_path / name)], check=True, capture_output=True)
+    home = tmp_path / "php"
+    home.mkdir()
+    port = free_port()
+    push_url = f"http://127.0.0.1:{port}"
+    with PhpSite(home, push_url) as site:
+        ann = Browser(site.url)
+        assert ann.get("/say.php", to="user-42", text="x") == (200, "failed")  # and the page goes on
+        server = serve(f"--auth-url={site.url}/auth.php", "--http-secret=KEY", f"--port={port}")
+        assert status(push_url, "user-42") == 401
+        ann.get("/login.php", user="42")
+        assert status(push_url, "user-43", headers=ann.cookies) == 403
+        with Subscriber(push_url, ["user-42", "room-1"], headers=ann.cookies) as stream:
+            assert ann.get("/say.php", to="user-42", text="Grüße & Küsse") == (200, "sent")
+            assert stream.data(1) == ['{"text":"Grüße & Küsse"}']
+        assert server.running
+
+
+def before(application: int, server: int) -> str:
+    """The configuration of the page, for these ports."""
+    text = shown("access.md", "auth_request.conf", "nginx")
+    for old, new in {
+        "listen 8080;": "listen 127.0.0.1:{port};",
+        "127.0.0.1:8000": f"127.0.0.1:{application}",
+        "127.0.0.1:8888": f"127.0.0.1:{server}",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def test_nginx_asks_the_application(
+    serve: Serve, django: Callable[..., DjangoSite], nginx: Callable[[str], Nginx]
+) -> None:
+    server = serve()
+    site = django(server.url)
+    front = nginx(before(site.port, server.port))
+    ann = Browser(front.url)
+    assert ann.get("/login", name="ann") == (200, "1")
+    for channels, headers, expected in (
+        (["user-1"], {}, 401),
+        (["user-2"], ann.cookies, 403),
+        (["user-1", "user-2"], ann.cookies, 403),
+        (["user-1"], ann.cookies, 200),
+    ):
+        assert status(front.url, *channels, path="/sse/", headers=headers) == expected
+    with Subscriber(front.url, "user-1", path="/sse/", headers=ann.cookies) as stream:
+        publish(server.url, "user-1", "hello")
+        assert stream.data(1) == ["hello"]
+        assert stats(server.url) == {"user-1": 1}
+    with Subscriber(front.url, "user-1", "earliest", path="/sse/", headers=ann.cookies) as stream:
+        assert stream.data(1) == ["hello"]
+    query = {"lastEventId": "earliest", "fields": "channel"}
+    with Subscriber(front.url, "user-1", path="/sse/", query=query, headers=ann.cookies) as stream:
+        assert stream.data(1) == ["hello"]
+        assert b"\nchannel: user-1\n" in stream.body
+    for name in ("stats", "publish", "disconnect", "%73tats", "x/../stats"):
+        assert request("GET", f"{front.url}/sse/{name}", headers=ann.cookies).status in (400, 404)
+
+
+def test_no_query_goes_round_the_question_of_nginx(
+    serve: Serve, django: Callable[..., DjangoSite], nginx: Callable[[str], Nginx]
+) -> None:
+    server = serve()
+    front = nginx(before(django(server.url).port, server.port))
+    ann = Browser(front.url)
+    ann.get("/login", name="ann")
+    for query in (
+        "channel=user-2",
+        "channels[]=user-2",
+        "channels=user-1&channels%5B%5D=user-2",
+        "channels%5B%5D=user-2&x=?channels=user-1",
+        "channels=user-1?&channels=user-1&channel=user-2",
+        "channels=user-1&lastEventId=1?channels=user-2",
+        "channels=user-1&fields=x%26channels=user-2",
+        "channels=user-1;channels=user-2",
+        "channels=user-1&x=#&channels=user-2",
+    ):
+        lines = [f"GET /sse/?{query} HTTP/1.1", "Host: x", f"Cookie: {ann.cookies['Cookie']}", "", ""]
+        with socket.create_connection(("127.0.0.1", front.port), timeout=10) as client:
+            client.sendall("\r\n".join(lines).encode())
+            if client.recv(1000).startswith(b"HTTP/1.1 200"):
+                until(lambda: stats(server.url), what="the stream")
+            assert "user-2" not in stats(server.url), query
+        until(lambda: not stats(server.url), what="its end")
