@@ -156,6 +156,7 @@ class PublishHandler(_OperatorHandler):
 
     def post(self) -> Deferred[None]:
         """Hand over what was posted to the broker, and answer when it has been taken."""
+        began = self.broker.reactor.seconds()
         posted = read_posted(self.request)
         grant = self._grant(posted)
         if posted.form is not None:
@@ -167,9 +168,12 @@ class PublishHandler(_OperatorHandler):
                 if not grant.may_publish(channel):
                     raise Refusal(403, f"the token does not allow to publish to {channel!r}", FORBIDDEN)
         d = maybeDeferred(self.broker.accept, publications)
-        return d.addCallbacks(self._taken, self._not_taken, (posted, publications))
+        return d.addCallbacks(self._taken, self._not_taken, (posted, publications, began))
 
-    def _taken(self, ids: Sequence[str | None] | None, posted: Posted, sent: Sequence[Publication]) -> None:
+    def _taken(
+        self, ids: Sequence[str | None] | None, posted: Posted, sent: Sequence[Publication], began: float
+    ) -> None:
+        self.broker.hub.counters.publish_seconds.observe(self.broker.reactor.seconds() - began)
         if posted.form is not None:
             self.finish(_TAKEN)
             return

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from cyclone_sse.access.exposure import warnings
 from cyclone_sse.access.rules import rules_of
 from cyclone_sse.daemon.listener import Listener, prepare
-from cyclone_sse.daemon.sockets import HTTPS, Bound
+from cyclone_sse.daemon.sockets import ADMIN, HTTPS, Bound
 from cyclone_sse.errors import Ending
 from cyclone_sse.options import with_defaults
 
@@ -97,12 +97,15 @@ class ServerService(Service):
         self._sockets = sockets
         self._serves = serves
         self.listeners: list[Listener] = []
+        self._until_the_end: list[Listener] = []  # those that stay while the others are closed
+        self._is_open = False
         self.connections = Connections(settings, reactor)
         self.connections.open = self._crowd = Crowd()
         self._sweeper = LoopingCall(self.connections.expire)
         self._sweeper.clock = reactor
         self._step: Deferred[None] = Deferred()  # of the stop: fires when it is done or given up
         self._in_hurry = False
+        self.connections.refusals = application.broker.hub.counters.refusals
         application.protocol = partial(Connection, self.connections)
         application.noisy = False
 
@@ -121,6 +124,7 @@ class ServerService(Service):
         for line in warnings(with_defaults(self.settings)):
             self.log.warn("{line}", line=line)
         self._sweeper.start(1.0, now=False).addErrback(self._bug)
+        self._open_admin()
         broker = self.application.broker
         started = broker.start()
         if broker.lingers or started.called:
@@ -129,25 +133,41 @@ class ServerService(Service):
             started.addCallback(lambda _: self._open()).addErrback(self._bug)
 
     def _open(self) -> None:
+        """Open the public ports."""
         if self.draining:
             return
-        for bound in self.bound:
+        public = [bound for bound in self.bound if bound.serves != ADMIN]
+        for bound in public:
             transport = self.tls if bound.serves == HTTPS else None
-            factory = bound.factory or self.application
             prepare(bound.socket, self.settings["stall-timeout"])
-            listener = Listener(bound.socket, factory, self.reactor, transport, bound.shared)
-            try:
-                listener.startListening()
-            except OSError as error:
-                self._give_up(f"cannot listen on {bound.url}: {error.strerror}")
-                return
-            self.listeners.append(listener)
+            self._listen(bound, bound.factory or self.application, transport)
+        self._is_open = True
         self.log.info(
             "cyclone-sse serves {addresses} with the {broker} broker",
-            addresses=" and ".join(bound.url for bound in self.bound),
+            addresses=" and ".join(bound.url for bound in public),
             broker=self.application.broker.name,
         )
         self._serves()
+
+    def _open_admin(self) -> None:
+        """Open the admin port before all others: it also tells why they are not open."""
+        for bound in self.bound:
+            if bound.serves == ADMIN:
+                from cyclone_sse.daemon.admin import Admin
+
+                self._listen(bound, Admin(self).site())
+                self.log.info("figures and health at {address}", address=bound.url)
+
+    def _listen(self, bound: Bound, factory: Any, transport: Any = None) -> None:
+        listener = Listener(bound.socket, factory, self.reactor, transport, bound.shared)
+        try:
+            listener.startListening()
+        except OSError as error:
+            self._give_up(f"cannot listen on {bound.url}: {error.strerror}")
+        else:
+            # The admin port tells that it drains, unless it is its successor's by now.
+            stays = bound.serves == ADMIN and not bound.shared
+            (self._until_the_end if stays else self.listeners).append(listener)
 
     def _give_up(self, reason: str) -> None:
         if not self.reactor.running:
@@ -174,6 +194,21 @@ class ServerService(Service):
         if wrong:
             raise ValueError("; ".join(wrong))
 
+    def not_ready(self) -> list[str]:
+        """Why it shall get no clients at this moment; nothing where it shall."""
+        reasons = []
+        if self.draining:
+            reasons.append("draining")
+        elif not self._is_open:
+            reasons.append("starting")
+        if not self.application.broker.available:
+            reasons.append("broker away")
+        return reasons
+
+    def connection_count(self) -> int:
+        """How many connections are open on the public ports."""
+        return len(self._crowd)
+
     # Stop.
 
     def stopService(self) -> Deferred[None]:
@@ -199,6 +234,8 @@ class ServerService(Service):
         await self._wait(self._crowd.gone(), STOP_GRACE)
         for connection in list(self._crowd):
             connection.transport.abortConnection()
+        for listener in self._until_the_end:
+            listener.stopListening()
         if self._sweeper.running:
             self._sweeper.stop()
 

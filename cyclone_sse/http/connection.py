@@ -247,6 +247,10 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """What a page of this origin is told about who may read the answer."""
         return self._connections.cors.headers(origin)
 
+    def count_refusal(self, status: int) -> None:
+        """A request was answered with this status, which is no success."""
+        self._connections.refusals[status] += 1
+
     def admit(self, request: Request) -> None:
         """Count whoever asks as a client, until it is answered or gone. Raises Refusal."""
         if self._client is None:
@@ -301,6 +305,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
 
     def refuse(self, refusal: Refusal) -> None:
         """Say why, and read nothing more."""
+        self.count_refusal(refusal.status)
         origin = None if self._request is None else self._request.headers.get("Origin")
         self._request = None
         self.write(refusal_answer(refusal, self.cors(origin)))

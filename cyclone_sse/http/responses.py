@@ -94,6 +94,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Say what is wrong: ``{"status": "error", "reason": ...}``."""
+        self.request.connection.count_refusal(status_code)
         self._headers["Cache-Control"] = "no-store"
         reason = self._reason
         refusal = kwargs.get("exception")

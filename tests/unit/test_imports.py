@@ -19,8 +19,8 @@ HOUSE = [
     {"daemon.service"},
     {"daemon.process", "daemon.serving", "daemon.workers"},
     {"daemon.worker"},
-    {"daemon.command", "daemon.sockets", "daemon.tls"},
-    {"daemon.clock", "daemon.listener", "daemon.log", "daemon.tls_transport"},
+    {"daemon.admin", "daemon.command", "daemon.sockets", "daemon.tls"},
+    {"daemon.clock", "daemon.listener", "daemon.metrics", "daemon.log", "daemon.tls_transport"},
     {"server"},
     {"handlers"},
     {"stream"},
@@ -90,6 +90,7 @@ LIBRARIES = {
     "python_multipart": {"http.forms"},
     "txamqp": {"brokers.amqp_protocol", "brokers.amqp_wire"},
     "txredisapi": {"brokers.redis_link"},
+    "prometheus_client": {"daemon.metrics"},
     "cryptography": {"access.tokens", "daemon.tls"},
     "jwt": {"access.tokens"},
 }

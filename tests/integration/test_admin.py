@@ -1,0 +1,172 @@
+"""The admin port: health, readiness, and figures that a real Prometheus reads and that are right."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.integration.clients import Subscriber, publish, request
+from tests.integration.conftest import Serve
+from tests.integration.process import Process, accepts, free_port, need, until
+from tests.integration.servers import RedisServer
+
+
+def figures(port: int) -> dict[str, float]:
+    """All samples of a server by their name and labels."""
+    text = request("GET", f"http://127.0.0.1:{port}/metrics").body.decode()
+    samples = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name.removeprefix("cyclone_sse_"): float(value) for name, _, value in samples}
+
+
+@pytest.fixture
+def port() -> int:
+    """A free one for the admin port."""
+    return free_port()
+
+
+def test_figures_are_those_of_what_was_done(serve: Serve, port: int) -> None:
+    server = serve(f"--admin-port={port}")
+    with Subscriber(server.url, ["a", "b"]) as one, Subscriber(server.url, "a") as two:
+        publish(server.url, "a", "x" * 100)
+        publish(server.url, ["a", "b"], "y")
+        publish(server.url, "c", "z")
+        one.events(2)
+        two.events(2)
+        last = two.last_event_id
+        found = figures(port)
+        assert found["connections"] == 2
+        assert found["subscribers"] == 2
+        assert found["channels"] == 2
+        assert found["history_events"] == 3
+        assert found["history_bytes"] > 100
+        assert found["broker_connected"] == 1
+        assert found["events_total"] == 3
+        assert found["deliveries_total"] == 4
+        assert found["sent_bytes_total"] == sum(len(each.body.lstrip(b"\n")) for each in (one, two))
+        assert found["subscribes_total"] == 2
+        assert found["publish_seconds_count"] == 3
+        assert found["fanout_seconds_count"] >= 2
+    Subscriber(server.url, "a", last).wait_open().close()
+    Subscriber(server.url, "a", "1-0-other").wait_open().close()
+    assert request("GET", f"{server.url}/nowhere").status == 404
+    assert request("GET", f"{server.url}/").status == 400
+    until(lambda: figures(port)["subscribers"] == 0, what="all to be gone")
+    found = figures(port)
+    assert found['resumes_total{result="complete"}'] == 1
+    assert found['resumes_total{result="gap"}'] == 1
+    assert found['disconnects_total{reason="left"}'] == 4
+    assert found['refusals_total{status="404"}'] == 1
+    assert found['refusals_total{status="400"}'] == 1
+
+
+def test_promtool_finds_nothing(serve: Serve, port: int) -> None:
+    server = serve(f"--admin-port={port}")
+    assert request("GET", f"{server.url}/").status == 400
+    answer = request("GET", f"http://127.0.0.1:{port}/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    checked = subprocess.run(
+        [need("promtool"), "check", "metrics"],
+        input=answer.body,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def test_no_label_holds_what_has_no_bound(serve: Serve, port: int) -> None:
+    server = serve(f"--admin-port={port}")
+    with Subscriber(server.url, "secret-channel"):
+        publish(server.url, "secret-channel", "x")
+        text = request("GET", f"http://127.0.0.1:{port}/metrics").body.decode()
+    assert "secret" not in text
+    assert "127.0.0.1" not in text
+    assert set(re.findall(r"[{,]([a-z]+)=", text)) <= {"le", "reason", "result", "status"}
+
+
+class Prometheus(Process):
+    """A Prometheus that scrapes one target each second."""
+
+    name = "prometheus"
+
+    def __init__(self, directory: Path, target: int) -> None:
+        super().__init__(directory, cwd=directory)
+        self.port = free_port()
+        self.program = need("prometheus")
+        (directory / "prometheus.yml").write_text(
+            "global: {scrape_interval: 1s}\n"
+            f"scrape_configs: [{{job_name: sse, static_configs: [{{targets: ['127.0.0.1:{target}']}}]}}]\n"
+        )
+
+    def argv(self) -> list[str]:
+        where = [f"--web.listen-address=127.0.0.1:{self.port}", f"--storage.tsdb.path={self.directory}/data"]
+        return [self.program, f"--config.file={self.directory}/prometheus.yml", *where]
+
+    def is_ready(self) -> bool:
+        return accepts(self.port)
+
+    def value(self, expression: str) -> float | None:
+        """What it knows of this."""
+        url = f"http://127.0.0.1:{self.port}/api/v1/query?query={quote(expression)}"
+        result = json.loads(request("GET", url).body)["data"]["result"]
+        return float(result[0]["value"][1]) if result else None
+
+
+def test_prometheus_scrapes_it(serve: Serve, port: int, tmp_path: Path) -> None:
+    server = serve(f"--admin-port={port}")
+    with Prometheus(tmp_path, port) as prometheus, Subscriber(server.url), Subscriber(server.url):
+        publish(server.url, "base", "x")
+        until(lambda: prometheus.value("cyclone_sse_subscribers") == 2, 30, "two subscribers")
+        until(lambda: prometheus.value("cyclone_sse_deliveries_total") == 2, 30, "two deliveries")
+        assert prometheus.value("up") == 1
+
+
+def test_health_and_readiness(serve: Serve, port: int) -> None:
+    server = serve(f"--admin-port={port}", "--drain=3")
+    admin = f"http://127.0.0.1:{port}"
+    assert request("GET", f"{admin}/healthz").json == {"status": "ok"}
+    assert request("GET", f"{admin}/readyz").json == {"status": "ready"}
+    assert request("GET", f"{admin}/nowhere").status == 404
+    assert request("GET", f"{server.url}/metrics").status == 404, "not on the public port"
+    with Subscriber(server.url, "news"), Subscriber(server.url, "news"):
+        assert request("GET", f"{admin}/stats").json == [["news", 2]]
+        server.send_signal(signal.SIGTERM)
+        until(lambda: not accepts(server.port), what="the port to be closed")
+        answer = request("GET", f"{admin}/readyz")
+        assert (answer.status, answer.json) == (503, {"status": "not ready", "reasons": ["draining"]})
+        assert request("GET", f"{admin}/healthz").status == 200
+
+
+def test_not_ready_while_the_broker_is_away(serve: Serve, port: int, redis_server: RedisServer) -> None:
+    server = serve("--broker=redis", f"--redis-port={redis_server.port}", f"--admin-port={port}")
+    admin = f"http://127.0.0.1:{port}"
+    until(lambda: request("GET", f"{admin}/readyz").status == 200, what="it to be ready")
+    redis_server.kill()
+    until(lambda: request("GET", f"{admin}/readyz").status == 503, what="it to notice")
+    assert request("GET", f"{admin}/readyz").json["reasons"] == ["broker away"]
+    assert figures(port)["broker_connected"] == 0
+    redis_server.start()
+    until(lambda: request("GET", f"{admin}/readyz").status == 200, 30, "it to be back")
+    until(lambda: figures(port)["broker_reconnects_total"] == 1, what="the figure")
+    server.stop()
+
+
+def test_each_worker_has_a_port_of_its_own(serve: Serve, redis_server: RedisServer) -> None:
+    while accepts((port := free_port()) + 1):
+        pass
+    server = serve(
+        "--broker=redis", f"--redis-port={redis_server.port}", "--workers=2", f"--admin-port={port}"
+    )
+    readers = [Subscriber(server.url).wait_open() for _ in range(30)]
+    until(lambda: "2 workers of cyclone-sse" in server.log, 30, "both to serve")
+    counts = [figures(each)["subscribers"] for each in (port, port + 1)]
+    assert sum(counts) == 30
+    assert all(counts)
+    for reader in readers:
+        reader.close()
