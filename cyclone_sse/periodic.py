@@ -90,7 +90,8 @@ class UdpExport(Service):
 
 
 class GraphiteExport(UdpExport):
-    """``<export-path>.<channel> <subscribers> <unix time>`` for each channel."""
+    """``<export-path>.<channel> <subscribers> <unix time>`` for each channel; and, where they are
+    wanted, ``<export-path>.total.<figure>`` for the server as a whole."""
 
     clock: Callable[[], float] = staticmethod(time.time)
 
@@ -102,8 +103,27 @@ class GraphiteExport(UdpExport):
         for channel, subscribers in self.broker.stats():
             name = path_part(channel)
             totals[name] = totals.get(name, 0) + subscribers
+        if self.settings.get("export-totals"):
+            totals |= {f"total.{name}": value for name, value in self._figures().items()}
         lines = [f"{prefix}.{name} {total} {now}\n".encode() for name, total in totals.items()]
         return list(_packed(lines))
+
+    def _figures(self) -> dict[str, int]:
+        hub = self.broker.hub
+        counters = hub.counters
+        return {
+            "subscribers": len(hub.clients),
+            "channels": len(hub.stats()),
+            "history_events": hub.history.events,
+            "history_bytes": hub.history.bytes,
+            "events": counters.events,
+            "deliveries": counters.deliveries,
+            "sent_bytes": counters.sent_bytes,
+            "subscribes": counters.subscribes,
+            "disconnects": counters.disconnects.total(),
+            "refusals": counters.refusals.total(),
+            "broker_reconnects": counters.broker_reconnects,
+        }
 
 
 def path_part(channel: str) -> str:

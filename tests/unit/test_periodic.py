@@ -37,3 +37,12 @@ def test_many_channels_are_split_between_lines() -> None:
     assert all(len(datagram) <= DATAGRAM and datagram.endswith(b"\n") for datagram in datagrams)
     lines = b"".join(datagrams).splitlines()
     assert sorted(lines) == sorted(b"cyclone-sse.channel-%d 1 1234" % number for number in range(1000))
+
+
+def test_the_totals_of_the_server_when_they_are_wanted() -> None:
+    lines = export("a", "a", "b", **{"export-totals": True})[0].splitlines()
+    assert lines[:2] == [b"cyclone-sse.a 2 1234", b"cyclone-sse.b 1 1234"]
+    assert b"cyclone-sse.total.subscribers 3 1234" in lines
+    assert b"cyclone-sse.total.subscribes 3 1234" in lines
+    assert b"cyclone-sse.total.events 0 1234" in lines
+    assert b"cyclone-sse.total.channels 2 1234" in lines
