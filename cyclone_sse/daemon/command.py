@@ -8,13 +8,13 @@ configuration file can list every option. Whatever is wrong is one line each, an
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from twisted.python import usage
 
 from cyclone_sse import __version__
-from cyclone_sse.options import ENVIRONMENT, OPTIONS, Option
+from cyclone_sse.options import DEFAULTS, ENVIRONMENT, OPTIONS, Option
 
 _REPEATABLE = ("cors-origin", "endpoint")
 
@@ -82,17 +82,21 @@ class Options(usage.Options):
             raise SystemExit(f"cyclone-sse: {error}") from None
 
     def postOptions(self) -> None:
-        """Turn every value into what it means. Exits with a line for each that is wrong."""
-        wrong: list[str] = []
+        """Turn every value into what it means. Exits with a line for each that is wrong.
+
+        With ``--check`` they are kept in ``mistakes``: there may be more, which it finds.
+        """
+        wrong: dict[str, str] = {}
         for row in OPTIONS:
             try:
                 self[row.name] = self._value(row)
             except ValueError as error:
-                self[row.name] = None
-                wrong.append(str(error))
-        wrong = wrong or list(conflicts(self))
-        if wrong:
-            raise SystemExit("\n".join(f"cyclone-sse: {line}" for line in wrong))
+                self[row.name] = DEFAULTS[row.name]
+                wrong[row.name] = str(error)
+        together = [line for names, line in conflicts(self) if not wrong.keys() & names]
+        self.mistakes = [*wrong.values(), *together]
+        if self.mistakes and not self["check"]:
+            raise SystemExit(as_lines(self.mistakes))
 
     def _value(self, row: Option) -> Any:
         source = f"--{row.name}"
@@ -112,15 +116,21 @@ class Options(usage.Options):
             raise ValueError(f"{shown}: {error}") from None
 
 
-def conflicts(settings: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with these options together, though each of them is well."""
-    if settings["export"] and not (settings["export-host"] and settings["export-port"]):
-        yield f"--export={settings['export']} needs --export-host and --export-port"
+def as_lines(mistakes: Iterable[str]) -> str:
+    """What goes to the terminal: one line for each."""
+    return "\n".join(f"cyclone-sse: {line}" for line in mistakes)
+
+
+def conflicts(settings: Mapping[str, Any]) -> Iterator[tuple[set[str], str]]:
+    """What is wrong with these options together, though each of them is well: which, and why."""
+    export, broker = settings["export"], settings["broker"]
+    if export and not (settings["export-host"] and settings["export-port"]):
+        yield {"export-host", "export-port"}, f"--export={export} needs --export-host and --export-port"
     if not settings["port"] and not settings["use-ssl"] and not settings["endpoint"]:
-        yield "--port=0 needs --use-ssl=1 or an --endpoint"
-    if settings["workers"] > 1 and settings["broker"] == "http":
-        yield "--workers needs a broker that all share: --broker=redis-stream, redis or amqp"
-    if settings["history-file"] and settings["broker"] != "http":
-        yield f"--history-file goes with --broker=http, not with {settings['broker']}"
+        yield {"use-ssl"}, "--port=0 needs --use-ssl=1 or an --endpoint"
+    if settings["workers"] > 1 and broker == "http":
+        yield {"broker"}, "--workers needs a broker that all share: --broker=redis-stream, redis or amqp"
+    if settings["history-file"] and broker != "http":
+        yield {"broker"}, f"--history-file goes with --broker=http, not with {broker}"
     if settings["jwt-secret"] and settings["jwt-keys"]:
-        yield "--jwt-secret and --jwt-keys: give one of them"
+        yield set(), "--jwt-secret and --jwt-keys: give one of them"

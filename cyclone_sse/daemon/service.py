@@ -9,9 +9,11 @@ import os
 from functools import partial
 from typing import Any
 
+from cyclone_sse.daemon.check import check
 from cyclone_sse.daemon.clock import count_monotonic_time
 from cyclone_sse.daemon.command import Options
 from cyclone_sse.daemon.log import open_log
+from cyclone_sse.daemon.prepare import prepare
 from cyclone_sse.daemon.process import Daemon, WorkerDaemon
 from cyclone_sse.daemon.sockets import open_sockets
 from cyclone_sse.daemon.worker import Handover, handover, say_ready
@@ -24,8 +26,10 @@ def makeService(options: Options) -> Daemon:
     from twisted.internet import reactor
 
     count_monotonic_time(reactor)
+    if options["check"]:
+        check(options, reactor)
     try:
-        application, tls = _prepare(options)
+        application, tls = prepare(options)
         given = handover(os.environ)
         if given is not None:
             return _worker(given, application, options, tls)
@@ -35,7 +39,7 @@ def makeService(options: Options) -> Daemon:
     if options["workers"] > 1:
         from cyclone_sse.daemon.workers import WorkersService
 
-        workers = WorkersService(options, options.words, partial(_prepare, options), reactor)
+        workers = WorkersService(options, options.words, partial(prepare, options), reactor)
         return Daemon(workers, log_file, reactor)
     from cyclone_sse.daemon.serving import ServerService
 
@@ -63,23 +67,3 @@ def _export(application: Any, options: Options, service: Daemon) -> None:
         from cyclone_sse.periodic import GraphiteExport
 
         GraphiteExport(application.broker, options).setServiceParent(service)
-
-
-def _prepare(options: Options) -> tuple[Any, Any]:
-    """The application and the maker of TLS transports. Raises ValueError or ImportError."""
-    try:
-        from cyclone_sse.access.rules import rules_of
-        from cyclone_sse.daemon.tls import TlsTransports
-        from cyclone_sse.server import App, load_app
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{error.name} is missing; install it with: pip install --no-deps -r requirements.txt"
-        ) from None
-    tls = TlsTransports(options["ssl-cert"], options["ssl-key"]) if options["use-ssl"] else None
-    if not options["app"]:
-        return App(options), tls
-    application = load_app(options["app"])(options)
-    if not hasattr(application, "broker"):
-        raise ValueError(f"--app={options['app']}: the application has no attribute broker")
-    rules_of(application)  # a key that will not do is found now, and not by the first client
-    return application, tls

@@ -17,8 +17,8 @@ PACKAGE = Path(__file__).parents[2] / "cyclone_sse"
 # From the roof to the ground. A module may import those in the rows below its own.
 HOUSE = [
     {"daemon.service"},
-    {"daemon.process", "daemon.serving", "daemon.workers"},
-    {"daemon.worker"},
+    {"daemon.check", "daemon.process", "daemon.serving", "daemon.workers"},
+    {"daemon.prepare", "daemon.worker"},
     {"daemon.admin", "daemon.command", "daemon.sockets", "daemon.tls"},
     {"daemon.clock", "daemon.listener", "daemon.metrics", "daemon.log", "daemon.tls_transport"},
     {"server"},
