@@ -28,7 +28,7 @@ HOUSE = [
     {"http.connection", "http.posted", "http.responses", "periodic"},
     {"http.requests", "http.routes"},
     {"http.limits", "http.reader"},
-    {"http.flow", "http.forms", "http.head", "http.headers"},
+    {"http.cyclone_names", "http.flow", "http.forms", "http.head", "http.headers"},
     {"access.rules"},
     {"access.ask", "access.tokens"},
     {"access.fetch", "access.grant"},
@@ -79,6 +79,7 @@ LIBRARIES = {
     "zope": set(LEVEL) - PURE,
     "cyclone": {
         "http.connection",
+        "http.cyclone_names",
         "http.forms",
         "http.headers",
         "http.media",

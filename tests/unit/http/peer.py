@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
+from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.http.connection import Connection
 from cyclone_sse.http.limits import Connections
 from cyclone_sse.server import App
@@ -24,16 +26,36 @@ STATS = b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n"
 SUBSCRIBE = b"GET /?channels=a HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-class Peer:
-    """A client and the connection it has made."""
+class House:
+    """A server in memory, to which many clients may come. settings: its options."""
 
-    def __init__(self, max_body: int = 1000, **settings: Any) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
-        self.connections = Connections({"max-body": max_body, **settings}, self.clock)
+        self.connections = Connections(settings, self.clock)
         self.app = App({"demo": True, **settings})
-        self.app.broker.reactor = self.clock
+        self.app.broker = HttpBroker(settings, reactor=self.clock)
         self.app.protocol = partial(Connection, self.connections)
-        self.transport = StringTransport()
+
+    def peer(self, address: str = "192.168.1.1") -> Peer:
+        """One more client, from this address."""
+        return Peer(house=self, address=address)
+
+    def turn(self) -> None:
+        """What was scheduled for the next turns of the reactor happens."""
+        self.clock.pump([0] * 5)
+
+
+class Peer:
+    """A client and the connection it has made, to a server of its own if none is given."""
+
+    def __init__(
+        self, max_body: int = 1000, house: House | None = None, address: str = "192.168.1.1", **settings: Any
+    ) -> None:
+        house = house or House(**{"max-body": max_body, **settings})
+        self.clock = house.clock
+        self.connections = house.connections
+        self.app = house.app
+        self.transport = StringTransport(peerAddress=IPv4Address("TCP", address, 54321))
         self.connection = self.app.buildProtocol(None)
         self.connection.makeConnection(self.transport)
 
