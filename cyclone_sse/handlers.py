@@ -163,10 +163,8 @@ class PublishHandler(_OperatorHandler):
             publications = [_understood(Publication.from_form, posted.form, "")]
         else:
             publications = _each(posted)
-        for publication in publications:
-            for channel in publication.channels:
-                if not grant.may_publish(channel):
-                    raise Refusal(403, f"the token does not allow to publish to {channel!r}", FORBIDDEN)
+        if not grant.may_publish_everywhere:
+            _check_channels(grant, publications)
         d = maybeDeferred(self.broker.accept, publications)
         return d.addCallbacks(self._taken, self._not_taken, (posted, publications, began))
 
@@ -235,6 +233,13 @@ def _each(posted: Posted) -> list[Publication]:
         _understood(Publication.from_json, value, f"index {index}: " if posted.is_batch else "")
         for index, value in enumerate(posted.values)
     ]
+
+
+def _check_channels(grant: Grant, publications: Sequence[Publication]) -> None:
+    for publication in publications:
+        for channel in publication.channels:
+            if not grant.may_publish(channel):
+                raise Refusal(403, f"the token does not allow to publish to {channel!r}", FORBIDDEN)
 
 
 def _understood(read: Callable[[Any], Read], value: Any, where: str) -> Read:

@@ -76,9 +76,8 @@ class Publication:
         """
         if not isinstance(value, dict):
             raise ValueError("this is not a JSON object")
-        unknown = value.keys() - _FIELDS
-        if unknown:
-            raise ValueError(f"unknown field {min(unknown)!r}")
+        if not _FIELDS.issuperset(value):
+            raise ValueError(f"unknown field {min(value.keys() - _FIELDS)!r}")
         event, retry = value.get("event"), value.get("retry")
         if event is not None and not isinstance(event, str):
             raise ValueError("event is not text")
@@ -116,7 +115,7 @@ def publication(
     Raises ValueError.
     """
     names = (channels,) if isinstance(channels, str) else channels
-    unique = tuple(dict.fromkeys(name for name in names if name))
+    unique = tuple(dict.fromkeys(filter(None, names)))
     if not unique:
         raise ValueError("channel is missing")
     if not message:
@@ -157,9 +156,13 @@ def _json_channels(value: dict[str, Any]) -> list[str]:
     names: list[str] = []
     for field in ("channel", "channels"):
         given = value.get(field, [])
-        listed = given if isinstance(given, list) else [given]
-        if not all(isinstance(name, str) and _is_utf8(name) for name in listed):
-            raise ValueError(f"{field} is not text")
+        listed = [given] if isinstance(given, str) else given
+        try:
+            if not isinstance(listed, list):
+                raise TypeError
+            "".join(listed).encode()  # one call for all: each must be text, and none half a character
+        except (TypeError, UnicodeEncodeError):
+            raise ValueError(f"{field} is not text") from None
         names += listed
     return names
 

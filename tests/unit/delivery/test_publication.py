@@ -102,6 +102,8 @@ def test_json_channels_are_a_text_or_a_list() -> None:
         ({"channel": 1, "message": "x"}, "channel is not text"),
         ({"channels": None, "message": "x"}, "channels is not text"),
         ({"channel": ["a", None], "message": "x"}, "channel is not text"),
+        ({"channel": {"a": 1}, "message": "x"}, "channel is not text"),
+        ({"channel": ["a", ["b"]], "message": "x"}, "channel is not text"),
         ({"channel": "\ud800", "message": "x"}, "channel is not text"),
         ({"channel": "a", "message": "\ud800"}, "not UTF-8"),
         ({"channel": "a", "message": ["\ud800"]}, "not UTF-8"),
