@@ -69,7 +69,7 @@ class BroadcastHandler(ExtendedSSEHandler):
         if not self.channels:
             raise Refusal(400, "name at least one channel: ?channels=...")
         rules = rules_of(self.application)
-        rules.check_names(self.channels, self.broker.wildcards, self.broker.open_patterns)
+        rules.check_names(self.channels)
         grant = rules.subscriber(self.request, self.channels)
         if grant is not None:
             self.request.arguments.pop("access_token", None)  # an application may log them

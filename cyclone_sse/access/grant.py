@@ -23,7 +23,7 @@ class Names:
         self._exact = frozenset(names)
         self._globs = tuple(tuple(name.split("*")) for name in self._exact if "*" in name)
 
-    def __contains__(self, name: object) -> bool:
+    def hold(self, name: str, is_pattern: bool) -> bool:
         """Whether this channel is among them.
 
         A pattern is there only under its own name, or under ``*``: ``news.*`` does not hold the pattern
@@ -31,7 +31,7 @@ class Names:
         """
         if name in self._exact or EVERYTHING in self._exact:
             return True
-        return isinstance(name, str) and "*" not in name and any(_match(glob, name) for glob in self._globs)
+        return not is_pattern and "*" not in name and any(_match(glob, name) for glob in self._globs)
 
     def __bool__(self) -> bool:
         return bool(self._exact)
@@ -70,13 +70,13 @@ class Grant:
         object.__setattr__(self, "_heard", Names(self.subscribe))
         object.__setattr__(self, "_said", Names(self.publish))
 
-    def may_subscribe(self, channel: str) -> bool:
-        """Whether this channel, or pattern, may be heard."""
-        return channel in self._heard
+    def may_subscribe(self, channel: str, is_pattern: bool = False) -> bool:
+        """Whether this channel may be heard; a name with ``*`` in it is a pattern in any case."""
+        return self._heard.hold(channel, is_pattern)
 
     def may_publish(self, channel: str) -> bool:
         """Whether something may be published to this channel."""
-        return channel in self._said
+        return self._said.hold(channel, False)
 
     @property
     def may_publish_everywhere(self) -> bool:

@@ -7,7 +7,7 @@ them a channel is heard by whoever ``--public``, a token or the application lets
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -31,11 +31,20 @@ class Request(Caller):
 class Rules:
     """Who may hear and say what.
 
-    settings: the options; missing ones have their defaults. Raises ValueError, in one line, where a key
-    will not do.
+    settings: the options; missing ones have their defaults. is_pattern: whether a channel's name stands for
+    many with this broker. open_patterns: whether a stranger may ask for such. Raises ValueError, in one line,
+    where a key will not do.
     """
 
-    def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        reactor: Any = None,
+        is_pattern: Callable[[str], bool] = lambda channel: False,
+        open_patterns: bool = True,
+    ) -> None:
+        self._is_pattern = is_pattern
+        self._open_patterns = open_patterns
         self._settings = settings = with_defaults(settings)
         self._public = Names(settings["public"])
         has_keys = settings["jwt-secret"] or settings["jwt-keys"]
@@ -61,21 +70,15 @@ class Rules:
         if self._tokens is not None:
             self._tokens.reload()
 
-    def check_names(self, channels: Sequence[str], wildcards: str, open_patterns: bool) -> None:
-        """Refuse more channels or patterns than one stream may have.
-
-        wildcards: what makes a name a pattern with this broker. open_patterns: whether strangers may use
-        them. Raises Refusal.
-        """
+    def check_names(self, channels: Sequence[str]) -> None:
+        """Refuse more channels or patterns than one stream may have. Raises Refusal."""
         settings = self._settings
         if len(channels) > settings["max-channels"]:
             raise Refusal(400, f"more than {settings['max-channels']} channels for one stream")
-        if not wildcards:
-            return
-        patterns = [name for name in channels if any(character in name for character in wildcards)]
+        patterns = [name for name in channels if self._is_pattern(name)]
         if len(patterns) > settings["max-patterns"]:
             raise Refusal(400, f"more than {settings['max-patterns']} patterns for one stream")
-        if patterns and not (open_patterns or settings["patterns"] or self.restrict):
+        if patterns and not (self._open_patterns or settings["patterns"] or self.restrict):
             raise Refusal(403, f"{patterns[0]!r} is a pattern, and these are not allowed (--patterns=1)")
 
     def subscriber(self, request: Request, channels: Sequence[str]) -> Grant | Deferred[Grant] | None:
@@ -85,7 +88,7 @@ class Rules:
         """
         if not self.restrict:
             return None
-        private = [name for name in channels if name not in self._public]
+        private = [name for name in channels if not self._public.hold(name, self._is_pattern(name))]
         token = self._subscriber_token(request)
         if not private:
             return Grant(self._user(token), tuple(channels))
@@ -116,12 +119,12 @@ class Rules:
             raise Refusal(401, f"{private[0]!r} needs a token", UNAUTHORIZED)
         grant = self._read(token)
         for name in private:
-            if not grant.may_subscribe(name):
+            if not grant.may_subscribe(name, self._is_pattern(name)):
                 raise Refusal(403, f"the token does not allow {name!r}", FORBIDDEN)
         return Grant(grant.user, tuple(channels), (), grant.expires)
 
     def _by_answer(self, grant: Grant, channels: Sequence[str], private: Sequence[str]) -> Grant:
-        denied = {name for name in private if not grant.may_subscribe(name)}
+        denied = {name for name in private if not grant.may_subscribe(name, self._is_pattern(name))}
         left = tuple(name for name in channels if name not in denied)
         if not left:
             raise Refusal(403, f"the application does not allow {private[0]!r}")
@@ -192,5 +195,7 @@ def rules_of(application: Any) -> Rules:
     rules = getattr(application, "rules", None)
     if not isinstance(rules, Rules):
         broker = application.broker
-        rules = application.rules = Rules(broker.settings, broker.reactor)
+        rules = application.rules = Rules(
+            broker.settings, broker.reactor, broker.is_pattern, broker.open_patterns
+        )
     return rules

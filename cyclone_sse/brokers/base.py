@@ -38,7 +38,6 @@ class Broker:
 
     log = Logger()
     lingers = True  # there is an upstream to subscribe to, and its subscriptions outlive clients
-    wildcards = ""  # a channel's name with one of these in it is a pattern: it stands for many channels
     open_patterns = True  # whoever may hear a channel may hear a pattern, also without --patterns=1
 
     def __init__(
@@ -69,6 +68,10 @@ class Broker:
 
     def unsubscribe(self, channel: str) -> Deferred[Any] | None:
         """The channel's last subscriber left, ``linger`` seconds ago."""
+
+    def is_pattern(self, channel: str) -> bool:
+        """Whether this name stands for many channels; asked when a client subscribes."""
+        return False
 
     def is_pattern_blocked(self, pattern: str) -> bool:
         """Whether what comes in under this pattern is to be dropped. Asked for each message."""

@@ -21,6 +21,8 @@ from cyclone_sse.brokers.subscribing import SubscribingBroker
 class RedisBroker(SubscribingBroker):
     """Subscribes in Redis to what its clients want to hear."""
 
+    open_patterns = False  # other programs speak on the same Redis
+
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
         super().__init__(settings, "redis", reactor)
         redis = redis_server(self.settings, self.reactor)

@@ -36,7 +36,7 @@ from cyclone_sse.access.grant import OPERATOR, Grant, Names
     ],
 )
 def test_only_the_star_stands_for_something_else(glob: str, name: str, held: bool) -> None:
-    assert (name in Names([glob])) is held
+    assert Names([glob]).hold(name, False) is held
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,13 @@ def test_a_pattern_is_held_under_its_own_name_only(claim: str, pattern: str, hel
     assert Grant(subscribe=(claim,)).may_subscribe(pattern) is held
 
 
+def test_what_is_a_pattern_besides_is_for_the_broker_to_say() -> None:
+    grant = Grant(subscribe=("news.*", "room.#"))
+    assert grant.may_subscribe("news.#")
+    assert not grant.may_subscribe("news.#", is_pattern=True)
+    assert grant.may_subscribe("room.#", is_pattern=True)
+
+
 def test_hearing_and_saying_are_two_things() -> None:
     grant = Grant("42", ("a", "b-*"), ("c",))
     assert [grant.may_subscribe(name) for name in ("a", "b-1", "c")] == [True, True, False]
@@ -71,4 +78,4 @@ def test_hearing_and_saying_are_two_things() -> None:
 )
 def test_globs_agree_with_a_regular_expression(glob: str, name: str) -> None:
     pattern = ".*".join(map(re.escape, glob.split("*")))
-    assert (name in Names([glob])) is bool(re.fullmatch(pattern, name))
+    assert Names([glob]).hold(name, False) is bool(re.fullmatch(pattern, name))

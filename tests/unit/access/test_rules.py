@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 
 from cyclone_sse.access.grant import OPERATOR, Grant
 from cyclone_sse.access.rules import Rules, rules_of
+from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.errors import Refusal
 from tests.unit.access.keys import SECRET, token
 
@@ -240,7 +241,7 @@ def test_a_page_of_another_site_may_not_publish(
         (["a*"], "*", False, {}, 403),
         (["a*"], "*", True, {}, None),
         (["a*"], "*", False, {"patterns": True}, None),
-        (["a*"], "*", False, {"jwt_secret": SECRET}, None),
+        (["a*"], "*", False, {"jwt-secret": SECRET}, None),
         (["a#", "*"], "*#", True, {}, None),
         (["a#", "*", "b*"], "*#", True, {}, 400),
         (["a*", "b*", "c*"], "*", False, {"patterns": True}, 400),
@@ -249,15 +250,23 @@ def test_a_page_of_another_site_may_not_publish(
 def test_one_stream_has_its_bounds(
     channels: list[str], wildcards: str, open_patterns: bool, settings: dict[str, Any], status: int | None
 ) -> None:
-    bounded = rules(**settings, max_channels=3, max_patterns=2)
+    settings = {**settings, "max-channels": 3, "max-patterns": 2}
+    bounded = Rules(settings, Clock(), lambda name: not set(name).isdisjoint(wildcards), open_patterns)
     if status is None:
-        bounded.check_names(channels, wildcards, open_patterns)
+        bounded.check_names(channels)
     else:
-        assert refused(bounded.check_names, channels, wildcards, open_patterns).status == status
+        assert refused(bounded.check_names, channels).status == status
+
+
+def test_a_pattern_of_amqp_must_be_in_the_token_as_it_is() -> None:
+    guarded = Rules({"jwt-secret": SECRET, "public": ("front.*",)}, Clock(), lambda name: "#" in name)
+    assert guarded.subscriber(request(access_token=GOOD), ["news.de", "front.de"])
+    for name in ("news.#", "front.#"):
+        assert refused(guarded.subscriber, request(access_token=GOOD), [name]).status == 403
 
 
 def test_an_application_that_knows_nothing_of_rules_has_those_of_its_settings() -> None:
-    broker = SimpleNamespace(settings={"jwt-secret": SECRET}, reactor=Clock())
+    broker = HttpBroker({"jwt-secret": SECRET}, Clock())
     application = SimpleNamespace(broker=broker)
     assert rules_of(application).restrict
     assert rules_of(application) is rules_of(application)
