@@ -1,0 +1,84 @@
+"""Ending streams and publishing types where several servers share a broker."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.integration.brokers.upstreams import Upstream
+from tests.integration.clients import Response, Subscriber, request
+from tests.integration.conftest import Serve
+from tests.integration.servers import SseServer
+from tests.unit.access.keys import SECRET, token
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+BEARER = {"Authorization": "Bearer KEY", "Content-Type": "application/json"}
+
+
+def order(server: SseServer, **fields: str) -> Response:
+    """POST /disconnect with these fields and the key."""
+    return request("POST", f"{server.url}/disconnect", urlencode({**fields, "key": "KEY"}), FORM)
+
+
+@pytest.mark.parametrize("whose", [{"user": "42"}, {"channel": "user-42"}])
+def test_disconnect_ends_the_streams_of_all_servers(
+    serve: Serve, upstream: Upstream, whose: dict[str, str]
+) -> None:
+    options = [*upstream.options, f"--jwt-secret={SECRET}", "--http-secret=KEY"]
+    servers = [serve(*options), serve(*options)]
+    with ExitStack() as stack:
+
+        def enter(server: SseServer, user: str) -> Subscriber:
+            query = {"access_token": token(sub=user, subscribe=[f"user-{user}"])}
+            return stack.enter_context(Subscriber(server.url, f"user-{user}", query=query))
+
+        theirs = [enter(server, "42") for server in servers]
+        others = [enter(server, "43") for server in servers]
+        answer = order(servers[0], **whose)
+        assert (answer.status, answer.json) == (200, {"status": "ok", "streams": 1})
+        asked = time.monotonic()
+        for client in theirs:
+            client.wait_end(2)
+        assert time.monotonic() - asked < 1
+        # They come back and are checked anew; nobody else has noticed anything.
+        back = [enter(server, "42") for server in servers]
+        upstream.publish("user-42", "back")
+        upstream.publish("user-43", "never gone")
+        assert [client.data(1) for client in back] == [["back"]] * 2
+        assert [client.data(1) for client in others] == [["never gone"]] * 2
+
+
+def test_a_type_travels_or_is_refused_by_name(serve: Serve, upstream: Upstream) -> None:
+    server = serve(*upstream.options, "--http-publish=1", "--http-secret=KEY")
+    event = {"channel": "a", "message": {"n": 1}, "event": "news"}
+    with Subscriber(server.url, "a") as client:
+        answer = request("POST", f"{server.url}/publish", json.dumps(event), BEARER)
+        if upstream.name == "redis":
+            assert answer.status == 400
+            assert "event" in answer.json["reason"]
+            batch = [{"channel": "a", "message": "first"}, event]
+            assert request("POST", f"{server.url}/publish", json.dumps(batch), BEARER).status == 400
+            del event["event"]
+            assert request("POST", f"{server.url}/publish", json.dumps(event), BEARER).status == 200
+        else:
+            assert answer.status == 200
+        got = client.event()
+        assert got.data == '{"n":1}'
+        assert got.type == ("message" if upstream.name == "redis" else "news")
+
+
+def test_the_orders_of_other_servers_are_nobody_s_to_hear(serve: Serve, upstream: Upstream) -> None:
+    """Not even with a pattern for everything."""
+    options = [*upstream.options, "--http-secret=KEY"]
+    if upstream.name == "redis":
+        options.append("--patterns=1")
+    servers = [serve(*options), serve(*options)]
+    with Subscriber(servers[0].url, ["*", "last"]) as client:
+        assert order(servers[1], user="a secret name").json["streams"] == 0
+        upstream.publish("last", "the last")
+        assert client.data(1) == ["the last"]
+        assert b"a secret name" not in client.body
