@@ -16,7 +16,7 @@ T ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --no-deps
 
-.PHONY: help run test lint bench soak crowd lock clean
+.PHONY: help run test lint bench soak crowd dist lock clean
 
 help:
 	@echo 'make run    serve on 127.0.0.1:8888 with the demo page    (PORT=9000 ARGS="--broker=redis")'
@@ -25,6 +25,7 @@ help:
 	@echo 'make bench  measure the server and write BENCHMARK.md     (minutes; ARGS=--quick, ARGS="--only=storm")'
 	@echo 'make soak   clients come and go; is nothing lost?         (MINUTES=10 ARGS="--clients=300")'
 	@echo 'make crowd  60,000 clients, one worker replaced           (COUNT=60000 WORKERS=4 ARGS="--broker=redis-stream")'
+	@echo 'make dist   one executable file with everything in it    (dist/cyclone-sse.pex)'
 	@echo 'make lock   pin the newest versions in requirements*.txt'
 	@echo 'make clean  remove what these commands have made'
 
@@ -68,11 +69,21 @@ soak: $(VENV)/.tests
 crowd: $(VENV)/.tests
 	@$(BIN)/python -m bench.crowd --count=$(COUNT) --workers=$(WORKERS) --output=BENCHMARK.md $(ARGS)
 
+# Holds the compiled parts for this Python: it needs the same version (3.11, say) where it runs.
+dist: $(VENV)/.tests
+	@rm -rf build
+	@mkdir -p dist
+	@$(BIN)/shiv --console-script twistd --python '/usr/bin/env python3' --output-file dist/cyclone-sse.pex \
+	  --quiet --disable-pip-version-check --use-pep517 --no-deps -r requirements.txt .
+	@rm -rf build cyclone_sse.egg-info
+	@echo 'dist/cyclone-sse.pex -n cyclone-sse --help'
+
 lock: $(VENV)/.runtime
 	@$(INSTALL) uv
 	@UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --override overrides.txt requirements.in -o requirements.txt
 	@UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	  --no-emit-package pip --no-emit-package setuptools \
 	  --override overrides.txt -c requirements.txt requirements-test.in -o requirements-test.txt
 
 clean:
