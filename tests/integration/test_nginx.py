@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -144,8 +144,10 @@ def test_events_pass_at_once_over_http2(daemon: SseServer, front: Front) -> None
 
 def test_long_polling_and_stats_pass(daemon: SseServer, front: Front) -> None:
     poll = {"X-Requested-With": "XMLHttpRequest"}
-    with Subscriber(front.tls_url, "a", path="/sse/", tls=front.tls, headers=poll) as client:
-        assert request("GET", front.tls_url + "/sse/stats", tls=front.tls).json == [["silent", 1], ["a", 1]]
+    with closing(Subscriber(front.tls_url, "a", path="/sse/", tls=front.tls, headers=poll)) as client:
+        stats = front.tls_url + "/sse/stats"
+        until(lambda: request("GET", stats, tls=front.tls).json == [["silent", 1], ["a", 1]], what="the poll")
+        assert request("GET", f"{stats}?channel=a", tls=front.tls).json == [["a", 1]]
         publish(daemon.url, "a", "1")
         assert client.wait_end().endswith(b"data: 1\n\n")
 
@@ -172,7 +174,7 @@ def test_the_readme_shows_a_part_of_it() -> None:
     assert [line for line in lines if line not in sample] == []
 
 
-def test_publishing_is_for_this_machine_alone(daemon: SseServer, front: Front, tmp_path: Path) -> None:
+def test_publishing_and_stats_are_for_this_machine_alone(daemon: SseServer, front: Front) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     with Subscriber(front.tls_url, "a", path="/sse/", tls=front.tls) as client:
         answer = request("POST", front.tls_url + "/sse/publish", "channel=a&message=1", form, front.tls)
@@ -180,11 +182,11 @@ def test_publishing_is_for_this_machine_alone(daemon: SseServer, front: Front, t
         assert client.data(1) == ["1"]
     # from another address: this machine's 127.0.0.2 is as foreign to `allow 127.0.0.1` as any
     command = [need("curl"), "-s", "-o", "/dev/null", "-w", "%{http_code}", "--interface", "127.0.0.2", "-k"]
-    url = f"https://127.0.0.1:{front.tls_port}/sse/publish"
-    forbidden = subprocess.run(
-        [*command, "-d", "channel=a&message=1", url], check=True, capture_output=True, text=True
-    )
-    assert forbidden.stdout == "403"
+    for what in ("publish -d channel=a&message=1", "disconnect -d channel=a", "stats"):
+        path, *options = what.split()
+        url = f"https://127.0.0.1:{front.tls_port}/sse/{path}"
+        forbidden = subprocess.run([*command, *options, url], check=True, capture_output=True, text=True)
+        assert forbidden.stdout == "403", what
 
 
 def test_plain_http_is_sent_to_https(front: Front) -> None:

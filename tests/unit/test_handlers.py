@@ -573,6 +573,18 @@ def test_publish_tells_when_the_broker_is_away_but_not_where_it_is() -> None:
         assert json.loads(content)["reason"] == "the broker is away"
 
 
+def test_one_name_given_as_text_is_one_channel() -> None:
+    """A well-known example application publishes so; letter by letter nobody would hear it."""
+    site = Site()
+    client = site.connect("GET", "/?channels=chat&channels=c")
+    site.broker.publish("chat", "hello")
+    site.turn()
+    assert data_of(client) == ["hello"]
+    site.broker.publish("other", "nobody hears it")
+    site.turn()
+    assert data_of(client) == ["hello"]
+
+
 def test_a_broker_without_a_place_for_types_refuses_them_by_name() -> None:
     class Plain(Broker):
         lingers = False
