@@ -1,7 +1,7 @@
 """Measure all contestants in turns, and write BENCHMARK.md with its plot. `make bench` runs this.
 
-A round starts every server afresh and puts each load on one after the other, so that what else the
-machine does hits them alike. What is reported is the median of the rounds.
+A round starts every server afresh, and measures all of them in turns, so that what else the machine does
+hits them alike. What is reported is the median.
 """
 
 from __future__ import annotations

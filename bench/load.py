@@ -36,6 +36,8 @@ class Load:
         self.contestant = contestant
         self.channels = channels
         self.subscribers = 0
+        self.connect_seconds = 0.0
+        self._memory_before = 0
         self._requests = contestant.process.directory / f"requests-{os.getpid()}"
 
     def __enter__(self) -> Self:
@@ -56,7 +58,13 @@ class Load:
     def connect(self, subscribers: int) -> float:
         """Seconds until so many streams are open."""
         self.subscribers = subscribers
-        return self._tell(f"connect {subscribers}")["seconds"]
+        self._memory_before = self.contestant.memory()
+        self.connect_seconds = self._tell(f"connect {subscribers}")["seconds"]
+        return self.connect_seconds
+
+    def memory_for_each(self) -> float:
+        """KiB by which the server has grown with these subscribers, for each of them."""
+        return (self.contestant.memory() - self._memory_before) / self.subscribers / 1024
 
     def come_back(self, subscribers: int, events: int, last_event_id: str) -> float:
         """Seconds until so many streams are open that each have got what they missed."""

@@ -16,6 +16,7 @@ from bench.plan import QUICK, Plan
 from bench.plot import plot
 from bench.results import LIMIT, NCHAN, OURS, Results
 from bench.rows import Row, rows
+from bench.side_by_side import BLOCKS
 
 NAMES = {LIMIT: "limit (C)", OURS: OURS, NCHAN: "nginx + nchan"}
 
@@ -33,8 +34,9 @@ Measured by `make bench` on {day}: {machine}; its load average was {load} at the
 
 ## How it was measured
 
-- A round starts every server afresh and puts each load on one after the other. Figures and ratios are
-  medians of {rounds} rounds; a ratio is taken within its round, where what else the machine does hits both.
+- Each of {rounds} rounds starts every server afresh. For a row all servers have their crowd connected, and
+  are measured in turns, {blocks} short blocks each. Figures are medians of all blocks, ratios medians of the
+  ratios of two blocks side by side, so that what else the machine does hits both.
 - *limit* is `bench/programs/limit.c`: a bare epoll server that builds an event once and calls `send()` in a
   loop. It knows no channels, and does the same work in the rows with more of them. Where a target names
   something else, that stands in the column of the limit: the same server's plain connect, the same loop
@@ -83,6 +85,7 @@ def write(path: Path, results: Results, setting: Setting) -> None:
             table=table(results, plan),
             omitted=omitted(results),
             rounds=plan.rounds,
+            blocks=BLOCKS,
             size=SIZE,
             idle=plan.idle_seconds,
         )

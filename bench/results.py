@@ -1,4 +1,4 @@
-"""What was measured: for each metric, and in it for each contestant, one value for each round."""
+"""What was measured: for each metric, and in it for each contestant, a value for each block of each round."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Results:
         self.left_out: dict[str, str] = {}
 
     def add(self, metric: str, contestant: str, value: float) -> None:
-        """One more round's value."""
+        """One more value; those of two contestants are paired in the order in which they come."""
         self._values[metric][contestant].append(value)
 
     def __contains__(self, metric: str) -> bool:
@@ -37,12 +37,12 @@ class Results:
         return list(self._values[metric])
 
     def value(self, metric: str, contestant: str) -> float | None:
-        """The median of the rounds."""
+        """The median."""
         values = self._values.get(metric, {}).get(contestant)
         return median(values) if values else None
 
     def ratio(self, metric: str, contestant: str) -> float | None:
-        """The median of the rounds' ratios to the reference: what slows a round slows both."""
+        """The median of the ratios to the reference in each pair: what slows a block slows both."""
         values = self._values.get(metric, {})
         if contestant == REFERENCE or not values.get(contestant) or not values.get(REFERENCE):
             return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bench.contestants import Contestant
-from bench.load import Load, settle
+from functools import partial
+
 from bench.rounds import Round
+from bench.side_by_side import BLOCKS, connected, in_turns
 
 OWN = ("base", "user-%d")
 # What each subscriber hears. Messages go to `base`.
@@ -16,34 +17,34 @@ def time_to_the_last(round_: Round) -> None:
     plan = round_.plan
     for kind in CHANNELS:
         for subscribers, messages in plan.crowds if kind == "one" else plan.crowds_of_many_channels:
-            for contestant in round_.contestants:
-                _measure(round_, contestant, kind, subscribers, messages)
-                settle(contestant)
+            _measure(round_, kind, subscribers, messages)
 
 
-def _measure(round_: Round, contestant: Contestant, kind: str, subscribers: int, messages: int) -> None:
-    fresh = contestant.memory()
-    with Load(contestant, CHANNELS[kind]) as load:
-        seconds = load.connect(subscribers)
-        settle(contestant)
-        grown = contestant.memory() - fresh
-        load.publish_to_all()
-        last = load.time(messages)["last_seconds"]
-    add, name = round_.results.add, contestant.name
-    add(f"last {kind} {subscribers}", name, last * 1000)
-    if subscribers == round_.plan.largest:
-        add(f"connect {kind}", name, seconds)
-        if kind == "one":  # the first load that this process has met
-            add("memory", name, grown / subscribers / 1024)
+def _measure(round_: Round, kind: str, subscribers: int, messages: int) -> None:
+    add = round_.results.add
+    with connected(round_.contestants, CHANNELS[kind], subscribers) as loads:
+        if subscribers == round_.plan.largest:
+            for load in loads:
+                add(f"connect {kind}", load.contestant.name, load.connect_seconds)
+                if kind == "one":  # the first load that this process has met
+                    add("memory", load.contestant.name, load.memory_for_each())
+        for load in loads:
+            load.publish_to_all()
+        in_turns(
+            loads,
+            lambda load: load.time(messages // BLOCKS)["last_seconds"] * 1000,
+            partial(add, f"last {kind} {subscribers}"),
+        )
 
 
 def deliveries(round_: Round) -> None:
     """Four messages under way at any time."""
     plan = round_.plan
-    for contestant in round_.contestants:
-        with Load(contestant) as load:
-            load.connect(plan.flow_subscribers)
+    with connected(round_.contestants, CHANNELS["one"], plan.flow_subscribers) as loads:
+        for load in loads:
             load.publish_to_all()
-            flow = load.flow(plan.flow_messages)
-        round_.results.add("deliveries", contestant.name, flow["deliveries_per_second"])
-        settle(contestant)
+        in_turns(
+            loads,
+            lambda load: load.flow(plan.flow_messages // BLOCKS)["deliveries_per_second"],
+            partial(round_.results.add, "deliveries"),
+        )

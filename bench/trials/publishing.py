@@ -7,16 +7,16 @@ import random
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 from bench.contestants import Contestant, daemon
 from bench.load import Load, message, settle
 from bench.results import OURS, REFERENCE, LeftOut
 from bench.rounds import Round, started
+from bench.side_by_side import BLOCKS, connected, in_turns
 
-KEPT_CONNECTIONS = (
-    16  # publishers at once, with and without a file: one alone would measure a commit's latency
-)
+PUBLISHERS = 16  # at once, with and without a file: one alone would measure a commit's latency
 JSON = "application/json"
 
 
@@ -28,26 +28,28 @@ def own(number: int) -> str:
 def publishes(round_: Round) -> None:
     """One publisher, few subscribers, four messages under way."""
     plan = round_.plan
-    for contestant in round_.contestants:
-        with Load(contestant) as load:
-            load.connect(plan.publish_subscribers)
+    with connected(round_.contestants, ["base"], plan.publish_subscribers) as loads:
+        for load in loads:
             load.publish_to_all()
-            flow = load.flow(plan.publishes)
-        round_.results.add("publishes", contestant.name, flow["publishes_per_second"])
-        settle(contestant)
+        in_turns(
+            loads,
+            lambda load: load.flow(plan.publishes // BLOCKS)["publishes_per_second"],
+            partial(round_.results.add, "publishes"),
+        )
 
 
 def to_ones_own(round_: Round) -> None:
     """The same to one subscriber's own channel among very many, another for each message."""
     plan = round_.plan
     numbers = random.Random(plan.largest).sample(range(1, plan.largest + 1), plan.largest)
-    for contestant in round_.contestants:
-        with Load(contestant, ["user-%d"]) as load:
-            load.connect(plan.largest)
-            load.publish_with([contestant.publish(own(number), message()) for number in numbers])
-            flow = load.flow(plan.publishes, each=1)
-        round_.results.add("publishes own", contestant.name, flow["publishes_per_second"])
-        settle(contestant)
+    with connected(round_.contestants, ["user-%d"], plan.largest) as loads:
+        for load in loads:
+            load.publish_with([load.contestant.publish(own(number), message()) for number in numbers])
+        in_turns(
+            loads,
+            lambda load: load.flow(plan.publishes // BLOCKS, each=1)["publishes_per_second"],
+            partial(round_.results.add, "publishes own"),
+        )
 
 
 def batch(round_: Round) -> None:
@@ -84,16 +86,17 @@ def many_channels(round_: Round) -> None:
 def with_history_file(round_: Round) -> None:
     """Publishes a second with a file that keeps them, beside the same without."""
     plan = round_.plan
-    kept = daemon(round_.folder(), f"--history-file={round_.folder() / 'history.sqlite'}")
-    plain = daemon(round_.folder())
-    with started(kept, plain):
-        for name, contestant in ((REFERENCE, plain), (OURS, kept)):
-            with Load(contestant) as load:
-                load.connect(plan.publish_subscribers)
-                load.publish_with([contestant.publish("base", message())], contestant.port, KEPT_CONNECTIONS)
-                flow = load.flow(plan.publishes, window=2 * KEPT_CONNECTIONS)
-            round_.results.add("history", name, flow["publishes_per_second"])
-            settle(contestant)
+    file = round_.folder() / "history.sqlite"
+    plain = daemon(round_.folder(), name=REFERENCE)
+    kept = daemon(round_.folder(), f"--history-file={file}")
+    with started(plain, kept), connected([plain, kept], ["base"], plan.publish_subscribers) as loads:
+        for load in loads:
+            load.publish_with([load.contestant.publish("base", message())], connections=PUBLISHERS)
+        in_turns(
+            loads,
+            lambda load: load.flow(plan.publishes // BLOCKS, window=2 * PUBLISHERS)["publishes_per_second"],
+            partial(round_.results.add, "history"),
+        )
 
 
 def _post(url: str, body: bytes) -> None:

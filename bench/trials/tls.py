@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from bench.contestants import daemon, limit
-from bench.load import Load, settle, write_certificate
+from functools import partial
+
+from bench.contestants import Contestant, daemon, limit
+from bench.load import write_certificate
 from bench.programs import has_tls
 from bench.results import LeftOut
 from bench.rounds import Round, started
+from bench.side_by_side import BLOCKS, connected, in_turns
 
 
 def time_to_the_last(round_: Round) -> None:
@@ -16,18 +19,20 @@ def time_to_the_last(round_: Round) -> None:
     certificate, key = write_certificate(round_.directory)
     options = ["--use-ssl=1", f"--ssl-cert={certificate}", f"--ssl-key={key}"]
     bare, ours = limit(round_.folder(), [certificate, key]), daemon(round_.folder(), *options, tls=True)
-    largest = round_.plan.tls_crowds[0][0]
     with started(bare, ours):
         for subscribers, messages in round_.plan.tls_crowds:
-            for contestant in (bare, ours):
-                fresh = contestant.memory()
-                with Load(contestant) as load:
-                    load.connect(subscribers)
-                    settle(contestant)
-                    grown = contestant.memory() - fresh
-                    load.publish_to_all()
-                    last = load.time(messages)["last_seconds"]
-                settle(contestant)
-                round_.results.add(f"tls {subscribers}", contestant.name, last * 1000)
-                if subscribers == largest:
-                    round_.results.add("tls memory", contestant.name, grown / subscribers / 1024)
+            _measure(round_, [bare, ours], subscribers, messages)
+
+
+def _measure(round_: Round, contestants: list[Contestant], subscribers: int, messages: int) -> None:
+    add = round_.results.add
+    with connected(contestants, ["base"], subscribers) as loads:
+        for load in loads:
+            if subscribers == round_.plan.tls_crowds[0][0]:  # the first load that this process has met
+                add("tls memory", load.contestant.name, load.memory_for_each())
+            load.publish_to_all()
+        in_turns(
+            loads,
+            lambda load: load.time(messages // BLOCKS)["last_seconds"] * 1000,
+            partial(add, f"tls {subscribers}"),
+        )
