@@ -11,13 +11,15 @@
  *
  * Options (default):
  *     label            name of the stream; a second one of the same name replaces the first   ('stream-1', ...)
- *     url              address of the server
- *     data             parameters of the address; a list repeats its parameter                (none)
+ *     url              address of the server, or a function that gives it
+ *     data             parameters of the address; a list repeats its parameter. Or a function that gives them: it and
+ *                      that of the url are called for each connection that the plugin opens     (none)
  *     dataType         'json' or 'text': what `message` is given                              ('json')
  *     open(event)      the stream is open, again or for the first time
  *     message(data, event)
- *     error(event, exception)   the connection was lost, and will be tried again; or a message was not JSON: then
- *                      `exception` says why, event.data is the text, and the stream goes on
+ *     error(event, exception)   the connection was lost, and will be tried again, unless event.status is 401, 403 or
+ *                      204: then the server wants no other try, and the stream is closed. Or a message was not
+ *                      JSON: then `exception` says why, event.data is the text, and the stream goes on
  *     gap(channels, event)      events of these channels were lost and are not kept any more: load the state
  *                      anew. An empty list: some channels, it is not known which
  *     events           {type: function (data, event)} for events with a type of their own     (none)
@@ -34,6 +36,7 @@
 
     var CONNECTING = 0, OPEN = 1, CLOSED = 2;
     var GAP = 'sse-gap';
+    var ASKING = 10000;     // ms to wait for the status of a refusal
     var DEFAULTS = {
         label: null, url: null, data: null, dataType: 'json',
         open: $.noop, message: $.noop, error: $.noop, gap: $.noop, events: null,
@@ -44,6 +47,10 @@
 
     function withParameters(url, parameters) {
         return parameters ? url + (url.indexOf('?') < 0 ? '?' : '&') + parameters : url;
+    }
+
+    function given(option) {
+        return typeof option === 'function' ? option() : option;
     }
 
     function parseJSON(text) {
@@ -91,9 +98,9 @@
         }
     };
 
-    Polling.prototype.fail = function () {
+    Polling.prototype.fail = function (status) {
         this.close();
-        this.dispatch({type: 'error'});
+        this.dispatch({type: 'error', status: status === 1223 ? 204 : status || 0});   // 1223: Internet Explorer
     };
 
     Polling.prototype.wait = function (ms) {
@@ -146,7 +153,7 @@
             return;
         }
         if (!poll.accepted || status !== 200) {
-            this.fail();
+            this.fail(status);
             return;
         }
         this.request = null;
@@ -213,8 +220,6 @@
     function Stream(label, options) {
         this.label = label;
         this.options = options;
-        this.url = withParameters(options.url,
-            typeof options.data === 'string' ? options.data : $.param(options.data || {}, true));
         this.lastEventId = options.lastEventId || '';
         this.failures = 0;
         this.wasOpen = false;
@@ -222,9 +227,15 @@
         this.connect();
     }
 
+    Stream.prototype.address = function () {
+        var data = given(this.options.data), url = withParameters(given(this.options.url),
+            typeof data === 'string' ? data : $.param(data || {}, true));
+        return this.lastEventId ? withParameters(url, $.param({lastEventId: this.lastEventId})) : url;
+    };
+
     Stream.prototype.connect = function () {
-        var self = this, options = this.options, source,
-            url = this.lastEventId ? withParameters(this.url, $.param({lastEventId: this.lastEventId})) : this.url;
+        var self = this, options = this.options, source, url = this.address();
+        this.url = url;
         if (window.EventSource) {
             source = options.withCredentials ? new window.EventSource(url, {withCredentials: true})
                                              : new window.EventSource(url);
@@ -279,12 +290,53 @@
     };
 
     // EventSource reconnects by itself when a connection breaks, but gives up for good when it gets another answer
-    // than a stream, such as a proxy's 502 while the server restarts.
+    // than a stream, such as a proxy's 502 while the server restarts, and does not say which.
     Stream.prototype.failed = function (event) {
+        var self = this, options = this.options, asks = typeof options.url === 'function' ||
+            typeof options.data === 'function';
+        if (event.target.readyState !== CLOSED) {
+            options.error.call(this, event);
+            return;
+        }
+        this.lastEventId = event.target.lastEventId || this.lastEventId;
+        this.blind = this.wasOpen && !this.lastEventId;
+        if (event.status === undefined || event.status === 401 && asks) {
+            this.ask(function (status) { self.refused(event, status); });
+        } else {
+            this.refused(event, event.status);
+        }
+    };
+
+    // Asks once more, with new parameters if there are any, what the answer is; 0 if there is none.
+    Stream.prototype.ask = function (tell) {
+        var self = this, source = this.source, request = new window.XMLHttpRequest(), told = false;
+        request.open('GET', this.address(), true);
+        if (this.options.withCredentials) {
+            request.withCredentials = true;
+        }
+        request.setRequestHeader('Accept', 'text/event-stream');
+        request.onreadystatechange = function () {
+            var status;
+            if (!told && request.readyState >= 2) {
+                told = true;
+                status = request.status;
+                request.abort();   // a stream has no end
+                window.clearTimeout(self.timer);
+                if (self.source === source) {   // else closed meanwhile
+                    tell(status);
+                }
+            }
+        };
+        this.timer = window.setTimeout(function () { request.abort(); }, ASKING);
+        request.send(null);
+    };
+
+    Stream.prototype.refused = function (event, status) {
         var self = this, options = this.options, wait;
-        if (event.target.readyState === CLOSED) {
-            this.lastEventId = event.target.lastEventId || this.lastEventId;
-            this.blind = this.wasOpen && !this.lastEventId;
+        event.status = status;
+        if (status === 401 || status === 403 || status === 204) {
+            this.close();
+        } else {
             wait = Math.min(options.maxRetry, options.retry * Math.pow(2, this.failures));
             this.failures += 1;
             this.timer = window.setTimeout(function () { self.connect(); }, wait * (0.5 + Math.random() / 2));
@@ -327,5 +379,21 @@
         $.eventsource('close', label);
         streams[label] = new Stream(label, options);
         return streams[label];
+    };
+
+    // For the two plugins beside this one: triggers an event on each of the elements. It bubbles, so that handlers on
+    // the document hear it; but an element of which `hasItsOwn(element)` is true hears only what is triggered on itself,
+    // so that one inside another does not give it an event twice.
+    $.eventsource.trigger = function (elements, name, parameters, hasItsOwn) {
+        var type = name.split('.')[0], special = $.event.special[type] = $.event.special[type] || {};
+        special.handle = special.handle || function (event) {
+            if (!event.sseHasItsOwn || this === event.target || !event.sseHasItsOwn(this)) {
+                return event.handleObj.handler.apply(this, arguments);
+            }
+            return undefined;
+        };
+        $(elements).each(function () {
+            $(this).trigger($.extend($.Event(name), {sseHasItsOwn: hasItsOwn}), parameters);
+        });
     };
 }(jQuery, window));

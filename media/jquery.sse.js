@@ -13,13 +13,15 @@
  *
  * Events on every element that matches the selector:
  *     sse.open     (event)              the stream is open, again or for the first time
- *     sse.error    (event, exception)   the connection was lost and will be tried again; or a message was not JSON,
- *                                       or not [event, data]: then there is an exception, and event.data is the text
+ *     sse.error    (event, exception)   the connection was lost and will be tried again, unless event.status is 401,
+ *                                       403 or 204: then the stream is closed. Or a message was not JSON, or not
+ *                                       [event, data]: then there is an exception, and event.data is the text
  *     sse.gap      (channels, event)    events of these channels were lost: load the state anew
  *     sse.message  (text, event)        only with type 'text', where a message names no event
  *
  * Options (default):
- *     url          the server's address                          ('/sse/')
+ *     url          the server's address, or a function that gives it     ('/sse/')
+ *     data         more parameters of the address, or a function that gives them: a token, say    (none)
  *     selector     the elements                                  ('.sse')
  *     channelAttr  attribute with an element's channels          ('data-sse-channels'; commas between names)
  *     eventAttr    attribute with the events that it wants       ('data-sse-events'; commas between names)
@@ -51,7 +53,7 @@
     }
 
     $.sse = function (options) {
-        var channels = [];
+        var channels = [], id = uuid();
         options = $.extend({}, DEFAULTS, options);
 
         $(options.selector).each(function () {
@@ -70,7 +72,9 @@
         // The elements are looked for anew each time: those that came later get events, those that went are free.
         function trigger(elements, name, first, second) {
             log(options.label, name, first, second);
-            elements.trigger(options.eventPrefix + name, [first, second]);
+            $.eventsource.trigger(elements, options.eventPrefix + name, [first, second], function (element) {
+                return elements.index(element) >= 0;
+            });
         }
 
         function toAll(name) {
@@ -96,7 +100,10 @@
         }
         return $.eventsource($.extend({}, options, {
             url: options.url,
-            data: {channels: channels, uuid: uuid()},   // the uuid: no cache takes two pages' streams for one
+            data: function () {   // the uuid: no cache takes two pages' streams for one
+                var more = typeof options.data === 'function' ? options.data() : options.data;
+                return $.extend({}, more, {channels: channels, uuid: id});
+            },
             dataType: options.type,
             open: toAll('open'),
             message: options.type === 'text' ? toAll('message') : toThoseWhoNameIt,

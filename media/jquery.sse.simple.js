@@ -8,12 +8,14 @@
  * Events on the element:
  *     sse.open     (event)              the stream is open, again or for the first time
  *     sse.message  (message, event)
- *     sse.error    (event, exception)   the connection was lost and will be tried again; or a message was not JSON:
- *                                       then there is an exception, and event.data is the text
+ *     sse.error    (event, exception)   the connection was lost and will be tried again, unless event.status is 401,
+ *                                       403 or 204: then the stream is closed. Or a message was not JSON: then
+ *                                       there is an exception, and event.data is the text
  *     sse.gap      (channels, event)    events of these channels were lost: load the state anew
  *
  * Options (default):
- *     address      the server's address                                     (the element's data-sse-address, '/sse/')
+ *     address      the server's address, or a function that gives it        (the element's data-sse-address, '/sse/')
+ *     data         more parameters of the address, or a function that gives them                        (none)
  *     channels     a list, or names with commas between                     (the element's data-sse-channels)
  *     type         'json' or 'text': what sse.message is given              ('json')
  *     label        name for $.eventsource('close', label); with several elements the second gets <label>-1 and so on
@@ -61,7 +63,9 @@
             function trigger(name) {
                 return function (first, second) {
                     log(label, name, first, second);
-                    element.trigger('sse.' + name, [first, second]);
+                    $.eventsource.trigger(element, 'sse.' + name, [first, second], function (other) {
+                        return $(other).data('sse-label');
+                    });
                 };
             }
 
@@ -69,7 +73,10 @@
             $.eventsource($.extend({}, options, {
                 label: label,
                 url: options.address || element.attr('data-sse-address') || '/sse/',
-                data: {channels: channels},
+                data: function () {
+                    return $.extend({}, typeof options.data === 'function' ? options.data() : options.data,
+                        {channels: channels});
+                },
                 dataType: options.type,
                 open: trigger('open'),
                 message: trigger('message'),
