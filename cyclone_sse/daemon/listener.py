@@ -158,8 +158,9 @@ class Listener(FileDescriptor):
                     self._rest()
                     return
                 raise
+            number = client.fileno()  # now: TLS puts a socket of its own in place of this one
             self._take(client, peer)
-            if client.fileno() >= self._highest:
+            if number >= self._highest:
                 self._rest()
                 return
 
@@ -173,6 +174,8 @@ class Listener(FileDescriptor):
             transport = self._transport(client, protocol, peer, self._taken, self._clock)
             transport.repstr = f"<{type(protocol).__name__} #{self._taken}>"
             protocol.makeConnection(transport)
+        except OSError:
+            client.close()  # it has gone already
         except Exception:
             # One connection's failure is not that of all which wait behind it.
             self.log.failure("a connection failed at its start")

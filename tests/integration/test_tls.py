@@ -7,68 +7,27 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
+from tests.integration.certificates import certify, tls_options, write_certificates
 from tests.integration.clients import Subscriber, publish, request, stats
 from tests.integration.process import need, until
 from tests.integration.servers import SseServer
 
 Serve = Callable[..., SseServer]
-Owner = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
-
-
-def certify(name: str, issuer: Owner | None, authority: bool) -> Owner:
-    """A certificate and its key, signed by the issuer or by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    local = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer[0].subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-    )
-    if not authority:
-        builder = builder.add_extension(local, critical=False)
-    return builder.sign(issuer[1] if issuer else key, SHA256()), key
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with root.pem, chain.pem (leaf and intermediate), leaf.key and other.key."""
-    directory = tmp_path_factory.mktemp("tls")
-    root = certify("root", None, True)
-    between = certify("intermediate", root, True)
-    leaf = certify("leaf", between, False)
-    pem = Encoding.PEM
-    (directory / "root.pem").write_bytes(root[0].public_bytes(pem))
-    (directory / "chain.pem").write_bytes(leaf[0].public_bytes(pem) + between[0].public_bytes(pem))
-    for name, key in (("leaf", leaf[1]), ("other", between[1])):
-        secret = key.private_bytes(pem, PrivateFormat.PKCS8, NoEncryption())
-        (directory / f"{name}.key").write_bytes(secret)
-    return directory
-
-
-def options(files: Path, key: str = "leaf.key") -> list[str]:
-    return ["--use-ssl=1", f"--ssl-cert={files / 'chain.pem'}", f"--ssl-key={files / key}"]
+    return write_certificates(tmp_path_factory.mktemp("tls"))
 
 
 def test_both_ports_share_one_broker(serve: Serve, files: Path) -> None:
-    server = serve(*options(files))
+    server = serve(*tls_options(files))
     context = ssl.create_default_context(cafile=str(files / "root.pem"))
     with Subscriber(server.ssl_url, tls=context) as secure, Subscriber(server.url) as plain:
         assert stats(server.url) == {"base": 2}
@@ -78,7 +37,7 @@ def test_both_ports_share_one_broker(serve: Serve, files: Path) -> None:
 
 
 def test_each_event_leaves_at_once(serve: Serve, files: Path) -> None:
-    server = serve(*options(files))
+    server = serve(*tls_options(files))
     context = ssl.create_default_context(cafile=str(files / "root.pem"))
     with Subscriber(server.ssl_url, tls=context) as secure:
         for number in range(5):
@@ -87,7 +46,7 @@ def test_each_event_leaves_at_once(serve: Serve, files: Path) -> None:
 
 
 def test_clients_that_do_not_read_are_cut(serve: Serve, files: Path) -> None:
-    server = serve(*options(files), "--client-buffer=100000")
+    server = serve(*tls_options(files), "--client-buffer=100000")
     context = ssl.create_default_context(cafile=str(files / "root.pem"))
     with Subscriber(server.ssl_url, tls=context) as reader:
         slow = [Subscriber(server.ssl_url, tls=context, receive_buffer=4096).wait_open() for _ in range(5)]
@@ -100,13 +59,13 @@ def test_clients_that_do_not_read_are_cut(serve: Serve, files: Path) -> None:
 
 
 def test_curl_trusts_the_chain_by_its_root_alone(serve: Serve, files: Path) -> None:
-    server = serve(*options(files))
+    server = serve(*tls_options(files))
     curl = [need("curl"), "-sS", "--cacert", str(files / "root.pem"), f"{server.ssl_url}/stats"]
     assert subprocess.run(curl, capture_output=True, check=True, timeout=20).stdout == b"[]"
 
 
 def test_tls_1_1_is_refused(serve: Serve, files: Path) -> None:
-    server = serve(*options(files))
+    server = serve(*tls_options(files))
     context = ssl.create_default_context(cafile=str(files / "root.pem"))
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1"):
@@ -132,7 +91,7 @@ def session(context: ssl.SSLContext, server: SseServer, known: ssl.SSLSession | 
 def test_a_client_that_comes_back_needs_no_full_handshake(
     serve: Serve, files: Path, version: ssl.TLSVersion
 ) -> None:
-    server = serve(*options(files))
+    server = serve(*tls_options(files))
     context = ssl.create_default_context(cafile=str(files / "root.pem"))
     context.minimum_version = context.maximum_version = version
     first, known = session(context, server, None)
@@ -145,7 +104,7 @@ def test_a_client_that_comes_back_needs_no_full_handshake(
 def test_ciphers_without_forward_secrecy_or_authentication_are_refused(
     serve: Serve, files: Path, ciphers: str
 ) -> None:
-    server = serve(*options(files))
+    server = serve(*tls_options(files))
     context = ssl.create_default_context(cafile=str(files / "root.pem"))
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(ciphers)
@@ -154,14 +113,14 @@ def test_ciphers_without_forward_secrecy_or_authentication_are_refused(
 
 
 def test_plain_http_on_the_tls_port_is_told_so(serve: Serve, files: Path) -> None:
-    server = serve(*options(files))
+    server = serve(*tls_options(files))
     answer = request("GET", f"http://127.0.0.1:{server.ssl_port}/stats")
     assert answer.status == 400
     assert answer.json == {"status": "error", "reason": "this port speaks HTTPS"}
 
 
 def test_a_refusal_is_read_to_its_end(serve: Serve, files: Path) -> None:
-    server = serve(*options(files), "--max-body=10")
+    server = serve(*tls_options(files), "--max-body=10")
     context = ssl.create_default_context(cafile=str(files / "root.pem"))
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     answer = request("POST", f"{server.ssl_url}/publish", "channel=a&message=" + "b" * 100, form, context)
@@ -206,7 +165,7 @@ def served_by(port: int) -> str:
     ],
 )
 def test_a_wrong_file_is_one_line_and_an_exit(tmp_path: Path, files: Path, change: str, named: str) -> None:
-    server = SseServer(tmp_path, *options(files, "leaf.key" if change else "other.key"), change)
+    server = SseServer(tmp_path, *tls_options(files, "leaf.key" if change else "other.key"), change)
     server.options = [option for option in server.options if option]
     run = subprocess.run(
         server.argv(), env={**server.env, "PATH": ""}, capture_output=True, text=True, timeout=60, check=False
