@@ -10,10 +10,10 @@ import gc
 import mimetypes
 import resource
 import signal
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
 
 from cyclone_sse.daemon import worker
@@ -47,6 +47,7 @@ class Daemon(MultiService):
         self._server = server
         self._log_file = log_file
         self._reactor = reactor
+        self._told_to_stop = False
         server.setServiceParent(self)
 
     def setServiceParent(self, parent: Any) -> None:
@@ -67,15 +68,25 @@ class Daemon(MultiService):
         later = self._reactor.callFromThread
         take_rotate_signal(self._log_file, later)
         signal.signal(signal.SIGHUP, lambda *_: later(self.reload))
+        self._reactor.callWhenRunning(self._take_stop_signals)
         super().startService()
 
-    def stopService(self) -> Deferred[Any]:
-        """Stop all services; from now on one more signal means at once."""
-        later, hurry = self._reactor.callFromThread, self._server.hurry
+    def _take_stop_signals(self) -> None:
+        """Put ourselves before Twisted's handlers, which take a second signal for a mistake."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: later(hurry))
-        stopped: Deferred[Any] = super().stopService()
-        return stopped
+            first = signal.getsignal(number)
+            signal.signal(number, partial(self._stop_signal, first))
+
+    def _stop_signal(self, first: Any, number: int, frame: Any) -> None:
+        if not self._told_to_stop:
+            self._told_to_stop = True
+            first(number, frame)
+        else:
+            self._reactor.callFromThread(self.told_again)
+
+    def told_again(self) -> None:
+        """A second order to stop: at once."""
+        self._server.hurry()
 
     def reload(self) -> None:
         """SIGHUP: go on in a new log file, and read certificates and keys anew."""
@@ -106,12 +117,8 @@ class WorkerDaemon(Daemon):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         worker.Lifeline(self._orphaned, self._reactor).startReading()
 
-    def stopService(self) -> Deferred[Any]:
-        """Stop all services."""
-        stopped = super().stopService()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-        return stopped
+    def told_again(self) -> None:
+        """Nothing: the parent ends its workers at once by other means."""
 
     def _orphaned(self) -> None:
         self._server.hurry()

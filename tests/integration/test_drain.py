@@ -68,6 +68,19 @@ def test_without_drain_they_end_at_once(serve: Serve) -> None:
 def test_a_second_signal_ends_it_at_once(serve: Serve) -> None:
     server = serve("--drain=600")
     with Subscriber(server.url) as reader, Subscriber(server.url) as other:
+        server.pause()  # so that it finds both at once
+        server.send_signal(signal.SIGTERM)
+        server.send_signal(signal.SIGINT)
+        server.resume()
+        reader.wait_end()
+        other.wait_end()
+        assert server.wait() in (0, -signal.SIGINT, -signal.SIGTERM)
+        server.check_log()
+
+
+def test_a_second_signal_while_it_drains_ends_it_at_once(serve: Serve) -> None:
+    server = serve("--drain=600")
+    with Subscriber(server.url) as reader, Subscriber(server.url) as other:
         server.send_signal(signal.SIGTERM)
         until(lambda: not accepts(server.port), what="the port to be closed")
         server.send_signal(signal.SIGTERM)

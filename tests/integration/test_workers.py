@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from cyclone_sse.brokers import BROKERS
+from tests.integration.certificates import tls_options, write_certificates
 from tests.integration.clients import Subscriber, request
 from tests.integration.process import ROOT, accepts, until
 from tests.integration.servers import RedisServer, SseServer
@@ -131,7 +133,8 @@ def test_sigterm_drains_all(crew: Crew) -> None:
 
 
 def test_a_second_signal_ends_all_at_once(tmp_path: Path, redis_server: RedisServer) -> None:
-    with Crew(tmp_path, redis_server, "--drain=600") as crew, Subscriber(crew.url) as reader:
+    with Crew(tmp_path, redis_server, "--drain=600") as crew:
+        readers = [Subscriber(crew.url).wait_open() for _ in range(20)]
         workers = crew.workers
         crew.send_signal(signal.SIGTERM)
         # As a unit or a terminal does: the workers are told besides, and go on draining.
@@ -140,7 +143,9 @@ def test_a_second_signal_ends_all_at_once(tmp_path: Path, redis_server: RedisSer
         until(lambda: not accepts(crew.port), what="the ports to be closed")
         assert all(alive(pid) for pid in workers)
         crew.send_signal(signal.SIGTERM)
-        reader.wait_end()
+        for reader in readers:
+            reader.wait_end()
+            reader.close()
         assert crew.wait() in (0, -signal.SIGTERM)
         assert not any(alive(pid) for pid in workers)
 
@@ -229,3 +234,23 @@ def test_workers_need_a_broker_that_all_share(tmp_path: Path) -> None:
     assert ended.returncode != 0
     assert len((ended.stdout + ended.stderr).splitlines()) == 1
     assert "--workers needs a broker that all share" in ended.stderr
+
+
+def test_workers_share_tls_and_a_unix_socket(tmp_path: Path, redis_server: RedisServer) -> None:
+    path = tmp_path / "sse.sock"
+    context = ssl.create_default_context(cafile=str(write_certificates(tmp_path) / "root.pem"))
+    options = [*tls_options(tmp_path), f"--endpoint=unix:{path}", "--endpoint=tcp:{port}:interface=127.0.0.1"]
+    crew = Crew(tmp_path, redis_server)
+    crew.options += [option.replace("{port}", str(crew.port)) for option in options]
+    with crew, Subscriber(crew.ssl_url, tls=context) as reader:
+        publish(crew, "one")
+        before = crew.workers
+        crew.send_signal(signal.SIGHUP)
+        until(lambda: "all workers are new" in crew.log, 60, "the workers to be replaced")
+        assert not set(before) & set(crew.workers)
+        assert path.exists(), "it stays while workers come and go"
+        assert reader.data(1) == ["one"]
+        with Subscriber(crew.ssl_url, tls=context) as other:
+            publish(crew, "two")
+            assert other.data(1) == ["two"]
+    assert not path.exists()
