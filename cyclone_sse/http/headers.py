@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -30,21 +30,25 @@ class Headers(HTTPHeaders):  # type: ignore[misc]
         dict.__init__(self)
 
     @classmethod
-    def from_raw(cls, pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
+    def from_raw(cls, pairs: Sequence[tuple[bytes, bytes]]) -> Headers:
         """Take headers as they came. Repeated ones are joined with commas (RFC 9110 5.3)."""
         headers = cls()
         for name, value in pairs:
             key, text = header_name(name), value.decode("latin-1").strip(" \t")
             if dict.__contains__(headers, key):
                 headers.repeated |= {key}
-                headers._as_list[key].append(text)
-                text = ",".join(headers._as_list[key])
+                text = f"{dict.__getitem__(headers, key)},{text}"
             dict.__setitem__(headers, key, text)
+        if headers.repeated:
+            lists: dict[str, list[str]] = {}
+            for name, value in pairs:
+                lists.setdefault(header_name(name), []).append(value.decode("latin-1").strip(" \t"))
+            headers._as_list = lists
         return headers
 
     @cached_property
     def _as_list(self) -> dict[str, list[str]]:
-        """cyclone's lists of values; made when asked for, which is when a header is repeated."""
+        """cyclone's lists of values; made when asked for, unless a header is repeated."""
         items: Any = dict.items(self)
         return {name: [value] for name, value in items}
 

@@ -1,0 +1,32 @@
+"""Headers as cyclone's handlers look for them."""
+
+from __future__ import annotations
+
+from cyclone_sse.http.headers import Headers
+
+
+def test_repeated_headers_are_kept_one_by_one_and_together() -> None:
+    names = (b"Host", b"a", b"host", b"A", b"B", b"a", b"b")
+    headers = Headers.from_raw([(name, b" %d " % number) for number, name in enumerate(names)])
+    assert headers.get_list("host") == ["0", "2"]
+    assert headers["a"] == "1,3,5"
+    assert list(headers.get_all()) == [
+        ("Host", "0"),
+        ("Host", "2"),
+        ("A", "1"),
+        ("A", "3"),
+        ("A", "5"),
+        ("B", "4"),
+        ("B", "6"),
+    ]
+    assert headers.repeated == {"Host", "A", "B"}
+
+
+def test_names_have_no_case() -> None:
+    headers = Headers.from_raw([(b"lAST-eVENT-iD", b"1")])
+    assert headers.get("last-event-id") == headers["Last-Event-ID"] == headers.exact("Last-Event-Id") == "1"
+    assert "LAST-EVENT-ID" in headers
+    assert headers.get("other", "x") == "x"
+    assert headers.get_list("last-event-id") == ["1"]
+    headers.add("last-event-id", "2")
+    assert headers["Last-Event-Id"] == "1,2"
