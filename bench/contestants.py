@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.processes import all_processes, resident_bytes
 from bench.programs import program
 from bench.results import LeftOut
 from tests.integration.process import Process, accepts, free_port
@@ -18,7 +19,6 @@ from tests.integration.servers import Nginx, SseServer
 
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")  # Debian: libnginx-mod-nchan
 TICK = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
 SERVER_CORE = 0  # of a machine with several; the load runs on another
 
 NCHAN_HTTP = """
@@ -92,16 +92,18 @@ class Contestant:
 
     def pids(self) -> list[int]:
         """The server's processes: all of its session."""
-        return [pid for pid, fields in _processes() if int(fields[3]) == self.process.pid]
+        return [pid for pid, fields in all_processes() if int(fields[3]) == self.process.pid]
 
     def memory(self) -> int:
         """Resident bytes of all its processes."""
-        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE for pid in self.pids())
+        return resident_bytes(self.pids())
 
     def cpu(self) -> float:
         """Seconds of processor time that it has used so far, in user space and in the kernel."""
         mine = self.pids()
-        return sum((int(fields[11]) + int(fields[12])) / TICK for pid, fields in _processes() if pid in mine)
+        return sum(
+            (int(fields[11]) + int(fields[12])) / TICK for pid, fields in all_processes() if pid in mine
+        )
 
 
 class LimitContestant(Contestant):
@@ -156,14 +158,3 @@ def contestants(directory: Path) -> list[Contestant]:
         nginx = Nginx(directory, NCHAN_HTTP, modules=[NCHAN.name])
         known.append(NchanContestant("nchan", nginx, nginx.port))
     return known
-
-
-def _processes() -> list[tuple[int, list[str]]]:
-    """Every process with what /proc/PID/stat says after its name: state, ppid, pgrp, session ..."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            found.append((int(path.parent.name), path.read_text().rpartition(")")[2].split()))
-        except OSError:
-            continue  # it has just ended
-    return found

@@ -9,13 +9,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.processes import all_processes, resident_bytes
 from bench.results import LeftOut
 from tests.integration.clients import publish
 from tests.integration.process import until
 from tests.integration.servers import RedisServer, SseServer
 
 LISTEN = "0A"  # the state of such a socket in /proc/net/tcp
-PAGE = os.sysconf("SC_PAGE_SIZE")
 STREAM = "cyclone-sse"  # the daemon's default
 DRAIN = 5  # seconds over which a worker that is replaced sends its clients away
 RETURN_LIMIT = 60.0  # seconds for a worker to be replaced
@@ -27,11 +27,14 @@ class Site:
 
     daemon: SseServer
     redis: RedisServer | None
+    broker: str
     workers: int
 
     def publish(self, number: int) -> None:
-        """Publish a number: by XADD where that is the broker's way, so that no worker is needed for it."""
-        if self.redis:
+        """Publish a number; through Redis where the broker reads it, so that no worker is needed."""
+        if self.redis and self.broker == "redis":
+            self.redis.publish("base", str(number))
+        elif self.redis:
             answer = self.redis.command("XADD", STREAM, "*", "channel", "base", "message", str(number))
             assert answer.startswith(b"$"), answer
         else:
@@ -39,10 +42,7 @@ class Site:
 
     def processes(self) -> list[int]:
         """The daemon and all that it has started."""
-        parents = {
-            int(path.parent.name): int(path.read_text().rpartition(")")[2].split()[1])
-            for path in Path("/proc").glob("[0-9]*/stat")
-        }
+        parents = {pid: int(fields[1]) for pid, fields in all_processes()}
         found = [self.daemon.pid]
         for pid in found:  # which grows meanwhile
             found += [child for child, parent in parents.items() if parent == pid]
@@ -50,7 +50,7 @@ class Site:
 
     def memory(self) -> int:
         """Resident bytes of the daemon's processes."""
-        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE for pid in self.processes())
+        return resident_bytes(self.processes())
 
     def replace_worker(self) -> None:
         """End one worker, gently, and return when another is there in its place."""
@@ -84,7 +84,14 @@ def running(directory: Path, broker: str, workers: int, options: Sequence[str]) 
             daemon.start()
         except AssertionError as error:
             raise LeftOut(str(error).strip().splitlines()[-1]) from None
-        stack.callback(daemon.stop)
-        site = Site(daemon, redis, workers)
+        stack.callback(_stop, daemon)
+        site = Site(daemon, redis, broker, workers)
         site.wait_for_workers()
         yield site
+
+
+def _stop(daemon: SseServer) -> None:
+    """End the daemon, which ends its workers: a signal to all of them would be each worker's second."""
+    os.kill(daemon.pid, signal.SIGTERM)
+    daemon.wait()
+    daemon.check_log()
