@@ -149,6 +149,9 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         """Answer as to GET, but with nothing behind the head."""
         self._headers.update(_STREAM)
         self.vary(*_VARY)
+        position = self._position()
+        if position:
+            self._headers["Last-Event-ID"] = position
         self.flush()
         self.finish()
 

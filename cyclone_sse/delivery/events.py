@@ -73,8 +73,10 @@ class EventIds:
     def __init__(self, clock: Callable[[], float] | None, node: str | None = None, last: int = 0) -> None:
         self._clock = clock
         self.node = node or secrets.token_hex(3)
+        self.former: set[str] = set()  # tags under which this process knew ids that are lost now
         self._last = last
         self._catch_up()
+        self._marked = self._id(self._last)
 
     @property
     def last(self) -> int:
@@ -90,7 +92,9 @@ class EventIds:
     def mark(self) -> EventId:
         """The present position: not before any event there was, before every one to come."""
         self._catch_up()
-        return self._id(self._last)
+        if self._marked.seq != self._last or self._marked.node != self.node:
+            self._marked = self._id(self._last)  # mostly asked for by many clients in one millisecond
+        return self._marked
 
     def follow(self, eid: EventId) -> None:
         """An id that was given elsewhere, under our tag; from now on this is the present position."""
@@ -98,6 +102,7 @@ class EventIds:
 
     def begin_anew(self, node: str, last: int) -> None:
         """Go on from another position, under another tag, even if that is a step back."""
+        self.former.add(self.node)
         self.node = node
         self._last = last
 

@@ -122,9 +122,10 @@ class Fanout:
             data = frames[0] if len(frames) == 1 else b"".join(frames)
             counters.deliveries += len(group.clients) * len(frames)
             counters.sent_bytes += len(group.clients) * len(data)
+            served += len(frames) // 4  # joining them takes time too
             left = 0
             while left < len(group.clients):
-                part = group.clients[left : left + self._slice - served]
+                part = group.clients[left : left + max(1, self._slice - served)]
                 self._send(part, group, data, frames, turn.first)
                 left += len(part)
                 served += len(part)

@@ -50,7 +50,7 @@ def starting_point(last_event_id: str, ids: EventIds) -> Start:
     if last_event_id == EARLIEST_ID:
         return EARLIEST
     eid = EventId.parse(last_event_id)
-    if eid is None:
+    if eid is None or eid.node in ids.former:
         return NO_ID_OF_OURS
     if eid.node == ids.node:
         return Start(eid.seq, True) if eid.seq <= ids.last else NO_ID_OF_OURS

@@ -68,10 +68,10 @@ class Turn:
                     pairs = 0
                     yield None
         grouped: dict[tuple[int, ...], list[Client]] = {}
-        for client, numbers in heard.items():
+        for count, (client, numbers) in enumerate(heard.items(), 1):
             grouped.setdefault(tuple(numbers), []).append(client)
-        if len(heard) > BREATH // 10:
-            yield None
+            if not count % (BREATH // 5):
+                yield None
         each = list(parts)
         for numbers_, clients in grouped.items():
             yield Group(clients, _united([each[number] for number in numbers_]))

@@ -1,0 +1,63 @@
+"""Clients for the hub that keep what they are sent, and cost next to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cyclone_sse.delivery.client import Client, Refill, State
+from cyclone_sse.delivery.events import Event
+from cyclone_sse.delivery.hub import Hub
+from cyclone_sse.errors import Ending
+from cyclone_sse.options import with_defaults
+from tests.unit.fakes import TurnClock
+
+
+class Recorder(Client):
+    """A client that takes everything at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = State.OPEN
+        self.got: list[bytes] = []
+
+    def send(self, data: bytes, frames: Sequence[bytes] = ()) -> None:
+        if self.state is State.OPEN:
+            self.got.append(data)
+
+    def deliver(self, events: Sequence[Event]) -> None:
+        self.send(self.rendered(events))
+
+    def catch_up(self, frames: Sequence[bytes], refill: Refill) -> None:
+        while frames:
+            self.send(b"".join(frames))
+            frames = refill()
+
+    def end(self, why: Ending) -> None:
+        self.state, self.ending = State.GONE, why
+
+    abort = end
+
+    def progress(self) -> object:
+        return 0
+
+    @property
+    def data(self) -> list[str]:
+        """The data of all events so far."""
+        lines = b"".join(self.got).decode().splitlines()
+        return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+
+
+def hub(clock: TurnClock, complete: bool = True, **settings: Any) -> Hub:
+    """A hub with these options; ``ping_interval`` stands for ``ping-interval``."""
+    named = {name.replace("_", "-"): value for name, value in settings.items()}
+    return Hub(with_defaults(named), complete, clock)
+
+
+def turns(clock: TurnClock, most: int = 1000) -> int:
+    """Let the reactor turn until nothing is left to do at once. Gives how many turns that took."""
+    for count in range(most):
+        if not any(call.getTime() <= clock.seconds() for call in clock.calls):
+            return count
+        clock.turn()
+    raise AssertionError("it does not come to an end")

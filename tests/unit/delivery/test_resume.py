@@ -1,0 +1,129 @@
+"""How clients get what they missed: whole, once, in order, in pieces; the same question has one answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from cyclone_sse.delivery import resume as module
+from cyclone_sse.delivery.events import Event, EventId, EventIds
+from cyclone_sse.delivery.hub import Hub
+from cyclone_sse.delivery.publication import publication
+from cyclone_sse.delivery.resume import EARLIEST, NO_ID_OF_OURS, TOLERANCE, Start, starting_point
+from cyclone_sse.delivery.subscriber import Subscriber
+from tests.unit.delivery.clients import Recorder, hub, turns
+from tests.unit.fakes import FakeSocket, TurnClock
+
+
+@pytest.fixture
+def clock() -> TurnClock:
+    return TurnClock()
+
+
+def test_where_a_stream_begins() -> None:
+    ids = EventIds(lambda: 100.0, "mine")
+    eid = ids.next()
+    assert starting_point("earliest", ids) == EARLIEST
+    assert starting_point(str(eid), ids) == Start(eid.seq, True)
+    assert starting_point("nonsense", ids) == NO_ID_OF_OURS
+    assert starting_point("100000-99-mine", ids) == NO_ID_OF_OURS, "it was not given yet"
+    other = EventId(90_000, 3, "other")
+    assert starting_point(str(other), ids) == Start(EventId(90_000 - TOLERANCE, 0, "x").seq, True)
+    assert starting_point("200000-0-other", ids) == NO_ID_OF_OURS
+    ids.begin_anew("new", 5)
+    assert starting_point(str(eid), ids) == NO_ID_OF_OURS, "its order was lost"
+
+
+def test_those_who_ask_the_same_get_the_same_answer(clock: TurnClock) -> None:
+    door = hub(clock)
+    before = door.position()
+    for number in range(50):
+        door.publish(publication("a", str(number)))
+    turns(clock)
+    clients = [Recorder() for _ in range(100)]
+    for number, client in enumerate(clients):
+        door.subscribe(client, ["a", f"own-{number}"], before)
+    assert {id(client.got[0]) for client in clients} == {id(clients[0].got[0])}
+    assert clients[0].data == [str(number) for number in range(50)]
+    door.publish(publication("a", "50"))
+    late = Recorder()
+    door.subscribe(late, ["a"], before)
+    assert late.data[-1] == "50", "the answer is another then"
+    turns(clock)
+    assert {client.data[-1] for client in [*clients, late]} == {"50"}
+    assert late.data.count("50") == 1
+
+
+def fill(door: Hub, channels: int, events: int, size: int = 0) -> list[str]:
+    names = [f"c{number}" for number in range(channels)]
+    for number in range(channels * events):
+        door.publish(publication(names[number % channels], f"{number} {'x' * size}"))
+    return names
+
+
+def test_a_long_past_comes_in_pieces_with_turns_between(
+    clock: TurnClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = hub(clock)
+    names = fill(door, 400, 20)
+    turns(clock)
+    asked: list[int] = []
+    bounded = module._bounded
+
+    def count(events: Iterator[Event]) -> Iterable[Event]:
+        asked.append(1)
+        return bounded(events)
+
+    monkeypatch.setattr(module, "_bounded", count)
+    socket = FakeSocket(room=1000)
+    client = Subscriber(socket, b"head")
+    door.subscribe(client, names, "earliest")
+    client.open()
+    assert len(asked) == 1, "the rest is asked for when the client has room"
+    socket.read(None)
+    lines = bytes(socket.received).decode().splitlines()
+    numbers = [int(line.split()[1]) for line in lines if line.startswith("data: ")]
+    assert numbers == list(range(8000))
+    assert len(asked) >= 8
+
+
+def test_what_is_forgotten_while_a_slow_client_catches_up_is_told(clock: TurnClock) -> None:
+    door = hub(clock, history_size=100)
+    fill(door, 1, 100, size=10_000)
+    turns(clock)
+    socket = FakeSocket(room=1000)
+    client = Subscriber(socket, b"head")
+    door.subscribe(client, ["c0"], "earliest")
+    client.open()
+    for number in range(90):
+        door.publish(publication("c0", f"new {number}"))
+    socket.read(None)
+    turns(clock)
+    lines = bytes(socket.received).decode().splitlines()
+    gaps = [line for line in lines if line.startswith('data: {"channels"')]
+    assert [json.loads(line[6:]) for line in gaps] == [{"channels": ["c0"]}]
+    assert lines.index(gaps[0]) < lines.index("data: new 0")
+    assert lines[-2] == "data: new 89"
+
+
+def test_earliest_is_told_of_no_gap_however_much_there_is(clock: TurnClock) -> None:
+    door = hub(clock, history_size=50)
+    fill(door, 1, 100, size=20_000)
+    turns(clock)
+    socket = FakeSocket()
+    client = Subscriber(socket, b"")
+    door.subscribe(client, ["c0"], "earliest")
+    client.open()
+    socket.read(None)
+    assert b"sse-gap" not in socket.received
+    assert bytes(socket.received).count(b"data: ") == 50
+
+
+def test_coming_back_is_counted(clock: TurnClock) -> None:
+    door = hub(clock)
+    door.subscribe(Recorder(), ["a"], door.position())
+    door.subscribe(Recorder(), ["a"], "nonsense")
+    door.subscribe(Recorder(), ["a"])
+    assert (door.counters.resumes_complete, door.counters.resumes_gap, door.counters.subscribes) == (1, 1, 3)
