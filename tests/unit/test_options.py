@@ -7,6 +7,7 @@ from pathlib import Path
 from cyclone_sse.brokers import BROKERS
 from cyclone_sse.options import BROKERS as NAMES
 from cyclone_sse.options import DEFAULTS, OPTIONS, with_defaults
+from tests.options_page import page
 
 CONF = Path(__file__).parents[2] / "cyclone-sse.conf"
 
@@ -38,3 +39,7 @@ def test_names_are_unique_and_each_option_says_what_it_does() -> None:
     assert len({row.name for row in OPTIONS}) == len(OPTIONS)
     assert len({row.short for row in OPTIONS if row.short}) == sum(row.short is not None for row in OPTIONS)
     assert all(row.help for row in OPTIONS)
+
+
+def test_the_page_of_options_is_made_from_the_table() -> None:
+    assert (CONF.parent / "docs" / "options.md").read_text() == page(), "python -m tests.options_page"
