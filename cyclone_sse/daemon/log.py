@@ -44,6 +44,10 @@ class Log:
     def flush(self) -> None:
         """Nothing to do: the file has no buffer."""
 
+    def close(self) -> None:
+        """Be done with it."""
+        self._file.close()
+
     def rotate(self) -> None:
         """Move the file aside, as twistd does at SIGUSR1."""
         self._file.rotate()

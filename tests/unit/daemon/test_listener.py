@@ -1,27 +1,177 @@
-"""What connections inherit from the socket that listens."""
+"""One listening socket: it takes what waits, rests when descriptors run out, and drops nobody."""
 
 from __future__ import annotations
 
+import errno
 import socket
+from typing import Any
 
 import pytest
 
-from cyclone_sse.daemon.listener import prepare
+from cyclone_sse.daemon.listener import COMPLAINT, PAUSE, Listener
+from tests.unit.daemon.fakes import FakeReactor
 
 
-@pytest.mark.parametrize(("stall_timeout", "expected"), [(60.0, 60_000), (0.5, 500), (0.0, 0)])
-def test_connections_send_at_once_and_give_up_a_peer_that_is_silent(
-    stall_timeout: float, expected: int
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        prepare(listening, stall_timeout)
-        with socket.create_connection(listening.getsockname()):
-            taken = listening.accept()[0]
-            with taken:
-                assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-                assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == expected
+class FakeSocket:
+    """A listening socket with connections, and errors, that wait."""
+
+    family = socket.AF_INET
+
+    def __init__(self, *waiting: Any) -> None:
+        self.waiting = list(waiting)
+        self.closed = False
+
+    def setblocking(self, flag: bool) -> None:
+        assert not flag
+
+    def fileno(self) -> int:
+        return 3
+
+    def listen(self, backlog: int) -> None:
+        assert backlog >= 4096
+
+    def accept(self) -> Any:
+        if not self.waiting:
+            raise BlockingIOError
+        first = self.waiting.pop(0)
+        if isinstance(first, OSError):
+            raise first
+        return first, ("192.0.2.1", 1234)
+
+    def close(self) -> None:
+        self.closed = True
 
 
-def test_a_unix_socket_has_no_such_options() -> None:
-    with socket.socket(socket.AF_UNIX) as listening:
-        prepare(listening, 60.0)
+class Client:
+    """An accepted connection."""
+
+    family = socket.AF_INET
+
+    def __init__(self, number: int = 10) -> None:
+        self.number = number
+        self.closed = False
+
+    def fileno(self) -> int:
+        return self.number
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Factory:
+    """Makes protocols; counts them."""
+
+    def __init__(self) -> None:
+        self.made: list[Any] = []
+
+    def doStart(self) -> None:
+        """Begin."""
+
+    def doStop(self) -> None:
+        """End."""
+
+    def buildProtocol(self, address: Any) -> Any:
+        self.made.append(address)
+        return self
+
+    def makeConnection(self, transport: Any) -> None:
+        """It is open."""
+
+
+class Transport:
+    """What a connection is written to."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+
+@pytest.fixture
+def reactor() -> FakeReactor:
+    """A reactor for one listener."""
+    return FakeReactor()
+
+
+def listening(reactor: FakeReactor, *waiting: Any, **how: Any) -> tuple[Listener, Factory, FakeSocket]:
+    """A listener that has begun, with its factory and socket."""
+    sock, factory = FakeSocket(*waiting), Factory()
+    listener = Listener(sock, factory, reactor, Transport, **how)  # type: ignore[arg-type]
+    listener.startListening()
+    return listener, factory, sock
+
+
+def test_all_that_waits_is_taken(reactor: FakeReactor) -> None:
+    listener, factory, _ = listening(reactor, Client(), Client(), Client())
+    listener.doRead()
+    assert [address.host for address in factory.made] == ["192.0.2.1"] * 3
+
+
+def test_a_crowd_leaves_others_their_turn(reactor: FakeReactor) -> None:
+    listener, factory, sock = listening(reactor, *[Client() for _ in range(1000)])
+    listener.doRead()
+    assert 0 < len(factory.made) < 1000
+    assert sock.waiting
+
+
+@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPERM])
+def test_one_that_has_gone_does_not_keep_the_others(reactor: FakeReactor, number: int) -> None:
+    listener, factory, _ = listening(reactor, OSError(number, "gone"), Client())
+    listener.doRead()
+    assert len(factory.made) == 1
+
+
+def test_a_failure_of_one_does_not_keep_the_others(reactor: FakeReactor, failures: list[Any]) -> None:
+    listener, factory, _ = listening(reactor, broken := Client(), Client())
+    make, factory.buildProtocol = factory.buildProtocol, None  # type: ignore[assignment, method-assign]
+    factory.buildProtocol = lambda address: make(address) if broken.closed else 1 / 0  # type: ignore[method-assign]
+    listener.doRead()
+    assert broken.closed
+    assert len(factory.made) == 1
+    assert len(failures) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_without_descriptors_it_rests_and_looks_again(reactor: FakeReactor, number: int) -> None:
+    listener, factory, sock = listening(reactor, OSError(number, "none"))
+    listener.doRead()
+    assert listener not in reactor.readers
+    sock.waiting.append(Client())
+    reactor.advance(PAUSE)
+    assert listener in reactor.readers
+    listener.doRead()
+    assert len(factory.made) == 1
+
+
+def test_the_last_descriptors_are_kept(reactor: FakeReactor) -> None:
+    listener, factory, sock = listening(reactor, Client(1_000_000_000), Client())
+    listener.doRead()
+    assert len(factory.made) == 1
+    assert len(sock.waiting) == 1
+    assert listener not in reactor.readers
+
+
+def test_it_complains_once_a_minute(reactor: FakeReactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[float] = []
+    monkeypatch.setattr(
+        Listener, "log", type("Log", (), {"error": lambda *_, **__: said.append(reactor.seconds())})
+    )
+    listener, _, sock = listening(reactor)
+    for _ in range(int(3 * COMPLAINT / PAUSE)):
+        sock.waiting.append(OSError(errno.EMFILE, "none"))
+        listener.doRead()
+        reactor.advance(PAUSE)
+    assert len(said) == 3
+
+
+def test_at_the_end_those_that_wait_are_still_taken(reactor: FakeReactor) -> None:
+    listener, factory, sock = listening(reactor, *[Client() for _ in range(500)])
+    listener.stopListening()
+    assert len(factory.made) == 500
+    assert sock.closed
+    assert listener not in reactor.readers
+
+
+def test_those_of_a_shared_socket_are_left_to_the_others(reactor: FakeReactor) -> None:
+    listener, factory, sock = listening(reactor, Client(), shared=True)
+    listener.stopListening()
+    assert not factory.made
+    assert sock.waiting
