@@ -292,7 +292,7 @@ function makeHub(address, options, gather, getToken, tell) {
         failures += 1;
         notBefore = Date.now() + pause;
         waiting = setTimeout(go, atOnce ? 0 : Math.max(pause, longest * (0.5 + Math.random() / 2)));
-        if (!covered && !atOnce) {
+        if (!covered) {
             tellState('waiting', fault);
         }
     }

@@ -1,194 +1,257 @@
 /*
- * The script of demo.html: subscribe, publish and watch. It needs a browser with EventSource and nothing else.
+ * The script of demo.html: subscribe, publish, watch, and show how to do the same elsewhere.
  *
  * The page is served at /demo, or at /sse/demo behind a proxy: every address is taken relative to it.
  */
-(function () {
-    'use strict';
+import {connect} from './cyclone-sse.js';
 
-    const KEPT = 100;           // events in the list
-    const SECONDS = 60;         // width of the chart
-    const CHART_HEIGHT = 20;    // of its viewBox
-    const SUMMARY_SECONDS = 5;  // a screen reader is told of new events at most this often
-    const STATS_INTERVAL = 2000;    // ms
-    const RETRY = 2000;             // ms, when the browser has given up
+const KEPT = 25;            // events in the list
+const SECONDS = 60;         // width of the chart
+const CHART_HEIGHT = 20;    // of its viewBox
+const SUMMARY_SECONDS = 5;  // a screen reader is told of new events at most this often
+const STATS_INTERVAL = 2000;    // ms
 
-    const $ = (id) => document.getElementById(id);
-    const base = new URL('./', document.location);
-    const perSecond = new Array(SECONDS).fill(0);
+const $ = (id) => document.getElementById(id);
+const base = new URL('./', document.location);
+const perSecond = new Array(SECONDS).fill(0);
 
-    let source = null;
-    let retry = 0;
-    let lastEventId = '';
-    let received = 0;
-    let thisSecond = 0;
-    let summarised = 0;
-    let seconds = 0;
+let stream = null;
+let received = 0;
+let thisSecond = 0;
+let summarised = 0;
+let seconds = 0;
 
-    function names(text) {
-        return text.split(',').map((name) => name.trim()).filter(Boolean);
-    }
+function names(text) {
+    return text.split(',').map((name) => name.trim()).filter(Boolean);
+}
 
-    function element(name, text, attributes) {
-        const made = document.createElement(name);
-        made.textContent = text;
-        Object.assign(made, attributes);
-        return made;
-    }
+function element(name, text, attributes) {
+    const made = document.createElement(name);
+    made.textContent = text;
+    Object.assign(made, attributes);
+    return made;
+}
 
-    // ---- Subscribe ----
+// ---- Subscribe ----
 
-    function show(state, text) {
-        $('state').dataset.state = state;
-        $('state').textContent = text;
-        $('disconnect').disabled = state === 'closed';
-    }
+function show(state, text) {
+    $('state').dataset.state = state;
+    $('state').textContent = text;
+    $('disconnect').disabled = !stream;
+}
 
-    function connect(channels) {
-        const address = new URL(base);
-        channels.forEach((name) => address.searchParams.append('channels', name));
-        if (lastEventId) {
-            address.searchParams.set('lastEventId', lastEventId);
-        }
+function changed({state, reason, status}) {
+    if (state === 'connecting') {
         show('connecting', 'Connecting');
-        source = new EventSource(address);
-        source.onopen = () => show('open', 'Connected to ' + channels.join(', '));
-        source.onmessage = (event) => arrive(event, event.data, '');
-        source.addEventListener('sse-gap', (event) => {
-            arrive(event, 'Events were lost in: ' + JSON.parse(event.data).channels.join(', '), 'gap');
-        });
-        source.onerror = () => {
-            show('lost', 'Connection lost, trying again');
-            if (source.readyState === EventSource.CLOSED) {
-                retry = setTimeout(connect, RETRY, channels);
-            }
-        };
+    } else if (state === 'open') {
+        show('open', 'Connected to ' + stream.channels.join(', '));
+    } else if (state === 'waiting' && reason === 'expired') {
+        list('The token has expired', {kind: 'gap'});
+    } else if (state === 'waiting') {
+        show('lost', 'Connection lost, trying again' + (status ? ': ' + reason : ''));
+    } else if (status) {
+        stream = null;
+        show('lost', `The server refuses: ${reason} (${status})`);
     }
+}
 
-    function disconnect() {
-        clearTimeout(retry);
-        if (source) {
-            source.close();
-        }
-        source = null;
-        show('closed', 'Not connected');
-    }
-
-    function arrive(event, text, kind) {
-        const item = element('li', '', {className: kind});
-        lastEventId = event.lastEventId || lastEventId;
+function subscribe(channels) {
+    stream = connect(base, {channels, token: $('token').value, shared: true});
+    stream.on('state', changed);
+    stream.on('gap', (gap) => list('Events were lost in: ' + gap.channels.join(', '), {kind: 'gap'}));
+    stream.on('*', (event) => {
         received += 1;
         thisSecond += 1;
-        item.append(
-            element('time', new Date().toLocaleTimeString()),
-            element('span', event.lastEventId, {className: 'id'}),
-            element('pre', text)
-        );
-        $('events').prepend(item);
-        if ($('events').childElementCount > KEPT) {
-            $('events').lastElementChild.remove();
-        }
-        $('nothing').hidden = true;
         $('count').textContent = received.toLocaleString();
-    }
+        list(event.data, event);
+    });
+}
 
-    $('subscribe').addEventListener('submit', (event) => {
+function disconnect() {
+    const closed = stream;
+    stream = null;
+    closed?.close();
+    show('closed', 'Not connected');
+}
+
+function list(text, {kind = '', type = 'message', channels = [], lastEventId = ''}) {
+    const item = element('li', '', {className: kind});
+    item.append(
+        element('time', new Date().toLocaleTimeString()),
+        element('span', channels.join(', ')),
+        element('span', type === 'message' ? '' : type, {className: 'type'}),
+        element('span', lastEventId, {className: 'id'}),
+        element('pre', text)
+    );
+    $('events').prepend(item);
+    if ($('events').childElementCount > KEPT) {
+        $('events').lastElementChild.remove();
+    }
+    $('nothing').hidden = true;
+}
+
+$('subscribe').addEventListener('submit', (event) => {
+    event.preventDefault();
+    const channels = names($('channels').value);
+    disconnect();
+    if (channels.length) {
+        subscribe(channels);
+    }
+});
+
+$('disconnect').addEventListener('click', () => {
+    disconnect();
+    $('channels').focus();
+});
+
+// ---- Publish ----
+
+function fields() {
+    const given = names($('target').value).map((name) => ['channel', name]);
+    given.push(['message', $('message').value]);
+    for (const [name, id] of [['event', 'type'], ['key', 'key']]) {
+        if ($(id).value) {
+            given.push([name, $(id).value]);
+        }
+    }
+    return given;
+}
+
+// Without a key the token may allow to publish.
+function headers() {
+    return $('token').value && !$('key').value ? {Authorization: 'Bearer ' + $('token').value} : {};
+}
+
+async function publish() {
+    try {
+        const form = new URLSearchParams(fields());
+        const answer = await fetch(new URL('publish', base), {method: 'POST', body: form, headers: headers()});
+        const told = await answer.json().catch(() => ({}));
+        return answer.ok ? '' : told.reason || 'The server answers ' + answer.status;
+    } catch {
+        return 'The server does not answer';
+    }
+}
+
+$('publish').addEventListener('submit', async (event) => {
+    event.preventDefault();
+    const fault = await publish();
+    $('answer').textContent = fault || 'Published at ' + new Date().toLocaleTimeString();
+    $('answer').classList.toggle('bad', Boolean(fault));
+    const {top} = $('arrived').getBoundingClientRect();
+    if (!fault && stream && top > window.innerHeight / 2) {    // on a phone the list is further down
+        $('arrived').scrollIntoView({block: 'nearest'});
+    }
+});
+
+$('message').addEventListener('keydown', (event) => {
+    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
         event.preventDefault();
-        const channels = names($('channels').value);
-        disconnect();
-        lastEventId = '';   // other channels: a new beginning
-        if (channels.length) {
-            connect(channels);
-        }
-    });
-
-    $('disconnect').addEventListener('click', () => {
-        disconnect();
-        $('channels').focus();
-    });
-
-    // ---- Publish ----
-
-    async function publish() {
-        const form = new URLSearchParams({message: $('message').value});
-        names($('target').value).forEach((name) => form.append('channel', name));
-        if ($('key').value) {
-            form.set('key', $('key').value);
-        }
-        try {
-            const answer = await fetch(new URL('publish', base), {method: 'POST', body: form});
-            const told = await answer.json().catch(() => ({}));
-            return answer.ok ? '' : told.reason || 'The server answers ' + answer.status;
-        } catch (exception) {
-            return 'The server does not answer';
-        }
+        $('publish').requestSubmit();
     }
+});
 
-    $('publish').addEventListener('submit', async (event) => {
-        event.preventDefault();
-        const fault = await publish();
-        $('answer').textContent = fault || 'Published at ' + new Date().toLocaleTimeString();
-        $('answer').classList.toggle('bad', Boolean(fault));
-    });
+// ---- The same from elsewhere ----
 
-    $('message').addEventListener('keydown', (event) => {
-        if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
-            event.preventDefault();
-            $('publish').requestSubmit();
-        }
-    });
+const inShell = (text) => "'" + text.replaceAll("'", "'\\''") + "'";
+const inScript = (text) => "'" + text.replace(/[\\']/g, '\\$&') + "'";
 
-    // ---- The chart and the figures ----
-
-    function draw() {
-        const peak = Math.max(...perSecond);
-        $('chart').replaceChildren(...perSecond.map((count, second) => {
-            const bar = document.createElementNS('http://www.w3.org/2000/svg', 'rect');
-            const height = peak ? CHART_HEIGHT * count / peak : 0;
-            const place = {x: second + 0.1, y: CHART_HEIGHT - height, width: 0.8, height: height};
-            Object.entries(place).forEach(([name, value]) => bar.setAttribute(name, value));
-            return bar;
-        }));
-        $('chart').setAttribute('aria-label', 'Events in each of the last 60 seconds, at most ' + peak);
-        $('peak').textContent = peak ? 'highest: ' + peak : '';
+function curl() {
+    const words = ['curl'];
+    for (const [name, value] of Object.entries(headers())) {
+        words.push('-H', inShell(`${name}: ${value}`));
     }
-
-    function tick() {
-        perSecond.shift();
-        perSecond.push(thisSecond);
-        $('rate').textContent = thisSecond.toLocaleString();
-        thisSecond = 0;
-        draw();
-        seconds += 1;
-        if (seconds % SUMMARY_SECONDS === 0 && received > summarised) {
-            $('summary').textContent = 'New events: ' + (received - summarised);
-            summarised = received;
-        }
+    for (const [name, value] of fields()) {
+        words.push('--data-urlencode', inShell(`${name}=${value}`));
     }
+    return [...words, inShell(new URL('publish', base).href)].join(' ');
+}
 
-    async function showStats() {
-        let rows;
-        try {
-            const answer = await fetch(new URL('stats', base));
-            const stats = await answer.json();
-            rows = stats.sort().map(([name, count]) => {
-                const row = document.createElement('tr');
-                row.append(element('td', name), element('td', count.toLocaleString()));
-                return row;
-            });
-        } catch (exception) {
-            rows = [];
-        }
-        if (!rows.length) {
-            const row = document.createElement('tr');
-            row.append(element('td', 'None', {colSpan: 2}));
-            rows = [row];
-        }
-        $('stats').replaceChildren(...rows);
-        setTimeout(showStats, STATS_INTERVAL);
+function native() {
+    const address = new URL(base), type = $('type').value || 'message';
+    names($('channels').value).forEach((name) => address.searchParams.append('channels', name));
+    if ($('token').value) {
+        address.searchParams.set('access_token', $('token').value);
     }
+    return `const source = new EventSource(${inScript(address.href)});\n` +
+        `source.addEventListener(${inScript(type)}, (event) => console.log(event.data));`;
+}
 
+function module() {
+    const token = $('token').value ? `token: ${inScript($('token').value)}, ` : '';
+    const channels = names($('channels').value).map(inScript).join(', ');
+    return `import {connect} from ${inScript(new URL('media/cyclone-sse.js', base).href)};\n` +
+        `const stream = connect(${inScript(base.href)}, {channels: [${channels}], ${token}shared: true});\n` +
+        `stream.on(${inScript($('type').value || 'message')}, (event) => console.log(event.json ?? event.data));\n` +
+        "stream.on('gap', ({channels}) => console.log('events were lost in', channels));";
+}
+
+function showCode() {
+    $('curl').textContent = curl();
+    $('native').textContent = native();
+    $('module').textContent = module();
+}
+
+document.addEventListener('input', showCode);
+document.querySelectorAll('[data-copies]').forEach((button) => button.addEventListener('click', async () => {
+    const text = $(button.dataset.copies);
+    try {
+        await navigator.clipboard.writeText(text.textContent);
+        $('copied').textContent = button.textContent = 'Copied';
+        setTimeout(() => { $('copied').textContent = ''; button.textContent = 'Copy'; }, 2000);
+    } catch {   // not allowed, or not over HTTPS: it is selected at least
+        getSelection().selectAllChildren(text);
+    }
+}));
+
+// ---- The chart and the figures ----
+
+function draw() {
+    const peak = Math.max(...perSecond);
+    $('chart').replaceChildren(...perSecond.map((count, second) => {
+        const bar = document.createElementNS('http://www.w3.org/2000/svg', 'rect');
+        const height = peak ? CHART_HEIGHT * count / peak : 0;
+        const place = {x: second + 0.1, y: CHART_HEIGHT - height, width: 0.8, height: height};
+        Object.entries(place).forEach(([name, value]) => bar.setAttribute(name, value));
+        return bar;
+    }));
+    $('chart').setAttribute('aria-label', 'Events in each of the last 60 seconds, at most ' + peak);
+    $('peak').textContent = peak ? 'highest: ' + peak : '';
+}
+
+function tick() {
+    perSecond.shift();
+    perSecond.push(thisSecond);
+    $('rate').textContent = thisSecond.toLocaleString();
+    thisSecond = 0;
     draw();
-    setInterval(tick, 1000);
-    showStats();
-}());
+    seconds += 1;
+    if (seconds % SUMMARY_SECONDS === 0 && received > summarised) {
+        $('summary').textContent = 'New events: ' + (received - summarised);
+        summarised = received;
+    }
+}
+
+async function showStats() {
+    let rows = [];
+    try {
+        const stats = await (await fetch(new URL('stats', base))).json();
+        rows = stats.sort().map(([name, count]) => {
+            const row = document.createElement('tr');
+            row.append(element('td', name), element('td', count.toLocaleString()));
+            return row;
+        });
+    } catch { /* closed, or the server is away */ }
+    if (!rows.length) {
+        const row = document.createElement('tr');
+        row.append(element('td', 'None', {colSpan: 2}));
+        rows = [row];
+    }
+    $('stats').replaceChildren(...rows);
+    setTimeout(showStats, STATS_INTERVAL);
+}
+
+showCode();
+draw();
+setInterval(tick, 1000);
+showStats();

@@ -67,11 +67,12 @@ def browse(chromium: Any, tmp_path: Path) -> Iterator[Open]:
     """`browse(url, old=False, **context)` opens a page in a profile of its own.
 
     `page.faults` are its exceptions; `context` are Playwright's for `new_context`: `color_scheme="dark"`.
+    Without `bypass_csp=False` a page's Content-Security-Policy does not hold: waiting is done by eval.
     """
     contexts = []
 
     def open_page(url: str, old: bool = False, **context: Any) -> Any:
-        contexts.append(chromium.new_context(**context))
+        contexts.append(chromium.new_context(**{"bypass_csp": True, **context}))
         if old:
             contexts[-1].add_init_script(OLD_BROWSER)
         page = contexts[-1].new_page()

@@ -246,7 +246,9 @@ test('a token is asked for at each connection, and anew when it is refused or ha
     assert.equal(last().headers.Authorization, 'Bearer t3');
     assert.equal(query().get('lastEventId'), '6-0-n');
     assert.deepEqual(heard.events.map((event) => event.data), ['1']);
-    assert.equal(heard.states.filter((state) => state.startsWith('waiting')).length, 0);
+    assert.deepEqual(heard.states, [
+        'connecting', 'waiting expired 401', 'connecting', 'open', 'waiting expired', 'connecting', 'open'
+    ]);
 });
 
 test('a token that is refused again and again', async () => {

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import time
+from typing import Any
 
+import jwt
 import pytest
 
 from tests.integration.browser.conftest import Open
-from tests.integration.browser.site import Site
+from tests.integration.browser.site import Site, node_modules
 from tests.integration.clients import publish, request, stats
 from tests.integration.conftest import Serve
 from tests.integration.process import until
@@ -48,9 +53,11 @@ def test_by_keyboard_alone(serve: Serve, browse: Open) -> None:
     assert stats(server.url) == {"chat": 1, "news": 1}
     page.wait_for_function("document.querySelector('#stats').textContent === 'chat1news1'")
 
-    for _ in range(3):  # Connect, Disconnect, the channel to publish to
+    for _ in range(4):  # the token, Connect, Disconnect, the channel to publish to
         page.keyboard.press("Tab")
     page.keyboard.type("news")
+    page.keyboard.press("Tab")
+    page.keyboard.type("headline")
     page.keyboard.press("Tab")
     page.keyboard.press("Control+A")
     page.keyboard.type('{"by": "key"}')
@@ -62,6 +69,7 @@ def test_by_keyboard_alone(serve: Serve, browse: Open) -> None:
     page.wait_for_function("document.querySelector('#events pre')?.textContent === '{\"by\": \"key\"}'")
     page.wait_for_function("document.querySelector('#answer').className === 'answer'")
     assert page.inner_text("#count") == "1"
+    assert page.inner_text("#events .type") == "headline"
     page.wait_for_function("document.querySelectorAll('#chart rect[height=\"20\"]').length === 1")
     page.wait_for_function("document.querySelector('#summary').textContent === 'New events: 1'")
 
@@ -106,6 +114,8 @@ def test_in_a_narrow_window_and_dark(serve: Serve, browse: Open) -> None:
     assert upper["x"] == lower["x"]
     assert upper["y"] < lower["y"]
     assert page.locator("#publish button").bounding_box()["width"] > 60
+    widths = page.evaluate("[...document.querySelectorAll('section')].map((card) => card.offsetWidth)")
+    assert len(set(widths)) == 1
     brightness = (
         "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).reduce((a, b) => a + Number(b), 0)"
     )
@@ -119,7 +129,10 @@ def test_everything_on_it_has_a_name(serve: Serve, browse: Open) -> None:
     page = browse(server.url + "/demo")
     for role, name in [
         ("textbox", "Channels, with commas between them"),
+        ("textbox", "Type of the event, if it has one"),
         ("textbox", "Message (Ctrl+Enter publishes)"),
+        ("button", "Copy the line for a shell"),
+        ("region", "What arrived, newest first"),
         ("button", "Connect"),
         ("button", "Disconnect"),
         ("button", "Publish"),
@@ -141,6 +154,120 @@ def test_its_text_stands_out(serve: Serve, browse: Open, scheme: str) -> None:
         page.evaluate("state => { document.querySelector('#state').dataset.state = state; }", state)
         too_faint = page.evaluate(CONTRASTS)
         assert too_faint == []
+
+
+@pytest.mark.parametrize("how", [{}, DARK, NARROW], ids=["wide", "dark", "narrow"])
+def test_a_checker_of_accessibility_finds_nothing(serve: Serve, browse: Open, how: dict[str, Any]) -> None:
+    """By axe, on the page in use."""
+    server = serve("--demo=1")
+    page = browse(server.url + "/demo", reduced_motion="reduce", **how)
+    page.press("#channels", "Enter")
+    page.wait_for_function(f"{STATE} === 'Connected to base'")
+    page.fill("#type", "news")
+    page.click("#publish button")
+    page.wait_for_function("document.querySelectorAll('#events li').length === 1")
+    page.add_script_tag(path=str(node_modules() / "axe-core" / "axe.min.js"))
+    found = page.evaluate("axe.run()")
+    assert [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in found["violations"]] == []
+    assert len(found["passes"]) > 20
+
+
+def test_it_needs_nothing_inline(serve: Serve, browse: Open) -> None:
+    server = serve("--demo=1")
+    answer = request("GET", server.url + "/demo")
+    assert re.search(rb"<style|style=|<script>|\son\w+=", answer.body) is None
+    page = browse("about:blank", bypass_csp=False)
+    told: list[str] = []
+    page.on("console", lambda message: told.append(message.text))
+    page.goto(server.url + "/demo")
+    page.press("#channels", "Enter")
+    until(lambda: page.inner_text("#state") == "Connected to base", what="the stream")
+    assert told == []  # of what the policy forbids, or what is missing
+
+
+def test_what_it_shows_can_be_used(serve: Serve, browse: Open) -> None:
+    """The line for a shell and the two scripts, word for word."""
+    server = serve("--demo=1")
+    page = browse(server.url + "/demo", permissions=["clipboard-read", "clipboard-write"])
+    page.fill("#channels", "base, it's")
+    page.fill("#target", "it's")
+    page.fill("#type", "news")
+    page.fill("#message", """["it's", "two\nlines \\ &x=1"]""")
+    page.press("#channels", "Enter")
+    page.wait_for_function(f"{STATE}.startsWith('Connected')")
+    heard: list[str] = []
+    page.on("console", lambda message: heard.append(message.text))
+    native, module = page.inner_text("#native"), page.inner_text("#module")
+    until(lambda: stats(server.url) == {"base": 1, "it's": 1}, what="the page's stream")
+    page.evaluate("(script) => { (0, eval)(script); }", native)
+    until(lambda: stats(server.url) == {"base": 2, "it's": 2}, what="the stream of the script")
+    page.get_by_role("button", name="Copy the line for a shell").click()
+    line = page.evaluate("navigator.clipboard.readText()")
+    assert line == page.inner_text("#curl")
+    done = subprocess.run(["sh", "-c", line], check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout) == {"status": "ok"}
+    page.wait_for_function("document.querySelectorAll('#events li').length === 1")
+    assert page.inner_text("#events pre") == page.input_value("#message")
+    until(lambda: page.title() and len(heard) == 1, what="the script hears it")
+    assert heard[0] == page.input_value("#message")
+
+    with Site(server.port) as site:  # a page of another origin
+        site.pages["/"] = f'<!DOCTYPE html><title>x</title><script type="module">{module}</script>'
+        other = browse(site.url)
+        other.on("console", lambda message: heard.append(message.text))
+        until(lambda: stats(server.url) == {"base": 3, "it's": 3}, what="the stream of the module")
+        subprocess.run(["sh", "-c", line], check=True, capture_output=True)
+        until(lambda: other.title() and sum("two" in t for t in heard) == 3, what="both scripts hear it")
+
+
+def test_on_a_phone_what_arrived_is_in_view(serve: Serve, browse: Open) -> None:
+    server = serve("--demo=1")
+    page = browse(server.url + "/demo", viewport={"width": 360, "height": 740})
+    page.press("#channels", "Enter")
+    page.wait_for_function(f"{STATE} === 'Connected to base'")
+    page.click("#publish button")
+    page.wait_for_function("document.querySelectorAll('#events li').length === 1")
+    page.wait_for_function(
+        "document.querySelector('#events li').getBoundingClientRect().bottom <= innerHeight"
+    )
+    answer = page.locator("#answer").bounding_box()
+    assert answer["x"] == page.locator("#publish button").bounding_box()["x"]
+    assert answer["height"] < 40  # one line
+
+
+def test_with_a_token(serve: Serve, browse: Open) -> None:
+    """Private channels are refused without one; with one all goes until it expires, and that is told."""
+    secret = "a secret of at least 32 bytes, or none"
+    server = serve("--demo=1", f"--jwt-secret={secret}")
+    page = browse(server.url + "/demo")
+    page.press("#channels", "Enter")
+    page.wait_for_function(f"{STATE}.startsWith('The server refuses') && {STATE}.endsWith('(401)')")
+    claims = {"subscribe": ["base"], "publish": ["base"], "exp": time.time() - 28}  # of 30 s of leeway
+    page.fill("#token", jwt.encode(claims, secret, "HS256"))
+    page.press("#token", "Enter")
+    page.wait_for_function(f"{STATE} === 'Connected to base'")
+    page.click("#publish button")
+    page.wait_for_function("document.querySelectorAll('#events li').length === 1")
+    page.wait_for_function(
+        "document.querySelector('#events .gap')?.textContent.endsWith('The token has expired')"
+    )
+    page.wait_for_function(f"{STATE}.endsWith('(401)')")
+
+
+def test_its_tabs_share_one_connection(serve: Serve, chromium: Any) -> None:
+    server = serve("--demo=1")
+    context = chromium.new_context(bypass_csp=True)
+    tabs = [context.new_page() for _ in range(7)]
+    for number, tab in enumerate(tabs):
+        tab.goto(server.url + "/demo")
+        tab.fill("#channels", f"base,own-{number}")
+        tab.press("#channels", "Enter")
+    for tab in tabs:
+        tab.wait_for_function(f"{STATE}.startsWith('Connected')")
+    until(lambda: stats(server.url).get("base") == 1, what="one connection")
+    publish(server.url, "own-6", "1")
+    tabs[6].wait_for_function("document.querySelectorAll('#events li').length === 1")
+    context.close()
 
 
 def test_behind_a_prefix(serve: Serve, browse: Open) -> None:
