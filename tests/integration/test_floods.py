@@ -1,0 +1,188 @@
+"""A stranger who sends all he can hurts nobody: another's events pass meanwhile, and memory stays bounded."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from tests.integration.clients import Subscriber, publish, request
+from tests.integration.conftest import Serve
+from tests.integration.process import until
+from tests.integration.servers import RedisServer, SseServer
+
+MIB = 1 << 20
+GROWTH = 100 * MIB  # that a flood may cost, whatever it sends
+EVENTS = 20
+ROUNDS = 30  # of each flood, at least
+
+STATS = b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /publish HTTP/1.1\r\nHost: x\r\n"
+
+
+class Flood:
+    """Does one thing again and again, in a thread, until it is told to stop. A round is short."""
+
+    def __init__(self, port: int, flood: Callable[[Flood], None]) -> None:
+        self.port = port
+        self.rounds = 0
+        self.held: list[socket.socket] = []  # connections that stay open
+        self._flood = flood
+        self._stop = threading.Event()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._flood(self)
+                self.rounds += 1
+        except Exception as error:
+            self._failure = error
+
+    def stop(self) -> None:
+        """End it, and let go of what it held."""
+        self._stop.set()
+        self._thread.join(30)
+        for each in self.held:
+            each.close()
+        assert self._failure is None, repr(self._failure)
+
+    def connect(self, receive_buffer: int = 0) -> socket.socket:
+        """One more connection, which is never waited for longer than a moment."""
+        sock = socket.socket()
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.settimeout(10)
+        sock.connect(("127.0.0.1", self.port))
+        sock.settimeout(0.2)
+        return sock
+
+    def say(self, *parts: bytes, read: bool = True) -> bytes:
+        """Send it on a connection of its own, as far as the server takes it; gives the answer's beginning."""
+        with self.connect() as sock, suppress(OSError):
+            for part in parts:
+                sock.sendall(part)
+            if read:
+                return sock.recv(65536)
+        return b""
+
+
+def with_body(kind: bytes, body: bytes) -> bytes:
+    return POST + b"Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s" % (kind, len(body), body)
+
+
+def pipelined_and_never_read(flood: Flood) -> None:
+    if len(flood.held) < 20:
+        flood.held.append(flood.connect(receive_buffer=4096))
+    for sock in flood.held:
+        with suppress(OSError):
+            sock.settimeout(0.01)
+            sock.sendall(STATS * 500)
+
+
+def nested_multipart(flood: Flood) -> None:
+    kind = b"multipart/form-data; boundary=A"
+    part = b"--A\r\nContent-Type: multipart/mixed; boundary=A\r\n\r\n"
+    flood.say(with_body(kind, part * 20_000))
+    flood.say(with_body(kind, b"(" * 1_000_000))
+
+
+def tiny_chunks(flood: Flood) -> None:
+    head = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+    flood.say(head, b"2\r\nxx\r\n" * 50_000, read=False)
+    flood.say(head.replace(b"/publish", b"/stats"), b"2\r\nxx\r\n" * 50_000)
+
+
+def heads_that_do_not_end(flood: Flood) -> None:
+    if len(flood.held) < 200:
+        flood.held.append(flood.connect())
+        flood.held[-1].sendall(POST + b"A: " + b"b" * 15_000)
+    flood.say(POST + b"A: b\r\n" * 10_000)
+    flood.say(b"GET /" + b"a" * 100_000)
+
+
+def one_publish_to_ten_thousand_channels(flood: Flood) -> None:
+    body = json.dumps({"channel": [f"flood-{flood.rounds}-{n}" for n in range(10_000)], "message": "x"})
+    flood.say(with_body(b"application/json", body.encode()))
+
+
+def deep_json(flood: Flood) -> None:
+    flood.say(with_body(b"application/json", b"[" * 500_000))
+    flood.say(with_body(b"application/x-www-form-urlencoded", b"a&" * 400_000))
+
+
+def streams_that_are_not_read(flood: Flood) -> None:
+    if len(flood.held) < 60:
+        flood.held.append(flood.connect(receive_buffer=4096))
+        flood.held[-1].sendall(b"GET /?channels=loud HTTP/1.1\r\nHost: x\r\n\r\n")
+    flood.say(with_body(b"application/x-www-form-urlencoded", b"channel=loud&message=" + b"x" * 100_000))
+
+
+def streams_with_too_many_channels(flood: Flood) -> None:
+    query = "&".join(f"channels={n}" for n in range(900)).encode()
+    flood.say(b"GET /?%s HTTP/1.1\r\nHost: x\r\n\r\n" % query)
+
+
+def connections_that_come_and_go(flood: Flood) -> None:
+    for _ in range(20):
+        flood.connect().close()
+    flood.say(b"\x16\x03\x01" + b"x" * 100)
+
+
+FLOODS = (
+    pipelined_and_never_read,
+    nested_multipart,
+    tiny_chunks,
+    heads_that_do_not_end,
+    one_publish_to_ten_thousand_channels,
+    deep_json,
+    streams_that_are_not_read,
+    streams_with_too_many_channels,
+    connections_that_come_and_go,
+)
+
+
+def check(server: SseServer, flood: Callable[[Flood], None], send: Callable[[str], object]) -> None:
+    """Let events pass while it floods, and hold the server to its bounds."""
+    with Subscriber(server.url, "quiet").wait_open() as subscriber:
+        before = most = server.memory()
+        flooding = Flood(server.port, flood)
+        try:
+            sent = 0
+            while sent < EVENTS or flooding.rounds < ROUNDS:
+                send(str(sent))
+                assert subscriber.event(20).data == str(sent)
+                most = max(most, server.memory())
+                sent += 1
+                assert flooding._failure is None
+        finally:
+            flooding.stop()
+        assert most - before < GROWTH
+        assert subscriber.pending() == []
+    until(lambda: request("GET", f"{server.url}/stats").status == 200, what="it still answers")
+
+
+@pytest.mark.parametrize("flood", FLOODS, ids=lambda flood: flood.__name__)
+def test_another_s_events_pass(serve: Serve, flood: Callable[[Flood], None]) -> None:
+    server = serve("--client-buffer=262144", "--stall-timeout=1", "--history-bytes=16777216")
+    check(server, flood, lambda message: publish(server.url, "quiet", message))
+
+
+def patterns_that_overlap(flood: Flood) -> None:
+    query = "&".join(f"channels={'*' * (n + 1)}" for n in range(100)).encode()
+    flood.say(b"GET /?%s HTTP/1.1\r\nHost: x\r\n\r\n" % query)
+    if len(flood.held) < 50:
+        few = "&".join(f"channels={'*' * (n + 1)}q" for n in range(20)).encode()
+        flood.held.append(flood.connect())
+        flood.held[-1].sendall(b"GET /?%s HTTP/1.1\r\nHost: x\r\n\r\n" % few)
+
+
+def test_another_s_events_pass_from_redis(serve: Serve, redis_server: RedisServer) -> None:
+    server = serve("--broker=redis", f"--redis-port={redis_server.port}", "--patterns=1")
+    check(server, patterns_that_overlap, lambda message: redis_server.publish("quiet", message))
