@@ -14,11 +14,25 @@ from cyclone_sse.brokers.http import HttpBroker
 if TYPE_CHECKING:
     from cyclone_sse.brokers.amqp import AmqpBroker
     from cyclone_sse.brokers.redis import RedisBroker
+    from cyclone_sse.brokers.redis_stream import RedisStreamBroker
 
 # What --broker may name. A broker's library is imported only when it is the one.
-BROKERS = {"http": "HttpBroker", "redis": "RedisBroker", "amqp": "AmqpBroker"}
+BROKERS = {
+    "http": "HttpBroker",
+    "redis": "RedisBroker",
+    "redis-stream": "RedisStreamBroker",
+    "amqp": "AmqpBroker",
+}
 
-__all__ = ["BROKERS", "AmqpBroker", "Broker", "BrokerUnavailable", "HttpBroker", "RedisBroker"]
+__all__ = [
+    "BROKERS",
+    "AmqpBroker",
+    "Broker",
+    "BrokerUnavailable",
+    "HttpBroker",
+    "RedisBroker",
+    "RedisStreamBroker",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -26,6 +40,10 @@ def __getattr__(name: str) -> Any:
         from cyclone_sse.brokers.redis import RedisBroker
 
         return RedisBroker
+    if name == "RedisStreamBroker":
+        from cyclone_sse.brokers.redis_stream import RedisStreamBroker
+
+        return RedisStreamBroker
     if name == "AmqpBroker":
         from cyclone_sse.brokers.amqp import AmqpBroker
 

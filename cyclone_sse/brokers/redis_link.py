@@ -125,8 +125,12 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         try:
             super().dataReceived(data, *args)
         except txredisapi.InvalidData as error:
-            self._error = error
-            self.transport.abortConnection()
+            self.give_up(error)
+
+    def give_up(self, error: Exception) -> None:
+        """End the connection, for this reason."""
+        self._error = error
+        self.transport.abortConnection()
 
     def connectionLost(self, why: Failure) -> None:
         """Everything that waits for an answer fails."""
@@ -149,8 +153,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
 
     def _not_answered(self, failure: Failure) -> None:
         if failure.check(TimeoutError):
-            self._error = TimeoutError("no answer to a ping")
-            self.transport.abortConnection()
+            self.give_up(TimeoutError("no answer to a ping"))
 
 
 class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ignore[misc]

@@ -79,6 +79,11 @@ class EventIds:
         self._marked = self._id(self._last)
 
     @property
+    def from_elsewhere(self) -> bool:
+        """All ids are given elsewhere, and so are the same in all processes."""
+        return self._clock is None
+
+    @property
     def last(self) -> int:
         """The sequence number up to which everything has been given out."""
         return self._last

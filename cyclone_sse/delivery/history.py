@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
@@ -147,6 +147,16 @@ class History:
             past.floor = seq if past.floor is None else max(past.floor, seq)
         else:
             self._set_floor(channel, seq)
+
+    def gather(self, name: str, matches: Callable[[str], bool], now: float) -> None:
+        """Let a name that stands for many channels have what those hold. Costs a look at all channels."""
+        names = [channel for channel in self._past if channel != name and matches(channel)]
+        floors = [self.floor(channel) for channel in (*names, *filter(matches, self._floors))]
+        floor = max((floor for floor in floors if floor is not None), default=0)
+        events = list(self.since(0, names, now))
+        self.begin(name, max(floor, self._start or 0))
+        for event in events:
+            self.append(name, event, now)
 
     def clear(self, start: int) -> None:
         """Forget everything; every channel is complete from this position on."""

@@ -59,13 +59,11 @@ class Publication:
         if next(iter(arguments), "").lstrip().startswith("{"):
             raise ValueError("this is JSON: send it with Content-Type: application/json")
         retry = arguments.get("retry", [None])[-1]
-        if retry is not None and not (retry.isascii() and retry.isdecimal() and len(retry) < 10):
-            raise ValueError(f"retry is not between 0 and {MAX_RETRY} milliseconds")
         return publication(
             channel_names(arguments),
             arguments.get("message", [""])[-1],
             arguments.get("event", [None])[-1],
-            None if retry is None else int(retry),
+            None if retry is None else _read_retry(retry),
         )
 
     @classmethod
@@ -95,16 +93,20 @@ class Publication:
         Raises ValueError.
         """
         channels: list[str] = []
-        fields: dict[str, list[str]] = {"channel": channels}
+        message, event, retry = b"", None, None
         for name, content in pairs:
             try:
                 if name in (b"channel", b"channels"):
                     channels.append(content.decode())
-                elif name in (b"message", b"event", b"retry"):
-                    fields[name.decode()] = [content.decode()]
+                elif name == b"message":
+                    message = content
+                elif name == b"event":
+                    event = content.decode()
+                elif name == b"retry":
+                    retry = _read_retry(content.decode())
             except UnicodeDecodeError:
                 raise ValueError(f"{name.decode()} is not UTF-8") from None
-        return cls.from_form(fields)
+        return publication(channels, message, event, retry)
 
 
 def publication(
@@ -129,6 +131,12 @@ def publication(
     except UnicodeError:
         raise ValueError("message is not UTF-8") from None
     return Publication(unique, data, type, retry)
+
+
+def _read_retry(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise ValueError(f"retry is not between 0 and {MAX_RETRY} milliseconds")
+    return int(text)
 
 
 def channel_names(arguments: Mapping[str, list[str]]) -> list[str]:

@@ -45,7 +45,8 @@ def starting_point(last_event_id: str, ids: EventIds) -> Start:
     """Where the stream of a client with this id begins.
 
     An id of another process counts by its time, with some tolerance: what it tells then may be
-    doubled, but not lost. An id from the future, or one that nobody gave, tells nothing.
+    doubled, but not lost. An id from the future, or one that nobody gave, tells nothing; nor does one with
+    another tag where all processes have the same: what gave it is lost.
     """
     if last_event_id == EARLIEST_ID:
         return EARLIEST
@@ -54,7 +55,7 @@ def starting_point(last_event_id: str, ids: EventIds) -> Start:
         return NO_ID_OF_OURS
     if eid.node == ids.node:
         return Start(eid.seq, True) if eid.seq <= ids.last else NO_ID_OF_OURS
-    if eid.ms - TOLERANCE > ids.mark().ms:
+    if ids.from_elsewhere or eid.ms - TOLERANCE > ids.mark().ms:
         return NO_ID_OF_OURS
     return Start(seq_at(max(0, eid.ms - TOLERANCE)), True)
 

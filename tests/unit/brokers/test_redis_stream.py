@@ -1,0 +1,328 @@
+"""Where we are in the stream, and whether something was lost, over a stream that the test plays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from cyclone_sse.brokers.redis_stream import AHEAD_WAIT, LOT, LOT_BYTES, RedisStreamBroker
+from cyclone_sse.brokers.stream_link import BEGINNING, Entry, Lot, Survey
+from cyclone_sse.delivery.publication import publication
+from tests.unit.brokers.links import Client
+
+
+class FakeStream:
+    """A stream in Redis, and a connection to it in one. Entry n has the id n-0."""
+
+    def __init__(self, counts: bool = True) -> None:
+        self.counts = counts  # as Redis does from 7.0 on
+        self.lost = None
+        self.tag: str | None = None
+        self.tags = 0
+        self.time = 0
+        self.lose()
+
+    def lose(self) -> None:
+        """It is deleted."""
+        self.entries: list[Entry] = []
+        self.tag = None
+        self.added, self.last = 0, b"0-0"
+
+    def add(self, *fields: bytes) -> int:
+        """An entry; gives its number."""
+        self.time += 1
+        self.last = b"%d-0" % self.time
+        self.entries.append((self.last, list(fields or (b"channel", b"a", b"message", b"%d" % self.time))))
+        self.added += 1
+        return self.time
+
+    def go_back(self, n: int) -> None:
+        """The last n entries were never there."""
+        self.entries = self.entries[: len(self.entries) - n]
+        self.added -= n
+        self.last = self.entries[-1][0] if self.entries else b"0-0"
+
+    async def claim(self, renew: bool = False) -> str:
+        if self.tag is None or renew:
+            self.tags += 1
+            self.tag = f"tag{self.tags}"
+        return self.tag
+
+    async def survey(self) -> Survey:
+        first = self.entries[0][0] if self.entries else None
+        return Survey(first, self.last, len(self.entries), self.added if self.counts else None)
+
+    async def read(self, after: bytes, most: int, wait: float = 0) -> Lot:
+        found = [entry for entry in self.entries if number(entry[0]) > number(after)]
+        return Lot(found[:most], self.tag, len(self.entries))
+
+    async def last_before(self, id: bytes) -> bytes | None:
+        before = [each for each, _ in self.entries if number(each) < number(id)]
+        return before[-1] if before else None
+
+    async def holds(self, id: bytes) -> bool:
+        return any(each == id for each, _ in self.entries)
+
+    async def now(self) -> int:
+        return self.time
+
+
+def number(id: bytes) -> int:
+    return int(id.partition(b"-")[0])
+
+
+def done(coroutine: Any) -> Any:
+    """The result of something that does not wait."""
+    results: list[Any] = []
+    Deferred.fromCoroutine(coroutine).addCallback(results.append).addErrback(
+        lambda failure: failure.raiseException()
+    )
+    return results[0]
+
+
+class Reader:
+    """A broker on that stream, and what it told its clients."""
+
+    def __init__(self, stream: FakeStream, **options: Any) -> None:
+        self.stream = stream
+        self.clock = Clock()
+        self.broker = RedisStreamBroker(options, reactor=self.clock)
+        self.told: list[Any] = []  # numbers of entries; the tag where all begins anew
+        publish, begin = self.broker.hub.publish, self.broker.hub.begin_anew
+
+        def publish_and_tell(each: Any, eid: Any = None) -> Any:
+            self.told.append(eid.ms)
+            return publish(each, eid)
+
+        def begin_and_tell(node: str, last: int) -> None:
+            self.told.append(node)
+            begin(node, last)
+
+        self.broker.hub.publish = publish_and_tell  # type: ignore[method-assign, assignment]
+        self.broker.hub.begin_anew = begin_and_tell  # type: ignore[method-assign]
+        self.connect()
+
+    def connect(self) -> None:
+        """A new connection."""
+        done(self.broker.prepare(self.stream))  # type: ignore[arg-type]
+
+    def read(self) -> Any:
+        """One lot."""
+        return done(self.broker._read(self.stream))  # type: ignore[arg-type]
+
+    def held(self, *channels: str) -> list[int]:
+        """The numbers of the entries that the history has."""
+        return [event.id.ms for event in self.broker.hub.history.since(0, channels, self.clock.seconds())]
+
+
+def test_it_begins_with_what_is_young_enough() -> None:
+    stream = FakeStream()
+    for _ in range(10):
+        stream.add()
+    reader = Reader(stream, **{"history-ttl": 0.004})  # 4 ms: the entries 6 to 10
+    assert reader.told == ["tag1", 6, 7, 8, 9, 10]
+    assert reader.broker.hub.position() == "10-0-tag1"
+    assert reader.broker.hub.history.floor("a") == 5 << 40  # nothing lies between 5 and 6
+
+
+@pytest.mark.parametrize(
+    ("kept", "floor"),
+    [(5, 1), (3, (3 << 40) - 1), (0, 5 << 40)],
+    ids=["never trimmed", "trimmed", "empty"],
+)
+def test_before_its_beginning_nobody_knows_unless_nothing_was(kept: int, floor: int) -> None:
+    stream = FakeStream()
+    for _ in range(5):
+        stream.add()
+    stream.entries = stream.entries[5 - kept :]
+    assert Reader(stream).broker.hub.history.floor("other") == floor
+
+
+def test_a_lot_is_small_at_first_and_never_many_bytes() -> None:
+    stream = FakeStream()
+    reader = Reader(stream)
+    for _ in range(3000):
+        stream.add()
+    lots = []
+    while n := reader.read():
+        lots.append(n)
+    assert (lots[0], max(lots), sum(lots)) == (16, LOT, 3000)
+    for _ in range(20):
+        stream.add(b"channel", b"a", b"message", b"x" * (LOT_BYTES // 4))
+    lots = []
+    while n := reader.read():
+        lots.append(n)
+    assert lots[-1] <= 4
+
+
+def test_a_client_that_has_heard_more_than_we_have_read_waits() -> None:
+    stream = FakeStream()
+    reader = Reader(stream)
+    stream.add()
+    assert reader.broker.ready(["a"], "0-1-tag1") is None
+    assert reader.broker.ready(["a"], "9-0-other") is None
+    waiting = [reader.broker.ready(["a"], id) for id in ("1-0-tag1", "2-0-tag1")]
+    reader.read()
+    assert [d.called for d in waiting if d] == [True, False]
+    reader.clock.advance(AHEAD_WAIT)
+    assert [d.called for d in waiting if d] == [True, True]
+    assert not reader.broker._waiting
+
+
+def test_a_pattern_has_what_its_channels_have() -> None:
+    stream = FakeStream()
+    reader = Reader(stream, **{"history-ttl": 100})
+    for name in (b"news.a", b"other", b"news.b"):
+        stream.add(b"channel", name, b"message", b"x")
+    stream.add(b"channel", b"news.a", b"channel", b"news.b", b"message", b"x")
+    reader.read()
+    client = Client()
+    assert reader.broker.ready(["news.*"]) is None
+    reader.broker.add_client(client, ["news.*"])
+    assert reader.held("news.*") == [1, 3, 4]
+    stream.add(b"channel", b"news.c", b"message", b"x")
+    reader.read()
+    assert reader.held("news.*") == [1, 3, 4, 5]
+    reader.broker._forget_patterns()
+    reader.broker.remove_client(client)
+    reader.clock.advance(99)
+    reader.broker._forget_patterns()
+    assert reader.held("news.*")
+    reader.clock.advance(2)
+    reader.broker._forget_patterns()
+    assert (reader.held("news.*"), len(reader.broker._patterns)) == ([], 0)
+
+
+def test_a_pattern_does_not_hide_what_its_channels_have_forgotten() -> None:
+    stream = FakeStream()
+    reader = Reader(stream, **{"history-size": 2})
+    for _ in range(5):
+        stream.add(b"channel", b"news.a", b"message", b"x")
+    reader.read()
+    reader.broker.ready(["news.*"])
+    assert reader.broker.hub.history.floor("news.*") == 3 << 40
+
+
+def test_the_ids_of_what_was_published_have_the_tag() -> None:
+    reader = Reader(FakeStream())
+    assert reader.broker._named([b"5-0", b"5-1"]) == ["5-0-tag1", "5-1-tag1"]
+    reader.broker.publish_all([publication("a", "x", "t", 5)]).addErrback(
+        lambda _: None
+    )  # all that it carries
+
+
+def test_orders_from_before_the_start_are_over() -> None:
+    stream = FakeStream()
+    stream.add(b"control", b'{"end": {"user": "old"}}')
+    orders: list[Any] = []
+
+    class Obeying(RedisStreamBroker):
+        def obey(self, order: Any) -> int:
+            orders.append(order)
+            return 0
+
+    broker = Obeying({}, reactor=Clock())
+    done(broker.prepare(stream))  # type: ignore[arg-type]
+    stream.add(b"control", b'{"end": {"user": "new"}}')
+    done(broker._read(stream))  # type: ignore[arg-type]
+    assert orders == [{"end": {"user": "new"}}]
+
+
+class Losses(RuleBasedStateMachine):
+    """Entries come, are read, trimmed and lost: each is told once and in order, or else a gap is.
+
+    And with a Redis that counts none is told for nothing.
+    """
+
+    counts = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream = FakeStream(self.counts)
+        self.reader = Reader(self.stream)
+        self.unread: list[int] = []
+        self.missed = False  # a gap must be told with the next entries or at the next connection
+        self.told = 1
+
+    @rule(n=st.integers(1, 3))
+    def add(self, n: int) -> None:
+        self.unread += [self.stream.add() for _ in range(n)]
+
+    @rule(n=st.integers(0, 3))
+    def trim_to(self, n: int) -> None:
+        dropped = {int(number(id)) for id, _ in self.stream.entries[: max(0, len(self.stream.entries) - n)]}
+        self.stream.entries = self.stream.entries[max(0, len(self.stream.entries) - n) :]
+        self.missed |= not dropped.isdisjoint(self.unread)
+        self.unread = [each for each in self.unread if each not in dropped]
+
+    @rule()
+    def lose(self) -> None:
+        self.stream.lose()
+        self.missed, self.unread = True, []
+
+    @precondition(lambda self: not self.unread and self.stream.entries and not self.missed)
+    @rule(n=st.integers(1, 2))
+    def go_back(self, n: int) -> None:
+        self.stream.go_back(min(n, len(self.stream.entries)))
+        self.missed = True
+        self.read(connect=True)
+
+    @rule(connect=st.booleans())
+    def read(self, connect: bool) -> None:
+        self.settle(connect)
+        if self.missed and not self.unread:
+            # It is found out with the next entries, or when we connect anew.
+            self.settle(True)
+
+    def settle(self, connect: bool) -> None:
+        if not self.counts and self.reader.broker._last == BEGINNING:
+            self.missed = False  # it cannot know what was before the first that it reads
+        if connect:
+            self.reader.connect()
+        while self.reader.read():
+            pass
+        self.reader.read()
+
+    @invariant()
+    def all_is_told(self) -> None:
+        new = self.reader.told[self.told :]
+        if not new and (self.unread or self.missed):
+            return  # not read yet
+        self.told = len(self.reader.told)
+        numbers = [each for each in new if isinstance(each, int)]
+        assert numbers == self.unread
+        gaps = len(new) - len(numbers)
+        assert gaps or not self.missed
+        if self.counts:
+            assert not gaps or self.missed
+        self.missed, self.unread = False, []
+
+
+TestLosses = Losses.TestCase
+TestLosses.settings = settings(max_examples=60, stateful_step_count=20)
+
+
+class LossesWithoutCounts(Losses):
+    """With a Redis before 7.0."""
+
+    counts = False
+
+
+TestLossesWithoutCounts = LossesWithoutCounts.TestCase
+TestLossesWithoutCounts.settings = settings(max_examples=60, stateful_step_count=20)
+
+
+@given(st.binary(max_size=20), st.lists(st.binary(max_size=20), max_size=6))
+def test_no_entry_ends_the_reading(first: bytes, others: list[bytes]) -> None:
+    stream = FakeStream()
+    reader = Reader(stream)
+    stream.add(first, *others[: len(others) // 2 * 2 + 1] or [b""])
+    stream.add(b"channel", b"a", b"message", b"x")
+    reader.read()
+    assert reader.told[-1] == 2
