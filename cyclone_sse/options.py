@@ -107,7 +107,7 @@ OPTIONS = (
     Option("amqp-channel", None, "1", integer(1, 65535), "number of the AMQP channel"),
     Option("amqp-heartbeat", None, "30", integer(0, 65535), "seconds between heartbeats, 0: none"),
     Option("linger", None, "60", seconds(0), "seconds a subscription upstream outlives its last client"),
-    Option("patterns", None, "0", flag, "1: with redis, clients may subscribe to patterns as news.*"),
+    Option("patterns", None, "0", flag, "1: with Redis, clients may subscribe to patterns as news.*"),
     # what is kept
     Option("history-size", None, "100", _count, "events kept for each channel"),
     Option("history-ttl", None, "300", seconds(0), "seconds they are kept"),
