@@ -126,6 +126,21 @@ def test_the_application_decides(serve: Serve) -> None:
         assert application.connections == 1
 
 
+def test_what_the_application_grants_ends_and_is_asked_for_anew(serve: Serve) -> None:
+    answers = [b'{"expires": 1.5}', b'{"user": "42"}']
+    with AskedApplication(lambda _: Reply(200, answers.pop(0))) as application:
+        server = serve(f"--auth-url={application.url}")
+        with Subscriber(server.url, "user-42") as client:
+            publish(server.url, "user-42", "before")
+            assert [event.type for event in client.events(2)] == ["message", "sse-expired"]
+            client.wait_end()
+            position = client.last_event_id
+        publish(server.url, "user-42", "between")
+        with Subscriber(server.url, "user-42", position) as client:
+            assert client.data(1) == ["between"]
+        assert len(application.questions) == 2
+
+
 def test_the_past_of_a_private_channel_is_private_too(serve: Serve) -> None:
     with AskedApplication(members) as application:
         server = serve(f"--auth-url={application.url}")
