@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,10 +13,10 @@ import pytest
 from tests.integration.browser.conftest import Open
 from tests.integration.browser.plain import MODULE, PLAIN, plain
 from tests.integration.browser.site import Site, module_page, node_modules
-from tests.integration.browser.stand_in import StandIn
 from tests.integration.clients import publish, stats
 from tests.integration.conftest import Serve
 from tests.integration.process import need, until
+from tests.integration.servers import SseServer
 
 HERE = Path(__file__).parent
 CASES = json.loads((HERE / "format_cases.json").read_text())
@@ -31,19 +30,24 @@ LISTEN = """
         stream.on('gap', ({channels}) => gaps.push(channels));
     };
 """
-
-
-@pytest.fixture
-def stand_in() -> Iterator[StandIn]:
-    with StandIn() as running:
-        yield running
-
-
-@pytest.fixture
-def pushing(stand_in: StandIn) -> Iterator[Site]:
-    """A site around the stand-in."""
-    with Site(stand_in.port) as running:
-        yield running
+# run(url, types): what the browser's EventSource and the module make of one answer
+READ = """
+    window.run = (url, types) => Promise.all([
+        new Promise((resolve) => {
+            const events = [], source = new EventSource(url);
+            const note = ({type, data, lastEventId}) => events.push([type, data, lastEventId]);
+            types.forEach((type) => source.addEventListener(type, note));
+            source.onerror = () => { source.close(); resolve(events); };
+        }),
+        new Promise((resolve) => {
+            const events = [], stream = connect(url, {channels: 'a'});
+            stream.on('*', ({type, data, lastEventId}) => events.push([type, data, lastEventId]));
+            stream.on('state', ({state}) => {
+                if (state === 'waiting') { stream.close(); resolve(events); }
+            });
+        })
+    ]);
+"""
 
 
 def test_under_node() -> None:
@@ -111,15 +115,15 @@ def test_the_plain_script_is_the_module() -> None:
     assert PLAIN.read_text() == plain(MODULE.read_text()), "python -m tests.integration.browser.plain"
 
 
-def test_the_plain_script_in_a_page(stand_in: StandIn, pushing: Site, browse: Open) -> None:
-    pushing.pages["/"] = (
+def test_the_plain_script_in_a_page(server: SseServer, site: Site, browse: Open) -> None:
+    site.pages["/"] = (
         '<!DOCTYPE html><title>Test</title><script src="/media/cyclone-sse.global.js"></script><script>\n'
         "var seen = [], stream = cycloneSSE.connect('/sse/', {channels: 'a'});\n"
         "stream.on('message', function (event) { seen.push(event.json); });</script>"
     )
-    page = browse(pushing.url)
-    until(lambda: stats(stand_in.url) == {"a": 1}, what="the stream")
-    stand_in.publish(["a"], "[1]")
+    page = browse(site.url)
+    until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+    publish(server.url, ["a"], "[1]")
     page.wait_for_function("seen.length === 1")
     assert page.faults == []
 
@@ -128,24 +132,7 @@ def test_it_reads_the_format_as_the_browser_does(site: Site, browse: Open) -> No
     """Each case through the browser's own EventSource too, which nobody here wrote."""
     for number, case in enumerate(CASES):
         site.answers[f"/case/{number}"] = [(200, "text/event-stream", case["stream"])] * 2
-    script = """
-        window.run = (url, types) => Promise.all([
-            new Promise((resolve) => {
-                const events = [], source = new EventSource(url);
-                const note = ({type, data, lastEventId}) => events.push([type, data, lastEventId]);
-                types.forEach((type) => source.addEventListener(type, note));
-                source.onerror = () => { source.close(); resolve(events); };
-            }),
-            new Promise((resolve) => {
-                const events = [], stream = connect(url, {channels: 'a'});
-                stream.on('*', ({type, data, lastEventId}) => events.push([type, data, lastEventId]));
-                stream.on('state', ({state}) => {
-                    if (state === 'waiting') { stream.close(); resolve(events); }
-                });
-            })
-        ]);
-    """
-    site.pages["/"] = module_page(script)
+    site.pages["/"] = module_page(READ)
     page = browse(site.url)
     page.wait_for_function("!!window.run")
     for number, case in enumerate(CASES):
@@ -155,59 +142,59 @@ def test_it_reads_the_format_as_the_browser_does(site: Site, browse: Open) -> No
         assert module == case["events"], case["name"]
 
 
-def test_the_network_was_cut(stand_in: StandIn, pushing: Site, browse: Open) -> None:
-    pushing.pages["/"] = module_page(LISTEN + "listen({ping: 500});")
-    page = browse(pushing.url)
+def test_the_network_was_cut(server: SseServer, site: Site, browse: Open) -> None:
+    site.pages["/"] = module_page(LISTEN + "listen({ping: 500});")
+    page = browse(site.url)
     page.wait_for_function("window.states?.includes('open')")
-    stand_in.publish(["a"], "0")
+    publish(server.url, ["a"], "0")
     page.wait_for_function("seen.length === 1")
-    pushing.cut()
+    site.cut()
     for message in range(1, 20):
-        stand_in.publish(["a"], str(message))
+        publish(server.url, ["a"], str(message))
     page.wait_for_function("states.includes('waiting')")
-    pushing.heal()
+    site.heal()
     page.wait_for_function("seen.length >= 20")
-    stand_in.publish(["a"], "20")
+    publish(server.url, ["a"], "20")
     page.wait_for_function("seen.includes(20)")
     assert page.evaluate("[seen, gaps]") == [list(range(21)), []]
 
 
 @pytest.mark.parametrize("event", ["online", "visibilitychange"])
 def test_it_comes_back_at_once_when_it_is_seen_again(
-    stand_in: StandIn, pushing: Site, browse: Open, event: str
+    server: SseServer, site: Site, browse: Open, event: str
 ) -> None:
-    pushing.pages["/"] = module_page(LISTEN + "listen();")
-    pushing.answers["/far"] = [(200, "text/event-stream", "retry: 3600000\n\n")]
-    page = browse(pushing.url)
+    site.pages["/"] = module_page(LISTEN + "listen();")
+    site.answers["/far"] = [(200, "text/event-stream", "retry: 3600000\n\n")]
+    page = browse(site.url)
     page.wait_for_function("window.states?.includes('open')")
     page.evaluate(
         "() => { far = connect('/far', {channels: 'a'});"
         "far.on('state', ({state}) => { farState = state; }); }"
     )
     page.wait_for_function("window.farState === 'waiting'")
-    asked = len(pushing.requests)
-    pushing.answers["/far"] = [(200, "text/event-stream", "data: 1\n\n")]
+    asked = len(site.requests)
+    site.answers["/far"] = [(200, "text/event-stream", "data: 1\n\n")]
     page.evaluate("() => { far.on('message', (event) => seen.push(event.json)); }")
     page.evaluate("(type) => (type === 'online' ? window : document).dispatchEvent(new Event(type))", event)
     page.wait_for_function("seen.length === 1")
-    assert len(pushing.requests) == asked + 1  # the stream that is open was left alone
+    assert len(site.requests) == asked + 1  # the stream that is open was left alone
 
 
-def test_a_page_that_is_left_and_kept(stand_in: StandIn, pushing: Site, browse: Open) -> None:
+def test_a_page_that_is_left_and_kept(server: SseServer, site: Site, browse: Open) -> None:
     """As the browser does before it puts a page into its back/forward cache, and after."""
-    pushing.pages["/"] = module_page(LISTEN + "listen();")
-    page = browse(pushing.url)
+    site.pages["/"] = module_page(LISTEN + "listen();")
+    page = browse(site.url)
     page.wait_for_function("window.states?.includes('open')")
     page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
-    until(lambda: stats(stand_in.url) == {}, what="the page has let go")
-    stand_in.publish(["a"], "1")
+    until(lambda: stats(server.url) == {}, what="the page has let go")
+    publish(server.url, ["a"], "1")
     page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
     page.wait_for_function("seen.length === 1")
 
 
-def test_channels_come_and_go_on_a_busy_server(stand_in: StandIn, pushing: Site, browse: Open) -> None:
-    pushing.pages["/"] = module_page(LISTEN + "listen();")
-    page = browse(pushing.url)
+def test_channels_come_and_go_on_a_busy_server(server: SseServer, site: Site, browse: Open) -> None:
+    site.pages["/"] = module_page(LISTEN + "listen();")
+    page = browse(site.url)
     page.wait_for_function("window.states?.includes('open')")
     ended = threading.Event()
     told: list[tuple[str, int]] = []
@@ -218,7 +205,7 @@ def test_channels_come_and_go_on_a_busy_server(stand_in: StandIn, pushing: Site,
             for channels in (["a"], ["b"], ["a", "b", "c"]):
                 count += 1
                 told.append(("".join(channels), count))
-                stand_in.publish(channels, str(count))
+                publish(server.url, channels, str(count))
 
     publisher = threading.Thread(target=busy)
     publisher.start()
@@ -226,7 +213,7 @@ def test_channels_come_and_go_on_a_busy_server(stand_in: StandIn, pushing: Site,
         for change in ("add('b')", "add(['c'])", "remove('b')", "add('b')"):
             page.evaluate(f"stream.{change}")
             wanted = set(page.evaluate("stream.channels"))
-            until(lambda wanted=wanted: set(stats(stand_in.url)) == wanted, what=change)  # type: ignore[misc]
+            until(lambda wanted=wanted: set(stats(server.url)) == wanted, what=change)  # type: ignore[misc]
             mark = page.evaluate("seen.length")
             page.wait_for_function(f"seen.length > {mark} + 100")
     finally:
