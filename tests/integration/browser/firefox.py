@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Firefox(Process):
             'user_pref("remote.active-protocols", 1);\n'
         )
         self._ids = itertools.count(1)
+        self._opened = ExitStack()
 
     def argv(self) -> list[str]:
         flags = ["--headless", "--no-remote", "--remote-debugging-port=0"]
@@ -48,13 +50,13 @@ class Firefox(Process):
 
     def start(self) -> Firefox:
         super().start()
-        self._socket = connect(f"{self._address()}/session", max_size=None)
+        self._socket = self._opened.enter_context(connect(f"{self._address()}/session", max_size=None))
         self.command("session.new", capabilities={})
         return self
 
     def stop(self) -> None:
         if self.running:
-            self._socket.close()
+            self._opened.close()
         super().stop()
 
     def command(self, method: str, **parameters: Any) -> Any:

@@ -17,6 +17,10 @@ from tests.integration.clients import publish, stats
 from tests.integration.process import until
 from tests.integration.servers import SseServer
 
+# Where Firefox 153's own EventSource differs from the standard: an id without data does not count, so that it cannot
+# go on after a connection that brought no event; and a NUL ends what it reads.
+FAULTS = {"a block without data is no event", "an id with NUL is none", "NUL in data"}
+
 
 @pytest.fixture(scope="module")
 def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
@@ -71,11 +75,14 @@ def test_it_reads_the_format_as_the_browser_does(site: Site, browse: Callable[[s
     site.pages["/"] = module_page(READ)
     tab = browse(site.url)
     tab.wait_for_function("window.run")
+    differing = set()
     for number, case in enumerate(CASES):
         types = sorted({kind for kind, _, _ in case["events"]})
         native, module = tab.evaluate(f"run('/case/{number}', {json.dumps(types)})")
-        assert native == case["events"], case["name"]
         assert module == case["events"], case["name"]
+        if native != case["events"]:
+            differing.add(case["name"])
+    assert differing <= FAULTS
 
 
 def test_nested_elements(server: SseServer, site: Site, browse: Callable[[str], FirefoxPage]) -> None:
