@@ -106,7 +106,14 @@ OPTIONS = (
     Option("amqp-exchange-type", None, "direct", one_of("direct", "fanout", "topic"), "its type"),
     Option("amqp-channel", None, "1", integer(1, 65535), "number of the AMQP channel"),
     Option("amqp-heartbeat", None, "30", integer(0, 65535), "seconds between heartbeats, 0: none"),
-    Option("linger", None, "60", seconds(0), "seconds a subscription upstream outlives its last client"),
+    Option(
+        "linger",
+        None,
+        None,
+        seconds(0),
+        "seconds a subscription upstream outlives its last client, and the channel's history with it "
+        "[default: history-ttl]",
+    ),
     Option("patterns", None, "0", flag, "1: with Redis, clients may subscribe to patterns as news.*"),
     # what is kept
     Option("history-size", None, "100", _count, "events kept for each channel"),

@@ -50,7 +50,10 @@ class Broker:
         self.reactor = reactor
         self.secret_key: str = self.settings["http-secret"] or ""
         self.hub = Hub(self.settings, not self.lingers, reactor, ids)
-        self.interests = Interests(self.settings["linger"], self._subscribe, self._unsubscribe, reactor)
+        # A channel's history is complete for as long as it is subscribed to.
+        linger = self.settings["linger"]
+        linger = self.settings["history-ttl"] if linger is None else linger
+        self.interests = Interests(linger, self._subscribe, self._unsubscribe, reactor)
 
     # What a concrete broker does.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
@@ -113,6 +116,21 @@ def test_whoever_waits_holds_the_subscription() -> None:
     assert broker.wanted() == {"a", "b"}
     link.answer()
     assert (inside, link.held) == ([True], {"a", "b"})
+
+
+@pytest.mark.parametrize(("options", "seconds"), [({}, 300), ({"history-ttl": 50}, 50), ({"linger": 5}, 5)])
+def test_a_channel_is_listened_to_as_long_as_its_history_lasts(options: Any, seconds: int) -> None:
+    broker = connected(**{"linger": None, **options})
+    broker.interests.start()
+    client = Client()
+    broker.come(client, "a")
+    broker.links[0].answer()
+    broker.remove_client(client)
+    broker.clock.pump([1] * (seconds - 1))
+    assert broker.wanted() == {"a"}
+    broker.clock.pump([1] * 3)
+    assert broker.wanted() == set()
+    broker.interests.stop()
 
 
 def test_one_that_is_refused_is_told_and_the_others_are_let_in(log: list[str]) -> None:

@@ -39,7 +39,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "max-body": 2**20,
         "ping-interval": 30,
         "retry": 0,
-        "linger": 60,
+        "linger": None,
         "cors-origin": ("*",),
         "workers": 1,
         "drain": 0,
