@@ -27,7 +27,7 @@ _TYPES = {
 }
 # Only what this server itself sends; it may be opened beside others, so streams may come from anywhere.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; connect-src *; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src *; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')  # RFC 9110 8.8.3

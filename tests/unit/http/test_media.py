@@ -71,5 +71,7 @@ def test_the_page_may_run_nothing_but_its_own_scripts() -> None:
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "script-src 'self';" in policy
+    assert "style-src 'self';" in policy
+    assert b"<style" not in response.body
     assert b"<script>" not in response.body
     assert b"onclick" not in response.body
