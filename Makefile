@@ -10,18 +10,25 @@ MINUTES ?= 10
 # the size of `make crowd`
 COUNT ?= 60000
 WORKERS ?= 4
-# what `make test` runs, as T=tests/unit
+# what `make test` runs, as T=tests/unit, and by what it needs, as M="not browser"
 T ?=
+M ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --no-deps
 
-.PHONY: help run test lint bench soak crowd dist lock clean
+.PHONY: help run test unit cover lint format check hooks docs bench soak crowd dist lock clean
 
 help:
 	@echo 'make run    serve on 127.0.0.1:8888 with the demo page    (PORT=9000 ARGS="--broker=redis")'
-	@echo 'make test   set up everything, then run all tests         (T=tests/unit)'
+	@echo 'make test   set up everything, then run all tests         (T=tests/unit M="not browser")'
+	@echo 'make unit   the tests that open no socket, in a minute or two'
+	@echo 'make cover  the unit tests, and which lines they leave out'
 	@echo 'make lint   ruff and mypy'
+	@echo 'make format let ruff mend what it can'
+	@echo 'make check  all that must hold for a commit: what .ci/run runs'
+	@echo 'make hooks  lint before each commit'
+	@echo 'make docs   write the pages and pictures that are made from the source'
 	@echo 'make bench  measure the server and write BENCHMARK.md     (minutes; ARGS=--quick, ARGS="--only=storm")'
 	@echo 'make soak   clients come and go; is nothing lost?         (MINUTES=10 ARGS="--clients=300")'
 	@echo 'make crowd  60,000 clients, one worker replaced           (COUNT=60000 WORKERS=4 ARGS="--broker=redis-stream")'
@@ -53,12 +60,32 @@ run: $(VENV)/.runtime
 
 test: $(VENV)/.tests
 	@tests/prepare
-	@$(BIN)/python -m pytest -q $(T)
+	@$(BIN)/python -m pytest -q -m '$(M)' $(T)
+
+unit: $(VENV)/.tests
+	@$(BIN)/python -m pytest -q tests/unit
+
+cover: $(VENV)/.tests
+	@$(BIN)/python -m pytest -q --cov=cyclone_sse --cov-branch --cov-report=term-missing:skip-covered $(or $(T),tests/unit)
 
 lint: $(VENV)/.tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+format: $(VENV)/.tests
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+check:
+	@.ci/run
+
+# The hooks call `make lint`'s own tools, so that no second place has their versions.
+hooks: $(VENV)/.tests
+	@$(BIN)/pre-commit install
+
+docs: $(VENV)/.runtime
+	@$(BIN)/python -m tests.options_page > docs/options.md
 
 bench: $(VENV)/.tests
 	@$(BIN)/python -m bench $(ARGS)
@@ -87,6 +114,6 @@ lock: $(VENV)/.runtime
 	  --override overrides.txt -c requirements.txt requirements-test.in -o requirements-test.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info bench/bin tests/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-3.* build dist *.egg-info bench/bin tests/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache

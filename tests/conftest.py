@@ -1,9 +1,10 @@
-"""Settings for all tests."""
+"""Settings for all tests, and the markers that tell which of them need what."""
 
 from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A busy machine is slow, not wrong: no property fails for the time it took. CI draws the same examples
@@ -11,3 +12,40 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI", "").lower() == "true" else "local")
+
+# Which fixture, folder or file of tests needs what; `make test M="not browser"` leaves those out.
+FIXTURES = {"redis_server": "redis", "rabbit_server": "rabbitmq", "nginx": "nginx", "chromium": "browser"}
+UPSTREAMS = {"redis": "redis", "redis-stream": "redis", "amqp": "rabbitmq"}
+FOLDERS = {"browser": "browser"}
+FILES = {
+    "test_nginx": "nginx",
+    "test_redis": "redis",
+    "test_bench": "slow",
+    "test_crowd": "slow",
+    "test_dist": "slow",
+    "test_packaging": "slow",
+    "test_readme": "slow",
+    "test_soak": "slow",
+}
+
+
+def needs(item: pytest.Function) -> set[str]:
+    """The markers of one test."""
+    if "integration" not in item.path.parts:
+        return set()
+    found = {FOLDERS[part] for part in item.path.parts if part in FOLDERS}
+    found |= {FILES[item.path.stem]} if item.path.stem in FILES else set()
+    fixtures = set(item.fixturenames)
+    upstream = str(item.callspec.params.get("upstream", "")) if hasattr(item, "callspec") else ""
+    if upstream in UPSTREAMS:
+        # The fixture gets one of the two when it runs, so that its own fixtures do not tell.
+        found.add(UPSTREAMS[upstream])
+    return found | {name for fixture, name in FIXTURES.items() if fixture in fixtures}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by what it needs."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            for name in needs(item):
+                item.add_marker(name)

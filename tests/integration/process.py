@@ -7,7 +7,6 @@ Nothing here waits for a fixed time: `until` asks for a condition again and agai
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import socket
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import NoReturn, Self, TypeVar
 
 import pytest
+
+from tests.ports import free_port as free_port  # noqa: PLC0414
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT = 60.0  # seconds; a busy machine may take long to start a process, a healthy one never does
@@ -34,22 +35,6 @@ def until(condition: Callable[[], T], limit: float = 10.0, what: str = "the cond
             raise AssertionError(f"{what}: not within {limit:g} s")
         time.sleep(0.01)
     return result
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 on which nobody listens now.
-
-    Below 32768: the kernel takes the ports of outgoing connections from above it, and could give
-    away the port of a server that a test has just killed and is about to start again.
-    """
-    while True:
-        port = random.randrange(20000, 32000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def accepts(port: int) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.certificates import tls_options, write_certificates
+from tests.certificates import tls_options, write_certificates
 from tests.integration.clients import Subscriber, publish, request
 from tests.integration.conftest import Serve
 from tests.integration.process import left_out, need, until

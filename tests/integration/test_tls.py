@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.integration.certificates import certify, tls_options, write_certificates
+from tests.certificates import certify, tls_options, write_certificates
 from tests.integration.clients import Subscriber, publish, request, stats
 from tests.integration.process import need, until
 from tests.integration.servers import SseServer

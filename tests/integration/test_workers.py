@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cyclone_sse.brokers import BROKERS
-from tests.integration.certificates import tls_options, write_certificates
+from tests.certificates import tls_options, write_certificates
 from tests.integration.clients import Subscriber, request
 from tests.integration.process import ROOT, accepts, until
 from tests.integration.servers import RedisServer, SseServer

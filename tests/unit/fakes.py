@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from cyclone_sse.brokers import Broker
 from cyclone_sse.delivery.subscriber import Subscriber
-from tests.integration.clients import Event, Parser
+from tests.eventstream import Event, Parser
 
 
 class TurnClock(Clock):

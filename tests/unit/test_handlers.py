@@ -24,7 +24,7 @@ from cyclone_sse.brokers import Broker, BrokerUnavailable, HttpBroker
 from cyclone_sse.handlers import BroadcastHandler, DisconnectHandler, PublishHandler, StatsHandler
 from cyclone_sse.http.connection import Connection
 from cyclone_sse.http.limits import Connections
-from tests.integration.clients import Parser
+from tests.eventstream import Parser
 from tests.unit.access.keys import SECRET, token
 from tests.unit.fakes import TurnClock
 

@@ -1,4 +1,4 @@
-"""The event stream parser that the integration tests read with (`tests/integration/clients.py`)."""
+"""The event stream parser that the integration tests read with (`tests/eventstream.py`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.integration.clients import Event, Parser
+from tests.eventstream import Event, Parser
 
 # from the examples of the WHATWG text
 STREAMS = [
