@@ -13,10 +13,10 @@ from cyclone.web import HTTPError
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from cyclone_sse.delivery.buffered import subscriber_for
 from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.poll import Poll
-from cyclone_sse.delivery.subscriber import subscriber_for
 from cyclone_sse.errors import Ending, Refusal
 from cyclone_sse.http.responses import JsonHandler
 

@@ -67,6 +67,10 @@ class TlsServer(tcp.Server):
             raise BlockingIOError
         return sent
 
+    def getsockopt(self, *option: int) -> int | bytes:
+        """What the kernel knows of the connection: how much the client has acknowledged, say."""
+        return self.socket.getsockopt(*option)
+
     def writeSomeData(self, data: bytes) -> int | Any:
         """Send as much as there is room for; 0 when there is none."""
         if not data:

@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from twisted.internet.interfaces import IPullProducer, IPushProducer
+from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
 from cyclone_sse.delivery.client import Client, Refill, State
@@ -33,7 +33,7 @@ from cyclone_sse.errors import Ending
 
 BUFFER = 1024 * 1024  # bytes that may wait for a client
 
-_PIECE = 64 * 1024  # bytes handed to the transport at a time, where they are a copy for each slow client
+PIECE = 64 * 1024  # bytes handed to the transport at a time, where they are a copy for each slow client
 _BYTES_ACKED = 120  # offset of tcpi_bytes_acked in Linux's struct tcp_info (linux/tcp.h), 8 bytes
 
 
@@ -89,14 +89,13 @@ class Subscriber(Client):
         data = b"".join(self._queue)
         self._queue, self._unsent = None, 0
         self.state = State.OPEN
-        self._transmit(data, (data,))
+        self.send(data)
         if self._refill is not None and self.state is State.OPEN:
             self._wait()
 
     def send(self, data: bytes, frames: Sequence[bytes] = ()) -> None:
         """Give the client these bytes now or, in their turn, when there is room for them."""
         if self.state is _OPEN:
-            # `_transmit`, without the call.
             try:
                 sent = self._write(data)
             except BlockingIOError:
@@ -159,17 +158,6 @@ class Subscriber(Client):
             # Not TCP, or not Linux: then what left the queue has to do.
             return self._unsent
 
-    def _transmit(self, data: bytes, frames: Sequence[bytes]) -> None:
-        try:
-            sent = self._write(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._abort(Ending.LEFT)
-            return
-        if sent != len(data):
-            self._hold(frames, sent)
-
     def _hold(self, frames: Iterable[bytes], sent: int) -> None:
         """Let these wait, but for the first ``sent`` bytes of them."""
         for frame in frames:
@@ -226,9 +214,9 @@ class Subscriber(Client):
             return b""
         pieces: list[bytes] = []
         size = 0
-        while queue and size < _PIECE:
+        while queue and size < PIECE:
             head = queue[0]
-            end = min(len(head), self._offset + _PIECE - size)
+            end = min(len(head), self._offset + PIECE - size)
             pieces.append(head if end - self._offset == len(head) else head[self._offset : end])
             size += len(pieces[-1])
             if end == len(head):
@@ -245,79 +233,3 @@ class Subscriber(Client):
         self.ending = self.ending or why
         self.lost()
         self.transport.abortConnection()
-
-
-@implementer(IPushProducer)
-class BufferedSubscriber(Subscriber):
-    """The stream of one client over a transport that only knows ``write``, TLS above all.
-
-    The transport says when its buffer is full (``pauseProducing``); what comes then waits here,
-    with the same bound.
-    """
-
-    __slots__ = ("_paused",)
-
-    def _writer(self) -> Callable[[bytes], int]:
-        self._paused = False
-        return self._write_pieces
-
-    def open(self) -> None:
-        """Send the head, and with it whatever has been added since."""
-        if self.state is State.CORKED:
-            self.fresh = True
-            self.transport.registerProducer(self, streaming=True)
-            super().open()
-
-    def _write_pieces(self, data: bytes) -> int:
-        view = memoryview(data)
-        sent = 0
-        while sent < len(view) and not self._paused:
-            self.transport.write(bytes(view[sent : sent + _PIECE]))
-            sent += _PIECE
-        return min(sent, len(view))
-
-    def pauseProducing(self) -> None:
-        """The transport has enough for now."""
-        self._paused = True
-        if self.state is State.OPEN:
-            self.state = State.FULL
-            if self.on_full is not None:
-                self.on_full(self)
-
-    def resumeProducing(self) -> None:
-        """The transport has room again."""
-        self._paused = False
-        while not self._paused:
-            data = self._next()
-            if not data:
-                if self.state is State.CLOSING:
-                    self._close()
-                elif self.state is State.FULL:
-                    self.state = State.OPEN
-                return
-            self._unsent -= len(data)
-            self._write_pieces(data)
-
-    def _wait(self) -> None:
-        self.state = State.FULL
-        if self.on_full is not None:
-            self.on_full(self)
-        if not self._paused:  # what is missed comes from the history; nothing is full yet
-            self.resumeProducing()
-
-    def _close(self) -> None:
-        # A TLS transport does not close as long as somebody may have more for it.
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-
-
-def subscriber_for(transport: Any) -> type[Subscriber]:
-    """The kind of subscriber for a transport.
-
-    The class is asked, not the instance: the wrapper around a TLS connection passes unknown
-    attributes on to the socket below it, where bytes would leave in clear. And not for
-    ``getHandle``, of which a TLS connection has its own: what is sent there stays there.
-    """
-    if hasattr(type(transport), "writeSomeData"):
-        return Subscriber
-    return BufferedSubscriber

@@ -43,6 +43,7 @@ HOUSE = [
     {"delivery.hub"},
     {"delivery.fanout", "delivery.lifetimes", "delivery.resume"},
     {"delivery.turn"},
+    {"delivery.buffered"},
     {"delivery.poll", "delivery.subscriber"},
     {"delivery.client"},
     {"delivery.channels", "delivery.history"},

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.protocols.tls import BufferingTLSTransport
 
+from cyclone_sse.delivery.buffered import subscriber_for
 from cyclone_sse.delivery.client import State
-from cyclone_sse.delivery.subscriber import BufferedSubscriber, Subscriber, subscriber_for
+from cyclone_sse.delivery.subscriber import Subscriber
 from cyclone_sse.errors import Ending
 from tests.unit.fakes import FakeSocket
 
@@ -53,18 +53,6 @@ class FakeTls:
 
     def abortConnection(self) -> None:
         self.aborted = True
-
-
-def test_a_transport_without_a_socket_of_its_own_is_written_to() -> None:
-    class Wrapper:  # as around TLS: unknown attributes are those of the socket below
-        def __getattr__(self, name: str) -> Any:
-            return getattr(FakeSocket(), name)
-
-    assert subscriber_for(FakeSocket()) is Subscriber
-    assert subscriber_for(Wrapper()) is BufferedSubscriber
-    # It has a getHandle too: that of OpenSSL, in which the bytes would stay.
-    tls = BufferingTLSTransport.__new__(BufferingTLSTransport)
-    assert subscriber_for(tls) is BufferedSubscriber
 
 
 def test_what_fits_goes_out_at_once() -> None:
