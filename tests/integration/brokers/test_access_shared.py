@@ -10,13 +10,21 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.integration.brokers.upstreams import Upstream
-from tests.integration.clients import Response, Subscriber, request
+from tests.integration.clients import Response, Subscriber, publish, request
 from tests.integration.conftest import Serve
 from tests.integration.servers import SseServer
 from tests.unit.access.keys import SECRET, token
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 BEARER = {"Authorization": "Bearer KEY", "Content-Type": "application/json"}
+
+
+@pytest.fixture(params=["redis", "redis-stream", "amqp"])
+def shared(request: pytest.FixtureRequest) -> list[str]:
+    """The options of servers that share a broker, and publish by it."""
+    name: str = request.param
+    upstream: Upstream = request.getfixturevalue("rabbit" if name == "amqp" else "redis")
+    return [*upstream.options, f"--broker={name}", "--http-publish=1", "--http-secret=KEY"]
 
 
 def order(server: SseServer, **fields: str) -> Response:
@@ -26,9 +34,9 @@ def order(server: SseServer, **fields: str) -> Response:
 
 @pytest.mark.parametrize("whose", [{"user": "42"}, {"channel": "user-42"}])
 def test_disconnect_ends_the_streams_of_all_servers(
-    serve: Serve, upstream: Upstream, whose: dict[str, str]
+    serve: Serve, shared: list[str], whose: dict[str, str]
 ) -> None:
-    options = [*upstream.options, f"--jwt-secret={SECRET}", "--http-secret=KEY"]
+    options = [*shared, f"--jwt-secret={SECRET}"]
     servers = [serve(*options), serve(*options)]
     with ExitStack() as stack:
 
@@ -46,18 +54,19 @@ def test_disconnect_ends_the_streams_of_all_servers(
         assert time.monotonic() - asked < 1
         # They come back and are checked anew; nobody else has noticed anything.
         back = [enter(server, "42") for server in servers]
-        upstream.publish("user-42", "back")
-        upstream.publish("user-43", "never gone")
+        publish(servers[0].url, "user-42", "back", "KEY")
+        publish(servers[1].url, "user-43", "never gone", "KEY")
         assert [client.data(1) for client in back] == [["back"]] * 2
         assert [client.data(1) for client in others] == [["never gone"]] * 2
 
 
-def test_a_type_travels_or_is_refused_by_name(serve: Serve, upstream: Upstream) -> None:
-    server = serve(*upstream.options, "--http-publish=1", "--http-secret=KEY")
+def test_a_type_travels_or_is_refused_by_name(serve: Serve, shared: list[str]) -> None:
+    server = serve(*shared)
+    has_no_place = "--broker=redis" in shared[-3:]
     event = {"channel": "a", "message": {"n": 1}, "event": "news"}
     with Subscriber(server.url, "a") as client:
         answer = request("POST", f"{server.url}/publish", json.dumps(event), BEARER)
-        if upstream.name == "redis":
+        if has_no_place:
             assert answer.status == 400
             assert "event" in answer.json["reason"]
             batch = [{"channel": "a", "message": "first"}, event]
@@ -68,7 +77,7 @@ def test_a_type_travels_or_is_refused_by_name(serve: Serve, upstream: Upstream) 
             assert answer.status == 200
         got = client.event()
         assert got.data == '{"n":1}'
-        assert got.type == ("message" if upstream.name == "redis" else "news")
+        assert got.type == ("message" if has_no_place else "news")
 
 
 def test_the_orders_of_other_servers_are_nobody_s_to_hear(serve: Serve, upstream: Upstream) -> None:
