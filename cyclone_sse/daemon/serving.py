@@ -28,6 +28,8 @@ from cyclone_sse.errors import Ending
 from cyclone_sse.options import with_defaults
 
 STOP_GRACE = 2.0  # seconds for the clients to take what is under way when the server stops
+# Seconds for a request that is on its way on a connection that was let in before.
+LAST_REQUEST = 1.0
 # Milliseconds after which a client that is sent away comes back: a native EventSource that meets a
 # proxy's 502 gives up for good (WHATWG HTML 9.2.3), so not at once, and not all together.
 FAREWELL = (2000, 6000)
@@ -225,13 +227,13 @@ class ServerService(Service):
         self.draining = True
         drain: float = self.settings["drain"]
         self._stop_accepting()
+        self.connections.ending = True  # the next request of each connection is its last
         self.application.broker.hub.end(Ending.DRAINED, over=drain, farewell=farewell)
-        self._finish_requests()
-        await self._wait(self._crowd.gone(), drain + STOP_GRACE if drain else 0.0)
+        await self._wait(self._crowd.gone(), LAST_REQUEST)
+        self._shut(streams=not drain)
+        await self._wait(self._crowd.gone(), drain + STOP_GRACE)
+        self._shut(streams=True)
         await self._wait(Deferred.fromCoroutine(self.application.broker.stop()), STOP_GRACE)
-        for connection in list(self._crowd):
-            connection.shut()
-        await self._wait(self._crowd.gone(), STOP_GRACE)
         for connection in list(self._crowd):
             connection.transport.abortConnection()
         for listener in self._until_the_end:
@@ -245,12 +247,13 @@ class ServerService(Service):
         for listener in self.listeners:
             listener.stopListening()
 
-    def _finish_requests(self) -> None:
-        """What is under way is answered, and what is idle closed; streams have an end of their own."""
+    def _shut(self, streams: bool) -> None:
+        """Close what is idle; what is being answered is answered. Streams, too, if they have no end of
+        their own any more."""
         from cyclone_sse.http.connection import STREAMING
 
         for connection in list(self._crowd):
-            if connection.state is not STREAMING:
+            if streams or connection.state is not STREAMING:
                 connection.shut()
 
     async def _wait(self, event: Deferred[Any], seconds: float) -> None:

@@ -241,7 +241,9 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     @property
     def keep_alive(self) -> bool:
         """Whether the connection stays open after this request."""
-        return self._keep_alive and not self.no_keep_alive and self.state is ANSWERING
+        if self._connections.ending or self.no_keep_alive:
+            return False
+        return self._keep_alive and self.state is ANSWERING
 
     def cors(self, origin: str | None) -> Mapping[str, str]:
         """What a page of this origin is told about who may read the answer."""

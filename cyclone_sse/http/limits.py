@@ -60,6 +60,7 @@ class Connections:
         self.stall_timeout: float = settings["stall-timeout"]
         self.cors = Cors(settings["cors-origin"])
         self.open: set[Any] = set()
+        self.ending = False  # no connection is kept for another request
         self.refusals: Counter[int] = Counter()  # by status, since the start
         self.clients = 0
         self._max_clients: int = settings["max-clients"]

@@ -46,6 +46,15 @@ def accepts(port: int) -> bool:
     return True
 
 
+def connections(pid: int, port: int | None = None) -> int:
+    """How many established TCP connections a process has, those to this port of its own if one is given."""
+    links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]
+    sockets = {link.removeprefix("socket:[").rstrip("]") for link in links}
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    ours = [row[1] for row in rows if row[3] == "01" and row[9] in sockets]
+    return len([local for local in ours if port is None or local.endswith(f":{port:04X}")])
+
+
 def need(program: str) -> str:
     """The path of a program; without it the test is skipped, and under CI=true it fails."""
     path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")

@@ -19,7 +19,7 @@ import pytest
 from cyclone_sse.brokers import BROKERS
 from tests.certificates import tls_options, write_certificates
 from tests.integration.clients import Subscriber, request
-from tests.integration.process import ROOT, accepts, until
+from tests.integration.process import ROOT, accepts, connections, until
 from tests.integration.servers import RedisServer, SseServer
 
 WORKERS = 2
@@ -75,19 +75,10 @@ def test_connections_are_spread_and_all_hear_all(crew: Crew) -> None:
     readers = [Subscriber(crew.url).wait_open() for _ in range(40)]
     publish(crew, "to all")
     assert [reader.data(1) for reader in readers] == [["to all"]] * 40
-    counts = [established(pid, crew.port) for pid in crew.workers]
+    counts = [connections(pid, crew.port) for pid in crew.workers]
     assert min(counts) >= 5, f"spread over the workers: {counts}"
     for reader in readers:
         reader.close()
-
-
-def established(pid: int, port: int) -> int:
-    """How many sockets of this process are connections to that port."""
-    table = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
-    rows = [line.split() for line in table]
-    of_port = {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"}
-    links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]
-    return sum(link.removeprefix("socket:[").rstrip("]") in of_port for link in links)
 
 
 def test_log_lines_name_their_worker_and_the_pid_file_is_the_parent_s(
