@@ -164,7 +164,7 @@ class Subscriber(Client):
             if sent >= len(frame):
                 sent -= len(frame)
                 continue
-            if self._queue is None:
+            if not self._queue:
                 self._offset = sent
             self._enqueue((frame,))
             self._unsent -= sent

@@ -75,6 +75,18 @@ def test_what_was_written_before_goes_first() -> None:
     assert socket.received == b"the answer to an earlier request, head, event"
 
 
+def test_nothing_that_is_sent_while_full_does_no_harm() -> None:
+    socket = FakeSocket(room=0)
+    subscriber = Subscriber(socket, b"")
+    subscriber.open()
+    for data in (b"A", b""):
+        subscriber.send(data)
+    socket.read(2)
+    subscriber.send(b"BC")
+    socket.read(None)
+    assert socket.received == b"ABC"
+
+
 sizes = st.lists(st.tuples(st.booleans(), st.integers(0, 300)), max_size=40)
 
 
