@@ -90,6 +90,10 @@ def test_what_is_sent_leaves_at_once(pair: Pair) -> None:
     assert pair.protocol.received == b"question"
 
 
+def test_the_handle_is_asked_like_a_socket(pair: Pair) -> None:
+    assert pair.server.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
+
+
 def test_a_full_socket_takes_whole_records_and_the_rest_is_offered_again(pair: Pair) -> None:
     message = bytes(range(256)) * 1000
     sent, got = 0, b""
