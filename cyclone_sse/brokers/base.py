@@ -193,7 +193,12 @@ class Broker:
         return self.publish_all(publications)
 
     def start(self) -> Deferred[Any]:
-        """Begin to work; called by the service when the reactor runs. Fires when messages come in."""
+        """Begin to work; called by the service when it starts. Fires when messages come in.
+
+        Raises ValueError at once where the options cannot be met.
+        """
+        if self.settings["history-file"] and not self.hub.durable:
+            raise ValueError(f"--history-file goes with --broker=http, not with {self.name}")
         self.hub.start()
         self.interests.start()
         return maybeDeferred(self.connect).addErrback(self._bug, "connect")

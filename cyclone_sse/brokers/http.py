@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from cyclone_sse.brokers.base import Broker
+from cyclone_sse.delivery.events import EventIds
+from cyclone_sse.delivery.journal import JournalError
 from cyclone_sse.delivery.publication import Publication
 
 
@@ -14,9 +18,25 @@ class HttpBroker(Broker):
 
     lingers = False
 
-    def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
-        super().__init__(settings, "http", reactor=reactor)
+    def __init__(self, settings: Mapping[str, Any], reactor: Any = None, ids: EventIds | None = None) -> None:
+        super().__init__(settings, "http", reactor=reactor, ids=ids)
 
-    def publish_all(self, publications: Sequence[Publication]) -> Sequence[str]:
-        """Deliver these events."""
-        return [str(self.hub.publish(each).id) for each in publications]
+    def start(self) -> Deferred[Any]:
+        """Read the history file, if there is to be one."""
+        if path := self.settings["history-file"]:
+            try:
+                self.hub.open_journal(path)
+            except JournalError as error:
+                raise ValueError(f"--history-file={error}") from None
+        return super().start()
+
+    async def stop(self) -> None:
+        """End the work when what was published is on the disk."""
+        await super().stop()
+        await self.hub.close_journal()
+
+    def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
+        """Deliver these events. With a history file the ids come when all of them are kept, at once."""
+        ids = [str(self.hub.publish(each).id) for each in publications]
+        kept = self.hub.kept()
+        return ids if kept is None else kept.addCallback(lambda _: ids)

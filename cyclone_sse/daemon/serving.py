@@ -121,14 +121,17 @@ class ServerService(Service):
             raise SystemExit(f"cyclone-sse: {error}") from None
 
     def startService(self) -> None:
-        """Begin to serve. Exits with one line when the ports cannot be opened."""
+        """Begin to serve. Exits with one line when the ports, or the history file, cannot be opened."""
         super().startService()
         for line in warnings(with_defaults(self.settings)):
             self.log.warn("{line}", line=line)
         self._sweeper.start(1.0, now=False).addErrback(self._bug)
         self._open_admin()
         broker = self.application.broker
-        started = broker.start()
+        try:
+            started = broker.start()
+        except ValueError as error:
+            raise SystemExit(f"cyclone-sse: {error}") from None
         if broker.lingers or started.called:
             self._open()  # such a broker knows nothing of the past, and may be away for long
         else:

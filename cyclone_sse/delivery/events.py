@@ -108,6 +108,7 @@ class EventIds:
     def begin_anew(self, node: str, last: int) -> None:
         """Go on from another position, under another tag, even if that is a step back."""
         self.former.add(self.node)
+        self.former.discard(node)
         self.node = node
         self._last = last
 
@@ -122,10 +123,11 @@ class EventIds:
 class Event:
     """One event, encoded. seq orders it; frame is what goes to every client as it is.
 
-    channels: all names under which it went out. holders: in how many channels' histories it is.
+    channels: all names under which it went out. holders: in how many channels' histories it is. row: where
+    it is in the journal, 0 if nowhere.
     """
 
-    __slots__ = ("channels", "frame", "holders", "id", "seq")
+    __slots__ = ("channels", "frame", "holders", "id", "row", "seq")
 
     def __init__(self, eid: EventId, frame: bytes, channels: Sequence[str] = ()) -> None:
         self.id = eid
@@ -133,6 +135,7 @@ class Event:
         self.frame = frame
         self.channels = channels
         self.holders = 0
+        self.row = 0
 
     def __repr__(self) -> str:
         return f"<Event {self.id}>"

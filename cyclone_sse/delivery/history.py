@@ -116,6 +116,7 @@ class History:
         self._past: OrderedDict[str, _Past] = OrderedDict()  # least recently published first
         self._floors: OrderedDict[str, int | None] = OrderedDict()  # of channels without events
         self._by_size = _BySize()  # those with more than one event
+        self.on_forgotten: Callable[[Event], None] | None = None  # told what no channel holds any more
         self.bytes = 0  # held at present, as accounted
         self.events = 0  # held at present, each counted once
 
@@ -272,6 +273,8 @@ class History:
         if not event.holders:
             self.bytes -= len(event.frame) + _EVENT_OVERHEAD
             self.events -= 1
+            if self.on_forgotten is not None:
+                self.on_forgotten(event)
 
     def _set_floor(self, channel: str, seq: int | None) -> None:
         self._floors[channel] = seq

@@ -25,9 +25,11 @@ from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import Event, EventId, EventIds, encode, encode_gap
 from cyclone_sse.delivery.fanout import SLICE, Fanout
 from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.keeper import Keeper
 from cyclone_sse.delivery.lifetimes import Lifetimes
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.delivery.resume import Resume
+from cyclone_sse.delivery.writer import Writer, WriterThread
 from cyclone_sse.errors import Ending
 
 _STEP = 0.05  # seconds between two lots of streams that are ended over some time
@@ -68,6 +70,7 @@ class Hub:
         self._tick = min(1.0, settings["ping-interval"] / 10) or 1.0  # seconds
         self._ticking = LoopingCall(self._tidy)
         self._ticking.clock = reactor
+        self._keeper: Keeper | None = None  # of a history that outlives the process
         self._partings = 0  # spread endings that are under way
         self._cut_off = 0  # clients, since the log last said so
 
@@ -76,8 +79,10 @@ class Hub:
     def publish(self, publication: Publication, eid: EventId | None = None) -> Event:
         """Send an event to everybody who listens to one of its channels, once to each.
 
-        eid: the id, where another has given it.
+        eid: the id, where another has given it. Raises Unavailable where it could not be kept.
         """
+        if self._keeper is not None:
+            self._keeper.check()
         if eid is None:
             eid = self.ids.next()
         else:
@@ -87,10 +92,45 @@ class Hub:
         now = self._reactor.seconds()
         for channel in event.channels:
             self.history.append(channel, event, now)
+        if self._keeper is not None:
+            self._keeper.keep(event)
         self._resume.forget_answers()
         self._fanout.add(event)
         self.counters.events += 1
         return event
+
+    @property
+    def durable(self) -> bool:
+        """What is published survives this process."""
+        return self._keeper is not None
+
+    def kept(self) -> Deferred[None] | None:
+        """When everything published so far will survive this process. None: it will not.
+
+        The Deferred fails with Unavailable if the disk does.
+        """
+        return None if self._keeper is None else self._keeper.kept()
+
+    def open_journal(
+        self, path: str, clock: Callable[[], float] = time.time, writer: Writer | None = None
+    ) -> None:
+        """Fill the history from this file, and from now on keep there what is published.
+
+        To be called before there are clients. clock, writer: see Keeper. Raises JournalError.
+        """
+        self._keeper = Keeper(
+            path,
+            self.history,
+            self.ids,
+            self._reactor,
+            clock=clock,
+            writer=writer or WriterThread(self._reactor),
+        )
+
+    async def close_journal(self) -> None:
+        """Write what waits, and accept nothing more."""
+        if self._keeper is not None:
+            await self._keeper.close()
 
     def confirmed(self, channels: Iterable[str]) -> None:
         """From now on nothing of these channels will be missing."""
@@ -235,7 +275,10 @@ class Hub:
             self._ticking.stop()
 
     def _tidy(self) -> None:
-        for task in (self._forget_old, self._ping, self._end_overdue, self._say_who_was_cut_off):
+        tasks = [self._forget_old, self._ping, self._end_overdue, self._say_who_was_cut_off]
+        if self._keeper is not None:
+            tasks.append(self._keeper.tidy)
+        for task in tasks:
             try:
                 task()
             except Exception:

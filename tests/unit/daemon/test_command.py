@@ -92,6 +92,8 @@ def test_origins_come_with_commas_or_repeated() -> None:
         ["--port=²"],
         ["--workers=2"],
         ["--history-file=a", "--broker=redis"],
+        ["--history-file=a", "--history-size=0"],
+        ["--history-file=a", "--history-ttl=0"],
         ["--jwt-secret=short"],
         ["--jwt-secret=" + "x" * 32, "--jwt-keys=keys.pem"],
         ["--port=65536"],
