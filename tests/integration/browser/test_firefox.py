@@ -17,8 +17,8 @@ from tests.integration.clients import publish, stats
 from tests.integration.process import until
 from tests.integration.servers import SseServer
 
-# Where Firefox 153's own EventSource differs from the standard: an id without data does not count, so that it cannot
-# go on after a connection that brought no event; and a NUL ends what it reads.
+# Where Firefox 153's own EventSource differs from the standard: an id without data does not count, so that it
+# cannot go on after a connection that brought no event; and a NUL ends what it reads.
 FAULTS = {"a block without data is no event", "an id with NUL is none", "NUL in data"}
 
 

@@ -25,6 +25,18 @@ EVENT = (200, "text/event-stream", "id: 7\ndata: 1\n\n")
 
 @pytest.mark.parametrize("status", [401, 403, 204])
 def test_the_server_wants_no_other_try(site: Site, browse: Open, old: bool, status: int) -> None:
+    site.pages["/"] = bare_page(LISTEN.replace("URL", "'/answer'"), "1.7.2")
+    site.answers["/answer"] = [(502, "text/html", "Bad gateway")] * 2 + [(status, "application/json", "")] * 2
+    page = browse(site.url, old)
+    page.wait_for_function("errors.length > 1 && !errors[errors.length - 1][1]")
+    assert page.evaluate("errors[errors.length - 1]") == [status, False]
+    assert page.evaluate("errors[0]") == [502, True]
+    asked = len(site.requests)
+    page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")  # ten times the pause between tries
+    assert len(site.requests) == asked
+
+
+def test_a_new_address_after_a_refusal(site: Site, browse: Open, old: bool) -> None:
     """A token in the address has expired: the function gives the next one."""
     site.pages["/"] = bare_page(LISTEN.replace("URL", "address"))
     site.answers["/answer"] = [EVENT, (401, "application/json", ""), EVENT, EVENT]
