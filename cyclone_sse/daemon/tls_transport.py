@@ -21,12 +21,9 @@ from typing import Any
 
 from twisted.internet import main, tcp
 
+from cyclone_sse.http.head import plain_http_refused
+
 _RECORD = 16384  # bytes that fit in one TLS record (RFC 8446, 5.1)
-_BODY = b'{"status": "error", "reason": "this port speaks HTTPS"}'
-PLAIN_HTTP = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    b"Content-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
-)
 
 
 class TlsServer(tcp.Server):
@@ -117,7 +114,7 @@ class TlsServer(tcp.Server):
     def _broken(self, error: OSError) -> Any:
         if isinstance(error, ssl.SSLError) and error.reason == "HTTP_REQUEST":
             with suppress(OSError):  # below TLS, in clear
-                socket.socket.send(self.socket, PLAIN_HTTP)
+                socket.socket.send(self.socket, plain_http_refused())
         return main.CONNECTION_LOST
 
     def _goodbye(self) -> None:

@@ -75,7 +75,7 @@ def answer(status: int, headers: Mapping[str, str], body: bytes | None) -> bytes
 
 def plain_http_refused() -> bytes:
     """What to say in clear text to who speaks plain HTTP on a port for TLS."""
-    return refusal_answer(Refusal(400, "this port is for HTTPS"), Cors(None).headers(None))
+    return refusal_answer(Refusal(400, "this port speaks HTTPS"), Cors(None).headers(None))
 
 
 def refusal_answer(refusal: Refusal, headers: Mapping[str, str]) -> bytes:
