@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cyclone_sse.delivery.buffered import subscriber_for
@@ -92,6 +92,7 @@ sizes = st.lists(st.tuples(st.booleans(), st.integers(0, 300)), max_size=40)
 
 @pytest.mark.parametrize("tls", [False, True])
 @given(steps=sizes, room=st.integers(0, 200))
+@example(steps=[(False, 1), (False, 0), (True, 2), (False, 2)], room=0)
 def test_bytes_arrive_in_order_or_the_client_is_cut(
     tls: bool, steps: list[tuple[bool, int]], room: int
 ) -> None:
