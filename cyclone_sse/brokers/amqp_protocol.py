@@ -1,44 +1,26 @@
-"""AMQP over txAMQP: a connection that subscribes, one that publishes, and the factory of both.
+"""What a connection to AMQP is for: one that receives, one that publishes, and their factories.
 
-Knows nothing of brokers or clients: a message goes to the function given. Names and passwords
-go to txAMQP as bytes, see ``wire``.
+Knows nothing of brokers or clients: a message goes to the function given.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredList, fail, gatherResults, succeed
-from twisted.internet.error import ConnectionClosed, ConnectionLost
-from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txamqp.client import Closed
 from txamqp.content import Content
-from txamqp.protocol import AMQClient
 
-from cyclone_sse.brokers.amqp_wire import SPEC, Delegate, load_spec
+from cyclone_sse.brokers.amqp_connection import AmqpError, AmqpFactory, AmqpProtocol, as_text, encode_key
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Refusal
 
-HEARTBEAT = 30  # seconds
-NAME_MAX = 255  # bytes of a channel's name: AMQP 0-9-1, 4.2.5.3, short strings
-LEAVE_WAIT = 1.0  # seconds to wait for the answer to our good-bye
-
 ACCESS_REFUSED = 403  # AMQP 0-9-1, 1.2
 LOT = 100  # bindings that are under way together
-CONTROL = b".control"  # what the exchange for orders has at the end of its name
-
-Deliver = Callable[[str, str, bytes, str | None], None]
-
-
-class AmqpError(Exception):
-    """What the AMQP server does not let us do; the text is its own, or says what we know."""
 
 
 class _Binding(NamedTuple):
@@ -47,120 +29,6 @@ class _Binding(NamedTuple):
     key: bytes
     bind: bool
     done: Deferred[None]
-
-
-class AmqpProtocol(AMQClient):  # type: ignore[misc]
-    """A connection that has logged in and has declared the exchange.
-
-    factory: what to log in with, and the exchange. gone, lost: see ``upstream.Link``.
-    """
-
-    # An interval without anything received is a warning, a second one the end: AMQP 0-9-1, 4.2.7.
-    MAX_UNSEEN_HEARTBEAT = 2
-    log = Logger()
-
-    def __init__(self, factory: AmqpFactory, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.factory = factory
-        self.gone: Deferred[BaseException] = Deferred()
-        self.lost: BaseException | None = None
-        self._error: AmqpError | None = None  # the server's reason for closing
-        self._ch: Any = None
-
-    def connectionMade(self) -> None:
-        """Nagle's algorithm would hold back a command for the answer to the one before."""
-        self.transport.setTcpNoDelay(True)
-        super().connectionMade()
-
-    def greet(self) -> Deferred[Any]:
-        """Log in, open the channel, declare the exchange. Fails with what the server says."""
-        return Deferred.fromCoroutine(self._greet())
-
-    async def _greet(self) -> None:
-        factory = self.factory
-        # Not AMQPLAIN, whose table of txAMQP's takes no bytes.
-        answer = b"\0%s\0%s" % (factory.username.encode(), factory.password.encode())
-        try:
-            await self.start(answer, "PLAIN")
-        except Closed as closed:
-            # RabbitMQ says nothing, it just closes ("authentication_failure_close" is for those
-            # whose library can announce it).
-            error = self._reason(closed)
-            if isinstance(error, ConnectionClosed):
-                error = AmqpError("it hung up at the log-in: wrong user name or password?")
-            raise error from None
-        try:
-            self._ch = await self.channel(factory.channel)
-            await self._ch.channel_open()
-            await self._ch.exchange_declare(exchange=factory.exchange, type=factory.exchange_type)
-            await self._ready()
-        except Closed as closed:
-            raise self._reason(closed) from None
-
-    async def _ready(self) -> None:
-        """What else to do before the connection is used."""
-
-    async def _declare_control(self, ch: Any) -> None:
-        """Orders to all servers have an exchange of their own, in which no client can name a key."""
-        await ch.exchange_declare(exchange=self.factory.control, type=b"fanout")
-
-    async def _leave(self) -> None:
-        with suppress(Closed):  # the server was first
-            await self.close(within=LEAVE_WAIT)
-
-    def leave(self) -> Deferred[None]:
-        """Close the connection as AMQP wants it, so that the server does not complain."""
-        return Deferred.fromCoroutine(self._leave())
-
-    def dataReceived(self, data: bytes) -> None:
-        """Bytes came in. If it is not AMQP, txAMQP fails in one way or another."""
-        try:
-            super().dataReceived(data)
-        except Exception as error:
-            self._error = AmqpError(f"what it sends is not AMQP: {error}")
-            self.transport.abortConnection()
-
-    def frameLengthExceeded(self, data: bytes) -> None:
-        """txAMQP 0.8.2 calls this and has none."""
-        raise ValueError("a frame without end")
-
-    def do_close(self, reason: Any) -> None:
-        """The connection ends; if the server wants it, reason is what it says."""
-        self._note(reason)
-        super().do_close(reason)
-
-    def channel_failed(self, channel: Any, reason: Failure) -> None:
-        """The server closed our channel, for what it calls an error; so start all over."""
-        self._note(channel.reason)
-        self.transport.loseConnection()
-
-    def check_heartbeat(self) -> None:
-        """Nothing has come for two intervals."""
-        self._error = AmqpError("no heartbeat")
-        super().check_heartbeat()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Everything that waits for an answer fails."""
-        self.lost = self._error or reason.value
-        super().connectionLost(reason)
-        self.gone.callback(self._reason())
-
-    def delivered(self, message: Any) -> None:
-        """A message came in."""
-
-    def settled(self, tag: int, multiple: bool, error: str | None) -> None:
-        """A message that we sent was taken, or not if there is an error."""
-
-    def _note(self, reason: Any = None) -> None:
-        text = getattr(reason, "reply_text", None)
-        if self._error is None and text is not None:
-            self._error = AmqpError(_text(text))
-
-    def _reason(self, closed: BaseException | None = None) -> BaseException:
-        """Why the connection or channel was closed, instead of that it was."""
-        if isinstance(closed, Closed):
-            self._note(*closed.args)
-        return self._error or self.lost or ConnectionLost()
 
 
 class AmqpSubscriberProtocol(AmqpProtocol):
@@ -265,7 +133,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
 
     def _explain(self, error: BaseException) -> BaseException:
         if self._is_refusal(error):
-            return AmqpError(_text(error.args[0].reply_text))
+            return AmqpError(as_text(error.args[0].reply_text))
         return self._reason(error)
 
     def delivered(self, message: Any) -> None:
@@ -275,8 +143,8 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         try:
             # txAMQP 0.8.2 makes an empty body text, and a name bytes where it is not UTF-8
             self.factory.deliver(
-                _text(message.exchange),
-                _text(message.routing_key),
+                as_text(message.exchange),
+                as_text(message.routing_key),
                 content.body or b"",
                 kind if isinstance(kind, str) else None,
             )
@@ -347,53 +215,6 @@ class AmqpPublisherProtocol(AmqpProtocol):
         self.settled(self._published, True, str(self.lost))
 
 
-class AmqpFactory(Factory):
-    """Makes connections.
-
-    deliver: called with the exchange, the routing key, the bytes and the type (or None) of each message.
-    specification: the file. vhost, username, password, exchange, exchange_type: text.
-    channel: the number of the AMQP channel to use. heartbeat: seconds, 0 for none.
-    Raises ValueError if the file is none.
-    """
-
-    protocol: type[AmqpProtocol] = AmqpProtocol
-    noisy = False
-
-    def __init__(
-        self,
-        deliver: Deliver,
-        *,
-        specification: str | Path = SPEC,
-        vhost: str = "/",
-        username: str = "guest",
-        password: str = "guest",
-        exchange: str = "sse-cyclone-server",
-        exchange_type: str = "direct",
-        channel: int = 1,
-        heartbeat: int = HEARTBEAT,
-        reactor: Any = None,
-    ) -> None:
-        if reactor is None:
-            from twisted.internet import reactor
-        self.deliver = deliver
-        self.spec = load_spec(specification)
-        self.vhost = vhost.encode()
-        self.username = username
-        self.password = password
-        self.exchange = exchange.encode()
-        self.control = self.exchange + CONTROL
-        self.exchange_type = exchange_type.encode()
-        self.channel = channel
-        self.heartbeat = heartbeat
-        self.reactor = reactor
-
-    def buildProtocol(self, addr: IAddress | None) -> AmqpProtocol:
-        """Make one connection."""
-        return self.protocol(
-            self, Delegate(), vhost=self.vhost, spec=self.spec, heartbeat=self.heartbeat, clock=self.reactor
-        )
-
-
 class AmqpSubscriberFactory(AmqpFactory):
     """Makes connections that receive."""
 
@@ -404,19 +225,3 @@ class AmqpPublisherFactory(AmqpFactory):
     """Makes connections that publish."""
 
     protocol = AmqpPublisherProtocol
-
-
-def encode_key(channel: str) -> bytes:
-    """The name of a channel as AMQP takes it. Raises AmqpError if it does not."""
-    try:
-        name = channel.encode()
-    except UnicodeError:
-        raise AmqpError("the channel's name is not UTF-8") from None
-    if len(name) > NAME_MAX:
-        raise AmqpError(f"the channel's name is longer than {NAME_MAX} bytes")
-    return name
-
-
-def _text(raw: str | bytes) -> str:
-    """txAMQP gives bytes where a name is not UTF-8, which ours all are."""
-    return raw if isinstance(raw, str) else raw.decode("utf-8", "backslashreplace")

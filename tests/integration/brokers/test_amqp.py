@@ -88,6 +88,29 @@ def test_the_property_type_is_the_type_of_an_event(serve: Serve, rabbit: RabbitU
         assert [event.type for event in client.events(4)] == ["pr\u00edce", "message", "message", "message"]
 
 
+def test_types_travel_in_both_directions(serve: Serve, rabbit: RabbitUpstream) -> None:
+    server = serve(*rabbit.options, "--http-publish=1")
+    channel = rabbit.channel()
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    channel.queue_bind(queue, EXCHANGE, "base")
+    with Subscriber(server.url, "base") as client:
+        headers = {"list": [1, "two"]}
+        channel.basic_publish(
+            EXCHANGE, "base", b"1", pika.BasicProperties(type="pr\u00edce", headers=headers)
+        )
+        answer = request("POST", f"{server.url}/publish", "channel=base&message=2&event=stock", FORM)
+        assert answer.status == 200
+        assert [(event.type, event.data) for event in client.events(2)] == [
+            ("pr\u00edce", "1"),
+            ("stock", "2"),
+        ]
+    got = [next(channel.consume(queue, auto_ack=True))[1].type for _ in range(2)]
+    assert got == ["pr\u00edce", "stock"]
+    channel.cancel()
+    refused = request("POST", f"{server.url}/publish", "channel=base&message=2&retry=5", FORM)
+    assert (refused.status, "retry" in refused.json["reason"]) == (400, True)
+
+
 def test_what_rabbitmq_forbids_is_refused_and_hurts_nobody(serve: Serve, rabbit: RabbitUpstream) -> None:
     control = rabbit.server.control
     control("add_user", "limited", "secret")

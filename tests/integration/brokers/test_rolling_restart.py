@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.eventstream import Event, Parser
 from tests.integration.brokers.test_redis_stream import STREAM, Stream, stream
-from tests.integration.clients import Event, Parser
 from tests.integration.conftest import Serve
 from tests.integration.servers import SseServer
 from tests.integration.test_nginx import Front

@@ -14,7 +14,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.amqp_protocol import AmqpError, AmqpPublisherFactory, AmqpSubscriberFactory
+from cyclone_sse.brokers.amqp_connection import AmqpError
+from cyclone_sse.brokers.amqp_protocol import AmqpPublisherFactory, AmqpSubscriberFactory
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Refusal
 
