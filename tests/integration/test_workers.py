@@ -16,21 +16,19 @@ from pathlib import Path
 
 import pytest
 
-from cyclone_sse.brokers import BROKERS
 from tests.certificates import tls_options, write_certificates
 from tests.integration.clients import Subscriber, request
 from tests.integration.process import ROOT, accepts, connections, until
 from tests.integration.servers import RedisServer, SseServer
 
 WORKERS = 2
-BROKER = "redis-stream" if "redis-stream" in BROKERS else "redis"
 
 
 class Crew(SseServer):
     """A daemon with workers; signals go to the parent alone, as `kill` sends them."""
 
     def __init__(self, directory: Path, redis: RedisServer, *options: str) -> None:
-        broker = [f"--broker={BROKER}", "--http-publish=1", f"--redis-port={redis.port}"]
+        broker = ["--broker=redis-stream", f"--redis-port={redis.port}"]
         super().__init__(directory, f"--workers={WORKERS}", *broker, *options)
 
     def is_ready(self) -> bool:
@@ -172,7 +170,6 @@ class Listener(threading.Thread):
             self.failure = failure
 
 
-@pytest.mark.skipif(BROKER == "redis", reason="a new worker knows nothing of the past with pub/sub")
 def test_sighup_replaces_all_under_load_and_nothing_is_lost(crew: Crew) -> None:
     before = crew.workers
     count, tick = 150, 0.02
