@@ -12,6 +12,18 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 Owner = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
@@ -30,8 +42,16 @@ def certify(name: str, issuer: Owner | None, authority: bool) -> Owner:
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        # What RFC 5280 asks for, and Python 3.13 with it.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key((issuer[1] if issuer else key).public_key()),
+            critical=False,
+        )
     )
-    if not authority:
+    if authority:
+        builder = builder.add_extension(SIGNS_CERTIFICATES, critical=True)
+    else:
         builder = builder.add_extension(local, critical=False)
     return builder.sign(issuer[1] if issuer else key, SHA256()), key
 
