@@ -28,6 +28,7 @@ _STREAM = {
 }
 _VARY = ("X-Requested-With", "Last-Event-ID")  # what makes another answer of the same URL
 _BEGINNING = b"\n\n"  # of each body, as it has always been
+_LAST_CHUNK = b"0\r\n\r\n"
 _NOTHING: Any = None
 
 
@@ -193,7 +194,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         self.subscriber = kind(self.transport, head, settings["client-buffer"], connection.fresh)
 
     def _open_poll(self) -> None:
-        """Wait for what to answer. The head says where the client stands, so that it can ask on."""
+        """Wait for what to answer."""
         position = self._position()
         self._headers["Content-Type"] = _STREAM["Content-Type"]
         self._headers["Cache-Control"] = _STREAM["Cache-Control"]
@@ -202,8 +203,19 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
             self._headers["Last-Event-ID"] = position
         self.request.connection.hold()
         self.subscriber = Poll(
-            self._answer, self.transport.abortConnection, self.broker.settings["poll-batch"]
+            self._begin_answer,
+            self._answer,
+            self.transport.abortConnection,
+            self.broker.settings["poll-batch"],
         )
+
+    def _begin_answer(self) -> None:
+        """Send the head of an answer that is to come: it says where the client stands, so that one that
+        is cut off meanwhile can ask on, and a browser does not hold back the same question of another tab."""
+        if self.request.version == "HTTP/1.1":
+            self.set_header("Transfer-Encoding", "chunked")
+            self._headers_written = True
+            self.request.write(self._generate_headers() + _chunk(_BEGINNING))
 
     def _answer(self, data: bytes) -> None:
         """Answer a long poll: an ordinary response, after which the connection is kept."""
@@ -212,7 +224,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
 
     def _answer_now(self, data: bytes) -> None:
         if not self._gone:
-            self.finish(_BEGINNING + data)
+            self.finish(_chunk(data) + _LAST_CHUNK if self._headers_written else _BEGINNING + data)
 
     def _position(self) -> str | None:
         """Where the stream starts: the client's own id, if it is one, else this moment."""
@@ -245,3 +257,8 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         """Ten thousand idle clients need none of what cyclone builds for templates."""
         if not self.subscriber.once:
             self.ui = self._headers = self._list_headers = self._write_buffer = _NOTHING
+
+
+def _chunk(data: bytes) -> bytes:
+    """A part of a body of unknown length (RFC 9112 7.1); none of nothing, which would end it."""
+    return b"%x\r\n%s\r\n" % (len(data), data) if data else b""

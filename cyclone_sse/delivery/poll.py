@@ -1,7 +1,7 @@
 """One client of long polling: it asks, waits for one answer, and asks again.
 
-Browsers without EventSource listen like this. An answer is an ordinary HTTP response with a length,
-so that the connection stays for the next question.
+Browsers without EventSource listen like this. An answer is an ordinary HTTP response, so that the
+connection stays for the next question.
 """
 
 from __future__ import annotations
@@ -16,18 +16,23 @@ from cyclone_sse.errors import Ending
 class Poll(Client):
     """A client that waits for one answer.
 
-    answer: called once with the body of the answer. abort: ends the connection. batch: an answer holds all
-    events there are, instead of the first.
+    begin: called when there is nothing to answer with yet. answer: called once with the events. abort:
+    ends the connection. batch: an answer holds all events there are, instead of the first.
     """
 
-    __slots__ = ("_abort", "_answer", "batch")
+    __slots__ = ("_abort", "_answer", "_begin", "batch")
 
     once = True
 
     def __init__(
-        self, answer: Callable[[bytes], None], abort: Callable[[], None], batch: bool = False
+        self,
+        begin: Callable[[], None],
+        answer: Callable[[bytes], None],
+        abort: Callable[[], None],
+        batch: bool = False,
     ) -> None:
         super().__init__()
+        self._begin = begin
         self._answer = answer
         self._abort = abort
         self.batch = batch
@@ -35,7 +40,9 @@ class Poll(Client):
         self.state = State.OPEN
 
     def open(self) -> None:
-        """Nothing: the head of the answer leaves with its body."""
+        """Let the head of the answer leave, unless it does with the body."""
+        if self.state is State.OPEN:
+            self._begin()
 
     def send(self, data: bytes, frames: Sequence[bytes] = ()) -> None:
         """Answer with this."""

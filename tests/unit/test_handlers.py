@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -325,7 +326,11 @@ def polled(transport: StringTransport) -> tuple[str, list[str]]:
     """The id to come back with, and the data of the events, of the answer to a long poll."""
     head, _, body = transport.value().decode().partition("\r\n\r\n")
     fields = dict(line.split(": ", 1) for line in head.splitlines()[1:])
-    assert int(fields["Content-Length"]) == len(body.encode())
+    if fields.get("Transfer-Encoding") == "chunked":  # the head did not wait for the events
+        assert body.endswith("0\r\n\r\n")
+        body = "".join(re.split(r"(?:^|\r\n)[0-9a-f]+\r\n", body[: -len("0\r\n\r\n")])).removesuffix("\r\n")
+    else:
+        assert int(fields["Content-Length"]) == len(body.encode())
     assert body.startswith("\n\n")
     assert fields["Last-Event-ID"]
     parser = Parser()
@@ -337,7 +342,7 @@ def polled(transport: StringTransport) -> tuple[str, list[str]]:
 def test_long_polling_ends_after_one_event_and_loses_none_between() -> None:
     site = Site()
     transport = site.connect("GET", "/?channels=a", POLL)
-    assert transport.value() == b""
+    assert b"\r\nLast-Event-ID: " in transport.value(), "it can ask on if it is cut off now"
     for number in range(4):
         site.publish("a", str(number))
     position, got = polled(transport)
@@ -347,7 +352,7 @@ def test_long_polling_ends_after_one_event_and_loses_none_between() -> None:
         got += data
     assert got == ["0", "1", "2", "3"]
     waiting = site.connect("GET", "/?channels=a", POLL, f"Last-Event-Id: {position}")
-    assert waiting.value() == b""
+    assert waiting.value().endswith(b"\r\n\r\n2\r\n\n\n\r\n")
     site.publish("a", "4")
     assert polled(waiting)[1] == ["4"]
 
@@ -390,7 +395,7 @@ def test_a_poll_of_a_custom_application_that_leaves_events_out_goes_on_with_the_
     assert data == ["4"]
     transport = site.connect("GET", "/?channels=a", POLL, f"Last-Event-Id: {position}")
     site.publish("a", "7")
-    assert transport.value() == b""
+    assert transport.value().endswith(b"\r\n\r\n2\r\n\n\n\r\n")
     site.publish("a", "8")
     assert polled(transport)[1] == ["8"]
 

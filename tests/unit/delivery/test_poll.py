@@ -18,7 +18,7 @@ class Answers:
     def __init__(self, batch: bool = False) -> None:
         self.given: list[bytes] = []
         self.aborted = False
-        self.poll = Poll(self.given.append, self._abort, batch)
+        self.poll = Poll(lambda: None, self.given.append, self._abort, batch)
 
     def _abort(self) -> None:
         self.aborted = True
