@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
-from cyclone_sse.delivery.events import Event, EventId
+from cyclone_sse.delivery.events import Event, EventId, seq_at
 from cyclone_sse.delivery.history import FLOORS
 
 APPLICATION = 0x63535345  # "cSSE", SQLite's application_id: tells our files from others'
@@ -36,7 +36,7 @@ _ROWS = 100  # rows in one statement: SQLite before 3.32 takes 999 parameters, a
 
 _TABLES = """
 CREATE TABLE journal (node TEXT NOT NULL, begin_ms INTEGER NOT NULL, begin_n INTEGER NOT NULL,
-                      reserved INTEGER NOT NULL);
+                      reserved_ms INTEGER NOT NULL, reserved_n INTEGER NOT NULL);
 CREATE TABLE event (row INTEGER PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL,
                     taken INTEGER NOT NULL, channels TEXT NOT NULL, frame BLOB NOT NULL);
 CREATE TABLE floor (channel TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL) WITHOUT ROWID;
@@ -65,8 +65,8 @@ class Lot:
     """What one transaction writes.
 
     events: with their rows. taken: when, in milliseconds since the epoch. forgotten: rows to delete. floors:
-    the positions up to which something of a channel is missing then. reserved: the millisecond below which
-    ids may have been given out; None to leave it.
+    the positions up to which something of a channel is missing then. reserved: the position up to which ids
+    may be given out; None to leave it.
     """
 
     events: Sequence[Event] = ()
@@ -131,7 +131,8 @@ class Journal:
                 self._delete(lot.forgotten)
                 self._raise_floors(lot.floors)
                 if lot.reserved is not None:
-                    self._db.execute("UPDATE journal SET reserved = ?", (lot.reserved,))
+                    end = EventId.at(lot.reserved, self.node)
+                    self._db.execute("UPDATE journal SET reserved_ms = ?, reserved_n = ?", (end.ms, end.n))
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
@@ -160,8 +161,8 @@ class Journal:
         self._db.execute("PRAGMA synchronous = FULL")
         if new:
             self._create(first)
-        self.node, ms, n, self.reserved = self._db.execute("SELECT * FROM journal").fetchone()
-        self.begin = EventId(ms, n, self.node).seq
+        self.node, *ends = self._db.execute("SELECT * FROM journal").fetchone()
+        self.begin, self.reserved = seq_at(*ends[:2]), seq_at(*ends[2:])
         self.row: int = self._one("SELECT coalesce(max(row), 0) FROM event")
         self._floors: int = self._one("SELECT count(*) FROM floor")  # at most so many
 
@@ -169,7 +170,7 @@ class Journal:
         self._db.execute("BEGIN IMMEDIATE")
         for statement in filter(str.strip, _TABLES.split(";")):
             self._db.execute(statement)
-        self._db.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (first.node, first.ms, first.n, 0))
+        self._db.execute("INSERT INTO journal VALUES (?1, ?2, ?3, ?2, ?3)", (first.node, first.ms, first.n))
         self._db.execute(f"PRAGMA application_id = {APPLICATION}")
         self._db.execute(f"PRAGMA user_version = {VERSION}")
         self._db.execute("COMMIT")

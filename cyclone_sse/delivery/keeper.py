@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from cyclone_sse.delivery.events import Event, EventId, EventIds, seq_at
+from cyclone_sse.delivery.events import Event, EventIds, seq_at
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.journal import Journal, JournalError, Lot
 from cyclone_sse.delivery.writer import Writer
@@ -33,9 +33,10 @@ RETRY = 1.0  # seconds between two attempts to write
 FORGET_AT = 500  # forgotten events that are deleted along with what is published
 FORGET_AFTER = 10.0  # seconds after which they are deleted anyhow
 MAX_WAITING = 64 * 1024 * 1024  # bytes that may wait for a disk that is too slow
-# Milliseconds that ids are reserved ahead; renewed when half of them is left. After a crash ids begin so far
-# in the future at the most, which is less than the 5 s by which the clocks of two servers may differ.
+# Milliseconds that ids are reserved ahead of the clock; renewed when half of them is left. After a crash ids
+# begin that far in the future at the most: less than the 5 s by which two servers' clocks may differ.
 RESERVE = 4000
+RESERVE_STEP = 2**32  # ids reserved instead for as long as the clock is behind them
 
 
 class Keeper:
@@ -119,7 +120,7 @@ class Keeper:
         elif self._writing:
             self._idle = Deferred()
             await self._idle
-        last = Lot(reserved=EventId.at(self._ids.last, "").ms + 1)  # nothing is given out any more
+        last = Lot(reserved=self._ids.last)  # nothing is given out any more
         try:
             for lot in filter(None, (self._unwritten, self._next_lot(), last)):
                 await self._writer.call(self._journal.write, lot)
@@ -144,13 +145,15 @@ class Keeper:
                 history.append(channel, event, time_taken)
             last = event.seq
         self._row = journal.row
-        self._ids.begin_anew(journal.node, max(last, seq_at(journal.reserved)))
+        self._ids.begin_anew(journal.node, max(last, journal.reserved))
         self._ids.mark()  # the present, from which ids are reserved
 
     def _reservation(self) -> int | None:
-        """The millisecond up to which ids are to be reserved; None where they are for some time."""
-        given = EventId.at(self._ids.last, "").ms
-        return given + RESERVE if given + RESERVE // 2 > self._journal.reserved else None
+        """The position up to which ids are to be reserved; None where enough of them are."""
+        given, reserved = self._ids.last, self._journal.reserved
+        wanted = max(seq_at(int(self._clock() * 1000) + RESERVE), given + RESERVE_STEP)
+        used = given > reserved - seq_at(RESERVE // 2) and wanted > reserved + seq_at(RESERVE // 4)
+        return wanted if used or given > reserved - RESERVE_STEP // 2 else None
 
     def _forget(self, event: Event) -> None:
         if event.row:
