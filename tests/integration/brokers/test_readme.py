@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration import docs
 from tests.integration.brokers.upstreams import RabbitUpstream, RedisUpstream
 from tests.integration.clients import Subscriber, publish
 from tests.integration.process import ROOT, Process, free_port
@@ -71,12 +72,14 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 
 def test_redis(shell: Shell, redis: RedisUpstream) -> None:
-    serving, publishing = commands("Redis")
+    lines = commands("Redis")
+    assert lines[2:] == docs.commands("brokers.md")
     shell.env["CYCLONE_SSE_REDIS_PORT"] = str(redis.server.port)
-    server = shell.serve(serving)
-    with Subscriber(server.url) as client:
-        shell.run(publishing.replace("redis-cli", f"redis-cli -p {redis.server.port}"))
-        assert client.event().data == "[1, 2, 3]"
+    for serving, publishing in (lines[:2], lines[2:]):
+        server = shell.serve(serving)
+        with Subscriber(server.url) as client:
+            shell.run(publishing.replace("redis-cli", f"redis-cli -p {redis.server.port}"))
+            assert client.event().data == "[1, 2, 3]"
 
 
 def test_rabbitmq(shell: Shell, rabbit: RabbitUpstream) -> None:
