@@ -86,6 +86,7 @@ hooks: $(VENV)/.tests
 
 docs: $(VENV)/.runtime
 	@$(BIN)/python -m tests.options_page > docs/options.md
+	@$(BIN)/python -m tests.house_picture > docs/architecture.svg
 
 bench: $(VENV)/.tests
 	@$(BIN)/python -m bench $(ARGS)

@@ -1,0 +1,169 @@
+"""docs/architecture.svg, drawn from the table of imports and from the imports themselves by `make docs`.
+
+A room is a box; its modules stand in it row by row as in ``HOUSE``: a module knows only what stands below it.
+An arrow says that a room imports another; those that follow from others are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from textwrap import wrap
+
+from tests.unit.test_imports import HOUSE, PURE, files, imports, own
+
+USERS, GROUND = "cyclone_sse", "ground"  # the root has two parts: what users import, and what all stand on
+ABOUT = {
+    "daemon": "one process or several: options, sockets, start, stop, figures",
+    USERS: "what users import: the application, its handlers, one stream",
+    "access": "who may hear and say what",
+    "http": "bytes to requests, and answers",
+    "brokers": "where messages come from",
+    "delivery": "who is due what: ids, history, the walk",
+    GROUND: "plain Python that all parts stand on",
+}
+WIDTH, MARGIN, GAP, LINE, TOP = 900, 20, 28, 18, 48  # pixels
+GLYPH = 7.4  # pixels that a character of a row is wide, about
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Where a room stands."""
+
+    room: str
+    x: float
+    y: float
+    width: float
+    height: float
+    lines: list[str]
+
+
+def room_of(module: str) -> str:
+    """The box in which a module stands."""
+    room = module.split(".", maxsplit=1)[0]
+    if room in ABOUT and room != GROUND and (("." in module) or room == module):
+        return room
+    return GROUND if module in PURE else USERS
+
+
+def rows() -> dict[str, list[list[str]]]:
+    """The modules of each room, row by row, from above to below."""
+    found: dict[str, list[list[str]]] = {room: [] for room in ABOUT}
+    for level in HOUSE:
+        for room, lines in found.items():
+            names = sorted(
+                module for module in level if module and room_of(module) == room and module != room
+            )
+            if names:
+                lines.append([name.removeprefix(f"{room}.") for name in names])
+    return found
+
+
+def knows() -> dict[str, set[str]]:
+    """Which room imports which."""
+    found: dict[str, set[str]] = {room: set() for room in ABOUT}
+    for module, path in files().items():
+        for name in imports(path):
+            if name.split(".")[0] == "cyclone_sse" and own(name) and module:
+                found[room_of(module)].add(room_of(own(name)))
+    return {room: others - {room} for room, others in found.items()}
+
+
+def arrows(known: Mapping[str, set[str]]) -> list[tuple[str, str]]:
+    """Those that do not follow from others."""
+
+    def reach(room: str) -> set[str]:
+        return known[room].union(*(reach(other) for other in known[room]))
+
+    return [
+        (room, other)
+        for room in known
+        for other in sorted(known[room])
+        if not any(other in reach(between) for between in known[room] - {other})
+    ]
+
+
+def wrapped(lines: Sequence[Sequence[str]], width: float) -> list[str]:
+    """The rows as text; what is too long for the box goes on below, with an indent."""
+    return [
+        part
+        for names in lines
+        for part in wrap(" · ".join(names), int(width / GLYPH), subsequent_indent="  ")
+    ]
+
+
+def height(lines: Sequence[str]) -> float:
+    """Of a box with these lines."""
+    return TOP + LINE * len(lines) + 6
+
+
+def boxes(held: Mapping[str, list[list[str]]]) -> list[Box]:
+    """Where the rooms stand: in bands, the three that do not know each other side by side."""
+    whole, y = WIDTH - 2 * MARGIN, float(MARGIN)
+    found = []
+    for band in (["daemon"], [USERS], ["access", "http", "brokers"], ["delivery"], [GROUND]):
+        width = (whole - GAP * (len(band) - 1)) / len(band)
+        lines = [wrapped(held[room], width - 24) for room in band]
+        high = max(map(height, lines))
+        for column, room in enumerate(band):
+            found.append(Box(room, MARGIN + column * (width + GAP), y, width, high, lines[column]))
+        y += high + GAP
+    return found
+
+
+def draw(box: Box) -> str:
+    """A box with what stands in it."""
+    x, y = box.x + 12, box.y + 20
+    text = [
+        f"<rect x='{box.x:g}' y='{box.y:g}' width='{box.width:g}' height='{box.height:g}' rx='8' "
+        "class='room'/>",
+        f"<text x='{x:g}' y='{y:g}' class='name'>{escape(box.room)}</text>",
+        f"<text x='{x:g}' y='{y + 16:g}' class='about'>{escape(ABOUT[box.room])}</text>",
+    ]
+    for number, line in enumerate(box.lines):
+        y = box.y + TOP + 10 + LINE * number
+        indent = 12 * (line != line.lstrip())
+        text.append(f"<text x='{x + indent:g}' y='{y:g}' class='row'>{escape(line.strip())}</text>")
+    return "\n".join(text)
+
+
+def arrow(upper: Box, lower: Box) -> str:
+    """From one room down to another."""
+    narrow = min(upper, lower, key=lambda box: box.width)
+    x = narrow.x + narrow.width / 2
+    start, end = upper.y + upper.height, lower.y - 3
+    return f"<path d='M{x:g} {start:g}V{end:g}' class='arrow' marker-end='url(#head)'/>"
+
+
+STYLE = """\
+<style>
+  .room { fill: #f4f6f8; stroke: #7a8794 }
+  .name { font: bold 14px system-ui, sans-serif; fill: #1d2733 }
+  .about { font: 11px system-ui, sans-serif; fill: #55616d }
+  .row { font: 12px ui-monospace, monospace; fill: #1d2733 }
+  .arrow { stroke: #3b6ea5; stroke-width: 1.5; fill: none }
+  #head path { fill: #3b6ea5 }
+</style>
+<defs><marker id='head' viewBox='0 0 8 8' refX='6' refY='4' markerWidth='8' markerHeight='8' orient='auto'>
+<path d='M0 0L8 4L0 8z'/></marker></defs>"""
+
+
+def picture() -> str:
+    """The whole picture."""
+    where = {box.room: box for box in boxes(rows())}
+    total = where[GROUND].y + where[GROUND].height + MARGIN
+    parts = [
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {total:g}' role='img'>",
+        "<title>The rooms of cyclone_sse and what they import, from the roof to the ground</title>",
+        STYLE,
+        f"<rect width='{WIDTH}' height='{total:g}' fill='white'/>",
+        *map(draw, where.values()),
+        *(arrow(where[room], where[other]) for room, other in arrows(knows())),
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    print(picture(), end="")

@@ -1,0 +1,81 @@
+"""The tree of tests mirrors the package, and what is drawn and told of the package is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.house_picture import picture, rows
+from tests.unit.test_imports import PACKAGE, files, imports
+
+HERE = Path(__file__).parent
+DOCS = PACKAGE.parent / "docs"
+# Modules without a test file of their own, and why.
+EXCEPTIONS = {
+    "amqp": "two names, which tests/integration/test_custom_app.py imports",
+    **dict.fromkeys(
+        [
+            "brokers.amqp_connection",
+            "brokers.http",
+            "brokers.sentinel",
+            "brokers.stream_link",
+            "daemon.admin",
+            "daemon.check",
+            "daemon.prepare",
+            "daemon.process",
+            "daemon.service",
+            "daemon.serving",
+            "daemon.tls",
+            "daemon.worker",
+            "daemon.workers",
+            "delivery.client",
+            "delivery.fanout",
+            "delivery.writer",
+            "http.head",
+            "http.requests",
+            "http.responses",
+            "http.routes",
+            "server",
+            "stream",
+        ],
+        "tested only through others, until somebody writes it",
+    ),
+}
+
+
+def test_each_module_has_its_tests() -> None:
+    for module, path in files().items():
+        if path.name != "__init__.py" and module not in EXCEPTIONS:
+            *rooms, name = module.split(".")
+            assert HERE.joinpath(*rooms, f"test_{name}.py").exists(), module
+
+
+def test_the_exceptions_exist() -> None:
+    for module in EXCEPTIONS:
+        assert module in files()
+
+
+@pytest.mark.parametrize("path", sorted(HERE.rglob("*.py")), ids=lambda path: str(path.relative_to(HERE)))
+def test_unit_tests_import_nothing_of_the_integration_tests(path: Path) -> None:
+    assert not [name for name in imports(path) if name.startswith("tests.integration")]
+
+
+def test_the_picture_is_drawn_from_the_house() -> None:
+    assert (DOCS / "architecture.svg").read_text() == picture(), "make docs"
+
+
+def test_every_module_stands_in_the_picture_once() -> None:
+    drawn = [name for lines in rows().values() for line in lines for name in line]
+    modules = [module for module, path in files().items() if path.name != "__init__.py"]
+    assert sorted(drawn) == sorted(module.rpartition(".")[2] for module in modules)
+
+
+def test_the_invariants_that_are_told_have_their_tests() -> None:
+    told = re.findall(r"`(test_\w+)`", (DOCS / "architecture.md").read_text())
+    tests = {
+        name for path in HERE.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert len(told) > 5
+    assert set(told) <= tests
