@@ -1,4 +1,4 @@
-"""docs/options.md, made from the table: `python -m tests.options_page > docs/options.md`."""
+"""docs/options.md, made from the table by `make docs`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ HEAD = """\
 
 A value comes from the command line, else from the environment (`CYCLONE_SSE_HTTP_SECRET` for
 `--http-secret`), else it is the default. An empty value means "not set", so that a file can list every
-option, one a line: `twistd -n cyclone-sse $(cat cyclone-sse.conf)`.
+option, one a line:
+
+```sh
+twistd -n cyclone-sse -h
+twistd -n cyclone-sse $(cat cyclone-sse.conf)
+```
+
+This page is made from the table in `cyclone_sse/options.py` by `make docs`.
 
 | option | default | what |
 | --- | --- | --- |

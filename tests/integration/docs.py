@@ -1,4 +1,4 @@
-"""What the pages in ``docs/`` show: their files by name, and their commands."""
+"""What README.md and the pages in ``docs/`` show: their files by name, and their commands."""
 
 from __future__ import annotations
 
@@ -10,9 +10,20 @@ from tests.integration.process import ROOT
 _BLOCK = re.compile(r"^([ ]*)```(\w+)(?: (\S+))?\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
 
+def page_path(page: str) -> Path:
+    """Where a page is: the names of those in the root are in capitals."""
+    return ROOT / page if page.partition(".")[0].isupper() else ROOT / "docs" / page
+
+
+def pages() -> list[str]:
+    """The names of all pages."""
+    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+    return sorted(path.name for path in found)
+
+
 def _blocks(page: str) -> list[tuple[str, str, str]]:
     """Language, file name and text of each block of a page."""
-    found = _BLOCK.findall((ROOT / "docs" / page).read_text())
+    found = _BLOCK.findall(page_path(page).read_text())
     return [(kind, name, re.sub(f"^{margin}", "", text, flags=re.M)) for margin, kind, name, text in found]
 
 
@@ -30,9 +41,15 @@ def write_shown(page: str, name: str, directory: Path, kind: str = "python") -> 
 
 
 def commands(page: str) -> list[str]:
-    """The commands of a page; a block that exports something is one."""
+    """The commands of a page, without their comments; a block that exports something is one."""
     lines: list[str] = []
     for kind, _, text in _blocks(page):
         if kind == "sh":
-            lines += [text.strip()] if text.startswith("export ") else text.splitlines()
+            whole = [text.strip()] if text.startswith("export ") else text.splitlines()
+            lines += [line.partition("  #")[0].strip() for line in whole if line.strip()]
     return lines
+
+
+def html(page: str) -> list[str]:
+    """The pages and scripts for a browser that it shows."""
+    return [text for kind, _, text in _blocks(page) if kind == "html"]

@@ -166,8 +166,8 @@ def test_resume(daemon: SseServer, front: Front) -> None:
         assert client.data(1) == ["2"]
 
 
-def test_the_readme_shows_a_part_of_it() -> None:
-    shown = re.findall(r"```nginx\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_page_shows_a_part_of_it() -> None:
+    shown = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs" / "proxies.md").read_text(), re.DOTALL)
     assert len(shown) == 1
     lines = [line.partition("#")[0].strip() for line in shown[0].splitlines()]
     sample = [line.partition("#")[0].strip() for line in SAMPLE.read_text().splitlines()]

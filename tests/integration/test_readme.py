@@ -1,4 +1,6 @@
-"""Every command of the README, run as it stands there, in a copy of what git holds and a fresh environment.
+"""Every command of README.md and of some pages, run as it stands there, in a copy of what git holds.
+
+It has a fresh environment. What runs the commands of other pages is told in test_docs.py.
 
 What must differ on a busy machine comes from outside the command: ports by the environment, or in place
 of 8888.
@@ -9,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import venv
 from collections.abc import Callable, Iterator
@@ -18,20 +21,14 @@ from pathlib import Path
 import pytest
 
 from tests.integration.clients import Subscriber, publish, request
-from tests.integration.process import ROOT, Process, accepts, free_port, until
+from tests.integration.docs import commands, write_shown
+from tests.integration.process import ROOT, Process, free_port
 
 pytestmark = pytest.mark.timeout(600)  # pip may have to fetch
 
-README = (ROOT / "README.md").read_text()
-COMMANDS: list[str] = [
-    line.partition("  #")[0].strip()
-    for block in re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    for line in block.splitlines()
-    if line.strip()
-]
-# `make test` and `make lint` are what runs this; the brokers' sections have tests of their own.
-ELSEWHERE = ("make test", "make lint", "redis-cli", "python extras/pub.py")
-ELSEWHERE_WORDS = ("--broker=",)
+PAGES = ("README.md", "CONTRIBUTING.md", "capacity.md", "extending.md", "options.md")
+COMMANDS = [line for page in PAGES for line in commands(page)]
+ELSEWHERE = ("make ", "git ", "twine ")  # what `make` does with them is tested below and elsewhere
 
 
 class Shell(Process):
@@ -100,23 +97,24 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return fresh
 
 
-Serve = Callable[[str], Shell]
+Serve = Callable[..., Shell]
 
 
 @pytest.fixture
 def shell(tmp_path: Path, home: Home) -> Iterator[Serve]:
-    """A function that starts a command of the README that serves."""
+    """A function that starts a command of a page that serves."""
     with ExitStack() as started:
 
-        def start(line: str) -> Shell:
-            assert line in COMMANDS, f"the README does not say: {line}"
+        def start(line: str, app: str = "") -> Shell:
+            assert line in COMMANDS, f"no page says: {line}"
+            line = line.replace("custom_app.App", app or "custom_app.App")
             return started.enter_context(Shell(tmp_path, home, line))
 
         yield start
 
 
 def only(words: str) -> str:
-    """The one command of the README in which these words stand."""
+    """The one command of these pages in which these words stand."""
     (line,) = [line for line in COMMANDS if words in line]
     return line
 
@@ -183,19 +181,6 @@ def test_configuration_file(shell: Serve, home: Home) -> None:
         conf.write_text(text)
 
 
-def test_in_the_background(home: Home) -> None:
-    port = free_port()
-    home.run(f"CYCLONE_SSE_PORT={port} {only('--pidfile=sse.pid')}")
-    pid = home.root / "sse.pid"
-    try:
-        until(lambda: accepts(port), what="the daemon to serve")
-        assert request("POST", f"http://127.0.0.1:{port}/publish").status == 401
-    finally:
-        os.kill(int(pid.read_text()), 15)
-    until(lambda: not pid.exists(), what="the daemon to end")
-    assert "Traceback" not in (home.root / "sse.log").read_text()
-
-
 def test_custom_application(shell: Serve) -> None:
     serving = shell(only("custom_app.App"))
     assert request("GET", f"{serving.url}/?channels=base").status == 401
@@ -204,8 +189,12 @@ def test_custom_application(shell: Serve) -> None:
         assert subscriber.data(1) == ["1"]
 
 
-def test_graphite_export_starts(shell: Serve) -> None:
-    shell(only("--export=graphite"))
+def test_the_broker_of_one_s_own(shell: Serve, home: Home) -> None:
+    write_shown("extending.md", "udp_app.py", home.root / "extras")
+    serving = shell(only("custom_app.App"), "udp_app.App")
+    with Subscriber(serving.url) as subscriber, socket.socket(type=socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"base hello", ("127.0.0.1", serving.port))
+        assert subscriber.data(1) == ["hello"]
 
 
 def test_load_client(shell: Serve, home: Home) -> None:
@@ -213,7 +202,7 @@ def test_load_client(shell: Serve, home: Home) -> None:
     assert "1000" in home.run(only("extras/client.py"), serving.port).replace(",", "")
 
 
-@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith(("make test", "make lint"))])
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("make")])
 def test_targets_exist(home: Home, line: str) -> None:
     home.run(line.replace("make", "make -n", 1))
 
@@ -222,6 +211,6 @@ def test_every_command_is_run_here_or_elsewhere() -> None:
     source = Path(__file__).read_text()
     quoted = re.findall(r'(?:only\(|shell\(|run\(|in \()["\']([^"\']+)', source)
     for line in COMMANDS:
-        if line.startswith(ELSEWHERE) or any(words in line for words in ELSEWHERE_WORDS):
+        if line.startswith(ELSEWHERE):
             continue
         assert any(words in line for words in quoted), f"no test runs: {line}"

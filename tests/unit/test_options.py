@@ -42,4 +42,4 @@ def test_names_are_unique_and_each_option_says_what_it_does() -> None:
 
 
 def test_the_page_of_options_is_made_from_the_table() -> None:
-    assert (CONF.parent / "docs" / "options.md").read_text() == page(), "python -m tests.options_page"
+    assert (CONF.parent / "docs" / "options.md").read_text() == page(), "make docs"

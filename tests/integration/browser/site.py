@@ -16,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.integration.docs import html
 from tests.integration.process import ROOT, left_out
 
-README = ROOT / "README.md"
 JQUERIES = {
     "1.7.2": "jquery-1/tmp/jquery.js",
     "3.x": "jquery-3/dist/jquery.js",
@@ -43,10 +43,9 @@ def node_modules() -> Path:
 
 
 def example_page(script: str, jquery: str) -> str:
-    """The README's example page that uses `script`, word for word but for the address of jQuery."""
-    pages = re.findall(r"```html\n(<!DOCTYPE html>.*?)```", README.read_text(), re.DOTALL | re.IGNORECASE)
-    pages = [page for page in pages if f"/{script}" in page]
-    assert len(pages) == 1, f"{len(pages)} example pages with {script} in {README}"
+    """The example page of docs/jquery.md that uses `script`, word for word but for the address of jQuery."""
+    pages = [page for page in html("jquery.md") if f"/{script}" in page]
+    assert len(pages) == 1, f"{len(pages)} example pages with {script}"
     page, replaced = re.subn(r'src="https?://[^"]*jquery[^"]*"', f'src="/jquery/{jquery}.js"', pages[0])
     assert replaced == 1, f"jQuery is not loaded once in the page with {script}"
     return page

@@ -1,13 +1,13 @@
-"""The README's two complete pages, word for word, with every jQuery, in a new browser and in an old one."""
+"""The pages that README.md and docs/ show, word for word; the plugins' with every jQuery, and polling."""
 
 from __future__ import annotations
 
 import json
-import re
 
 from tests.integration.browser.conftest import Open
-from tests.integration.browser.site import README, Site, example_page
+from tests.integration.browser.site import Site, example_page
 from tests.integration.clients import publish, stats
+from tests.integration.docs import html
 from tests.integration.process import until
 from tests.integration.servers import SseServer
 
@@ -60,18 +60,32 @@ def test_a_stream_for_each_element(
 
 
 def test_plain_event_source(server: SseServer, site: Site, browse: Open) -> None:
-    listen, earliest, other_origin = re.findall(r"```html\n(<script>.*?)```", README.read_text(), re.DOTALL)
-    publish(server.url, "news", "[0]")
-    site.pages["/"] = listen
+    """README.md shows it: after a gap it fetches the state, and does not load itself anew."""
+    (listen,) = html("README.md")
+    site.pages["/"] = listen.replace("Math.random()", "0")
+    site.pages["/state.json"] = '["the state"]'
     page = browse(site.url)
     until(lambda: stats(server.url) == {"base": 1, "news": 1}, what="the stream")
-    with page.expect_console_message(lambda message: message.text.endswith(" [1]")):
+    with page.expect_console_message(lambda message: message.text == "[1]"):
         publish(server.url, "news", "[1]")
+    with page.expect_console_message(lambda message: message.text == "[the state]"):
+        page.evaluate("source.dispatchEvent(new MessageEvent('sse-gap', {data: '{}'}))")
 
+
+def test_listening(server: SseServer, site: Site, browse: Open) -> None:
+    after_gap, earliest, other_origin = html("listening.md")
+    publish(server.url, "news", "[0]")
     site.pages["/"] = (
         earliest + "<script>var seen = []; source.onmessage = (e) => seen.push(e.data);</script>"
     )
-    page.goto(site.url)
+    page = browse(site.url)
+    page.wait_for_function("seen.length === 1")
+    publish(server.url, "news", "[1]")
     page.wait_for_function("seen.length === 2")
     assert page.evaluate("seen") == ["[0]", "[1]"]
+    site.pages["/"] = after_gap.replace("Math.random()", "0")
+    site.pages["/state.json"] = '{"title": "as it is now"}'
+    page.goto(site.url)
+    page.evaluate("source.dispatchEvent(new MessageEvent('sse-gap', {data: '{}'}))")
+    page.wait_for_function("document.title === 'as it is now'")
     assert "withCredentials: true" in other_origin  # test_cross_origin.py has one

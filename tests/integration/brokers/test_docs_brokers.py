@@ -1,9 +1,8 @@
-"""The README's sections on Redis and RabbitMQ, run as they stand there; only ports come from outside."""
+"""The commands of docs/brokers.md, run as they stand there; only ports come from outside."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,18 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration import docs
 from tests.integration.brokers.upstreams import RabbitUpstream, RedisUpstream
 from tests.integration.clients import Subscriber, publish
+from tests.integration.docs import commands
 from tests.integration.process import ROOT, Process, free_port
-
-
-def commands(section: str) -> list[str]:
-    """The commands of one section."""
-    text = re.split(r"^## ", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
-    (body,) = [part for part in text if part.startswith(f"{section}\n")]
-    blocks: list[str] = re.findall(r"^```sh\n(.*?)^```", body, re.DOTALL | re.MULTILINE)
-    return [line for block in blocks for line in block.splitlines()]
 
 
 class Server(Process):
@@ -31,7 +22,7 @@ class Server(Process):
 
     def __init__(self, directory: Path, line: str, env: dict[str, str]) -> None:
         self.port = free_port()
-        self.name = f"readme-{self.port}"
+        self.name = f"page-{self.port}"
         self.line = line.replace("twistd -n", "exec twistd -n --pidfile=")
         super().__init__(directory, env={**env, "CYCLONE_SSE_PORT": str(self.port)}, cwd=ROOT)
 
@@ -47,7 +38,7 @@ class Server(Process):
 
 
 class Shell:
-    """Runs what stands in the README."""
+    """Runs what stands on the page."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self.directory = directory
@@ -71,19 +62,32 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         yield Shell(tmp_path, stack)
 
 
+def only(*words: str) -> list[str]:
+    """For each of these the one command of the page in which it stands."""
+    found = [[line for line in commands("brokers.md") if line.endswith(word)] for word in words]
+    return [line for (line,) in found]
+
+
 def test_redis(shell: Shell, redis: RedisUpstream) -> None:
-    lines = commands("Redis")
-    assert lines[2:] == docs.commands("brokers.md")
+    serving, publishing = only("--broker=redis", "publish base '[1, 2, 3]'")
     shell.env["CYCLONE_SSE_REDIS_PORT"] = str(redis.server.port)
-    for serving, publishing in (lines[:2], lines[2:]):
-        server = shell.serve(serving)
-        with Subscriber(server.url) as client:
-            shell.run(publishing.replace("redis-cli", f"redis-cli -p {redis.server.port}"))
-            assert client.event().data == "[1, 2, 3]"
+    server = shell.serve(serving)
+    with Subscriber(server.url) as client:
+        shell.run(publishing.replace("redis-cli", f"redis-cli -p {redis.server.port}"))
+        assert client.event().data == "[1, 2, 3]"
+
+
+def test_redis_stream(shell: Shell, redis: RedisUpstream) -> None:
+    serving, publishing = only("--broker=redis-stream", "message '[1, 2, 3]'")
+    shell.env["CYCLONE_SSE_REDIS_PORT"] = str(redis.server.port)
+    server = shell.serve(serving)
+    with Subscriber(server.url) as client:
+        shell.run(publishing.replace("redis-cli", f"redis-cli -p {redis.server.port}"))
+        assert client.event().data == "[1, 2, 3]"
 
 
 def test_rabbitmq(shell: Shell, rabbit: RabbitUpstream) -> None:
-    serving, publishing = commands("RabbitMQ")
+    serving, publishing = only("--broker=amqp", "extras/pub.py base '[1, 2, 3]'")
     shell.env["CYCLONE_SSE_AMQP_PORT"] = str(rabbit.server.port)
     shell.env["AMQP_URL"] = f"amqp://guest:guest@127.0.0.1:{rabbit.server.port}/%2F"
     server = shell.serve(serving)
@@ -93,9 +97,13 @@ def test_rabbitmq(shell: Shell, rabbit: RabbitUpstream) -> None:
 
 
 def test_several_servers(shell: Shell, redis: RedisUpstream) -> None:
-    (serving,) = commands("Several servers, and brokers that fail")
+    (serving,) = only("--http-publish=1")
     shell.env["CYCLONE_SSE_REDIS_PORT"] = str(redis.server.port)
     here, there = shell.serve(serving), shell.serve(serving)
     with Subscriber(here.url) as one, Subscriber(there.url) as two:
         publish(here.url, "base", "to all")
         assert one.event().data == two.event().data == "to all"
+
+
+def test_the_page_has_no_other_commands() -> None:
+    assert len(commands("brokers.md")) == 7
