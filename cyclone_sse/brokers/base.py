@@ -172,12 +172,9 @@ class Broker:
         if not isinstance(end, Mapping):
             return 0
         channels, user = end.get("channel"), end.get("user")
-        if isinstance(channels, str):
-            channels = [channels]
-        count = 0
-        if channels is not None:
-            count += self.hub.end(Ending.ENDED, channels)
-        if user is not None:
+        listed = channels if isinstance(channels, list | tuple) else [channels]
+        count = self.hub.end(Ending.ENDED, [name for name in listed if isinstance(name, str)])
+        if isinstance(user, str | int):
             count += self.hub.end(Ending.ENDED, user=str(user))
         return count
 

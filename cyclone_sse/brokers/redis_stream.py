@@ -190,7 +190,11 @@ class RedisStreamBroker(UpstreamBroker):
             self._count += len(entries)
         size = 0
         for id, fields in entries:
-            self._publish_entry(id, fields)
+            try:
+                self._publish_entry(id, fields)
+            except Exception:
+                # It would end the connection, and on the next one all before it would be sent once more.
+                self.log.failure("could not publish an entry of {server}", server=self.server)
             size += sum(map(len, fields))
         if entries:
             self._last = entries[-1][0]

@@ -332,3 +332,13 @@ def test_whoever_comes_with_a_foreign_id_gets_all_that_is_held(
     assert client.messages == [message for _, message in world.published]
     gaps = [json.loads(event.data)["channels"] for event in client.events if event.type == GAP_TYPE]
     assert gaps == ([] if came_with == "earliest" else [list(CHANNELS)])
+
+
+@pytest.mark.parametrize(
+    "end", [None, 5, "a", {"channel": 5}, {"channel": [["a"], 5, None]}, {"user": ["7"]}, {"user": {}}]
+)
+def test_an_order_that_makes_no_sense_ends_nothing(broker: HttpBroker, clock: TurnClock, end: object) -> None:
+    client = FakeClient(broker).listen("a")
+    assert broker.obey({"end": end}) == 0
+    turns(clock)
+    assert not client.socket.closing

@@ -234,6 +234,39 @@ def test_orders_from_before_the_start_are_over() -> None:
     assert orders == [{"end": {"user": "new"}}]
 
 
+@pytest.mark.parametrize(
+    "order", [b'{"end": {"channel": 5}}', b'{"end": {"channel": [["a"]]}}', b'{"end": {"user": ["7"]}}']
+)
+def test_an_order_that_makes_no_sense_ends_nothing_and_repeats_nothing(order: bytes) -> None:
+    stream = FakeStream()
+    reader = Reader(stream)
+    stream.add()
+    stream.add(b"control", order)
+    stream.add()
+    reader.read()
+    reader.read()
+    assert reader.told == ["tag1", 1, 3]
+
+
+def test_an_entry_that_cannot_be_published_is_left_behind(failures: list[Any]) -> None:
+    stream = FakeStream()
+    reader = Reader(stream)
+    publish = reader.broker.hub.publish
+
+    def fail_for_the_second(each: Any, eid: Any = None) -> Any:
+        if each.data == b"2":
+            raise ZeroDivisionError
+        return publish(each, eid)
+
+    reader.broker.hub.publish = fail_for_the_second  # type: ignore[method-assign]
+    for _ in range(3):
+        stream.add()
+    reader.read()
+    reader.read()
+    assert reader.told == ["tag1", 1, 3]
+    assert len(failures) == 1
+
+
 class Losses(RuleBasedStateMachine):
     """Entries come, are read, trimmed and lost: each is told once and in order, or else a gap is.
 
