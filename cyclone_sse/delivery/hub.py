@@ -164,7 +164,7 @@ class Hub:
         """
         self.history.clear(last)
         self.ids.begin_anew(node, last)
-        self._resume.forget_answers()
+        self._resume.begin_anew()
 
         def tell(client: Client) -> None:
             client.live_after = min(client.live_after, 0)

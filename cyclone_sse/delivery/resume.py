@@ -83,6 +83,7 @@ class Resume:
         self.clock = clock
         self._counters = counters
         self._answers: dict[tuple[int, tuple[str, ...]], Answer] = {}
+        self.era = 0  # changes when ids begin anew: positions from before mean nothing then
 
     def begin(self, client: Client, last_event_id: str) -> None:
         """Send the client what it missed since this id; then it is live."""
@@ -136,6 +137,11 @@ class Resume:
         if self._answers:
             self._answers.clear()
 
+    def begin_anew(self) -> None:
+        """Ids begin anew, and what was held is gone: nobody catches up with it any more."""
+        self.era += 1
+        self.forget_answers()
+
     def go_live(self, client: Client) -> None:
         """All there is has been given to the client; it is due what comes from now on."""
         client.live_after = self.ids.last
@@ -170,6 +176,7 @@ class CatchUp:
         self._after = after
         self._known = known
         self._live = False
+        self._era = resume.era
 
     def begin(self, head: bytes) -> None:
         """Send the first piece; head: what goes before it."""
@@ -178,8 +185,9 @@ class CatchUp:
         self._client.catch_up([head, *self.refill()], self.refill)
 
     def refill(self) -> Sequence[bytes]:
-        """The next frames for the client; none if it is live now."""
-        while not self._live:
+        """The next frames for the client; none if it is live now, or if ids have begun anew: then it is
+        told of the gap, and is live from there on."""
+        while not self._live and self._era == self._resume.era:
             frames = self._batch()
             if frames:
                 return frames

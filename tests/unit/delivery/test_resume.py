@@ -108,6 +108,34 @@ def test_what_is_forgotten_while_a_slow_client_catches_up_is_told(clock: TurnClo
     assert lines[-2] == "data: new 89"
 
 
+@pytest.mark.parametrize("reads_at_once", [True, False])
+@pytest.mark.parametrize("goes_back", [True, False])
+def test_who_catches_up_when_ids_begin_anew_gets_each_new_event_once(
+    clock: TurnClock, reads_at_once: bool, goes_back: bool
+) -> None:
+    door = hub(clock, history_size=100)
+    fill(door, 1, 100, size=10_000)
+    turns(clock)
+    socket = FakeSocket(room=1000)
+    client = Subscriber(socket, b"head")
+    door.subscribe(client, ["c0"], "earliest")
+    client.open()
+    last = 5 if goes_back else door.ids.last + (1 << 60)
+    door.begin_anew("new", last)
+    for number in range(3):
+        door.publish(publication("c0", f"new {number}"), EventId.at(last + 1 + number, "new"))
+    if reads_at_once:
+        socket.read(None)
+        turns(clock)
+    else:
+        turns(clock)
+        socket.read(None)
+    lines = bytes(socket.received).decode().splitlines()
+    assert [line for line in lines if line.startswith("data: new")] == [f"data: new {n}" for n in range(3)]
+    (gap,) = [at for at, line in enumerate(lines) if line.startswith('data: {"channels"')]
+    assert gap < lines.index("data: new 0")
+
+
 def test_earliest_is_told_of_no_gap_however_much_there_is(clock: TurnClock) -> None:
     door = hub(clock, history_size=50)
     fill(door, 1, 100, size=20_000)
