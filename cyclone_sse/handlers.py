@@ -195,7 +195,7 @@ class DisconnectHandler(_OperatorHandler):
         if not self._grant(posted).may_publish_everywhere:
             raise Refusal(403, "ending streams needs the key, or a token that may publish to *", FORBIDDEN)
         fields = posted.form if posted.form is not None else _fields(posted)
-        channels, user = channel_names(fields), fields.get("user", [""])[-1]
+        channels, user = channel_names(fields), (fields.get("user") or [""])[-1]
         if bool(channels) == bool(user):
             raise Refusal(400, "whose streams shall end? name channel, or user")
         d = maybeDeferred(self.broker.control, {"end": {"channel": channels} if channels else {"user": user}})

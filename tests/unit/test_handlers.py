@@ -654,6 +654,7 @@ def test_disconnect_ends_the_streams_of_a_channel(body: bytes, left: set[str]) -
         (JSON, b"{}"),
         (JSON, b'[{"user": "42"}]'),
         (JSON, b'{"user": 42}'),
+        (JSON, b'{"user": []}'),
         (JSON, b'{"usr": "42"}'),
     ],
 )
