@@ -154,7 +154,7 @@ class PublishHandler(_OperatorHandler):
     JSON; several at once as an array, or one in each line. Override ``post``; it may call
     ``self.broker.publish(channels, message)``."""
 
-    def post(self) -> Deferred[None]:
+    def post(self) -> Deferred[None] | None:
         """Hand over what was posted to the broker, and answer when it has been taken."""
         began = self.broker.reactor.seconds()
         posted = read_posted(self.request)
@@ -165,8 +165,14 @@ class PublishHandler(_OperatorHandler):
             publications = _each(posted)
         if not grant.may_publish_everywhere:
             _check_channels(grant, publications)
-        d = maybeDeferred(self.broker.accept, publications)
-        return d.addCallbacks(self._taken, self._not_taken, (posted, publications, began))
+        try:
+            taken = self.broker.accept(publications)
+        except Exception:
+            self._not_taken(Failure())
+        if isinstance(taken, Deferred):
+            return taken.addCallbacks(self._taken, self._not_taken, (posted, publications, began))
+        self._taken(taken, posted, publications, began)
+        return None
 
     def _taken(
         self, ids: Sequence[str | None] | None, posted: Posted, sent: Sequence[Publication], began: float

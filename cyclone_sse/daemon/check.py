@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cyclone_sse.daemon.command import Options, as_lines
@@ -19,6 +21,7 @@ def check(options: Options, reactor: Any) -> NoReturn:
         partial(prepare, {**options, "use-ssl": False}),
         partial(_read_keys, options),
         partial(_read_certificate, options),
+        partial(_read_history, options),
         lambda: bound.extend(_bind(options, reactor)),
         lambda: open_log(options.parent) if options.parent else None,
     ]
@@ -51,6 +54,23 @@ def _read_certificate(options: Mapping[str, Any]) -> None:
         from cyclone_sse.daemon.tls import tls_context
 
         tls_context(options["ssl-cert"], options["ssl-key"])
+
+
+def _read_history(options: Mapping[str, Any]) -> None:
+    """Open the file, as its server would; where there is none yet, leave none behind."""
+    if not options["history-file"]:
+        return
+    from cyclone_sse.delivery.events import EventIds
+    from cyclone_sse.delivery.journal import Journal, JournalError
+
+    path = Path(options["history-file"])
+    is_new = not path.exists()
+    try:
+        Journal(str(path), EventIds(time.time).mark()).close()
+    except JournalError as error:
+        raise ValueError(f"--history-file={error}") from None
+    if is_new:
+        path.unlink()
 
 
 def _bind(options: Mapping[str, Any], reactor: Any) -> list[Bound]:

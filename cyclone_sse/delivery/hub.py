@@ -294,7 +294,9 @@ class Hub:
         silent = self._lifetimes.silent()
         if silent:
             moment = self.ids.mark()
-            self._fanout.each(silent, lambda client: self._lifetimes.ping(client, moment))
+            self._fanout.each(
+                silent, lambda client: self._lifetimes.ping(client, moment, self.ids.from_elsewhere)
+            )
 
     def _end_overdue(self) -> None:
         for clients, end in (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from inspect import isgenerator
 from typing import Any
 
-from cyclone.web import ErrorHandler, RequestHandler
+from cyclone.web import ErrorHandler, HTTPError, RequestHandler
+from twisted.internet.defer import inlineCallbacks, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,7 +29,8 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         self._headers_written = self._finished = False
         self._auto_finish = True
         self._transforms: Any = None
-        self.path_args = self.path_kwargs = None
+        self.path_args: Any = None
+        self.path_kwargs = None
         self.ui: Any = {}
         self.clear()
         request.connection.no_keep_alive = self.no_keep_alive
@@ -60,6 +63,35 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         """The answer depends on these headers of the request, too."""
         before = self._headers.get("Vary")
         self._headers["Vary"] = ", ".join((before, *names) if before else names)
+
+    def _execute(self, transforms: Any, *args: Any, **kwargs: Any) -> None:
+        """As cyclone does it, but without a Deferred where there is nothing to wait for: it makes three for
+        each request, a fifth of what a publish costs."""
+        if kwargs or type(self).prepare is not RequestHandler.prepare:
+            super()._execute(transforms, *args, **kwargs)
+            return
+        self._transforms = transforms
+        try:
+            if self.request.method not in self.SUPPORTED_METHODS:
+                raise HTTPError(405)
+            self.path_args = [self.decode_argument(arg) for arg in args]
+            answer: Any = getattr(self, self.request.method.lower(), self.default)
+            answering = answer(*self.path_args)
+            if isgenerator(answering):
+                answering = inlineCallbacks(lambda: answering)()
+        except Exception:
+            self._handle_request_exception(Failure())
+            return
+        if answering is None:
+            self._end_answer(None)
+        else:
+            waiting = maybeDeferred(lambda: answering)
+            waiting.addCallbacks(self._end_answer, self._handle_request_exception)
+            self.notifyFinish().addCallback(self.on_connection_close)
+
+    def _end_answer(self, _: object) -> None:
+        if self._auto_finish and not self._finished:
+            self.finish()
 
     def compute_etag(self) -> None:
         """No hash of what changes with each request."""

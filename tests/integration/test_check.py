@@ -68,3 +68,17 @@ def test_endpoints_leave_nothing_behind(tmp_path: Path, endpoint: str) -> None:
     checked = twistd(tmp_path, "--check=1", f"--endpoint={endpoint.format(directory=tmp_path)}")
     assert checked.returncode == 0, checked.stderr
     assert not list(tmp_path.glob("*.sock"))
+
+
+def test_the_history_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "bad.db").write_text("this is no history")
+    port = f"--port={free_port()}"
+    damaged = twistd(tmp_path, "--check=1", port, "--history-file=bad.db")
+    assert damaged.returncode != 0
+    assert "--history-file=bad.db is damaged" in damaged.stderr
+    assert len(damaged.stderr.splitlines()) == 1
+    nowhere = twistd(tmp_path, "--check=1", port, "--history-file=no/where.db")
+    assert nowhere.returncode != 0
+    new = twistd(tmp_path, "--check=1", port, "--history-file=new.db")
+    assert new.returncode == 0, new.stderr
+    assert not list(tmp_path.glob("new.db*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -265,6 +266,26 @@ def test_an_entry_that_cannot_be_published_is_left_behind(failures: list[Any]) -
     reader.read()
     assert reader.told == ["tag1", 1, 3]
     assert len(failures) == 1
+
+
+def test_who_hears_nothing_for_long_has_an_id_that_others_know() -> None:
+    stream = FakeStream()
+    reader = Reader(stream)
+    hub = reader.broker.hub
+
+    class Quiet(Client):
+        def send(self, data: bytes, frames: Sequence[bytes] = ()) -> None:
+            sent.append(data)
+
+    sent: list[bytes] = []
+    hub.start()
+    reader.broker.add_client(Quiet(), ["quiet"])
+    for _ in range(2):
+        stream.add()
+        reader.read()
+        reader.clock.pump([1] * 31)
+    hub.stop()
+    assert sent == [b"id: 1-0-tag1\n: sse ping\n\n", b"id: 2-0-tag1\n: sse ping\n\n"]
 
 
 class Losses(RuleBasedStateMachine):
