@@ -74,8 +74,8 @@ class Lifetimes:
     def ping(self, client: Client, moment: EventId, renew: bool) -> None:
         """Ping the client. If it has no id to come back with, this brings that of the moment.
 
-        renew: also if it has one. Whoever has heard nothing for long, and then comes to another process with an
-        id from before, would else be told of a gap: that process knows only what is younger.
+        renew: also if it has one. Whoever has heard nothing for long, and then comes to another process with
+        an id from before, would else be told of a gap: that process knows only what is younger.
         """
         if client.live_after > moment.seq:
             return  # it still gets what it missed

@@ -12,7 +12,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, Self, TypeVar
 
@@ -179,6 +180,16 @@ class Process:
     def pause(self) -> None:
         """Freeze the process: its connections stay open and nobody answers."""
         self.send_signal(signal.SIGSTOP)
+        # A thread that runs on another core may still answer something first.
+        until(lambda: set(self._states()) <= {"T", "Z"}, what=f"{self.name} stands still")
+
+    def _states(self) -> Iterator[str]:
+        """The state of each process of ours, as the kernel calls it (proc(5))."""
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):  # it has ended
+                state, _, group = path.read_text().rpartition(")")[2].split()[:3]
+                if int(group) == self.pid:
+                    yield state
 
     def resume(self) -> None:
         """Let a frozen process go on."""
