@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cyclone_sse.deadlines import Deadlines
-from cyclone_sse.delivery.client import Client, State
+from cyclone_sse.delivery.client import NOT_LIVE, Client, State
 from cyclone_sse.delivery.events import PING, EventId, encode_expired, id_line
 from cyclone_sse.errors import Ending
 
@@ -72,14 +72,15 @@ class Lifetimes:
         return found
 
     def ping(self, client: Client, moment: EventId, renew: bool) -> None:
-        """Ping the client. If it has no id to come back with, this brings that of the moment.
+        """Ping the client. If it has no id to come back with, this brings that of the moment, unless it has
+        heard more elsewhere: its own takes it further.
 
         renew: also if it has one. Whoever has heard nothing for long, and then comes to another process with
         an id from before, would else be told of a gap: that process knows only what is younger.
         """
-        if client.live_after > moment.seq:
+        if client.live_after == NOT_LIVE:
             return  # it still gets what it missed
-        if renew or client.heard is None:
+        if (renew or client.heard is None) and client.live_after <= moment.seq:
             client.send(id_line(moment) + PING)
         else:
             client.send(PING)

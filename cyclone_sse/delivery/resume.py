@@ -45,8 +45,9 @@ def starting_point(last_event_id: str, ids: EventIds) -> Start:
     """Where the stream of a client with this id begins.
 
     An id of another process counts by its time, with some tolerance: what it tells then may be
-    doubled, but not lost. An id from the future, or one that nobody gave, tells nothing; nor does one with
-    another tag where all processes have the same: what gave it is lost.
+    doubled, but not lost. An id from the future, or one that nobody gave, tells nothing. Where all processes
+    have the same ids, one from the future was heard from a process that has read on further than this one,
+    which will come to it; one with another tag tells nothing, since what gave it is lost.
     """
     if last_event_id == EARLIEST_ID:
         return EARLIEST
@@ -54,7 +55,7 @@ def starting_point(last_event_id: str, ids: EventIds) -> Start:
     if eid is None or eid.node in ids.former:
         return NO_ID_OF_OURS
     if eid.node == ids.node:
-        return Start(eid.seq, True) if eid.seq <= ids.last else NO_ID_OF_OURS
+        return Start(eid.seq, True) if ids.from_elsewhere or eid.seq <= ids.last else NO_ID_OF_OURS
     if ids.from_elsewhere or eid.ms - TOLERANCE > ids.mark().ms:
         return NO_ID_OF_OURS
     return Start(seq_at(max(0, eid.ms - TOLERANCE)), True)
@@ -102,7 +103,7 @@ class Resume:
             # With nothing to follow, the client needs an id of the present to come back with.
             head = encode_gap(gaps, None if answer.events else self.ids.mark())
         if not (head or answer.events):
-            self.go_live(client)
+            self.go_live(client, start.after)
             return
         client.heard = now
         if client.once:
@@ -142,9 +143,12 @@ class Resume:
         self.era += 1
         self.forget_answers()
 
-    def go_live(self, client: Client) -> None:
-        """All there is has been given to the client; it is due what comes from now on."""
-        client.live_after = self.ids.last
+    def go_live(self, client: Client, after: int = 0) -> None:
+        """All there is has been given to the client; it is due what comes from now on.
+
+        after: a position up to which it needs nothing, even if we have not come to it yet.
+        """
+        client.live_after = max(self.ids.last, after)
 
     def _answer_poll(self, client: Client, after: int, channels: tuple[str, ...], head: bytes) -> None:
         """Answer with what was missed. A poll never goes live with more to come: an event of the

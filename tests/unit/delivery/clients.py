@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cyclone_sse.delivery.client import Client, Refill, State
-from cyclone_sse.delivery.events import Event
+from cyclone_sse.delivery.events import Event, EventIds
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.errors import Ending
 from cyclone_sse.options import with_defaults
@@ -48,10 +48,10 @@ class Recorder(Client):
         return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
 
 
-def hub(clock: TurnClock, complete: bool = True, **settings: Any) -> Hub:
+def hub(clock: TurnClock, complete: bool = True, ids: EventIds | None = None, **settings: Any) -> Hub:
     """A hub with these options; ``ping_interval`` stands for ``ping-interval``."""
     named = {name.replace("_", "-"): value for name, value in settings.items()}
-    return Hub(with_defaults(named), complete, clock)
+    return Hub(with_defaults(named), complete, clock, ids)
 
 
 def turns(clock: TurnClock, most: int = 1000) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from cyclone_sse.delivery import resume as module
-from cyclone_sse.delivery.events import Event, EventId, EventIds
+from cyclone_sse.delivery.events import PING, Event, EventId, EventIds
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.delivery.resume import EARLIEST, NO_ID_OF_OURS, TOLERANCE, Start, starting_point
@@ -34,6 +34,36 @@ def test_where_a_stream_begins() -> None:
     assert starting_point("200000-0-other", ids) == NO_ID_OF_OURS
     ids.begin_anew("new", 5)
     assert starting_point(str(eid), ids) == NO_ID_OF_OURS, "its order was lost"
+
+
+def test_who_has_heard_more_from_another_process_goes_on_from_there(clock: TurnClock) -> None:
+    door = hub(clock, ids=EventIds(None))
+    door.begin_anew("shared", 1)
+    door.start()
+    for number in (1, 2):
+        door.publish(publication("a", str(number)), EventId(number, 0, "shared"))
+    client, poll = Recorder(), Recorder()
+    door.subscribe(client, ["a"], "4-0-shared")
+    assert client.got == [], "what it had is not sent again, and nothing is missing"
+    clock.advance(31)
+    turns(clock)
+    assert client.got == [PING], "and no id takes it back"
+    door.subscribe(poll, ["a"], "4-0-shared")
+    for number in (3, 4, 5):
+        door.publish(publication("a", str(number)), EventId(number, 0, "shared"))
+        turns(clock)
+    assert client.data == poll.data == ["5"]
+
+
+def test_who_has_heard_more_is_told_when_the_stream_was_lost(clock: TurnClock) -> None:
+    door = hub(clock, ids=EventIds(None))
+    door.begin_anew("shared", 1)
+    client = Recorder()
+    door.subscribe(client, ["a"], "4-0-shared")
+    door.begin_anew("renewed", 1)
+    door.publish(publication("a", "new"), EventId(2, 0, "renewed"))
+    turns(clock)
+    assert client.data == ['{"channels": ["a"]}', "new"]
 
 
 def test_those_who_ask_the_same_get_the_same_answer(clock: TurnClock) -> None:
