@@ -113,9 +113,11 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
             self._failed(Failure())
 
     def _begin(self, _: object = None) -> None:
+        if self._gone:
+            return
         if self.request.method == "HEAD":
             self._only_head()
-        elif not self._gone:
+        else:
             self._open()
             self._bound = True
             try:

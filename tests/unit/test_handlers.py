@@ -785,12 +785,13 @@ def test_an_application_that_reads_the_parameter_itself_still_gets_it() -> None:
     assert Site(subscribe=Own).request("GET", "/?channels=a&access_token=mine")[0] == 200
 
 
-def test_who_leaves_while_the_application_is_asked_is_forgotten(failures: list[Any]) -> None:
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_who_leaves_while_the_application_is_asked_is_forgotten(method: str, failures: list[Any]) -> None:
     site = Site({"auth-url": "http://127.0.0.1:1/"})
     cancelled: list[Any] = []
     question: Deferred[Any] = Deferred(cancelled.append)
     rules_of(site.app)._application = SimpleNamespace(ask=lambda *_: question)  # type: ignore[assignment]
-    client = site.connect("GET", "/?channels=a")
+    client = site.connect(method, "/?channels=a")
     client.connection.connectionLost(GONE)  # type: ignore[attr-defined]
     assert cancelled == [question]
     assert site.broker.stats() == []
