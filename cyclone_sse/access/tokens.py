@@ -125,7 +125,10 @@ def _grant(claims: Mapping[str, Any]) -> Grant:
     for name in ("exp", "nbf"):
         if name in claims and type(claims[name]) not in (int, float):
             raise BadToken(f"{name} is not a number")
-    expires = float(claims["exp"])
+    try:
+        expires = float(claims["exp"])
+    except OverflowError:  # hundreds of digits
+        raise BadToken("exp is too large") from None
     if expires <= time.time():
         expires += LEEWAY  # it was let in by the leeway, and stays as long
     return Grant(claims.get("sub"), _names(claims, "subscribe"), _names(claims, "publish"), expires)

@@ -192,6 +192,7 @@ SOON = int(time.time()) + 600
         (signed(HS, {"exp": [SOON]}), "not valid"),
         (signed(HS, b'{"exp": 1e999}'), "not valid"),
         (signed(HS, b'{"exp": NaN}'), "not valid"),
+        (signed(HS, {"exp": 10**400}), "exp is too large"),
         (signed(HS, {"exp": -SOON}), "expired"),
         (signed(HS, {"exp": int(time.time()) - LEEWAY - 1}), "expired"),
         (signed(HS, {"exp": SOON, "nbf": SOON}), "not valid yet"),
