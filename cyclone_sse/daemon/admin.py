@@ -47,6 +47,16 @@ class Page(Resource):
         return body
 
 
+class QuietSite(Site):
+    """Logs no requests: whoever watches the server asks every few seconds."""
+
+    noisy = False
+    displayTracebacks = False
+
+    def log(self, request: Any) -> None:
+        """Nothing."""
+
+
 class Admin:
     """The pages of one service."""
 
@@ -65,10 +75,7 @@ class Admin:
             (b"stats", self._stats),
         ):
             root.putChild(path, Page(answer))
-        site = Site(root)
-        site.noisy = False
-        site.displayTracebacks = False
-        return site
+        return QuietSite(root)
 
     def _health(self, request: Request) -> tuple[int, str, bytes]:
         return _json(200, {"status": "ok"})

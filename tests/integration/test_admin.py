@@ -143,6 +143,15 @@ def test_health_and_readiness(serve: Serve, port: int) -> None:
         assert request("GET", f"{admin}/healthz").status == 200
 
 
+def test_what_watches_the_server_does_not_fill_its_log(serve: Serve, port: int) -> None:
+    server = serve(f"--admin-port={port}")
+    for path in ("healthz", "metrics?token=secret", "nowhere"):
+        request("GET", f"http://127.0.0.1:{port}/{path}")
+    server.stop()
+    assert "GET" not in server.log
+    assert "secret" not in server.log
+
+
 def test_not_ready_while_the_broker_is_away(serve: Serve, port: int, redis_server: RedisServer) -> None:
     server = serve("--broker=redis", f"--redis-port={redis_server.port}", f"--admin-port={port}")
     admin = f"http://127.0.0.1:{port}"
