@@ -92,10 +92,11 @@ class Publisher:
         self.sent: list[str] = []
         self.uncertain: set[str] = set()  # nobody answered: it may have been taken
         self.up = list(servers)
+        self.stopping = False
 
     async def run(self) -> None:
         n = 0
-        while True:
+        while not self.stopping:
             message = str(n)
             if n % 2:
                 taken = await self.post(message)
@@ -159,14 +160,15 @@ async def live(
     for number in (signal.SIGTERM, signal.SIGKILL):
         for server in servers:
             await restart(server, publisher, number)
-    load.cancel()
+    publisher.stopping = True
+    await load  # what is under way is to be answered
     await publisher.add("end")
     ended = asyncio.gather(*(client.ended.wait() for client in clients))
     with suppress(TimeoutError):  # then the test says who has not come to the end
         await asyncio.wait_for(ended, 20)
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, load, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
     await asyncio.sleep(0)  # a turn for the connections to be closed in
     return clients, publisher
 
