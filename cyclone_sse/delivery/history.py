@@ -151,10 +151,11 @@ class History:
 
     def gather(self, name: str, matches: Callable[[str], bool], now: float) -> None:
         """Let a name that stands for many channels have what those hold. Costs a look at all channels."""
-        names = [channel for channel in self._past if channel != name and matches(channel)]
-        floors = [self.floor(channel) for channel in (*names, *filter(matches, self._floors))]
+        names = [channel for channel in self._past if channel == name or matches(channel)]
+        floors = [self.floor(channel) for channel in (name, *names, *filter(matches, self._floors))]
         floor = max((floor for floor in floors if floor is not None), default=0)
         events = list(self.since(0, names, now))
+        self.end(name)  # a channel may have been called like that before: its events have their places, too
         self.begin(name, max(floor, self._start or 0))
         for event in events:
             self.append(name, event, now)

@@ -200,6 +200,19 @@ def test_a_pattern_has_what_its_channels_have() -> None:
     assert (reader.held("news.*"), len(reader.broker._patterns)) == ([], 0)
 
 
+def test_what_was_sent_under_a_patterns_own_name_comes_once_and_in_its_place() -> None:
+    stream = FakeStream()
+    reader = Reader(stream)
+    stream.add(b"channel", b"news.a", b"message", b"1")
+    stream.add(b"channel", b"news.*", b"channel", b"news.a", b"message", b"2")
+    stream.add(b"channel", b"news.b", b"message", b"3")
+    reader.read()
+    reader.read()
+    reader.broker.ready(["news.*"])
+    assert reader.held("news.*") == [1, 2, 3]
+    assert reader.broker.hub.history.events == 3
+
+
 def test_a_pattern_does_not_hide_what_its_channels_have_forgotten() -> None:
     stream = FakeStream()
     reader = Reader(stream, **{"history-size": 2})
@@ -259,7 +272,7 @@ def test_an_entry_that_cannot_be_published_is_left_behind(failures: list[Any]) -
             raise ZeroDivisionError
         return publish(each, eid)
 
-    reader.broker.hub.publish = fail_for_the_second  # type: ignore[method-assign]
+    reader.broker.hub.publish = fail_for_the_second  # type: ignore[method-assign, assignment]
     for _ in range(3):
         stream.add()
     reader.read()
