@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory
@@ -81,6 +81,8 @@ class SentinelServer(RedisServer):
             try:
                 address = await self._ask(sentinel)
                 return await self._connect_to_master(address, make)
+            except CancelledError:
+                raise  # time is over, or the server stops: the next one is not to be asked any more
             except Exception as error:
                 failures.append(
                     f"{sentinel[0]}:{sentinel[1]}: {str(error).rstrip('.') or type(error).__name__}"

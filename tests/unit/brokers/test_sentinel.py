@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectError, ConnectionRefusedError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -22,7 +23,8 @@ class Network:
     def __init__(self, **options: Any) -> None:
         self.reactor = MemoryReactorClock()
         self.server = redis_server(with_defaults(options), self.reactor)
-        self.done = fate(self.server.open(RedisLink))
+        self.attempt = self.server.open(RedisLink)
+        self.done = fate(self.attempt)
 
     def refuse(self) -> int:
         """Nobody listens on that port."""
@@ -92,3 +94,11 @@ def test_one_that_is_no_master_yet_is_refused() -> None:
     link.dataReceived(b"+PONG\r\n" + reply(b"slave", b"10.0.0.9"))
     assert transport.value().endswith(reply(b"ROLE"))
     assert "no master yet" in str(greeted[0])
+
+
+def test_no_other_is_asked_when_the_attempt_is_given_up() -> None:
+    network = Network(**SENTINELS)
+    network.attempt.cancel()
+    network.reactor.advance(0.5)
+    assert [client[1] for client in network.reactor.tcpClients] == [1]
+    assert isinstance(network.done[0], CancelledError)
