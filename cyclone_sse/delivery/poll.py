@@ -48,10 +48,14 @@ class Poll(Client):
         """Answer with this."""
         self._settle(data, Ending.ONCE)
 
-    def deliver(self, events: Sequence[Event]) -> None:
-        """Answer with these events, or the first of them that is not rendered to nothing."""
+    def rendered(self, events: Sequence[Event]) -> bytes:
+        """What one answer holds of these events: the first that is not rendered to nothing, or all."""
         parts = [events] if self.batch else [[event] for event in events]
-        data = next(filter(None, map(self.rendered, parts)), b"")
+        return next(filter(None, map(super().rendered, parts)), b"")
+
+    def deliver(self, events: Sequence[Event]) -> None:
+        """Answer with these events, as far as one answer holds them."""
+        data = self.rendered(events)
         if data:
             self.send(data)
 

@@ -12,7 +12,7 @@ answer is kept until something else is published.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from cyclone_sse.counters import Counters
@@ -98,25 +98,23 @@ class Resume:
             self._counters.resumes_complete += 1
         missed = self.history.with_events_after(start.after, channels)
         answer = self.answer(start.after, missed)
-        head = b""
-        if gaps:
-            # With nothing to follow, the client needs an id of the present to come back with.
-            head = encode_gap(gaps, None if answer.events else self.ids.mark())
-        if not (head or answer.events):
+        if not (gaps or answer.events):
             self.go_live(client, start.after)
             return
         client.heard = now
         if client.once:
-            self._answer_poll(client, start.after, missed, head)
-        elif answer.complete:
+            self._answer_poll(client, start.after, missed, gaps)
+            return
+        if answer.complete:
             self.go_live(client)
-            if client.plain and not head:
+            if client.plain and not gaps:
                 client.send(answer.data, answer.frames)
             else:
-                client.send(head + client.rendered(answer.events))
+                data = client.rendered(answer.events)
+                client.send(self._gap(gaps, bool(data)) + data)
         else:
             known = {} if start.tell_gap else {name: self.history.floor(name) for name in channels}
-            CatchUp(self, client, start.after, known).begin(head)
+            CatchUp(self, client, start.after, known).begin(self._gap(gaps, True))
 
     def answer(self, after: int, channels: tuple[str, ...]) -> Answer:
         """What these channels, which have something after the position, brought next."""
@@ -150,22 +148,24 @@ class Resume:
         """
         client.live_after = max(self.ids.last, after)
 
-    def _answer_poll(self, client: Client, after: int, channels: tuple[str, ...], head: bytes) -> None:
+    def _gap(self, gaps: Collection[str], is_followed: bool) -> bytes:
+        """What tells of these gaps. With no event to follow, the client needs an id to come back with."""
+        return encode_gap(gaps, None if is_followed else self.ids.mark()) if gaps else b""
+
+    def _answer_poll(
+        self, client: Client, after: int, channels: tuple[str, ...], gaps: Collection[str]
+    ) -> None:
         """Answer with what was missed. A poll never goes live with more to come: an event of the
         present would leave behind what was not sent."""
-        while True:
-            answer = self.answer(after, channels)
-            if head:
-                client.send(head + client.rendered(answer.events[:1]))
-            elif answer.events:
-                client.deliver(answer.events)
-            if client.ending is not None:
-                return
-            # Nothing, or a custom application's sendEvent left all of it out.
-            if answer.complete:
-                self.go_live(client)
-                return
-            after = answer.events[-1].seq
+        answer = self.answer(after, channels)
+        while not (data := client.rendered(answer.events)) and not answer.complete:
+            # A custom application's sendEvent left all of it out.
+            answer = self.answer(answer.events[-1].seq, channels)
+        data = self._gap(gaps, bool(data)) + data
+        if data:
+            client.send(data)
+        else:
+            self.go_live(client)
 
 
 class CatchUp:

@@ -75,3 +75,31 @@ def test_a_gap_and_the_first_event_after_it_are_one_answer() -> None:
     (answer,) = answers.given
     assert answer.index(b"sse-gap") < answer.index(b"data: 0\n\n")
     assert b"data: 1" not in answer
+
+
+def test_a_gap_and_all_events_after_it_are_one_answer_where_a_batch_is_wanted() -> None:
+    clock = TurnClock()
+    door = hub(clock)
+    for number in range(3):
+        door.publish(publication("a", str(number)))
+    turns(clock)
+    answers = Answers(batch=True)
+    door.subscribe(answers.poll, ["a"], "nonsense")
+    (answer,) = answers.given
+    assert [line for line in answer.splitlines() if line.startswith(b"data: ")][1:] == [
+        b"data: %d" % number for number in range(3)
+    ]
+
+
+@pytest.mark.parametrize("left_out", [1, 3])
+def test_a_gap_before_what_is_rendered_to_nothing_moves_the_client_on(left_out: int) -> None:
+    clock = TurnClock()
+    door = hub(clock)
+    published = [door.publish(publication("a", str(number))) for number in range(3)]
+    turns(clock)
+    answers = Answers()
+    answers.poll.render = lambda some: b"" if some[0] in published[:left_out] else some[0].frame
+    door.subscribe(answers.poll, ["a"], "nonsense")
+    (answer,) = answers.given
+    assert b"id: " in answer, "else it would be told the same for ever"
+    assert (b"data: 1\n\n" in answer) == (left_out == 1)
