@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import optionsForClientTLS
 
@@ -81,7 +81,7 @@ class SentinelServer(RedisServer):
             try:
                 address = await self._ask(sentinel)
                 return await self._connect_to_master(address, make)
-            except CancelledError:
+            except (CancelledError, ConnectingCancelledError):
                 raise  # time is over, or the server stops: the next one is not to be asked any more
             except Exception as error:
                 failures.append(

@@ -26,7 +26,7 @@ from twisted.internet.defer import (
     TimeoutError,
     maybeDeferred,
 )
-from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
@@ -42,7 +42,7 @@ RETRY_JITTER = 1.0  # seconds: a hundred instances are not to come back in the s
 SETTLED = 20.0  # seconds after which a connection was no failure
 QUIET = 60.0  # seconds between two lines of one kind about what strangers or publishers do
 
-_UNREACHABLE = (ConnectError, ConnectionClosed, DNSLookupError, TimeoutError)
+_UNREACHABLE = (ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError, TimeoutError)
 
 
 class Link(Protocol):
@@ -84,6 +84,7 @@ class UpstreamBroker(Broker):
         self._publisher: Link | None = None
         self._publisher_lock = DeferredLock()
         self._loop: Deferred[None] | None = None
+        self._leaving = False  # the end: connect no more
         self._state = ""  # what the log said last
         self._said: dict[str, float] = {}  # when a line was last logged that is logged seldom
         self._sender = secrets.token_hex(8)  # of our orders
@@ -115,6 +116,7 @@ class UpstreamBroker(Broker):
         return None
 
     async def _disconnect(self) -> None:
+        self._leaving = True
         if self._loop is not None:
             self._loop.cancel()
         links = [link for link in (self._link, self._publisher) if link is not None]
@@ -176,6 +178,8 @@ class UpstreamBroker(Broker):
             except CancelledError:
                 raise
             except Exception as error:
+                if self._leaving:
+                    return  # an endpoint that is cancelled says so by an error of its own
                 self._tell_failure(error)
             else:
                 since = self.reactor.seconds()
@@ -278,6 +282,8 @@ def text_of(error: BaseException | None) -> str:
     """What an error says, in one line for the log."""
     if isinstance(error, FirstError):
         error = error.subFailure.value
-    if isinstance(error, CancelledError) or (isinstance(error, TimeoutError) and len(error.args) > 1):
+    if isinstance(error, CancelledError | ConnectingCancelledError):
+        return "no answer in time"
+    if isinstance(error, TimeoutError) and len(error.args) > 1:
         return "no answer in time"  # of `addTimeout`, which would name the Deferred
     return str(error).rstrip(".") or type(error).__name__

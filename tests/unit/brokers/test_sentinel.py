@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import CancelledError
-from twisted.internet.error import ConnectError, ConnectionRefusedError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionRefusedError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
@@ -101,4 +100,4 @@ def test_no_other_is_asked_when_the_attempt_is_given_up() -> None:
     network.attempt.cancel()
     network.reactor.advance(0.5)
     assert [client[1] for client in network.reactor.tcpClients] == [1]
-    assert isinstance(network.done[0], CancelledError)
+    assert isinstance(network.done[0], ConnectingCancelledError)

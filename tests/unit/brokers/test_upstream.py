@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectingCancelledError
 
 from cyclone_sse.brokers.base import UnsupportedType
 from cyclone_sse.brokers.upstream import GREETING_WAIT, PUBLISH_WAIT, QUIET
@@ -175,6 +176,17 @@ def test_publishing_does_not_wait_for_ever(stuck: str) -> None:
     assert len(broker.links) == before + 1
     broker.links[-1].published[0][1].callback([None])
     assert done == [[None]]
+
+
+def test_an_attempt_that_is_under_way_at_the_end_is_the_last(log: list[str]) -> None:
+    """Twisted's endpoints fail with an error of their own when they are cancelled."""
+    broker = FakeBroker()
+    broker.reachable = lambda: Deferred(lambda it: it.errback(ConnectingCancelledError(None)))
+    broker.connect()
+    outcome(broker.disconnect())
+    broker.clock.pump([1] * 60)
+    assert broker.attempts == 1
+    assert log == []
 
 
 def test_at_the_end_all_connections_are_left_and_none_is_made(log: list[str]) -> None:
