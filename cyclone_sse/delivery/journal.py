@@ -126,14 +126,16 @@ class Journal:
         """Write all of it, or nothing. Raises JournalError."""
         with self._explained():
             try:
-                self._db.execute("BEGIN IMMEDIATE")
+                if len(lot.events) > _ROWS or lot.forgotten or lot.reserved is not None:
+                    self._db.execute("BEGIN IMMEDIATE")  # else it is one statement, a transaction by itself
                 self._add(lot.events, lot.taken)
                 self._delete(lot.forgotten)
                 self._raise_floors(lot.floors)
                 if lot.reserved is not None:
                     end = EventId.at(lot.reserved, self.node)
                     self._db.execute("UPDATE journal SET reserved_ms = ?, reserved_n = ?", (end.ms, end.n))
-                self._db.execute("COMMIT")
+                if self._db.in_transaction:
+                    self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
                     with contextlib.suppress(sqlite3.Error):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
+from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
@@ -23,27 +23,43 @@ class Writer(Protocol):
         """There will be nothing to do any more."""
 
 
-class _Thread(threading.Thread):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # A process that ends in an emergency must not wait for its disk.
-        super().__init__(*args, **kwargs, daemon=True)
-
-
 class WriterThread:
-    """Calls one function after the other. The thread begins with the first: before, twistd may fork."""
+    """A thread that begins with the first call: before, twistd may fork.
+
+    A pool of Twisted's with one thread does the same for twice the processor time, which is what a
+    publisher waits for when the disk is quick.
+    """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._pool = ThreadPool(1, 1, "journal")
-        self._pool.threadFactory = _Thread
+        self._calls: SimpleQueue[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]] | None] = (
+            SimpleQueue()
+        )
+        self._thread: threading.Thread | None = None
 
     def call(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         """Call it there; the Deferred has what comes of it."""
-        if not self._pool.started:
-            self._pool.start()
-        return deferToThreadPool(self._reactor, self._pool, function, *args)
+        if self._thread is None:
+            # A process that ends in an emergency must not wait for its disk: hence a daemon.
+            self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+            self._thread.start()
+        done: Deferred[T] = Deferred()
+        self._calls.put((done, function, args))
+        return done
 
     def stop(self) -> None:
         """End the thread. It must have nothing to do any more, or the reactor waits for it."""
-        if self._pool.started:
-            self._pool.stop()
+        if self._thread is not None:
+            self._calls.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            done, function, args = call
+            try:
+                result = function(*args)
+            except BaseException:
+                self._reactor.callFromThread(done.errback, Failure())
+            else:
+                self._reactor.callFromThread(done.callback, result)
