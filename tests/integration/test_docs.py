@@ -22,6 +22,7 @@ RUN_BY = {
     "brokers.md": "brokers/test_docs_brokers.py",
     "capacity.md": "test_readme.py",
     "extending.md": "test_readme.py",
+    "history.md": "test_history_file.py",
     "options.md": "test_readme.py",
     "publishing.md": "test_docs_access.py",
     "running.md": "test_docs_running.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import resource
+import shlex
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import pytest
 from tests.eventstream import Event
 from tests.integration.clients import Subscriber, publish, request
 from tests.integration.conftest import Serve
+from tests.integration.docs import commands
 from tests.integration.process import accepts, until
 from tests.integration.servers import SseServer
 
@@ -216,3 +218,19 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, content: bytes) -> None:
 def test_another_broker_is_one_line(tmp_path: Path) -> None:
     server = SseServer(tmp_path, "--history-file=history", "--broker=redis")
     assert refusal(server) == "--history-file goes with --broker=http, not with redis"
+
+
+def test_the_commands_of_its_page(tmp_path: Path) -> None:
+    serve_it, publish_it, hear_it = commands("history.md")
+    server = SseServer(tmp_path, serve_it.split()[-1])
+    assert serve_it == f"twistd -n cyclone-sse {server.options[0]}"
+
+    def run(line: str) -> str:
+        words = shlex.split(line.replace("8888", str(server.port)))
+        return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False).stdout
+
+    with server:
+        assert run(publish_it) == '{"status": "ok"}'
+        server.kill()
+        server.start()
+        assert "data: hello\n" in run(hear_it)
