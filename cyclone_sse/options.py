@@ -114,7 +114,7 @@ OPTIONS = (
         "seconds a subscription upstream outlives its last client, and the channel's history with it "
         "[default: history-ttl]",
     ),
-    Option("patterns", None, "0", flag, "1: with Redis, clients may subscribe to patterns as news.*"),
+    Option("patterns", None, "0", flag, "1: with redis, clients may subscribe to patterns as news.*"),
     # what is kept
     Option("history-size", None, "100", _count, "events kept for each channel"),
     Option("history-ttl", None, "300", seconds(0), "seconds they are kept"),

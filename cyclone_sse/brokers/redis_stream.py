@@ -45,7 +45,6 @@ class RedisStreamBroker(UpstreamBroker):
     """Reads one Redis stream, and adds to it what is published."""
 
     lingers = False
-    open_patterns = False  # a channel that cannot be guessed is not to be found by one that hears all
     carries_types = True
     carries_retry = True
 

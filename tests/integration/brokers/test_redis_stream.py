@@ -261,14 +261,14 @@ def test_what_was_read_and_trimmed_then_is_no_gap(serve: Serve, stream: Stream) 
 
 
 def test_patterns_are_matched_here(serve: Serve, stream: Stream) -> None:
-    here = serve(*stream.options, "--patterns=1")
+    here = serve(*stream.options)
     with Subscriber(here.url, ["news.*", "news.a"]) as client:
         stream.add("news.a", "1")
         stream.add("other", "no")
         stream.add("news.b", "2", "3")
         stream.run("XADD", STREAM, "*", "channel", "x", "channel", "news.c", "message", "4")
         first, *_ = client.events(4)
-    there = serve(*stream.options, "--patterns=1")
+    there = serve(*stream.options)
     with Subscriber(there.url, "news.*", first.id) as back:
         stream.add("news.z", "5")
         assert data_until(back, "5") == ["2", "3", "4", "5"]
