@@ -1,0 +1,40 @@
+"""What a listener for TLS needs, and what may be wrong with its files."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from cyclone_sse.daemon.tls import TlsTransports, tls_context
+from tests.certificates import write_certificates
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def test_only_ciphers_with_forward_secrecy_and_authentication(files: Path) -> None:
+    context = tls_context(str(files / "chain.pem"), str(files / "leaf.key"))
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    for cipher in context.get_ciphers():
+        assert cipher["aead"], cipher["name"]
+        assert cipher["name"].startswith(("ECDHE-", "TLS_")), cipher["name"]
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "why"),
+    [
+        ("missing.pem", "leaf.key", "missing.pem: No such file"),
+        ("chain.pem", "missing.key", "missing.key: No such file"),
+        ("leaf.key", "leaf.key", "leaf.key does not hold a PEM certificate"),
+        ("chain.pem", "chain.pem", "chain.pem does not hold an unencrypted PEM private key"),
+        ("chain.pem", "other.key", "other.key is not the private key of .*chain.pem"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(files: Path, cert: str, key: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why) as error:
+        TlsTransports(str(files / cert), str(files / key))
+    assert "\n" not in str(error.value)

@@ -1,0 +1,107 @@
+"""The walk over the clients: its order, its turns, and what fails in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cyclone_sse.counters import Counters
+from cyclone_sse.delivery.channels import Channels
+from cyclone_sse.delivery.client import Client
+from cyclone_sse.delivery.events import Event, EventId, encode
+from cyclone_sse.delivery.fanout import Fanout
+from tests.unit.delivery.clients import Recorder, turns
+from tests.unit.fakes import TurnClock
+
+
+class Site:
+    """A walk with its clients."""
+
+    def __init__(self, slice: int = 500) -> None:
+        self.clock = TurnClock()
+        self.registry: Channels[Client] = Channels()
+        self.counters = Counters()
+        self.fanout = Fanout(self.registry, self.counters, self.clock, slice)
+        self._n = 0
+
+    def client(self, *channels: str) -> Recorder:
+        client = Recorder()
+        client.live_after = 0
+        self.registry.add(client, channels)
+        return client
+
+    def publish(self, *channels: str) -> None:
+        self._n += 1
+        eid = EventId(self._n, 0, "node")
+        self.fanout.add(Event(eid, encode(b"%d" % self._n, eid), channels))
+
+
+def test_events_of_one_turn_leave_after_it_in_one_write() -> None:
+    site = Site()
+    client = site.client("a", "b")
+    for channels in (("a",), ("b",), ("a", "b"), ("c",)):
+        site.publish(*channels)
+    assert client.got == []
+    site.clock.turn()
+    assert len(client.got) == 1
+    assert client.data == ["1", "2", "3"]
+    assert site.counters.deliveries == 3
+
+
+def test_what_is_asked_for_after_an_event_comes_after_it() -> None:
+    site = Site()
+    client = site.client("a")
+    site.publish("a")
+    site.fanout.each([client], lambda each: each.send(b"data: between\n\n"))
+    site.publish("a")
+    turns(site.clock)
+    assert client.data == ["1", "between", "2"]
+
+
+def test_a_long_walk_gives_turns_and_what_comes_meanwhile_waits() -> None:
+    site = Site(slice=2)
+    clients = [site.client("a") for _ in range(5)]
+    site.publish("a")
+    site.clock.turn()
+    assert [len(client.got) for client in clients] == [1, 1, 0, 0, 0]
+    site.publish("a")
+    turns(site.clock)
+    assert [client.data for client in clients] == [["1", "2"]] * 5
+
+
+def test_who_is_further_on_gets_the_rest_alone() -> None:
+    site = Site()
+    client = site.client("a")
+    client.live_after = EventId(1, 0, "node").seq
+    site.publish("a")
+    site.publish("a")
+    turns(site.clock)
+    assert client.data == ["2"]
+
+
+@pytest.mark.parametrize("how", ["event", "step"])
+def test_who_fails_hurts_nobody_else(how: str, failures: list[Any]) -> None:
+    site = Site()
+    broken, whole = site.client("a"), site.client("a")
+    broken.send = lambda data, frames=(): 1 / 0  # type: ignore[method-assign, assignment]
+    if how == "event":
+        site.publish("a")
+    else:
+        site.fanout.each([broken, whole], lambda each: each.send(b"data: 1\n\n"))
+    turns(site.clock)
+    assert whole.data == ["1"]
+    assert len(failures) == 1
+
+
+def test_it_is_idle_when_all_is_done() -> None:
+    site = Site(slice=1)
+    assert site.fanout.idle().called
+    for _ in range(3):
+        site.client("a")
+    site.publish("a")
+    idle = site.fanout.idle()
+    site.clock.turn()
+    assert not idle.called
+    turns(site.clock)
+    assert idle.called

@@ -1,0 +1,74 @@
+"""Which handler is at which path, and applications of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from cyclone_sse.brokers import HttpBroker
+from cyclone_sse.handlers import StatsHandler
+from cyclone_sse.server import App, load_app
+
+
+def paths(application: App) -> set[str]:
+    """Where something is."""
+    return {route[0] for route in application.routes()}
+
+
+def app(**settings: Any) -> App:
+    return App({name.replace("_", "-"): value for name, value in settings.items()}, reactor=Clock())
+
+
+def test_what_is_served_follows_the_options() -> None:
+    assert paths(app()) == {"/", "/stats", "/publish", "/disconnect"}
+    assert paths(app(stats=False)) == {"/", "/publish", "/disconnect"}
+    assert paths(app(http_publish=False)) == {"/", "/stats"}
+    assert "/(demo)" in paths(app(demo=True))
+
+
+@pytest.mark.parametrize("broker", ["redis", "amqp"])
+def test_only_some_brokers_take_posts_by_themselves(broker: str) -> None:
+    assert "/publish" not in paths(app(broker=broker))
+    assert "/publish" in paths(app(broker=broker, http_publish=True))
+    assert "/publish" in paths(app(broker="redis-stream"))
+
+
+def test_streams_can_be_ended_where_somebody_is_known_who_may() -> None:
+    assert "/disconnect" in paths(app(broker="redis", http_secret="k"))
+    assert "/disconnect" not in paths(app(broker="redis"))
+
+
+def test_a_subclass_changes_one_handler_or_the_broker() -> None:
+    class Stats(StatsHandler):
+        pass
+
+    class Broker(HttpBroker):
+        pass
+
+    class Mine(App):
+        stats_handler = Stats
+
+        def make_broker(self, settings: Any, reactor: Any) -> Any:
+            return Broker(settings, reactor)
+
+    mine = Mine({}, reactor=Clock())
+    assert ("/stats", Stats) in mine.routes()
+    assert isinstance(mine.broker, Broker)
+
+
+def test_an_application_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_found.py").write_text("class App: pass\nnumber = 1\n")
+    (tmp_path / "mine_broken.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_app("mine_found.App").__name__ == "App"
+    for name, why in (
+        ("mine_found.Other", "Other"),
+        ("mine_found.number", "not a class"),
+        ("mine_broken.App", "division by zero"),
+        ("mine_missing.App", "mine_missing"),
+    ):
+        with pytest.raises(ImportError, match=why):
+            load_app(name)
