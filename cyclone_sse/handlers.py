@@ -169,6 +169,8 @@ class PublishHandler(_OperatorHandler):
             taken = self.broker.accept(publications)
         except Exception:
             self._not_taken(Failure())
+        if inspect.iscoroutine(taken):
+            taken = Deferred.fromCoroutine(taken)
         if isinstance(taken, Deferred):
             return taken.addCallbacks(self._taken, self._not_taken, (posted, publications, began))
         self._taken(taken, posted, publications, began)

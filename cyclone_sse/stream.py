@@ -84,8 +84,10 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
 
     def finish(self, chunk: Any = None) -> None:
         """End the response; an open stream when everything sent has gone out."""
-        if self.subscriber is None or self.subscriber.once:
+        if self.subscriber is None or (self.subscriber.once and not self._headers_written):
             super().finish(chunk)
+        elif self.subscriber.once:
+            super().finish(_chunk(chunk or b"") + _LAST_CHUNK)
         else:
             self.subscriber.end(Ending.ENDED)
 
@@ -226,7 +228,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
 
     def _answer_now(self, data: bytes) -> None:
         if not self._gone:
-            self.finish(_chunk(data) + _LAST_CHUNK if self._headers_written else _BEGINNING + data)
+            self.finish(data if self._headers_written else _BEGINNING + data)
 
     def _position(self) -> str | None:
         """Where the stream starts: the client's own id, if it is one, else this moment."""
@@ -261,6 +263,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
             self.ui = self._headers = self._list_headers = self._write_buffer = _NOTHING
 
 
-def _chunk(data: bytes) -> bytes:
+def _chunk(content: str | bytes) -> bytes:
     """A part of a body of unknown length (RFC 9112 7.1); none of nothing, which would end it."""
+    data = content.encode() if isinstance(content, str) else content
     return b"%x\r\n%s\r\n" % (len(data), data) if data else b""

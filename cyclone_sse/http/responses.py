@@ -66,8 +66,11 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
 
     def _execute(self, transforms: Any, *args: Any, **kwargs: Any) -> None:
         """As cyclone does it, but without a Deferred where there is nothing to wait for: it makes three for
-        each request, a fifth of what a publish costs."""
-        if kwargs or type(self).prepare is not RequestHandler.prepare:
+        each request, a fifth of what a publish costs. What an application has asked cyclone for, it does."""
+        asked = type(self).prepare is not RequestHandler.prepare or self.application.settings.get(
+            "xsrf_cookies"
+        )
+        if kwargs or asked:
             super()._execute(transforms, *args, **kwargs)
             return
         self._transforms = transforms

@@ -400,6 +400,38 @@ def test_a_poll_of_a_custom_application_that_leaves_events_out_goes_on_with_the_
     assert polled(transport)[1] == ["8"]
 
 
+@pytest.mark.parametrize("last", [None, "data: bye\n\n", b"data: bye\n\n"])
+def test_a_poll_that_a_custom_application_finishes_is_a_whole_answer(last: str | bytes | None) -> None:
+    clients: list[BroadcastHandler] = []
+
+    class Ending(BroadcastHandler):
+        def bind(self) -> None:
+            super().bind()
+            clients.append(self)
+
+    transport = Site(subscribe=Ending).connect("GET", "/?channels=a", POLL)
+    clients[0].finish(last)
+    body = transport.value().partition(b"\r\n\r\n")[2]
+    assert body == b"2\r\n\n\n\r\n" + (b"b\r\ndata: bye\n\n\r\n" if last else b"") + b"0\r\n\r\n"
+
+
+def test_an_application_that_wants_xsrf_cookies_has_them_checked() -> None:
+    site = Site()
+    site.app.settings["xsrf_cookies"] = True
+    assert site.publish("a", "x") == 403
+
+
+def test_a_broker_of_an_application_may_publish_in_a_coroutine() -> None:
+    class Own(HttpBroker):
+        async def publish_all(self, publications: Any) -> Any:  # type: ignore[override]
+            return super().publish_all(publications)
+
+    status, _, body = Site(broker=Own).request(
+        "POST", "/publish", JSON, body=b'{"channel": "a", "message": "x"}'
+    )
+    assert (status, "id" in json.loads(body)) == (200, True)
+
+
 MULTIPART = "Content-Type: multipart/form-data; boundary=B"
 LINES = "Content-Type: application/x-ndjson"
 
