@@ -105,16 +105,5 @@ def test_several_servers(shell: Shell, redis: RedisUpstream) -> None:
         assert one.event().data == two.event().data == "to all"
 
 
-def test_a_history_in_a_file(shell: Shell, tmp_path: Path) -> None:
-    (serving,) = only("--history-file=events.sqlite")
-    serving = serving.replace("events.sqlite", str(tmp_path / "events.sqlite"))
-    with Server(tmp_path, serving, shell.env) as server, Subscriber(server.url) as client:
-        publish(server.url, "base", "kept")
-        last = client.event().id
-        publish(server.url, "base", "missed")
-    with Server(tmp_path, serving, shell.env) as server, Subscriber(server.url, "base", last) as client:
-        assert client.event().data == "missed"
-
-
 def test_the_page_has_no_other_commands() -> None:
-    assert len(commands("brokers.md")) == 8
+    assert len(commands("brokers.md")) == 7
