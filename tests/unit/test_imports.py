@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,6 +145,18 @@ def test_each_library_is_known_in_its_room_only(module: str) -> None:
         free = library in sys.stdlib_module_names and library not in LIBRARIES
         if not free and library != "cyclone_sse":
             assert module in LIBRARIES.get(library, ()), f"{module} imports {name}"
+
+
+def test_what_is_imported_is_installed_along() -> None:
+    """But for cyclone, whose own requirements nobody can meet, and what comes with others for certain."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    required = {
+        re.split(r"[^\w-]", each)[0].lower().replace("-", "_") for each in project["dependencies"]
+    } | {"cyclone", "cyclone_sse", "cryptography", "zope"}
+    names = {"jwt": "pyjwt"}  # a library that is called otherwise than its distribution
+    imported = {name.split(".")[0] for path in files().values() for name in imports(path)}
+    libraries = imported - sys.stdlib_module_names
+    assert {names.get(name, name).lower() for name in libraries} <= required
 
 
 def test_options_are_known_without_cyclone() -> None:
