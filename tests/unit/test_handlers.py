@@ -309,6 +309,19 @@ def test_bind_and_unbind_of_a_subclass_are_told() -> None:
     assert told == ["ann", "ann"]
 
 
+def test_an_unbind_that_fails_leaves_nobody_registered(failures: list[object]) -> None:
+    class Failing(BroadcastHandler):
+        def unbind(self) -> None:
+            raise ZeroDivisionError
+
+    site = Site(subscribe=Failing)
+    transport = site.connect("GET", "/?channels=a")
+    assert site.broker.stats() == [("a", 1)]
+    transport.connection.connectionLost(GONE)  # type: ignore[attr-defined]
+    assert site.broker.stats() == []
+    assert len(failures) == 1
+
+
 @given(message=st.text(min_size=1), channel=st.text(min_size=1), as_json=st.booleans())
 def test_any_text_arrives(message: str, channel: str, as_json: bool) -> None:
     site = Site()
