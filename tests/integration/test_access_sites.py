@@ -13,7 +13,7 @@ import pytest
 from tests.integration.clients import Subscriber, publish, request, stats
 from tests.integration.conftest import Serve
 from tests.integration.docs import shown
-from tests.integration.process import free_port, need, until
+from tests.integration.process import ROOT, free_port, need, until
 from tests.integration.servers import Nginx
 from tests.integration.sites import Browser, DjangoSite, PhpSite
 from tests.unit.access.keys import SECRET
@@ -112,6 +112,20 @@ def before(application: int, server: int) -> str:
         assert old in text
         text = text.replace(old, new)
     return text
+
+
+def test_the_sample_is_what_the_page_shows() -> None:
+    sample = (ROOT / "extras" / "nginx-auth-request.conf").read_text()
+    assert sample.endswith("\n\n" + shown("access.md", "auth_request.conf", "nginx"))
+
+
+def test_who_comes_while_the_application_is_away_is_told_to_come_again(
+    serve: Serve, nginx: Callable[[str], Nginx]
+) -> None:
+    front = nginx(before(free_port(), serve().port))
+    answer = request("GET", front.url + "/sse/?channels=a")
+    assert (answer.status, answer.body) == (200, b"retry: 3000\n\n")
+    assert answer.headers["content-type"] == "text/event-stream"
 
 
 def test_nginx_asks_the_application(

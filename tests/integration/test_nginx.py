@@ -225,6 +225,25 @@ def test_without_trust_the_header_is_ignored(serve: Serve, tmp_path: Path) -> No
     assert "127.0.0.3" not in server.log
 
 
+def test_who_comes_while_the_server_is_away_is_told_to_come_again(serve: Serve, tmp_path: Path) -> None:
+    """An error page would end a native EventSource for good. Refusals for good still pass as they are."""
+    server = serve("--max-clients=1", "--http-secret=k")
+    origin = {"Origin": "https://example.net"}
+    with front_of(tmp_path / "front", server) as front:
+        with Subscriber(server.url, "a"):
+            full = request("GET", front.tls_url + "/sse/?channels=a", headers=origin, tls=front.tls)
+        assert request("GET", front.tls_url + "/sse/", tls=front.tls).status == 400
+        assert request("POST", front.tls_url + "/sse/publish", "x=1", tls=front.tls).status == 415
+        server.kill()
+        away = request("GET", front.tls_url + "/sse/?channels=a", headers=origin, tls=front.tls)
+        assert request("POST", front.tls_url + "/sse/publish", "x=1", tls=front.tls).status == 502
+    for answer in (full, away):
+        assert answer.status == 200
+        assert answer.headers["content-type"] == "text/event-stream"
+        assert answer.headers["access-control-allow-origin"] == "https://example.net"
+        assert re.fullmatch(rb"retry: (2000|3000|4500|6000)\n\n", answer.body)
+
+
 def test_pings_keep_a_silent_stream_open(serve: Serve, tmp_path: Path) -> None:
     """With both times divided by thirty; and the same without the pings, which ends."""
     pinging = serve("--ping-interval=1")
