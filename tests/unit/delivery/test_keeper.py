@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,23 @@ from cyclone_sse.errors import Unavailable
 from tests.unit.fakes import FakeClient, TurnClock
 
 EPOCH = 1_700_000_000.0  # the wall clock when a test begins
+
+
+@pytest.fixture(autouse=True, scope="module")
+def connections() -> Iterator[None]:
+    """Close what the servers that crash leave open: Python 3.13 warns of each."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def keep(*args: Any, **how: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, **how))
+        return opened[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", keep)
+        yield
+    for connection in opened:
+        connection.close()
 
 
 @dataclass
