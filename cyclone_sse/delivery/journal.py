@@ -7,8 +7,8 @@ that they go on growing even if the clock was set back meanwhile.
 
 SQLite: in WAL mode a transaction is one write at the end of a file. The exclusive locking mode keeps every
 other process out for as long as this one lives, and the kernel lets go of the lock however it ends.
-``synchronous=FULL`` waits at each commit until the disk has the data, so that a committed event survives
-a loss of power, too, as far as the disk tells the truth.
+``synchronous=NORMAL``: what is committed survives the death of the process, at once; a loss of power may cost
+the last moments before it, but never the file.
 
 Plain Python without threads or time; the only place that knows SQLite. A statement of many rows is one call
 in which Python's lock is free, so that the reactor goes on; one call for each row would be many quarrels
@@ -160,7 +160,7 @@ class Journal:
         if (damage := self._one("PRAGMA quick_check(1)")) != "ok":
             raise JournalError(f"{self.path} is damaged: {' '.join(str(damage).split())}")
         self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
         if new:
             self._create(first)
         self.node, *ends = self._db.execute("SELECT * FROM journal").fetchone()
