@@ -297,9 +297,7 @@ class RedisStreamBroker(UpstreamBroker):
         if name not in self._patterns:
             self._patterns.add(name)
             matches = compile_glob(name)
-            self.hub.history.gather(
-                pattern, lambda channel: bool(matches(channel.encode())), self._heard[name]
-            )
+            self.hub.gather(pattern, lambda channel: bool(matches(channel.encode())))
 
     def _forget_patterns(self) -> None:
         """Let go of those that nobody has listened to for as long as anything is held."""

@@ -173,6 +173,11 @@ class Hub:
 
         self._fanout.each(list(self.clients), tell)
 
+    def gather(self, name: str, matches: Callable[[str], bool]) -> None:
+        """From now on this name stands for many channels: let it have what those hold."""
+        self.history.gather(name, matches, self._reactor.seconds())
+        self._resume.forget_answers()
+
     def forget(self, channel: str) -> None:
         """Nothing of this channel comes any more."""
         self.history.end(channel)

@@ -97,6 +97,18 @@ def test_after_a_lost_stream_everybody_goes_on_under_new_ids(
     assert "new" in back.data
 
 
+def test_what_a_name_stands_for_is_in_the_next_answer(clock: TurnClock) -> None:
+    door = hub(clock)
+    before = door.position()
+    for channel in ("news.a", "news.*"):
+        door.publish(publication(channel, channel))
+    first, second = Recorder(), Recorder()
+    door.subscribe(first, ["news.*"], before)
+    door.gather("news.*", lambda name: name.startswith("news."))
+    door.subscribe(second, ["news.*"], before)
+    assert (first.data, second.data) == (["news.*"], ["news.a", "news.*"])
+
+
 def test_streams_end_by_channel_by_user_or_all_with_a_farewell(clock: TurnClock) -> None:
     door = hub(clock)
     clients = []
