@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.clients import Subscriber, publish, request
 from tests.integration.conftest import Serve
-from tests.integration.process import Process, accepts, free_port, need, until
+from tests.integration.process import ROOT, Process, accepts, free_port, need, until
 from tests.integration.servers import RedisServer
 
 
@@ -63,6 +63,18 @@ def test_figures_are_those_of_what_was_done(serve: Serve, port: int) -> None:
     assert found['disconnects_total{reason="left"}'] == 4
     assert found['refusals_total{status="404"}'] == 1
     assert found['refusals_total{status="400"}'] == 1
+
+
+def test_promtool_understands_the_dashboard(tmp_path: Path) -> None:
+    dashboard = json.loads((ROOT / "extras" / "grafana.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    rules = [
+        {"record": f"query:{number}", "expr": query.replace("$__rate_interval", "1m")}
+        for number, query in enumerate(queries)
+    ]
+    file = tmp_path / "rules.yml"
+    file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))  # JSON is YAML
+    subprocess.run([need("promtool"), "check", "rules", str(file)], check=True, capture_output=True)
 
 
 def test_promtool_finds_nothing(serve: Serve, port: int) -> None:

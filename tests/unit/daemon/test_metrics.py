@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+from itertools import combinations
+from pathlib import Path
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from cyclone_sse.brokers import HttpBroker
@@ -44,3 +49,21 @@ def test_every_figure_has_its_name_type_and_text() -> None:
     assert samples["publish_seconds_bucket", "0.005"] == samples["publish_seconds_bucket", "+Inf"] == 1
     assert samples["publish_seconds_count",] == 1
     assert samples["publish_seconds_sum",] == 0.003
+
+
+def test_the_dashboard_shows_each_figure_and_no_other() -> None:
+    broker = HttpBroker({}, reactor=TurnClock())
+    broker.hub.counters.refusals[503] += 1
+    text = Metrics(broker.hub, lambda: 0, lambda: True).text().decode()
+    figures = {
+        sample.name.removesuffix("_bucket")
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if not (family.type == "histogram" and sample.name.endswith(("_count", "_sum")))
+    }
+    dashboard = json.loads((Path(__file__).parents[3] / "extras" / "grafana.json").read_text())
+    queries = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
+    assert {name.removesuffix("_bucket") for name in re.findall(r"cyclone_sse_\w+", queries)} == figures
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    for one, other in combinations([panel["gridPos"] for panel in dashboard["panels"]], 2):
+        assert (one["x"], one["y"]) != (other["x"], other["y"])
