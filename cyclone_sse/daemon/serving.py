@@ -17,7 +17,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from cyclone_sse.access.exposure import warnings
@@ -243,6 +243,9 @@ class ServerService(Service):
             listener.stopListening()
         if self._sweeper.running:
             self._sweeper.stop()
+        # The reactor closes whatever is still open as soon as this is over: not in the midst of reading from
+        # the broker's connection, whose end it was, and which may have something to write as well.
+        await deferLater(self.reactor, 0)
 
     def _stop_accepting(self) -> None:
         for bound in self.bound:
