@@ -172,7 +172,7 @@ class Journal:
         self._db.execute("BEGIN IMMEDIATE")
         for statement in filter(str.strip, _TABLES.split(";")):
             self._db.execute(statement)
-        self._db.execute("INSERT INTO journal VALUES (?1, ?2, ?3, ?2, ?3)", (first.node, first.ms, first.n))
+        self._db.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", (first.node, *[first.ms, first.n] * 2))
         self._db.execute(f"PRAGMA application_id = {APPLICATION}")
         self._db.execute(f"PRAGMA user_version = {VERSION}")
         self._db.execute("COMMIT")
@@ -208,7 +208,8 @@ class Journal:
             ms, n = highest.fetchone()
             self._db.execute("DELETE FROM floor WHERE (ms, n) <= (?, ?)", (ms, n))
             self._db.execute(
-                "UPDATE journal SET begin_ms = ?1, begin_n = ?2 WHERE (begin_ms, begin_n) < (?1, ?2)", (ms, n)
+                "UPDATE journal SET begin_ms = ?, begin_n = ? WHERE (begin_ms, begin_n) < (?, ?)",
+                (ms, n, ms, n),
             )
         self._floors = self._one("SELECT count(*) FROM floor")
 
