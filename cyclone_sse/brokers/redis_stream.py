@@ -16,8 +16,9 @@ Anybody may write the stream: what cannot be understood is skipped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -38,6 +39,7 @@ LOT_BYTES = 1 << 20  # and about so many bytes
 TRIM_INTERVAL = 10.0  # seconds
 KEPT = 60.0  # seconds that entries are kept at least, for instances that are behind
 LONGEST_MS, LONGEST_COUNT = 15, 12  # digits in the two parts of an id that clients send back
+UNHEARD = 100  # patterns that are kept though nobody listens to them
 UNTOLD = 1  # a position that no event can have, before all others
 
 
@@ -65,7 +67,7 @@ class RedisStreamBroker(UpstreamBroker):
         self._live = False  # orders count from now on
         self._next_trim = 0.0
         self._patterns = Patterns(compile_glob)
-        self._heard: dict[bytes, float] = {}  # when each pattern had clients last
+        self._heard: dict[bytes, float] = {}  # when each pattern had clients last, the longest ago first
         self._waiting: dict[Deferred[None], int] = {}  # clients, and the position that they wait for
 
     def is_pattern(self, channel: str) -> bool:
@@ -89,16 +91,23 @@ class RedisStreamBroker(UpstreamBroker):
         return [f"{id.decode()}-{self._tag}" for id in ids]
 
     def ready(self, channels: Sequence[str], last_event_id: str | None = None) -> Deferred[Any] | None:
-        """Make the patterns among them known; wait if the client has heard what we have not yet read."""
-        for channel in channels:
-            if is_pattern(channel):
-                self._add_pattern(channel)
+        """Wait if the client has heard elsewhere what we have not yet read."""
         eid = EventId.parse(last_event_id) if last_event_id else None
         if eid is None or eid.node != self._tag or eid.seq <= self.hub.ids.last:
             return None
         waiting: Deferred[None] = Deferred(self._stop_waiting)
         self._waiting[waiting] = eid.seq
         return waiting.addTimeout(AHEAD_WAIT, self.reactor).addErrback(lambda _: None)
+
+    def add_client(
+        self, client: Any, channels: str | Iterable[str], last_event_id: str | None = None
+    ) -> None:
+        """Make the patterns among the channels known before the client hears them."""
+        names = [channels] if isinstance(channels, str) else list(channels)
+        for name in filter(is_pattern, names):
+            self._add_pattern(name)
+        super().add_client(client, names, last_event_id)
+        self._forget_some_patterns()
 
     def _stop_waiting(self, waiting: Deferred[None]) -> None:
         del self._waiting[waiting]
@@ -293,6 +302,7 @@ class RedisStreamBroker(UpstreamBroker):
 
     def _add_pattern(self, pattern: str) -> None:
         name = pattern.encode()
+        self._heard.pop(name, None)
         self._heard[name] = self.reactor.seconds()
         if name not in self._patterns:
             self._patterns.add(name)
@@ -303,13 +313,28 @@ class RedisStreamBroker(UpstreamBroker):
         """Let go of those that nobody has listened to for as long as anything is held."""
         now = self.reactor.seconds()
         for name, heard in list(self._heard.items()):
-            pattern = name.decode()
-            if self.hub.audience([pattern]):
+            if self.hub.audience([name.decode()]):
                 self._heard[name] = now
             elif now - heard > self.settings["history-ttl"]:
+                self._forget_pattern(name)
+
+    def _forget_some_patterns(self) -> None:
+        """Let go of what is too much, at once: each costs something with every entry, and strangers who come
+        and go could make any number known. A client brings half as many as are looked at for it, and one that
+        is listened to goes to the end of the row, so that this keeps up."""
+        for name in list(
+            islice(self._heard, min(2 * self.settings["max-patterns"], max(0, len(self._heard) - UNHEARD)))
+        ):
+            if self.hub.audience([name.decode()]):
                 del self._heard[name]
-                self._patterns.discard(name)
-                self.hub.forget(pattern)
+                self._heard[name] = self.reactor.seconds()
+            else:
+                self._forget_pattern(name)
+
+    def _forget_pattern(self, name: bytes) -> None:
+        del self._heard[name]
+        self._patterns.discard(name)
+        self.hub.forget(name.decode())
 
 
 def _seq(id: bytes) -> int:

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from cyclone_sse.brokers.redis_stream import AHEAD_WAIT, LOT, LOT_BYTES, RedisStreamBroker
+from cyclone_sse.brokers.redis_stream import AHEAD_WAIT, LOT, LOT_BYTES, UNHEARD, RedisStreamBroker
 from cyclone_sse.brokers.stream_link import BEGINNING, Entry, Lot, Survey
 from cyclone_sse.delivery.publication import publication
 from tests.unit.brokers.links import Client
@@ -184,7 +184,6 @@ def test_a_pattern_has_what_its_channels_have() -> None:
     stream.add(b"channel", b"news.a", b"channel", b"news.b", b"message", b"x")
     reader.read()
     client = Client()
-    assert reader.broker.ready(["news.*"]) is None
     reader.broker.add_client(client, ["news.*"])
     assert reader.held("news.*") == [1, 3, 4]
     stream.add(b"channel", b"news.c", b"message", b"x")
@@ -200,6 +199,20 @@ def test_a_pattern_has_what_its_channels_have() -> None:
     assert (reader.held("news.*"), len(reader.broker._patterns)) == ([], 0)
 
 
+def test_patterns_of_those_who_came_and_went_do_not_pile_up() -> None:
+    stream = FakeStream()
+    reader = Reader(stream)
+    staying = [Client() for _ in range(150)]
+    for number, client in enumerate(staying):
+        reader.broker.add_client(client, [f"stay-{number}-*"])
+    for number in range(300):
+        client = Client()
+        reader.broker.add_client(client, [f"go-{number}-{each}-*" for each in range(20)])
+        reader.broker.remove_client(client)
+    assert len(reader.broker._patterns) <= 150 + UNHEARD + 40
+    assert all(f"stay-{number}-*".encode() in reader.broker._patterns for number in range(150))
+
+
 def test_what_was_sent_under_a_patterns_own_name_comes_once_and_in_its_place() -> None:
     stream = FakeStream()
     reader = Reader(stream)
@@ -208,7 +221,7 @@ def test_what_was_sent_under_a_patterns_own_name_comes_once_and_in_its_place() -
     stream.add(b"channel", b"news.b", b"message", b"3")
     reader.read()
     reader.read()
-    reader.broker.ready(["news.*"])
+    reader.broker.add_client(Client(), ["news.*"])
     assert reader.held("news.*") == [1, 2, 3]
     assert reader.broker.hub.history.events == 3
 
@@ -219,7 +232,7 @@ def test_a_pattern_does_not_hide_what_its_channels_have_forgotten() -> None:
     for _ in range(5):
         stream.add(b"channel", b"news.a", b"message", b"x")
     reader.read()
-    reader.broker.ready(["news.*"])
+    reader.broker.add_client(Client(), ["news.*"])
     assert reader.broker.hub.history.floor("news.*") == 3 << 40
 
 
