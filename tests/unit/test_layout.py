@@ -18,7 +18,6 @@ EXCEPTIONS = {
     # each needs processes, signals or sockets to do anything at all
     "daemon.process": "tests/integration/test_signals.py",
     "daemon.service": "tests/integration/test_server.py, test_workers.py",
-    "daemon.serving": "tests/integration/test_drain.py, test_sockets.py",
     "daemon.worker": "tests/integration/test_workers.py",
     "daemon.workers": "tests/integration/test_workers.py",
     # what Redis and RabbitMQ say is the whole of it
