@@ -76,7 +76,10 @@ class Running(ProcessProtocol):
         """It is no more."""
         if not self.serves.called:
             self.serves.callback(False)
-        self.log.info("{name} has ended: {reason}", name=self.name, reason=reason.getErrorMessage())
+        # Not Twisted's own words: to them an end by the SIGTERM that we sent is a probable error.
+        ending: Any = reason.value
+        how = f"by signal {ending.signal}" if ending.signal else f"with exit code {ending.exitCode}"
+        self.log.info("{name} has ended {how}", name=self.name, how=how)
         self.logs.processEnded(reason)
         self.ended.callback(None)
 
