@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 import signal
+import stat
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,10 +30,16 @@ class Log:
     def __init__(self, path: str, owner: tuple[int, int] | None = None) -> None:
         self._path = os.path.abspath(path)
         self._owner = owner
+        self._mode: int | None = None
         self._file = self._open()
+        self._mode = stat.S_IMODE(os.stat(self._path).st_mode)
 
     def _open(self) -> LogFile:
-        file = LogFile.fromFullPath(self._path)
+        # A new file is as readable as the first one was: twistd's umask in the background would hide it
+        # from whoever collects logs. One that logrotate has made stays as it is.
+        file = LogFile.fromFullPath(
+            self._path, defaultMode=None if os.path.exists(self._path) else self._mode
+        )
         if self._owner is not None and os.geteuid() == 0:
             os.chown(self._path, *self._owner)
         return file  # type: ignore[no-any-return]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,25 @@ def test_it_goes_on_in_a_new_file(tmp_path: Path) -> None:
     log.close()
     assert (tmp_path / "old.log").read_text() == "one\ntwo\n"
     assert path.read_text() == "three\n"
+
+
+def test_a_new_file_is_as_readable_as_the_old_one(tmp_path: Path) -> None:
+    """In the background twistd's umask is 0077."""
+    path = tmp_path / "sse.log"
+    path.touch(0o640)
+    path.chmod(0o640)
+    log = Log(str(path))
+    before = os.umask(0o077)
+    try:
+        path.unlink()
+        log.reopen()
+        assert path.stat().st_mode & 0o777 == 0o640
+        path.chmod(0o604)  # as logrotate does with `create`
+        log.reopen()
+        assert path.stat().st_mode & 0o777 == 0o604
+    finally:
+        os.umask(before)
+        log.close()
 
 
 def test_it_keeps_the_old_one_where_there_can_be_no_new_one(tmp_path: Path) -> None:
