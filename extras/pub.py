@@ -15,8 +15,11 @@ import os
 import sys
 import time
 
-import pika
-import pika.exceptions
+try:
+    import pika
+    import pika.exceptions
+except ImportError:
+    sys.exit("this script needs pika: pip install pika")
 
 
 def main(arguments: list[str]) -> int:
