@@ -12,6 +12,7 @@ from cyclone.web import Application
 from twisted.python.reflect import namedAny
 
 from cyclone_sse import brokers
+from cyclone_sse.access.exposure import takes_publishing
 from cyclone_sse.access.rules import rules_of
 from cyclone_sse.handlers import BroadcastHandler, DisconnectHandler, PublishHandler, StatsHandler
 from cyclone_sse.http.media import MediaHandler, load
@@ -54,9 +55,7 @@ class App(Application):  # type: ignore[misc]
         routes: list[Route] = [(r"/", self.broadcast_handler)]
         if settings["stats"]:
             routes.append((r"/stats", self.stats_handler))
-        publishes = settings["http-publish"]
-        if publishes is None:
-            publishes = settings["broker"] in ("http", "redis-stream")
+        publishes = takes_publishing(settings)
         if publishes:
             routes.append((r"/publish", self.publish_handler))
         if publishes or self.rules.know_operators:

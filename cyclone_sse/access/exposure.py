@@ -13,16 +13,24 @@ def warnings(settings: Mapping[str, Any]) -> list[str]:
     """One line for each thing that may not be meant. settings: all options."""
     lines = []
     if _is_exposed(settings) and not any(settings[name] for name in _RULES):
+        what = "publish, and hear every channel" if takes_publishing(settings) else "hear every channel"
         lines.append(
-            "whoever reaches this server may publish, and hear every channel: "
+            f"whoever reaches this server may {what}: "
             "see --http-secret, --jwt-secret, --jwt-keys and --auth-url"
         )
     restricted = any(settings[name] for name in ("jwt-secret", "jwt-keys", "auth-url"))
-    if settings["patterns"] and not restricted and settings["broker"].startswith("redis"):
+    if settings["patterns"] and not restricted and settings["broker"] == "redis":
         lines.append("--patterns=1: whoever reaches this server may hear all that is said on this Redis")
     if "null" in settings["cors-origin"]:
         lines.append("--cors-origin=null: every page may read, from a frame that is sandboxed")
     return lines
+
+
+def takes_publishing(settings: Mapping[str, Any]) -> bool:
+    """Whether there is a /publish: without a word, where nothing else brings events or its ids are wanted."""
+    if settings["http-publish"] is None:
+        return settings["broker"] in ("http", "redis-stream")
+    return bool(settings["http-publish"])
 
 
 def _is_exposed(settings: Mapping[str, Any]) -> bool:

@@ -91,12 +91,15 @@ def plan(options: Mapping[str, Any], addresses: list[str]) -> Iterator[str]:
     )
     yield f"history: {options['history-size']} events a channel for {options['history-ttl']:g} s, in {kept}"
     yield f"to subscribe: {_who(options, 'jwt-secret', 'jwt-keys', 'auth-url')}"
-    yield f"to publish by HTTP: {_who(options, 'http-secret', 'jwt-secret', 'jwt-keys')}"
+    from cyclone_sse.access.exposure import takes_publishing, warnings
+
+    publishers = "nobody, without --http-publish=1"
+    if takes_publishing(options):
+        publishers = _who(options, "http-secret", "jwt-secret", "jwt-keys")
+    yield f"to publish by HTTP: {publishers}"
     if options["export"]:
         where = f"{options['export-host']}:{options['export-port']}"
         yield f"exports to {where} every {options['export-interval']:g} s"
-    from cyclone_sse.access.exposure import warnings
-
     yield from (f"warning: {line}" for line in warnings(options))
 
 

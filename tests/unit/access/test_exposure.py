@@ -36,6 +36,9 @@ from cyclone_sse.options import with_defaults
         ({"broker": "redis", "patterns": True}, ["--patterns"]),
         ({"broker": "redis", "patterns": True, "jwt-secret": "x"}, []),
         ({"patterns": True}, []),
+        ({"broker": "redis-stream", "patterns": True}, []),
+        ({"broker": "redis", "listen": "::"}, ["may hear every channel"]),
+        ({"broker": "redis", "listen": "::", "http-publish": True}, ["may publish, and hear every channel"]),
         ({"cors-origin": ("https://a.example", "null")}, ["--cors-origin=null"]),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from cyclone_sse.daemon.check import plan
 from cyclone_sse.options import with_defaults
 
@@ -42,6 +44,12 @@ def test_what_is_given_is_said_and_no_secret_is() -> None:
     assert "to subscribe: by --jwt-secret" in lines
     assert "to publish by HTTP: by --http-secret or --jwt-secret" in lines
     assert any(line.startswith("exports to graphite.example:") for line in lines)
+
+
+@pytest.mark.parametrize("broker", ["redis", "amqp"])
+def test_where_messages_come_from_the_broker_nobody_publishes_by_http(broker: str) -> None:
+    assert "to publish by HTTP: nobody, without --http-publish=1" in planned(broker=broker)
+    assert "to publish by HTTP: everybody" in planned(broker=broker, http_publish=True)
 
 
 def test_what_lies_open_is_warned_of() -> None:
