@@ -41,6 +41,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
     expires: float | None = None  # when its access ends: seconds since the epoch
     _bound = False
     _gone = False
+    _orders = 0  # to end streams, given before the client was checked
     _sink: Callable[[bytes], None] | None = None  # where sendEvent's bytes go: the client, or a list
 
     def __init__(self, application: Any, request: Any, **kwargs: Any) -> None:
@@ -104,6 +105,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
     def _admit(self) -> None:
         # Mostly there is nothing to wait for; then there is no need for a Deferred, which at
         # ten thousand clients that all come at once is worth the lines.
+        self._orders = self.broker.hub.orders
         try:
             self.request.connection.admit(self.request)
             waiting = self.admit()
@@ -127,6 +129,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
             finally:
                 # With what was missed, if there is something: that spares a write for each client.
                 self.subscriber.open()
+            self.broker.hub.end_late(self.subscriber, self._orders)
 
     def _failed(self, failure: Failure) -> None:
         if not failure.check(HTTPError, Refusal):

@@ -10,9 +10,8 @@ reconnect; a gap is told, not hidden; and one client's failure stays its own.
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -27,12 +26,11 @@ from cyclone_sse.delivery.fanout import SLICE, Fanout
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.keeper import Keeper
 from cyclone_sse.delivery.lifetimes import Lifetimes
+from cyclone_sse.delivery.partings import Partings
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.delivery.resume import Resume
 from cyclone_sse.delivery.writer import Writer, WriterThread
 from cyclone_sse.errors import Ending
-
-_STEP = 0.05  # seconds between two lots of streams that are ended over some time
 
 
 class Hub:
@@ -67,11 +65,11 @@ class Hub:
         self._fanout = Fanout(self.channels, self.counters, reactor, slice)
         self._resume = Resume(self.history, self.ids, self.counters, reactor.seconds)
         self._lifetimes = Lifetimes(settings, reactor)
+        self._partings = Partings(self._fanout, self._lifetimes, reactor)
         self._tick = min(1.0, settings["ping-interval"] / 10) or 1.0  # seconds
         self._ticking = LoopingCall(self._tidy)
         self._ticking.clock = reactor
         self._keeper: Keeper | None = None  # of a history that outlives the process
-        self._partings = 0  # spread endings that are under way
         self._cut_off = 0  # clients, since the log last said so
 
     # Events.
@@ -229,22 +227,26 @@ class Hub:
         over: seconds over which they end, evenly spread. farewell: what each is told before. Gives how many
         there are.
         """
-        clients = list(self.clients) if channels is None else self.channels.listening(channels)
+        names = None if channels is None else set(channels)
+        clients = list(self.clients) if names is None else self.channels.listening(names)
         if user is not None:
             clients = [client for client in clients if client.user == user]
-
-        def part(client: Client) -> None:
-            if farewell is not None:
-                client.send(farewell())
-            client.end(why)
-            self._lifetimes.watch(client)
-
-        if over and clients:
-            random.shuffle(clients)
-            self._part_slowly(clients, part, self._reactor.seconds(), over)
-        else:
-            self._fanout.each(clients, part)
+        self._partings.begin(clients, why, over, farewell)
+        self._partings.remember(names, user)
         return len(clients)
+
+    @property
+    def orders(self) -> int:
+        """How often ``end`` was called; see ``end_late``."""
+        return self._partings.orders
+
+    def end_late(self, client: Client, since: int) -> None:
+        """End this client, too, if it was being let in while an ``end`` that concerns it was called.
+
+        since: ``orders`` when it was asked what the client may hear.
+        """
+        if self._partings.concern(client, since):
+            self._partings.begin([client], Ending.ENDED)
 
     def idle(self) -> Deferred[None]:
         """Fires when everything that was published or asked for has been handed to the clients."""
@@ -253,7 +255,7 @@ class Hub:
     @property
     def parting(self) -> bool:
         """Streams are still to be ended, by an ``end`` that takes some time."""
-        return bool(self._partings)
+        return self._partings.under_way > 0
 
     def position(self) -> str:
         """The id of the present moment, for a client to come back with."""
@@ -315,22 +317,3 @@ class Hub:
         if self._cut_off:
             self.log.info("cut off {n} clients that did not read", n=self._cut_off)
             self._cut_off = 0
-
-    def _part_slowly(
-        self, clients: Sequence[Client], part: Callable[[Client], None], began: float, over: float
-    ) -> None:
-        ended = 0
-        self._partings += 1
-
-        def go_on() -> None:
-            nonlocal ended
-            share = min(1.0, (self._reactor.seconds() - began + _STEP) / over)
-            until = int(len(clients) * share)
-            self._fanout.each(clients[ended:until], part)
-            ended = until
-            if ended < len(clients):
-                self._reactor.callLater(_STEP, go_on)
-            else:
-                self._partings -= 1
-
-        go_on()

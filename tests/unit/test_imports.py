@@ -44,6 +44,7 @@ HOUSE = [
     {"brokers.amqp_connection"},
     {"brokers.amqp_wire", "brokers.interests", "brokers.patterns"},
     {"delivery.hub"},
+    {"delivery.partings"},
     {"delivery.fanout", "delivery.keeper", "delivery.lifetimes", "delivery.resume"},
     {"delivery.journal", "delivery.turn", "delivery.writer"},
     {"delivery.buffered"},
