@@ -20,6 +20,8 @@ FOLDERS = {"browser": "browser"}
 FILES = {
     "test_nginx": "nginx",
     "test_redis": "redis",
+    "test_redis_stream": "redis",
+    "test_sentinel": "redis",
     "test_bench": "slow",
     "test_crowd": "slow",
     "test_dist": "slow",
@@ -36,10 +38,10 @@ def needs(item: pytest.Function) -> set[str]:
     found = {FOLDERS[part] for part in item.path.parts if part in FOLDERS}
     found |= {FILES[item.path.stem]} if item.path.stem in FILES else set()
     fixtures = set(item.fixturenames)
-    upstream = str(item.callspec.params.get("upstream", "")) if hasattr(item, "callspec") else ""
-    if upstream in UPSTREAMS:
-        # The fixture gets one of the two when it runs, so that its own fixtures do not tell.
-        found.add(UPSTREAMS[upstream])
+    if "brokers" in item.path.parts and hasattr(item, "callspec"):
+        # By the name of a broker a fixture starts one of the two when it runs: its own fixtures do not tell.
+        values = [value for value in item.callspec.params.values() if isinstance(value, str)]
+        found |= {UPSTREAMS[value] for value in values if value in UPSTREAMS}
     return found | {name for fixture, name in FIXTURES.items() if fixture in fixtures}
 
 
