@@ -42,6 +42,7 @@ class UdpExport(Service):
         self.settings = settings
         self.reactor = reactor
         self.protocol = DatagramProtocol()
+        self.protocol.noisy = False  # no line with its address in memory at each start
         self._call = LoopingCall(self.export)
         self._call.clock = reactor
         self._failing = False
