@@ -22,6 +22,17 @@ from cyclone_sse.options import with_defaults
 Route = tuple[Any, ...]  # a regular expression, a handler, and maybe its keywords
 
 
+class NowhereHandler(NotFoundHandler):
+    """Every path that leads nowhere; and why /publish does, where somebody has forgotten the option."""
+
+    @property
+    def reason(self) -> str:
+        """What the client is told."""
+        if self.request.path == "/publish":
+            return "nothing is published by HTTP here: see --http-publish"
+        return "Not Found"
+
+
 class App(Application):  # type: ignore[misc]
     """The application that serves when no other is given with ``--app``; subclass it to change a part.
 
@@ -40,7 +51,7 @@ class App(Application):  # type: ignore[misc]
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
         self.broker: brokers.Broker = self.make_broker(with_defaults(settings), reactor)
         self.rules = rules_of(self)
-        super().__init__(self.routes(), transforms=[], error_handler=NotFoundHandler)
+        super().__init__(self.routes(), transforms=[], error_handler=NowhereHandler)
         # There are no templates here; each request would prepare for them all the same.
         self.ui_modules: dict[str, Any] = {}
 

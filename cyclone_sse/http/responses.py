@@ -154,5 +154,10 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
 class NotFoundHandler(JsonHandler, ErrorHandler):  # type: ignore[misc]
     """Every path that leads nowhere, whatever the method."""
 
+    @property
+    def reason(self) -> str:
+        """What the client is told."""
+        return "Not Found"
+
     def _execute(self, transforms: Any, *args: Any, **kwargs: Any) -> None:
-        self._handle_request_exception(Refusal(404, "Not Found"))
+        self._handle_request_exception(Refusal(404, self.reason))

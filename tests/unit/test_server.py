@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.handlers import StatsHandler
 from cyclone_sse.server import App, load_app
+from tests.unit.test_handlers import Site
 
 
 def paths(application: App) -> set[str]:
@@ -34,6 +35,16 @@ def test_only_some_brokers_take_posts_by_themselves(broker: str) -> None:
     assert "/publish" not in paths(app(broker=broker))
     assert "/publish" in paths(app(broker=broker, http_publish=True))
     assert "/publish" in paths(app(broker="redis-stream"))
+
+
+def test_who_posts_where_nothing_is_published_is_told_which_option_lacks() -> None:
+    site = Site()
+    protocol, site.app = site.app.protocol, app(http_publish=False)
+    site.app.protocol = protocol
+    for path, reason in (("/publish", b"see --http-publish"), ("/nowhere", b"Not Found")):
+        status, _, body = site.request("POST", path)
+        assert status == 404
+        assert reason in body
 
 
 def test_streams_can_be_ended_where_somebody_is_known_who_may() -> None:
