@@ -26,6 +26,7 @@ FILES = {
     "test_crowd": "slow",
     "test_dist": "slow",
     "test_packaging": "slow",
+    "test_proxies": "slow",
     "test_readme": "slow",
     "test_soak": "slow",
 }
