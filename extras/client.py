@@ -5,6 +5,8 @@
     extras/client.py -n 9000 --publish 20             then publish 20 messages, one after the other
     extras/client.py -n 1000 --publish 500 -w 4       keep 4 messages under way: how many deliveries a second?
     extras/client.py -n 9000 --hold 60                stay connected for a minute: what does idling cost?
+    extras/client.py -n 9000 --ramp 60                come one after the other, within a minute
+    extras/client.py -n 1000 --slow 50 --publish 500  50 of them do not read: who else feels it?
 
 One process, one epoll loop and nothing but the standard library: reading an event costs this client less
 than sending it costs any server, so that it is the server that is measured. Give it a core of its own.
@@ -30,6 +32,7 @@ from load_report import Progress, Report, Spread
 
 READ = 16384  # bytes for each recv(): an allocation that stays cheap
 SPARE_FILES = 32  # descriptors besides the subscribers' own
+RAMP_STEP = 0.01  # seconds
 EVENT_END = b"\n\n"
 HEAD_END = b"\r\n\r\n"
 
@@ -117,6 +120,7 @@ class Load:
         self.streams: dict[int, Stream] = {}
         self._poll = select.epoll()
         self._failed: Counter[str] = Counter()
+        self._slow: list[socket.socket] = []
         self._marker = f"load-{secrets.token_hex(6)}".encode()
         self._on_events: Callable[[int, int], None] | None = None
         self._publisher: Publisher | None = None
@@ -133,16 +137,19 @@ class Load:
 
     # Connecting
 
-    def connect(self, number: int, concurrency: int) -> None:
-        """Open `number` streams, `concurrency` of them under way at any time."""
+    def connect(self, number: int, concurrency: int, ramp: float) -> None:
+        """Open `number` streams over `ramp` seconds, at most `concurrency` of them under way at any time."""
         progress = Progress("connecting", number)
         begin = time.perf_counter()
         started = 0
         while (done := self.report.connected + self._failed.total()) < number:
-            while started < number and started - done < concurrency:
+            passed = time.perf_counter() - begin
+            ramping = passed < ramp
+            wanted = int(number * passed / ramp) if ramping else number
+            while started < wanted and started - done < concurrency:
                 started += 1
                 self._start()
-            if not self._turn():
+            if not self._turn(RAMP_STEP if ramping else None) and not ramping:
                 self._failed["no answer in time"] += number - done
                 break
             progress.show(self.report.connected)
@@ -162,6 +169,19 @@ class Load:
             return
         self.streams[connection.fileno()] = Stream(connection)
         self._poll.register(connection.fileno(), select.EPOLLOUT)
+
+    def stop_reading(self, number: int) -> None:
+        """Let so many of the streams stand: they stay connected, and nobody reads from them any more."""
+        for descriptor in list(self.streams)[:number]:
+            self._poll.unregister(descriptor)
+            self._slow.append(self.streams.pop(descriptor).socket)
+        self.report.slow = len(self._slow)
+
+    def look_after_slow(self) -> None:
+        """Find out which of those the server has ended, by reading what it had sent before."""
+        for connection in self._slow:
+            with suppress(BlockingIOError):
+                self.report.slow_ended += is_ended(connection)
 
     # The loop
 
@@ -283,6 +303,16 @@ class Load:
             self._turn(min(left, 1.0))
 
 
+def is_ended(connection: socket.socket) -> bool:
+    """Whether the other side has ended it, after all that it had sent; BlockingIOError when it has not."""
+    try:
+        while connection.recv(READ):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
 def raise_file_limit(needed: int) -> None:
     """Allow this process as many descriptors as the system lets it; LoadError when that is too few."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -320,6 +350,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     option("-s", "--size", type=positive, default=60, help="bytes of a message (default 60)")
     option("--channel", default="base", help="channel to publish to (default base)")
     option("--key", help="the server's --http-secret")
+    option("--ramp", type=float, default=0.0, metavar="SECONDS", help="open the streams evenly over so long")
+    option("--slow", type=positive, default=0, metavar="N", help="N of the subscribers stop reading")
     option("--hold", type=float, default=0.0, metavar="SECONDS", help="stay connected so long, then report")
     option(
         "--timeout",
@@ -338,10 +370,12 @@ def main() -> int:
     try:
         raise_file_limit(settings.number + SPARE_FILES)
         load = Load(settings.url, settings.timeout)
-        load.connect(settings.number, settings.concurrency)
+        load.connect(settings.number, settings.concurrency, settings.ramp)
+        load.stop_reading(settings.slow)
         if settings.publish and load.streams:
             load.publish(settings.publish, settings.window, settings.size, settings.channel, settings.key)
         load.hold(settings.hold)
+        load.look_after_slow()
     except LoadError as error:
         print(f"client.py: {error}", file=sys.stderr)
         return 2

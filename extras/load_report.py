@@ -44,6 +44,8 @@ class Report:
     first_subscriber: Spread | None = None
     last_subscriber: Spread | None = None
     closed_by_server: int = 0
+    slow: int = 0  # streams that nobody read
+    slow_ended: int = 0  # those of them that the server has ended
 
     @property
     def complete(self) -> bool:
@@ -63,7 +65,26 @@ class Report:
             ]
         if self.closed_by_server:
             lines.append(f"closed by server  {self.closed_by_server}")
-        return "\n".join(lines)
+        return "\n".join([*lines, self.sentence])
+
+    @property
+    def sentence(self) -> str:
+        """What held and what did not."""
+        wanted = self.connected + sum(self.failed.values())
+        faults = []
+        if self.failed:
+            faults.append(f"{sum(self.failed.values())} of {wanted} streams did not open")
+        if self.closed_by_server:
+            faults.append(f"the server closed {self.closed_by_server} of {self.connected}")
+        if self.delivered < self.expected:
+            faults.append(f"{self.expected - self.delivered} of {self.expected} deliveries did not come")
+        held = f"All {wanted} streams opened and stayed open" if self.connected else "Nothing was opened"
+        if self.connected and self.published:
+            held += f", and {self.published} messages reached each that was read"
+        text = f"It did not hold: {', '.join(faults)}" if faults else held
+        if self.slow:
+            text += f"; of {self.slow} that nobody read, the server ended {self.slow_ended}"
+        return f"{text}."
 
 
 class Progress:

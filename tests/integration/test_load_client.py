@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from tests.integration.clients import publish, stats
 from tests.integration.conftest import Serve
-from tests.integration.process import ROOT, free_port, until
+from tests.integration.process import ROOT, free_port, need, until
 from tests.integration.servers import SseServer
 
 CLIENT = [sys.executable, str(ROOT / "extras" / "client.py")]
@@ -49,7 +50,35 @@ def test_text_report_and_another_channel(serve: Serve) -> None:
     done = run("-n", "3", "-u", url, "--publish", "2", "--channel", "a b", "--key", "hush")
     assert done.returncode == 0, done.stderr
     assert "2, 6 of 6 deliveries" in done.stdout
+    assert done.stdout.endswith(
+        "\nAll 3 streams opened and stayed open, and 2 messages reached each that was read.\n"
+    )
     assert done.stderr == ""  # no bar without a terminal
+
+
+def test_a_bar_on_a_terminal(server: SseServer) -> None:
+    words = shlex.join([*CLIENT, "-n", "3", "-u", f"{server.url}/?channels=base"])
+    command = [need("script"), "-qec", words, "/dev/null"]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+    )
+    assert "connecting [########################################] 3/3" in done.stdout
+
+
+def test_streams_come_over_a_while(server: SseServer) -> None:
+    result = report("-n", "20", "--ramp", "1", "-u", f"{server.url}/?channels=base")
+    assert result["connected"] == 20
+    assert result["connect_seconds"] > 0.9
+
+
+def test_some_do_not_read(serve: Serve) -> None:
+    server = serve("--client-buffer=65536")
+    words = ["-n", "10", "--slow", "3", "-u", f"{server.url}/?channels=base", "--publish", "200"]
+    done = run(*words, "-s", "100000")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "200, 1400 of 1400 deliveries" in done.stdout
+    assert done.stdout.endswith("; of 3 that nobody read, the server ended 3.\n")
+    assert run(*words).stdout.endswith("; of 3 that nobody read, the server ended 0.\n")
 
 
 def test_foreign_events_are_not_counted(server: SseServer) -> None:
@@ -69,6 +98,7 @@ def test_refusals_have_names(serve: Serve) -> None:
     done = run("-n", "2", "-u", f"{server.url}/")
     assert done.returncode == 1
     assert "2 x answer 400" in done.stdout
+    assert done.stdout.endswith("\nIt did not hold: 2 of 2 streams did not open.\n")
     done = run("-n", "2", "-u", f"{server.url}/?channels=base", "--publish", "1")
     assert done.returncode == 2
     assert "publishing was refused" in done.stderr
