@@ -6,6 +6,7 @@
     extras/client.py -n 1000 --publish 500 -w 4       keep 4 messages under way: how many deliveries a second?
     extras/client.py -n 9000 --hold 60                stay connected for a minute: what does idling cost?
     extras/client.py -n 9000 --ramp 60                come one after the other, within a minute
+    extras/client.py -n 9000 --publish 20 --resume    then cut all off: how fast are they back?
     extras/client.py -n 1000 --slow 50 --publish 500  50 of them do not read: who else feels it?
 
 One process, one epoll loop and nothing but the standard library: reading an event costs this client less
@@ -26,19 +27,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from urllib.parse import SplitResult, urlencode, urlsplit
+from urllib.parse import urlsplit
 
+from load_publisher import HEAD_END, READ, LoadError, Publisher
 from load_report import Progress, Report, Spread
 
-READ = 16384  # bytes for each recv(): an allocation that stays cheap
 SPARE_FILES = 32  # descriptors besides the subscribers' own
 RAMP_STEP = 0.01  # seconds
 EVENT_END = b"\n\n"
-HEAD_END = b"\r\n\r\n"
-
-
-class LoadError(Exception):
-    """Why there is nothing to measure, as one line for a person."""
 
 
 @dataclass(slots=True)
@@ -49,63 +45,7 @@ class Stream:
     open: bool = False
     rest: bytes = b""
     got: int = 0
-
-
-class Publisher:
-    """A kept-alive connection that posts one message to `/publish` again and again, never blocking."""
-
-    def __init__(
-        self, where: SplitResult, poll: select.epoll, channel: str, message: str, key: str | None
-    ) -> None:
-        fields = {"channel": channel, "message": message} | ({"key": key} if key else {})
-        body = urlencode(fields).encode()
-        head = (
-            f"POST /publish HTTP/1.1\r\nHost: {where.netloc}\r\n"
-            f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        self.request = head.encode() + body
-        self.socket = socket.create_connection((where.hostname, where.port or 80), timeout=10)
-        self.socket.setblocking(False)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._unsent = b""
-        self._received = b""
-        self._poll = poll
-        poll.register(self.socket.fileno(), select.EPOLLIN)
-
-    def publish(self) -> None:
-        """Send the message once more; what the kernel does not take now goes out when it has room."""
-        self._unsent += self.request
-        self._write()
-
-    def ready(self, event: int) -> None:
-        """Go on with what epoll says is possible; LoadError when the server refuses or goes away."""
-        try:
-            if event & select.EPOLLOUT:
-                self._write()
-            if event & ~select.EPOLLOUT:
-                self._read()
-        except ConnectionError as error:
-            raise LoadError(f"the publishing connection broke: {error.strerror}") from None
-
-    def _write(self) -> None:
-        with suppress(BlockingIOError):
-            self._unsent = self._unsent[self.socket.send(self._unsent) :]
-        self._poll.modify(self.socket.fileno(), select.EPOLLIN | (select.EPOLLOUT if self._unsent else 0))
-
-    def _read(self) -> None:
-        received = self.socket.recv(READ)
-        if not received:
-            raise LoadError("the server closed the publishing connection")
-        self._received += received
-        while HEAD_END in self._received:
-            head, _, rest = self._received.partition(HEAD_END)
-            lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-            length = int(lengths[0].split(b":")[1]) if lengths else 0
-            if len(rest) < length:
-                return
-            if head.split(b" ", 2)[1] != b"200":
-                raise LoadError(f"publishing was refused: {rest[:length].decode(errors='replace').strip()}")
-            self._received = rest[length:]
+    last_id: bytes = b""
 
 
 class Load:
@@ -132,13 +72,15 @@ class Load:
             raise LoadError(f"{self.where.hostname}: {error.strerror}") from None
         self._family, self._address = address[0], address[4]
         target = f"{self.where.path or '/'}?{self.where.query}"
-        head = f"GET {target} HTTP/1.1\r\nHost: {self.where.netloc}\r\nAccept: text/event-stream\r\n\r\n"
+        head = f"GET {target} HTTP/1.1\r\nHost: {self.where.netloc}\r\nAccept: text/event-stream\r\n"
         self._request = head.encode()
+        self._keep_ids = False
 
     # Connecting
 
-    def connect(self, number: int, concurrency: int, ramp: float) -> None:
+    def connect(self, number: int, concurrency: int, ramp: float, keep_ids: bool = False) -> None:
         """Open `number` streams over `ramp` seconds, at most `concurrency` of them under way at any time."""
+        self._keep_ids = keep_ids
         progress = Progress("connecting", number)
         begin = time.perf_counter()
         started = 0
@@ -157,7 +99,7 @@ class Load:
         self.report.connects_per_second = self.report.connected / self.report.connect_seconds
         self.report.failed = dict(self._failed)
 
-    def _start(self) -> None:
+    def _start(self, last_id: bytes = b"") -> None:
         connection = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             connection.connect(self._address)
@@ -167,7 +109,7 @@ class Load:
             connection.close()
             self._failed[str(error.strerror)] += 1
             return
-        self.streams[connection.fileno()] = Stream(connection)
+        self.streams[connection.fileno()] = Stream(connection, last_id=last_id)
         self._poll.register(connection.fileno(), select.EPOLLOUT)
 
     def stop_reading(self, number: int) -> None:
@@ -200,7 +142,8 @@ class Load:
 
     def _ask(self, descriptor: int, stream: Stream) -> None:
         try:
-            stream.socket.send(self._request)
+            resume = b"Last-Event-ID: " + stream.last_id + b"\r\n" if stream.last_id else b""
+            stream.socket.send(self._request + resume + b"\r\n")
         except OSError as error:
             self._drop(descriptor, str(error.strerror))
         else:
@@ -232,6 +175,8 @@ class Load:
             self._drop(descriptor, f"answer {status}")
             return
         stream.open, stream.rest = True, b""
+        if self._keep_ids:
+            stream.last_id = last_id_in(head, b"\r\nLast-Event-ID: ") or stream.last_id
         self.report.connected += 1
         if body:
             self._count(stream, body)
@@ -245,6 +190,8 @@ class Load:
         else:
             end = received.rfind(EVENT_END) + len(EVENT_END) if EVENT_END in received else 0
             received, stream.rest = received[:end], received[end:]
+        if self._keep_ids:
+            stream.last_id = last_id_in(received, b"\nid: ") or stream.last_id
         if self._on_events and (events := received.count(self._marker)):
             before = stream.got
             stream.got += events
@@ -296,11 +243,49 @@ class Load:
         report.deliveries_per_second = report.delivered / max(end - begin, 1e-9)
         report.first_subscriber, report.last_subscriber = Spread.of(first), Spread.of(last)
 
+    def resume(self, messages: int, concurrency: int) -> None:
+        """Cut all streams off, publish `messages` once more, and time how all come back for those."""
+        assert self._publisher, "has published before"
+        ids = [stream.last_id for stream in self.streams.values()]
+        for stream in self.streams.values():
+            stream.socket.close()  # and epoll forgets it
+        self.streams.clear()
+        for count in range(self._publisher.answered + 1, self._publisher.answered + messages + 1):
+            self._publisher.publish()
+            while self._publisher.answered < count:
+                if not self._turn():
+                    raise LoadError("publishing was not answered in time")
+        report, connected = self.report, self.report.connected
+        report.cut, failed_before = len(ids), self._failed.total()
+
+        def on_events(start: int, end: int) -> None:
+            report.resumed += start < messages <= end
+
+        self._on_events = on_events
+        progress = Progress("coming back", report.cut)
+        begin = time.perf_counter()
+        started = 0
+        while (done := report.resumed + self._failed.total() - failed_before) < report.cut:
+            while started < report.cut and started - done < concurrency:
+                self._start(ids[started])
+                started += 1
+            if not self._turn():
+                break
+            progress.show(report.resumed)
+        report.resume_seconds = time.perf_counter() - begin
+        report.connected, self._on_events = connected, None
+
     def hold(self, seconds: float) -> None:
         """Stay connected and read what comes."""
         end = time.monotonic() + seconds
         while self.streams and (left := end - time.monotonic()) > 0:
             self._turn(min(left, 1.0))
+
+
+def last_id_in(text: bytes, name: bytes) -> bytes:
+    """What follows the last `name` in it, up to the end of the line."""
+    _, found, rest = (b"\n" + text).rpartition(name)
+    return rest.partition(b"\n")[0].strip() if found else b""
 
 
 def is_ended(connection: socket.socket) -> bool:
@@ -352,6 +337,11 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     option("--key", help="the server's --http-secret")
     option("--ramp", type=float, default=0.0, metavar="SECONDS", help="open the streams evenly over so long")
     option("--slow", type=positive, default=0, metavar="N", help="N of the subscribers stop reading")
+    option(
+        "--resume",
+        action="store_true",
+        help="then cut all off, publish again, and let all come back for it",
+    )
     option("--hold", type=float, default=0.0, metavar="SECONDS", help="stay connected so long, then report")
     option(
         "--timeout",
@@ -361,7 +351,10 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="of silence, then give up (default 10)",
     )
     option("--json", action="store_true", help="report as JSON")
-    return parser.parse_args(words)
+    settings = parser.parse_args(words)
+    if settings.resume and not settings.publish:
+        parser.error("--resume needs --publish: what is there to miss?")
+    return settings
 
 
 def main() -> int:
@@ -370,10 +363,12 @@ def main() -> int:
     try:
         raise_file_limit(settings.number + SPARE_FILES)
         load = Load(settings.url, settings.timeout)
-        load.connect(settings.number, settings.concurrency, settings.ramp)
+        load.connect(settings.number, settings.concurrency, settings.ramp, settings.resume)
         load.stop_reading(settings.slow)
         if settings.publish and load.streams:
             load.publish(settings.publish, settings.window, settings.size, settings.channel, settings.key)
+            if settings.resume:
+                load.resume(settings.publish, settings.concurrency)
         load.hold(settings.hold)
         load.look_after_slow()
     except LoadError as error:

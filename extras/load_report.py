@@ -44,13 +44,17 @@ class Report:
     first_subscriber: Spread | None = None
     last_subscriber: Spread | None = None
     closed_by_server: int = 0
+    cut: int = 0  # streams that the load itself cut off, to come back
+    resumed: int = 0  # those of them that came back and got all that they had missed
+    resume_seconds: float = 0.0
     slow: int = 0  # streams that nobody read
     slow_ended: int = 0  # those of them that the server has ended
 
     @property
     def complete(self) -> bool:
         """Whether every stream opened and stayed open, and every message reached all of them."""
-        return not self.failed and not self.closed_by_server and self.delivered == self.expected
+        lost = self.failed or self.closed_by_server or self.resumed < self.cut
+        return not lost and self.delivered == self.expected
 
     def __str__(self) -> str:
         rate = f"{self.connect_seconds:.2f} s, {self.connects_per_second:.0f}/s"
@@ -63,6 +67,8 @@ class Report:
                 f"first subscriber  {self.first_subscriber}",
                 f"last subscriber   {self.last_subscriber}",
             ]
+        if self.cut:
+            lines.append(f"resumed           {self.resumed} of {self.cut} in {self.resume_seconds:.2f} s")
         if self.closed_by_server:
             lines.append(f"closed by server  {self.closed_by_server}")
         return "\n".join([*lines, self.sentence])
@@ -78,9 +84,15 @@ class Report:
             faults.append(f"the server closed {self.closed_by_server} of {self.connected}")
         if self.delivered < self.expected:
             faults.append(f"{self.expected - self.delivered} of {self.expected} deliveries did not come")
+        if self.resumed < self.cut:
+            faults.append(
+                f"{self.cut - self.resumed} of {self.cut} that were cut off did not get what they missed"
+            )
         held = f"All {wanted} streams opened and stayed open" if self.connected else "Nothing was opened"
         if self.connected and self.published:
             held += f", and {self.published} messages reached each that was read"
+        if self.cut:
+            held += "; cut off, all came back and got what they had missed"
         text = f"It did not hold: {', '.join(faults)}" if faults else held
         if self.slow:
             text += f"; of {self.slow} that nobody read, the server ended {self.slow_ended}"

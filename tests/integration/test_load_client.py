@@ -71,6 +71,21 @@ def test_streams_come_over_a_while(server: SseServer) -> None:
     assert result["connect_seconds"] > 0.9
 
 
+def test_all_are_cut_off_and_come_back(serve: Serve) -> None:
+    server = serve()
+    words = ["-n", "30", "-c", "7", "--publish", "5", "--resume"]
+    done = run(*words, "-u", f"{server.url}/?channels=base")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "resumed           30 of 30 in " in done.stdout
+    assert done.stdout.endswith("; cut off, all came back and got what they had missed.\n")
+    forgetful = serve("--history-size=2")
+    done = run(*words, "-u", f"{forgetful.url}/?channels=base", "--timeout", "1")
+    assert done.returncode == 1
+    assert done.stdout.endswith(
+        "\nIt did not hold: 30 of 30 that were cut off did not get what they missed.\n"
+    )
+
+
 def test_some_do_not_read(serve: Serve) -> None:
     server = serve("--client-buffer=65536")
     words = ["-n", "10", "--slow", "3", "-u", f"{server.url}/?channels=base", "--publish", "200"]
@@ -110,6 +125,7 @@ def test_refusals_have_names(serve: Serve) -> None:
         (["-u", "https://127.0.0.1/"], "the URL must be like"),
         (["-n", "2000000000"], "file descriptors"),
         (["-n", "0"], "invalid positive value"),
+        (["--resume"], "--resume needs --publish"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(words: list[str], complaint: str) -> None:
