@@ -33,6 +33,7 @@ class Stream:
         self._writer = writer
         self._parser = parser
         self._left: int | None = None  # bytes of the body that are still to come, where its length was said
+        self._chunked = False  # the body says its length bit by bit
 
     @classmethod
     async def open(
@@ -65,6 +66,7 @@ class Stream:
             raise Ended(status)
         if "content-length" in headers:
             self._left = int(headers["content-length"])
+        self._chunked = headers.get("transfer-encoding") == "chunked"
         self.position = headers.get("last-event-id", "")
 
     async def events(self) -> list[Event]:
@@ -72,14 +74,19 @@ class Stream:
         if self._left == 0:
             raise Ended("the answer is whole")
         try:
-            received = await self._reader.read(READ)
-        except OSError as error:
+            received = await (self._read_chunk() if self._chunked else self._reader.read(READ))
+        except (OSError, asyncio.IncompleteReadError) as error:
             raise Ended(str(error)) from None
         if not received:
             raise Ended("closed by the server")
         if self._left is not None:
             self._left -= len(received)
         return self._parser.feed(received)
+
+    async def _read_chunk(self) -> bytes:
+        """The next part of the body; nothing after the last (RFC 9112 7.1)."""
+        size = int(await self._reader.readuntil(b"\r\n"), 16)
+        return (await self._reader.readexactly(size + 2))[:-2]
 
     def cut(self, reset: bool = False) -> None:
         """Leave, as a person does or, with `reset`, as a broken line does."""

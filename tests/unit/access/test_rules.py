@@ -16,7 +16,7 @@ from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.errors import Refusal
 from tests.unit.access.keys import SECRET, token
 
-SOON = int(time.time()) + 600
+SOON = int(time.time()) + 86_400
 GOOD = token(sub="42", subscribe=["user-42", "news.*"], publish=["chat"], exp=SOON)
 BAD = token("another secret that is as long as a hash of SHA-512 is, and then some")
 
