@@ -19,7 +19,6 @@ def test_short_soak_finds_nothing_lost() -> None:
     words = [sys.executable, "-m", "bench.soak", "--minutes=0.1", "--clients=30"]
     done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert " 0 polls" not in done.stdout, "long polls take part"
     closing = done.stdout.splitlines()[-1]
     assert "lost 0, doubled 0, out of order 0, gaps 0; resident" in closing
     counted = {
