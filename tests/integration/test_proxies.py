@@ -77,6 +77,10 @@ class Apache(Proxy):
     def argv(self) -> Sequence[str]:
         return [self.program, "-DFOREGROUND", "-d", str(self.directory), "-f", str(self.config)]
 
+    def stop(self) -> None:
+        """Kill it: asked to end, it lets its threads wait ten seconds for the next event of the streams."""
+        self.kill()
+
 
 class Caddy(Proxy):
     """Debian's caddy."""
