@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cyclone.sse import SSEHandler
@@ -26,6 +26,7 @@ _STREAM = {
     "Connection": "keep-alive",
     "X-Accel-Buffering": "no",  # for nginx in front
 }
+_POLL = {name: _STREAM[name] for name in ("Content-Type", "Cache-Control")}
 _VARY = ("X-Requested-With", "Last-Event-ID")  # what makes another answer of the same URL
 _BEGINNING = b"\n\n"  # of each body, as it has always been
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -155,11 +156,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
 
     def _only_head(self) -> None:
         """Answer as to GET, but with nothing behind the head."""
-        self._headers.update(_STREAM)
-        self.vary(*_VARY)
-        position = self._position()
-        if position:
-            self._headers["Last-Event-ID"] = position
+        self._begin_head(_STREAM)
         self.flush()
         self.finish()
 
@@ -180,14 +177,19 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         self._sink = client.send
         self._slim()
 
+    def _begin_head(self, fields: Mapping[str, str]) -> str | None:
+        """Give the answer these fields and, besides, where the client stands; returns the latter."""
+        self._headers.update(fields)
+        self.vary(*_VARY)
+        position = self._position()
+        if position:
+            self._headers["Last-Event-ID"] = position
+        return position
+
     def _open_stream(self) -> None:
         """Begin a stream; nothing else is read from the connection now."""
         settings = self.broker.settings
-        position = self._position()
-        self._headers.update(_STREAM)
-        self.vary(*_VARY)
-        if position:
-            self._headers["Last-Event-ID"] = position
+        position = self._begin_head(_STREAM)
         head = self._generate_headers() + _BEGINNING
         if settings["retry"]:
             # Each client another, so that they do not all come back in the same moment.
@@ -202,12 +204,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
 
     def _open_poll(self) -> None:
         """Wait for what to answer."""
-        position = self._position()
-        self._headers["Content-Type"] = _STREAM["Content-Type"]
-        self._headers["Cache-Control"] = _STREAM["Cache-Control"]
-        self.vary(*_VARY)
-        if position:
-            self._headers["Last-Event-ID"] = position
+        self._begin_head(_POLL)
         self.request.connection.hold()
         self.subscriber = Poll(
             self._begin_answer,

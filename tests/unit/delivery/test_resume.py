@@ -93,6 +93,15 @@ def fill(door: Hub, channels: int, events: int, size: int = 0) -> list[str]:
     return names
 
 
+def behind(door: Hub, channels: list[str]) -> FakeSocket:
+    """The socket of a client that asked for all that is held, and has room for little of it."""
+    socket = FakeSocket(room=1000)
+    client = Subscriber(socket, b"head")
+    door.subscribe(client, channels, "earliest")
+    client.open()
+    return socket
+
+
 def test_a_long_past_comes_in_pieces_with_turns_between(
     clock: TurnClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,10 +116,7 @@ def test_a_long_past_comes_in_pieces_with_turns_between(
         return bounded(events)
 
     monkeypatch.setattr(module, "_bounded", count)
-    socket = FakeSocket(room=1000)
-    client = Subscriber(socket, b"head")
-    door.subscribe(client, names, "earliest")
-    client.open()
+    socket = behind(door, names)
     assert len(asked) == 1, "the rest is asked for when the client has room"
     socket.read(None)
     lines = bytes(socket.received).decode().splitlines()
@@ -123,10 +129,7 @@ def test_what_is_forgotten_while_a_slow_client_catches_up_is_told(clock: TurnClo
     door = hub(clock, history_size=100)
     fill(door, 1, 100, size=10_000)
     turns(clock)
-    socket = FakeSocket(room=1000)
-    client = Subscriber(socket, b"head")
-    door.subscribe(client, ["c0"], "earliest")
-    client.open()
+    socket = behind(door, ["c0"])
     for number in range(90):
         door.publish(publication("c0", f"new {number}"))
     socket.read(None)
@@ -146,10 +149,7 @@ def test_who_catches_up_when_ids_begin_anew_gets_each_new_event_once(
     door = hub(clock, history_size=100)
     fill(door, 1, 100, size=10_000)
     turns(clock)
-    socket = FakeSocket(room=1000)
-    client = Subscriber(socket, b"head")
-    door.subscribe(client, ["c0"], "earliest")
-    client.open()
+    socket = behind(door, ["c0"])
     last = 5 if goes_back else door.ids.last + (1 << 60)
     door.begin_anew("new", last)
     for number in range(3):
