@@ -85,8 +85,9 @@ hooks: $(VENV)/.tests
 	@$(BIN)/pre-commit install
 
 docs: $(VENV)/.runtime
-	@$(BIN)/python -m tests.options_page > docs/options.md
-	@$(BIN)/python -m tests.house_picture > docs/architecture.svg
+	@$(BIN)/python -m tools.options_page > docs/options.md
+	@$(BIN)/python -m tools.house_picture > docs/architecture.svg
+	@$(BIN)/python -m tools.plain_module
 
 bench: $(VENV)/.tests
 	@$(BIN)/python -m bench $(ARGS)

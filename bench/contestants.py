@@ -14,8 +14,8 @@ from pathlib import Path
 from bench.processes import all_processes, resident_bytes
 from bench.programs import program
 from bench.results import LeftOut
-from tests.integration.process import Process, accepts, free_port
-from tests.integration.servers import Nginx, SseServer
+from tests.harness.process import Process, accepts, free_port
+from tests.harness.servers import Nginx, SseServer
 
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")  # Debian: libnginx-mod-nchan
 TICK = os.sysconf("SC_CLK_TCK")

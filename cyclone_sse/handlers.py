@@ -21,9 +21,9 @@ from cyclone_sse.access.rules import FORBIDDEN, rules_of
 from cyclone_sse.brokers.base import UnsupportedType
 from cyclone_sse.delivery.publication import Publication, channel_names
 from cyclone_sse.errors import Refusal, Unavailable
+from cyclone_sse.http.handler import JsonHandler
 from cyclone_sse.http.headers import NO_HEADERS
 from cyclone_sse.http.posted import Posted, read_posted
-from cyclone_sse.http.responses import JsonHandler
 from cyclone_sse.stream import ExtendedSSEHandler
 
 __all__ = [

@@ -177,10 +177,21 @@ DEFAULTS: Mapping[str, Any] = {
     row.name: None if row.default is None else row.read(row.default) for row in OPTIONS
 }
 
+# Defaults that follow from other options.
+DERIVED: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "linger": lambda settings: settings["history-ttl"],
+    # Redis pub/sub and AMQP have publishers of their own, and give no ids.
+    "http-publish": lambda settings: settings["broker"] in ("http", "redis-stream"),
+}
+
 
 def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     """All settings: those given, as values that were read, and the defaults of all others.
 
     None is "not set", and so is given its default.
     """
-    return {**DEFAULTS, **{name: value for name, value in settings.items() if value is not None}}
+    merged = {**DEFAULTS, **{name: value for name, value in settings.items() if value is not None}}
+    for name, derive in DERIVED.items():
+        if merged[name] is None:
+            merged[name] = derive(merged)
+    return merged

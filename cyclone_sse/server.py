@@ -12,11 +12,10 @@ from cyclone.web import Application
 from twisted.python.reflect import namedAny
 
 from cyclone_sse import brokers
-from cyclone_sse.access.exposure import takes_publishing
 from cyclone_sse.access.rules import rules_of
 from cyclone_sse.handlers import BroadcastHandler, DisconnectHandler, PublishHandler, StatsHandler
-from cyclone_sse.http.media import MediaHandler, load
-from cyclone_sse.http.responses import NotFoundHandler
+from cyclone_sse.http.handler import NotFoundHandler
+from cyclone_sse.http.static_files import MediaHandler, load
 from cyclone_sse.options import with_defaults
 
 Route = tuple[Any, ...]  # a regular expression, a handler, and maybe its keywords
@@ -66,7 +65,7 @@ class App(Application):  # type: ignore[misc]
         routes: list[Route] = [(r"/", self.broadcast_handler)]
         if settings["stats"]:
             routes.append((r"/stats", self.stats_handler))
-        publishes = takes_publishing(settings)
+        publishes = settings["http-publish"]
         if publishes:
             routes.append((r"/publish", self.publish_handler))
         if publishes or self.rules.know_operators:

@@ -13,12 +13,12 @@ from cyclone.web import HTTPError
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from cyclone_sse.delivery.buffered import subscriber_for
 from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import Event, EventId, encode
-from cyclone_sse.delivery.poll import Poll
+from cyclone_sse.delivery.poll_client import PollClient
+from cyclone_sse.delivery.transport_client import subscriber_for
 from cyclone_sse.errors import Ending, Refusal
-from cyclone_sse.http.responses import JsonHandler
+from cyclone_sse.http.handler import JsonHandler
 
 _STREAM = {
     "Content-Type": "text/event-stream",
@@ -206,7 +206,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         """Wait for what to answer."""
         self._begin_head(_POLL)
         self.request.connection.hold()
-        self.subscriber = Poll(
+        self.subscriber = PollClient(
             self._begin_answer,
             self._answer,
             self.transport.abortConnection,

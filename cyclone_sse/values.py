@@ -6,9 +6,11 @@ Knows nothing of which options there are.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 Address = tuple[str, int]  # host, port
@@ -128,3 +130,19 @@ def secret(least: int) -> Callable[[str], str]:
         return value
 
     return read
+
+
+def read_json(body: bytes) -> Any:
+    """The value of a JSON text (RFC 8259: UTF-8, no NaN). Raises ValueError that says what is wrong."""
+    try:
+        return json.loads(body.decode("utf-8-sig"), parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise ValueError("JSON is not UTF-8") from None
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
+    except ValueError:
+        raise ValueError("this is not JSON") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

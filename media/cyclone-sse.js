@@ -15,7 +15,7 @@
  * that comes later, since each tab drops what it has seen. With `shared` the tabs of a browser elect one by a Web
  * Lock, which runs the hub and passes everything on by a BroadcastChannel; when it goes the next one takes over.
  *
- * cyclone-sse.global.js is made from this file: python -m tests.integration.browser.plain
+ * cyclone-sse.global.js is made from this file: python -m tools.plain_module
  */
 
 const FIRST_RETRY = 1000;   // ms, until the server says another

@@ -15,10 +15,11 @@ import atheris
 
 with atheris.instrument_imports(include=["cyclone_sse", "python_multipart"]):
     from cyclone_sse.delivery.events import EventId
-    from cyclone_sse.delivery.publication import Publication, read_json
+    from cyclone_sse.delivery.publication import Publication
     from cyclone_sse.errors import Refusal
     from cyclone_sse.http.forms import multipart, url_encoded
-    from cyclone_sse.http.reader import RequestReader
+    from cyclone_sse.http.request_reader import RequestReader
+    from cyclone_sse.values import read_json
     from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, Peer, parse
 
 

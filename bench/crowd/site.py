@@ -11,9 +11,9 @@ from pathlib import Path
 
 from bench.processes import all_processes, resident_bytes
 from bench.results import LeftOut
-from tests.integration.clients import publish
-from tests.integration.process import until
-from tests.integration.servers import RedisServer, SseServer
+from tests.harness.clients import publish
+from tests.harness.process import until
+from tests.harness.servers import RedisServer, SseServer
 
 LISTEN = "0A"  # the state of such a socket in /proc/net/tcp
 STREAM = "cyclone-sse"  # the daemon's default

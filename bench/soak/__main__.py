@@ -18,7 +18,7 @@ from bench.limits import allow_files
 from bench.soak.clients import Crowd
 from bench.soak.ledger import Ledger
 from bench.soak.run import Soak
-from tests.integration.servers import SseServer
+from tests.harness.servers import SseServer
 
 # A small buffer, so that who sleeps is cut off; a history that reaches back to the longest absence, and no
 # further, so that memory is level after a minute.

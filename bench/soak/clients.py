@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from bench.soak.ledger import Findings, Ledger, Witness
 from bench.soak.web import Ended, Stream
-from tests.eventstream import Parser
+from tests.harness.eventstream import Parser
 
 
 @dataclass(frozen=True, slots=True)

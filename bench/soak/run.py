@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from bench.soak.clients import KINDS, Client, Crowd, Kind
 from bench.soak.publisher import BASE, BULK, own, post_large, post_small
-from tests.integration.servers import SseServer
+from tests.harness.servers import SseServer
 
 BULK_RATE = 10.0  # large messages a second
 LINES = 20  # of progress

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
-from tests.eventstream import Event, Parser
+from tests.harness.eventstream import Event, Parser
 
 READ = 65536
 RECEIVE_BUFFER = 32768  # bytes

@@ -10,8 +10,8 @@ from bench.load import Load, message
 from bench.results import OURS, REFERENCE, LeftOut
 from bench.rounds import Round, started
 from bench.side_by_side import BLOCKS
-from tests.integration.process import need
-from tests.integration.servers import RedisServer
+from tests.harness.process import need
+from tests.harness.servers import RedisServer
 
 STREAM = "cyclone-sse"  # the daemon's default
 

@@ -6,7 +6,7 @@ from bench.load import Load, message
 from bench.results import OURS, REFERENCE
 from bench.rounds import Round
 from bench.trials.fan_out import CHANNELS
-from tests.integration.clients import Subscriber, publish
+from tests.harness.clients import Subscriber, publish
 
 PAIRS = 2  # of a plain connect and a return, in each round
 

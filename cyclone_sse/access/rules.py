@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from cyclone_sse.access.ask import Application, Caller
+from cyclone_sse.access.auth_url import AuthUrl, Caller
 from cyclone_sse.access.grant import OPERATOR, Grant, Names
 from cyclone_sse.access.tokens import BadToken, Tokens
 from cyclone_sse.errors import Refusal
@@ -49,16 +49,14 @@ class Rules:
         self._public = Names(settings["public"])
         has_keys = settings["jwt-secret"] or settings["jwt-keys"]
         self._tokens = Tokens(settings) if has_keys else None
-        self._application: Application | None = None
+        self._auth_url: AuthUrl | None = None
         if settings["auth-url"]:
-            self._application = Application(
-                settings["auth-url"], settings["auth-concurrency"], reactor=reactor
-            )
+            self._auth_url = AuthUrl(settings["auth-url"], settings["auth-concurrency"], reactor=reactor)
 
     @property
     def restrict(self) -> bool:
         """Whether there is a rule at all; without one every channel is public."""
-        return self._tokens is not None or self._application is not None
+        return self._tokens is not None or self._auth_url is not None
 
     @property
     def know_operators(self) -> bool:
@@ -92,9 +90,9 @@ class Rules:
         token = self._subscriber_token(request)
         if not private:
             return Grant(self._user(token), tuple(channels))
-        if token is not None or self._application is None:
+        if token is not None or self._auth_url is None:
             return self._by_token(token, channels, private)
-        answer = self._application.ask(request, private)
+        answer = self._auth_url.ask(request, private)
         return answer.addCallback(self._by_answer, channels, private)
 
     def publisher(self, request: Request, key: str, secret: str) -> Grant:

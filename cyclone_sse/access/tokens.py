@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from cyclone_sse.access.grant import Grant
-from cyclone_sse.delivery.publication import read_json
+from cyclone_sse.values import read_json
 
 LEEWAY = 30  # seconds that clocks may differ
 MAX_TOKEN = 8192  # characters; more fits into no cookie and hardly into a header

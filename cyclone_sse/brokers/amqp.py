@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.amqp_protocol import AmqpPublisherFactory, AmqpSubscriberFactory
+from cyclone_sse.brokers.amqp_pubsub import AmqpPublisherFactory, AmqpSubscriberFactory
 from cyclone_sse.brokers.amqp_wire import SPEC
 from cyclone_sse.brokers.patterns import Patterns, compile_topic
 from cyclone_sse.brokers.subscribing import SubscribingBroker

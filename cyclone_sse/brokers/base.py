@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.interests import Interests
+from cyclone_sse.brokers.subscriptions import Subscriptions
 from cyclone_sse.delivery.events import EventIds
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.publication import Publication, publication
@@ -51,9 +51,7 @@ class Broker:
         self.secret_key: str = self.settings["http-secret"] or ""
         self.hub = Hub(self.settings, not self.lingers, reactor, ids)
         # A channel's history is complete for as long as it is subscribed to.
-        linger = self.settings["linger"]
-        linger = self.settings["history-ttl"] if linger is None else linger
-        self.interests = Interests(linger, self._subscribe, self._unsubscribe, reactor)
+        self.interests = Subscriptions(self.settings["linger"], self._subscribe, self._unsubscribe, reactor)
 
     # What a concrete broker does.
 

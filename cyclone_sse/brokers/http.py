@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from cyclone_sse.brokers.base import Broker
 from cyclone_sse.delivery.events import EventIds
-from cyclone_sse.delivery.journal import JournalError
+from cyclone_sse.delivery.journal_file import JournalError
 from cyclone_sse.delivery.publication import Publication
 
 

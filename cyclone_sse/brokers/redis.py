@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.brokers.redis_link import CONTROL, RedisLink, RedisSubscriberLink, ResponseError, is_pattern
-from cyclone_sse.brokers.sentinel import redis_server
+from cyclone_sse.brokers.redis_server import redis_server
 from cyclone_sse.brokers.subscribing import SubscribingBroker
 
 

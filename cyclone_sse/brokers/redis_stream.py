@@ -25,8 +25,8 @@ from twisted.internet.defer import Deferred
 
 from cyclone_sse.brokers.patterns import Patterns, compile_glob
 from cyclone_sse.brokers.redis_link import ResponseError, is_pattern
-from cyclone_sse.brokers.sentinel import redis_server
-from cyclone_sse.brokers.stream_link import BEGINNING, Entry, StreamLink, Survey
+from cyclone_sse.brokers.redis_server import redis_server
+from cyclone_sse.brokers.redis_stream_link import BEGINNING, Entry, StreamLink, Survey
 from cyclone_sse.brokers.upstream import UpstreamBroker
 from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.publication import Publication

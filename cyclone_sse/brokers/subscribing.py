@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.interests import Interest, Phase
+from cyclone_sse.brokers.subscriptions import Phase, Subscription
 from cyclone_sse.brokers.upstream import Link, UpstreamBroker, text_of
 from cyclone_sse.errors import Ending, Refusal
 
@@ -60,11 +60,11 @@ class SubscribingBroker(UpstreamBroker):
             if link.lost is not None:
                 return
 
-    def _is_open(self, interest: Interest, link: SubscribingLink) -> bool:
+    def _is_open(self, interest: Subscription, link: SubscribingLink) -> bool:
         """Whether it is still to be asked for on this connection."""
         return interest.link is not link and self.interests.get(interest.channel) is interest
 
-    async def _ask(self, link: SubscribingLink, interests: Sequence[Interest]) -> None:
+    async def _ask(self, link: SubscribingLink, interests: Sequence[Subscription]) -> None:
         for interest in interests:
             interest.link = link
         answers = await DeferredList([link.subscribe(each.channel) for each in interests], consumeErrors=True)
@@ -81,16 +81,16 @@ class SubscribingBroker(UpstreamBroker):
             if isinstance(answer, Failure):
                 self._refuse(interest.channel, answer)
 
-    def _confirm(self, interests: Sequence[Interest]) -> None:
+    def _confirm(self, interests: Sequence[Subscription]) -> None:
         """The upstream sends everything of these channels from now on.
 
         Whoever is already in, because it was there before an interruption or had waited too long, may have
         missed something.
         """
-        interrupted = [interest.channel for interest in interests if interest.phase is not Phase.ASKED]
+        interrupted = [interest.channel for interest in interests if interest.phase is not Phase.REQUESTED]
         if interrupted:
             self.hub.gap(interrupted)
-        self.hub.confirmed([interest.channel for interest in interests if interest.phase is Phase.ASKED])
+        self.hub.confirmed([interest.channel for interest in interests if interest.phase is Phase.REQUESTED])
         for interest in interests:
             self.interests.confirm(interest.channel)
 

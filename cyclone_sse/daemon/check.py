@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cyclone_sse.daemon.command import Options, as_lines
-from cyclone_sse.daemon.log import open_log
+from cyclone_sse.daemon.command_line import Options, as_lines
+from cyclone_sse.daemon.log_file import open_log
 from cyclone_sse.daemon.prepare import prepare
 from cyclone_sse.daemon.sockets import Bound, open_sockets
 
@@ -61,12 +61,12 @@ def _read_history(options: Mapping[str, Any]) -> None:
     if not options["history-file"]:
         return
     from cyclone_sse.delivery.events import EventIds
-    from cyclone_sse.delivery.journal import Journal, JournalError
+    from cyclone_sse.delivery.journal_file import JournalError, JournalFile
 
     path = Path(options["history-file"])
     is_new = not path.exists()
     try:
-        Journal(str(path), EventIds(time.time).mark()).close()
+        JournalFile(str(path), EventIds(time.time).mark()).close()
     except JournalError as error:
         raise ValueError(f"--history-file={error}") from None
     if is_new:
@@ -91,10 +91,10 @@ def plan(options: Mapping[str, Any], addresses: list[str]) -> Iterator[str]:
     )
     yield f"history: {options['history-size']} events a channel for {options['history-ttl']:g} s, in {kept}"
     yield f"to subscribe: {_who(options, 'jwt-secret', 'jwt-keys', 'auth-url')}"
-    from cyclone_sse.access.exposure import takes_publishing, warnings
+    from cyclone_sse.daemon.exposure import warnings
 
     publishers = "nobody, without --http-publish=1"
-    if takes_publishing(options):
+    if options["http-publish"]:
         publishers = _who(options, "http-secret", "jwt-secret", "jwt-keys")
     yield f"to publish by HTTP: {publishers}"
     if options["export"]:

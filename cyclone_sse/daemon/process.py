@@ -16,8 +16,8 @@ from typing import Any, Protocol
 from twisted.application.service import MultiService
 from twisted.logger import ILogObserver, Logger
 
-from cyclone_sse.daemon import worker
-from cyclone_sse.daemon.log import Log, observer, take_rotate_signal
+from cyclone_sse.daemon import handover
+from cyclone_sse.daemon.log_file import Log, observer, take_rotate_signal
 
 
 class Reloadable(Protocol):
@@ -109,13 +109,13 @@ class WorkerDaemon(Daemon):
 
     def __init__(self, server: Reloadable, reactor: Any) -> None:
         super().__init__(server, None, reactor)
-        self._observer = worker.observer()
+        self._observer = handover.observer()
 
     def startService(self) -> None:
         """Start all services, and go when the parent goes."""
         super().startService()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        worker.Lifeline(self._orphaned, self._reactor).startReading()
+        handover.Lifeline(self._orphaned, self._reactor).startReading()
 
     def told_again(self) -> None:
         """Nothing: the parent ends its workers at once by other means."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from twisted.internet import main, tcp
 
-from cyclone_sse.http.head import plain_http_refused
+from cyclone_sse.http.responses import plain_http_refused
 
 _RECORD = 16384  # bytes that fit in one TLS record (RFC 8446, 5.1)
 

@@ -24,7 +24,7 @@ from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import Event, EventId, EventIds, encode, encode_gap
 from cyclone_sse.delivery.fanout import SLICE, Fanout
 from cyclone_sse.delivery.history import History
-from cyclone_sse.delivery.keeper import Keeper
+from cyclone_sse.delivery.journal import Journal
 from cyclone_sse.delivery.lifetimes import Lifetimes
 from cyclone_sse.delivery.partings import Partings
 from cyclone_sse.delivery.publication import Publication
@@ -69,7 +69,7 @@ class Hub:
         self._tick = min(1.0, settings["ping-interval"] / 10) or 1.0  # seconds
         self._ticking = LoopingCall(self._tidy)
         self._ticking.clock = reactor
-        self._keeper: Keeper | None = None  # of a history that outlives the process
+        self._keeper: Journal | None = None  # of a history that outlives the process
         self._cut_off = 0  # clients, since the log last said so
 
     # Events.
@@ -114,9 +114,9 @@ class Hub:
     ) -> None:
         """Fill the history from this file, and from now on keep there what is published.
 
-        To be called before there are clients. clock, writer: see Keeper. Raises JournalError.
+        To be called before there are clients. clock, writer: see Journal. Raises JournalError.
         """
-        self._keeper = Keeper(
+        self._keeper = Journal(
             path,
             self.history,
             self.ids,

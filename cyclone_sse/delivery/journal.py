@@ -1,250 +1,227 @@
-"""What was published, on the disk: one SQLite file, for one server.
+"""Makes the history outlive the process: fills it from the journal, and keeps there what is published.
 
-Written by ``Keeper`` in transactions, read only once, at the start. It holds the frame of each event as it
-goes out, so that types and retry times need no columns; per channel a floor for what was deleted, so that
-a gap is told after a restart exactly where it would have been without; and how far ids were given out, so
-that they go on growing even if the clock was set back meanwhile.
+The reactor never waits for the disk. What is published in one turn, or while the former transaction is
+being written, is the next transaction; a thread of its own writes it. Subscribers do not wait for that;
+whoever published does, and is told that the event is kept, or that it is not.
 
-SQLite: in WAL mode a transaction is one write at the end of a file. The exclusive locking mode keeps every
-other process out for as long as this one lives, and the kernel lets go of the lock however it ends.
-``synchronous=NORMAL``: what is committed survives the death of the process, at once; a loss of power may cost
-the last moments before it, but never the file.
+When the file cannot be written, everybody whose event was to be in that transaction is told so
+(Unavailable), and from then on nothing is accepted, so that no event is promised that would be lost. What
+could not be written has been seen by subscribers and is still in memory; the same transaction is tried
+again until it succeeds, and then events are accepted again. So a refused event may have been delivered,
+and a publisher that repeats it sends it twice; an accepted one is never missing.
 
-Plain Python without threads or time; the only place that knows SQLite. A statement of many rows is one call
-in which Python's lock is free, so that the reactor goes on; one call for each row would be many quarrels
-about that lock.
+Ids go on growing after a restart even if the clock was set back: the file says up to where they may have
+been given out, always a little ahead.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, islice
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from cyclone_sse.delivery.events import Event, EventId, seq_at
-from cyclone_sse.delivery.history import FLOORS
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-APPLICATION = 0x63535345  # "cSSE", SQLite's application_id: tells our files from others'
-VERSION = 1  # of the tables, SQLite's user_version
-LOCK_TIMEOUT = 1.0  # seconds for a predecessor to let go of the file
-_ROWS = 100  # rows in one statement: SQLite before 3.32 takes 999 parameters, a row has 6
+from cyclone_sse.delivery.events import Event, EventIds, seq_at
+from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.journal_file import JournalError, JournalFile, Transaction
+from cyclone_sse.delivery.writer import Writer
+from cyclone_sse.errors import Unavailable
 
-_TABLES = """
-CREATE TABLE journal (node TEXT NOT NULL, begin_ms INTEGER NOT NULL, begin_n INTEGER NOT NULL,
-                      reserved_ms INTEGER NOT NULL, reserved_n INTEGER NOT NULL);
-CREATE TABLE event (row INTEGER PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL,
-                    taken INTEGER NOT NULL, channels TEXT NOT NULL, frame BLOB NOT NULL);
-CREATE TABLE floor (channel TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL) WITHOUT ROWID;
-"""
-_RAISE_FLOORS = (
-    " ON CONFLICT (channel) DO UPDATE SET ms = excluded.ms, n = excluded.n"
-    " WHERE (excluded.ms, excluded.n) > (ms, n)"
-)
-_REASONS = {
-    sqlite3.SQLITE_BUSY: "is in use by another server",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened",
-    sqlite3.SQLITE_CORRUPT: "is damaged",
-    sqlite3.SQLITE_FULL: "cannot be written, its disk is full",
-    sqlite3.SQLITE_IOERR: "cannot be read or written",
-    sqlite3.SQLITE_NOTADB: "is damaged, or not a history file",
-    sqlite3.SQLITE_READONLY: "is read-only",
-}
-
-
-class JournalError(Exception):
-    """The file cannot be used; the text says so in one line, and names it."""
-
-
-@dataclass(slots=True)
-class Lot:
-    """What one transaction writes.
-
-    events: with their rows. taken: when, in milliseconds since the epoch. forgotten: rows to delete. floors:
-    the positions up to which something of a channel is missing then. reserved: the position up to which ids
-    may be given out; None to leave it.
-    """
-
-    events: Sequence[Event] = ()
-    taken: int = 0
-    forgotten: Sequence[int] = ()
-    floors: Mapping[str, int] = field(default_factory=dict)
-    reserved: int | None = None
+RETRY = 1.0  # seconds between two attempts to write
+FORGET_AT = 500  # forgotten events that are deleted along with what is published
+FORGET_AFTER = 10.0  # seconds after which they are deleted anyhow
+MAX_WAITING = 64 * 1024 * 1024  # bytes that may wait for a disk that is too slow
+# Milliseconds that ids are reserved ahead of the clock; renewed when half of them is left. After a crash ids
+# begin that far in the future at the most: less than the 5 s by which two servers' clocks may differ.
+RESERVE = 4000
+RESERVE_STEP = 2**32  # ids reserved instead for as long as the clock is behind them
 
 
 class Journal:
-    """The file, open.
+    """Between the memory of this process and its journal.
 
-    path: a missing file is made, for its owner alone to read. first: whose tag and position a new file
-    begins with. Raises JournalError.
-
-    node: the tag of the ids. begin: the position after which channels never heard of are complete.
-    reserved: see Lot. row: the last that is used.
+    clock: seconds since the epoch, for the ages of events. writer: where to write. Raises JournalError where
+    the file cannot be read and written.
     """
 
-    def __init__(self, path: str, first: EventId) -> None:
-        self.path = path
-        with self._explained():
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self._db = sqlite3.connect(
-                path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
-            )
+    log = Logger()
+
+    def __init__(
+        self,
+        path: str,
+        history: History,
+        ids: EventIds,
+        reactor: Any,
+        *,
+        clock: Callable[[], float],
+        writer: Writer,
+    ) -> None:
+        self._history = history
+        self._ids = ids
+        self._reactor = reactor
+        self._clock = clock
+        self._writer = writer
+        self._gathered: list[Event] = []
+        self._waiting: list[Deferred[None]] = []  # for the gathered events to be kept
+        self._waiting_bytes = 0  # gathered or being written
+        self._forgotten: dict[int, tuple[int, Sequence[str]]] = {}  # row: position and channels
+        self._forgot_at: float = reactor.seconds()  # last
+        self._writing = False  # now, or at the end of this turn
+        self._trouble: str | None = None  # why nothing is accepted
+        self._unwritten: Transaction | None = None  # the transaction that failed
+        self._retry: Any = None  # the call that tries it again
+        self._closing = False
+        self._idle: Deferred[None] | None = None  # somebody waits until nothing is written
+        self._journal = JournalFile(path, ids.mark())
         try:
-            with self._understood():
-                self._open(first)
+            self._fill()
+            self._journal.write(Transaction(reserved=self._reservation()))  # shows whether it can be written
         except BaseException:
-            self._db.close()
+            self._journal.close()
             raise
 
-    def floors(self) -> Iterator[tuple[str, int]]:
-        """The floor of each channel of which something was deleted."""
-        with self._understood():
-            for channel, ms, n in self._db.execute("SELECT channel, ms, n FROM floor ORDER BY ms, n"):
-                yield json.loads(channel), EventId(ms, n, self.node).seq
+    def check(self) -> None:
+        """Raises Unavailable where nothing can be kept at present."""
+        if self._closing:
+            raise Unavailable("the server stops")
+        if self._trouble is not None:
+            raise Unavailable(self._trouble)
+        if self._waiting_bytes > MAX_WAITING:
+            raise Unavailable("the disk of the history file is too slow")
 
-    def events(self) -> Iterator[tuple[Event, int]]:
-        """Each event, oldest first, and when it was taken, in milliseconds since the epoch."""
-        node = self.node
-        names: dict[str, tuple[str, ...]] = {}  # the same tuple for all events of the same channels
-        with self._understood():
-            rows = self._db.execute("SELECT row, ms, n, taken, channels, frame FROM event ORDER BY row")
-            for row, ms, n, taken, text, frame in rows:
-                channels = names.get(text)
-                if channels is None:
-                    channels = names[text] = tuple(json.loads(text))
-                if not (frame.startswith(b"id: %d-%d-" % (ms, n)) and frame.endswith(b"\n\n")):
-                    raise JournalError(f"{self.path} is damaged: event {row} is not whole")
-                event = Event(EventId(ms, n, node), frame, channels)
-                event.row = row
-                yield event, taken
+    def keep(self, event: Event) -> None:
+        """Write this event, which the history holds already, with the next transaction."""
+        self._row += 1
+        event.row = self._row
+        self._gathered.append(event)
+        self._waiting_bytes += len(event.frame)
+        self._write_soon()
 
-    def write(self, lot: Lot) -> None:
-        """Write all of it, or nothing. Raises JournalError."""
-        with self._explained():
-            try:
-                if len(lot.events) > _ROWS or lot.forgotten or lot.reserved is not None:
-                    self._db.execute("BEGIN IMMEDIATE")  # else it is one statement, a transaction by itself
-                self._add(lot.events, lot.taken)
-                self._delete(lot.forgotten)
-                self._raise_floors(lot.floors)
-                if lot.reserved is not None:
-                    end = EventId.at(lot.reserved, self.node)
-                    self._db.execute("UPDATE journal SET reserved_ms = ?, reserved_n = ?", (end.ms, end.n))
-                if self._db.in_transaction:
-                    self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    with contextlib.suppress(sqlite3.Error):
-                        self._db.execute("ROLLBACK")
-                raise
-        if lot.reserved is not None:
-            self.reserved = lot.reserved
+    def kept(self) -> Deferred[None]:
+        """Fires when all that was given to ``keep`` so far is in the file; fails with Unavailable."""
+        kept: Deferred[None] = Deferred()
+        self._waiting.append(kept)
+        self._write_soon()
+        return kept
 
-    def close(self) -> None:
-        """Let go of the file. Raises JournalError."""
-        with self._explained():
-            self._db.close()
+    def tidy(self) -> None:
+        """Reserve ids, and delete what was forgotten; called about once a second."""
+        overdue = self._forgotten and self._reactor.seconds() - self._forgot_at >= FORGET_AFTER
+        if overdue or self._reservation() is not None:
+            self._write_soon()
 
-    def _open(self, first: EventId) -> None:
-        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # before the first look at the file
-        application, version = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
-        new = not self._one("SELECT count(*) FROM sqlite_master")
-        if not new and application != APPLICATION:
-            raise JournalError(f"{self.path} is not a history file")
-        if not new and version != VERSION:
-            raise JournalError(f"{self.path} is a history file of version {version}, not {VERSION}")
-        if (damage := self._one("PRAGMA quick_check(1)")) != "ok":
-            raise JournalError(f"{self.path} is damaged: {' '.join(str(damage).split())}")
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        if new:
-            self._create(first)
-        self.node, *ends = self._db.execute("SELECT * FROM journal").fetchone()
-        self.begin, self.reserved = seq_at(*ends[:2]), seq_at(*ends[2:])
-        self.row: int = self._one("SELECT coalesce(max(row), 0) FROM event")
-        self._floors: int = self._one("SELECT count(*) FROM floor")  # at most so many
+    async def close(self) -> None:
+        """Write what waits, accept nothing more, and let go of the file."""
+        self._closing = True
+        if self._retry is not None and self._retry.active():
+            self._retry.cancel()
+        elif self._writing:
+            self._idle = Deferred()
+            await self._idle
+        last = Transaction(reserved=self._ids.last)  # nothing is given out any more
+        try:
+            for lot in filter(None, (self._unwritten, self._next_lot(), last)):
+                await self._writer.call(self._journal.write, lot)
+        except JournalError as error:
+            self.log.error("what was refused of late may not be kept: {reason}", reason=error)
+        finally:
+            await self._writer.call(self._journal.close)
+        self._history.on_forgotten = None
+        self._writer.stop()
 
-    def _create(self, first: EventId) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-        for statement in filter(str.strip, _TABLES.split(";")):
-            self._db.execute(statement)
-        self._db.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", (first.node, *[first.ms, first.n] * 2))
-        self._db.execute(f"PRAGMA application_id = {APPLICATION}")
-        self._db.execute(f"PRAGMA user_version = {VERSION}")
-        self._db.execute("COMMIT")
+    def _fill(self) -> None:
+        journal, history = self._journal, self._history
+        history.on_forgotten = self._forget
+        history.clear(journal.begin)
+        for channel, seq in journal.floors():
+            history.begin(channel, seq)
+        now, wall, time_taken, last = self._reactor.seconds(), self._clock(), float("-inf"), journal.begin
+        for event, taken in journal.events():
+            # The clock may have been set: nothing is from the future, nor older than what came before it.
+            time_taken = max(time_taken, now - max(0.0, wall - taken / 1000))
+            for channel in event.channels:
+                history.append(channel, event, time_taken)
+            last = event.seq
+        self._row = journal.row
+        self._ids.begin_anew(journal.node, max(last, journal.reserved))
+        self._ids.mark()  # the present, from which ids are reserved
 
-    def _add(self, events: Sequence[Event], taken: int) -> None:
-        # "or replace": an event is written once more if it was not certain that it had been
-        self._insert(
-            "INSERT OR REPLACE INTO event VALUES ",
-            [(e.row, e.id.ms, e.id.n, taken, json.dumps(e.channels), e.frame) for e in events],
+    def _reservation(self) -> int | None:
+        """The position up to which ids are to be reserved; None where enough of them are."""
+        given, reserved = self._ids.last, self._journal.reserved
+        wanted = max(seq_at(int(self._clock() * 1000) + RESERVE), given + RESERVE_STEP)
+        used = given > reserved - seq_at(RESERVE // 2) and wanted > reserved + seq_at(RESERVE // 4)
+        return wanted if used or given > reserved - RESERVE_STEP // 2 else None
+
+    def _forget(self, event: Event) -> None:
+        if event.row:
+            self._forgotten[event.row] = event.seq, event.channels
+
+    def _write_soon(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._reactor.callLater(0, self._write)
+
+    def _write(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        lot = self._unwritten or self._next_lot()
+        written = self._writer.call(self._journal.write, lot)
+        written.addCallbacks(
+            self._written, self._not_written, callbackArgs=(lot, waiting), errbackArgs=(lot, waiting)
         )
 
-    def _delete(self, rows: Sequence[int]) -> None:
-        for part in _parts(rows):
-            self._db.execute(f"DELETE FROM event WHERE row IN ({_marks(len(part))})", part)
+    def _written(self, _: object, lot: Transaction, waiting: Sequence[Deferred[None]]) -> None:
+        self._unwritten = self._retry = None
+        self._waiting_bytes -= sum(len(event.frame) for event in lot.events)
+        if self._trouble is not None:
+            self._trouble = None
+            self.log.info("the history file is written again; events are accepted")
+        self._writing = False
+        if self._gathered or self._waiting:
+            self._write_soon()
+        else:
+            self._rest()
+        for each in waiting:
+            each.callback(None)
 
-    def _raise_floors(self, floors: Mapping[str, int]) -> None:
-        if not floors:
-            return
-        ids = ((channel, EventId.at(seq, "")) for channel, seq in floors.items())
-        # as JSON: a custom application's name may hold what is not UTF-8
-        values = [(json.dumps(channel), eid.ms, eid.n) for channel, eid in ids]
-        self._insert("INSERT INTO floor VALUES ", values, _RAISE_FLOORS)
-        self._floors += len(values)
-        if self._floors > FLOORS + FLOORS // 10:
-            self._forget_floors()
+    def _not_written(self, failure: Failure, lot: Transaction, waiting: Sequence[Deferred[None]]) -> None:
+        self._unwritten = lot
+        if self._trouble is None:
+            self._trouble = "the history file cannot be written"
+            if failure.check(JournalError):
+                self.log.error("{reason}; until it can be, nothing is accepted", reason=failure.value)
+            else:
+                self.log.failure("writing the history file failed", failure)
+        refused, self._waiting = [*waiting, *self._waiting], []
+        if self._closing:
+            self._rest()
+        else:
+            self._retry = self._reactor.callLater(RETRY, self._write)
+        for each in refused:
+            each.errback(Unavailable(self._trouble))
 
-    def _forget_floors(self) -> None:
-        """Keep the newest of them. Better a gap told that was none than one hidden: what is never heard of
-        is complete from the highest forgotten on."""
-        many = self._one("SELECT count(*) FROM floor") - FLOORS
-        if many > 0:
-            highest = self._db.execute("SELECT ms, n FROM floor ORDER BY ms, n LIMIT 1 OFFSET ?", (many - 1,))
-            ms, n = highest.fetchone()
-            self._db.execute("DELETE FROM floor WHERE (ms, n) <= (?, ?)", (ms, n))
-            self._db.execute(
-                "UPDATE journal SET begin_ms = ?, begin_n = ? WHERE (begin_ms, begin_n) < (?, ?)",
-                (ms, n, ms, n),
-            )
-        self._floors = self._one("SELECT count(*) FROM floor")
+    def _rest(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            idle.callback(None)
 
-    def _insert(self, head: str, rows: Sequence[tuple[Any, ...]], tail: str = "") -> None:
-        for part in _parts(rows):
-            marks = ", ".join([f"({_marks(len(part[0]))})"] * len(part))
-            self._db.execute(head + marks + tail, list(chain.from_iterable(part)))
+    def _next_lot(self) -> Transaction:
+        lot = Transaction(self._gathered, int(self._clock() * 1000), reserved=self._reservation())
+        self._gathered = []
+        now = self._reactor.seconds()
+        if len(self._forgotten) >= FORGET_AT or now - self._forgot_at >= FORGET_AFTER:
+            self._forgot_at = now
+            lot.forgotten = list(self._forgotten)
+            lot.floors = self._floors()
+            self._forgotten = {}
+        return lot
 
-    def _one(self, query: str) -> Any:
-        return self._db.execute(query).fetchone()[0]
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is detail
-            raise JournalError(f"{self.path} {_REASONS.get(code, 'cannot be used')}: {error}") from error
-        except OSError as error:
-            raise JournalError(f"{self.path} cannot be opened: {error.strerror}") from error
-
-    @contextlib.contextmanager
-    def _understood(self) -> Iterator[None]:
-        try:
-            with self._explained():
-                yield
-        except (TypeError, ValueError) as error:
-            raise JournalError(f"{self.path} is damaged: {error}") from error
-
-
-def _parts(rows: Sequence[Any]) -> Iterator[list[Any]]:
-    each = iter(rows)
-    while part := list(islice(each, _ROWS)):
-        yield part
-
-
-def _marks(count: int) -> str:
-    return ", ".join("?" * count)
+    def _floors(self) -> dict[str, int]:
+        """What the channels of the forgotten events are complete from."""
+        floors: dict[str, int] = {}
+        for seq, channels in self._forgotten.values():
+            for channel in channels:
+                floors[channel] = max(seq, floors.get(channel, seq))
+        return floors

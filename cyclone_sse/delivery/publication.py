@@ -3,8 +3,6 @@
 Everything that is wrong with it is found here, before an event has an id, and said in a ValueError whose
 text is fit for the publisher (400) or for a line in the log. May cost microseconds for each event, nothing
 for each client. Plain Python: no reactor, no HTTP.
-
-JSON is read by RFC 8259: UTF-8, no NaN, no infinity, no half of a surrogate pair.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 MAX_TYPE = 100  # characters of an event's type
 MAX_RETRY = 3_600_000  # milliseconds: an hour
@@ -148,18 +146,6 @@ def channel_names(arguments: Mapping[str, list[str]]) -> list[str]:
     return names
 
 
-def read_json(body: bytes) -> Any:
-    """The value of a JSON text (RFC 8259). Raises ValueError that says what is wrong."""
-    try:
-        return json.loads(body.decode("utf-8-sig"), parse_constant=_no_constant)
-    except UnicodeDecodeError:
-        raise ValueError("JSON is not UTF-8") from None
-    except RecursionError:
-        raise ValueError("JSON is nested too deeply") from None
-    except ValueError:
-        raise ValueError("this is not JSON") from None
-
-
 def _json_channels(value: dict[str, Any]) -> list[str]:
     names: list[str] = []
     for field in ("channel", "channels"):
@@ -200,7 +186,3 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

@@ -34,12 +34,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from cyclone_sse.errors import Refusal
-from cyclone_sse.http.flow import FlowControl
-from cyclone_sse.http.head import answer, refusal_answer
-from cyclone_sse.http.limits import Connections
-from cyclone_sse.http.reader import RequestReader
+from cyclone_sse.http.flow_control import FlowControl
+from cyclone_sse.http.request_reader import RequestReader
 from cyclone_sse.http.requests import Request
+from cyclone_sse.http.responses import answer, refusal_answer
 from cyclone_sse.http.routes import takes_body
+from cyclone_sse.http.server_state import ServerState
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
 IDLE_TIMEOUT = 75.0  # seconds between requests on one connection
@@ -80,7 +80,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     _began: float | None = None  # when the request that is being read began
     fresh = True  # nothing has been written
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: ServerState) -> None:
         self._connections = connections
         self._reader: RequestReader | None = None  # None: nothing is read any more
         self.state = READING

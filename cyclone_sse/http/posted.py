@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cyclone_sse.delivery.publication import read_json
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.forms import MULTIPART, URLENCODED, media_type
+from cyclone_sse.values import read_json
 
 JSON = "application/json"
 LINES = "application/x-ndjson"

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import ISSLTransport
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.forms import MULTIPART, URLENCODED, Fields, media_type, multipart, url_encoded
 from cyclone_sse.http.headers import Headers
-from cyclone_sse.http.reader import Head, is_host
+from cyclone_sse.http.request_reader import RequestHead, is_host
 
 _ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)  # RFC 9112 3.2.2
 _ENCODED = re.compile(r"%(.{0,2})")
@@ -35,7 +35,7 @@ class Request(HTTPRequest):  # type: ignore[misc]
     since they are what an application logs. Raises Refusal where target or query are malformed.
     """
 
-    def __init__(self, connection: Any, head: Head) -> None:
+    def __init__(self, connection: Any, head: RequestHead) -> None:
         self.connection = connection
         self.method = head.method
         self.headers = head.headers
@@ -101,7 +101,7 @@ def forwarded_address(headers: Headers) -> str | None:
         return None
 
 
-def _target(head: Head) -> tuple[str, str, str]:
+def _target(head: RequestHead) -> tuple[str, str, str]:
     """Host, path and query (RFC 9112 3.2). Raises Refusal."""
     target = head.target.decode("latin-1")
     host = head.headers.get("Host") or "127.0.0.1"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.servers import Carbon, Nginx, RabbitServer, RedisServer, SseServer
+from tests.harness.servers import Carbon, Nginx, RabbitServer, RedisServer, SseServer
 
 Serve = Callable[..., SseServer]
 

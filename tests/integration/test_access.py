@@ -13,11 +13,11 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.integration.asked import AskedApplication, Question, Reply
-from tests.integration.clients import Subscriber, publish, request, stats
+from tests.harness.asked import AskedApplication, Question, Reply
+from tests.harness.clients import Subscriber, publish, request, stats
+from tests.harness.process import free_port, until
+from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
-from tests.integration.process import free_port, until
-from tests.integration.servers import SseServer
 from tests.unit.access.keys import SECRET, jwk, pem, private, token
 
 POLL = {"X-Requested-With": "XMLHttpRequest"}

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients import Subscriber, publish, request, stats
+from tests.harness.clients import Subscriber, publish, request, stats
+from tests.harness.docs import shown
+from tests.harness.process import ROOT, free_port, need, until
+from tests.harness.servers import Nginx
+from tests.harness.sites import Browser, DjangoSite, PhpSite
 from tests.integration.conftest import Serve
-from tests.integration.docs import shown
-from tests.integration.process import ROOT, free_port, need, until
-from tests.integration.servers import Nginx
-from tests.integration.sites import Browser, DjangoSite, PhpSite
 from tests.unit.access.keys import SECRET
 
 

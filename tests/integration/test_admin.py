@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.integration.clients import Subscriber, publish, request
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.process import ROOT, Process, accepts, free_port, need, until
+from tests.harness.servers import RedisServer
 from tests.integration.conftest import Serve
-from tests.integration.process import ROOT, Process, accepts, free_port, need, until
-from tests.integration.servers import RedisServer
 
 
 def figures(port: int) -> dict[str, float]:

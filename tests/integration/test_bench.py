@@ -14,7 +14,7 @@ from bench.programs import has_tls
 from bench.report import omitted, table, verdict
 from bench.results import LIMIT, OURS, Results
 from bench.rows import Row
-from tests.integration.process import ROOT, left_out, need
+from tests.harness.process import ROOT, left_out, need
 
 
 def test_quick_bench_writes_report_and_plot(tmp_path: Path) -> None:

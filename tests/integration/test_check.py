@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.process import free_port
+from tests.harness.process import free_port
 from tests.integration.test_server import twistd
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx
 import httpx_sse
 
+from tests.harness.clients import publish, stats
+from tests.harness.process import need, until
+from tests.harness.servers import SseServer
 from tests.integration.browser.site import Site, node_modules
-from tests.integration.clients import publish, stats
 from tests.integration.conftest import Serve
-from tests.integration.process import need, until
-from tests.integration.servers import SseServer
 
 MESSAGES = ['{"x": [1, "ä"]}', "two\nlines", "  spaces", "data: like a field", "\U0001f600", ":", "7"]
 

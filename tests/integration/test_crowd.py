@@ -13,7 +13,7 @@ import pytest
 from bench import sections
 from bench.crowd.clients import Crowd
 from bench.programs import compile_programs
-from tests.integration.process import ROOT, need
+from tests.harness.process import ROOT, need
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nLast-Event-ID: 1-0-tag\r\n\r\n\n\n"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients import Subscriber, publish, request, stats
-from tests.integration.process import ROOT, until
-from tests.integration.servers import SseServer
+from tests.harness.clients import Subscriber, publish, request, stats
+from tests.harness.process import ROOT, until
+from tests.harness.servers import SseServer
 from tests.unit.access.keys import SECRET, token
 
 Serve = Callable[..., SseServer]

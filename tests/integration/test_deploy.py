@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cyclone_sse.options import OPTIONS
-from tests.integration.process import ROOT, need
+from tests.harness.process import ROOT, need
 
 EXTRAS = ROOT / "extras"
 EXPOSURE = 3.0  # what `systemd-analyze security` may say at most: 10 is a root shell, 0 can do nothing

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients import Subscriber, publish, request
-from tests.integration.process import ROOT, need, until
-from tests.integration.servers import RedisServer, SseServer
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.process import ROOT, need, until
+from tests.harness.servers import RedisServer, SseServer
 
 pytestmark = pytest.mark.timeout(600)  # pip may have to fetch
 

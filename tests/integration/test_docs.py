@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cyclone_sse.options import OPTIONS
-from tests.integration.docs import commands, page_path, pages
-from tests.integration.process import ROOT
+from tests.harness.docs import commands, page_path, pages
+from tests.harness.process import ROOT
 
 HERE = Path(__file__).parent
 LINES = 150  # of README.md

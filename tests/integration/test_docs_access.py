@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients import Subscriber, publish, request
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.docs import commands, shown, write_shown
+from tests.harness.process import ROOT, Process, free_port, need
+from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
-from tests.integration.docs import commands, shown, write_shown
-from tests.integration.process import ROOT, Process, free_port, need
-from tests.integration.servers import SseServer
 
 PUBLISHING = commands("publishing.md")
 SERVING = commands("access.md")

@@ -15,9 +15,9 @@ from twisted.internet.task import Clock
 from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.daemon.metrics import PREFIX, Metrics
 from cyclone_sse.options import OPTIONS
-from tests.certificates import write_certificates
-from tests.integration.docs import commands
-from tests.integration.process import ROOT, accepts, free_port, until
+from tests.harness.certificates import write_certificates
+from tests.harness.docs import commands
+from tests.harness.process import ROOT, accepts, free_port, until
 from tests.integration.test_server import TWISTD
 
 PAGE = "running.md"

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from tests.integration.clients import Subscriber, publish
+from tests.harness.clients import Subscriber, publish
+from tests.harness.process import accepts, connections, until
 from tests.integration.conftest import Serve
-from tests.integration.process import accepts, connections, until
 
 CROWD = 500
 

@@ -7,10 +7,10 @@ import os
 import subprocess
 import sys
 
-from tests.integration.clients import Subscriber
+from tests.harness.clients import Subscriber
+from tests.harness.process import ROOT, free_port
+from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
-from tests.integration.process import ROOT, free_port
-from tests.integration.servers import SseServer
 
 
 def post(*words: str, **env: str) -> subprocess.Popen[str]:

@@ -11,10 +11,10 @@ from contextlib import suppress
 
 import pytest
 
-from tests.integration.clients import Subscriber, publish, request
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.process import until
+from tests.harness.servers import RedisServer, SseServer
 from tests.integration.conftest import Serve
-from tests.integration.process import until
-from tests.integration.servers import RedisServer, SseServer
 
 MIB = 1 << 20
 EVENTS = 20

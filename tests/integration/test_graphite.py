@@ -6,10 +6,10 @@ from functools import partial
 
 import whisper
 
-from tests.integration.clients import Subscriber
+from tests.harness.clients import Subscriber
+from tests.harness.process import until
+from tests.harness.servers import Carbon
 from tests.integration.conftest import Serve
-from tests.integration.process import until
-from tests.integration.servers import Carbon
 
 
 def values(carbon: Carbon, metric: str) -> list[float]:

@@ -14,12 +14,12 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.eventstream import Event
-from tests.integration.clients import Subscriber, publish, request
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.docs import commands
+from tests.harness.eventstream import Event
+from tests.harness.process import accepts, until
+from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
-from tests.integration.docs import commands
-from tests.integration.process import accepts, until
-from tests.integration.servers import SseServer
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 KILLS = 5

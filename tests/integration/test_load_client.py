@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.clients import publish, stats
+from tests.harness.clients import publish, stats
+from tests.harness.process import ROOT, free_port, need, until
+from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
-from tests.integration.process import ROOT, free_port, need, until
-from tests.integration.servers import SseServer
 
 CLIENT = [sys.executable, str(ROOT / "extras" / "client.py")]
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients import Subscriber, publish, request
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.process import ROOT, accepts, free_port, need, until
+from tests.harness.servers import Nginx, SseServer
 from tests.integration.conftest import Serve
-from tests.integration.process import ROOT, accepts, free_port, need, until
-from tests.integration.servers import Nginx, SseServer
 
 SAMPLE = ROOT / "extras" / "nginx.conf"
 

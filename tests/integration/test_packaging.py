@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients import Subscriber, publish, request
-from tests.integration.process import ROOT
-from tests.integration.servers import SseServer
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.process import ROOT
+from tests.harness.servers import SseServer
 
 pytestmark = pytest.mark.timeout(600)  # pip may have to fetch
 

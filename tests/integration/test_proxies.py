@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients import Subscriber, publish, request, stats
-from tests.integration.docs import shown
-from tests.integration.process import Process, accepts, free_port, need, until
-from tests.integration.servers import SseServer
+from tests.harness.clients import Subscriber, publish, request, stats
+from tests.harness.docs import shown
+from tests.harness.process import Process, accepts, free_port, need, until
+from tests.harness.servers import SseServer
 
 PATIENCE = "33s"  # of the proxies with a silent server, whose pings come each 30 s
 MODULES = ["mpm_event", "authz_core", "headers", "proxy", "proxy_http"]

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients import Subscriber, publish, request
-from tests.integration.docs import commands, write_shown
-from tests.integration.process import ROOT, Process, free_port
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.docs import commands, write_shown
+from tests.harness.process import ROOT, Process, free_port
 
 pytestmark = pytest.mark.timeout(600)  # pip may have to fetch
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cyclone_sse.options import OPTIONS
-from tests.integration.clients import Subscriber, publish, request
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.process import ROOT, accepts, free_port, until
 from tests.integration.conftest import Serve
-from tests.integration.process import ROOT, accepts, free_port, until
 
 TWISTD = Path(sys.executable).with_name("twistd")
 

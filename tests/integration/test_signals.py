@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import tls_options, write_certificates
-from tests.integration.clients import Subscriber, publish, request
+from tests.harness.certificates import tls_options, write_certificates
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.process import left_out, need, until
+from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
-from tests.integration.process import left_out, need, until
-from tests.integration.servers import SseServer
 
 
 def faketime(directory: Path) -> tuple[dict[str, str], Path]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.integration.clients import Subscriber, publish, request
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.process import until
+from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
-from tests.integration.process import until
-from tests.integration.servers import SseServer
 
 MESSAGE = 100_000  # bytes
 MESSAGES = 200

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from bench.soak.ledger import Findings, Ledger, Witness
-from tests.integration.process import ROOT
+from tests.harness.process import ROOT
 
 Seen = tuple[str, int]  # the channel and the number in it
 

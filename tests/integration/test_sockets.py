@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients import Subscriber, publish, request
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.process import accepts, free_port, need, until
+from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
-from tests.integration.process import accepts, free_port, need, until
-from tests.integration.servers import SseServer
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -10,9 +10,9 @@ import httpx
 import httpx_sse
 import pytest
 
-from tests.integration.clients import Subscriber, publish, request
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
-from tests.integration.servers import SseServer
 
 TEXTS = [
     "x",

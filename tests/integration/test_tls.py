@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.certificates import certify, tls_options, write_certificates
-from tests.integration.clients import Subscriber, publish, request, stats
-from tests.integration.process import need, until
-from tests.integration.servers import SseServer
+from tests.harness.certificates import certify, tls_options, write_certificates
+from tests.harness.clients import Subscriber, publish, request, stats
+from tests.harness.process import need, until
+from tests.harness.servers import SseServer
 
 Serve = Callable[..., SseServer]
 

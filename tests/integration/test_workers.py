@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import tls_options, write_certificates
-from tests.integration.clients import Subscriber, request
-from tests.integration.process import ROOT, accepts, connections, until
-from tests.integration.servers import RedisServer, SseServer
+from tests.harness.certificates import tls_options, write_certificates
+from tests.harness.clients import Subscriber, request
+from tests.harness.process import ROOT, accepts, connections, until
+from tests.harness.servers import RedisServer, SseServer
 
 WORKERS = 2
 

@@ -7,8 +7,8 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from cyclone_sse.brokers import Broker
-from cyclone_sse.delivery.subscriber import Subscriber
-from tests.eventstream import Event, Parser
+from cyclone_sse.delivery.socket_client import SocketClient
+from tests.harness.eventstream import Event, Parser
 
 
 class TurnClock(Clock):
@@ -105,7 +105,7 @@ class FakeClient:
     def __init__(self, broker: Broker, limit: int = 1 << 20, room: int | None = None) -> None:
         self.broker = broker
         self.socket = FakeSocket(room)
-        self.subscriber = Subscriber(self.socket, b"", limit)
+        self.subscriber = SocketClient(self.socket, b"", limit)
         self.position = broker.position()
         self.sent: list[str] = []
         self._parser = Parser()

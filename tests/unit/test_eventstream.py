@@ -1,4 +1,4 @@
-"""The event stream parser that the integration tests read with (`tests/eventstream.py`)."""
+"""The event stream parser that the integration tests read with (`tests/harness/eventstream.py`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.eventstream import Event, Parser
+from tests.harness.eventstream import Event, Parser
 
 # from the examples of the WHATWG text
 STREAMS = [

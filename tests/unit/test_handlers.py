@@ -24,8 +24,8 @@ from cyclone_sse.access.rules import rules_of
 from cyclone_sse.brokers import Broker, BrokerUnavailable, HttpBroker
 from cyclone_sse.handlers import BroadcastHandler, DisconnectHandler, PublishHandler, StatsHandler
 from cyclone_sse.http.connection import Connection
-from cyclone_sse.http.limits import Connections
-from tests.eventstream import Parser
+from cyclone_sse.http.server_state import ServerState
+from tests.harness.eventstream import Parser
 from tests.unit.access.keys import SECRET, token
 from tests.unit.fakes import TurnClock
 
@@ -43,7 +43,7 @@ class Site:
         routes = [(r"/", subscribe), (r"/publish", PublishHandler), (r"/stats", StatsHandler)]
         self.app = Application([*routes, (r"/disconnect", DisconnectHandler)])
         self.app.broker = broker(settings or {}, reactor=self.clock)
-        self.app.protocol = partial(Connection, Connections(settings or {}, self.clock))
+        self.app.protocol = partial(Connection, ServerState(settings or {}, self.clock))
 
     def request(self, method: str, target: str, *headers: str, body: bytes = b"") -> tuple[int, str, bytes]:
         """Status, head and body of the response; of a stream, what there is of it so far."""
@@ -835,7 +835,7 @@ def test_who_leaves_while_the_application_is_asked_is_forgotten(method: str, fai
     site = Site({"auth-url": "http://127.0.0.1:1/"})
     cancelled: list[Any] = []
     question: Deferred[Any] = Deferred(cancelled.append)
-    rules_of(site.app)._application = SimpleNamespace(ask=lambda *_: question)  # type: ignore[assignment]
+    rules_of(site.app)._auth_url = SimpleNamespace(ask=lambda *_: question)  # type: ignore[assignment]
     client = site.connect(method, "/?channels=a")
     client.connection.connectionLost(GONE)  # type: ignore[attr-defined]
     assert cancelled == [question]

@@ -18,41 +18,48 @@ PACKAGE = Path(__file__).parents[2] / "cyclone_sse"
 
 # From the roof to the ground. A module may import those in the rows below its own.
 HOUSE = [
-    {"daemon.service"},
-    {"daemon.check", "daemon.process", "daemon.serving", "daemon.workers"},
-    {"daemon.prepare", "daemon.worker"},
-    {"daemon.admin", "daemon.command", "daemon.sockets", "daemon.tls"},
-    {"daemon.clock", "daemon.listener", "daemon.metrics", "daemon.log", "daemon.tls_transport"},
+    {"daemon.plugin"},
+    {"daemon.check", "daemon.process", "daemon.service", "daemon.supervisor"},
+    {"daemon.prepare", "daemon.handover"},
+    {"daemon.admin", "daemon.command_line", "daemon.sockets", "daemon.tls"},
+    {
+        "daemon.clock",
+        "daemon.exposure",
+        "daemon.listener",
+        "daemon.metrics",
+        "daemon.log_file",
+        "daemon.tls_transport",
+    },
     {"server"},
     {"handlers"},
     {"stream"},
-    {"amqp", "http.media"},
-    {"http.connection", "http.posted", "http.responses", "periodic"},
+    {"amqp", "http.static_files"},
+    {"http.connection", "http.posted", "http.handler", "periodic"},
     {"http.requests", "http.routes"},
-    {"http.limits", "http.reader"},
-    {"http.cyclone_names", "http.flow", "http.forms", "http.head", "http.headers"},
+    {"http.server_state", "http.request_reader"},
+    {"http.flow_control", "http.forms", "http.responses", "http.headers"},
     {"access.rules"},
-    {"access.ask", "access.tokens"},
-    {"access.fetch", "access.grant"},
+    {"access.auth_url", "access.tokens"},
+    {"access.http_client", "access.grant"},
     {"brokers"},
     {"brokers.amqp", "brokers.http", "brokers.redis", "brokers.redis_stream"},
     {"brokers.subscribing"},
     {"brokers.upstream"},
-    {"brokers.sentinel", "brokers.stream_link"},
+    {"brokers.redis_server", "brokers.redis_stream_link"},
     {"brokers.redis_link"},
-    {"brokers.amqp_protocol", "brokers.base"},
-    {"brokers.amqp_connection"},
-    {"brokers.amqp_wire", "brokers.interests", "brokers.patterns"},
+    {"brokers.amqp_pubsub", "brokers.base"},
+    {"brokers.amqp_protocol"},
+    {"brokers.amqp_wire", "brokers.subscriptions", "brokers.patterns"},
     {"delivery.hub"},
     {"delivery.partings"},
-    {"delivery.fanout", "delivery.keeper", "delivery.lifetimes", "delivery.resume"},
-    {"delivery.journal", "delivery.turn", "delivery.writer"},
-    {"delivery.buffered"},
-    {"delivery.poll", "delivery.subscriber"},
+    {"delivery.fanout", "delivery.journal", "delivery.lifetimes", "delivery.resume"},
+    {"delivery.journal_file", "delivery.turn", "delivery.writer"},
+    {"delivery.transport_client"},
+    {"delivery.poll_client", "delivery.socket_client"},
     {"delivery.client"},
     {"delivery.channels", "delivery.history"},
     {"delivery.events", "delivery.publication"},
-    {"access.exposure", "counters", "deadlines", "errors", "options"},
+    {"counters", "deadlines", "errors", "options"},
     {"values"},
     {"", "access", "daemon", "delivery", "http"},  # what each room is
 ]
@@ -60,7 +67,7 @@ LEVEL = {module: level for level, row in enumerate(HOUSE) for module in row}
 
 # Plain Python: no framework, and time, ids and randomness come as arguments or from one place.
 PURE = {
-    "access.exposure",
+    "daemon.exposure",
     "access.grant",
     "brokers.patterns",
     "counters",
@@ -69,8 +76,8 @@ PURE = {
     "delivery.client",
     "delivery.events",
     "delivery.history",
-    "delivery.journal",
-    "delivery.poll",
+    "delivery.journal_file",
+    "delivery.poll_client",
     "delivery.publication",
     "delivery.resume",
     "delivery.turn",
@@ -82,22 +89,21 @@ PURE = {
 # Which of our modules may know a library at all; a library that is not named here has no place yet, unless
 # it is Python's own.
 LIBRARIES = {
-    "sqlite3": {"delivery.journal"},
+    "sqlite3": {"delivery.journal_file"},
     "twisted": set(LEVEL) - PURE,
     "zope": set(LEVEL) - PURE,
     "cyclone": {
         "http.connection",
-        "http.cyclone_names",
         "http.forms",
         "http.headers",
-        "http.media",
+        "http.static_files",
         "http.requests",
-        "http.responses",
+        "http.handler",
         "server",
         "stream",
     },
     "python_multipart": {"http.forms"},
-    "txamqp": {"brokers.amqp_connection", "brokers.amqp_protocol", "brokers.amqp_wire"},
+    "txamqp": {"brokers.amqp_protocol", "brokers.amqp_pubsub", "brokers.amqp_wire"},
     "txredisapi": {"brokers.redis_link"},
     "prometheus_client": {"daemon.metrics"},
     "cryptography": {"access.tokens", "daemon.tls"},
@@ -162,7 +168,7 @@ def test_what_is_imported_is_installed_along() -> None:
 
 def test_options_are_known_without_cyclone() -> None:
     """So that the service can say in one line that it is missing, and how to get it."""
-    for module in ("daemon.service", "daemon.command", "options"):
+    for module in ("daemon.plugin", "daemon.command_line", "options"):
         top = ast.parse(files()[module].read_text()).body
         names = {node.module for node in top if isinstance(node, ast.ImportFrom)}
         assert not names & {"cyclone_sse.server", "cyclone_sse.handlers", "cyclone_sse.http.connection"}

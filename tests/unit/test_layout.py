@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.house_picture import picture, rows
 from tests.unit.test_imports import PACKAGE, files, imports
+from tools.house_picture import picture, rows
 
 HERE = Path(__file__).parent
 DOCS = PACKAGE.parent / "docs"
@@ -17,12 +17,12 @@ EXCEPTIONS = {
     "amqp": "two names, which tests/integration/test_custom_app.py imports",
     # each needs processes, signals or sockets to do anything at all
     "daemon.process": "tests/integration/test_signals.py",
-    "daemon.service": "tests/integration/test_server.py, test_workers.py",
-    "daemon.worker": "tests/integration/test_workers.py",
-    "daemon.workers": "tests/integration/test_workers.py",
+    "daemon.plugin": "tests/integration/test_server.py, test_workers.py",
+    "daemon.handover": "tests/integration/test_workers.py",
+    "daemon.supervisor": "tests/integration/test_workers.py",
     # what Redis and RabbitMQ say is the whole of it
-    "brokers.amqp_connection": "tests/integration/brokers/test_amqp.py",
-    "brokers.stream_link": "tests/integration/brokers/test_redis_stream.py",
+    "brokers.amqp_protocol": "tests/integration/brokers/test_amqp.py",
+    "brokers.redis_stream_link": "tests/integration/brokers/test_redis_stream.py",
 }
 
 

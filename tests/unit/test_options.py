@@ -7,7 +7,7 @@ from pathlib import Path
 from cyclone_sse.brokers import BROKERS
 from cyclone_sse.options import BROKERS as NAMES
 from cyclone_sse.options import DEFAULTS, OPTIONS, with_defaults
-from tests.options_page import page
+from tools.options_page import page
 
 CONF = Path(__file__).parents[2] / "cyclone-sse.conf"
 

@@ -4,7 +4,7 @@ from twisted.application.service import ServiceMaker
 
 serviceMaker = ServiceMaker(
     "cyclone-sse",
-    "cyclone_sse.daemon.service",
+    "cyclone_sse.daemon.plugin",
     "Push server for browsers: EventSource (SSE) from HTTP, Redis or AMQP",
     "cyclone-sse",
 )

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.brokers.upstreams import RabbitUpstream, RedisUpstream, Upstream
-from tests.integration.servers import RabbitServer, RedisServer
+from tests.harness.servers import RabbitServer, RedisServer
+from tests.harness.upstreams import RabbitUpstream, RedisUpstream, Upstream
 
 
 @pytest.fixture

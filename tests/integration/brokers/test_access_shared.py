@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.integration.brokers.upstreams import Upstream
-from tests.integration.clients import Response, Subscriber, publish, request
+from tests.harness.clients import Response, Subscriber, publish, request
+from tests.harness.servers import SseServer
+from tests.harness.upstreams import Upstream
 from tests.integration.conftest import Serve
-from tests.integration.servers import SseServer
 from tests.unit.access.keys import SECRET, token
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -11,11 +11,11 @@ from urllib.parse import quote
 import pika
 import pytest
 
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.process import ROOT, until
+from tests.harness.upstreams import EXCHANGE, RabbitUpstream
 from tests.integration.brokers.test_faults import AWAY, BACK, FORM, wait_for
-from tests.integration.brokers.upstreams import EXCHANGE, RabbitUpstream
-from tests.integration.clients import Subscriber, publish, request
 from tests.integration.conftest import Serve
-from tests.integration.process import ROOT, until
 
 
 def test_pub_py_reaches_an_event_source(serve: Serve, rabbit: RabbitUpstream) -> None:

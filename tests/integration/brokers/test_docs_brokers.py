@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.brokers.upstreams import RabbitUpstream, RedisUpstream
-from tests.integration.clients import Subscriber, publish
-from tests.integration.docs import commands
-from tests.integration.process import ROOT, Process, free_port
+from tests.harness.clients import Subscriber, publish
+from tests.harness.docs import commands
+from tests.harness.process import ROOT, Process, free_port
+from tests.harness.upstreams import RabbitUpstream, RedisUpstream
 
 
 class Server(Process):

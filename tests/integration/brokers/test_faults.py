@@ -6,11 +6,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.integration.brokers.upstreams import Upstream
-from tests.integration.clients import Subscriber, request, stats
+from tests.harness.clients import Subscriber, request, stats
+from tests.harness.process import Process, until
+from tests.harness.servers import SseServer
+from tests.harness.upstreams import Upstream
 from tests.integration.conftest import Serve
-from tests.integration.process import Process, until
-from tests.integration.servers import SseServer
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 AWAY, BACK = "lost R", "back at R"  # Redis or RabbitMQ

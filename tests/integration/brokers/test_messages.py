@@ -6,10 +6,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.integration.brokers.upstreams import RabbitUpstream, RedisUpstream, Upstream
-from tests.integration.clients import Subscriber, publish, request
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.process import until
+from tests.harness.upstreams import RabbitUpstream, RedisUpstream, Upstream
 from tests.integration.conftest import Serve
-from tests.integration.process import until
 
 
 def next_message(client: Subscriber) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.upstreams import RedisUpstream, Upstream
 from tests.integration.brokers.test_faults import FORM
-from tests.integration.brokers.upstreams import RedisUpstream, Upstream
-from tests.integration.clients import Subscriber, publish, request
 from tests.integration.conftest import Serve
 
 

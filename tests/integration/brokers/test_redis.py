@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.process import free_port, need, until
+from tests.harness.servers import RedisServer
+from tests.harness.upstreams import RedisUpstream
 from tests.integration.brokers.test_faults import BACK, FORM, wait_for
-from tests.integration.brokers.upstreams import RedisUpstream
-from tests.integration.clients import Subscriber, publish, request
 from tests.integration.conftest import Serve
-from tests.integration.process import free_port, need, until
-from tests.integration.servers import RedisServer
 
 
 def test_a_pattern_gets_what_it_matches(serve: Serve, redis: RedisUpstream) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.clients import Subscriber, publish, request, stats
+from tests.harness.process import need
+from tests.harness.servers import RedisServer
 from tests.integration.brokers.test_faults import FORM, wait_for
-from tests.integration.clients import Subscriber, publish, request, stats
 from tests.integration.conftest import Serve
-from tests.integration.process import need
-from tests.integration.servers import RedisServer
 
 STREAM = "cyclone-sse"
 LOST, BACK_AT = "lost stream", "back at stream"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from tests.harness.clients import Subscriber
+from tests.harness.process import until
+from tests.harness.upstreams import Upstream
 from tests.integration.brokers.test_faults import AWAY, BACK, wait_for
-from tests.integration.brokers.upstreams import Upstream
-from tests.integration.clients import Subscriber
 from tests.integration.conftest import Serve
-from tests.integration.process import until
 
 
 def test_what_came_while_nobody_listened_is_there(serve: Serve, upstream: Upstream) -> None:

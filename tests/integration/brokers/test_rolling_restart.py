@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.eventstream import Event, Parser
+from tests.harness.eventstream import Event, Parser
+from tests.harness.servers import SseServer
 from tests.integration.brokers.test_redis_stream import STREAM, Stream, stream
 from tests.integration.conftest import Serve
-from tests.integration.servers import SseServer
 from tests.integration.test_nginx import Front
 
 __all__ = ["stream"]  # the fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.process import free_port, until
+from tests.harness.servers import RedisServer
 from tests.integration.brokers.test_faults import FORM
-from tests.integration.clients import Subscriber, publish, request
 from tests.integration.conftest import Serve
-from tests.integration.process import free_port, until
-from tests.integration.servers import RedisServer
 
 LIMIT = 15.0  # seconds in which it must go on
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.harness.process import left_out, need
+from tests.harness.servers import SseServer
 from tests.integration.browser.site import JQUERIES, Site, node_modules
-from tests.integration.process import left_out, need
-from tests.integration.servers import SseServer
 
 FLAGS = [
     "--no-sandbox",  # tests run as root in containers

@@ -14,7 +14,7 @@ from typing import Any
 
 from websockets.sync.client import connect
 
-from tests.integration.process import Process, need, until
+from tests.harness.process import Process, need, until
 
 LIMIT = 30.0  # seconds for an answer
 

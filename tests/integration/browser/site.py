@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.integration.docs import html
-from tests.integration.process import ROOT, left_out
+from tests.harness.docs import html
+from tests.harness.process import ROOT, left_out
 
 JQUERIES = {
     "1.7.2": "jquery-1/tmp/jquery.js",

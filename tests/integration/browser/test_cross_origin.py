@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests.harness.clients import publish, stats
+from tests.harness.process import ROOT, until
+from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
 from tests.integration.browser.site import Site, bare_page
-from tests.integration.clients import publish, stats
 from tests.integration.conftest import Serve
-from tests.integration.process import ROOT, until
-from tests.integration.servers import SseServer
 
 # shows in /stats which cookie the page sent
 APPLICATION = """

@@ -11,11 +11,11 @@ from typing import Any
 import jwt
 import pytest
 
+from tests.harness.clients import publish, request, stats
+from tests.harness.process import until
 from tests.integration.browser.conftest import Open
 from tests.integration.browser.site import Site, node_modules
-from tests.integration.clients import publish, request, stats
 from tests.integration.conftest import Serve
-from tests.integration.process import until
 
 DARK = {"color_scheme": "dark"}
 NARROW = {"viewport": {"width": 320, "height": 640}}

@@ -7,11 +7,11 @@ import re
 
 import pytest
 
+from tests.harness.clients import publish, stats
+from tests.harness.process import ROOT
+from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
 from tests.integration.browser.site import Site
-from tests.integration.clients import publish, stats
-from tests.integration.process import ROOT
-from tests.integration.servers import SseServer
 
 PAGE = (ROOT / "docs" / "browsers.md").read_text()
 NODE = "module: test_under_node"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
+from tests.harness.clients import publish, stats
+from tests.harness.docs import html
+from tests.harness.process import until
+from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
 from tests.integration.browser.site import Site, example_page
-from tests.integration.clients import publish, stats
-from tests.integration.docs import html
-from tests.integration.process import until
-from tests.integration.servers import SseServer
 
 
 def test_one_stream_for_many_elements(

@@ -8,14 +8,14 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.harness.clients import publish, stats
+from tests.harness.process import until
+from tests.harness.servers import SseServer
 from tests.integration.browser.firefox import Firefox, FirefoxPage
 from tests.integration.browser.site import Site, bare_page, module_page
 from tests.integration.browser.test_module import CASES, LISTEN, READ
 from tests.integration.browser.test_reconnect import PLAIN, PLUGIN
 from tests.integration.browser.test_shared import PAGE, Publisher, one_connection, own
-from tests.integration.clients import publish, stats
-from tests.integration.process import until
-from tests.integration.servers import SseServer
 
 # Where Firefox 153's own EventSource differs from the standard: an id without data does not count, so that it
 # cannot go on after a connection that brought no event; and a NUL ends what it reads.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.harness.clients import publish, stats
+from tests.harness.process import until
+from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
 from tests.integration.browser.site import Site, bare_page
-from tests.integration.clients import publish, stats
-from tests.integration.process import until
-from tests.integration.servers import SseServer
 from tests.integration.test_nginx import front_of
 
 EIGHT = """

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.clients import publish, stats
+from tests.harness.process import need, until
+from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
-from tests.integration.browser.plain import MODULE, PLAIN, plain
 from tests.integration.browser.site import Site, module_page, node_modules
-from tests.integration.clients import publish, stats
 from tests.integration.conftest import Serve
-from tests.integration.process import need, until
-from tests.integration.servers import SseServer
+from tools.plain_module import MODULE, PLAIN, plain
 
 HERE = Path(__file__).parent
 CASES = json.loads((HERE / "format_cases.json").read_text())
@@ -112,7 +112,7 @@ def test_its_types(tmp_path: Path) -> None:
 
 
 def test_the_plain_script_is_the_module() -> None:
-    assert PLAIN.read_text() == plain(MODULE.read_text()), "python -m tests.integration.browser.plain"
+    assert PLAIN.read_text() == plain(MODULE.read_text()), "python -m tools.plain_module"
 
 
 def test_the_plain_script_in_a_page(server: SseServer, site: Site, browse: Open) -> None:

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
+from tests.harness.clients import publish, stats
+from tests.harness.process import until
+from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
 from tests.integration.browser.site import Site, bare_page
-from tests.integration.clients import publish, stats
 from tests.integration.conftest import Serve
-from tests.integration.process import until
-from tests.integration.servers import SseServer
 
 LISTEN = """
     var gaps = [], errors = 0, opens = 0;

@@ -12,13 +12,13 @@ from typing import Any, Self
 
 import pytest
 
+from tests.harness.clients import publish, stats
+from tests.harness.process import until
+from tests.harness.servers import SseServer
 from tests.integration.brokers.test_redis_stream import Stream, stream
 from tests.integration.brokers.test_rolling_restart import Behind, Publisher, restart
 from tests.integration.browser.conftest import Open
-from tests.integration.clients import publish, stats
 from tests.integration.conftest import Serve
-from tests.integration.process import until
-from tests.integration.servers import SseServer
 from tests.integration.test_nginx import Front, front_of
 
 __all__ = ["stream"]  # the fixture

@@ -7,11 +7,11 @@ import subprocess
 
 import pytest
 
+from tests.harness.clients import publish, stats
+from tests.harness.process import ROOT, need, until
+from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
 from tests.integration.browser.site import Site, bare_page, node_modules
-from tests.integration.clients import publish, stats
-from tests.integration.process import ROOT, need, until
-from tests.integration.servers import SseServer
 
 NOTE = """
     function note(name) { return function () {

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.clients import publish, stats
+from tests.harness.process import ROOT, until
+from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
 from tests.integration.browser.site import JQUERIES, Site, bare_page, node_modules
-from tests.integration.clients import publish, stats
 from tests.integration.conftest import Serve
-from tests.integration.process import ROOT, until
-from tests.integration.servers import SseServer
 from tests.integration.test_nginx import front_of
 
 PLAIN = """

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.harness.clients import publish, stats
+from tests.harness.process import until
+from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
 from tests.integration.browser.site import Site, bare_page
-from tests.integration.clients import publish, stats
 from tests.integration.conftest import Serve
-from tests.integration.process import until
-from tests.integration.servers import SseServer
 
 LISTEN = """
     var errors = [], asked = 0;

@@ -12,11 +12,11 @@ from typing import Any
 import jwt
 import pytest
 
+from tests.harness.clients import publish, stats
+from tests.harness.process import until
+from tests.harness.servers import SseServer
 from tests.integration.browser.site import Site, module_page
-from tests.integration.clients import publish, stats
 from tests.integration.conftest import Serve
-from tests.integration.process import until
-from tests.integration.servers import SseServer
 
 PAGE = """
     const options = JSON.parse(decodeURIComponent(location.search.slice(1) || '{}'));

@@ -127,7 +127,7 @@ class FakeApplication:
 
 def asking(grant: Grant, **settings: Any) -> tuple[Rules, FakeApplication]:
     guarded = rules(auth_url="http://127.0.0.1:1/", **settings)
-    application = guarded._application = FakeApplication(grant)  # type: ignore[assignment]
+    application = guarded._auth_url = FakeApplication(grant)  # type: ignore[assignment]
     return guarded, application
 
 

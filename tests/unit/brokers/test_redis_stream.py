@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from cyclone_sse.brokers.redis_stream import AHEAD_WAIT, LOT, LOT_BYTES, UNHEARD, RedisStreamBroker
-from cyclone_sse.brokers.stream_link import BEGINNING, Entry, Lot, Survey
+from cyclone_sse.brokers.redis_stream_link import BEGINNING, Entry, Lot, Survey
 from cyclone_sse.delivery.publication import publication
 from tests.unit.brokers.links import Client
 

@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from cyclone_sse.brokers.interests import SUBSCRIBE_WAIT, Phase
 from cyclone_sse.brokers.subscribing import LOT
+from cyclone_sse.brokers.subscriptions import SUBSCRIBE_WAIT, Phase
 from cyclone_sse.errors import Ending, Refusal
 from tests.unit.brokers.links import Client, FakeBroker, FakeLink, connected, refused
 

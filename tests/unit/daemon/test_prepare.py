@@ -11,7 +11,7 @@ import pytest
 from cyclone_sse.daemon.prepare import prepare
 from cyclone_sse.options import with_defaults
 from cyclone_sse.server import App
-from tests.certificates import write_certificates
+from tests.harness.certificates import write_certificates
 
 
 def options(**given: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 
 from cyclone_sse.daemon.sockets import HTTP, HTTPS, Bound, bind, open_sockets
 from cyclone_sse.options import with_defaults
-from tests.ports import free_port
+from tests.harness.ports import free_port
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cyclone_sse.daemon.tls import TlsTransports, tls_context
-from tests.certificates import write_certificates
+from tests.harness.certificates import write_certificates
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from twisted.internet import main
 
 from cyclone_sse.daemon.tls import TlsTransports
 from cyclone_sse.daemon.tls_transport import TlsServer
-from tests.certificates import write_certificates
+from tests.harness.certificates import write_certificates
 from tests.unit.daemon.fakes import FakeReactor
 
 

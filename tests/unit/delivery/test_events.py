@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyclone_sse.delivery.events import Event, EventId, EventIds, encode, encode_gap
-from tests.eventstream import Parser
+from tests.harness.eventstream import Parser
 
 LINES = st.text(st.one_of(st.sampled_from("\r\n :"), st.characters(codec="utf-8")))
 

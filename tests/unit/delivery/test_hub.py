@@ -210,14 +210,14 @@ def test_one_event_for_many_channels_takes_memory_for_each_channel_once(clock: T
 
 def test_the_bytes_of_an_event_are_held_once_however_clients_combine_their_channels(clock: TurnClock) -> None:
     """5,000 clients with 5,000 different sets of channels, a burst of 20 events, and nobody reads."""
-    from cyclone_sse.delivery.subscriber import Subscriber
+    from cyclone_sse.delivery.socket_client import SocketClient
     from tests.unit.fakes import FakeSocket
 
     size = 10_000
     door = hub(clock)
     clients = []
     for number in range(5_000):
-        client = Subscriber(FakeSocket(room=0), b"")
+        client = SocketClient(FakeSocket(room=0), b"")
         channels = {f"group-{number % 17}", f"team-{number % 13}", f"user-{number}"}
         door.subscribe(client, ["common", *channels])
         client.open()

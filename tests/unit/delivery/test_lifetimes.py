@@ -10,7 +10,7 @@ import pytest
 from cyclone_sse.delivery.client import State
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.publication import publication
-from cyclone_sse.delivery.subscriber import Subscriber
+from cyclone_sse.delivery.socket_client import SocketClient
 from cyclone_sse.errors import Ending
 from tests.unit.delivery.clients import Recorder, hub, turns
 from tests.unit.fakes import FakeSocket, TurnClock
@@ -107,7 +107,7 @@ class Slow(FakeSocket):
 def test_a_client_that_takes_nothing_of_what_waits_is_cut_off(clock: TurnClock) -> None:
     door = running(clock, stall_timeout=60, ping_interval=0)
     sockets = [Slow(room=0), Slow(room=0), Slow()]
-    clients = [Subscriber(socket, b"") for socket in sockets]
+    clients = [SocketClient(socket, b"") for socket in sockets]
     for client in clients:
         door.subscribe(client, ["a"])
         client.open()
@@ -123,7 +123,7 @@ def test_a_client_that_takes_nothing_of_what_waits_is_cut_off(clock: TurnClock) 
 
 def test_a_stream_that_was_ended_does_not_wait_for_a_client_for_ever(clock: TurnClock) -> None:
     door = running(clock, stall_timeout=60, ping_interval=0)
-    client = Subscriber(Slow(room=0), b"")
+    client = SocketClient(Slow(room=0), b"")
     door.subscribe(client, ["a"])
     client.open()
     door.publish(publication("a", "x"))
@@ -138,7 +138,7 @@ def test_a_stream_that_was_ended_does_not_wait_for_a_client_for_ever(clock: Turn
 def test_nothing_is_left_of_who_has_gone(clock: TurnClock) -> None:
     door = running(clock, max_age=50, stall_timeout=5)
     socket = Slow(room=0)
-    client = Subscriber(socket, b"")
+    client = SocketClient(socket, b"")
     door.subscribe(client, ["a"])
     client.open()
     door.publish(publication("a", "x"))

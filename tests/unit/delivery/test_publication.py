@@ -15,8 +15,8 @@ from cyclone_sse.delivery.publication import (
     Publication,
     channel_names,
     publication,
-    read_json,
 )
+from cyclone_sse.values import read_json
 
 
 def test_a_form() -> None:

@@ -12,7 +12,7 @@ from cyclone_sse.delivery.events import PING, Event, EventId, EventIds
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.delivery.resume import EARLIEST, NO_ID_OF_OURS, TOLERANCE, Start, starting_point
-from cyclone_sse.delivery.subscriber import Subscriber
+from cyclone_sse.delivery.socket_client import SocketClient
 from tests.unit.delivery.clients import Recorder, hub, turns
 from tests.unit.fakes import FakeSocket, TurnClock
 
@@ -96,7 +96,7 @@ def fill(door: Hub, channels: int, events: int, size: int = 0) -> list[str]:
 def behind(door: Hub, channels: list[str]) -> FakeSocket:
     """The socket of a client that asked for all that is held, and has room for little of it."""
     socket = FakeSocket(room=1000)
-    client = Subscriber(socket, b"head")
+    client = SocketClient(socket, b"head")
     door.subscribe(client, channels, "earliest")
     client.open()
     return socket
@@ -171,7 +171,7 @@ def test_earliest_is_told_of_no_gap_however_much_there_is(clock: TurnClock) -> N
     fill(door, 1, 100, size=20_000)
     turns(clock)
     socket = FakeSocket()
-    client = Subscriber(socket, b"")
+    client = SocketClient(socket, b"")
     door.subscribe(client, ["c0"], "earliest")
     client.open()
     socket.read(None)

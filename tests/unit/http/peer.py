@@ -14,7 +14,7 @@ from twisted.internet.testing import StringTransport
 
 from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.http.connection import Connection
-from cyclone_sse.http.limits import Connections
+from cyclone_sse.http.server_state import ServerState
 from cyclone_sse.server import App
 
 PUBLISH = (
@@ -31,7 +31,7 @@ class House:
 
     def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
-        self.connections = Connections(settings, self.clock)
+        self.connections = ServerState(settings, self.clock)
         self.app = App({"demo": True, **settings})
         self.app.broker = HttpBroker(settings, reactor=self.clock)
         self.app.protocol = partial(Connection, self.connections)

@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from cyclone_sse.http.connection import IDLE_TIMEOUT, REFUSAL_TIMEOUT, REQUEST_TIMEOUT, Connection
-from cyclone_sse.http.reader import RequestReader
+from cyclone_sse.http.request_reader import RequestReader
 from tests.unit.http.peer import FORM, PUBLISH, STATS, SUBSCRIBE, Peer, head
 
 

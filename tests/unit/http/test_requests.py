@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cyclone_sse.errors import Refusal
-from cyclone_sse.http.reader import RequestReader
+from cyclone_sse.http.request_reader import RequestReader
 from cyclone_sse.http.requests import Request, forwarded_address, normal_path
 
 CONNECTION = SimpleNamespace(trusts_proxy=False, _remote_ip="10.0.0.1", transport=object())

@@ -1,0 +1,250 @@
+"""What was published, on the disk: one SQLite file, for one server.
+
+Written by ``Journal`` in transactions, read only once, at the start. It holds the frame of each event as it
+goes out, so that types and retry times need no columns; per channel a floor for what was deleted, so that
+a gap is told after a restart exactly where it would have been without; and how far ids were given out, so
+that they go on growing even if the clock was set back meanwhile.
+
+SQLite: in WAL mode a transaction is one write at the end of a file. The exclusive locking mode keeps every
+other process out for as long as this one lives, and the kernel lets go of the lock however it ends.
+``synchronous=NORMAL``: what is committed survives the death of the process, at once; a loss of power may cost
+the last moments before it, but never the file.
+
+Plain Python without threads or time; the only place that knows SQLite. A statement of many rows is one call
+in which Python's lock is free, so that the reactor goes on; one call for each row would be many quarrels
+about that lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Any
+
+from cyclone_sse.delivery.events import Event, EventId, seq_at
+from cyclone_sse.delivery.history import FLOORS
+
+APPLICATION = 0x63535345  # "cSSE", SQLite's application_id: tells our files from others'
+VERSION = 1  # of the tables, SQLite's user_version
+LOCK_TIMEOUT = 1.0  # seconds for a predecessor to let go of the file
+_ROWS = 100  # rows in one statement: SQLite before 3.32 takes 999 parameters, a row has 6
+
+_TABLES = """
+CREATE TABLE journal (node TEXT NOT NULL, begin_ms INTEGER NOT NULL, begin_n INTEGER NOT NULL,
+                      reserved_ms INTEGER NOT NULL, reserved_n INTEGER NOT NULL);
+CREATE TABLE event (row INTEGER PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL,
+                    taken INTEGER NOT NULL, channels TEXT NOT NULL, frame BLOB NOT NULL);
+CREATE TABLE floor (channel TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_RAISE_FLOORS = (
+    " ON CONFLICT (channel) DO UPDATE SET ms = excluded.ms, n = excluded.n"
+    " WHERE (excluded.ms, excluded.n) > (ms, n)"
+)
+_REASONS = {
+    sqlite3.SQLITE_BUSY: "is in use by another server",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+    sqlite3.SQLITE_CORRUPT: "is damaged",
+    sqlite3.SQLITE_FULL: "cannot be written, its disk is full",
+    sqlite3.SQLITE_IOERR: "cannot be read or written",
+    sqlite3.SQLITE_NOTADB: "is damaged, or not a history file",
+    sqlite3.SQLITE_READONLY: "is read-only",
+}
+
+
+class JournalError(Exception):
+    """The file cannot be used; the text says so in one line, and names it."""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What one transaction writes.
+
+    events: with their rows. taken: when, in milliseconds since the epoch. forgotten: rows to delete. floors:
+    the positions up to which something of a channel is missing then. reserved: the position up to which ids
+    may be given out; None to leave it.
+    """
+
+    events: Sequence[Event] = ()
+    taken: int = 0
+    forgotten: Sequence[int] = ()
+    floors: Mapping[str, int] = field(default_factory=dict)
+    reserved: int | None = None
+
+
+class JournalFile:
+    """The file, open.
+
+    path: a missing file is made, for its owner alone to read. first: whose tag and position a new file
+    begins with. Raises JournalError.
+
+    node: the tag of the ids. begin: the position after which channels never heard of are complete.
+    reserved: see Transaction. row: the last that is used.
+    """
+
+    def __init__(self, path: str, first: EventId) -> None:
+        self.path = path
+        with self._explained():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._db = sqlite3.connect(
+                path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with self._understood():
+                self._open(first)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def floors(self) -> Iterator[tuple[str, int]]:
+        """The floor of each channel of which something was deleted."""
+        with self._understood():
+            for channel, ms, n in self._db.execute("SELECT channel, ms, n FROM floor ORDER BY ms, n"):
+                yield json.loads(channel), EventId(ms, n, self.node).seq
+
+    def events(self) -> Iterator[tuple[Event, int]]:
+        """Each event, oldest first, and when it was taken, in milliseconds since the epoch."""
+        node = self.node
+        names: dict[str, tuple[str, ...]] = {}  # the same tuple for all events of the same channels
+        with self._understood():
+            rows = self._db.execute("SELECT row, ms, n, taken, channels, frame FROM event ORDER BY row")
+            for row, ms, n, taken, text, frame in rows:
+                channels = names.get(text)
+                if channels is None:
+                    channels = names[text] = tuple(json.loads(text))
+                if not (frame.startswith(b"id: %d-%d-" % (ms, n)) and frame.endswith(b"\n\n")):
+                    raise JournalError(f"{self.path} is damaged: event {row} is not whole")
+                event = Event(EventId(ms, n, node), frame, channels)
+                event.row = row
+                yield event, taken
+
+    def write(self, lot: Transaction) -> None:
+        """Write all of it, or nothing. Raises JournalError."""
+        with self._explained():
+            try:
+                if len(lot.events) > _ROWS or lot.forgotten or lot.reserved is not None:
+                    self._db.execute("BEGIN IMMEDIATE")  # else it is one statement, a transaction by itself
+                self._add(lot.events, lot.taken)
+                self._delete(lot.forgotten)
+                self._raise_floors(lot.floors)
+                if lot.reserved is not None:
+                    end = EventId.at(lot.reserved, self.node)
+                    self._db.execute("UPDATE journal SET reserved_ms = ?, reserved_n = ?", (end.ms, end.n))
+                if self._db.in_transaction:
+                    self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
+                raise
+        if lot.reserved is not None:
+            self.reserved = lot.reserved
+
+    def close(self) -> None:
+        """Let go of the file. Raises JournalError."""
+        with self._explained():
+            self._db.close()
+
+    def _open(self, first: EventId) -> None:
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # before the first look at the file
+        application, version = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
+        new = not self._one("SELECT count(*) FROM sqlite_master")
+        if not new and application != APPLICATION:
+            raise JournalError(f"{self.path} is not a history file")
+        if not new and version != VERSION:
+            raise JournalError(f"{self.path} is a history file of version {version}, not {VERSION}")
+        if (damage := self._one("PRAGMA quick_check(1)")) != "ok":
+            raise JournalError(f"{self.path} is damaged: {' '.join(str(damage).split())}")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        if new:
+            self._create(first)
+        self.node, *ends = self._db.execute("SELECT * FROM journal").fetchone()
+        self.begin, self.reserved = seq_at(*ends[:2]), seq_at(*ends[2:])
+        self.row: int = self._one("SELECT coalesce(max(row), 0) FROM event")
+        self._floors: int = self._one("SELECT count(*) FROM floor")  # at most so many
+
+    def _create(self, first: EventId) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        for statement in filter(str.strip, _TABLES.split(";")):
+            self._db.execute(statement)
+        self._db.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", (first.node, *[first.ms, first.n] * 2))
+        self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+        self._db.execute(f"PRAGMA user_version = {VERSION}")
+        self._db.execute("COMMIT")
+
+    def _add(self, events: Sequence[Event], taken: int) -> None:
+        # "or replace": an event is written once more if it was not certain that it had been
+        self._insert(
+            "INSERT OR REPLACE INTO event VALUES ",
+            [(e.row, e.id.ms, e.id.n, taken, json.dumps(e.channels), e.frame) for e in events],
+        )
+
+    def _delete(self, rows: Sequence[int]) -> None:
+        for part in _parts(rows):
+            self._db.execute(f"DELETE FROM event WHERE row IN ({_marks(len(part))})", part)
+
+    def _raise_floors(self, floors: Mapping[str, int]) -> None:
+        if not floors:
+            return
+        ids = ((channel, EventId.at(seq, "")) for channel, seq in floors.items())
+        # as JSON: a custom application's name may hold what is not UTF-8
+        values = [(json.dumps(channel), eid.ms, eid.n) for channel, eid in ids]
+        self._insert("INSERT INTO floor VALUES ", values, _RAISE_FLOORS)
+        self._floors += len(values)
+        if self._floors > FLOORS + FLOORS // 10:
+            self._forget_floors()
+
+    def _forget_floors(self) -> None:
+        """Keep the newest of them. Better a gap told that was none than one hidden: what is never heard of
+        is complete from the highest forgotten on."""
+        many = self._one("SELECT count(*) FROM floor") - FLOORS
+        if many > 0:
+            highest = self._db.execute("SELECT ms, n FROM floor ORDER BY ms, n LIMIT 1 OFFSET ?", (many - 1,))
+            ms, n = highest.fetchone()
+            self._db.execute("DELETE FROM floor WHERE (ms, n) <= (?, ?)", (ms, n))
+            self._db.execute(
+                "UPDATE journal SET begin_ms = ?, begin_n = ? WHERE (begin_ms, begin_n) < (?, ?)",
+                (ms, n, ms, n),
+            )
+        self._floors = self._one("SELECT count(*) FROM floor")
+
+    def _insert(self, head: str, rows: Sequence[tuple[Any, ...]], tail: str = "") -> None:
+        for part in _parts(rows):
+            marks = ", ".join([f"({_marks(len(part[0]))})"] * len(part))
+            self._db.execute(head + marks + tail, list(chain.from_iterable(part)))
+
+    def _one(self, query: str) -> Any:
+        return self._db.execute(query).fetchone()[0]
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is detail
+            raise JournalError(f"{self.path} {_REASONS.get(code, 'cannot be used')}: {error}") from error
+        except OSError as error:
+            raise JournalError(f"{self.path} cannot be opened: {error.strerror}") from error
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        try:
+            with self._explained():
+                yield
+        except (TypeError, ValueError) as error:
+            raise JournalError(f"{self.path} is damaged: {error}") from error
+
+
+def _parts(rows: Sequence[Any]) -> Iterator[list[Any]]:
+    each = iter(rows)
+    while part := list(islice(each, _ROWS)):
+        yield part
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)

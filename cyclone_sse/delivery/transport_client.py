@@ -1,0 +1,92 @@
+"""One client over a transport that is no socket: bytes go out by its ``write``.
+
+The server's own transports are sockets, with TLS too. This is for those who put the application on one
+of Twisted's other transports, and for transports in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from cyclone_sse.delivery.client import State
+from cyclone_sse.delivery.socket_client import PIECE, SocketClient
+
+
+@implementer(IPushProducer)
+class TransportClient(SocketClient):
+    """The stream of one client over a transport that only knows ``write``.
+
+    The transport says when its buffer is full (``pauseProducing``); what comes then waits here,
+    with the same bound.
+    """
+
+    __slots__ = ("_paused",)
+
+    def _writer(self) -> Callable[[bytes], int]:
+        self._paused = False
+        return self._write_pieces
+
+    def open(self) -> None:
+        """Send the head, and with it whatever has been added since."""
+        if self.state is State.CORKED:
+            self.fresh = True
+            self.transport.registerProducer(self, streaming=True)
+            super().open()
+
+    def _write_pieces(self, data: bytes) -> int:
+        view = memoryview(data)
+        sent = 0
+        while sent < len(view) and not self._paused:
+            self.transport.write(bytes(view[sent : sent + PIECE]))
+            sent += PIECE
+        return min(sent, len(view))
+
+    def pauseProducing(self) -> None:
+        """The transport has enough for now."""
+        self._paused = True
+        if self.state is State.OPEN:
+            self.state = State.FULL
+            if self.on_full is not None:
+                self.on_full(self)
+
+    def resumeProducing(self) -> None:
+        """The transport has room again."""
+        self._paused = False
+        while not self._paused:
+            data = self._next()
+            if not data:
+                if self.state is State.CLOSING:
+                    self._close()
+                elif self.state is State.FULL:
+                    self.state = State.OPEN
+                return
+            self._unsent -= len(data)
+            self._write_pieces(data)
+
+    def _wait(self) -> None:
+        self.state = State.FULL
+        if self.on_full is not None:
+            self.on_full(self)
+        if not self._paused:  # what is missed comes from the history; nothing is full yet
+            self.resumeProducing()
+
+    def _close(self) -> None:
+        # A TLS transport does not close as long as somebody may have more for it.
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+
+def subscriber_for(transport: Any) -> type[SocketClient]:
+    """The kind of subscriber for a transport.
+
+    The class is asked, not the instance: the wrapper around a TLS connection passes unknown
+    attributes on to the socket below it, where bytes would leave in clear. And not for
+    ``getHandle``, of which a TLS connection has its own: what is sent there stays there.
+    """
+    if hasattr(type(transport), "writeSomeData"):
+        return SocketClient
+    return TransportClient

@@ -1,0 +1,1 @@
+"""Real processes and clients that tests and benchmarks share: servers, browsers of the protocol, sites."""

@@ -1,0 +1,414 @@
+"""ServerState to an AMQP server that is played with pika's frames: raw bytes in, raw bytes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pika.frame
+import pika.spec as amqp
+import pytest
+from pika.frame import decode_frame
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.python.failure import Failure
+
+from cyclone_sse.brokers.amqp_protocol import AmqpError
+from cyclone_sse.brokers.amqp_pubsub import AmqpPublisherFactory, AmqpSubscriberFactory
+from cyclone_sse.delivery.publication import publication
+from cyclone_sse.errors import Refusal
+
+# txAMQP 0.8.2 still ends its generators in the old way
+pytestmark = pytest.mark.filterwarnings("ignore:twisted.internet.defer.returnValue:DeprecationWarning")
+
+HEADER = b"AMQP\x01\x01\x00\x09"
+
+
+class Transport(StringTransportWithDisconnection):
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """As a TCP transport."""
+
+    def abortConnection(self) -> None:
+        self.connected = False
+        self.protocol.connectionLost(Failure(ConnectionLost()))
+
+
+class Server:
+    """The other side of one connection: reads what we sent as pika's frames, and answers."""
+
+    def __init__(self, factory: Any) -> None:
+        self.transport = Transport()
+        self.link = factory.buildProtocol(None)
+        self.transport.protocol = self.link
+        self.link.makeConnection(self.transport)
+        assert self.transport.value() == HEADER
+        self.transport.clear()
+        self.greeted = self.link.greet()
+        self.errors: list[BaseException] = []
+        self.greeted.addErrback(lambda failure: self.errors.append(failure.value))
+
+    def read(self) -> list[Any]:
+        """What has been sent since the last time: methods, sizes of content headers, bodies."""
+        data, sent = self.transport.value(), []
+        self.transport.clear()
+        while data:
+            used, frame = decode_frame(data)
+            data = data[used:]
+            if isinstance(frame, pika.frame.Method):
+                sent.append(frame.method)
+            elif isinstance(frame, pika.frame.Header):
+                sent.append(frame.body_size)
+            elif isinstance(frame, pika.frame.Body):
+                sent.append(frame.fragment)
+            else:
+                sent.append("heartbeat")
+        return sent
+
+    def send(self, method: Any, *body: bytes, channel: int = 1, type: str | None = None) -> None:
+        """A method, and its content in pieces."""
+        frames = [pika.frame.Method(channel, method)]
+        if method.INDEX == amqp.Basic.Deliver.INDEX:
+            frames.append(pika.frame.Header(channel, sum(map(len, body)), amqp.BasicProperties(type=type)))
+            frames += [pika.frame.Body(channel, piece) for piece in body]
+        self.link.dataReceived(b"".join(frame.marshal() for frame in frames))
+
+    def deliver(self, key: str, *body: bytes, exchange: str = "exchange", type: str | None = None) -> None:
+        """A message."""
+        self.send(amqp.Basic.Deliver("tag", 1, False, exchange, key), *body, type=type)
+
+    def get_ready(self, channel: int = 1, bindings: int = 2, fanout: bool = False) -> list[Any]:
+        """Go through what a connection that receives does after the log-in; returns what was sent for it."""
+        sent = []
+        steps = [
+            (channel, amqp.Queue.DeclareOk("amq.gen-1", 0, 0)),
+            (channel, amqp.Basic.ConsumeOk("tag")),
+            (bindings, amqp.Channel.OpenOk()),
+            *([(bindings, amqp.Queue.BindOk())] if fanout else []),
+            (bindings, amqp.Exchange.DeclareOk()),
+            (bindings, amqp.Queue.BindOk()),
+        ]
+        for number, answer in steps:
+            self.send(answer, channel=number)
+            sent += self.read()
+        return sent
+
+    def greet(self, channel: int = 1) -> list[Any]:
+        """Go through the log-in; returns what was sent for it."""
+        self.send(amqp.Connection.Start(0, 9, {"product": "test"}, "PLAIN AMQPLAIN", "en_US"), channel=0)
+        sent = self.read()
+        self.send(amqp.Connection.Tune(2047, 131072, 60), channel=0)
+        sent += self.read()
+        self.send(amqp.Connection.OpenOk(), channel=0)
+        sent += self.read()
+        self.send(amqp.Channel.OpenOk(), channel=channel)
+        sent += self.read()
+        self.send(amqp.Exchange.DeclareOk(), channel=channel)
+        return sent + self.read()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def messages() -> list[tuple[Any, ...]]:
+    return []
+
+
+@pytest.fixture
+def server(clock: Clock, messages: list[tuple[Any, ...]]) -> Server:
+    """A connection that receives, logged in."""
+    server = Server(
+        AmqpSubscriberFactory(lambda *message: messages.append(message), heartbeat=10, reactor=clock)
+    )
+    server.greet()
+    server.get_ready()
+    assert server.greeted.called
+    assert not server.errors
+    return server
+
+
+@pytest.fixture
+def publisher(clock: Clock) -> Server:
+    """A connection that publishes, logged in."""
+    server = Server(AmqpPublisherFactory(lambda *_: None, reactor=clock))
+    server.greet()
+    server.send(amqp.Confirm.SelectOk())
+    assert server.greeted.called
+    assert not server.errors
+    return server
+
+
+def fate(d: Deferred[Any]) -> list[Any]:
+    """A list that will hold the result, or the exception."""
+    results: list[Any] = []
+    d.addCallbacks(results.append, lambda failure: results.append(failure.value))
+    return results
+
+
+def test_the_login_says_everything_in_bytes(clock: Clock) -> None:
+    how = {"username": "mäx", "password": "größe", "vhost": "/ü", "exchange": "é", "exchange_type": "topic"}
+    server = Server(AmqpSubscriberFactory(lambda *_: None, **how, channel=7, heartbeat=12, reactor=clock))
+    start, tune, opened, channel, exchange, queue = server.greet(channel=7)
+    assert (start.mechanism, start.response) == ("PLAIN", "\0mäx\0größe".encode())
+    assert (tune.channel_max, tune.frame_max, tune.heartbeat) == (2047, 131072, 12)
+    assert opened.virtual_host == "/ü"
+    assert isinstance(channel, amqp.Channel.Open)
+    assert (exchange.exchange, exchange.type) == ("é", "topic")
+    assert not any([exchange.passive, exchange.durable, exchange.auto_delete, exchange.internal])
+    assert (queue.queue, queue.exclusive, queue.auto_delete, queue.durable) == ("", True, True, False)
+    assert not server.greeted.called
+    consume, channel, control, bind = server.get_ready(channel=7, bindings=6)
+    assert (consume.queue, consume.no_ack) == ("amq.gen-1", True)
+    assert isinstance(channel, amqp.Channel.Open)
+    assert (control.exchange, control.type) == ("é.control", "fanout")
+    assert (bind.queue, bind.exchange, bind.routing_key) == ("amq.gen-1", "é.control", "")
+    assert server.greeted.called
+    assert not server.errors
+
+
+def test_a_silent_end_at_the_login_is_called_what_it_is(clock: Clock) -> None:
+    server = Server(AmqpSubscriberFactory(lambda *_: None, reactor=clock))
+    server.send(amqp.Connection.Start(0, 9, {}, "PLAIN", "en_US"), channel=0)
+    server.transport.loseConnection()
+    assert "wrong user name or password?" in str(server.errors[0])
+
+
+def test_what_the_server_says_at_the_login_is_the_error(clock: Clock) -> None:
+    server = Server(AmqpSubscriberFactory(lambda *_: None, reactor=clock))
+    server.send(amqp.Connection.Start(0, 9, {}, "PLAIN", "en_US"), channel=0)
+    server.send(amqp.Connection.Tune(2047, 131072, 60), channel=0)
+    server.send(amqp.Connection.Close(530, "NOT_ALLOWED - vhost /x not found", 10, 40), channel=0)
+    assert str(server.errors[0]) == "NOT_ALLOWED - vhost /x not found"
+
+
+def test_what_the_server_says_when_it_closes_the_channel_is_the_error(clock: Clock) -> None:
+    server = Server(AmqpSubscriberFactory(lambda *_: None, reactor=clock))
+    server.send(amqp.Connection.Start(0, 9, {}, "PLAIN", "en_US"), channel=0)
+    server.send(amqp.Connection.Tune(2047, 131072, 60), channel=0)
+    server.send(amqp.Connection.OpenOk(), channel=0)
+    server.send(amqp.Channel.OpenOk())
+    server.send(amqp.Channel.Close(406, "PRECONDITION_FAILED - type", 40, 10))
+    assert str(server.errors[0]) == "PRECONDITION_FAILED - type"
+    assert server.transport.disconnecting or not server.transport.connected
+
+
+@pytest.mark.parametrize(
+    "data", [b"HTTP/1.1 400 Bad Request\r\n" * 300, b"\x09\0\0\0\0\0\0\0", b"\1\0\0\0\0\0\0\0"]
+)
+def test_what_is_not_amqp_is_given_up(clock: Clock, data: bytes) -> None:
+    server = Server(AmqpSubscriberFactory(lambda *_: None, reactor=clock))
+    server.link.dataReceived(data)
+    assert "not AMQP" in str(server.errors[0])
+    assert not server.transport.connected
+
+
+def keys(sent: list[Any]) -> list[tuple[str, bool]]:
+    """The routing keys of these commands, each with whether it is bound."""
+    assert all(each.queue == "amq.gen-1" and each.exchange == "sse-cyclone-server" for each in sent)
+    return [(each.routing_key, isinstance(each, amqp.Queue.Bind)) for each in sent]
+
+
+def test_a_subscription_is_a_binding_and_those_that_follow_wait(server: Server) -> None:
+    first = fate(server.link.subscribe("é" * 3))
+    second, third = fate(server.link.subscribe("b")), fate(server.link.unsubscribe("b"))
+    assert keys(server.read()) == [("ééé", True)]
+    server.send(amqp.Queue.BindOk(), channel=2)
+    assert (first, second) == ([None], [])
+    assert keys(server.read()) == [("b", True), ("b", False)]
+    server.send(amqp.Queue.BindOk(), channel=2)
+    server.send(amqp.Queue.UnbindOk(), channel=2)
+    assert (second, third) == ([None], [None])
+
+
+def test_a_binding_that_is_refused_hurts_no_other(server: Server, messages: list[tuple[Any, ...]]) -> None:
+    names = ["a", "b", "secret", "c", "d"]
+    first = fate(server.link.subscribe("first"))
+    server.read()
+    fates = [fate(server.link.subscribe(name)) for name in names]
+    server.send(amqp.Queue.BindOk(), channel=2)
+    assert (first, len(server.read())) == ([None], 5)
+    for _ in range(2):
+        server.send(amqp.Queue.BindOk(), channel=2)
+    server.send(amqp.Channel.Close(403, "ACCESS_REFUSED - no", 50, 20), channel=2)
+    done, opened = server.read()
+    assert (type(done), type(opened)) == (amqp.Channel.CloseOk, amqp.Channel.Open)
+    server.deliver("a", b"meanwhile")
+    assert len(messages) == 1
+    server.send(amqp.Channel.OpenOk(), channel=2)
+    assert keys(server.read()) == [("c", True), ("d", True)]
+    for _ in range(2):
+        server.send(amqp.Queue.BindOk(), channel=2)
+    assert [str(result) for (result,) in fates] == ["None", "None", "ACCESS_REFUSED - no", "None", "None"]
+    assert server.transport.connected
+
+
+def test_what_is_wrong_with_a_binding_and_no_refusal_starts_all_over(server: Server) -> None:
+    gone, done = fate(server.link.gone), fate(server.link.subscribe("a"))
+    server.send(amqp.Channel.Close(404, "NOT_FOUND - no exchange", 50, 20), channel=2)
+    assert "NOT_FOUND" in str(done[0])
+    assert "NOT_FOUND" in str(gone[0])
+
+
+def test_a_server_that_lets_no_orders_through_is_used_without(clock: Clock) -> None:
+    server = Server(AmqpSubscriberFactory(lambda *_: None, reactor=clock))
+    server.greet()
+    server.send(amqp.Queue.DeclareOk("amq.gen-1", 0, 0))
+    server.send(amqp.Basic.ConsumeOk("tag"))
+    server.send(amqp.Channel.OpenOk(), channel=2)
+    server.send(amqp.Channel.Close(403, "ACCESS_REFUSED", 40, 10), channel=2)
+    assert not server.greeted.called
+    server.send(amqp.Channel.OpenOk(), channel=2)
+    assert server.greeted.called
+    assert not server.errors
+
+
+def test_a_fanout_exchange_is_bound_once(clock: Clock) -> None:
+    server = Server(AmqpSubscriberFactory(lambda *_: None, exchange_type="fanout", reactor=clock))
+    server.greet()
+    sent = server.get_ready(fanout=True)
+    assert keys(sent[2:3]) == [("", True)]
+    assert fate(server.link.subscribe("a")) == fate(server.link.unsubscribe("a")) == [None]
+    assert server.read() == []
+
+
+def test_many_subscriptions_fail_together_when_the_connection_is_lost(server: Server) -> None:
+    # txAMQP ends calls one within the other: a few hundred that wait on it are a RecursionError.
+    fates = [fate(server.link.subscribe(str(n))) for n in range(3000)]
+    server.transport.abortConnection()
+    assert {type(result) for (result,) in fates} == {ConnectionLost}
+    assert fate(server.link.subscribe("later"))[0].args == ()
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"plain"],
+        [],
+        ["é".encode()],
+        ["日本".encode() * 40_000, b"end"],
+        ["é".encode()[:1], "é".encode()[1:]],
+        [b"\xff\xfe\0"],
+        [b"42"],
+    ],
+)
+def test_any_bytes_arrive_and_the_next_message_too(
+    server: Server, messages: list[tuple[Any, ...]], pieces: list[bytes]
+) -> None:
+    server.deliver("a", *pieces)
+    server.deliver("b", b"next")
+    assert messages == [("exchange", "a", b"".join(pieces), None), ("exchange", "b", b"next", None)]
+
+
+def test_the_type_of_a_message_comes_along(server: Server, messages: list[tuple[Any, ...]]) -> None:
+    server.deliver("a", b"x", type="é")
+    server.deliver("", b"{}", exchange="sse-cyclone-server.control")
+    assert messages == [("exchange", "a", b"x", "é"), ("sse-cyclone-server.control", "", b"{}", None)]
+
+
+def test_messages_in_one_piece_or_byte_by_byte_are_the_same(
+    server: Server, messages: list[tuple[Any, ...]]
+) -> None:
+    frames = [
+        pika.frame.Method(1, amqp.Basic.Deliver("a", 1, False, "exchange", "other")),
+        pika.frame.Header(1, 3, amqp.BasicProperties()),
+        pika.frame.Body(1, "é".encode()),
+        pika.frame.Body(1, b"x"),
+    ]
+    stream = b"".join(frame.marshal() for frame in frames)
+    for n in range(len(stream)):
+        server.link.dataReceived(stream[n : n + 1])
+    server.link.dataReceived(stream * 10)
+    assert messages == [("exchange", "other", "éx".encode(), None)] * 11
+
+
+def test_a_deliver_that_fails_does_not_end_the_connection(clock: Clock) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a bug")
+
+    server = Server(AmqpSubscriberFactory(fail, reactor=clock))
+    server.greet()
+    server.get_ready()
+    server.deliver("a", b"x")
+    assert server.transport.connected
+    assert not server.transport.disconnecting
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "\ud800"])
+def test_a_name_that_amqp_cannot_carry_is_an_error_and_sends_nothing(
+    server: Server, publisher: Server, name: str
+) -> None:
+    publisher.read()
+    for done in (server.link.subscribe(name), server.link.unsubscribe(name)):
+        assert isinstance(fate(done)[0], AmqpError)
+    (refused,) = fate(publisher.link.publish([publication(["a", name], "x")]))
+    assert (type(refused), refused.status) == (Refusal, 400)
+    assert server.read() == publisher.read() == []
+
+
+def test_silence_for_two_heartbeats_ends_the_connection(server: Server, clock: Clock) -> None:
+    gone = fate(server.link.gone)
+    for _ in range(5):
+        clock.advance(10)
+        server.link.dataReceived(pika.frame.Heartbeat().marshal())
+    assert "heartbeat" in server.read()
+    clock.advance(19)
+    assert gone == []
+    clock.advance(1)
+    assert str(gone[0]) == "no heartbeat"
+    assert not clock.getDelayedCalls()
+
+
+def test_publishing_waits_for_the_confirmation(publisher: Server) -> None:
+    publisher.read()
+    first = fate(publisher.link.publish([publication("é", "ü", type="é"), publication("b", "ü")]))
+    second = fate(publisher.link.publish([publication(["c"], "x" * 200_000)]))
+    publish, size, body, _, _, _, _, large, *pieces = publisher.read()
+    assert (publish.exchange, publish.routing_key, size, body) == ("sse-cyclone-server", "é", 2, "ü".encode())
+    assert (large, b"".join(pieces), max(map(len, pieces))) == (200_000, b"x" * 200_000, 131_064)
+    publisher.send(amqp.Basic.Ack(1))
+    assert first == []
+    publisher.send(amqp.Basic.Ack(2))
+    assert (first, second) == ([[None, None]], [])
+    publisher.send(amqp.Basic.Ack(3, True))
+    assert len(second) == 1
+    third, fourth = (
+        fate(publisher.link.publish([publication(["a"], "x")])),
+        fate(publisher.link.publish([publication(["a"], "x")])),
+    )
+    publisher.send(amqp.Basic.Ack(5, True))
+    assert (len(third), len(fourth)) == (1, 1)
+
+
+def test_what_is_not_confirmed_has_failed(publisher: Server) -> None:
+    refused = fate(publisher.link.publish([publication(["a"], "x")]))
+    publisher.send(amqp.Basic.Nack(1))
+    assert "not taken" in str(refused[0].subFailure.value)
+    waiting = fate(publisher.link.publish([publication(["a", "b"], "x")]))
+    publisher.send(amqp.Channel.Close(404, "NOT_FOUND - no exchange", 60, 40))
+    assert "NOT_FOUND" in str(waiting[0].subFailure.value)
+    assert "NOT_FOUND" in str(fate(publisher.link.publish([publication(["a"], "x")]))[0].subFailure.value)
+
+
+def test_leaving_says_good_bye_and_does_not_wait_for_ever(server: Server, clock: Clock) -> None:
+    left = fate(server.link.leave())
+    assert isinstance(server.read()[-1], amqp.Connection.Close)
+    assert left == []
+    clock.advance(1)
+    assert left == [None]
+    assert not server.transport.connected
+
+
+def test_an_order_has_an_exchange_of_its_own(publisher: Server) -> None:
+    publisher.read()
+    done = fate(publisher.link.publish_order(b"{}"))
+    (declare,) = publisher.read()
+    assert (declare.exchange, declare.type) == ("sse-cyclone-server.control", "fanout")
+    publisher.send(amqp.Exchange.DeclareOk())
+    publish, _, body = publisher.read()
+    assert (publish.exchange, publish.routing_key, body) == ("sse-cyclone-server.control", "", b"{}")
+    assert done == []
+    publisher.send(amqp.Basic.Ack(1))
+    assert done == [None]

@@ -1,0 +1,103 @@
+"""Where Redis is, by what sentinels say, over connections in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionRefusedError
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+
+from cyclone_sse.brokers.redis_link import RedisLink
+from cyclone_sse.brokers.redis_server import RedisServer, SentinelServer, redis_server
+from cyclone_sse.options import with_defaults
+from tests.unit.brokers.test_redis_link import Transport, fate, reply
+
+
+class Network:
+    """What connects, and what comes of it."""
+
+    def __init__(self, **options: Any) -> None:
+        self.reactor = MemoryReactorClock()
+        self.server = redis_server(with_defaults(options), self.reactor)
+        self.attempt = self.server.open(RedisLink)
+        self.done = fate(self.attempt)
+
+    def refuse(self) -> int:
+        """Nobody listens on that port."""
+        client: Any = self.reactor.tcpClients.pop(0)
+        port, factory = client[1:3]
+        factory.clientConnectionFailed(None, Failure(ConnectionRefusedError()))
+        self.reactor.advance(0.5)  # the host may have other addresses
+        return int(port)
+
+    def accept(self) -> tuple[int, Transport]:
+        """Somebody does. The resolver of this reactor knows one address for all."""
+        host, port, factory, *_ = self.reactor.tcpClients.pop(0)
+        transport = Transport()
+        protocol: Any = factory.buildProtocol(IPv4Address("TCP", host, port))
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        return port, transport
+
+
+SENTINELS = {"redis-sentinel": (("10.0.0.1", 1), ("10.0.0.2", 2)), "redis-sentinel-name": "cache"}
+
+
+def test_without_sentinels_it_is_where_the_options_say() -> None:
+    network = Network(**{"redis-host": "10.0.0.9", "redis-port": 9})
+    assert type(network.server) is RedisServer
+    assert network.server.name == "Redis at 10.0.0.9:9"
+    assert network.accept()[0] == 9
+    assert not network.done[0].must_be_master
+
+
+def test_a_sentinel_that_is_away_is_followed_by_the_next() -> None:
+    network = Network(**SENTINELS)
+    assert network.server.longest_retry <= 2  # a failover is not to be waited for longer than it takes
+    assert network.refuse() == 1
+    port, transport = network.accept()
+    assert port == 2
+    assert transport.value() == reply(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", b"cache")
+    transport.protocol.dataReceived(reply(b"10.0.0.9", b"9"))
+    assert not transport.connected  # it was for this question
+    assert network.accept()[0] == 9
+    assert network.done[0].must_be_master
+
+
+@pytest.mark.parametrize("answer", [b"*-1\r\n", b"-ERR no\r\n", None], ids=["unknown", "error", "silence"])
+def test_what_all_sentinels_say_is_in_the_error(answer: bytes | None) -> None:
+    network = Network(**SENTINELS)
+    assert isinstance(network.server, SentinelServer)
+    for _ in range(2):
+        transport = network.accept()[1]
+        if answer is None:
+            network.reactor.advance(1)
+        else:
+            transport.protocol.dataReceived(answer)
+        assert not transport.connected
+    (error,) = network.done
+    assert isinstance(error, ConnectError)
+    assert "10.0.0.1:1: " in str(error)
+    assert "10.0.0.2:2: " in str(error)
+
+
+def test_one_that_is_no_master_yet_is_refused() -> None:
+    network = Network()
+    _, transport = network.accept()
+    (link,) = network.done
+    link.must_be_master = True
+    greeted = fate(link.greet())
+    link.dataReceived(b"+PONG\r\n" + reply(b"slave", b"10.0.0.9"))
+    assert transport.value().endswith(reply(b"ROLE"))
+    assert "no master yet" in str(greeted[0])
+
+
+def test_no_other_is_asked_when_the_attempt_is_given_up() -> None:
+    network = Network(**SENTINELS)
+    network.attempt.cancel()
+    network.reactor.advance(0.5)
+    assert [client[1] for client in network.reactor.tcpClients] == [1]
+    assert isinstance(network.done[0], ConnectingCancelledError)

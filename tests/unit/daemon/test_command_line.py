@@ -1,0 +1,156 @@
+"""The command line: defaults, the environment, and one clear line for what is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from cyclone_sse.daemon.command_line import Options
+from cyclone_sse.options import OPTIONS
+
+
+def parse(*words: str, **environment: str) -> Options:
+    options = Options({f"CYCLONE_SSE_{name}": value for name, value in environment.items()})
+    options.parseOptions(words)
+    return options
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    options = parse()
+    expected = {
+        "port": 8888,
+        "listen": "127.0.0.1",
+        "app": None,
+        "use-ssl": False,
+        "ssl-port": 8443,
+        "ssl-cert": "server.crt",
+        "broker": "http",
+        "http-secret": None,
+        "redis-port": 6379,
+        "amqp-exchange-name": "sse-cyclone-server",
+        "amqp-exchange-type": "direct",
+        "amqp-channel": 1,
+        "export": None,
+        "export-interval": 60,
+        "export-path": "cyclone-sse",
+        "history-size": 100,
+        "history-ttl": 300,
+        "history-bytes": 64 * 2**20,
+        "client-buffer": 2**20,
+        "max-body": 2**20,
+        "ping-interval": 30,
+        "retry": 0,
+        "linger": 300.0,
+        "cors-origin": ("*",),
+        "workers": 1,
+        "drain": 0,
+        "max-age": 0,
+        "stall-timeout": 60,
+        "max-channels": 500,
+        "max-patterns": 20,
+        "max-clients": 0,
+        "patterns": False,
+        "redis-prefix": "",
+        "redis-stream": "cyclone-sse",
+        "redis-stream-size": 100_000,
+        "redis-sentinel": (),
+        "redis-sentinel-name": "mymaster",
+        "endpoint": (),
+        "public": (),
+        "jwt-cookie": "cyclone_sse_token",
+        "auth-concurrency": 50,
+        "admin-port": None,
+        "admin-listen": "127.0.0.1",
+        "stats": True,
+    }
+    assert {name: options[name] for name in expected} == expected
+
+
+def test_the_command_line_wins_over_the_environment_over_the_default() -> None:
+    assert parse(PORT="9000")["port"] == 9000
+    assert parse("--port=8888", PORT="9000")["port"] == 8888
+    assert parse("--port=", PORT="9000")["port"] == 9000
+    assert parse("--port=", PORT="")["port"] == 8888
+    assert parse(HTTP_SECRET="s", CORS_ORIGIN="https://a.example")["cors-origin"] == ("https://a.example",)
+
+
+def test_every_option_takes_its_own_default() -> None:
+    for row in OPTIONS:
+        if row.default:
+            assert parse(f"--{row.name}={row.default}")[row.name] == parse()[row.name]
+
+
+def test_origins_come_with_commas_or_repeated() -> None:
+    two = ("https://a.example", "http://b.example:81")
+    assert parse("--cors-origin=https://a.example/, http://b.example:81")["cors-origin"] == two
+    assert parse(*[f"--cors-origin={origin}" for origin in two])["cors-origin"] == two
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--port=0"],
+        ["--port=²"],
+        ["--workers=2"],
+        ["--history-file=a", "--broker=redis"],
+        ["--history-file=a", "--history-size=0"],
+        ["--history-file=a", "--history-ttl=0"],
+        ["--jwt-secret=short"],
+        ["--jwt-secret=" + "x" * 32, "--jwt-keys=keys.pem"],
+        ["--port=65536"],
+        ["--port=x"],
+        ["--port=-1"],
+        ["--broker=nats"],
+        ["--export=statsd"],
+        ["--export=graphite"],
+        ["--export=graphite", "--export-host=h"],
+        ["--export-interval=0"],
+        ["--export-interval=inf"],
+        ["--export-interval=nan"],
+        ["--use-ssl=yes"],
+        ["--amqp-exchange-type=headers"],
+        ["--cors-origin=example.com"],
+        ["--log-level=loud"],
+        ["--nonsense"],
+        ["word"],
+    ],
+)
+def test_what_is_wrong_is_one_line(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(*words)
+    assert str(ended.value.code).startswith("cyclone-sse: ")
+    assert "\n" not in str(ended.value.code)
+
+
+def test_the_environment_is_named_when_it_is_wrong() -> None:
+    with pytest.raises(SystemExit, match="CYCLONE_SSE_PORT=x: expected a whole number"):
+        parse(PORT="x")
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse("--port=x", "--retry=y", REDIS_PORT="0")
+    told = str(ended.value.code).splitlines()
+    assert [line.partition("=")[0] for line in told] == [
+        "cyclone-sse: --port",
+        "cyclone-sse: CYCLONE_SSE_REDIS_PORT",
+        "cyclone-sse: --retry",
+    ]
+
+
+def test_a_secret_is_not_shown_when_it_is_wrong() -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse("--jwt-secret=hush")
+    assert str(ended.value.code) == "cyclone-sse: --jwt-secret: expected at least 32 bytes"
+
+
+def test_endpoints_are_repeated() -> None:
+    assert parse("--endpoint=unix:/run/a.sock", "--endpoint=tcp:0")["endpoint"] == (
+        "unix:/run/a.sock",
+        "tcp:0",
+    )
+    assert parse(ENDPOINT="unix:/run/a.sock tcp:0")["endpoint"] == ("unix:/run/a.sock", "tcp:0")
+
+
+def test_no_plain_port_where_there_is_another() -> None:
+    assert parse("--port=0", "--use-ssl=1")["port"] == 0
+    assert parse("--port=0", "--endpoint=unix:/run/a.sock")["port"] == 0

@@ -1,0 +1,93 @@
+"""The log file: moved away and opened anew, and kept when that fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cyclone_sse.daemon.log_file import Log, open_log, take_rotate_signal
+
+FLAGS = {"logger": None, "syslog": False, "logfile": None, "nodaemon": True, "uid": None, "gid": None}
+
+
+def test_it_goes_on_in_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "sse.log"
+    log = Log(str(path))
+    log.write("one\n")
+    path.rename(tmp_path / "old.log")
+    log.write("two\n")
+    log.reopen()
+    log.write("three\n")
+    log.close()
+    assert (tmp_path / "old.log").read_text() == "one\ntwo\n"
+    assert path.read_text() == "three\n"
+
+
+def test_a_new_file_is_as_readable_as_the_old_one(tmp_path: Path) -> None:
+    """In the background twistd's umask is 0077."""
+    path = tmp_path / "sse.log"
+    path.touch(0o640)
+    path.chmod(0o640)
+    log = Log(str(path))
+    before = os.umask(0o077)
+    try:
+        path.unlink()
+        log.reopen()
+        assert path.stat().st_mode & 0o777 == 0o640
+        path.chmod(0o604)  # as logrotate does with `create`
+        log.reopen()
+        assert path.stat().st_mode & 0o777 == 0o604
+    finally:
+        os.umask(before)
+        log.close()
+
+
+def test_it_keeps_the_old_one_where_there_can_be_no_new_one(tmp_path: Path) -> None:
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    log = Log(str(directory / "sse.log"))
+    directory.rename(tmp_path / "gone")
+    with pytest.raises(OSError, match="No such file"):
+        log.reopen()
+    log.write("still here\n")
+    log.close()
+    assert (tmp_path / "gone" / "sse.log").read_text() == "still here\n"
+
+
+@pytest.mark.parametrize(
+    "flags", [{}, {"logfile": "-"}, {"logger": "mine", "nodaemon": False}, {"syslog": True, "logfile": "a"}]
+)
+def test_where_the_log_is_somebody_else_s_there_is_no_file(flags: dict[str, Any]) -> None:
+    assert open_log({**FLAGS, **flags}) is None
+
+
+def test_in_the_background_it_has_twistd_s_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    log = open_log({**FLAGS, "nodaemon": False})
+    assert log is not None
+    log.close()
+    assert (tmp_path / "twistd.log").exists()
+
+
+def test_a_file_that_cannot_be_is_one_line() -> None:
+    with pytest.raises(ValueError, match=r"^--logfile=/no/where/a\.log: No such file or directory$"):
+        open_log({**FLAGS, "logfile": "/no/where/a.log"})
+
+
+def test_the_signal_rotates_it(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        log = Log(str(tmp_path / "sse.log"))
+        take_rotate_signal(log, lambda call: call())
+        signal.raise_signal(signal.SIGUSR1)
+        assert (tmp_path / "sse.log.1").exists()
+        log.close()
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        take_rotate_signal(None, lambda call: call())
+        signal.raise_signal(signal.SIGUSR1)  # would end the tests
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -1,0 +1,27 @@
+"""How the service ends: in which turn of the reactor."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from cyclone_sse.daemon.service import ServerService
+from cyclone_sse.options import with_defaults
+from cyclone_sse.server import App
+from tests.unit.delivery.clients import turns
+from tests.unit.fakes import TurnClock
+
+
+def test_it_does_not_end_in_the_midst_of_reading_the_brokers_last_word() -> None:
+    clock = TurnClock()
+    app = App({}, clock)
+    last_word: Deferred[None] = Deferred()
+    app.broker.disconnect = lambda: last_word  # type: ignore[method-assign]
+    service = ServerService(app, with_defaults({}), None, sockets=lambda: (), reactor=clock)
+    service.privilegedStartService()
+    service.startService()
+    stopped = service.stopService()
+    turns(clock)
+    last_word.callback(None)  # from the transport's doRead, which may be followed by its doWrite
+    assert not stopped.called, "the reactor would close the transport under its own feet"
+    turns(clock)
+    assert stopped.called

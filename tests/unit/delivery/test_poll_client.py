@@ -1,0 +1,105 @@
+"""One client of long polling: one answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from cyclone_sse.delivery.events import Event, EventId, encode
+from cyclone_sse.delivery.poll_client import PollClient
+from cyclone_sse.delivery.publication import publication
+from cyclone_sse.errors import Ending
+from tests.unit.delivery.clients import hub, turns
+from tests.unit.fakes import TurnClock
+
+
+class Answers:
+    """Where the answers of a poll go."""
+
+    def __init__(self, batch: bool = False) -> None:
+        self.given: list[bytes] = []
+        self.aborted = False
+        self.poll = PollClient(lambda: None, self.given.append, self._abort, batch)
+
+    def _abort(self) -> None:
+        self.aborted = True
+
+
+def events(*messages: str) -> list[Event]:
+    return [Event(EventId(1, n, "x"), encode(text)) for n, text in enumerate(messages)]
+
+
+def test_the_first_event_is_the_answer() -> None:
+    answers = Answers()
+    answers.poll.deliver(events("1", "2"))
+    answers.poll.deliver(events("3"))
+    assert answers.given == [b"data: 1\n\n"]
+    assert answers.poll.ending is Ending.ONCE
+
+
+def test_all_events_are_where_a_batch_is_wanted() -> None:
+    answers = Answers(batch=True)
+    answers.poll.deliver(events("1", "2"))
+    assert answers.given == [b"data: 1\n\ndata: 2\n\n"]
+
+
+def test_what_is_rendered_to_nothing_is_no_answer() -> None:
+    answers = Answers()
+    answers.poll.render = lambda some: b"" if some[0].id.n == 0 else some[0].frame
+    answers.poll.deliver(events("1"))
+    assert answers.given == []
+    answers.poll.deliver(events("1", "2"))
+    assert answers.given == [b"data: 2\n\n"]
+
+
+@pytest.mark.parametrize("how", ["end", "abort", "lost"])
+def test_it_ends_without_an_event(how: str) -> None:
+    answers = Answers()
+    if how == "lost":
+        answers.poll.lost()
+    else:
+        getattr(answers.poll, how)(Ending.DRAINED)
+    answers.poll.send(b"late")
+    assert answers.given == ([b""] if how == "end" else [])
+    assert answers.aborted == (how == "abort")
+    assert answers.poll.ending is (Ending.LEFT if how == "lost" else Ending.DRAINED)
+
+
+def test_a_gap_and_the_first_event_after_it_are_one_answer() -> None:
+    clock = TurnClock()
+    door = hub(clock)
+    for number in range(3):
+        door.publish(publication("a", str(number)))
+    turns(clock)
+    answers = Answers()
+    door.subscribe(answers.poll, ["a"], "nonsense")
+    (answer,) = answers.given
+    assert answer.index(b"sse-gap") < answer.index(b"data: 0\n\n")
+    assert b"data: 1" not in answer
+
+
+def test_a_gap_and_all_events_after_it_are_one_answer_where_a_batch_is_wanted() -> None:
+    clock = TurnClock()
+    door = hub(clock)
+    for number in range(3):
+        door.publish(publication("a", str(number)))
+    turns(clock)
+    answers = Answers(batch=True)
+    door.subscribe(answers.poll, ["a"], "nonsense")
+    (answer,) = answers.given
+    assert [line for line in answer.splitlines() if line.startswith(b"data: ")][1:] == [
+        b"data: %d" % number for number in range(3)
+    ]
+
+
+@pytest.mark.parametrize("left_out", [1, 3])
+def test_a_gap_before_what_is_rendered_to_nothing_moves_the_client_on(left_out: int) -> None:
+    clock = TurnClock()
+    door = hub(clock)
+    published = [door.publish(publication("a", str(number))) for number in range(3)]
+    turns(clock)
+    answers = Answers()
+    answers.poll.render = lambda some: b"" if some[0] in published[:left_out] else some[0].frame
+    door.subscribe(answers.poll, ["a"], "nonsense")
+    (answer,) = answers.given
+    assert b"id: " in answer, "else it would be told the same for ever"
+    assert (b"data: 1\n\n" in answer) == (left_out == 1)

@@ -1,0 +1,212 @@
+"""One client's socket: bytes in order, bounded, cut off when it is hopelessly slow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cyclone_sse.delivery.client import State
+from cyclone_sse.delivery.socket_client import SocketClient
+from cyclone_sse.delivery.transport_client import subscriber_for
+from cyclone_sse.errors import Ending
+from tests.unit.fakes import FakeSocket
+
+
+class FakeTls:
+    """A transport that only knows `write`: it takes everything, and asks for a pause above its mark."""
+
+    MARK = 100
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.buffer = bytearray()
+        self.producer: Any = None
+        self.paused = self.aborted = self.closed = False
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert streaming
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def write(self, data: bytes) -> None:
+        self.buffer += data
+        if len(self.buffer) > self.MARK and not self.paused:
+            self.paused = True
+            self.producer.pauseProducing()
+
+    def read(self, size: int | None = None) -> None:
+        size = len(self.buffer) if size is None else size
+        self.received += self.buffer[:size]
+        del self.buffer[:size]
+        if self.paused and len(self.buffer) <= self.MARK:
+            self.paused = False
+            self.producer.resumeProducing()
+
+    def loseConnection(self) -> None:
+        assert self.producer is None, "a TLS connection with a producer does not close"
+        self.closed = True
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+def test_what_fits_goes_out_at_once() -> None:
+    socket = FakeSocket()
+    subscriber = SocketClient(socket, b"head ")
+    subscriber.open()
+    subscriber.send(b"one ")
+    subscriber.send(b"two")
+    assert socket.received == b"head one two"
+    assert socket.producer is None
+
+
+def test_what_was_written_before_goes_first() -> None:
+    socket = FakeSocket(room=0)
+    socket.write(b"the answer to an earlier request, ")
+    subscriber = SocketClient(socket, b"head, ", fresh=False)
+    subscriber.open()
+    subscriber.send(b"event")
+    socket.read(None)
+    assert socket.received == b"the answer to an earlier request, head, event"
+
+
+def test_nothing_that_is_sent_while_full_does_no_harm() -> None:
+    socket = FakeSocket(room=0)
+    subscriber = SocketClient(socket, b"")
+    subscriber.open()
+    for data in (b"A", b""):
+        subscriber.send(data)
+    socket.read(2)
+    subscriber.send(b"BC")
+    socket.read(None)
+    assert socket.received == b"ABC"
+
+
+sizes = st.lists(st.tuples(st.booleans(), st.integers(0, 300)), max_size=40)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@given(steps=sizes, room=st.integers(0, 200))
+@example(steps=[(False, 1), (False, 0), (True, 2), (False, 2)], room=0)
+def test_bytes_arrive_in_order_or_the_client_is_cut(
+    tls: bool, steps: list[tuple[bool, int]], room: int
+) -> None:
+    limit = 1000
+    socket: Any = FakeTls() if tls else FakeSocket(room)
+    subscriber = subscriber_for(socket)(socket, b"", limit)
+    subscriber.open()
+    sent = b""
+    for reads, size in steps:
+        if reads:
+            if not socket.aborted:
+                socket.read(size)
+            continue
+        data = bytes(65 + (len(sent) + n) % 26 for n in range(size))
+        subscriber.send(data)
+        if socket.aborted:
+            assert subscriber.ending is Ending.SLOW
+            break
+        sent += data
+        assert len(sent) - len(socket.received) - len(socket.buffer) <= limit
+    assert sent.startswith(bytes(socket.received))
+    if not socket.aborted:
+        while socket.buffer or len(socket.received) < len(sent):
+            socket.read(None)
+        assert socket.received == sent
+
+
+@pytest.mark.parametrize("kind", [FakeSocket, FakeTls])
+def test_close_waits_for_what_is_queued(kind: Any) -> None:
+    socket = FakeSocket(room=3) if kind is FakeSocket else FakeTls()
+    subscriber = subscriber_for(socket)(socket, b"")
+    subscriber.open()
+    subscriber.send(b"x" * 150)
+    subscriber.send(b"y" * 150)
+    subscriber.end(Ending.ENDED)
+    subscriber.send(b"too late")
+    assert not socket.closed
+    for _ in range(3):
+        if not socket.closed:
+            socket.read(None)
+    assert socket.received + socket.buffer == b"x" * 150 + b"y" * 150
+    assert socket.closed
+
+
+def test_a_single_large_write_is_no_reason_to_cut() -> None:
+    socket = FakeSocket(room=10)
+    subscriber = SocketClient(socket, b"", limit=100)
+    subscriber.open()
+    subscriber.send(b"x" * 500_000)
+    assert not socket.aborted
+    socket.read(None)
+    assert len(socket.received) == 500_000
+
+
+def test_a_broken_connection_ends_the_stream_quietly() -> None:
+    socket = FakeSocket()
+    subscriber = SocketClient(socket, b"")
+    subscriber.open()
+    socket.closed = True
+    subscriber.send(b"x")
+    subscriber.send(b"y")
+    assert socket.aborted
+    assert subscriber.ending is Ending.LEFT
+
+
+@given(pieces=st.lists(st.binary(min_size=1, max_size=50), max_size=20), room=st.integers(0, 60))
+def test_what_was_missed_goes_out_as_fast_as_it_is_read(pieces: list[bytes], room: int) -> None:
+    socket = FakeSocket(room)
+    subscriber = SocketClient(socket, b"", limit=10)
+    subscriber.open()
+    left = list(pieces)
+
+    def refill() -> list[bytes]:
+        return [left.pop(0)] if left else []
+
+    subscriber.catch_up(refill(), refill)
+    assert len(b"".join(pieces)) - sum(map(len, left)) - len(socket.received) <= 50, "one piece at a time"
+    for _ in range(100):
+        socket.read(17)
+    assert socket.received == b"".join(pieces)
+    assert not socket.aborted
+    assert subscriber.state is State.OPEN
+
+
+def test_the_head_leaves_with_what_was_added_to_it() -> None:
+    socket = FakeSocket()
+    writes: list[bytes] = []
+    subscriber = SocketClient(socket, b"head ")
+    subscriber._write = lambda data: writes.append(data) or len(data)  # type: ignore[func-returns-value]
+    subscriber.send(b"missed ")
+    assert not writes
+    subscriber.open()
+    subscriber.send(b"live")
+    assert writes == [b"head missed ", b"live"]
+
+
+@given(frames=st.lists(st.binary(min_size=1, max_size=9), min_size=2, max_size=6), room=st.integers(0, 40))
+def test_what_waits_is_the_frames_not_a_copy(frames: list[bytes], room: int) -> None:
+    socket = FakeSocket(room)
+    subscriber = SocketClient(socket, b"")
+    subscriber.open()
+    subscriber.send(b"".join(frames), frames)
+    for frame in subscriber._queue or ():
+        assert any(frame is each for each in frames)
+    socket.read(None)
+    assert socket.received == b"".join(frames)
+
+
+def test_somebody_is_told_when_something_begins_to_wait() -> None:
+    socket = FakeSocket(room=1)
+    subscriber = SocketClient(socket, b"")
+    told: list[object] = []
+    subscriber.on_full = told.append
+    subscriber.open()
+    subscriber.send(b"xy")
+    subscriber.send(b"z")
+    assert told == [subscriber]

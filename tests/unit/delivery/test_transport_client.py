@@ -1,0 +1,23 @@
+"""Which kind of subscriber a transport gets. What both kinds hold is in `test_subscriber.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.protocols.tls import BufferingTLSTransport
+
+from cyclone_sse.delivery.socket_client import SocketClient
+from cyclone_sse.delivery.transport_client import TransportClient, subscriber_for
+from tests.unit.fakes import FakeSocket
+
+
+def test_a_transport_without_a_socket_of_its_own_is_written_to() -> None:
+    class Wrapper:  # as around TLS: unknown attributes are those of the socket below
+        def __getattr__(self, name: str) -> Any:
+            return getattr(FakeSocket(), name)
+
+    assert subscriber_for(FakeSocket()) is SocketClient
+    assert subscriber_for(Wrapper()) is TransportClient
+    # It has a getHandle too: that of OpenSSL, in which the bytes would stay.
+    tls = BufferingTLSTransport.__new__(BufferingTLSTransport)
+    assert subscriber_for(tls) is TransportClient

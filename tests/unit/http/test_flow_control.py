@@ -1,0 +1,124 @@
+"""What a client does not read is not written, and what is not needed is not read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.testing import StringTransport
+
+from cyclone_sse.http.connection import ANSWERS_AT_ONCE, IDLE_TIMEOUT, REFUSAL_TIMEOUT
+from cyclone_sse.http.flow_control import FlowControl
+from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, Peer
+
+
+class Counting(StringTransport):
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.calls.append("pause")
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.calls.append("resume")
+        super().resumeProducing()
+
+
+def fill(peer: Peer) -> None:
+    """So much waits for the client that the transport asks for no more."""
+    producer = peer.transport.producer
+    assert producer is not None
+    producer.pauseProducing()
+
+
+def drain(peer: Peer) -> None:
+    """The client has read it all."""
+    producer = peer.transport.producer
+    assert producer is not None
+    producer.resumeProducing()
+
+
+def test_the_transport_hears_of_changes_only() -> None:
+    transport = Counting()
+    flow = FlowControl(transport)
+    for what in (flow.resume, flow.pause, flow.pause, flow.resume, flow.resume, flow.pause):
+        what()
+    assert transport.calls == ["pause", "resume", "pause"]
+
+
+def test_room_is_told_until_it_is_released() -> None:
+    transport: Any = StringTransport()
+    flow = FlowControl(transport)
+    told: list[int] = []
+    flow.watch(lambda: told.append(1))
+    flow.watch(lambda: told.append(2))
+    transport.producer.pauseProducing()
+    assert flow.full
+    transport.producer.resumeProducing()
+    assert not flow.full
+    flow.release()
+    flow.release()
+    assert transport.producer is None
+    assert told == [1]
+
+
+def test_a_client_that_does_not_read_is_not_answered() -> None:
+    peer = Peer()
+    peer.send(STATS)
+    fill(peer)  # 64 kB wait for it
+    peer.send(STATS * 3)
+    assert peer.statuses == [200]
+    assert peer.transport.producerState == "paused", "and nothing more is read"
+    drain(peer)
+    assert peer.statuses == [200] * 4
+    assert peer.transport.producerState == "producing"
+
+
+def test_nor_is_it_kept_for_ever() -> None:
+    peer = Peer()
+    peer.send(STATS)
+    fill(peer)
+    peer.send(STATS)
+    peer.wait(IDLE_TIMEOUT + REFUSAL_TIMEOUT + 2)
+    assert peer.transport.disconnected
+
+
+def test_many_requests_at_once_are_answered_in_turns() -> None:
+    peer = Peer()
+    peer.connection.dataReceived(STATS * (2 * ANSWERS_AT_ONCE + 5))
+    assert len(peer.statuses) == ANSWERS_AT_ONCE
+    assert peer.transport.producerState == "paused"
+    peer.clock.pump([0, 0, 0])
+    assert len(peer.statuses) == 2 * ANSWERS_AT_ONCE + 5
+    assert peer.transport.producerState == "producing"
+
+
+def test_nothing_is_read_ahead() -> None:
+    """What waits to be answered costs its bytes, not a request each."""
+    peer = Peer()
+    peer.send(STATS)
+    fill(peer)
+    peer.send(STATS * 1000)
+    reader = peer.connection._reader
+    assert reader is not None
+    assert len(reader._buffer) == len(STATS) * 1000
+    assert peer.connection._request is None
+
+
+def test_the_transport_of_a_stream_is_free_for_who_writes_to_it() -> None:
+    peer = Peer()
+    peer.send(STATS + SUBSCRIBE)
+    assert peer.statuses == [200, 200]
+    producer = peer.transport.producer
+    assert producer is None or producer is not peer.connection._flow
+
+
+def test_a_refused_client_may_send_on_and_is_read() -> None:
+    """Or it would be reset before it has read why."""
+    peer = Peer()
+    peer.send(PUBLISH.replace(b"19", b"2000"))
+    assert peer.statuses == [413]
+    assert peer.transport.producerState == "producing"

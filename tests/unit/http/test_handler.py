@@ -1,0 +1,92 @@
+"""What all handlers share: refusals as JSON, CORS, what becomes of the connection."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+import pytest
+from cyclone.web import HTTPError
+from twisted.internet.defer import fail
+
+from cyclone_sse.errors import Refusal
+from cyclone_sse.http.handler import JsonHandler
+from tests.unit.http.peer import House, Peer, Response, parse
+
+PREFLIGHT = ("Origin: https://a.example", "Access-Control-Request-Method: GET")
+
+
+class Raising(JsonHandler):
+    """Fails as it is told."""
+
+    error: ClassVar[Any] = None
+
+    def get(self) -> Any:
+        if isinstance(self.error, Refusal):
+            raise self.error
+        return fail(self.error)
+
+
+def peer(**settings: Any) -> Peer:
+    house = House(**settings)
+    house.app.add_handlers(".*$", [(r"/raising", Raising)])
+    return Peer(house=house)
+
+
+def ask(method: str, target: str, *headers: str, client: Peer | None = None) -> Response:
+    """The answer to one request."""
+    lines = [f"{method} {target} HTTP/1.1", "Host: x", *headers, "", ""]
+    (response,) = parse((client or peer()).send("\r\n".join(lines).encode()))
+    return response
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (Refusal(403, "not for you", {"Retry-After": "3"}), 403, "not for you"),
+        (HTTPError(402), 402, "Payment Required"),
+        (ZeroDivisionError(), 500, "Internal Server Error"),
+    ],
+)
+def test_what_goes_wrong_is_told_as_json(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, reason: str, failures: list[Any]
+) -> None:
+    monkeypatch.setattr(Raising, "error", error)
+    client = peer()
+    response = ask("GET", "/raising", client=client)
+    assert response.status == status
+    assert json.loads(response.body) == {"status": "error", "reason": reason}
+    assert response.headers["cache-control"] == "no-store"
+    if isinstance(error, Refusal):
+        assert response.headers["retry-after"] == "3"
+    assert client.connections.refusals[status] == 1
+
+
+def test_who_must_say_who_he_is_is_told_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Raising, "error", Refusal(401, "who are you?"))
+    assert ask("GET", "/raising").headers["www-authenticate"].startswith("Bearer")
+
+
+def test_what_leads_nowhere_is_404_whatever_the_method() -> None:
+    assert [ask(method, "/nowhere").status for method in ("GET", "DELETE", "OPTIONS")] == [404] * 3
+
+
+def test_a_method_that_is_not_allowed_is_told_which_are() -> None:
+    response = ask("DELETE", "/stats")
+    assert (response.status, response.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+def test_only_a_preflight_gets_the_headers_of_one() -> None:
+    plain, asked = ask("OPTIONS", "/stats"), ask("OPTIONS", "/stats", *PREFLIGHT)
+    assert plain.status == asked.status == 204
+    name = "access-control-allow-methods"
+    assert (name in plain.headers, name in asked.headers) == (False, True)
+    refused = ask("OPTIONS", "/stats", *PREFLIGHT, client=peer(**{"cors-origin": ("https://b.example",)}))
+    assert name not in refused.headers
+
+
+def test_the_connection_stays_as_the_client_wants_it() -> None:
+    client = peer()
+    assert "connection" not in ask("GET", "/stats", client=client).headers
+    assert not client.gone
+    assert ask("GET", "/stats", "Connection: close").headers["connection"] == "close"

@@ -1,0 +1,132 @@
+"""The reader alone: what it keeps in memory, and that any bytes are read or refused."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cyclone_sse.errors import Refusal
+from cyclone_sse.http.request_reader import RequestReader
+
+HEAD = b"POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+SIZE = 1 << 17
+
+
+def read(data: bytes, step: int) -> Iterator[tuple[str, bytes, bytes]]:
+    """The requests in these bytes, sent in pieces: method, target, body."""
+    reader = RequestReader()
+    head = None
+    for start in range(0, len(data), step):
+        reader.feed(data[start : start + step])
+        while True:
+            if not reader.body_due:
+                head = reader.head()
+                if head is None:
+                    break
+            assert head is not None
+            body = reader.body() if reader.body_due else b""
+            if body is None:
+                break
+            yield head.method, head.target, body
+
+
+def test_a_body_in_tiny_chunks_costs_its_bytes() -> None:
+    piece = b"2\r\nxx\r\n" * 8192
+    reader = RequestReader()
+    reader.feed(HEAD)
+    assert reader.head() is not None
+    tracemalloc.start()
+    try:
+        for _ in range(SIZE // 16384):
+            reader.feed(piece)
+            assert reader.body() is None
+        assert tracemalloc.get_traced_memory()[1] < 3 * SIZE
+    finally:
+        tracemalloc.stop()
+    reader.feed(b"0\r\n\r\n")
+    assert reader.body() == b"x" * SIZE
+
+
+@pytest.mark.parametrize("beginning", [b"GET /", b"GET / HTTP/1.1\r\nA: ", HEAD + b"1;", HEAD + b"0\r\nA: "])
+def test_what_does_not_end_is_refused_before_it_is_large(beginning: bytes) -> None:
+    reader = RequestReader()
+    reader.feed(beginning)
+    sent = 0
+
+    def go_on() -> None:
+        nonlocal sent
+        while sent < 20_000:
+            sent += 1
+            reader.feed(b"a")
+            if reader.body_due or reader.head() is not None:
+                reader.body()
+
+    with pytest.raises(Refusal):
+        go_on()
+
+
+token = st.text("abcXYZ019-_.~!", min_size=1, max_size=8)
+value = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20)
+message = st.tuples(
+    st.sampled_from(["GET", "POST", "PUT", "BREW"]),
+    st.text("abc/?=&%41", max_size=12).map(lambda text: "/" + text),
+    st.dictionaries(token.map(lambda name: "x-" + name), value, max_size=4),
+    st.lists(st.binary(min_size=1, max_size=30), max_size=4),
+    st.booleans(),
+)
+
+
+@given(st.lists(message, max_size=4), st.integers(1, 40))
+def test_what_another_implementation_writes_is_read_as_it_was_meant(
+    messages: list[tuple[str, str, dict[str, str], list[bytes], bool]], step: int
+) -> None:
+    """h11 writes the requests."""
+    data, expected = b"", []
+    for method, target, fields, pieces, chunked in messages:
+        connection = h11.Connection(our_role=h11.CLIENT)
+        length = (
+            ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(b"".join(pieces))))
+        )
+        headers = [("Host", "x"), length, *fields.items()]
+        data += connection.send(h11.Request(method=method, target=target, headers=headers)) or b""
+        for piece in pieces:
+            data += connection.send(h11.Data(data=piece)) or b""
+        data += connection.send(h11.EndOfMessage()) or b""
+        expected.append((method, target.encode(), b"".join(pieces)))
+    assert list(read(data, step)) == expected
+
+
+pieces = st.sampled_from(
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"Host: x\r\n",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        HEAD,
+        b"5\r\nabcde\r\n",
+        b"0\r\n\r\n",
+        b"Content-Length: 5\r\n",
+        b" ",
+        b":",
+    ]
+)
+
+
+@given(st.lists(st.one_of(st.binary(max_size=50), pieces), max_size=12), st.integers(1, 20))
+def test_bytes_are_read_alike_however_they_fall(parts: list[bytes], step: int) -> None:
+    def outcome(step: int) -> tuple[list[object], int | None]:
+        found: list[object] = []
+        try:
+            for each in read(b"".join(parts), step):
+                found.append(each)
+        except Refusal as refusal:
+            return found, refusal.status
+        return found, None
+
+    assert outcome(step) == outcome(1 << 20)

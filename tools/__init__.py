@@ -1,0 +1,1 @@
+"""Generators: what in docs/ and media/ is made from the source by ``make docs``."""
