@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from textwrap import wrap
 
-from tests.unit.test_imports import HOUSE, PURE, files, imports, own
+from tests.unit.test_imports import HOUSE, LEVEL, files, imports, own
 
 USERS, GROUND = "cyclone_sse", "ground"  # the root has two parts: what users import, and what all stand on
 ABOUT = {
@@ -44,7 +44,7 @@ def room_of(module: str) -> str:
     room = module.split(".", maxsplit=1)[0]
     if room in ABOUT and room != GROUND and (("." in module) or room == module):
         return room
-    return GROUND if module in PURE else USERS
+    return GROUND if LEVEL[module] >= LEVEL["errors"] else USERS
 
 
 def rows() -> dict[str, list[list[str]]]:

@@ -59,7 +59,7 @@ HOUSE = [
     {"delivery.client"},
     {"delivery.channels", "delivery.history"},
     {"delivery.events", "delivery.publication"},
-    {"counters", "deadlines", "errors", "options"},
+    {"counters", "deadlines", "errors", "options", "slices"},
     {"values"},
     {"", "access", "daemon", "delivery", "http"},  # what each room is
 ]
