@@ -1,8 +1,8 @@
-"""Every option: its name, default, check and help text, in one table.
+"""The table of options: name, default, check and help text of each.
 
-Plain Python at the bottom of the house, so that everything above can rely on the same defaults:
-``with_defaults`` gives a custom application's few settings what they leave out. The command line
-is read in ``daemon.command``.
+Plain Python that every other module may import, so that all of them use the same defaults:
+``with_defaults`` completes the few settings of a custom application. ``daemon.command_line``
+reads the command line.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ BROKERS = ("http", "redis", "redis-stream", "amqp")
 class Option:
     """One row of the table.
 
-    default: as text; "" is read as well, None is a value that is not set. read: from text to
-    value, raises ValueError with what it expects. private: the value is shown nowhere.
+    default: as text; "" is read as well, None means "not set". read: turns the text into the value,
+    raises ValueError with what it expects. private: the value is never shown or logged.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Option:
 
     @property
     def variable(self) -> str:
-        """The environment's name for it."""
+        """The name of the environment variable."""
         return ENVIRONMENT + self.name.upper().replace("-", "_")
 
 
@@ -54,122 +54,157 @@ _port = integer(1, 65535)
 _count = integer(0)
 
 OPTIONS = (
-    # where it listens
-    Option("port", "p", "8888", integer(0, 65535), "TCP port to serve on, 0: none"),
-    Option("listen", "l", "127.0.0.1", text, "interface to serve on"),
+    # ports
+    Option("port", "p", "8888", integer(0, 65535), "TCP port to serve on; 0: none"),
+    Option("listen", "l", "127.0.0.1", text, "network interface to serve on"),
     Option(
         "endpoint",
         None,
         "",
         spaced,
-        "where to serve in place of --port, in Twisted's words; repeatable",
+        "Twisted endpoint to serve on, instead of --port; repeatable",
     ),
     Option("reuse-port", None, "0", flag, "1: share the ports with other processes (SO_REUSEPORT)"),
-    Option("workers", None, "1", integer(1, 1024), "processes that serve, on the same ports"),
-    Option("use-ssl", None, "0", flag, "1: serve TLS besides"),
+    Option("workers", None, "1", integer(1, 1024), "number of processes that serve on the same ports"),
+    Option("use-ssl", None, "0", flag, "1: also serve TLS"),
     Option("ssl-port", None, "8443", _port, "TCP port to serve TLS on"),
-    Option("ssl-listen", None, "127.0.0.1", text, "interface to serve TLS on"),
-    Option("ssl-cert", None, "server.crt", text, "PEM file: the certificate, then its chain"),
-    Option("ssl-key", None, "server.key", text, "PEM file: the certificate's private key"),
-    # what it serves
+    Option("ssl-listen", None, "127.0.0.1", text, "network interface to serve TLS on"),
+    Option("ssl-cert", None, "server.crt", text, "PEM file with the certificate and its chain"),
+    Option("ssl-key", None, "server.key", text, "PEM file with the private key of the certificate"),
+    # the application
     Option("app", "r", None, text, "dotted name of your own cyclone.web.Application subclass"),
     Option("broker", None, "http", one_of(*BROKERS), f"where messages come from: {', '.join(BROKERS)}"),
     Option("http-secret", None, None, text, "key that a POST to /publish must carry", private=True),
-    Option("http-publish", None, None, flag, "1: serve /publish (the default with http and redis-stream)"),
-    Option("stats", None, "1", flag, "0: no /stats on the public ports"),
-    Option("demo", None, "0", flag, "1: serve a page to try things at /demo, and /media/"),
+    Option(
+        "http-publish",
+        None,
+        None,
+        flag,
+        "1: serve /publish [default: 1 with the brokers http and redis-stream, else 0]",
+    ),
+    Option("stats", None, "1", flag, "0: do not serve /stats on the public ports"),
+    Option("demo", None, "0", flag, "1: serve a demo page at /demo, and /media/"),
     # brokers
     Option("redis-host", None, "127.0.0.1", text, "host of Redis"),
     Option("redis-port", None, "6379", _port, "port of Redis"),
     Option("redis-username", None, None, text, "user name for Redis"),
     Option("redis-password", None, None, text, "password for Redis", private=True),
-    Option("redis-db", None, None, _count, "database of Redis (pub/sub ignores it, its rules may not)"),
-    Option("redis-tls", None, "0", flag, "1: speak TLS with Redis"),
+    Option("redis-db", None, None, _count, "database of Redis (pub/sub is the same in all databases)"),
+    Option("redis-tls", None, "0", flag, "1: connect to Redis with TLS"),
     Option(
         "redis-prefix",
         None,
         "",
         text,
-        "what channels begin with in Redis, unseen by clients",
+        "prefix of all channels in Redis; clients do not see it",
     ),
     Option("redis-sentinel", None, "", addresses, "HOST:PORT,... of the sentinels that know the master"),
-    Option("redis-sentinel-name", None, "mymaster", text, "the master's name there"),
+    Option("redis-sentinel-name", None, "mymaster", text, "name of the master in the sentinels"),
     Option("redis-stream", None, "cyclone-sse", text, "stream that the redis-stream broker reads"),
-    Option("redis-stream-size", None, "100000", integer(1), "entries that are kept in it, about"),
+    Option(
+        "redis-stream-size", None, "100000", integer(1), "approximate number of entries kept in the stream"
+    ),
     Option("amqp-host", None, "127.0.0.1", text, "host of RabbitMQ"),
     Option("amqp-port", None, "5672", _port, "port of RabbitMQ"),
-    Option("amqp-vhost", None, "/", text, "virtual host"),
-    Option("amqp-spec", None, None, text, "AMQP specification file [default: the one that comes along]"),
+    Option("amqp-vhost", None, "/", text, "virtual host of RabbitMQ"),
+    Option("amqp-spec", None, None, text, "AMQP specification file [default: the one in the package]"),
     Option("amqp-username", None, "guest", text, "user name for RabbitMQ"),
     Option("amqp-password", None, "guest", text, "password for RabbitMQ", private=True),
     Option("amqp-exchange-name", None, "sse-cyclone-server", text, "name of the exchange"),
-    Option("amqp-exchange-type", None, "direct", one_of("direct", "fanout", "topic"), "its type"),
+    Option(
+        "amqp-exchange-type",
+        None,
+        "direct",
+        one_of("direct", "fanout", "topic"),
+        "type of the exchange: direct, fanout or topic",
+    ),
     Option("amqp-channel", None, "1", integer(1, 65535), "number of the AMQP channel"),
-    Option("amqp-heartbeat", None, "30", integer(0, 65535), "seconds between heartbeats, 0: none"),
+    Option("amqp-heartbeat", None, "30", integer(0, 65535), "seconds between AMQP heartbeats; 0: none"),
     Option(
         "linger",
         None,
         None,
         seconds(0),
-        "seconds a subscription upstream outlives its last client, and the channel's history with it "
-        "[default: history-ttl]",
+        "seconds a channel stays subscribed after its last client has left [default: --history-ttl]",
     ),
-    Option("patterns", None, "0", flag, "1: with redis, clients may subscribe to patterns as news.*"),
-    # what is kept
-    Option("history-size", None, "100", _count, "events kept for each channel"),
-    Option("history-ttl", None, "300", seconds(0), "seconds they are kept"),
-    Option("history-bytes", None, str(64 * 2**20), _count, "bytes kept for all channels together"),
-    Option("history-file", None, None, text, "SQLite file in which events outlive the process (with http)"),
+    Option("patterns", None, "0", flag, "1: clients may subscribe to patterns such as news.* (with redis)"),
+    # history
+    Option("history-size", None, "100", _count, "number of events kept for each channel"),
+    Option("history-ttl", None, "300", seconds(0), "seconds for which events are kept"),
+    Option("history-bytes", None, str(64 * 2**20), _count, "bytes of events kept for all channels together"),
+    Option(
+        "history-file", None, None, text, "SQLite file that keeps the history over a restart (broker http)"
+    ),
     # streams
-    Option("ping-interval", None, "30", seconds(0), "seconds of silence before a ping, 0: never"),
-    Option("retry", None, "0", _count, "milliseconds after which clients reconnect, about; 0: not said"),
-    Option("max-age", None, "0", seconds(0), "seconds after which a stream is ended, about; 0: never"),
+    Option(
+        "ping-interval",
+        None,
+        "30",
+        seconds(0),
+        "seconds of silence before a ping is sent to a client; 0: no pings",
+    ),
+    Option(
+        "retry",
+        None,
+        "0",
+        _count,
+        "reconnection time sent to clients, in ms (each gets 50 to 150 %); 0: none",
+    ),
+    Option(
+        "max-age", None, "0", seconds(0), "seconds after which a stream is ended (within 10 %); 0: no limit"
+    ),
     Option("drain", None, "0", seconds(0), "seconds over which streams are ended when the server stops"),
-    Option("poll-batch", None, "0", flag, "1: a long poll is given all it missed in one answer"),
-    # bounds
+    Option("poll-batch", None, "0", flag, "1: answer a long poll with all missed events, not only the first"),
+    # limits
     Option("client-buffer", None, str(2**20), integer(1), "bytes that may wait for a slow client"),
     Option(
-        "stall-timeout", None, "60", seconds(0), "seconds for a client to take some of what waits, 0: ever"
+        "stall-timeout",
+        None,
+        "60",
+        seconds(0),
+        "seconds without progress before a slow client is cut off; 0: no limit",
     ),
-    Option("max-body", None, str(2**20), integer(1), "bytes of a request's body"),
-    Option("max-channels", None, "500", integer(1), "channels for one stream"),
-    Option("max-patterns", None, "20", _count, "patterns for one stream"),
-    Option("max-clients", None, "0", _count, "clients in all, 0: no limit"),
-    Option("max-clients-per-ip", None, "0", _count, "clients of one address (IPv6: of a /64), 0: no limit"),
-    # who may do what
-    Option("cors-origin", None, "*", origins, "origins whose pages may read"),
+    Option("max-body", None, str(2**20), integer(1), "largest request body, in bytes"),
+    Option("max-channels", None, "500", integer(1), "most channels of one stream"),
+    Option("max-patterns", None, "20", _count, "most patterns of one stream"),
+    Option("max-clients", None, "0", _count, "most clients of the server; 0: no limit"),
+    Option(
+        "max-clients-per-ip", None, "0", _count, "most clients of one address (IPv6: of one /64); 0: no limit"
+    ),
+    # access
+    Option("cors-origin", None, "*", origins, "origins whose pages may read, separated by commas; *: all"),
     Option("trust-proxy", None, "0", flag, "1: take the client's address from X-Forwarded-For"),
-    Option("public", None, "", words, "GLOB,... of channels that everybody may hear"),
+    Option("public", None, "", words, "GLOB,... of the channels that need no token and no permission"),
     Option(
         "jwt-secret",
         None,
         None,
         secret(32),
-        "secret of tokens (HS256/384/512), from 32 bytes",
+        "secret of the tokens (HS256, HS384, HS512), at least 32 bytes",
         private=True,
     ),
-    Option("jwt-keys", None, None, text, "file with the tokens' public keys: PEM, or a JWKS"),
+    Option("jwt-keys", None, None, text, "file with the public keys of the tokens: PEM or JWKS"),
     Option("jwt-issuer", None, None, text, "issuer (iss) that tokens must name"),
     Option("jwt-audience", None, None, text, "audience (aud) that tokens must name"),
-    Option("jwt-cookie", None, "cyclone_sse_token", text, "cookie that may hold the token"),
-    Option("auth-url", None, None, url, "URL of your application that decides who may hear what"),
-    Option("auth-concurrency", None, "50", integer(1), "requests to it that are under way at most"),
-    # to run it
+    Option("jwt-cookie", None, "cyclone_sse_token", text, "name of the cookie that may hold the token"),
+    Option("auth-url", None, None, url, "URL of your application that decides who may subscribe"),
+    Option("auth-concurrency", None, "50", integer(1), "most requests to --auth-url at the same time"),
+    # operation
     Option("admin-port", None, None, _port, "port for /healthz, /readyz, /metrics and /stats"),
-    Option("admin-listen", None, "127.0.0.1", text, "interface for them"),
-    Option("log-level", None, "info", one_of("info", "debug"), "debug: log each client that comes and goes"),
-    Option("export", None, None, one_of("graphite"), "where to send the numbers of subscribers: graphite"),
+    Option("admin-listen", None, "127.0.0.1", text, "network interface of the admin port"),
+    Option("log-level", None, "info", one_of("info", "debug"), "info, or debug: also log each client"),
+    Option("export", None, None, one_of("graphite"), "export the number of subscribers: graphite"),
     Option("export-host", None, None, text, "host to export to"),
     Option("export-port", None, None, _port, "UDP port to export to"),
-    Option("export-interval", None, "60", seconds(0.1), "seconds between exports"),
-    Option("export-path", None, "cyclone-sse", text, "start of the exported names"),
-    Option("export-totals", None, "0", flag, "1: export the server's totals besides"),
+    Option("export-interval", None, "60", seconds(0.1), "seconds between two exports"),
+    Option("export-path", None, "cyclone-sse", text, "prefix of the exported names"),
+    Option("export-totals", None, "0", flag, "1: also export the totals of the server"),
     Option(
         "check",
         None,
         "0",
         flag,
-        "1: read options and files, say what is wrong or would be done, exit",
+        "1: check options, files and ports, report mistakes or the plan, and exit",
     ),
 )
 
@@ -177,7 +212,7 @@ DEFAULTS: Mapping[str, Any] = {
     row.name: None if row.default is None else row.read(row.default) for row in OPTIONS
 }
 
-# Defaults that follow from other options.
+# Defaults that follow from other options; the help texts name them.
 DERIVED: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "linger": lambda settings: settings["history-ttl"],
     # Redis pub/sub and AMQP have publishers of their own, and give no ids.
@@ -186,9 +221,9 @@ DERIVED: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
 
 
 def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings: those given, as values that were read, and the defaults of all others.
+    """All settings: the given values, and the defaults of all other options.
 
-    None is "not set", and so is given its default.
+    None means "not set" and is replaced by the default.
     """
     merged = {**DEFAULTS, **{name: value for name, value in settings.items() if value is not None}}
     for name, derive in DERIVED.items():

@@ -1,6 +1,8 @@
-"""docs/options.md, made from the table by `make docs`."""
+"""docs/options.md, made from the table of options by `make docs`."""
 
 from __future__ import annotations
+
+import re
 
 from cyclone_sse.options import OPTIONS, Option
 
@@ -22,6 +24,8 @@ This page is made from the table in `cyclone_sse/options.py` by `make docs`.
 | --- | --- | --- |
 """
 
+_DERIVED = re.compile(r" \[default: (.*)\]")  # how a help text names a default that is no fixed value
+
 
 def page() -> str:
     """The whole page."""
@@ -30,8 +34,15 @@ def page() -> str:
 
 def _line(row: Option) -> str:
     name = f"`--{row.name}`" + (f", `-{row.short}`" if row.short else "")
-    text = row.help.partition(" [default:")[0].replace("|", "\\|").replace("*", "\\*")
-    return f"| {name} | {f'`{row.default}`' if row.default else ''} | {text} |\n"
+    derived = _DERIVED.search(row.help)
+    default = derived[1] if derived else f"`{row.default}`" if row.default else ""
+    text = _DERIVED.sub("", row.help)
+    return f"| {name} | {_escape(default)} | {_escape(text)} |\n"
+
+
+def _escape(text: str) -> str:
+    """Write the text so that Markdown shows it as it is, except for what stands in backticks."""
+    return text if text.startswith("`") else text.replace("|", "\\|").replace("*", "\\*")
 
 
 if __name__ == "__main__":

@@ -47,14 +47,6 @@ def test_the_service_may_do_little(units: Path, name: str) -> None:
     assert float(found[1]) < EXPOSURE
 
 
-def test_the_environment_file_lists_every_option_with_its_default() -> None:
-    lines = (EXTRAS / "cyclone-sse.env").read_text().splitlines()
-    assert [line for line in lines if line.startswith("#CYCLONE_SSE_")] == [
-        f"#{row.variable}={row.default or ''}" for row in OPTIONS
-    ]
-    assert [line for line in lines if line.startswith("# ")][2:] == [f"# {row.help}" for row in OPTIONS]
-
-
 def test_the_dockerfile_passes_its_linter() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run(

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from cyclone_sse.brokers import BROKERS
 from cyclone_sse.options import BROKERS as NAMES
-from cyclone_sse.options import DEFAULTS, OPTIONS, with_defaults
+from cyclone_sse.options import DEFAULTS, DERIVED, OPTIONS, with_defaults
+from tools.option_samples import CONF, ENVIRONMENT, conf, environment
 from tools.options_page import page
 
-CONF = Path(__file__).parents[2] / "cyclone-sse.conf"
+ROOT = Path(__file__).parents[2]
 
 
 def test_what_is_given_counts_and_the_rest_has_its_default() -> None:
@@ -28,7 +29,17 @@ def test_what_is_false_is_given() -> None:
 
 
 def test_the_configuration_file_lists_every_option_with_its_default() -> None:
-    assert CONF.read_text().splitlines() == [f"--{row.name}={row.default or ''}" for row in OPTIONS]
+    assert CONF.read_text() == conf(), "make docs"
+
+
+def test_the_environment_file_lists_every_option_with_its_default() -> None:
+    assert ENVIRONMENT.read_text() == environment(), "make docs"
+
+
+def test_the_page_names_the_defaults_that_follow_from_other_options() -> None:
+    for name in DERIVED:
+        (line,) = [line for line in page().splitlines() if line.startswith(f"| `--{name}` |")]
+        assert line.split("|")[2].strip(), "what it is without the option"
 
 
 def test_every_broker_has_a_name() -> None:
@@ -42,4 +53,4 @@ def test_names_are_unique_and_each_option_says_what_it_does() -> None:
 
 
 def test_the_page_of_options_is_made_from_the_table() -> None:
-    assert (CONF.parent / "docs" / "options.md").read_text() == page(), "make docs"
+    assert (ROOT / "docs" / "options.md").read_text() == page(), "make docs"
