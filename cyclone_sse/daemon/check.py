@@ -10,15 +10,14 @@ from typing import Any, NoReturn
 
 from cyclone_sse.daemon.command_line import Options, as_lines
 from cyclone_sse.daemon.log_file import open_log
-from cyclone_sse.daemon.prepare import prepare
 from cyclone_sse.daemon.sockets import Bound, open_sockets
 
 
-def check(options: Options, reactor: Any) -> NoReturn:
+def check(options: Options, build: Callable[[Mapping[str, Any]], object], reactor: Any) -> NoReturn:
     """Exit with a line for each mistake; if there is none, say what would be done, and exit with 0."""
     bound: list[Bound] = []
     probes: list[Callable[[], object]] = [
-        partial(prepare, {**options, "use-ssl": False}),
+        partial(build, {**options, "use-ssl": False}),
         partial(_read_keys, options),
         partial(_read_certificate, options),
         partial(_read_history, options),

@@ -44,13 +44,13 @@ class Handover:
         ]
 
 
-def handover(environment: MutableMapping[str, str]) -> Handover | None:
-    """What was given to this process if it was started as a worker; it is told once."""
-    told = environment.pop(VARIABLE, None)
-    return None if told is None else Handover(**json.loads(told))
+def pop_handover(environment: MutableMapping[str, str]) -> Handover | None:
+    """Take the handover out of the environment; None if this process is no worker."""
+    text = environment.pop(VARIABLE, None)
+    return None if text is None else Handover(**json.loads(text))
 
 
-def say_ready() -> None:
+def send_ready() -> None:
     """Tell the parent that this worker serves."""
     os.write(READY, b"ready")
     os.close(READY)

@@ -1,69 +1,112 @@
-"""What twistd calls: from the parsed options to the services that it starts.
+"""The functions that twistd calls: from the parsed options to the services that it starts.
 
-Whatever can be wrong with options and files is found here, before anything is opened.
+Mistakes in options and files are found here, before anything is opened. The one place with late
+imports, so that a missing library is reported in one line.
 """
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyclone_sse.daemon.check import check
-from cyclone_sse.daemon.clock import count_monotonic_time
 from cyclone_sse.daemon.command_line import Options
-from cyclone_sse.daemon.handover import Handover, handover, say_ready
+from cyclone_sse.daemon.handover import pop_handover, send_ready
 from cyclone_sse.daemon.log_file import open_log
-from cyclone_sse.daemon.prepare import prepare
 from cyclone_sse.daemon.process import Daemon, WorkerDaemon
 from cyclone_sse.daemon.sockets import open_sockets
+from cyclone_sse.daemon.supervisor import SupervisorService
+
+if TYPE_CHECKING:
+    from cyclone_sse.daemon.service import ServerService
+    from cyclone_sse.daemon.tls import TlsTransports
 
 __all__ = ["Options", "makeService"]
 
 
 def makeService(options: Options) -> Daemon:
-    """What twistd calls with the parsed options. Exits with one line where they cannot be met."""
+    """Make what twistd starts. Exits with one line if the options cannot be met."""
     from twisted.internet import reactor
 
-    count_monotonic_time(reactor)
+    use_monotonic_clock(reactor)
     if options["check"]:
-        check(options, reactor)
+        check(options, build, reactor)
     try:
-        application, tls = prepare(options)
-        given = handover(os.environ)
-        if given is not None:
-            return _worker(given, application, options, tls)
-        log_file = open_log(options.parent) if options.parent else None
+        handover = pop_handover(os.environ)
+        if handover is not None:
+            # Each worker has figures of its own: with one name for all the last datagram would count.
+            options["export-path"] += f".worker-{handover.number}"
+            server = _server(options, sockets=handover.sockets, on_open=send_ready)
+            return _with_export(WorkerDaemon(server, reactor), server, options)
+        if options["workers"] > 1:
+            build(options)
+            supervisor = SupervisorService(options, options.words, partial(build, options), reactor)
+            return Daemon(supervisor, _log_file(options), reactor)
+        server = _server(options)
+        return _with_export(Daemon(server, _log_file(options), reactor), server, options)
     except (ValueError, ImportError) as error:
         raise SystemExit(f"cyclone-sse: {error}") from None
-    if options["workers"] > 1:
-        from cyclone_sse.daemon.supervisor import SupervisorService
-
-        workers = SupervisorService(options, options.words, partial(prepare, options), reactor)
-        return Daemon(workers, log_file, reactor)
-    from cyclone_sse.daemon.service import ServerService
-
-    sockets = partial(open_sockets, options, application, reactor)
-    service = Daemon(ServerService(application, options, tls, sockets=sockets), log_file, reactor)
-    _export(application, options, service)
-    return service
 
 
-def _worker(given: Handover, application: Any, options: Options, tls: Any) -> Daemon:
+def build(options: Mapping[str, Any]) -> tuple[Any, TlsTransports | None]:
+    """Make the application and the transports of TLS. Raises ValueError or ImportError."""
+    try:
+        from cyclone_sse.access.rules import rules_of
+        from cyclone_sse.daemon.tls import TlsTransports
+        from cyclone_sse.server import App, load_app
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{error.name} is missing; install it with: pip install --no-deps -r requirements.txt"
+        ) from None
+    tls = TlsTransports(options["ssl-cert"], options["ssl-key"]) if options["use-ssl"] else None
+    if not options["app"]:
+        return App(options), tls
+    application = load_app(options["app"])(options)
+    if not hasattr(application, "broker"):
+        raise ValueError(f"--app={options['app']}: the application has no attribute broker")
+    rules_of(application)  # Without this, a bad key would be found by the first client.
+    return application, tls
+
+
+def _server(
+    options: Options, sockets: Callable[[], Any] | None = None, on_open: Callable[[], None] | None = None
+) -> ServerService:
     from twisted.internet import reactor
 
+    application, tls = build(options)
     from cyclone_sse.daemon.service import ServerService
 
-    server = ServerService(application, options, tls, sockets=given.sockets, serves=say_ready)
-    service = WorkerDaemon(server, reactor)
-    # Each has figures of its own: under one name the last to come would count.
-    options["export-path"] += f".worker-{given.number}"
-    _export(application, options, service)
-    return service
+    sockets = sockets or partial(open_sockets, options, application, reactor)
+    return ServerService(application, options, tls, sockets=sockets, on_open=on_open)
 
 
-def _export(application: Any, options: Options, service: Daemon) -> None:
+def _log_file(options: Options) -> Any:
+    return open_log(options.parent) if options.parent else None
+
+
+def _with_export(daemon: Daemon, server: ServerService, options: Options) -> Daemon:
     if options["export"]:
         from cyclone_sse.periodic import GraphiteExport
 
-        GraphiteExport(application.broker, options).setServiceParent(service)
+        GraphiteExport(server.application.broker, options).setServiceParent(daemon)
+    return daemon
+
+
+def use_monotonic_clock(reactor: Any) -> None:
+    """Make the reactor measure its delays by a clock that cannot be set.
+
+    Twisted uses the wall clock. If that is set back by an hour, pings, deadlines and retries stop for an
+    hour; if it is set forward, all of them are due at once. ``reactor.seconds`` is where Twisted and this
+    package ask for the time of an interval; ids and dates keep to the wall clock.
+
+    Call before anything is scheduled: a call scheduled by the other clock would never be due. Raises
+    RuntimeError in that case.
+    """
+    if reactor.seconds is time.monotonic:
+        return
+    if reactor.getDelayedCalls():
+        raise RuntimeError("a call is already scheduled by the wall clock")
+    reactor.seconds = time.monotonic

@@ -21,10 +21,13 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from cyclone_sse.access.rules import rules_of
+from cyclone_sse.daemon.admin import Admin
 from cyclone_sse.daemon.exposure import warnings
 from cyclone_sse.daemon.listener import Listener, prepare
 from cyclone_sse.daemon.sockets import ADMIN, HTTPS, Bound
 from cyclone_sse.errors import Ending
+from cyclone_sse.http.connection import STREAMING, Connection
+from cyclone_sse.http.server_state import ServerState
 from cyclone_sse.options import with_defaults
 
 STOP_GRACE = 2.0  # seconds for the clients to take what is under way when the server stops
@@ -70,7 +73,7 @@ class ServerService(Service):
 
     application: the cyclone application, and as such the factory of connections. settings: the
     options. tls: makes the transports of the TLS port, None to do without. sockets: gives the bound
-    sockets, or raises ValueError. serves: called when the ports are open. reactor: the global one if None.
+    sockets, or raises ValueError. on_open: called when the ports are open. reactor: the global one if None.
     """
 
     log = Logger()
@@ -82,12 +85,9 @@ class ServerService(Service):
         tls: Any,
         *,
         sockets: Callable[[], Sequence[Bound]],
-        serves: Callable[[], None] = lambda: None,
+        on_open: Callable[[], None] | None = None,
         reactor: Any = None,
     ) -> None:
-        from cyclone_sse.http.connection import Connection
-        from cyclone_sse.http.server_state import ServerState
-
         if reactor is None:
             from twisted.internet import reactor
         self.application = application
@@ -97,7 +97,7 @@ class ServerService(Service):
         self.draining = False
         self.bound: Sequence[Bound] = ()
         self._sockets = sockets
-        self._serves = serves
+        self._on_open = on_open
         self.listeners: list[Listener] = []
         self._until_the_end: list[Listener] = []  # those that stay while the others are closed
         self._is_open = False
@@ -152,14 +152,13 @@ class ServerService(Service):
             addresses=" and ".join(bound.url for bound in public),
             broker=self.application.broker.name,
         )
-        self._serves()
+        if self._on_open is not None:
+            self._on_open()
 
     def _open_admin(self) -> None:
         """Open the admin port before all others: it also tells why they are not open."""
         for bound in self.bound:
             if bound.serves == ADMIN:
-                from cyclone_sse.daemon.admin import Admin
-
                 self._listen(bound, Admin(self).site())
                 self.log.info("figures and health at {address}", address=bound.url)
 
@@ -256,8 +255,6 @@ class ServerService(Service):
     def _shut(self, streams: bool) -> None:
         """Close what is idle; what is being answered is answered. Streams, too, if they have no end of
         their own any more."""
-        from cyclone_sse.http.connection import STREAMING
-
         for connection in list(self._crowd):
             if streams or connection.state is not STREAMING:
                 connection.shut()

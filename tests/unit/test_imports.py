@@ -20,10 +20,9 @@ PACKAGE = Path(__file__).parents[2] / "cyclone_sse"
 HOUSE = [
     {"daemon.plugin"},
     {"daemon.check", "daemon.process", "daemon.service", "daemon.supervisor"},
-    {"daemon.prepare", "daemon.handover"},
+    {"daemon.handover"},
     {"daemon.admin", "daemon.command_line", "daemon.sockets", "daemon.tls"},
     {
-        "daemon.clock",
         "daemon.exposure",
         "daemon.listener",
         "daemon.metrics",

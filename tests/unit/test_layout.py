@@ -17,7 +17,6 @@ EXCEPTIONS = {
     "amqp": "two names, which tests/integration/test_custom_app.py imports",
     # each needs processes, signals or sockets to do anything at all
     "daemon.process": "tests/integration/test_signals.py",
-    "daemon.plugin": "tests/integration/test_server.py, test_workers.py",
     "daemon.handover": "tests/integration/test_workers.py",
     "daemon.supervisor": "tests/integration/test_workers.py",
     # what Redis and RabbitMQ say is the whole of it

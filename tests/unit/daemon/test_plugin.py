@@ -1,14 +1,16 @@
-"""From the options to the application and TLS."""
+"""From the options to the application and TLS, and the clock of all delays."""
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.epollreactor import EPollReactor
 
-from cyclone_sse.daemon.prepare import prepare
+from cyclone_sse.daemon.plugin import build, use_monotonic_clock
 from cyclone_sse.options import with_defaults
 from cyclone_sse.server import App
 from tests.harness.certificates import write_certificates
@@ -19,7 +21,7 @@ def options(**given: Any) -> dict[str, Any]:
 
 
 def test_the_standard_application_without_tls_by_default() -> None:
-    application, tls = prepare(options())
+    application, tls = build(options())
     assert type(application) is App
     assert tls is None
 
@@ -27,7 +29,7 @@ def test_the_standard_application_without_tls_by_default() -> None:
 def test_tls_where_it_is_wanted(tmp_path: Path) -> None:
     write_certificates(tmp_path)
     files = {"ssl_cert": str(tmp_path / "chain.pem"), "ssl_key": str(tmp_path / "leaf.key")}
-    assert prepare(options(use_ssl=True, **files))[1] is not None
+    assert build(options(use_ssl=True, **files))[1] is not None
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,7 @@ def test_an_application_that_will_not_do_is_one_line(
     (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.chdir(tmp_path)
     with pytest.raises((ValueError, ImportError), match=why):
-        prepare(options(app=f"{name}.App"))
+        build(options(app=f"{name}.App"))
 
 
 def test_a_missing_library_is_named_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,4 +51,22 @@ def test_a_missing_library_is_named_with_how_to_get_it(monkeypatch: pytest.Monke
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "cyclone_sse.server", None)
     with pytest.raises(ValueError, match=r"pip install --no-deps -r requirements\.txt"):
-        prepare(options())
+        build(options())
+
+
+def test_delays_are_measured_by_the_monotonic_clock() -> None:
+    reactor = EPollReactor()
+    use_monotonic_clock(reactor)
+    before = time.monotonic()
+    call = reactor.callLater(5, lambda: None)
+    assert before + 5 <= call.getTime() <= time.monotonic() + 5
+    use_monotonic_clock(reactor)  # once more does no harm
+    reactor.disconnectAll()
+
+
+def test_what_waits_by_the_other_clock_is_a_mistake() -> None:
+    reactor = EPollReactor()
+    reactor.callLater(5, lambda: None)
+    with pytest.raises(RuntimeError, match="scheduled"):
+        use_monotonic_clock(reactor)
+    reactor.disconnectAll()
