@@ -17,6 +17,7 @@ from cyclone_sse.access.grant import OPERATOR, Grant, Names
 from cyclone_sse.access.tokens import BadToken, Tokens
 from cyclone_sse.errors import Refusal
 from cyclone_sse.options import with_defaults
+from cyclone_sse.patterns import check_name
 
 UNAUTHORIZED = {"WWW-Authenticate": 'Bearer error="invalid_token"'}  # RFC 6750 3
 FORBIDDEN = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
@@ -69,10 +70,18 @@ class Rules:
             self._tokens.reload()
 
     def check_names(self, channels: Sequence[str]) -> None:
-        """Refuse more channels or patterns than one stream may have. Raises Refusal."""
+        """Refuse more channels or patterns than one stream may have, and names that are too long.
+
+        Raises Refusal.
+        """
         settings = self._settings
         if len(channels) > settings["max-channels"]:
             raise Refusal(400, f"more than {settings['max-channels']} channels for one stream")
+        try:
+            for name in channels:
+                check_name(name)
+        except ValueError as error:
+            raise Refusal(400, str(error)) from None
         patterns = [name for name in channels if self._is_pattern(name)]
         if len(patterns) > settings["max-patterns"]:
             raise Refusal(400, f"more than {settings['max-patterns']} patterns for one stream")

@@ -16,10 +16,10 @@ from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.amqp_pubsub import AmqpPublisherFactory, AmqpSubscriberFactory
 from cyclone_sse.brokers.amqp_wire import SPEC
-from cyclone_sse.brokers.patterns import Patterns, compile_topic
 from cyclone_sse.brokers.subscribing import SubscribingBroker
 from cyclone_sse.brokers.upstream import GREETING_WAIT
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.patterns import Patterns, compile_topic
 
 
 class AmqpBroker(SubscribingBroker):

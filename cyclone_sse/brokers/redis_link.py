@@ -15,8 +15,8 @@ from twisted.internet.error import ConnectError, ConnectionLost
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.patterns import Patterns, compile_glob, escape_glob
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.patterns import Patterns, compile_glob, escape_glob
 
 PING_INTERVAL = 5.0  # seconds; TCP alone takes many minutes to notice that the other side is gone
 PING_WAIT = 10.0  # seconds in which a ping must be answered

@@ -23,13 +23,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from cyclone_sse.brokers.patterns import Patterns, compile_glob
 from cyclone_sse.brokers.redis_link import ResponseError, is_pattern
 from cyclone_sse.brokers.redis_server import redis_server
 from cyclone_sse.brokers.redis_stream_link import BEGINNING, Entry, StreamLink, Survey
 from cyclone_sse.brokers.upstream import UpstreamBroker
 from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.patterns import Patterns, compile_glob
 
 READ_WAIT = 5.0  # seconds that Redis waits for an entry before it says that there is none
 AHEAD_WAIT = 2.0  # seconds that a client waits for us to read what it has heard elsewhere
@@ -306,8 +306,8 @@ class RedisStreamBroker(UpstreamBroker):
         self._heard[name] = self.reactor.seconds()
         if name not in self._patterns:
             self._patterns.add(name)
-            matches = compile_glob(name)
-            self.hub.gather(pattern, lambda channel: bool(matches(channel.encode())))
+            compiled = compile_glob(name)
+            self.hub.gather(pattern, lambda channel: compiled.matches(channel.encode()))
 
     def _forget_patterns(self) -> None:
         """Let go of those that nobody has listened to for as long as anything is held."""

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cyclone_sse.patterns import check_name
+
 MAX_TYPE = 100  # characters of an event's type
 MAX_RETRY = 3_600_000  # milliseconds: an hour
 OWN_TYPES = "sse-"  # the beginning of the types that the server itself sends
@@ -118,6 +120,8 @@ def publication(
     unique = tuple(dict.fromkeys(filter(None, names)))
     if not unique:
         raise ValueError("channel is missing")
+    for name in unique:
+        check_name(name)
     if not message:
         raise ValueError("message is missing")
     try:

@@ -48,7 +48,7 @@ HOUSE = [
     {"brokers.redis_link"},
     {"brokers.amqp_pubsub", "brokers.base"},
     {"brokers.amqp_protocol"},
-    {"brokers.amqp_wire", "brokers.subscriptions", "brokers.patterns"},
+    {"brokers.amqp_wire", "brokers.subscriptions"},
     {"delivery.hub"},
     {"delivery.partings"},
     {"delivery.fanout", "delivery.journal", "delivery.lifetimes", "delivery.resume"},
@@ -58,7 +58,7 @@ HOUSE = [
     {"delivery.client"},
     {"delivery.channels", "delivery.history"},
     {"delivery.events", "delivery.publication"},
-    {"counters", "deadlines", "errors", "options", "slices"},
+    {"counters", "deadlines", "errors", "options", "patterns", "slices"},
     {"values"},
     {"", "access", "daemon", "delivery", "http"},  # what each room is
 ]
@@ -68,7 +68,6 @@ LEVEL = {module: level for level, row in enumerate(HOUSE) for module in row}
 PURE = {
     "daemon.exposure",
     "access.grant",
-    "brokers.patterns",
     "counters",
     "deadlines",
     "delivery.channels",
@@ -82,6 +81,7 @@ PURE = {
     "delivery.turn",
     "errors",
     "options",
+    "patterns",
     "values",
 }
 

@@ -258,6 +258,13 @@ def test_one_stream_has_its_bounds(
         assert refused(bounded.check_names, channels).status == status
 
 
+def test_a_long_name_is_refused_before_it_is_taken_for_a_pattern() -> None:
+    def is_pattern(name: str) -> bool:
+        raise AssertionError
+
+    assert refused(Rules({}, is_pattern=is_pattern).check_names, ["*[^a]" * 3000]).status == 400
+
+
 def test_a_pattern_of_amqp_must_be_in_the_token_as_it_is() -> None:
     guarded = Rules({"jwt-secret": SECRET, "public": ("front.*",)}, Clock(), lambda name: "#" in name)
     assert guarded.subscriber(request(access_token=GOOD), ["news.de", "front.de"])

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.amqp_protocol import AmqpError
 from cyclone_sse.brokers.amqp_pubsub import AmqpPublisherFactory, AmqpSubscriberFactory
-from cyclone_sse.delivery.publication import publication
+from cyclone_sse.delivery.publication import Publication, publication
 from cyclone_sse.errors import Refusal
 
 # txAMQP 0.8.2 still ends its generators in the old way
@@ -343,7 +343,7 @@ def test_a_name_that_amqp_cannot_carry_is_an_error_and_sends_nothing(
     publisher.read()
     for done in (server.link.subscribe(name), server.link.unsubscribe(name)):
         assert isinstance(fate(done)[0], AmqpError)
-    (refused,) = fate(publisher.link.publish([publication(["a", name], "x")]))
+    (refused,) = fate(publisher.link.publish([Publication(("a", name), b"x")]))
     assert (type(refused), refused.status) == (Refusal, 400)
     assert server.read() == publisher.read() == []
 

@@ -193,3 +193,10 @@ def test_what_is_no_json(body: bytes) -> None:
 def test_a_value_arrives_as_it_was(value: Any) -> None:
     body = json.dumps({"channel": "a", "message": [value]}).encode()
     assert json.loads(Publication.from_json(read_json(body)).data) == [value]
+
+
+@pytest.mark.parametrize("name", ["a" * 256, "€" * 86, "*[^a]" * 3000])
+def test_a_long_name_is_refused_before_it_is_looked_at(name: str) -> None:
+    with pytest.raises(ValueError, match="longer than 255 bytes"):
+        publication(["ok", name], "x")
+    assert publication(["a" * 255, "€" * 85], "x").channels[0] == "a" * 255

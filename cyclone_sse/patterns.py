@@ -1,0 +1,250 @@
+"""Names that stand for many channels, and the patterns that a channel's name matches.
+
+Redis writes them as globs, topic exchanges of AMQP as words with ``*`` and ``#``. Both are matched here by
+the rules that apply there. Strangers choose patterns: reading one costs no more than its length times a small
+constant, and matching a name no more than the length of the name. A pattern is a row of tokens, and all the
+places in it that a name can have reached are the bits of one integer. Plain Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+NAME_MAX = 255  # bytes of a channel's name or pattern; AMQP 0-9-1, 4.2.5.3 allows no more
+_REMEMBERED = 10_000  # names whose answer is kept
+_BYTES = frozenset(range(256))
+
+
+class Token(NamedTuple):
+    """One symbol of a name. excluded: any symbol but the members, instead of one of the members."""
+
+    excluded: bool
+    members: frozenset[Hashable]
+
+
+ANY_ONE = Token(True, frozenset())
+ANY_RUN = None  # any number of symbols, also none
+
+Tokens: TypeAlias = Sequence[Token | None]
+
+
+class Pattern:
+    """What is left of a pattern when it has been read.
+
+    tokens: the pattern. split: cuts a name into symbols. prefix: what every name that matches begins with.
+    needed: what every such name contains. is_prefix: every name with this prefix matches.
+    """
+
+    __slots__ = ("_accept", "_default", "_loops", "_split", "_toggles", "is_prefix", "needed", "prefix")
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        split: Callable[[bytes], Iterable[Hashable]],
+        prefix: bytes,
+        needed: bytes = b"",
+        is_prefix: bool = False,
+    ) -> None:
+        self._split = split
+        self.prefix = prefix
+        self.needed = needed
+        self.is_prefix = is_prefix
+        self._loops = 0  # places where any symbol may follow without a step
+        self._default = 0  # places that most symbols lead on from
+        self._toggles: dict[Hashable, int] = {}  # for a symbol: the places where it is not as most are
+        place = 1
+        for token in tokens:
+            if token is ANY_RUN:
+                self._loops |= place
+                continue
+            if token.excluded:
+                self._default |= place
+            for symbol in token.members:
+                self._toggles[symbol] = self._toggles.get(symbol, 0) | place
+            place <<= 1
+        self._accept = place
+
+    def matches(self, name: bytes) -> bool:
+        """Whether the name is one of those that the pattern stands for."""
+        if not name.startswith(self.prefix) or self.needed not in name:
+            return False
+        if self.is_prefix:
+            return True
+        places = 1
+        for symbol in self._split(name):
+            places = (places & (self._default ^ self._toggles.get(symbol, 0))) << 1 | places & self._loops
+            if not places:
+                return False
+        return bool(places & self._accept)
+
+
+def compile_glob(pattern: bytes) -> Pattern:
+    """A glob as Redis reads it (``stringmatchlen`` of its util.c), on bytes.
+
+    ``*`` any bytes, ``?`` one byte, ``[a-c]`` one of these, ``[^a]`` none of these, ``\\`` takes what follows
+    as it is. What ends in the middle of a bracket ends there.
+    """
+    tokens = list(_read_glob(pattern))
+    literals = [_literal(token) for token in tokens]
+    runs = "".join("\0" if byte is None else "x" for byte in literals)
+    prefix = bytes(byte for byte in literals[: len(runs.partition("\0")[0])] if byte is not None)
+    longest = max(re.finditer("x+", runs), key=lambda run: run.end() - run.start(), default=None)
+    needed = b""
+    if longest is not None:
+        needed = bytes(byte for byte in literals[longest.start() : longest.end()] if byte is not None)
+    is_prefix = len(tokens) == len(prefix) + 1 and tokens[-1] is ANY_RUN
+    return Pattern(tokens, iter, prefix, needed, is_prefix)
+
+
+def canonical_glob(pattern: str) -> str:
+    """The pattern with one ``*`` for each run of them, which stands for the same names."""
+    if "**" not in pattern:
+        return pattern
+    # Not behind a backslash nor in a bracket, where a star stands for itself.
+    pieces = re.findall(r"\\.?|\[(?:\\.?|[^\]\\])*\]?|\*+|[^\\\[*]+", pattern, re.DOTALL)
+    return "".join("*" if piece.startswith("*") else piece for piece in pieces)
+
+
+def escape_glob(name: bytes) -> bytes:
+    """The glob that matches this name alone."""
+    return re.sub(rb"([*?\[\]\\^-])", rb"\\\1", name)
+
+
+def compile_topic(pattern: bytes) -> Pattern:
+    """A binding key of a topic exchange: words with dots between, ``*`` one, ``#`` any number of them."""
+    words = _words(pattern)
+    wild = next((n for n, word in enumerate(words) if word in (b"*", b"#")), len(words))
+    tokens = [
+        ANY_RUN if word == b"#" else ANY_ONE if word == b"*" else Token(False, frozenset((word,)))
+        for word in words
+    ]
+    return Pattern(tokens, _words, b".".join(words[:wild]))
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError for a channel's name or pattern that is longer than NAME_MAX bytes."""
+    if len(name) > NAME_MAX or len(name.encode("utf-8", "surrogatepass")) > NAME_MAX:
+        raise ValueError(f"a channel's name is longer than {NAME_MAX} bytes: {name[:20]!r}...")
+
+
+class Patterns:
+    """A set of patterns, asked which of them a name matches.
+
+    compile: one of the functions above. Patterns are found by what they begin with, so that ``news.*`` costs
+    one look-up however many there are. The answer for a name is remembered until the set changes.
+    """
+
+    def __init__(self, compile: Callable[[bytes], Pattern]) -> None:
+        self._compile = compile
+        self._patterns: dict[bytes, Pattern] = {}
+        self._by_prefix: dict[bytes, dict[bytes, Pattern]] = {}
+        self._lengths: dict[int, int] = {}  # of prefixes, and how many prefixes have this length
+        self._answers: dict[bytes, tuple[bytes, ...]] = {}
+
+    def __contains__(self, pattern: bytes) -> bool:
+        return pattern in self._patterns
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._patterns)
+
+    def __len__(self) -> int:
+        return len(self._patterns)
+
+    def add(self, pattern: bytes) -> None:
+        """Add the pattern to the set; it may be in it."""
+        if pattern in self._patterns:
+            return
+        compiled = self._patterns[pattern] = self._compile(pattern)
+        group = self._by_prefix.get(compiled.prefix)
+        if group is None:
+            group = self._by_prefix[compiled.prefix] = {}
+            length = len(compiled.prefix)
+            self._lengths[length] = self._lengths.get(length, 0) + 1
+        group[pattern] = compiled
+        self._answers.clear()
+
+    def discard(self, pattern: bytes) -> None:
+        """Remove the pattern from the set; it need not be in it."""
+        compiled = self._patterns.pop(pattern, None)
+        if compiled is None:
+            return
+        group = self._by_prefix[compiled.prefix]
+        del group[pattern]
+        if not group:
+            del self._by_prefix[compiled.prefix]
+            length = len(compiled.prefix)
+            self._lengths[length] -= 1
+            if not self._lengths[length]:
+                del self._lengths[length]
+        self._answers.clear()
+
+    def matching(self, name: bytes) -> tuple[bytes, ...]:
+        """The patterns that the name matches."""
+        if not self._patterns:
+            return ()
+        answer = self._answers.get(name)
+        if answer is None:
+            if len(self._answers) >= _REMEMBERED:
+                self._answers.clear()
+            answer = self._answers[name] = tuple(self._find(name))
+        return answer
+
+    def _find(self, name: bytes) -> Iterator[bytes]:
+        for length in self._lengths:
+            group = self._by_prefix.get(name[:length]) if length <= len(name) else None
+            if group is not None:
+                yield from (pattern for pattern, compiled in group.items() if compiled.matches(name))
+
+
+def _read_glob(pattern: bytes) -> Iterator[Token | None]:
+    at = 0
+    while at < len(pattern):
+        byte = pattern[at]
+        at += 1
+        if byte == ord("*"):
+            yield ANY_RUN
+        elif byte == ord("?"):
+            yield ANY_ONE
+        elif byte == ord("["):
+            token, at = _read_class(pattern, at)
+            yield token
+        else:
+            if byte == ord("\\") and at < len(pattern):
+                byte = pattern[at]
+                at += 1
+            yield Token(False, frozenset((byte,)))
+
+
+def _read_class(pattern: bytes, at: int) -> tuple[Token, int]:
+    """The token of a bracket whose content begins at ``at``, and where what follows the bracket begins."""
+    excluded = pattern[at : at + 1] == b"^"
+    at += excluded
+    members: set[int] = set()
+    while at < len(pattern) and pattern[at] != ord("]"):
+        if pattern[at] == ord("\\") and at + 1 < len(pattern):
+            members.add(pattern[at + 1])
+            at += 2
+        elif pattern[at + 1 : at + 2] == b"-" and at + 2 < len(pattern):
+            low, high = sorted((pattern[at], pattern[at + 2]))
+            members.update(range(low, high + 1))
+            at += 3
+        else:
+            members.add(pattern[at])
+            at += 1
+    if len(members) > len(_BYTES) // 2:  # the fewer are listed
+        return Token(not excluded, _BYTES - members), at + 1
+    return Token(excluded, frozenset(members)), at + 1
+
+
+def _literal(token: Token | None) -> int | None:
+    """The one byte that the token stands for, if it is one."""
+    if token is None or token.excluded or len(token.members) != 1:
+        return None
+    (byte,) = token.members
+    return byte if isinstance(byte, int) else None
+
+
+def _words(name: bytes) -> list[bytes]:
+    return name.split(b".") if name else []
