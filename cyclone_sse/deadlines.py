@@ -57,7 +57,7 @@ class Deadlines(Generic[T]):
         if number is not None:
             del self._buckets[number][item]
 
-    def due(self, now: float, most: int | None = None) -> list[T]:
+    def pop_due(self, now: float, most: int | None = None) -> list[T]:
         """Take out what is due, the earliest bucket first; ``most`` bounds how many at a time.
 
         Who gives a bound asks again, in another turn of the reactor, until nothing comes.

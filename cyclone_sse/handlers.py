@@ -112,7 +112,7 @@ class BroadcastHandler(ExtendedSSEHandler):
         self._tell("{ip} subscribes to {channels}")
         self.broker.add_client(self, self.channels, self.last_event_id())
         self.channels = self.subscriber.channels  # the same names for all who hear them
-        if type(self) is BroadcastHandler and not self.subscriber.once:
+        if type(self) is BroadcastHandler and not self.subscriber.is_poll:
             # Nobody needs them from here on; a subclass's unbind may want its cookies.
             self.request.headers = NO_HEADERS
             self.request.access_token = None
@@ -187,7 +187,7 @@ class PublishHandler(_OperatorHandler):
         if ids and None not in ids:  # with pub/sub a message gets its id only when it has come back
             answer |= {"ids": list(ids)} if posted.is_batch else {"id": ids[0]}
         channels = sent[0].channels if len(sent) == 1 else {name for each in sent for name in each.channels}
-        answer["subscribers"] = self.broker.hub.audience(channels)
+        answer["subscribers"] = self.broker.hub.count_clients(channels)
         self.finish(json.dumps(answer))
 
 

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.poll_client import PollClient
-from cyclone_sse.delivery.transport_client import subscriber_for
+from cyclone_sse.delivery.transport_client import client_class
 from cyclone_sse.errors import Ending, Refusal
 from cyclone_sse.http.handler import JsonHandler
 
@@ -86,9 +86,9 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
 
     def finish(self, chunk: Any = None) -> None:
         """End the response; an open stream when everything sent has gone out."""
-        if self.subscriber is None or (self.subscriber.once and not self._headers_written):
+        if self.subscriber is None or (self.subscriber.is_poll and not self._headers_written):
             super().finish(chunk)
-        elif self.subscriber.once:
+        elif self.subscriber.is_poll:
             super().finish(_chunk(chunk or b"") + _LAST_CHUNK)
         else:
             self.subscriber.end(Ending.ENDED)
@@ -106,7 +106,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
     def _admit(self) -> None:
         # Mostly there is nothing to wait for; then there is no need for a Deferred, which at
         # ten thousand clients that all come at once is worth the lines.
-        self._orders = self.broker.hub.orders
+        self._orders = self.broker.hub.end_orders
         try:
             self.request.connection.admit(self.request)
             waiting = self.admit()
@@ -130,7 +130,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
             finally:
                 # With what was missed, if there is something: that spares a write for each client.
                 self.subscriber.open()
-            self.broker.hub.end_late(self.subscriber, self._orders)
+            self.broker.hub.end_if_ordered(self.subscriber, self._orders)
 
     def _failed(self, failure: Failure) -> None:
         if not failure.check(HTTPError, Refusal):
@@ -169,9 +169,9 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         client: Client = self.subscriber
         client.user = self.user
         client.fields = "channel" in self.request.arguments.get("fields", ())
-        client.plain = not client.fields and not client.once
+        client.shares_frames = not client.fields and not client.is_poll
         if type(self).sendEvent is not ExtendedSSEHandler.sendEvent:
-            client.render, client.plain = self._render, False
+            client.render, client.shares_frames = self._render, False
         if self.expires is not None:
             client.expires = self.broker.reactor.seconds() + self.expires - time.time()
         self._sink = client.send
@@ -199,7 +199,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
         connection = self.request.connection
         connection.setRawMode()
         self._headers_written = True
-        kind = subscriber_for(self.transport)
+        kind = client_class(self.transport)
         self.subscriber = kind(self.transport, head, settings["client-buffer"], connection.fresh)
 
     def _open_poll(self) -> None:
@@ -259,7 +259,7 @@ class ExtendedSSEHandler(JsonHandler, SSEHandler):  # type: ignore[misc]
 
     def _slim(self) -> None:
         """Ten thousand idle clients need none of what cyclone builds for templates."""
-        if not self.subscriber.once:
+        if not self.subscriber.is_poll:
             self.ui = self._headers = self._list_headers = self._write_buffer = _NOTHING
 
 

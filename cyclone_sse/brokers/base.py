@@ -151,14 +151,14 @@ class Broker:
     def confirmed(self, channel: str) -> None:
         """From now on the upstream sends everything of the channel."""
         if self.interests.is_late(channel):
-            self.hub.gap([channel])
+            self.hub.send_gap([channel])
         else:
-            self.hub.confirmed([channel])
+            self.hub.set_complete([channel])
         self.interests.confirm(channel)
 
     def interrupted(self, channels: Iterable[str]) -> None:
         """The upstream was away and is back: something of these channels may be missing."""
-        self.hub.gap(channels)
+        self.hub.send_gap(channels)
 
     def obey(self, order: Mapping[str, Any]) -> int:
         """Carry out an order on this server: ``{"end": {"channel": [..]}}`` or ``{"end": {"user": ..}}``.

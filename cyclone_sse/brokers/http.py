@@ -38,5 +38,5 @@ class HttpBroker(Broker):
     def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
         """Deliver these events. With a history file the ids come when all of them are kept, at once."""
         ids = [str(self.hub.publish(each).id) for each in publications]
-        kept = self.hub.kept()
+        kept = self.hub.when_written()
         return ids if kept is None else kept.addCallback(lambda _: ids)

@@ -160,7 +160,7 @@ class RedisStreamBroker(UpstreamBroker):
     def _start_at(self, tag: str, after: bytes, floor: int, count: int | None = None) -> None:
         """Go on after this entry; before the floor nobody knows what there was."""
         self._tag, self._last, self._count = tag, after, count
-        self.hub.begin_anew(tag, max(floor, UNTOLD))
+        self.hub.reset_ids(tag, max(floor, UNTOLD))
 
     async def _change(self, link: StreamLink, tag: str) -> None:
         """The stream has another tag than it had."""
@@ -245,7 +245,7 @@ class RedisStreamBroker(UpstreamBroker):
         assert self._tag is not None
         if first is None:
             self._last = last
-        self.hub.begin_anew(self._tag, _seq(last) if first is None else _seq(first) - 1)
+        self.hub.reset_ids(self._tag, _seq(last) if first is None else _seq(first) - 1)
 
     def _publish_entry(self, id: bytes, fields: Sequence[bytes]) -> None:
         try:
@@ -307,13 +307,13 @@ class RedisStreamBroker(UpstreamBroker):
         if name not in self._patterns:
             self._patterns.add(name)
             compiled = compile_glob(name)
-            self.hub.gather(pattern, lambda channel: compiled.matches(channel.encode()))
+            self.hub.fill_pattern(pattern, lambda channel: compiled.matches(channel.encode()))
 
     def _forget_patterns(self) -> None:
         """Let go of those that nobody has listened to for as long as anything is held."""
         now = self.reactor.seconds()
         for name, heard in list(self._heard.items()):
-            if self.hub.audience([name.decode()]):
+            if self.hub.count_clients([name.decode()]):
                 self._heard[name] = now
             elif now - heard > self.settings["history-ttl"]:
                 self._forget_pattern(name)
@@ -325,7 +325,7 @@ class RedisStreamBroker(UpstreamBroker):
         for name in list(
             islice(self._heard, min(2 * self.settings["max-patterns"], max(0, len(self._heard) - UNHEARD)))
         ):
-            if self.hub.audience([name.decode()]):
+            if self.hub.count_clients([name.decode()]):
                 del self._heard[name]
                 self._heard[name] = self.reactor.seconds()
             else:

@@ -89,8 +89,10 @@ class SubscribingBroker(UpstreamBroker):
         """
         interrupted = [interest.channel for interest in interests if interest.phase is not Phase.REQUESTED]
         if interrupted:
-            self.hub.gap(interrupted)
-        self.hub.confirmed([interest.channel for interest in interests if interest.phase is Phase.REQUESTED])
+            self.hub.send_gap(interrupted)
+        self.hub.set_complete(
+            [interest.channel for interest in interests if interest.phase is Phase.REQUESTED]
+        )
         for interest in interests:
             self.interests.confirm(interest.channel)
 

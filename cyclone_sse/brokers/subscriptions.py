@@ -184,7 +184,7 @@ class Subscriptions:
 
     def unsubscribe_expired(self) -> None:
         """Give back the subscriptions that nobody came back to."""
-        for channel in self._lingering.due(self._reactor.seconds()):
+        for channel in self._lingering.pop_due(self._reactor.seconds()):
             self._drop(channel)
 
     def _wanted(self, channel: str) -> Subscription:

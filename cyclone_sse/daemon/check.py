@@ -65,7 +65,7 @@ def _read_history(options: Mapping[str, Any]) -> None:
     path = Path(options["history-file"])
     is_new = not path.exists()
     try:
-        JournalFile(str(path), EventIds(time.time).mark()).close()
+        JournalFile(str(path), EventIds(time.time).now()).close()
     except JournalError as error:
         raise ValueError(f"--history-file={error}") from None
     if is_new:

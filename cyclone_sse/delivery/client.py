@@ -13,7 +13,7 @@ from typing import ClassVar
 from cyclone_sse.delivery.events import Event, with_channels
 from cyclone_sse.errors import Ending
 
-NOT_LIVE = float("inf")  # `live_after` of who hears nothing yet
+NOT_LIVE = float("inf")  # `skip_until` of who hears nothing yet
 
 Render = Callable[[Sequence[Event]], bytes]
 Refill = Callable[[], Sequence[bytes]]
@@ -37,25 +37,25 @@ class Client:
         "ending",
         "expires",
         "fields",
-        "heard",
-        "live_after",
+        "last_sent_at",
         "on_full",
-        "plain",
         "render",
+        "shares_frames",
+        "skip_until",
         "state",
         "user",
     )
 
-    once: ClassVar[bool] = False  # it gets one answer and comes back for the next
+    is_poll: ClassVar[bool] = False  # it gets one answer and comes back for the next
 
     def __init__(self) -> None:
         self.state = State.CORKED
         self.channels: tuple[str, ...] = ()
         self.user: str | None = None  # who it is, where access was granted to somebody
         self.expires: float | None = None  # when its access ends, in the reactor's seconds
-        self.live_after: float = NOT_LIVE  # it is due live events after this position (`Event.seq`)
-        self.heard: float | None = None  # when it was last sent something; None: it has no id yet
-        self.plain = True  # the bytes of events are all it wants; else it is given them by `deliver`
+        self.skip_until: float = NOT_LIVE  # it is due live events after this position (`Event.seq`)
+        self.last_sent_at: float | None = None  # when it was last sent something; None: it has no id yet
+        self.shares_frames = True  # the bytes of events are all it wants; else it is given them by `deliver`
         self.fields = False  # it wants to be told the channels of each event
         self.render: Render | None = None  # how a custom application writes events to it
         self.ending: Ending | None = None  # why it ended, once it has

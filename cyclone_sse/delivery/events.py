@@ -76,7 +76,7 @@ class EventIds:
         self.former: set[str] = set()  # tags under which this process knew ids that are lost now
         self._last = last
         self._catch_up()
-        self._marked = self._id(self._last)
+        self._now = self._id(self._last)
 
     @property
     def from_elsewhere(self) -> bool:
@@ -94,18 +94,18 @@ class EventIds:
         self._catch_up()
         return self._id(self._last)
 
-    def mark(self) -> EventId:
+    def now(self) -> EventId:
         """The present position: not before any event there was, before every one to come."""
         self._catch_up()
-        if self._marked.seq != self._last or self._marked.node != self.node:
-            self._marked = self._id(self._last)  # mostly asked for by many clients in one millisecond
-        return self._marked
+        if self._now.seq != self._last or self._now.node != self.node:
+            self._now = self._id(self._last)  # mostly asked for by many clients in one millisecond
+        return self._now
 
     def follow(self, eid: EventId) -> None:
         """An id that was given elsewhere, under our tag; from now on this is the present position."""
         self._last = max(self._last, eid.seq)
 
-    def begin_anew(self, node: str, last: int) -> None:
+    def reset(self, node: str, last: int) -> None:
         """Go on from another position, under another tag, even if that is a step back."""
         self.former.add(self.node)
         self.former.discard(node)

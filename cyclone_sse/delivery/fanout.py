@@ -140,13 +140,13 @@ class Fanout:
         now = self._reactor.seconds()
         for client in clients:
             try:
-                if client.live_after < first and client.plain:
-                    client.heard = now
+                if client.skip_until < first and client.shares_frames:
+                    client.last_sent_at = now
                     client.send(data, frames)
                 else:
-                    due = [event for event in group.events if event.seq > client.live_after]
+                    due = [event for event in group.events if event.seq > client.skip_until]
                     if due:
-                        client.heard = now
+                        client.last_sent_at = now
                         client.deliver(due)
             except Exception:
                 # A custom application's sendEvent; the others are not to suffer.

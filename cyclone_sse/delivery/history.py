@@ -21,9 +21,6 @@ from operator import attrgetter
 
 from cyclone_sse.delivery.events import Event
 
-SIZE = 100  # events for each channel
-TTL = 300.0  # seconds
-MAX_BYTES = 64 * 1024 * 1024  # for the whole process
 FLOORS = 100_000  # channels without events whose floor is still known, about 15 MB
 
 _EVENT_OVERHEAD = 300  # bytes of an event besides its frame: the objects around it
@@ -103,12 +100,10 @@ class History:
     size: events kept for each channel; 0 keeps none. ttl: seconds they are kept. max_bytes:
     bound for all channels together; the largest channels give up their oldest events first, and the
     newest event of all stays. start: the floor of channels never heard of; None where a channel is
-    complete only after ``begin``.
+    complete only after ``raise_floor``.
     """
 
-    def __init__(
-        self, size: int = SIZE, ttl: float = TTL, max_bytes: int = MAX_BYTES, start: int | None = None
-    ) -> None:
+    def __init__(self, size: int, ttl: float, max_bytes: int, start: int | None) -> None:
         self._size = size
         self._ttl = ttl
         self._max_bytes = max_bytes
@@ -141,7 +136,7 @@ class History:
         if self.bytes > self._max_bytes:
             self._make_room(channel)
 
-    def begin(self, channel: str, seq: int) -> None:
+    def raise_floor(self, channel: str, seq: int) -> None:
         """From this position on the channel is complete; before it, nobody knows."""
         past = self._past.get(channel)
         if past is not None:
@@ -149,14 +144,16 @@ class History:
         else:
             self._set_floor(channel, seq)
 
-    def gather(self, name: str, matches: Callable[[str], bool], now: float) -> None:
+    def fill_pattern(self, name: str, matches: Callable[[str], bool], now: float) -> None:
         """Let a name that stands for many channels have what those hold. Costs a look at all channels."""
         names = [channel for channel in self._past if channel == name or matches(channel)]
         floors = [self.floor(channel) for channel in (name, *names, *filter(matches, self._floors))]
         floor = max((floor for floor in floors if floor is not None), default=0)
         events = list(self.since(0, names, now))
-        self.end(name)  # a channel may have been called like that before: its events have their places, too
-        self.begin(name, max(floor, self._start or 0))
+        self.forget(
+            name
+        )  # a channel may have been called like that before: its events have their places, too
+        self.raise_floor(name, max(floor, self._start or 0))
         for event in events:
             self.append(name, event, now)
 
@@ -168,8 +165,8 @@ class History:
         self._start = start
         self.bytes = self.events = 0
 
-    def end(self, channel: str) -> None:
-        """The channel is not listened to any more: forget it whole."""
+    def forget(self, channel: str) -> None:
+        """Forget the channel and its floor: nothing of it comes any more."""
         if channel in self._past:
             self._forget_channel(channel)
         self._floors.pop(channel, None)

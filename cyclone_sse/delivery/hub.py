@@ -1,11 +1,11 @@
-"""The one door to delivery: publish an event, let a client hear, end a stream.
+"""The interface of delivery: publish events, subscribe clients, end streams.
 
-An event gets its id, is encoded once, goes into the history, and is gathered with whatever else this
-turn of the reactor brings; after the turn each subscriber gets all it is due in one write. Who has
-something to deliver (a broker), and who has a client (a handler), need to know nothing else here.
+An event gets its id, is encoded once, goes into the history, and is collected with the other events of this
+turn of the reactor; after the turn each subscriber is sent all its events in one write. Brokers and handlers
+use nothing else of this package.
 
-What it must hold: a client gets the events of its channels in id order, each once, also over a
-reconnect; a gap is told, not hidden; and one client's failure stays its own.
+Invariants: a client gets the events of its channels in id order, each once, also across a reconnect; a gap
+is reported to the client; and a failure for one client affects no other.
 """
 
 from __future__ import annotations
@@ -24,12 +24,10 @@ from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import Event, EventId, EventIds, encode, encode_gap
 from cyclone_sse.delivery.fanout import SLICE, Fanout
 from cyclone_sse.delivery.history import History
-from cyclone_sse.delivery.journal import Journal
-from cyclone_sse.delivery.lifetimes import Lifetimes
-from cyclone_sse.delivery.partings import Partings
+from cyclone_sse.delivery.journal import Journal, Writer, WriterThread
+from cyclone_sse.delivery.lifecycle import Lifecycle
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.delivery.resume import Resume
-from cyclone_sse.delivery.writer import Writer, WriterThread
 from cyclone_sse.errors import Ending
 
 
@@ -64,12 +62,11 @@ class Hub:
         self.clients: dict[Client, None] = {}  # in the order in which they came
         self._fanout = Fanout(self.channels, self.counters, reactor, slice)
         self._resume = Resume(self.history, self.ids, self.counters, reactor.seconds)
-        self._lifetimes = Lifetimes(settings, reactor)
-        self._partings = Partings(self._fanout, self._lifetimes, reactor)
+        self.lifecycle = Lifecycle(settings, self._fanout, reactor)
         self._tick = min(1.0, settings["ping-interval"] / 10) or 1.0  # seconds
         self._ticking = LoopingCall(self._tidy)
         self._ticking.clock = reactor
-        self._keeper: Journal | None = None  # of a history that outlives the process
+        self._journal: Journal | None = None
         self._cut_off = 0  # clients, since the log last said so
 
     # Events.
@@ -79,8 +76,8 @@ class Hub:
 
         eid: the id, where another has given it. Raises Unavailable where it could not be kept.
         """
-        if self._keeper is not None:
-            self._keeper.check()
+        if self._journal is not None:
+            self._journal.check()
         if eid is None:
             eid = self.ids.next()
         else:
@@ -90,8 +87,8 @@ class Hub:
         now = self._reactor.seconds()
         for channel in event.channels:
             self.history.append(channel, event, now)
-        if self._keeper is not None:
-            self._keeper.keep(event)
+        if self._journal is not None:
+            self._journal.append(event)
         self._resume.forget_answers()
         self._fanout.add(event)
         self.counters.events += 1
@@ -100,14 +97,14 @@ class Hub:
     @property
     def durable(self) -> bool:
         """What is published survives this process."""
-        return self._keeper is not None
+        return self._journal is not None
 
-    def kept(self) -> Deferred[None] | None:
-        """When everything published so far will survive this process. None: it will not.
+    def when_written(self) -> Deferred[None] | None:
+        """Return a Deferred that fires when everything published so far will survive this process.
 
-        The Deferred fails with Unavailable if the disk does.
+        None: there is no history file. It fails with Unavailable if the disk does.
         """
-        return None if self._keeper is None else self._keeper.kept()
+        return None if self._journal is None else self._journal.when_written()
 
     def open_journal(
         self, path: str, clock: Callable[[], float] = time.time, writer: Writer | None = None
@@ -116,7 +113,7 @@ class Hub:
 
         To be called before there are clients. clock, writer: see Journal. Raises JournalError.
         """
-        self._keeper = Journal(
+        self._journal = Journal(
             path,
             self.history,
             self.ids,
@@ -127,58 +124,58 @@ class Hub:
 
     async def close_journal(self) -> None:
         """Write what waits, and accept nothing more."""
-        if self._keeper is not None:
-            await self._keeper.close()
+        if self._journal is not None:
+            await self._journal.close()
 
-    def confirmed(self, channels: Iterable[str]) -> None:
-        """From now on nothing of these channels will be missing."""
+    def set_complete(self, channels: Iterable[str]) -> None:
+        """Note that from now on no event of these channels will be missing."""
         seq = self.ids.next().seq  # no client has this id: what was before it may be missing
         for channel in channels:
-            self.history.begin(channel, seq)
+            self.history.raise_floor(channel, seq)
         self._resume.forget_answers()
 
-    def gap(self, channels: Iterable[str]) -> None:
-        """Something of these channels may be missing; from now on nothing will be. Tell their clients."""
+    def send_gap(self, channels: Iterable[str]) -> None:
+        """Note that events of these channels may be missing up to now, and send their clients a gap event."""
         names = set(channels)
-        self.confirmed(names)
-        moment = self.ids.mark()
+        self.set_complete(names)
+        moment = self.ids.now()
         frames: dict[tuple[str, ...], bytes] = {}
 
         def tell(client: Client) -> None:
-            if client.live_after >= moment.seq:
+            if client.skip_until >= moment.seq:
                 return  # not yet live: it is told when it comes to this
             frame = frames.get(client.channels)
             if frame is None:
                 frame = frames[client.channels] = encode_gap(names.intersection(client.channels), moment)
-            client.heard = self._reactor.seconds()
+            client.last_sent_at = self._reactor.seconds()
             client.send(frame)
 
         self._fanout.each(self.channels.listening(names), tell)
 
-    def begin_anew(self, node: str, last: int) -> None:
-        """Whoever gives the ids has lost them, and goes on from this position under another tag.
+    def reset_ids(self, node: str, last: int) -> None:
+        """The source of ids lost them: drop the history, and continue after ``last`` under a new tag.
 
-        What is held has ids that do not compare with those to come. Every client is told of the gap.
+        Every client is sent a gap event: ids from before do not compare with those to come.
         """
         self.history.clear(last)
-        self.ids.begin_anew(node, last)
-        self._resume.begin_anew()
+        self.ids.reset(node, last)
+        self._resume.reset()
 
         def tell(client: Client) -> None:
-            client.live_after = min(client.live_after, 0)
-            client.heard = self._reactor.seconds()
+            client.skip_until = min(client.skip_until, 0)
+            client.last_sent_at = self._reactor.seconds()
             client.send(encode_gap(client.channels, EventId.at(last, node)))
 
         self._fanout.each(list(self.clients), tell)
 
-    def gather(self, name: str, matches: Callable[[str], bool]) -> None:
-        """From now on this name stands for many channels: let it have what those hold."""
-        self.history.gather(name, matches, self._reactor.seconds())
+    def fill_pattern(self, name: str, matches: Callable[[str], bool]) -> None:
+        """Fill the history of a pattern from the channels that it matches."""
+        self.history.fill_pattern(name, matches, self._reactor.seconds())
         self._resume.forget_answers()
 
     def forget(self, channel: str) -> None:
-        """Nothing of this channel comes any more."""
-        self.history.end(channel)
+        """Forget the history of a channel that is no longer subscribed to."""
+        self.history.forget(channel)
         self._resume.forget_answers()
 
     # Clients.
@@ -195,10 +192,10 @@ class Hub:
         if new:
             self.clients[client] = None
             self.counters.subscribes += 1
-            client.on_full = self._lifetimes.watch
-            self._lifetimes.begin(client)
+            client.on_full = self.lifecycle.watch_progress
+            self.lifecycle.add(client)
         if last_event_id:
-            self._resume.begin(client, last_event_id)
+            self._resume.start(client, last_event_id)
         elif new:
             self._resume.go_live(client)
         return first
@@ -208,7 +205,7 @@ class Hub:
         last = self.channels.remove(client, channels)
         if not client.channels and client in self.clients:
             del self.clients[client]
-            self._lifetimes.end(client)
+            self.lifecycle.remove(client)
             ending = client.ending or Ending.LEFT
             self.counters.disconnects[ending.value] += 1
             self._cut_off += ending in (Ending.SLOW, Ending.STALLED)
@@ -231,38 +228,33 @@ class Hub:
         clients = list(self.clients) if names is None else self.channels.listening(names)
         if user is not None:
             clients = [client for client in clients if client.user == user]
-        self._partings.begin(clients, why, over, farewell)
-        self._partings.remember(names, user)
+        self.lifecycle.end(clients, why, over, farewell)
+        self.lifecycle.orders.add(names, user)
         return len(clients)
 
     @property
-    def orders(self) -> int:
-        """How often ``end`` was called; see ``end_late``."""
-        return self._partings.orders
+    def end_orders(self) -> int:
+        """How often ``end`` was called; see ``end_if_ordered``."""
+        return self.lifecycle.orders.count
 
-    def end_late(self, client: Client, since: int) -> None:
-        """End this client, too, if it was being let in while an ``end`` that concerns it was called.
+    def end_if_ordered(self, client: Client, since: int) -> None:
+        """End a client that was being authorised when ``end`` was called for its channels or user.
 
-        since: ``orders`` when it was asked what the client may hear.
+        since: ``end_orders`` when its authorisation started.
         """
-        if self._partings.concern(client, since):
-            self._partings.begin([client], Ending.ENDED)
+        if self.lifecycle.orders.concern(client, since):
+            self.lifecycle.end([client], Ending.ENDED)
 
     def idle(self) -> Deferred[None]:
         """Fires when everything that was published or asked for has been handed to the clients."""
         return self._fanout.idle()
 
-    @property
-    def parting(self) -> bool:
-        """Streams are still to be ended, by an ``end`` that takes some time."""
-        return self._partings.under_way > 0
-
     def position(self) -> str:
         """The id of the present moment, for a client to come back with."""
-        return str(self.ids.mark())
+        return str(self.ids.now())
 
-    def audience(self, channels: Iterable[str]) -> int:
-        """How many clients listen to any of these channels."""
+    def count_clients(self, channels: Iterable[str]) -> int:
+        """How many clients are subscribed to any of these channels."""
         names = list(channels)
         return self.channels.count(names[0]) if len(names) == 1 else len(self.channels.listening(names))
 
@@ -282,9 +274,9 @@ class Hub:
             self._ticking.stop()
 
     def _tidy(self) -> None:
-        tasks = [self._forget_old, self._ping, self._end_overdue, self._say_who_was_cut_off]
-        if self._keeper is not None:
-            tasks.append(self._keeper.tidy)
+        tasks = [self._forget_old, self._send_pings, self.lifecycle.end_overdue, self._log_cut_off]
+        if self._journal is not None:
+            tasks.append(self._journal.tidy)
         for task in tasks:
             try:
                 task()
@@ -297,23 +289,10 @@ class Hub:
         if self.history.sweep(self._reactor.seconds()):
             self._reactor.callLater(0, self._forget_old)
 
-    def _ping(self) -> None:
-        silent = self._lifetimes.silent()
-        if silent:
-            moment = self.ids.mark()
-            self._fanout.each(
-                silent, lambda client: self._lifetimes.ping(client, moment, self.ids.from_elsewhere)
-            )
+    def _send_pings(self) -> None:
+        self.lifecycle.send_pings(self.ids.now, renew=self.ids.from_elsewhere)
 
-    def _end_overdue(self) -> None:
-        for clients, end in (
-            (self._lifetimes.aged(), self._lifetimes.end_aged),
-            (self._lifetimes.stalled(), self._lifetimes.end_stalled),
-        ):
-            if clients:
-                self._fanout.each(clients, end)
-
-    def _say_who_was_cut_off(self) -> None:
+    def _log_cut_off(self) -> None:
         if self._cut_off:
             self.log.info("cut off {n} clients that did not read", n=self._cut_off)
             self._cut_off = 0

@@ -1,23 +1,26 @@
-"""Makes the history outlive the process: fills it from the journal, and keeps there what is published.
+"""Between the history in memory and the history file: fill one at the start, write the other from then on.
 
-The reactor never waits for the disk. What is published in one turn, or while the former transaction is
+The reactor never waits for the disk. What is published in one turn, or while the previous transaction is
 being written, is the next transaction; a thread of its own writes it. Subscribers do not wait for that;
-whoever published does, and is told that the event is kept, or that it is not.
+publishers do, and are answered that the event is on the disk, or that it is not.
 
-When the file cannot be written, everybody whose event was to be in that transaction is told so
-(Unavailable), and from then on nothing is accepted, so that no event is promised that would be lost. What
-could not be written has been seen by subscribers and is still in memory; the same transaction is tried
-again until it succeeds, and then events are accepted again. So a refused event may have been delivered,
-and a publisher that repeats it sends it twice; an accepted one is never missing.
+When the file cannot be written, the publishers of that transaction get Unavailable, and from then on nothing
+is accepted, so that no event is promised that would be lost. What could not be written has been delivered to
+subscribers and is still in memory; the same transaction is tried again until it succeeds, and then events
+are accepted again. So a refused event may have been delivered, and a publisher that repeats it sends it
+twice; an accepted one is never missing.
 
-Ids go on growing after a restart even if the clock was set back: the file says up to where they may have
+Ids continue to grow after a restart even if the clock was set back: the file says up to where they may have
 been given out, always a little ahead.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -26,7 +29,6 @@ from twisted.python.failure import Failure
 from cyclone_sse.delivery.events import Event, EventIds, seq_at
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.journal_file import JournalError, JournalFile, Transaction
-from cyclone_sse.delivery.writer import Writer
 from cyclone_sse.errors import Unavailable
 
 RETRY = 1.0  # seconds between two attempts to write
@@ -38,12 +40,22 @@ MAX_WAITING = 64 * 1024 * 1024  # bytes that may wait for a disk that is too slo
 RESERVE = 4000
 RESERVE_STEP = 2**32  # ids reserved instead for as long as the clock is behind them
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFigures:
+    """waiting_bytes: of events that are not yet on the disk. trouble: why nothing is accepted, or None."""
+
+    waiting_bytes: int
+    trouble: str | None
+
 
 class Journal:
-    """Between the memory of this process and its journal.
+    """The history file of this process.
 
-    clock: seconds since the epoch, for the ages of events. writer: where to write. Raises JournalError where
-    the file cannot be read and written.
+    clock: seconds since the epoch, for the ages of events. writer: where to write. Raises JournalError if the
+    file cannot be read and written.
     """
 
     log = Logger()
@@ -63,9 +75,9 @@ class Journal:
         self._reactor = reactor
         self._clock = clock
         self._writer = writer
-        self._gathered: list[Event] = []
-        self._waiting: list[Deferred[None]] = []  # for the gathered events to be kept
-        self._waiting_bytes = 0  # gathered or being written
+        self._unwritten_events: list[Event] = []
+        self._waiting: list[Deferred[None]] = []  # for these events to be written
+        self._waiting_bytes = 0  # of events that are not yet on the disk
         self._forgotten: dict[int, tuple[int, Sequence[str]]] = {}  # row: position and channels
         self._forgot_at: float = reactor.seconds()  # last
         self._writing = False  # now, or at the end of this turn
@@ -73,17 +85,21 @@ class Journal:
         self._unwritten: Transaction | None = None  # the transaction that failed
         self._retry: Any = None  # the call that tries it again
         self._closing = False
-        self._idle: Deferred[None] | None = None  # somebody waits until nothing is written
-        self._journal = JournalFile(path, ids.mark())
+        self._idle: Deferred[None] | None = None  # fires when nothing is being written
+        self._file = JournalFile(path, ids.now())
         try:
             self._fill()
-            self._journal.write(Transaction(reserved=self._reservation()))  # shows whether it can be written
+            self._file.write(Transaction(reserved=self._reservation()))  # shows whether it can be written
         except BaseException:
-            self._journal.close()
+            self._file.close()
             raise
 
+    def figures(self) -> JournalFigures:
+        """The figures of this moment."""
+        return JournalFigures(self._waiting_bytes, self._trouble)
+
     def check(self) -> None:
-        """Raises Unavailable where nothing can be kept at present."""
+        """Raise Unavailable if no event can be accepted at present."""
         if self._closing:
             raise Unavailable("the server stops")
         if self._trouble is not None:
@@ -91,20 +107,20 @@ class Journal:
         if self._waiting_bytes > MAX_WAITING:
             raise Unavailable("the disk of the history file is too slow")
 
-    def keep(self, event: Event) -> None:
+    def append(self, event: Event) -> None:
         """Write this event, which the history holds already, with the next transaction."""
         self._row += 1
         event.row = self._row
-        self._gathered.append(event)
+        self._unwritten_events.append(event)
         self._waiting_bytes += len(event.frame)
         self._write_soon()
 
-    def kept(self) -> Deferred[None]:
-        """Fires when all that was given to ``keep`` so far is in the file; fails with Unavailable."""
-        kept: Deferred[None] = Deferred()
-        self._waiting.append(kept)
+    def when_written(self) -> Deferred[None]:
+        """Return a Deferred that fires when every event so far is in the file, or fails with Unavailable."""
+        written: Deferred[None] = Deferred()
+        self._waiting.append(written)
         self._write_soon()
-        return kept
+        return written
 
     def tidy(self) -> None:
         """Reserve ids, and delete what was forgotten; called about once a second."""
@@ -113,44 +129,44 @@ class Journal:
             self._write_soon()
 
     async def close(self) -> None:
-        """Write what waits, accept nothing more, and let go of the file."""
+        """Write what waits, accept nothing more, and close the file."""
         self._closing = True
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
         elif self._writing:
             self._idle = Deferred()
             await self._idle
-        last = Transaction(reserved=self._ids.last)  # nothing is given out any more
+        last = Transaction(reserved=self._ids.last)  # no id is given out after this
         try:
-            for lot in filter(None, (self._unwritten, self._next_lot(), last)):
-                await self._writer.call(self._journal.write, lot)
+            for transaction in filter(None, (self._unwritten, self._next_transaction(), last)):
+                await self._writer.call(self._file.write, transaction)
         except JournalError as error:
             self.log.error("what was refused of late may not be kept: {reason}", reason=error)
         finally:
-            await self._writer.call(self._journal.close)
+            await self._writer.call(self._file.close)
         self._history.on_forgotten = None
         self._writer.stop()
 
     def _fill(self) -> None:
-        journal, history = self._journal, self._history
+        journal, history = self._file, self._history
         history.on_forgotten = self._forget
         history.clear(journal.begin)
         for channel, seq in journal.floors():
-            history.begin(channel, seq)
+            history.raise_floor(channel, seq)
         now, wall, time_taken, last = self._reactor.seconds(), self._clock(), float("-inf"), journal.begin
         for event, taken in journal.events():
-            # The clock may have been set: nothing is from the future, nor older than what came before it.
+            # The clock may have been set: no event is from the future, nor older than the one before it.
             time_taken = max(time_taken, now - max(0.0, wall - taken / 1000))
             for channel in event.channels:
                 history.append(channel, event, time_taken)
             last = event.seq
         self._row = journal.row
-        self._ids.begin_anew(journal.node, max(last, journal.reserved))
-        self._ids.mark()  # the present, from which ids are reserved
+        self._ids.reset(journal.node, max(last, journal.reserved))
+        self._ids.now()  # the present, from which ids are reserved
 
     def _reservation(self) -> int | None:
-        """The position up to which ids are to be reserved; None where enough of them are."""
-        given, reserved = self._ids.last, self._journal.reserved
+        """The position up to which to reserve ids; None if enough are reserved."""
+        given, reserved = self._ids.last, self._file.reserved
         wanted = max(seq_at(int(self._clock() * 1000) + RESERVE), given + RESERVE_STEP)
         used = given > reserved - seq_at(RESERVE // 2) and wanted > reserved + seq_at(RESERVE // 4)
         return wanted if used or given > reserved - RESERVE_STEP // 2 else None
@@ -166,28 +182,33 @@ class Journal:
 
     def _write(self) -> None:
         waiting, self._waiting = self._waiting, []
-        lot = self._unwritten or self._next_lot()
-        written = self._writer.call(self._journal.write, lot)
+        transaction = self._unwritten or self._next_transaction()
+        written = self._writer.call(self._file.write, transaction)
         written.addCallbacks(
-            self._written, self._not_written, callbackArgs=(lot, waiting), errbackArgs=(lot, waiting)
+            self._written,
+            self._not_written,
+            callbackArgs=(transaction, waiting),
+            errbackArgs=(transaction, waiting),
         )
 
-    def _written(self, _: object, lot: Transaction, waiting: Sequence[Deferred[None]]) -> None:
+    def _written(self, _: object, transaction: Transaction, waiting: Sequence[Deferred[None]]) -> None:
         self._unwritten = self._retry = None
-        self._waiting_bytes -= sum(len(event.frame) for event in lot.events)
+        self._waiting_bytes -= sum(len(event.frame) for event in transaction.events)
         if self._trouble is not None:
             self._trouble = None
             self.log.info("the history file is written again; events are accepted")
         self._writing = False
-        if self._gathered or self._waiting:
+        if self._unwritten_events or self._waiting:
             self._write_soon()
         else:
-            self._rest()
+            self._fire_idle()
         for each in waiting:
             each.callback(None)
 
-    def _not_written(self, failure: Failure, lot: Transaction, waiting: Sequence[Deferred[None]]) -> None:
-        self._unwritten = lot
+    def _not_written(
+        self, failure: Failure, transaction: Transaction, waiting: Sequence[Deferred[None]]
+    ) -> None:
+        self._unwritten = transaction
         if self._trouble is None:
             self._trouble = "the history file cannot be written"
             if failure.check(JournalError):
@@ -196,32 +217,84 @@ class Journal:
                 self.log.failure("writing the history file failed", failure)
         refused, self._waiting = [*waiting, *self._waiting], []
         if self._closing:
-            self._rest()
+            self._fire_idle()
         else:
             self._retry = self._reactor.callLater(RETRY, self._write)
         for each in refused:
             each.errback(Unavailable(self._trouble))
 
-    def _rest(self) -> None:
+    def _fire_idle(self) -> None:
         idle, self._idle = self._idle, None
         if idle is not None:
             idle.callback(None)
 
-    def _next_lot(self) -> Transaction:
-        lot = Transaction(self._gathered, int(self._clock() * 1000), reserved=self._reservation())
-        self._gathered = []
+    def _next_transaction(self) -> Transaction:
+        events, self._unwritten_events = self._unwritten_events, []
+        transaction = Transaction(events, int(self._clock() * 1000), reserved=self._reservation())
         now = self._reactor.seconds()
         if len(self._forgotten) >= FORGET_AT or now - self._forgot_at >= FORGET_AFTER:
             self._forgot_at = now
-            lot.forgotten = list(self._forgotten)
-            lot.floors = self._floors()
+            transaction.forgotten = list(self._forgotten)
+            transaction.floors = self._floors()
             self._forgotten = {}
-        return lot
+        return transaction
 
     def _floors(self) -> dict[str, int]:
-        """What the channels of the forgotten events are complete from."""
+        """The positions from which the channels of the forgotten events are complete."""
         floors: dict[str, int] = {}
         for seq, channels in self._forgotten.values():
             for channel in channels:
                 floors[channel] = max(seq, floors.get(channel, seq))
         return floors
+
+
+class Writer(Protocol):
+    """What calls one function after the other, outside the reactor's thread."""
+
+    def call(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        """Call it; the Deferred fires with its result or its failure."""
+
+    def stop(self) -> None:
+        """Stop; no call will follow."""
+
+
+class WriterThread:
+    """One thread, started by the first call: before that twistd may fork.
+
+    Twisted's thread pool of one thread takes twice the processor time for each call, which is what a
+    publisher waits for when the disk is quick.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._calls: SimpleQueue[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]] | None] = (
+            SimpleQueue()
+        )
+        self._thread: threading.Thread | None = None
+
+    def call(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        """Call the function in the thread; the Deferred fires with its result or its failure."""
+        if self._thread is None:
+            # A daemon: without this a process with a hanging disk could not end.
+            self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+            self._thread.start()
+        done: Deferred[T] = Deferred()
+        self._calls.put((done, function, args))
+        return done
+
+    def stop(self) -> None:
+        """Stop the thread; the reactor waits for the calls that are under way."""
+        if self._thread is not None:
+            self._calls.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            done, function, args = call
+            try:
+                result = function(*args)
+            except BaseException:
+                self._reactor.callFromThread(done.errback, Failure())
+            else:
+                self._reactor.callFromThread(done.callback, result)

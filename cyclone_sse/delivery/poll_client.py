@@ -22,7 +22,7 @@ class PollClient(Client):
 
     __slots__ = ("_abort", "_answer", "_begin", "batch")
 
-    once = True
+    is_poll = True
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class PollClient(Client):
         self._answer = answer
         self._abort = abort
         self.batch = batch
-        self.plain = False
+        self.shares_frames = False
         self.state = State.OPEN
 
     def open(self) -> None:

@@ -56,7 +56,7 @@ def starting_point(last_event_id: str, ids: EventIds) -> Start:
         return NO_ID_OF_OURS
     if eid.node == ids.node:
         return Start(eid.seq, True) if ids.from_elsewhere or eid.seq <= ids.last else NO_ID_OF_OURS
-    if ids.from_elsewhere or eid.ms - TOLERANCE > ids.mark().ms:
+    if ids.from_elsewhere or eid.ms - TOLERANCE > ids.now().ms:
         return NO_ID_OF_OURS
     return Start(seq_at(max(0, eid.ms - TOLERANCE)), True)
 
@@ -86,7 +86,7 @@ class Resume:
         self._answers: dict[tuple[int, tuple[str, ...]], Answer] = {}
         self.era = 0  # changes when ids begin anew: positions from before mean nothing then
 
-    def begin(self, client: Client, last_event_id: str) -> None:
+    def start(self, client: Client, last_event_id: str) -> None:
         """Send the client what it missed since this id; then it is live."""
         start = starting_point(last_event_id, self.ids)
         now = self.clock()
@@ -101,20 +101,20 @@ class Resume:
         if not (gaps or answer.events):
             self.go_live(client, start.after)
             return
-        client.heard = now
-        if client.once:
+        client.last_sent_at = now
+        if client.is_poll:
             self._answer_poll(client, start.after, missed, gaps)
             return
         if answer.complete:
             self.go_live(client)
-            if client.plain and not gaps:
+            if client.shares_frames and not gaps:
                 client.send(answer.data, answer.frames)
             else:
                 data = client.rendered(answer.events)
                 client.send(self._gap(gaps, bool(data)) + data)
         else:
             known = {} if start.tell_gap else {name: self.history.floor(name) for name in channels}
-            CatchUp(self, client, start.after, known).begin(self._gap(gaps, True))
+            CatchUp(self, client, start.after, known).start(self._gap(gaps, True))
 
     def answer(self, after: int, channels: tuple[str, ...]) -> Answer:
         """What these channels, which have something after the position, brought next."""
@@ -136,7 +136,7 @@ class Resume:
         if self._answers:
             self._answers.clear()
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Ids begin anew, and what was held is gone: nobody catches up with it any more."""
         self.era += 1
         self.forget_answers()
@@ -146,11 +146,11 @@ class Resume:
 
         after: a position up to which it needs nothing, even if we have not come to it yet.
         """
-        client.live_after = max(self.ids.last, after)
+        client.skip_until = max(self.ids.last, after)
 
     def _gap(self, gaps: Collection[str], is_followed: bool) -> bytes:
         """What tells of these gaps. With no event to follow, the client needs an id to come back with."""
-        return encode_gap(gaps, None if is_followed else self.ids.mark()) if gaps else b""
+        return encode_gap(gaps, None if is_followed else self.ids.now()) if gaps else b""
 
     def _answer_poll(
         self, client: Client, after: int, channels: tuple[str, ...], gaps: Collection[str]
@@ -182,7 +182,7 @@ class CatchUp:
         self._live = False
         self._era = resume.era
 
-    def begin(self, head: bytes) -> None:
+    def start(self, head: bytes) -> None:
         """Send the first piece; head: what goes before it."""
         if head:
             self._new_gaps()  # those that the head tells
@@ -206,7 +206,7 @@ class CatchUp:
             frames.append(encode_gap(gaps))
         missed = history.with_events_after(self._after, client.channels)
         answer = self._resume.answer(self._after, missed)
-        if client.plain:
+        if client.shares_frames:
             frames += answer.frames
         elif rendered := client.rendered(answer.events):
             frames.append(rendered)

@@ -45,7 +45,7 @@ class SocketClient(Client):
     """The stream of one client over a plain TCP connection.
 
     transport: the connection. head: the first bytes of the response. limit: bytes that may wait
-    for the client; a single write may be larger when nothing waits. fresh: nothing was written
+    for the client; a single write may be larger when nothing waits. first_response: nothing was written
     on this connection before, so that the transport's own buffer is known to be empty.
     """
 
@@ -57,14 +57,14 @@ class SocketClient(Client):
         "_refill",
         "_unsent",
         "_write",
-        "fresh",
+        "first_response",
         "transport",
     )
 
-    def __init__(self, transport: Any, head: bytes, limit: int = BUFFER, fresh: bool = True) -> None:
+    def __init__(self, transport: Any, head: bytes, limit: int = BUFFER, first_response: bool = True) -> None:
         super().__init__()
         self.transport = transport
-        self.fresh = fresh
+        self.first_response = first_response
         self._limit = limit
         self._queue: deque[bytes] | None = deque((head,))  # made when needed
         self._offset = 0  # bytes of the queue's first piece that have gone out
@@ -81,7 +81,7 @@ class SocketClient(Client):
         """Send the head, and in the same write whatever has been added to it since."""
         if self.state is not State.CORKED:
             return
-        if not self.fresh:
+        if not self.first_response:
             # Earlier answers may still lie in the transport's own buffer.
             self._wait()
             return

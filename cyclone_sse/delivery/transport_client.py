@@ -33,7 +33,7 @@ class TransportClient(SocketClient):
     def open(self) -> None:
         """Send the head, and with it whatever has been added since."""
         if self.state is State.CORKED:
-            self.fresh = True
+            self.first_response = True
             self.transport.registerProducer(self, streaming=True)
             super().open()
 
@@ -80,7 +80,7 @@ class TransportClient(SocketClient):
         self.transport.loseConnection()
 
 
-def subscriber_for(transport: Any) -> type[SocketClient]:
+def client_class(transport: Any) -> type[SocketClient]:
     """The kind of subscriber for a transport.
 
     The class is asked, not the instance: the wrapper around a TLS connection passes unknown

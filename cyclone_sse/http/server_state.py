@@ -101,7 +101,7 @@ class ServerState:
 
     def expire(self) -> None:
         """Time out the connections whose deadline has passed; to be called about once a second."""
-        due = self._deadlines.due(self.clock.seconds(), EXPIRED_AT_ONCE)
+        due = self._deadlines.pop_due(self.clock.seconds(), EXPIRED_AT_ONCE)
         for connection in due:
             try:
                 connection.time_out()

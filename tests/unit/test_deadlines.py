@@ -13,9 +13,9 @@ TIMES = st.floats(0, 1000)
 def test_an_item_is_due_once_and_not_before_its_time() -> None:
     deadlines: Deadlines[str] = Deadlines(1.0)
     deadlines.set("a", 10.5)
-    assert deadlines.due(10.6) == []
-    assert deadlines.due(11.0) == ["a"]
-    assert deadlines.due(100.0) == []
+    assert deadlines.pop_due(10.6) == []
+    assert deadlines.pop_due(11.0) == ["a"]
+    assert deadlines.pop_due(100.0) == []
     assert len(deadlines) == 0
 
 
@@ -23,13 +23,13 @@ def test_the_last_deadline_counts() -> None:
     deadlines: Deadlines[str] = Deadlines(1.0)
     deadlines.set("a", 1.0)
     deadlines.set("a", 5.0)
-    assert deadlines.due(4.9) == []
+    assert deadlines.pop_due(4.9) == []
     deadlines.set("a", 2.0)
-    assert deadlines.due(4.9) == ["a"]
+    assert deadlines.pop_due(4.9) == ["a"]
     deadlines.set("a", 9.0)
     deadlines.clear("a")
     deadlines.clear("never there")
-    assert deadlines.due(100.0) == []
+    assert deadlines.pop_due(100.0) == []
 
 
 def test_a_bound_leaves_the_rest_for_the_next_time() -> None:
@@ -37,7 +37,7 @@ def test_a_bound_leaves_the_rest_for_the_next_time() -> None:
     for item in range(10):
         deadlines.set(item, item % 3)
     found = []
-    while some := deadlines.due(100.0, most=3):
+    while some := deadlines.pop_due(100.0, most=3):
         assert len(some) <= 3
         found += some
     assert sorted(found) == list(range(10))
@@ -59,7 +59,7 @@ def test_each_item_comes_between_its_deadline_and_a_grain_later(
             expected[item] = when
     assert len(deadlines) == len(expected)
     for now in [*sorted(looks), 2000.0]:
-        found = deadlines.due(now)
+        found = deadlines.pop_due(now)
         for item in found:
             assert expected.pop(item) <= now + 1e-6
         assert all(when > now - grain - 1e-6 for when in expected.values())

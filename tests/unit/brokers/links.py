@@ -94,7 +94,7 @@ class FakeBroker(SubscribingBroker):
         self.gaps: list[set[str]] = []
         self.sure: list[str] = []  # without a gap
         self.orders: list[Any] = []
-        tell_gap, confirm = self.hub.gap, self.hub.confirmed
+        tell_gap, confirm = self.hub.send_gap, self.hub.set_complete
 
         def gap(channels: Iterable[str]) -> None:
             self.gaps.append(set(channels))
@@ -104,7 +104,7 @@ class FakeBroker(SubscribingBroker):
             self.sure += channels
             confirm(channels)
 
-        self.hub.gap, self.hub.confirmed = gap, confirmed  # type: ignore[method-assign]
+        self.hub.send_gap, self.hub.set_complete = gap, confirmed  # type: ignore[method-assign]
 
     def open(self, publishing: bool) -> Deferred[Any]:
         self.attempts += 1

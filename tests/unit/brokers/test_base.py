@@ -124,7 +124,7 @@ def test_a_sendevent_that_raises_hurts_nobody_else(
     def render(events: object) -> bytes:
         raise ZeroDivisionError
 
-    broken.subscriber.render, broken.subscriber.plain = render, False
+    broken.subscriber.render, broken.subscriber.shares_frames = render, False
     broker.publish(["a"], "1")
     clock.turn()
     assert sound.messages == ["1"]

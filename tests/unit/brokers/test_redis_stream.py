@@ -95,7 +95,7 @@ class Reader:
         self.clock = Clock()
         self.broker = RedisStreamBroker(options, reactor=self.clock)
         self.told: list[Any] = []  # numbers of entries; the tag where all begins anew
-        publish, begin = self.broker.hub.publish, self.broker.hub.begin_anew
+        publish, begin = self.broker.hub.publish, self.broker.hub.reset_ids
 
         def publish_and_tell(each: Any, eid: Any = None) -> Any:
             self.told.append(eid.ms)
@@ -106,7 +106,7 @@ class Reader:
             begin(node, last)
 
         self.broker.hub.publish = publish_and_tell  # type: ignore[method-assign, assignment]
-        self.broker.hub.begin_anew = begin_and_tell  # type: ignore[method-assign]
+        self.broker.hub.reset_ids = begin_and_tell  # type: ignore[method-assign]
         self.connect()
 
     def connect(self) -> None:

@@ -48,7 +48,7 @@ class Recorder(Client):
         return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
 
 
-def hub(clock: TurnClock, complete: bool = True, ids: EventIds | None = None, **settings: Any) -> Hub:
+def make_hub(clock: TurnClock, complete: bool = True, ids: EventIds | None = None, **settings: Any) -> Hub:
     """A hub with these options; ``ping_interval`` stands for ``ping-interval``."""
     named = {name.replace("_", "-"): value for name, value in settings.items()}
     return Hub(with_defaults(named), complete, clock, ids)

@@ -17,7 +17,7 @@ EVENTS = [event(1, "a", "b"), event(2, "b")]
 def test_a_new_client_is_corked_and_hears_nothing_yet() -> None:
     client = Client()
     assert client.state is State.CORKED
-    assert not client.live_after < EVENTS[1].seq
+    assert not client.skip_until < EVENTS[1].seq
 
 
 def test_by_itself_it_gets_the_bytes_of_the_events() -> None:

@@ -27,7 +27,7 @@ class Site:
 
     def client(self, *channels: str) -> Recorder:
         client = Recorder()
-        client.live_after = 0
+        client.skip_until = 0
         self.registry.add(client, channels)
         return client
 
@@ -73,7 +73,7 @@ def test_a_long_walk_gives_turns_and_what_comes_meanwhile_waits() -> None:
 def test_who_is_further_on_gets_the_rest_alone() -> None:
     site = Site()
     client = site.client("a")
-    client.live_after = EventId(1, 0, "node").seq
+    client.skip_until = EventId(1, 0, "node").seq
     site.publish("a")
     site.publish("a")
     turns(site.clock)

@@ -17,6 +17,12 @@ def event(number: int, size: int = 0) -> Event:
     return Event(EventId(number, 0, "node"), encode("x" * size))
 
 
+def make_history(
+    size: int = 100, ttl: float = 300.0, max_bytes: int = 1 << 26, start: int | None = None
+) -> History:
+    return History(size, ttl, max_bytes, start)
+
+
 def numbers(events: Iterable[Event]) -> list[int]:
     return [one.id.ms for one in events]
 
@@ -26,7 +32,7 @@ def seq(number: int) -> int:
 
 
 def test_each_channel_keeps_its_last_events_only() -> None:
-    history = History(size=2, start=0)
+    history = make_history(size=2, start=0)
     for number in (1, 2, 3):
         history.append("a", event(number), 0)
     history.append("b", event(4), 0)
@@ -36,7 +42,7 @@ def test_each_channel_keeps_its_last_events_only() -> None:
 
 
 def test_events_of_several_channels_come_in_order_and_once() -> None:
-    history = History(start=0)
+    history = make_history(start=0)
     for number, channels in enumerate(["a", "ab", "b", "c", "ba"]):
         for channel in channels:
             history.append(channel, event(number), 0)
@@ -44,7 +50,7 @@ def test_events_of_several_channels_come_in_order_and_once() -> None:
 
 
 def test_old_events_are_forgotten_and_that_is_told() -> None:
-    history = History(ttl=10, start=0)
+    history = make_history(ttl=10, start=0)
     history.append("a", event(1), 0)
     history.append("a", event(2), 5)
     assert numbers(history.since(0, ["a"], 9.9)) == [1, 2]
@@ -59,7 +65,7 @@ def test_old_events_are_forgotten_and_that_is_told() -> None:
 
 
 def test_the_least_recently_published_channel_goes_first_where_each_has_one_event() -> None:
-    history = History(max_bytes=3000, start=0)
+    history = make_history(max_bytes=3000, start=0)
     for number, channel in enumerate("abc", start=1):
         history.append(channel, event(number, 100), 0)
     history.append("d", event(4, 100), 0)
@@ -68,7 +74,7 @@ def test_the_least_recently_published_channel_goes_first_where_each_has_one_even
 
 
 def test_the_largest_channel_gives_up_its_oldest_first_and_the_newest_stays() -> None:
-    history = History(max_bytes=10_000, start=0)
+    history = make_history(max_bytes=10_000, start=0)
     history.append("quiet", event(1, 100), 0)
     history.append("quiet", event(2, 100), 0)
     for number in range(3, 30):
@@ -81,34 +87,34 @@ def test_the_largest_channel_gives_up_its_oldest_first_and_the_newest_stays() ->
 
 
 def test_an_event_of_many_channels_is_counted_once() -> None:
-    history = History(start=0)
+    history = make_history(start=0)
     one = event(1, 10_000)
     for number in range(100):
         history.append(str(number), one, 0)
     assert history.events == 1
     assert history.bytes < 10_000 + 100 * 1000
     for number in range(100):
-        history.end(str(number))
+        history.forget(str(number))
     assert history.bytes == history.events == 0
 
 
 def test_nothing_is_complete_before_the_upstream_says_so() -> None:
-    history = History(start=None)
+    history = make_history(start=None)
     history.append("a", event(1), 0)
     assert history.gaps(seq(9), ["a", "b"], 0) == ["a", "b"]
     for channel in "ab":
-        history.begin(channel, seq(5))
+        history.raise_floor(channel, seq(5))
     assert history.gaps(seq(5), ["a", "b"], 0) == []
     assert history.gaps(seq(4), ["a", "b"], 0) == ["a", "b"]
-    history.begin("a", seq(3))
+    history.raise_floor("a", seq(3))
     assert history.floor("a") == seq(5), "a floor never falls"
-    history.end("a")
+    history.forget("a")
     assert history.gaps(seq(9), ["a"], 0) == ["a"]
     assert numbers(history.since(0, ["a"], 0)) == []
 
 
 def test_floors_of_many_channels_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    history = History(size=0, start=0)
+    history = make_history(size=0, start=0)
     monkeypatch.setattr(module, "FLOORS", 3)
     for number in range(1, 6):
         history.append(str(number), event(number), 0)
@@ -146,5 +152,5 @@ def test_what_it_gives_is_whole_or_told(
             if given != expected:
                 assert history.gaps(seq(since), [channel], now) == [channel]
     for channel in "abcd":
-        history.end(channel)
+        history.forget(channel)
     assert history.bytes == 0

@@ -1,4 +1,4 @@
-"""The door to delivery: who gets what, who is told, and what it costs."""
+"""The hub to delivery: who gets what, who is told, and what it costs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from cyclone_sse.delivery.events import EventId
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Ending
-from tests.unit.delivery.clients import Recorder, hub, turns
+from tests.unit.delivery.clients import Recorder, make_hub, turns
 from tests.unit.fakes import TurnClock
 
 
@@ -26,51 +26,51 @@ def gaps(client: Recorder) -> list[list[str]]:
 
 
 def test_the_first_and_the_last_of_a_channel_are_said(clock: TurnClock) -> None:
-    door = hub(clock)
+    hub = make_hub(clock)
     first, second = Recorder(), Recorder()
-    assert door.subscribe(first, ["a", "b"]) == ["a", "b"]
-    assert door.subscribe(second, ["b", "c"]) == ["c"]
-    assert door.unsubscribe(first) == ["a"]
-    assert door.unsubscribe(first) == []
-    assert door.unsubscribe(second, ["c"]) == ["c"]
-    assert door.stats() == [("b", 1)]
+    assert hub.subscribe(first, ["a", "b"]) == ["a", "b"]
+    assert hub.subscribe(second, ["b", "c"]) == ["c"]
+    assert hub.unsubscribe(first) == ["a"]
+    assert hub.unsubscribe(first) == []
+    assert hub.unsubscribe(second, ["c"]) == ["c"]
+    assert hub.stats() == [("b", 1)]
 
 
 def test_a_client_may_take_further_channels_while_it_listens(clock: TurnClock) -> None:
-    door = hub(clock)
+    hub = make_hub(clock)
     client = Recorder()
-    door.subscribe(client, ["a"])
-    door.publish(publication("b", "before"))
+    hub.subscribe(client, ["a"])
+    hub.publish(publication("b", "before"))
     turns(clock)
-    door.subscribe(client, ["b"])
-    door.publish(publication(["a", "b"], "after"))
+    hub.subscribe(client, ["b"])
+    hub.publish(publication(["a", "b"], "after"))
     turns(clock)
     assert client.data == ["after"]
 
 
 def test_a_gap_is_told_to_those_it_concerns_and_after_what_was_published(clock: TurnClock) -> None:
-    door = hub(clock, complete=False)
+    hub = make_hub(clock, complete=False)
     one, both, other = Recorder(), Recorder(), Recorder()
     for client, channels in ((one, ["a"]), (both, ["a", "b"]), (other, ["c"])):
-        door.subscribe(client, channels)
-    before = door.position()
-    door.publish(publication("a", "x"))
-    door.gap(["a", "b"])
+        hub.subscribe(client, channels)
+    before = hub.position()
+    hub.publish(publication("a", "x"))
+    hub.send_gap(["a", "b"])
     turns(clock)
     assert one.data[0] == both.data[0] == "x"
     assert (gaps(one), gaps(both), gaps(other)) == ([["a"]], [["a", "b"]], [])
     late = Recorder()
-    door.subscribe(late, ["b"], before)
+    hub.subscribe(late, ["b"], before)
     assert gaps(late) == [["b"]], "whoever was away is told as well"
     assert b"id: " in late.got[-1]
 
 
 def test_a_gap_told_moves_the_id_behind_nothing(clock: TurnClock) -> None:
-    door = hub(clock, complete=False)
+    hub = make_hub(clock, complete=False)
     client = Recorder()
-    door.subscribe(client, ["a"])
-    door.gap(["a"])
-    event = door.publish(publication("a", "x"))
+    hub.subscribe(client, ["a"])
+    hub.send_gap(["a"])
+    event = hub.publish(publication("a", "x"))
     turns(clock)
     ids = [line for line in b"".join(client.got).splitlines() if line.startswith(b"id: ")]
     told, after = (EventId.parse(line[4:].decode()) for line in ids)
@@ -82,60 +82,60 @@ def test_a_gap_told_moves_the_id_behind_nothing(clock: TurnClock) -> None:
 def test_after_a_lost_stream_everybody_goes_on_under_new_ids(
     clock: TurnClock,
 ) -> None:
-    door = hub(clock)
+    hub = make_hub(clock)
     client = Recorder()
-    door.subscribe(client, ["a"])
-    old = door.publish(publication("a", "old"))
-    door.begin_anew("other", EventId(5, 0, "other").seq)
-    door.publish(publication("a", "new"), EventId(6, 0, "other"))
+    hub.subscribe(client, ["a"])
+    old = hub.publish(publication("a", "old"))
+    hub.reset_ids("other", EventId(5, 0, "other").seq)
+    hub.publish(publication("a", "new"), EventId(6, 0, "other"))
     turns(clock)
     assert [data for data in client.data if not data.startswith("{")] == ["old", "new"]
     assert gaps(client) == [["a"]]
     back = Recorder()
-    door.subscribe(back, ["a"], str(old.id))
+    hub.subscribe(back, ["a"], str(old.id))
     assert gaps(back) == [["a"]]
     assert "new" in back.data
 
 
 def test_what_a_name_stands_for_is_in_the_next_answer(clock: TurnClock) -> None:
-    door = hub(clock)
-    before = door.position()
+    hub = make_hub(clock)
+    before = hub.position()
     for channel in ("news.a", "news.*"):
-        door.publish(publication(channel, channel))
+        hub.publish(publication(channel, channel))
     first, second = Recorder(), Recorder()
-    door.subscribe(first, ["news.*"], before)
-    door.gather("news.*", lambda name: name.startswith("news."))
-    door.subscribe(second, ["news.*"], before)
+    hub.subscribe(first, ["news.*"], before)
+    hub.fill_pattern("news.*", lambda name: name.startswith("news."))
+    hub.subscribe(second, ["news.*"], before)
     assert (first.data, second.data) == (["news.*"], ["news.a", "news.*"])
 
 
 def test_streams_end_by_channel_by_user_or_all_with_a_farewell(clock: TurnClock) -> None:
-    door = hub(clock)
+    hub = make_hub(clock)
     clients = []
     for channel, user in (("a", "1"), ("b", "1"), ("a", "2"), ("c", None)):
         client = Recorder()
         client.user = user
-        door.subscribe(client, [channel])
+        hub.subscribe(client, [channel])
         clients.append(client)
-    assert door.end(Ending.ENDED, ["a"]) == 2
+    assert hub.end(Ending.ENDED, ["a"]) == 2
     turns(clock)
     assert [client.ending for client in clients] == [Ending.ENDED, None, Ending.ENDED, None]
-    assert door.end(Ending.ENDED, user="1") == 2
+    assert hub.end(Ending.ENDED, user="1") == 2
     turns(clock)
     assert clients[1].ending is Ending.ENDED
-    assert door.end(Ending.DRAINED, farewell=lambda: b"retry: 5000\n\n") == 4
+    assert hub.end(Ending.DRAINED, farewell=lambda: b"retry: 5000\n\n") == 4
     turns(clock)
     assert clients[3].ending is Ending.DRAINED
     assert clients[3].got == [b"retry: 5000\n\n"]
 
 
 def test_a_slow_end_is_spread_evenly(clock: TurnClock) -> None:
-    door = hub(clock)
+    hub = make_hub(clock)
     clients = [Recorder() for _ in range(500)]
     for client in clients:
-        door.subscribe(client, ["a"])
-    door.end(Ending.DRAINED, over=10.0)
-    assert door.parting
+        hub.subscribe(client, ["a"])
+    hub.end(Ending.DRAINED, over=10.0)
+    assert hub.lifecycle.figures().endings
     for second in range(1, 11):
         for _ in range(20):
             clock.advance(0.05)
@@ -143,18 +143,18 @@ def test_a_slow_end_is_spread_evenly(clock: TurnClock) -> None:
         ended = sum(client.ending is not None for client in clients)
         assert abs(ended - 50 * second) <= 10
     assert ended == 500
-    assert not door.parting
+    assert not hub.lifecycle.figures().endings
 
 
 def test_what_is_published_during_a_slow_end_reaches_those_who_are_left(clock: TurnClock) -> None:
-    door = hub(clock)
+    hub = make_hub(clock)
     clients = [Recorder() for _ in range(10)]
     for client in clients:
-        door.subscribe(client, ["a"])
-    door.end(Ending.DRAINED, over=1.0)
+        hub.subscribe(client, ["a"])
+    hub.end(Ending.DRAINED, over=1.0)
     clock.advance(0.5)
     turns(clock)
-    door.publish(publication("a", "x"))
+    hub.publish(publication("a", "x"))
     turns(clock)
     assert {client.data == ["x"] for client in clients if client.ending is None} == {True}
 
@@ -162,16 +162,16 @@ def test_what_is_published_during_a_slow_end_reaches_those_who_are_left(clock: T
 def test_one_task_that_fails_takes_none_of_the_others_with_it(
     clock: TurnClock, failures: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door = hub(clock, ping_interval=1.0)
+    hub = make_hub(clock, ping_interval=1.0)
 
     def fail() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(door, "_forget_old", fail)
+    monkeypatch.setattr(hub, "_forget_old", fail)
     fail.__name__ = "_forget_old"
     client = Recorder()
-    door.subscribe(client, ["a"])
-    door.start()
+    hub.subscribe(client, ["a"])
+    hub.start()
     for _ in range(30):
         clock.advance(0.1)
         turns(clock)
@@ -194,13 +194,13 @@ def grown(work: Callable[[], object]) -> int:
 def test_one_event_for_many_channels_takes_memory_for_each_channel_once(clock: TurnClock) -> None:
     costs = []
     for size in (2_000, 10_000):
-        door = hub(clock)
+        hub = make_hub(clock)
         names = [f"user-{number}" for number in range(size)]
         for name in names:
-            door.subscribe(Recorder(), [name])
+            hub.subscribe(Recorder(), [name])
 
-        def work(door: object = door, names: object = names) -> None:
-            door.publish(publication(names, "x"))  # type: ignore[attr-defined, arg-type]
+        def work(hub: object = hub, names: object = names) -> None:
+            hub.publish(publication(names, "x"))  # type: ignore[attr-defined, arg-type]
             turns(clock)
 
         costs.append(grown(work) / size)
@@ -214,19 +214,19 @@ def test_the_bytes_of_an_event_are_held_once_however_clients_combine_their_chann
     from tests.unit.fakes import FakeSocket
 
     size = 10_000
-    door = hub(clock)
+    hub = make_hub(clock)
     clients = []
     for number in range(5_000):
         client = SocketClient(FakeSocket(room=0), b"")
         channels = {f"group-{number % 17}", f"team-{number % 13}", f"user-{number}"}
-        door.subscribe(client, ["common", *channels])
+        hub.subscribe(client, ["common", *channels])
         client.open()
         clients.append(client)
 
     def burst() -> None:
         for number in range(20):
             name = ["common", f"group-{number % 17}", f"team-{number % 13}"][number % 3]
-            door.publish(publication(name, "x" * size))
+            hub.publish(publication(name, "x" * size))
         turns(clock)
 
     used = grown(burst)

@@ -8,7 +8,7 @@ from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Ending
-from tests.unit.delivery.clients import hub, turns
+from tests.unit.delivery.clients import make_hub, turns
 from tests.unit.fakes import TurnClock
 
 
@@ -66,12 +66,12 @@ def test_it_ends_without_an_event(how: str) -> None:
 
 def test_a_gap_and_the_first_event_after_it_are_one_answer() -> None:
     clock = TurnClock()
-    door = hub(clock)
+    hub = make_hub(clock)
     for number in range(3):
-        door.publish(publication("a", str(number)))
+        hub.publish(publication("a", str(number)))
     turns(clock)
     answers = Answers()
-    door.subscribe(answers.poll, ["a"], "nonsense")
+    hub.subscribe(answers.poll, ["a"], "nonsense")
     (answer,) = answers.given
     assert answer.index(b"sse-gap") < answer.index(b"data: 0\n\n")
     assert b"data: 1" not in answer
@@ -79,12 +79,12 @@ def test_a_gap_and_the_first_event_after_it_are_one_answer() -> None:
 
 def test_a_gap_and_all_events_after_it_are_one_answer_where_a_batch_is_wanted() -> None:
     clock = TurnClock()
-    door = hub(clock)
+    hub = make_hub(clock)
     for number in range(3):
-        door.publish(publication("a", str(number)))
+        hub.publish(publication("a", str(number)))
     turns(clock)
     answers = Answers(batch=True)
-    door.subscribe(answers.poll, ["a"], "nonsense")
+    hub.subscribe(answers.poll, ["a"], "nonsense")
     (answer,) = answers.given
     assert [line for line in answer.splitlines() if line.startswith(b"data: ")][1:] == [
         b"data: %d" % number for number in range(3)
@@ -94,12 +94,12 @@ def test_a_gap_and_all_events_after_it_are_one_answer_where_a_batch_is_wanted() 
 @pytest.mark.parametrize("left_out", [1, 3])
 def test_a_gap_before_what_is_rendered_to_nothing_moves_the_client_on(left_out: int) -> None:
     clock = TurnClock()
-    door = hub(clock)
-    published = [door.publish(publication("a", str(number))) for number in range(3)]
+    hub = make_hub(clock)
+    published = [hub.publish(publication("a", str(number))) for number in range(3)]
     turns(clock)
     answers = Answers()
     answers.poll.render = lambda some: b"" if some[0] in published[:left_out] else some[0].frame
-    door.subscribe(answers.poll, ["a"], "nonsense")
+    hub.subscribe(answers.poll, ["a"], "nonsense")
     (answer,) = answers.given
     assert b"id: " in answer, "else it would be told the same for ever"
     assert (b"data: 1\n\n" in answer) == (left_out == 1)

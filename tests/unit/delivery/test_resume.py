@@ -13,7 +13,7 @@ from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.delivery.resume import EARLIEST, NO_ID_OF_OURS, TOLERANCE, Start, starting_point
 from cyclone_sse.delivery.socket_client import SocketClient
-from tests.unit.delivery.clients import Recorder, hub, turns
+from tests.unit.delivery.clients import Recorder, make_hub, turns
 from tests.unit.fakes import FakeSocket, TurnClock
 
 
@@ -32,72 +32,72 @@ def test_where_a_stream_begins() -> None:
     other = EventId(90_000, 3, "other")
     assert starting_point(str(other), ids) == Start(EventId(90_000 - TOLERANCE, 0, "x").seq, True)
     assert starting_point("200000-0-other", ids) == NO_ID_OF_OURS
-    ids.begin_anew("new", 5)
+    ids.reset("new", 5)
     assert starting_point(str(eid), ids) == NO_ID_OF_OURS, "its order was lost"
 
 
 def test_who_has_heard_more_from_another_process_goes_on_from_there(clock: TurnClock) -> None:
-    door = hub(clock, ids=EventIds(None))
-    door.begin_anew("shared", 1)
-    door.start()
+    hub = make_hub(clock, ids=EventIds(None))
+    hub.reset_ids("shared", 1)
+    hub.start()
     for number in (1, 2):
-        door.publish(publication("a", str(number)), EventId(number, 0, "shared"))
+        hub.publish(publication("a", str(number)), EventId(number, 0, "shared"))
     client, poll = Recorder(), Recorder()
-    door.subscribe(client, ["a"], "4-0-shared")
+    hub.subscribe(client, ["a"], "4-0-shared")
     assert client.got == [], "what it had is not sent again, and nothing is missing"
     clock.advance(31)
     turns(clock)
     assert client.got == [PING], "and no id takes it back"
-    door.subscribe(poll, ["a"], "4-0-shared")
+    hub.subscribe(poll, ["a"], "4-0-shared")
     for number in (3, 4, 5):
-        door.publish(publication("a", str(number)), EventId(number, 0, "shared"))
+        hub.publish(publication("a", str(number)), EventId(number, 0, "shared"))
         turns(clock)
     assert client.data == poll.data == ["5"]
 
 
 def test_who_has_heard_more_is_told_when_the_stream_was_lost(clock: TurnClock) -> None:
-    door = hub(clock, ids=EventIds(None))
-    door.begin_anew("shared", 1)
+    hub = make_hub(clock, ids=EventIds(None))
+    hub.reset_ids("shared", 1)
     client = Recorder()
-    door.subscribe(client, ["a"], "4-0-shared")
-    door.begin_anew("renewed", 1)
-    door.publish(publication("a", "new"), EventId(2, 0, "renewed"))
+    hub.subscribe(client, ["a"], "4-0-shared")
+    hub.reset_ids("renewed", 1)
+    hub.publish(publication("a", "new"), EventId(2, 0, "renewed"))
     turns(clock)
     assert client.data == ['{"channels": ["a"]}', "new"]
 
 
 def test_those_who_ask_the_same_get_the_same_answer(clock: TurnClock) -> None:
-    door = hub(clock)
-    before = door.position()
+    hub = make_hub(clock)
+    before = hub.position()
     for number in range(50):
-        door.publish(publication("a", str(number)))
+        hub.publish(publication("a", str(number)))
     turns(clock)
     clients = [Recorder() for _ in range(100)]
     for number, client in enumerate(clients):
-        door.subscribe(client, ["a", f"own-{number}"], before)
+        hub.subscribe(client, ["a", f"own-{number}"], before)
     assert {id(client.got[0]) for client in clients} == {id(clients[0].got[0])}
     assert clients[0].data == [str(number) for number in range(50)]
-    door.publish(publication("a", "50"))
+    hub.publish(publication("a", "50"))
     late = Recorder()
-    door.subscribe(late, ["a"], before)
+    hub.subscribe(late, ["a"], before)
     assert late.data[-1] == "50", "the answer is another then"
     turns(clock)
     assert {client.data[-1] for client in [*clients, late]} == {"50"}
     assert late.data.count("50") == 1
 
 
-def fill(door: Hub, channels: int, events: int, size: int = 0) -> list[str]:
+def fill(hub: Hub, channels: int, events: int, size: int = 0) -> list[str]:
     names = [f"c{number}" for number in range(channels)]
     for number in range(channels * events):
-        door.publish(publication(names[number % channels], f"{number} {'x' * size}"))
+        hub.publish(publication(names[number % channels], f"{number} {'x' * size}"))
     return names
 
 
-def behind(door: Hub, channels: list[str]) -> FakeSocket:
+def behind(hub: Hub, channels: list[str]) -> FakeSocket:
     """The socket of a client that asked for all that is held, and has room for little of it."""
     socket = FakeSocket(room=1000)
     client = SocketClient(socket, b"head")
-    door.subscribe(client, channels, "earliest")
+    hub.subscribe(client, channels, "earliest")
     client.open()
     return socket
 
@@ -105,8 +105,8 @@ def behind(door: Hub, channels: list[str]) -> FakeSocket:
 def test_a_long_past_comes_in_pieces_with_turns_between(
     clock: TurnClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door = hub(clock)
-    names = fill(door, 400, 20)
+    hub = make_hub(clock)
+    names = fill(hub, 400, 20)
     turns(clock)
     asked: list[int] = []
     bounded = module._bounded
@@ -116,7 +116,7 @@ def test_a_long_past_comes_in_pieces_with_turns_between(
         return bounded(events)
 
     monkeypatch.setattr(module, "_bounded", count)
-    socket = behind(door, names)
+    socket = behind(hub, names)
     assert len(asked) == 1, "the rest is asked for when the client has room"
     socket.read(None)
     lines = bytes(socket.received).decode().splitlines()
@@ -126,12 +126,12 @@ def test_a_long_past_comes_in_pieces_with_turns_between(
 
 
 def test_what_is_forgotten_while_a_slow_client_catches_up_is_told(clock: TurnClock) -> None:
-    door = hub(clock, history_size=100)
-    fill(door, 1, 100, size=10_000)
+    hub = make_hub(clock, history_size=100)
+    fill(hub, 1, 100, size=10_000)
     turns(clock)
-    socket = behind(door, ["c0"])
+    socket = behind(hub, ["c0"])
     for number in range(90):
-        door.publish(publication("c0", f"new {number}"))
+        hub.publish(publication("c0", f"new {number}"))
     socket.read(None)
     turns(clock)
     lines = bytes(socket.received).decode().splitlines()
@@ -146,14 +146,14 @@ def test_what_is_forgotten_while_a_slow_client_catches_up_is_told(clock: TurnClo
 def test_who_catches_up_when_ids_begin_anew_gets_each_new_event_once(
     clock: TurnClock, reads_at_once: bool, goes_back: bool
 ) -> None:
-    door = hub(clock, history_size=100)
-    fill(door, 1, 100, size=10_000)
+    hub = make_hub(clock, history_size=100)
+    fill(hub, 1, 100, size=10_000)
     turns(clock)
-    socket = behind(door, ["c0"])
-    last = 5 if goes_back else door.ids.last + (1 << 60)
-    door.begin_anew("new", last)
+    socket = behind(hub, ["c0"])
+    last = 5 if goes_back else hub.ids.last + (1 << 60)
+    hub.reset_ids("new", last)
     for number in range(3):
-        door.publish(publication("c0", f"new {number}"), EventId.at(last + 1 + number, "new"))
+        hub.publish(publication("c0", f"new {number}"), EventId.at(last + 1 + number, "new"))
     if reads_at_once:
         socket.read(None)
         turns(clock)
@@ -167,12 +167,12 @@ def test_who_catches_up_when_ids_begin_anew_gets_each_new_event_once(
 
 
 def test_earliest_is_told_of_no_gap_however_much_there_is(clock: TurnClock) -> None:
-    door = hub(clock, history_size=50)
-    fill(door, 1, 100, size=20_000)
+    hub = make_hub(clock, history_size=50)
+    fill(hub, 1, 100, size=20_000)
     turns(clock)
     socket = FakeSocket()
     client = SocketClient(socket, b"")
-    door.subscribe(client, ["c0"], "earliest")
+    hub.subscribe(client, ["c0"], "earliest")
     client.open()
     socket.read(None)
     assert b"sse-gap" not in socket.received
@@ -180,8 +180,8 @@ def test_earliest_is_told_of_no_gap_however_much_there_is(clock: TurnClock) -> N
 
 
 def test_coming_back_is_counted(clock: TurnClock) -> None:
-    door = hub(clock)
-    door.subscribe(Recorder(), ["a"], door.position())
-    door.subscribe(Recorder(), ["a"], "nonsense")
-    door.subscribe(Recorder(), ["a"])
-    assert (door.counters.resumes_complete, door.counters.resumes_gap, door.counters.subscribes) == (1, 1, 3)
+    hub = make_hub(clock)
+    hub.subscribe(Recorder(), ["a"], hub.position())
+    hub.subscribe(Recorder(), ["a"], "nonsense")
+    hub.subscribe(Recorder(), ["a"])
+    assert (hub.counters.resumes_complete, hub.counters.resumes_gap, hub.counters.subscribes) == (1, 1, 3)

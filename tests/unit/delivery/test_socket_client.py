@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cyclone_sse.delivery.client import State
 from cyclone_sse.delivery.socket_client import SocketClient
-from cyclone_sse.delivery.transport_client import subscriber_for
+from cyclone_sse.delivery.transport_client import client_class
 from cyclone_sse.errors import Ending
 from tests.unit.fakes import FakeSocket
 
@@ -68,7 +68,7 @@ def test_what_fits_goes_out_at_once() -> None:
 def test_what_was_written_before_goes_first() -> None:
     socket = FakeSocket(room=0)
     socket.write(b"the answer to an earlier request, ")
-    subscriber = SocketClient(socket, b"head, ", fresh=False)
+    subscriber = SocketClient(socket, b"head, ", first_response=False)
     subscriber.open()
     subscriber.send(b"event")
     socket.read(None)
@@ -98,7 +98,7 @@ def test_bytes_arrive_in_order_or_the_client_is_cut(
 ) -> None:
     limit = 1000
     socket: Any = FakeTls() if tls else FakeSocket(room)
-    subscriber = subscriber_for(socket)(socket, b"", limit)
+    subscriber = client_class(socket)(socket, b"", limit)
     subscriber.open()
     sent = b""
     for reads, size in steps:
@@ -123,7 +123,7 @@ def test_bytes_arrive_in_order_or_the_client_is_cut(
 @pytest.mark.parametrize("kind", [FakeSocket, FakeTls])
 def test_close_waits_for_what_is_queued(kind: Any) -> None:
     socket = FakeSocket(room=3) if kind is FakeSocket else FakeTls()
-    subscriber = subscriber_for(socket)(socket, b"")
+    subscriber = client_class(socket)(socket, b"")
     subscriber.open()
     subscriber.send(b"x" * 150)
     subscriber.send(b"y" * 150)

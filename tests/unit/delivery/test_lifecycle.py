@@ -9,10 +9,11 @@ import pytest
 
 from cyclone_sse.delivery.client import State
 from cyclone_sse.delivery.hub import Hub
+from cyclone_sse.delivery.lifecycle import LifecycleFigures
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.delivery.socket_client import SocketClient
 from cyclone_sse.errors import Ending
-from tests.unit.delivery.clients import Recorder, hub, turns
+from tests.unit.delivery.clients import Recorder, make_hub, turns
 from tests.unit.fakes import FakeSocket, TurnClock
 
 PING = b": sse ping\n\n"
@@ -30,15 +31,15 @@ def pass_time(clock: TurnClock, seconds: float, step: float = 0.5) -> None:
 
 
 def running(clock: TurnClock, **settings: Any) -> Hub:
-    door = hub(clock, **settings)
-    door.start()
-    return door
+    hub = make_hub(clock, **settings)
+    hub.start()
+    return hub
 
 
 def test_a_silent_client_is_pinged_each_interval(clock: TurnClock) -> None:
-    door = running(clock)
+    hub = running(clock)
     client = Recorder()
-    door.subscribe(client, ["a"])
+    hub.subscribe(client, ["a"])
     pass_time(clock, 29)
     assert client.got == []
     pass_time(clock, 2)
@@ -49,12 +50,12 @@ def test_a_silent_client_is_pinged_each_interval(clock: TurnClock) -> None:
 
 
 def test_what_is_sent_puts_the_ping_off(clock: TurnClock) -> None:
-    door = running(clock)
+    hub = running(clock)
     client = Recorder()
-    door.subscribe(client, ["a"])
+    hub.subscribe(client, ["a"])
     for _ in range(10):
         pass_time(clock, 20)
-        door.publish(publication("a", "x"))
+        hub.publish(publication("a", "x"))
         turns(clock)
     assert PING not in client.got
     pass_time(clock, 31.5)
@@ -62,18 +63,18 @@ def test_what_is_sent_puts_the_ping_off(clock: TurnClock) -> None:
 
 
 def test_pings_can_be_off(clock: TurnClock) -> None:
-    door = running(clock, ping_interval=0)
+    hub = running(clock, ping_interval=0)
     client = Recorder()
-    door.subscribe(client, ["a"])
+    hub.subscribe(client, ["a"])
     pass_time(clock, 100)
     assert client.got == []
 
 
 def test_streams_have_an_age_each_its_own(clock: TurnClock) -> None:
-    door = running(clock, max_age=100, ping_interval=0)
+    hub = running(clock, max_age=100, ping_interval=0)
     clients = [Recorder() for _ in range(200)]
     for client in clients:
-        door.subscribe(client, ["a"])
+        hub.subscribe(client, ["a"])
     pass_time(clock, 89)
     assert {client.ending for client in clients} == {None}
     pass_time(clock, 11)
@@ -84,10 +85,10 @@ def test_streams_have_an_age_each_its_own(clock: TurnClock) -> None:
 
 @pytest.mark.parametrize("max_age", [0, 1000])
 def test_a_stream_ends_with_its_access_and_says_so(clock: TurnClock, max_age: int) -> None:
-    door = running(clock, max_age=max_age, ping_interval=0)
+    hub = running(clock, max_age=max_age, ping_interval=0)
     client = Recorder()
     client.expires = clock.seconds() + 60
-    door.subscribe(client, ["a"])
+    hub.subscribe(client, ["a"])
     pass_time(clock, 59)
     assert client.ending is None
     pass_time(clock, 2)
@@ -105,13 +106,13 @@ class Slow(FakeSocket):
 
 
 def test_a_client_that_takes_nothing_of_what_waits_is_cut_off(clock: TurnClock) -> None:
-    door = running(clock, stall_timeout=60, ping_interval=0)
+    hub = running(clock, stall_timeout=60, ping_interval=0)
     sockets = [Slow(room=0), Slow(room=0), Slow()]
     clients = [SocketClient(socket, b"") for socket in sockets]
     for client in clients:
-        door.subscribe(client, ["a"])
+        hub.subscribe(client, ["a"])
         client.open()
-    door.publish(publication("a", "x"))
+    hub.publish(publication("a", "x"))
     turns(clock)
     assert [client.state for client in clients] == [State.FULL, State.FULL, State.OPEN]
     for _ in range(10):
@@ -122,12 +123,12 @@ def test_a_client_that_takes_nothing_of_what_waits_is_cut_off(clock: TurnClock) 
 
 
 def test_a_stream_that_was_ended_does_not_wait_for_a_client_for_ever(clock: TurnClock) -> None:
-    door = running(clock, stall_timeout=60, ping_interval=0)
+    hub = running(clock, stall_timeout=60, ping_interval=0)
     client = SocketClient(Slow(room=0), b"")
-    door.subscribe(client, ["a"])
+    hub.subscribe(client, ["a"])
     client.open()
-    door.publish(publication("a", "x"))
-    door.end(Ending.DRAINED)
+    hub.publish(publication("a", "x"))
+    hub.end(Ending.DRAINED)
     turns(clock)
     states = [client.state]
     pass_time(clock, 70)
@@ -136,18 +137,16 @@ def test_a_stream_that_was_ended_does_not_wait_for_a_client_for_ever(clock: Turn
 
 
 def test_nothing_is_left_of_who_has_gone(clock: TurnClock) -> None:
-    door = running(clock, max_age=50, stall_timeout=5)
+    hub = running(clock, max_age=50, stall_timeout=5)
     socket = Slow(room=0)
     client = SocketClient(socket, b"")
-    door.subscribe(client, ["a"])
+    hub.subscribe(client, ["a"])
     client.open()
-    door.publish(publication("a", "x"))
+    hub.publish(publication("a", "x"))
     turns(clock)
     client.lost()
-    door.unsubscribe(client)
-    lifetimes = door._lifetimes
-    assert not len(lifetimes._pings) + len(lifetimes._ages) + len(lifetimes._stalls)
-    assert not lifetimes._progress
+    hub.unsubscribe(client)
+    assert hub.lifecycle.figures() == LifecycleFigures(pings=0, ages=0, stalls=0, endings=0)
 
 
 def test_no_turn_is_long_in_a_crowd_of_many_channels(clock: TurnClock) -> None:
@@ -157,7 +156,7 @@ def test_no_turn_is_long_in_a_crowd_of_many_channels(clock: TurnClock) -> None:
     a channel that are looked at. That is the same on a slow machine.
     """
     rng = random.Random(1)
-    door = running(clock, max_age=40, ping_interval=5)
+    hub = running(clock, max_age=40, ping_interval=5)
     served = 0
 
     class Counting(Recorder):
@@ -168,14 +167,14 @@ def test_no_turn_is_long_in_a_crowd_of_many_channels(clock: TurnClock) -> None:
     crowd = []
     for _ in range(10_000):
         client = Counting()
-        door.subscribe(client, [f"c{number}" for number in rng.sample(range(1000), 30)])
+        hub.subscribe(client, [f"c{number}" for number in rng.sample(range(1000), 30)])
         crowd.append(client)
     most = 0
     for second in range(50):
         for number in range(0, 1000, 25):
-            door.publish(publication(f"c{(number + second) % 1000}", "x"))
+            hub.publish(publication(f"c{(number + second) % 1000}", "x"))
         if second % 10 == 5:
-            door.gap(f"c{number}" for number in range(300))
+            hub.send_gap(f"c{number}" for number in range(300))
         clock.advance(1)
         for _ in range(2000):
             served = 0
