@@ -26,6 +26,7 @@ from cyclone_sse.values import (
 )
 
 ENVIRONMENT = "CYCLONE_SSE_"
+WORKER_VARIABLE = f"{ENVIRONMENT}WORKER"  # how a worker is told that it is one; no option has this name
 BROKERS = ("http", "redis", "redis-stream", "amqp")
 
 
@@ -190,6 +191,7 @@ OPTIONS = (
     Option("auth-url", None, None, url, "URL of your application that decides who may subscribe"),
     Option("auth-concurrency", None, "50", integer(1), "most requests to --auth-url at the same time"),
     # operation
+    Option("config", None, None, text, "file of options, one name=value a line; # begins a comment"),
     Option("admin-port", None, None, _port, "port for /healthz, /readyz, /metrics and /stats"),
     Option("admin-listen", None, "127.0.0.1", text, "network interface of the admin port"),
     Option("log-level", None, "info", one_of("info", "debug"), "info, or debug: also log each client"),

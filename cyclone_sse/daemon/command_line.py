@@ -1,60 +1,80 @@
 """The command line of the plugin, as twistd reads it.
 
 A value comes from the command line, else from the environment (``CYCLONE_SSE_HTTP_SECRET`` for
-``--http-secret``), else it is the default. An empty value means "not set", so that a
-configuration file can list every option. Whatever is wrong is one line each, and a non-zero exit.
+``--http-secret``), else from the file that ``--config`` names, else it is the default. An empty
+value means "not set", so that a file can list every option. Each mistake is one line, and the exit
+code is not zero.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.python import usage
 
 from cyclone_sse import __version__
-from cyclone_sse.options import DEFAULTS, ENVIRONMENT, OPTIONS, Option, with_defaults
+from cyclone_sse.options import DEFAULTS, ENVIRONMENT, OPTIONS, WORKER_VARIABLE, Option, with_defaults
 
-_REPEATABLE = ("cors-origin", "endpoint")
+_REPEATABLE = {"cors-origin": ",", "endpoint": " "}  # each with its separator
+_NAMES = {row.name for row in OPTIONS}
+_VARIABLES = {row.variable: row.name for row in OPTIONS}
+
+# Kubernetes describes each Service to each pod: for one called cyclone-sse, or cyclone-sse-redis, by
+# variables that begin with our prefix. Without this the server would take them for its options.
+_SERVICE_LINK = re.compile(r".*_SERVICE_(HOST|PORT(_.+)?)|.*_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?")
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 class _Default(str):
-    """A default, to be told from the same value given by the user."""
+    """A default value, distinguishable from the same value given by the user."""
 
 
 def _shown(row: Option) -> tuple[_Default | None, str]:
-    """Twisted's own form of the default and the help; it says nothing about a missing default."""
+    """Give the default and the help text as Twisted shows them; it omits a missing default."""
     if not row.default:
-        return None, row.help if "default" in row.help else f"{row.help} [default: none]"
+        return None, row.help if "[default: " in row.help else f"{row.help} [default: none]"
     return _Default(row.default), row.help
 
 
-def _collecting(name: str, separator: str) -> Callable[[Any, str], None]:
-    """The method by which Twisted gives us each value of an option that may be repeated."""
+def _collect(name: str) -> Callable[[Any, str], None]:
+    """Make the method to which Twisted passes each value of a repeatable option."""
     (row,) = [row for row in OPTIONS if row.name == name]
 
     def collect(self: Any, value: str) -> None:
-        self[name] = separator.join(filter(None, (self.get(name), value)))
+        self[name] = _REPEATABLE[name].join(filter(None, (self.get(name), value)))
 
     collect.__doc__ = f"{row.help} [default: {row.default or 'none'}]"
     return collect
 
 
 class Options(usage.Options):
-    """The plugin's command line, a dict of values by their long names."""
+    """The plugin's command line, a dict of values by their long names.
+
+    words: the command line as it came, for the workers. mistakes: what is wrong, with ``--check=1``.
+    """
 
     synopsis = "[options]"
     longdesc = (
         f"Each option can come from the environment: {ENVIRONMENT}HTTP_SECRET for --http-secret, "
-        "and so on. The command line wins."
+        "and so on; or from the file that --config names. The command line comes first, then the environment."
     )
     optParameters: ClassVar = [
         [row.name, row.short, *_shown(row)] for row in OPTIONS if row.name not in _REPEATABLE
     ]
+    parent: Any = None  # twistd's own options
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._environment = environment
+        self._file_name: str | None = None
+        self._file: Mapping[str, str] = {}
+        self.words: Sequence[str] = ()
+        self.mistakes: list[str] = []
         super().__init__()
 
     opt_h = usage.Options.opt_help
@@ -65,65 +85,144 @@ class Options(usage.Options):
         raise SystemExit(0)
 
     def parseArgs(self, *words: str) -> None:
-        """Take nothing but options. Raises UsageError."""
+        """Accept options only. Raises UsageError."""
         if words:
             raise usage.UsageError(f"{words[0]!r} is not an option")
 
-    opt_cors_origin = _collecting("cors-origin", ",")
-    opt_endpoint = _collecting("endpoint", " ")
+    opt_cors_origin = _collect("cors-origin")
+    opt_endpoint = _collect("endpoint")
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Read a command line. Exits with one line about each thing that is wrong: twistd itself
-        would print all of its help, and exit as if all were well."""
-        self.words = list(options or ())  # as they came, for another process
+        """Read a command line. Exits with one line for each mistake.
+
+        twistd itself would print all of its help, and exit with 0.
+        """
+        self.words = list(options or ())
+        _omit_pid_file(self.parent)
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
             raise SystemExit(f"cyclone-sse: {error}") from None
 
     def postOptions(self) -> None:
-        """Turn every value into what it means. Exits with a line for each that is wrong.
+        """Turn every text into its value. Exits with one line for each mistake.
 
-        With ``--check`` they are kept in ``mistakes``: there may be more, which it finds.
+        With ``--check=1`` they are kept in ``mistakes``: the check finds more of them.
         """
         wrong: dict[str, str] = {}
+        unknown = list(unknown_variables(self._environment))
+        try:
+            self._file_name = self._text(_CONFIG)
+            self._file = read_config(self._file_name)
+        except ValueError as error:
+            wrong["config"] = str(error)
         for row in OPTIONS:
             try:
                 self[row.name] = self._value(row)
             except ValueError as error:
                 self[row.name] = DEFAULTS[row.name]
                 wrong[row.name] = str(error)
-        self.update(with_defaults(self))  # what follows from other options
+        self.update(with_defaults(self))  # the defaults that follow from other options
         together = [line for names, line in conflicts(self) if not wrong.keys() & names]
-        self.mistakes = [*wrong.values(), *together]
+        self.mistakes = [*wrong.values(), *unknown, *together]
         if self.mistakes and not self["check"]:
             raise SystemExit(as_lines(self.mistakes))
 
+    def _sources(self, row: Option) -> Iterator[tuple[str, str]]:
+        """Give each text for an option and where it comes from, the most important first."""
+        given = self.get(row.name)
+        if given and not isinstance(given, _Default):
+            yield f"--{row.name}", given
+        inherited = self._environment.get(row.variable, "")
+        if not (row.variable.endswith("_PORT") and _SERVICE_ADDRESS.fullmatch(inherited)):
+            yield row.variable, inherited
+        yield f"{self._file_name}: {row.name}", self._file.get(row.name, "")
+
+    def _text(self, row: Option) -> str | None:
+        return next((text for _, text in self._sources(row) if text), row.default)
+
     def _value(self, row: Option) -> Any:
-        source = f"--{row.name}"
-        value = self.get(row.name)
-        if not value or isinstance(value, _Default):
-            inherited = self._environment.get(row.variable)
-            if inherited:
-                source, value = row.variable, inherited
-            else:
-                value = row.default
-        if value is None:
+        source, text = next(
+            ((source, text) for source, text in self._sources(row) if text), ("", row.default)
+        )
+        if text is None:
             return None
         try:
-            return row.read(value)
+            return row.read(text)
         except ValueError as error:
-            shown = source if row.private else f"{source}={value}"
+            shown = source if row.private else f"{source}={text}"
             raise ValueError(f"{shown}: {error}") from None
 
 
+(_CONFIG,) = [row for row in OPTIONS if row.name == "config"]
+
+
+def _omit_pid_file(flags: Any) -> None:
+    """Write no twistd.pid in the foreground, unless --pidfile is given.
+
+    Without this a second server in the same directory does not start; nor does the same server after a
+    crash, if another process has got its number.
+    """
+    given = any(word.startswith("--pid") for word in sys.argv)
+    if flags is not None and flags["nodaemon"] and not given:
+        flags["pidfile"] = ""
+
+
+def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    """Give one line for each variable with our prefix that is no option.
+
+    Without this a misspelt CYCLONE_SSE_HTTP_SECRETS would leave the server open to all.
+    """
+    for name, value in environment.items():
+        if not name.startswith(ENVIRONMENT) or name in _VARIABLES or name == WORKER_VARIABLE:
+            continue
+        if _SERVICE_LINK.fullmatch(name) or _SERVICE_ADDRESS.fullmatch(value):
+            continue
+        yield f"{name}: there is no such option{_similar(name, _VARIABLES)}"
+
+
+def read_config(path: str | None) -> dict[str, str]:
+    """Read a file of options, one ``name=value`` a line; ``--name=value`` is the same.
+
+    Empty lines, and those that begin with #, are comments. A repeatable option may stand in several
+    lines. Raises ValueError, with one line.
+    """
+    found: dict[str, str] = {}
+    if not path:
+        return found
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+        raise ValueError(f"--config={path}: {reason}") from None
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = (part.strip() for part in text.partition("="))
+        name = name.removeprefix("--")
+        if name not in _NAMES or name == "config":
+            raise ValueError(f"{path}, line {number}: there is no option {name!r}{_similar(name, _NAMES)}")
+        if not equals:
+            raise ValueError(f"{path}, line {number}: expected {name}=value")
+        if name in _REPEATABLE and found.get(name):
+            value = _REPEATABLE[name].join((found[name], value))
+        found[name] = value
+    return found
+
+
+def _similar(name: str, names: Iterable[str]) -> str:
+    close = get_close_matches(name, list(names), 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
 def as_lines(mistakes: Iterable[str]) -> str:
-    """What goes to the terminal: one line for each."""
+    """Give the text for the terminal, one line for each mistake."""
     return "\n".join(f"cyclone-sse: {line}" for line in mistakes)
 
 
 def conflicts(settings: Mapping[str, Any]) -> Iterator[tuple[set[str], str]]:
-    """What is wrong with these options together, though each of them is well: which, and why."""
+    """Give the options that contradict each other, though each value is valid: their names, and a line."""
     export, broker = settings["export"], settings["broker"]
     if export and not (settings["export-host"] and settings["export-port"]):
         yield {"export-host", "export-port"}, f"--export={export} needs --export-host and --export-port"

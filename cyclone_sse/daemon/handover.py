@@ -20,8 +20,8 @@ from twisted.internet.main import CONNECTION_DONE
 from twisted.logger import FileLogObserver, ILogObserver, formatEventAsClassicLogText
 
 from cyclone_sse.daemon.sockets import Bound
+from cyclone_sse.options import WORKER_VARIABLE
 
-VARIABLE = "CYCLONE_SSE_WORKER"  # a Handover as JSON; no option has this name
 LIFELINE, READY, FIRST_SOCKET = 0, 3, 4
 
 
@@ -34,7 +34,7 @@ class Handover:
 
     def environment(self) -> dict[str, str]:
         """What says so in the worker's environment, besides the parent's."""
-        return {VARIABLE: json.dumps(asdict(self))}
+        return {WORKER_VARIABLE: json.dumps(asdict(self))}
 
     def sockets(self) -> list[Bound]:
         """The sockets; to be taken once."""
@@ -46,7 +46,7 @@ class Handover:
 
 def pop_handover(environment: MutableMapping[str, str]) -> Handover | None:
     """Take the handover out of the environment; None if this process is no worker."""
-    text = environment.pop(VARIABLE, None)
+    text = environment.pop(WORKER_VARIABLE, None)
     return None if text is None else Handover(**json.loads(text))
 
 

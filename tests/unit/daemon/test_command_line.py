@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cyclone_sse.daemon.command_line import Options
@@ -154,3 +156,103 @@ def test_endpoints_are_repeated() -> None:
 def test_no_plain_port_where_there_is_another() -> None:
     assert parse("--port=0", "--use-ssl=1")["port"] == 0
     assert parse("--port=0", "--endpoint=unix:/run/a.sock")["port"] == 0
+
+
+def write_config(directory: Path, text: str) -> str:
+    """The option that names a file with this text."""
+    path = directory / "sse.conf"
+    path.write_text(text)
+    return f"--config={path}"
+
+
+def test_a_file_comes_after_the_environment_and_before_the_default(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "# a comment\n\nport = 9001\n--drain=5\nhttp-secret=a = #b\nretry=\n")
+    assert parse(config)["port"] == 9001
+    assert parse(config)["drain"] == 5
+    assert parse(config)["retry"] == 0, "empty is not set"
+    assert parse(config)["http-secret"] == "a = #b", "a # within a line is no comment"
+    assert parse(config, PORT="9002")["port"] == 9002
+    assert parse(config, "--port=9003", PORT="9002")["port"] == 9003
+    assert parse(CONFIG=config.partition("=")[2])["port"] == 9001
+
+
+def test_the_sample_on_the_command_line_is_a_config_file_too() -> None:
+    sample = Path(__file__).parents[3] / "cyclone-sse.conf"
+    lines = [line for line in sample.read_text().splitlines() if not line.startswith("--config")]
+    assert lines
+    assert parse(*lines)["port"] == 8888
+
+
+def test_a_repeatable_option_may_stand_in_several_lines_of_a_file(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "endpoint=unix:/run/a.sock\nendpoint=tcp:0\n")
+    assert parse(config)["endpoint"] == ("unix:/run/a.sock", "tcp:0")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("http-secrets=x", "line 1: there is no option 'http-secrets'; did you mean http-secret?"),
+        ("\nport", "line 2: expected port=value"),
+        ("config=other.conf", "line 1: there is no option 'config'"),
+        ("port=x", "port=x: expected a whole number"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_line_that_names_it(tmp_path: Path, text: str, told: str) -> None:
+    config = write_config(tmp_path, text)
+    with pytest.raises(SystemExit) as ended:
+        parse(config)
+    assert config.partition("=")[2] in str(ended.value.code)
+    assert told in str(ended.value.code)
+    assert "\n" not in str(ended.value.code)
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"--config=/no/where: No such file or directory"):
+        parse("--config=/no/where")
+    (tmp_path / "latin").write_bytes(b"\xff")
+    with pytest.raises(SystemExit, match="is not UTF-8"):
+        parse(f"--config={tmp_path / 'latin'}")
+
+
+def test_a_variable_that_is_no_option_is_a_mistake() -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(HTTP_SECRETS="hush")
+    line = "CYCLONE_SSE_HTTP_SECRETS: there is no such option; did you mean CYCLONE_SSE_HTTP_SECRET?"
+    assert str(ended.value.code) == f"cyclone-sse: {line}"
+    parse(WORKER="{}")  # how a worker is told that it is one
+
+
+def test_what_kubernetes_says_of_its_services_is_no_option() -> None:
+    address = "tcp://10.0.0.7:8888"
+    options = parse(
+        PORT=address,
+        PORT_8888_TCP=address,
+        PORT_8888_TCP_ADDR="10.0.0.7",
+        PORT_8888_TCP_PORT="8888",
+        PORT_8888_TCP_PROTO="tcp",
+        SERVICE_HOST="10.0.0.7",
+        SERVICE_PORT="8888",
+        SERVICE_PORT_HTTP="8888",
+        REDIS_PORT=address,
+        REDIS_SERVICE_HOST="10.0.0.8",
+        OTHER_PORT=address,
+    )
+    assert (options["port"], options["redis-port"]) == (8888, 6379)
+
+
+@pytest.mark.parametrize(
+    ("nodaemon", "argv", "pidfile"),
+    [
+        (True, ["twistd", "-n"], ""),
+        (True, ["twistd", "-n", "--pidfile=twistd.pid"], "twistd.pid"),
+        (False, ["twistd"], "twistd.pid"),
+    ],
+)
+def test_in_the_foreground_there_is_no_pid_file_unless_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, nodaemon: bool, argv: list[str], pidfile: str
+) -> None:
+    monkeypatch.setattr("sys.argv", argv)
+    options = Options({})
+    options.parent = {"nodaemon": nodaemon, "pidfile": "twistd.pid"}
+    options.parseOptions([])
+    assert options.parent["pidfile"] == pidfile
