@@ -1,0 +1,123 @@
+"""``AsyncPublisher``: the methods of ``Publisher`` as coroutines, over httpx (the extra ``async``)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Iterable
+from typing import Any, Self
+
+import httpx
+
+from cyclone_sse_client.attempts import Attempts
+from cyclone_sse_client.calls import Call, Calls, Dumps, Message, Published, Result, State
+from cyclone_sse_client.errors import Unavailable
+from cyclone_sse_client.publisher import PATIENCE, TIMEOUT
+
+# The server has closed a kept connection: that is no failure, and needs no pause.
+_CLOSED_WHILE_IDLE = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+
+
+class AsyncPublisher:
+    """Publishes to the server at ``url``; the parameters are those of ``Publisher``."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout: float = TIMEOUT,
+        patience: float = PATIENCE,
+        dumps: Dumps = json.dumps,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.calls = Calls(key, dumps)
+        self.patience = patience
+        unix = url.removeprefix("unix:") if url.startswith("unix:") else None
+        verify = context if context is not None else url.startswith("https:")
+        transport = httpx.AsyncHTTPTransport(uds=unix, verify=verify)
+        base = "http://localhost" if unix else url.rstrip("/")
+        # trust_env: without it a proxy of the environment would get the key.
+        self._client = httpx.AsyncClient(base_url=base, transport=transport, timeout=timeout, trust_env=False)
+
+    async def publish(
+        self,
+        channels: str | Iterable[str],
+        message: Any,
+        *,
+        event: str | None = None,
+        keep: bool = False,
+        ttl: float | None = None,
+        except_: str | None = None,
+        retry: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Published:
+        """Publish a message to one channel or several."""
+        return await self.call(
+            self.calls.publish(
+                channels,
+                message,
+                event=event,
+                keep=keep,
+                ttl=ttl,
+                except_=except_,
+                retry=retry,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    async def batch(self, messages: Iterable[Message], *, idempotency_key: str | None = None) -> Published:
+        """Publish several messages in one request: all of them in this order, or none."""
+        return await self.call(self.calls.batch(messages, idempotency_key=idempotency_key))
+
+    async def disconnect(self, *, user: object = None, channels: str | Iterable[str] | None = None) -> int:
+        """End the streams of a user, or of channels; how many of the asked server's streams that were."""
+        return await self.call(self.calls.disconnect(user=user, channels=channels))
+
+    async def clear(self, channels: str | Iterable[str]) -> None:
+        """Forget the state and the history of channels."""
+        await self.call(self.calls.clear(channels))
+
+    async def presence(self, channel: str) -> dict[str, Any]:
+        """The members of a channel."""
+        return await self.call(self.calls.presence(channel))
+
+    async def state(self, channels: str | Iterable[str]) -> dict[str, State]:
+        """The states of those of these channels that have one."""
+        return await self.call(self.calls.state(channels))
+
+    async def call(self, call: Call[Result]) -> Result:
+        """Send a call that ``calls`` has made, again if need be, and return its result."""
+        attempts = Attempts(self.patience)
+        while True:
+            try:
+                return await self._attempt(call)
+            except Unavailable as failure:
+                failure.idempotency_key = call.headers.get("Idempotency-Key")
+                await asyncio.sleep(attempts.pause(failure))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _attempt(self, call: Call[Result]) -> Result:
+        try:
+            try:
+                answer = await self._request(call)
+            except _CLOSED_WHILE_IDLE:
+                answer = await self._request(call)
+        except httpx.TransportError as error:
+            never_sent = isinstance(error, httpx.ConnectError)
+            reason = str(error) or type(error).__name__
+            raise Unavailable(f"no answer: {reason}", published=False if never_sent else None) from error
+        return call.result(answer.status_code, dict(answer.headers), answer.content)
+
+    async def _request(self, call: Call[Result]) -> httpx.Response:
+        return await self._client.request(call.method, call.path, content=call.body, headers=dict(call.headers))

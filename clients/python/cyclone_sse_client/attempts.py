@@ -1,0 +1,36 @@
+"""When a call that failed is tried again: growing, random pauses, until the caller's patience is used up."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from cyclone_sse_client.errors import Unavailable
+
+FIRST_PAUSE = 0.1  # seconds
+LONGEST_PAUSE = 5.0  # seconds
+
+
+class Attempts:
+    """The attempts at one call, within ``patience`` seconds."""
+
+    def __init__(self, patience: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._deadline = now() + patience
+        self._pause = FIRST_PAUSE
+
+    def pause(self, failure: Unavailable) -> float:
+        """How many seconds to wait before the next attempt; raises the failure if they would be too many.
+
+        The server's Retry-After is respected: a server that is full or behind a broker that is away would only
+        get more work from earlier attempts.
+        """
+        pause = self._pause * random.uniform(0.5, 1.5)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        if failure.retry_after is not None:
+            # Without the random part all publishers that were told the same time would come at the same moment.
+            pause = failure.retry_after + random.uniform(0, 0.2)
+        if self._now() + pause > self._deadline:
+            raise failure
+        return pause

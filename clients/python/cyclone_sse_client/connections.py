@@ -1,0 +1,87 @@
+"""Kept HTTP connections to one server, which several threads may use at once.
+
+A thread takes an idle connection or opens one, and puts it back after the answer: one thread alone uses one
+connection for all its calls.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import ssl
+from collections import deque
+from urllib.parse import urlsplit
+
+MOST_IDLE = 8
+
+
+class Connections:
+    """Connections to the server at ``url``: http, https, or ``unix:/path/to/socket``."""
+
+    def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
+        where = urlsplit(url)
+        if where.scheme not in ("http", "https", "unix") or not (where.hostname or where.scheme == "unix"):
+            raise ValueError(f"not a URL of a server: {url!r}")
+        self._where = where
+        self._context = context
+        self._idle: deque[http.client.HTTPConnection] = deque()
+        self._process = os.getpid()
+        self.prefix = "" if where.scheme == "unix" else where.path.rstrip("/")
+
+    def open(self, timeout: float) -> http.client.HTTPConnection:
+        """A new connection, which connects at its first request."""
+        if self._where.scheme == "unix":
+            return _UnixConnection(self._where.path, timeout)
+        host, port = self._where.hostname or "", self._where.port
+        if self._where.scheme == "https":
+            return http.client.HTTPSConnection(host, port, timeout=timeout, context=self._context)
+        return http.client.HTTPConnection(host, port, timeout=timeout)
+
+    def pop_idle(self, timeout: float) -> http.client.HTTPConnection | None:
+        """A kept connection, or None. It may have been closed by the server meanwhile."""
+        self._forget_parent()
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return None
+        connection.timeout = timeout
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout)
+        return connection
+
+    def keep(self, connection: http.client.HTTPConnection) -> None:
+        """Keep a connection whose answer has been read to the end."""
+        if connection.sock is None or len(self._idle) >= MOST_IDLE:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close the idle connections; the next call opens one."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _forget_parent(self) -> None:
+        # Without this two processes after a fork (gunicorn --preload) would read each other's answers.
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self.close()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a UNIX socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(self.timeout)
+            sock.connect(self._path)
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock

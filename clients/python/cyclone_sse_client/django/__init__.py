@@ -1,0 +1,76 @@
+"""cyclone-sse for Django: put ``cyclone_sse_client.django`` into ``INSTALLED_APPS`` and say where the server is.
+
+::
+
+    CYCLONE_SSE = {"URL": "http://127.0.0.1:8888", "KEY": "...", "MAY_SUBSCRIBE": "shop.push.may_subscribe"}
+
+- ``publish(channels, message, ..)``  when the transaction has been committed; a failure is logged, and fails nothing
+- ``publish_now(channels, message, ..)``  at once, with the result or an exception; for tasks and commands
+- ``disconnect(user=..)``  ends streams on commit; done by itself when a user logs out
+- ``views.may_subscribe``  what the server's ``--auth-url`` asks; your function decides
+- ``{% load cyclone_sse %}{% sse_token %}``  a token for the page's user
+- ``backends.RecordingBackend``  for tests: nothing is sent, ``backends.outbox`` has it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from cyclone_sse_client.calls import Call, Calls, Message, Published
+from cyclone_sse_client.django import conf
+
+__all__ = ["Message", "batch", "clear", "disconnect", "publish", "publish_now", "publisher"]
+
+
+def publisher() -> conf.Backend:
+    """The backend of the settings: a ``Publisher`` unless another one is named."""
+    return conf.backend()
+
+
+def publish(channels: str | Iterable[str], message: Any, *, using: str | None = None, **fields: Any) -> None:
+    """Publish when the transaction of the database ``using`` has been committed, at once outside of one.
+
+    The message is encoded now, with Django's encoder: Decimal, datetime, UUID and lazy texts pass, and a later change
+    of it is not sent. Further fields are those of ``Publisher.publish``. A failure is logged by Django and fails
+    nothing: the request has done its work.
+    """
+    _on_commit(conf.calls().publish(channels, message, **fields), using)
+
+
+def batch(messages: Iterable[Message], *, using: str | None = None) -> None:
+    """Publish several messages in one request, on commit: all of them, or none."""
+    _on_commit(conf.calls().batch(messages), using)
+
+
+def disconnect(*, user: object = None, channels: str | Iterable[str] | None = None, using: str | None = None) -> None:
+    """End the streams of a user, or of channels, on commit. ``user`` is a user object or its key."""
+    _on_commit(_disconnect(user, channels), using)
+
+
+def clear(channels: str | Iterable[str], *, using: str | None = None) -> None:
+    """Forget the state and the history of channels, on commit."""
+    _on_commit(conf.calls().clear(channels), using)
+
+
+def publish_now(channels: str | Iterable[str], message: Any, **fields: Any) -> Published:
+    """Publish at once, whatever becomes of the transaction; raises what ``Publisher.publish`` raises."""
+    return conf.backend().call(conf.calls().publish(channels, message, **fields))
+
+
+def _disconnect(user: object, channels: str | Iterable[str] | None) -> Call[int]:
+    calls: Calls = conf.calls()
+    return calls.disconnect(user=getattr(user, "pk", user), channels=channels)
+
+
+def _on_commit(call: Call[Any], using: str | None) -> None:
+    from django.db import transaction
+
+    backend = conf.backend()
+
+    # A function with a name: Django 5.2 names it in its log, and fails for a functools.partial.
+    def send_to_cyclone_sse() -> None:
+        backend.call(call)
+
+    # robust: without this a push that fails would make the request fail that has done its work.
+    transaction.on_commit(send_to_cyclone_sse, using=using, robust=True)

@@ -1,0 +1,29 @@
+"""The application's configuration: connects the signals."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core.signals import request_finished
+
+from cyclone_sse_client.django import conf
+
+
+class CycloneSSEConfig(AppConfig):
+    """``cyclone_sse_client.django`` in ``INSTALLED_APPS``."""
+
+    name = "cyclone_sse_client.django"
+    label = "cyclone_sse"
+    verbose_name = "cyclone-sse"
+
+    def ready(self) -> None:
+        """End the streams of users that log out, where there is ``django.contrib.auth``."""
+        from django.apps import apps
+
+        conf.get("URL")  # an unknown name in the settings is found at the start
+        if conf.get("DISCONNECT_AT_LOGOUT") and apps.is_installed("django.contrib.auth"):
+            from django.contrib.auth.signals import user_logged_out
+
+            from cyclone_sse_client.django import logout
+
+            user_logged_out.connect(logout.note)
+            request_finished.connect(logout.disconnect_noted)

@@ -1,0 +1,39 @@
+"""Ends the streams of a user that logs out, in all tabs and on all devices; those still logged in come back.
+
+Django sends ``user_logged_out`` before it deletes the session. A stream that ended at that moment could reconnect
+and be allowed by the session that is about to go, so the order is sent when the request is finished.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from asgiref.local import Local
+
+from cyclone_sse_client.calls import Calls
+from cyclone_sse_client.django import conf
+from cyclone_sse_client.errors import CycloneSSEError
+
+logger = logging.getLogger(__name__)
+_noted = Local()
+
+
+def note(*, user: Any, request: Any = None, **_: object) -> None:
+    """Remember the user until the request is finished."""
+    if user is None:
+        return
+    _noted.users = [*getattr(_noted, "users", []), user.pk]
+    if request is None:
+        disconnect_noted()
+
+
+def disconnect_noted(**_: object) -> None:
+    """End the streams of the users that have logged out in this request."""
+    users, _noted.users = getattr(_noted, "users", []), []
+    calls: Calls = conf.calls()
+    for user in users:
+        try:
+            conf.backend().call(calls.disconnect(user=user))
+        except CycloneSSEError:
+            logger.exception("the streams of user %s that has logged out were not ended", user)

@@ -1,0 +1,188 @@
+"""``subscribe``: the events of channels as an iterator, which reconnects and resumes after the last event."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import socket
+import ssl
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Self
+from urllib.parse import urlencode
+
+from cyclone_sse_client.calls import Call
+from cyclone_sse_client.connections import Connections
+from cyclone_sse_client.errors import CycloneSSEError, Refused, Unavailable
+from cyclone_sse_client.eventstream import Event, Parser
+
+SILENCE = 75.0  # seconds without a byte after which the connection counts as lost: the server pings every 30 s
+FIRST_PAUSE = 0.5  # seconds
+LONGEST_PAUSE = 30.0  # seconds
+
+Token = str | Callable[[], str]
+
+
+def subscribe(
+    url: str,
+    channels: str | Iterable[str],
+    *,
+    last_event_id: str = "",
+    token: Token | None = None,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    silence: float = SILENCE,
+    context: ssl.SSLContext | None = None,
+) -> Subscription:
+    """Subscribe to one channel or several: ``for event in subscribe(url, "news"): ..``.
+
+    The iterator never ends by itself: it reconnects, and resumes after the last event, so nothing is lost. It raises
+    ``Refused`` when the server refuses the subscription. ``last_event_id`` starts after that event (``earliest``: with
+    all that is kept); ``token`` is a text, or a function that is called for each connection; ``query`` has further
+    parameters, as ``{"state": "1"}``.
+    """
+    names = [channels] if isinstance(channels, str) else list(channels)
+    parameters = [("channels", name) for name in names] + list((query or {}).items())
+    target = f"/?{urlencode([*parameters, ('fields', 'channel')])}"
+    connections = Connections(url, context)
+    return Subscription(
+        connections,
+        target,
+        last_event_id=last_event_id,
+        token=token,
+        headers=dict(headers or {}),
+        silence=silence,
+    )
+
+
+class Subscription:
+    """An iterator over the events of a subscription. ``close`` ends it, also from another thread."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        target: str,
+        *,
+        last_event_id: str,
+        token: Token | None,
+        headers: dict[str, str],
+        silence: float,
+    ) -> None:
+        self.last_event_id = last_event_id
+        self._connections = connections
+        self._target = connections.prefix + target
+        self._token = token
+        self._headers = {"Accept": "text/event-stream", **headers}
+        self._silence = silence
+        self._events: deque[Event] = deque()
+        self._connection: http.client.HTTPConnection | None = None
+        self._response: http.client.HTTPResponse | None = None
+        self._socket: socket.socket | None = None  # the connection's, which it hands over to the response
+        self._parser = Parser(last_event_id)
+        self._failures = 0
+        self._retry = FIRST_PAUSE
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        while not self._events:
+            if self._closed.is_set():
+                self._drop()
+                raise StopIteration
+            try:
+                self._read()
+            except Unavailable as failure:
+                self._drop()
+                self._wait(failure)
+            except BaseException:
+                self._drop()
+                raise
+        event = self._events.popleft()
+        self.last_event_id = event.id
+        return event
+
+    def close(self) -> None:
+        """End the subscription. A thread that waits in the iterator comes out of it."""
+        self._closed.set()
+        open_socket = self._socket
+        if open_socket is not None:
+            with suppress(OSError):  # it has been closed by the other side
+                open_socket.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        self._drop()
+
+    def _read(self) -> None:
+        """Read once from the stream, and open it before if need be."""
+        try:
+            response = self._response or self._open()
+            received = response.read1(65536)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Unavailable(f"the stream was lost: {error}") from error
+        if not received:
+            raise Unavailable("the server ended the stream")
+        self._failures = 0
+        self._events += self._parser.feed(received)
+        if self._parser.retry is not None:
+            self._retry = self._parser.retry / 1000
+
+    def _open(self) -> http.client.HTTPResponse:
+        headers = dict(self._headers)
+        if self._parser.last_id:
+            headers["Last-Event-ID"] = self._parser.last_id.encode().decode("latin-1")
+        if self._token is not None:
+            token = self._token if isinstance(self._token, str) else self._token()
+            headers["Authorization"] = f"Bearer {token}"
+        self._connection = self._connections.open(self._silence)
+        self._connection.request("GET", self._target, headers=headers)
+        self._socket = self._connection.sock
+        if self._closed.is_set():  # by another thread, before there was a socket to shut down
+            raise Unavailable("the subscription was closed")
+        # Kept before it is looked at, so that it is closed whatever follows.
+        response = self._response = self._connection.getresponse()
+        kind = response.getheader("Content-Type", "").partition(";")[0]
+        if response.status == 200 and kind == "text/event-stream":
+            # Without the position of the stream's start, events before the first one that is heard could be lost.
+            self._parser = Parser(self._parser.last_id or response.getheader("Last-Event-ID", ""))
+            return response
+        if response.status == 204:
+            raise Refused("the server has nothing for this subscription", 204)
+        self._refuse(response)
+        raise Unavailable(f"this is no stream, but {kind or 'nothing'}", response.status)
+
+    def _refuse(self, response: http.client.HTTPResponse) -> None:
+        """Raise what the answer says; after a 401 a token function is asked once more."""
+        fields = {name.lower(): value for name, value in response.getheaders()}
+        call: Call[None] = Call("GET", self._target, lambda answer: None, {})
+        try:
+            call.result(response.status, fields, response.read(65536))
+        except Refused:
+            if response.status != 401 or not callable(self._token) or self._failures:
+                raise
+            raise Unavailable("the token was refused", 401, retry_after=0) from None
+        except Unavailable:
+            raise
+        except CycloneSSEError as error:
+            raise Unavailable(error.reason, error.status) from None
+
+    def _wait(self, failure: Unavailable) -> None:
+        """Wait before the next connection: growing and random, so that not all clients reconnect at once."""
+        pause = min(self._retry * 2**self._failures, LONGEST_PAUSE) * random.uniform(0.5, 1.5)
+        self._failures = min(self._failures + 1, 10)
+        self._closed.wait(pause if failure.retry_after is None else failure.retry_after)
+
+    def _drop(self) -> None:
+        response, connection = self._response, self._connection
+        self._response = self._connection = self._socket = None
+        if response is not None:
+            response.close()
+        if connection is not None:
+            connection.close()

@@ -1,0 +1,121 @@
+"""The Python client's subscription: it resumes, it refuses, it ends; and its parser, byte by byte."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from cyclone_sse_client import NotAllowed, Refused, Subscription, make_token, subscribe
+from cyclone_sse_client.eventstream import Event, Parser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.harness.clients import publish, stats
+from tests.harness.process import until
+from tests.harness.servers import SseServer
+from tests.integration.conftest import Serve
+from tests.unit.access.keys import SECRET
+
+
+@contextmanager
+def running(subscription: Subscription) -> Iterator[list[Event]]:
+    """What a subscription brings while a thread reads it."""
+    events: list[Event] = []
+    thread = threading.Thread(target=_read, args=(subscription, events))
+    thread.start()
+    try:
+        yield events
+    finally:
+        subscription.close()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def _read(subscription: Subscription, events: list[Event]) -> None:
+    with subscription:
+        for event in subscription:
+            events.append(event)
+
+
+def test_events_come_with_their_channels(server: SseServer) -> None:
+    with running(subscribe(server.url, ["a", "b"])) as events:
+        until(lambda: stats(server.url) == {"a": 1, "b": 1}, what="the stream")
+        publish(server.url, ["a", "b", "c"], '{"n": 1}')
+        until(lambda: events, what="the event")
+    (event,) = events
+    assert (event.type, event.json) == ("message", {"n": 1})
+    assert sorted(event.channels) == ["a", "b"]
+
+
+def test_it_resumes_after_a_restart(serve: Serve, tmp_path: object) -> None:
+    server = serve(f"--history-file={tmp_path}/events.sqlite", "--retry=100")
+    with running(subscribe(server.url, "a")) as events:
+        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        publish(server.url, "a", "1")
+        until(lambda: events, what="the first event")
+        server.kill()
+        server.start()
+        publish(server.url, "a", "2")
+        until(lambda: len(events) == 2, what="the second event")
+    assert [event.data for event in events] == ["1", "2"]
+
+
+def test_it_starts_after_an_id(server: SseServer) -> None:
+    for number in range(3):
+        publish(server.url, "a", str(number))
+    with subscribe(server.url, "a", last_event_id="earliest") as all_of_them:
+        heard = [next(all_of_them) for _ in range(3)]
+    with subscribe(server.url, "a", last_event_id=heard[1].id) as later:
+        assert next(later).data == "2"
+
+
+def test_what_is_refused_is_raised(serve: Serve) -> None:
+    server = serve(f"--jwt-secret={SECRET}")
+    with pytest.raises(NotAllowed) as unknown:
+        next(subscribe(server.url, "a"))
+    assert unknown.value.status == 401
+    with pytest.raises(NotAllowed, match="a") as forbidden:
+        next(subscribe(server.url, "a", token=make_token(SECRET, ["b"])))
+    assert forbidden.value.status == 403
+    with pytest.raises(Refused) as mistake:
+        next(subscribe(server.url, []))
+    assert mistake.value.status == 400
+
+
+def test_a_token_that_ends_is_asked_for_again(serve: Serve) -> None:
+    server = serve(f"--jwt-secret={SECRET}", "--retry=100")
+    given_out: list[int] = []
+
+    def token() -> str:
+        given_out.append(1)
+        bad = "x" if len(given_out) == 1 else ""
+        return make_token(SECRET, ["a"], publish=["a"]) + bad
+
+    with running(subscribe(server.url, "a", token=token)) as events:
+        until(lambda: len(given_out) == 2, what="the second token")
+        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        assert not events
+
+
+def test_it_ends_while_the_server_is_away(server: SseServer) -> None:
+    subscription = subscribe(server.url, "a")
+    with running(subscription):
+        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        server.kill()
+
+
+STREAM = (
+    "\ufeff: ping\r\n\r\nid: 7\n\nretry: 250\nevent: greeting\rdata: Grüße\r\ndata:\ndata:  x\nchannel: a\n\n"
+    "data: y\nid: 8\n: comment\nwrong\nid: \0bad\n\ndata: never ended"
+).encode()
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=20))
+def test_the_parser_takes_any_pieces(cuts: list[int]) -> None:
+    parser, events = Parser(), []
+    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(STREAM)], strict=True):
+        events += parser.feed(STREAM[start:end])
+    assert events == [Event("greeting", "Grüße\n\n x", "7", ("a",)), Event("message", "y", "8")]
+    assert parser.retry == 250
