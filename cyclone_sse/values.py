@@ -84,7 +84,10 @@ def spaced(value: str) -> tuple[str, ...]:
 
 
 def origins(value: str) -> tuple[str, ...]:
-    """Origins of pages (RFC 6454), in lower case, as browsers send them; or ``*``, or ``null``."""
+    """Origins of pages (RFC 6454) as browsers send them; or ``*``, or ``null``.
+
+    Browsers send lower case, no port if it is the scheme's own, and international names in ASCII.
+    """
     return tuple(_origin(word.rstrip("/")) for word in words(value))
 
 
@@ -96,8 +99,17 @@ def _origin(value: str) -> str:
         raise ValueError("expected * or origins as https://www.example.com, no path, separated by commas")
     if parts.username is not None:
         raise ValueError("an origin holds no user name")
-    _ = parts.port  # raises ValueError where it is no port
-    return value.lower()
+    default_port = {"http": 80, "https": 443}.get(parts.scheme)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else _ascii_host(parts.hostname)
+    port = "" if parts.port in (None, default_port) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
+
+
+def _ascii_host(host: str) -> str:
+    try:
+        return host.encode("idna").decode() if not host.isascii() else host
+    except UnicodeError:
+        raise ValueError(f"{host} is not a host name") from None
 
 
 def url(value: str) -> str:

@@ -1,107 +1,153 @@
-"""``--check=1``: everything that the start would find wrong, all at once; or what it would do."""
+"""``--check=1``: everything that the start would find wrong, in one go; or what it would do.
+
+It can run beside the live server: what that server uses is not opened but reported as in use.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cyclone_sse.access.rules import Rules
 from cyclone_sse.daemon.command_line import Options, as_lines
+from cyclone_sse.daemon.exposure import publishers, subscribers, warnings
 from cyclone_sse.daemon.log_file import open_log
-from cyclone_sse.daemon.sockets import Bound, open_sockets
+from cyclone_sse.daemon.probes import run_probes
+from cyclone_sse.daemon.sockets import ADMIN, HTTP, HTTPS, AddressInUse, Bound, bind, open_sockets, url
+from cyclone_sse.daemon.tls import expiry_warning, tls_context
+from cyclone_sse.delivery.events import EventIds
+from cyclone_sse.delivery.journal_file import JournalError, JournalFile
+
+_IN_USE = "in use by the running server, or by another program"
 
 
-def check(options: Options, build: Callable[[Mapping[str, Any]], object], reactor: Any) -> NoReturn:
-    """Exit with a line for each mistake; if there is none, say what would be done, and exit with 0."""
-    bound: list[Bound] = []
-    probes: list[Callable[[], object]] = [
-        partial(build, {**options, "use-ssl": False}),
-        partial(_read_keys, options),
-        partial(_read_certificate, options),
-        partial(_read_history, options),
-        lambda: bound.extend(_bind(options, reactor)),
-        lambda: open_log(options.parent) if options.parent else None,
-    ]
-    mistakes = list(options.mistakes)
-    for probe in probes:
+@dataclass
+class Findings:
+    """What a check has found so far."""
+
+    mistakes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
+
+    def note(self, probe: Callable[[], object]) -> Any:
+        """Call the probe and keep its mistake, if it raises one. Returns what the probe returns."""
         try:
-            probe()
+            return probe()
         except (ValueError, ImportError) as error:
-            mistakes.append(str(error))
-    addresses = [each.url for each in bound]
-    for each in bound:
-        each.unlink()
-        each.socket.close()
-    if mistakes:
-        raise SystemExit(as_lines(dict.fromkeys(mistakes)))
-    for line in plan(options, addresses):
+            self.mistakes.append(str(error))
+            return None
+
+
+def check(options: Options, build: Callable[[Mapping[str, Any]], Any], reactor: Any) -> NoReturn:
+    """Exit with a line for each mistake; if there is none, print what would be done, and exit with 0.
+
+    build: makes the application of the options.
+    """
+    found = Findings(list(options.mistakes))
+    built = found.note(lambda: build({**options, "use-ssl": False}))
+    found.note(lambda: Rules(options))  # Also if the application, which has rules itself, cannot be made.
+    found.note(lambda: _check_certificate(options, found))
+    found.note(lambda: _check_history(options, found))
+    found.note(lambda: open_log(options.parent) if options.parent else None)
+    _check_ports(options, reactor, found)
+    if not found.mistakes:
+        broker = built[0].broker if built and options["broker"] != "http" else None
+        found.mistakes += run_probes(options, broker, reactor)
+    if found.mistakes:
+        raise SystemExit(as_lines(dict.fromkeys(found.mistakes)))
+    for line in plan(options, found.addresses):
         print(line)
+    for line in found.warnings:
+        print(f"warning: {line}")
     raise SystemExit(0)
 
 
-def _read_keys(options: Mapping[str, Any]) -> None:
-    """Once more: a broker that cannot be made keeps the application from looking at them."""
-    from cyclone_sse.access.rules import Rules
-
-    Rules(options)
-
-
-def _read_certificate(options: Mapping[str, Any]) -> None:
+def _check_certificate(options: Mapping[str, Any], found: Findings) -> None:
     if options["use-ssl"]:
-        from cyclone_sse.daemon.tls import tls_context
-
         tls_context(options["ssl-cert"], options["ssl-key"])
+        found.warnings += expiry_warning(options["ssl-cert"], time.time())
 
 
-def _read_history(options: Mapping[str, Any]) -> None:
-    """Open the file, as its server would; where there is none yet, leave none behind."""
+def _check_history(options: Mapping[str, Any], found: Findings) -> None:
+    """Open the file as the server would; if there is none yet, leave none behind."""
     if not options["history-file"]:
         return
-    from cyclone_sse.delivery.events import EventIds
-    from cyclone_sse.delivery.journal_file import JournalError, JournalFile
-
     path = Path(options["history-file"])
     is_new = not path.exists()
     try:
         JournalFile(str(path), EventIds(time.time).now()).close()
     except JournalError as error:
-        raise ValueError(f"--history-file={error}") from None
+        if "in use" not in str(error):
+            raise ValueError(f"--history-file={error}") from None
+        found.warnings.append(f"--history-file={path} is {_IN_USE}")
     if is_new:
         path.unlink()
 
 
-def _bind(options: Mapping[str, Any], reactor: Any) -> list[Bound]:
-    """The ports, bound as at the start; systemd's sockets are there only when it starts the server."""
-    own = [each for each in options["endpoint"] if not each.startswith("systemd:")]
-    port = 0 if options["endpoint"] else options["port"]
-    return open_sockets({**options, "endpoint": own, "port": port}, None, reactor)
+def _check_ports(options: Mapping[str, Any], reactor: Any, found: Findings) -> None:
+    ports = [(HTTP, options["listen"], 0 if options["endpoint"] else options["port"])]
+    ports.append((HTTPS, options["ssl-listen"], options["ssl-port"] if options["use-ssl"] else 0))
+    for serves, host, port in ports:
+        if port:
+            _check_port(found, serves, host, port)
+    for endpoint in options["endpoint"]:
+        if endpoint.startswith("systemd:"):
+            found.addresses.append(endpoint)  # its socket is there only when systemd starts the server
+        else:
+            _check_endpoint(found, endpoint, options, reactor)
+    if options["admin-port"]:
+        for number in range(options["workers"]):
+            _check_port(found, ADMIN, options["admin-listen"], options["admin-port"] + number)
+
+
+def _check_port(found: Findings, serves: str, host: str, port: int) -> None:
+    try:
+        bound = [Bound(each, serves) for each in bind(host, port)]
+    except AddressInUse:
+        address = url(serves, host, port)
+        found.warnings.append(f"{address} is {_IN_USE}")
+        found.addresses.append(address)
+    except ValueError as error:
+        found.mistakes.append(str(error))
+    else:
+        _close(bound, found)
+
+
+def _check_endpoint(found: Findings, endpoint: str, options: Mapping[str, Any], reactor: Any) -> None:
+    wanted = {**options, "endpoint": [endpoint], "port": 0, "use-ssl": False, "admin-port": None}
+    try:
+        bound = open_sockets(wanted, None, reactor)
+    except AddressInUse:
+        found.warnings.append(f"--endpoint={endpoint} is {_IN_USE}")
+        found.addresses.append(endpoint)
+    except ValueError as error:
+        found.mistakes.append(str(error))
+    else:
+        _close(bound, found)
+
+
+def _close(bound: Iterable[Bound], found: Findings) -> None:
+    for each in bound:
+        found.addresses.append(each.url)
+        each.unlink()
+        each.socket.close()
 
 
 def plan(options: Mapping[str, Any], addresses: list[str]) -> Iterator[str]:
-    """What the server would do with these options, a line for each part of it."""
-    handed = [each for each in options["endpoint"] if each.startswith("systemd:")]
-    yield f"would serve {' and '.join([*addresses, *handed])}"
+    """Give what the server would do with these options, a line for each part of it."""
+    yield f"would serve {' and '.join(addresses)}"
     workers = f" with {options['workers']} workers" if options["workers"] > 1 else ""
     yield f"broker: {options['broker']}{workers}; application: {options['app'] or 'the built-in one'}"
     kept = options["history-file"] or (
         "the Redis stream" if options["broker"] == "redis-stream" else "memory"
     )
     yield f"history: {options['history-size']} events a channel for {options['history-ttl']:g} s, in {kept}"
-    yield f"to subscribe: {_who(options, 'jwt-secret', 'jwt-keys', 'auth-url')}"
-    from cyclone_sse.daemon.exposure import warnings
-
-    publishers = "nobody, without --http-publish=1"
-    if options["http-publish"]:
-        publishers = _who(options, "http-secret", "jwt-secret", "jwt-keys")
-    yield f"to publish by HTTP: {publishers}"
+    yield f"to subscribe: {subscribers(options)}"
+    yield f"to publish by HTTP: {publishers(options)}"
     if options["export"]:
         where = f"{options['export-host']}:{options['export-port']}"
         yield f"exports to {where} every {options['export-interval']:g} s"
     yield from (f"warning: {line}" for line in warnings(options))
-
-
-def _who(options: Mapping[str, Any], *rules: str) -> str:
-    needed = [f"--{rule}" for rule in rules if options[rule]]
-    return f"by {' or '.join(needed)}" if needed else "everybody"

@@ -1,53 +1,54 @@
-"""What an operator should know about who can reach what: lines for the log, at the start."""
+"""Who may publish and who may subscribe, in words for the operator: for the log and for ``--check=1``.
+
+Two questions: a rule for subscribers protects no channel from publishers, and a key for publishers
+hides no channel from subscribers.
+"""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
-_RULES = ("http-secret", "jwt-secret", "jwt-keys", "auth-url", "app")  # a custom application has its own
+_TOKENS = ("jwt-secret", "jwt-secret-file", "jwt-keys")
+_SUBSCRIBER_RULES = (*_TOKENS, "auth-url")
+_PUBLISHER_RULES = ("http-secret", "http-secret-file", *_TOKENS)
+
+
+def subscribers(settings: Mapping[str, Any]) -> str:
+    """Say which clients may subscribe. settings: all options."""
+    public = f"; to {','.join(settings['public'])} any client" if settings["public"] else ""
+    rules = _given(settings, _SUBSCRIBER_RULES)
+    if rules:
+        return f"with {' or '.join(rules)}{public}"
+    return f"as {settings['app']} decides" if settings["app"] else "any client"
+
+
+def publishers(settings: Mapping[str, Any]) -> str:
+    """Say which clients may publish by HTTP."""
+    if not settings["http-publish"]:
+        return "none, without --http-publish=1"
+    rules = _given(settings, _PUBLISHER_RULES)
+    if rules:
+        return f"with {' or '.join(rules)}"
+    return f"as {settings['app']} decides" if settings["app"] else "any client"
 
 
 def warnings(settings: Mapping[str, Any]) -> list[str]:
-    """One line for each thing that may not be meant. settings: all options."""
+    """Give one line for each thing that the operator may not have meant."""
     lines = []
-    if _is_exposed(settings) and not any(settings[name] for name in _RULES):
-        what = "publish, and hear every channel" if settings["http-publish"] else "hear every channel"
-        lines.append(
-            f"whoever reaches this server may {what}: "
-            "see --http-secret, --jwt-secret, --jwt-keys and --auth-url"
-        )
-    restricted = any(settings[name] for name in ("jwt-secret", "jwt-keys", "auth-url"))
+    restricted = bool(_given(settings, _SUBSCRIBER_RULES))
+    if publishers(settings) == "any client":
+        lines.append("any client may publish to every channel: see --http-secret")
+    if subscribers(settings) == "any client" and not _given(settings, _PUBLISHER_RULES):
+        lines.append("any client may subscribe to every channel: see --jwt-secret, --jwt-keys and --auth-url")
     if settings["patterns"] and not restricted and settings["broker"] == "redis":
-        lines.append("--patterns=1: whoever reaches this server may hear all that is said on this Redis")
+        lines.append(
+            "--patterns=1: any client may receive everything that any program publishes on this Redis"
+        )
     if "null" in settings["cors-origin"]:
-        lines.append("--cors-origin=null: every page may read, from a frame that is sandboxed")
+        lines.append("--cors-origin=null: every page may read, from a sandboxed frame")
     return lines
 
 
-def _is_exposed(settings: Mapping[str, Any]) -> bool:
-    """Whether anybody beyond this machine can reach it."""
-    interfaces = [_interface(endpoint) for endpoint in settings["endpoint"]]
-    if settings["port"] and not settings["endpoint"]:
-        interfaces.append(settings["listen"])
-    if settings["use-ssl"]:
-        interfaces.append(settings["ssl-listen"])
-    return not all(interface is None or _is_loopback(interface) for interface in interfaces)
-
-
-def _interface(endpoint: str) -> str | None:
-    """The interface of a Twisted endpoint description; None for a socket in the file system."""
-    if endpoint.startswith("unix:"):
-        return None
-    _, found, interface = endpoint.replace("\\:", "\0").partition("interface=")
-    return interface.partition(":")[0].replace("\0", ":") if found else ""
-
-
-def _is_loopback(interface: str) -> bool:
-    if interface == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(interface).is_loopback
-    except ValueError:
-        return False
+def _given(settings: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
+    return [f"--{name}" for name in names if settings.get(name)]

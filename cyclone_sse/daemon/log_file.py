@@ -76,12 +76,13 @@ def open_log(flags: Mapping[str, Any]) -> Log | None:
     if path == "-":
         return None
     try:
-        return Log(path, _owner(flags))
+        return Log(path, owner_of(flags))
     except OSError as error:
         raise ValueError(f"--logfile={path}: {error.strerror}") from None
 
 
-def _owner(flags: Mapping[str, Any]) -> tuple[int, int] | None:
+def owner_of(flags: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The user and group that twistd's ``--uid`` and ``--gid`` name; None without ``--uid``."""
     uid, gid = flags["uid"], flags["gid"]
     if uid is None:
         return None

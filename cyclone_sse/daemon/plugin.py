@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cyclone_sse.daemon.check import check
 from cyclone_sse.daemon.command_line import Options
 from cyclone_sse.daemon.handover import pop_handover, send_ready
-from cyclone_sse.daemon.log_file import open_log
+from cyclone_sse.daemon.log_file import open_log, owner_of
 from cyclone_sse.daemon.process import Daemon, WorkerDaemon
 from cyclone_sse.daemon.sockets import open_sockets
 from cyclone_sse.daemon.supervisor import SupervisorService
@@ -33,6 +32,8 @@ def makeService(options: Options) -> Daemon:
 
     use_monotonic_clock(reactor)
     if options["check"]:
+        from cyclone_sse.daemon.check import check
+
         check(options, build, reactor)
     try:
         handover = pop_handover(os.environ)
@@ -43,7 +44,9 @@ def makeService(options: Options) -> Daemon:
             return _with_export(WorkerDaemon(server, reactor), server, options)
         if options["workers"] > 1:
             build(options)
-            supervisor = SupervisorService(options, options.words, partial(build, options), reactor)
+            supervisor = SupervisorService(
+                options, options.words, partial(build, options), reactor, _owner(options)
+            )
             return Daemon(supervisor, _log_file(options), reactor)
         server = _server(options)
         return _with_export(Daemon(server, _log_file(options), reactor), server, options)
@@ -79,8 +82,12 @@ def _server(
     application, tls = build(options)
     from cyclone_sse.daemon.service import ServerService
 
-    sockets = sockets or partial(open_sockets, options, application, reactor)
+    sockets = sockets or partial(open_sockets, options, application, reactor, owner=_owner(options))
     return ServerService(application, options, tls, sockets=sockets, on_open=on_open)
+
+
+def _owner(options: Options) -> tuple[int, int] | None:
+    return owner_of(options.parent) if options.parent else None
 
 
 def _log_file(options: Options) -> Any:

@@ -1,8 +1,8 @@
 """The sockets to listen on: from the options to sockets that are bound, and do not listen yet.
 
 All errors come before anything is served, while the process may still have the rights that a low
-port takes. ``--endpoint`` is in Twisted's own words and read by Twisted; what stands in for its
-reactor here keeps the sockets, so that all listen in the same way.
+port needs. ``--endpoint`` is a Twisted endpoint and is parsed by Twisted; a stand-in for its
+reactor keeps the sockets, so that all of them listen in the same way.
 
 Knows sockets and options; nothing of what is served on them.
 """
@@ -26,6 +26,8 @@ from twisted.python.systemd import ListenFDs
 
 HTTP, HTTPS, ADMIN = "http", "https", "admin"
 
+Owner = tuple[int, int]  # user, group
+
 # Of several addresses that one name has, these may be missing on this machine.
 _MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
@@ -34,8 +36,8 @@ _MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 class Bound:
     """A socket that is bound.
 
-    serves: HTTP, HTTPS or ADMIN. factory: what makes its connections where an endpoint wraps ours.
-    shared: other processes have this very socket. inode: that of a UNIX socket's file, if it is ours.
+    serves: HTTP, HTTPS or ADMIN. factory: makes its connections if an endpoint wraps ours, else None.
+    shared: other processes have this very socket. inode: of the file of a UNIX socket that is ours.
     """
 
     socket: socket.socket
@@ -46,16 +48,14 @@ class Bound:
 
     @property
     def url(self) -> str:
-        """Where it can be reached."""
-        scheme = HTTPS if self.serves == HTTPS else HTTP
+        """The URL under which it can be reached."""
         name = self.socket.getsockname()
         if self.socket.family == socket.AF_UNIX:
-            return f"{scheme}://unix:{os.fsdecode(name)}:/"
-        host = f"[{name[0]}]" if ":" in name[0] else name[0]
-        return f"{scheme}://{host}:{name[1]}/"
+            return socket_url(os.fsdecode(name))
+        return url(self.serves, name[0], name[1])
 
     def unlink(self) -> None:
-        """Remove the file of a UNIX socket, unless it is a newer server's by now."""
+        """Remove the file of a UNIX socket, unless another server has replaced it."""
         if self.inode is not None:
             path = self.socket.getsockname()
             with suppress(OSError):
@@ -63,17 +63,41 @@ class Bound:
                     os.unlink(path)
 
 
-def open_sockets(settings: Mapping[str, Any], factory: Any, reactor: Any, share: bool = False) -> list[Bound]:
-    """All sockets that these options ask for.
+class AddressInUse(ValueError):
+    """Another program listens there, or this one twice."""
 
-    factory: makes the connections of the public ports. share: let other processes bind the same ports.
-    Raises ValueError with one line, and leaves none open then.
+
+def url(serves: str, host: str, port: int) -> str:
+    """The URL of a port. serves: as in Bound."""
+    scheme = HTTPS if serves == HTTPS else HTTP
+    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
+
+
+def socket_url(path: str) -> str:
+    """The URL of a UNIX socket, as nginx writes it."""
+    return f"http://unix:{path}:/"
+
+
+def open_sockets(
+    settings: Mapping[str, Any],
+    factory: Any,
+    reactor: Any,
+    share: bool = False,
+    owner: Owner | None = None,
+) -> list[Bound]:
+    """Bind all sockets that these options ask for.
+
+    factory: makes the connections of the public ports. share: this process binds each port several times.
+    owner: of the files of UNIX sockets, None for the user of this process. Raises ValueError with one line,
+    and leaves no socket open in that case.
     """
+    if share and not settings["reuse-port"]:
+        _refuse_second_start(settings)
     share = share or settings["reuse-port"]
     bound: list[Bound] = []
     try:
         for description in settings["endpoint"]:
-            bound += _endpoint(description, factory, reactor, share)
+            bound += _endpoint(description, factory, _Reactor(reactor, share, owner))
         if settings["port"] and not settings["endpoint"]:
             bound += [Bound(each, HTTP) for each in bind(settings["listen"], settings["port"], share)]
         if settings["use-ssl"]:
@@ -90,11 +114,25 @@ def open_sockets(settings: Mapping[str, Any], factory: Any, reactor: Any, share:
     return bound
 
 
-def another(bound: Bound, number: int) -> Bound:
-    """One more socket like this one, for the next process that shares its port.
+def _refuse_second_start(settings: Mapping[str, Any]) -> None:
+    """Raise AddressInUse if another server listens on one of the ports.
 
-    A UNIX socket, or one that systemd gave, cannot be had twice: all share it. The admin port is no
-    common one: the next process has one that is higher by its number. Raises ValueError.
+    Without this a server with workers that is started twice by mistake shares its ports with the first
+    (SO_REUSEPORT), and each gets half of the connections.
+    """
+    ports = [(settings["listen"], settings["port"])] if not settings["endpoint"] else []
+    if settings["use-ssl"]:
+        ports.append((settings["ssl-listen"], settings["ssl-port"]))
+    for host, port in ports:
+        if port:
+            _close(bind(host, port))
+
+
+def duplicate(bound: Bound, number: int) -> Bound:
+    """Bind one more socket like this one, for the next process that shares its port.
+
+    A UNIX socket, and one that systemd made, cannot be bound twice: all processes share it. The admin port
+    is not shared: the next process has one that is higher by its number. Raises ValueError.
     """
     if bound.shared or bound.socket.family == socket.AF_UNIX:
         return replace(bound, socket=bound.socket.dup(), inode=None)
@@ -104,11 +142,16 @@ def another(bound: Bound, number: int) -> Bound:
     try:
         return replace(bound, socket=_bind(bound.socket.family, (host, port, *rest), True))
     except OSError as error:
-        raise ValueError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise _failure(f"cannot listen on {host}:{port}", error) from None
+
+
+def _failure(what: str, error: OSError) -> ValueError:
+    kind = AddressInUse if error.errno == errno.EADDRINUSE else ValueError
+    return kind(f"{what}: {error.strerror}")
 
 
 def bind(host: str, port: int, share: bool = False) -> list[socket.socket]:
-    """Sockets bound to this port of all addresses of a host: localhost is 127.0.0.1 and ::1.
+    """Bind this port on all addresses of a host: localhost is 127.0.0.1 and ::1.
 
     host: a name or an address, an IPv6 one with or without brackets. Raises ValueError.
     """
@@ -116,7 +159,7 @@ def bind(host: str, port: int, share: bool = False) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "this is not a name"
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise ValueError(f"cannot listen on {where}: {reason}") from None
     sockets: list[socket.socket] = []
     failure: OSError | None = None
@@ -129,7 +172,7 @@ def bind(host: str, port: int, share: bool = False) -> list[socket.socket]:
                 break
     if failure is not None and (not sockets or failure.errno not in _MISSING):
         _close(sockets)
-        raise ValueError(f"cannot listen on {where}: {failure.strerror}") from None
+        raise _failure(f"cannot listen on {where}", failure) from None
     return sockets
 
 
@@ -152,11 +195,12 @@ def _close(sockets: Iterable[socket.socket]) -> None:
 
 
 class _Reactor:
-    """What Twisted's endpoints take for a reactor: keeps the sockets that they ask for."""
+    """A reactor for Twisted's endpoints that binds their sockets and keeps them."""
 
-    def __init__(self, reactor: Any, share: bool) -> None:
+    def __init__(self, reactor: Any, share: bool, owner: Owner | None) -> None:
         self._reactor = reactor
         self._share = share
+        self._owner = owner
         self.bound: list[Bound] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -169,17 +213,16 @@ class _Reactor:
         self, path: str, factory: Any, backlog: int = 0, mode: int = 0o666, wantPID: bool = False
     ) -> None:
         try:
-            made = _bind_unix(path, mode)
+            made = _bind_unix(path, mode, self._owner)
             self.bound.append(Bound(made, HTTP, factory, inode=os.stat(path).st_ino))
         except OSError as error:
-            raise ValueError(error.strerror) from None
+            raise _failure("cannot listen", error) from None
 
     def listenSSL(self, *_: object, **__: object) -> None:
-        raise ValueError("for TLS there are --use-ssl and --ssl-port")
+        raise ValueError("use --use-ssl and --ssl-port for TLS")
 
 
-def _endpoint(description: str, factory: Any, reactor: Any, share: bool) -> list[Bound]:
-    keeper = _Reactor(reactor, share)
+def _endpoint(description: str, factory: Any, keeper: _Reactor) -> list[Bound]:
     failures: list[Any] = []
     try:
         if description.startswith("systemd:"):
@@ -187,22 +230,23 @@ def _endpoint(description: str, factory: Any, reactor: Any, share: bool) -> list
         endpoint = serverFromString(keeper, description)
         listening: Deferred[Any] = endpoint.listen(factory or Factory())
     except LookupError:
-        raise ValueError(f"--endpoint={description}: no such socket was handed over") from None
+        raise ValueError(f"--endpoint={description}: systemd has passed no such socket") from None
     except Exception as error:
-        # Twisted's parsers, and those of its plugins, raise what they like.
+        # Twisted's parsers, and those of its plugins, raise exceptions of any kind.
         raise ValueError(f"--endpoint={description}: {error or type(error).__name__}") from None
     listening.addErrback(failures.append)
     if failures:
         reason = failures[0].value
-        raise ValueError(f"--endpoint={description}: {reason}") from None
+        kind = AddressInUse if isinstance(reason, AddressInUse) else ValueError
+        raise kind(f"--endpoint={description}: {reason}") from None
     return keeper.bound
 
 
 def _inherited(description: str, environment: Mapping[str, str]) -> Bound:
-    """A socket that systemd hands over, told as in Twisted: ``systemd:domain=INET:index=0``, or ``name=``.
+    """Find the socket of systemd that ``systemd:domain=INET:index=0``, or ``name=``, describes.
 
-    Not by Twisted's own parser: it takes no sockets without names, which systemd-socket-activate
-    gives them only if it is asked to. Raises LookupError.
+    Twisted's own parser finds no sockets without names, and systemd-socket-activate gives them names only
+    on request. Raises LookupError.
     """
     count = environment.get("LISTEN_FDS", "0")
     unnamed = ":".join(["unknown"] * int(count))  # as sd_listen_fds_with_names(3) has it
@@ -216,26 +260,31 @@ def _inherited(description: str, environment: Mapping[str, str]) -> Bound:
 
 
 def _first_environment() -> dict[str, str]:
-    """The environment in which the process was started: Twisted has removed LISTEN_FDS by now."""
+    """Read the environment in which the process was started: Twisted has already removed LISTEN_FDS."""
     entries = Path("/proc/self/environ").read_bytes().split(b"\0")
     return dict(os.fsdecode(entry).split("=", 1) for entry in entries if b"=" in entry)
 
 
-def _bind_unix(path: str, mode: int) -> socket.socket:
-    """A UNIX socket. A file that a dead server has left behind is no obstacle, a living one is."""
+def _bind_unix(path: str, mode: int, owner: Owner | None) -> socket.socket:
+    """Bind a UNIX socket; the file of a server that has died is replaced, that of a running one is not."""
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _is_left_behind(path):
+        if is_left_behind(path):
             os.unlink(path)
         bound.bind(path)
         os.chmod(path, mode)
+        if owner is not None and os.geteuid() == 0:
+            os.chown(
+                path, *owner
+            )  # Without this, the server that becomes --uid owns a socket that is root's.
     except OSError:
         bound.close()
         raise
     return bound
 
 
-def _is_left_behind(path: str) -> bool:
+def is_left_behind(path: str) -> bool:
+    """Whether there is the file of a UNIX socket at this path on which no program listens."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return False

@@ -29,7 +29,7 @@ from twisted.runner.procmon import ProcessMonitor
 from zope.interface import implementer
 
 from cyclone_sse.daemon.handover import FIRST_SOCKET, LIFELINE, READY, Handover
-from cyclone_sse.daemon.sockets import Bound, another, open_sockets
+from cyclone_sse.daemon.sockets import Bound, Owner, duplicate, open_sockets
 
 KILL_AFTER = 15.0  # seconds that a worker may take for its end besides --drain
 RESTART_AFTER = (1, 30)  # seconds: at least, and at most when it dies again and again
@@ -111,8 +111,14 @@ class SupervisorService(Service):
     log = Logger()
 
     def __init__(
-        self, settings: Mapping[str, Any], words: Sequence[str], check: Callable[[], object], reactor: Any
+        self,
+        settings: Mapping[str, Any],
+        words: Sequence[str],
+        check: Callable[[], object],
+        reactor: Any,
+        owner: Owner | None = None,
     ) -> None:
+        self._owner = owner
         self._settings = settings
         self._check = check
         self._reactor = reactor
@@ -132,9 +138,9 @@ class SupervisorService(Service):
     def privilegedStartService(self) -> None:
         """Bind the ports, as many times as there are workers. Exits with one line where that fails."""
         try:
-            first = open_sockets(self._settings, None, self._reactor, share=True)
+            first = open_sockets(self._settings, None, self._reactor, share=True, owner=self._owner)
             for number in range(self._settings["workers"]):
-                bound = first if not number else [another(each, number) for each in first]
+                bound = first if not number else [duplicate(each, number) for each in first]
                 self._slots.append(Slot(number + 1, bound))
         except ValueError as error:
             raise SystemExit(f"cyclone-sse: {error}") from None

@@ -1,7 +1,7 @@
 """TLS for the second port: certificate, chain and key from PEM files.
 
-Everything that may be wrong with the files is found at start, with one clear line; and again when
-they are read anew, while the connections go on with what they have.
+Mistakes in the files are found at the start, and when the files are read again; each is one line.
+Open connections keep the certificate that they have.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,13 +21,15 @@ from cyclone_sse.daemon.tls_transport import TlsServer
 
 T = TypeVar("T")
 
+EXPIRY_NOTICE = 14 * 86400  # seconds before the end of a certificate in which it is worth a warning
+
 # For TLS 1.2, what RFC 9325, 4.2 recommends: forward secrecy, and encryption that authenticates.
 # TLS 1.3 has nothing else.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 def tls_context(cert: str, key: str) -> ssl.SSLContext:
-    """What a listener needs for TLS 1.2 and up.
+    """Make the context of a listener for TLS 1.2 and up.
 
     cert: path of a PEM file with the certificate and after it the chain up to, not including,
     the root. key: path of a PEM file with its private key, not encrypted. Raises ValueError
@@ -36,14 +39,14 @@ def tls_context(cert: str, key: str) -> ssl.SSLContext:
     private = _read(key, _load_key, "an unencrypted PEM private key")
     if _spki(leaf) != _spki(private):
         raise ValueError(f"{key} is not the private key of {cert}")
-    # By itself this gives out tickets and takes them back, for TLS 1.2 and 1.3: a client that
-    # comes again needs no full handshake.
+    # It issues and accepts session tickets, for TLS 1.2 and 1.3: a client that reconnects to the same
+    # process needs no full handshake.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.num_tickets = 1  # two would be of use to a client with two connections
+    context.num_tickets = 1  # a second one is of use to clients with two connections only
     try:
         context.load_cert_chain(cert, key)
     except ssl.SSLError as error:  # a key that is too short, say
@@ -51,24 +54,45 @@ def tls_context(cert: str, key: str) -> ssl.SSLContext:
     return context
 
 
-class TlsTransports:
-    """Makes the transports of a TLS port, with certificates that can be read anew.
+def expiry(cert: str) -> float:
+    """The end of the certificate in this file, in seconds since the epoch. Raises ValueError."""
+    return _read(cert, load_pem_x509_certificates, "a PEM certificate")[0].not_valid_after_utc.timestamp()
 
-    cert, key: as for `tls_context`. Raises ValueError.
+
+def expiry_warning(cert: str, now: float) -> list[str]:
+    """One line if the certificate has expired or will do so soon. now: seconds since the epoch."""
+    end = expiry(cert)
+    if end - now > EXPIRY_NOTICE:
+        return []
+    what = "has expired" if end <= now else "expires"
+    return [f"the certificate {cert} {what} on {datetime.fromtimestamp(end, UTC):%Y-%m-%d %H:%M} UTC"]
+
+
+class TlsTransports:
+    """Makes the transports of a TLS port, with certificates that can be read again.
+
+    cert, key: as for `tls_context`. Raises ValueError. expiry: the end of the certificate in use, in
+    seconds since the epoch.
     """
 
     def __init__(self, cert: str, key: str) -> None:
         self._paths = cert, key
         self._context = tls_context(cert, key)
+        self.expiry = expiry(cert)
 
     def reload(self) -> None:
-        """Read the files; new connections get what they say now. Raises ValueError, and keeps the old."""
+        """Read the files for new connections. Raises ValueError, and keeps the old certificate."""
         self._context = tls_context(*self._paths)
+        self.expiry = expiry(self._paths[0])
+
+    def warnings(self, now: float) -> list[str]:
+        """One line if the certificate has expired or will do so soon. now: seconds since the epoch."""
+        return expiry_warning(self._paths[0], now)
 
     def __call__(
         self, client: socket.socket, protocol: Any, peer: Any, number: int, reactor: Any
     ) -> TlsServer:
-        """The transport of a connection that was just taken."""
+        """Make the transport of a connection that was just accepted."""
         client.setblocking(False)
         secure = self._context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
         return TlsServer(secure, protocol, peer, None, number, reactor)  # type: ignore[arg-type]

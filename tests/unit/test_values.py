@@ -39,6 +39,10 @@ def test_lists() -> None:
         ("null", ("null",)),
         ("HTTPS://WWW.Example.COM/", ("https://www.example.com",)),
         ("http://[::1]:8080 http://b", ("http://[::1]:8080", "http://b")),
+        ("https://x:443, http://y:80", ("https://x", "http://y")),
+        ("http://x:443", ("http://x:443",)),
+        ("https://b\u00fccher.example", ("https://xn--bcher-kva.example",)),
+        ("http://[::1]:8000", ("http://[::1]:8000",)),
     ],
 )
 def test_origins_are_as_browsers_send_them(text: str, expected: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What the operator is warned of."""
+"""What the operator is told about who may publish and subscribe."""
 
 from __future__ import annotations
 
@@ -6,43 +6,56 @@ from typing import Any
 
 import pytest
 
-from cyclone_sse.daemon.exposure import warnings
+from cyclone_sse.daemon.exposure import publishers, subscribers, warnings
 from cyclone_sse.options import with_defaults
+
+PUBLISH, SUBSCRIBE = "any client may publish", "any client may subscribe"
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, []),
-        ({"listen": "127.0.0.9"}, []),
-        ({"listen": "::1"}, []),
-        ({"listen": "localhost"}, []),
-        ({"listen": "0.0.0.0"}, ["--http-secret"]),
-        ({"listen": ""}, ["--http-secret"]),
-        ({"listen": "::"}, ["--http-secret"]),
-        ({"listen": "192.0.2.1", "http-secret": "x"}, []),
-        ({"listen": "192.0.2.1", "auth-url": "http://x"}, []),
-        ({"listen": "192.0.2.1", "jwt-secret": "x"}, []),
-        ({"listen": "192.0.2.1", "jwt-keys": "x"}, []),
-        ({"listen": "192.0.2.1", "app": "custom.App"}, []),
-        ({"listen": "0.0.0.0", "port": 0}, []),
-        ({"use-ssl": True, "ssl-listen": "0.0.0.0"}, ["--http-secret"]),
-        ({"listen": "0.0.0.0", "endpoint": ("unix:/run/x.sock",)}, []),
-        ({"endpoint": ("tcp:8888:interface=127.0.0.1",)}, []),
-        ({"endpoint": (r"tcp:8888:interface=\:\:1:backlog=5",)}, []),
-        ({"endpoint": (r"tcp:8888:interface=\:\:",)}, ["--http-secret"]),
-        ({"endpoint": ("unix:x", "tcp:8888")}, ["--http-secret"]),
-        ({"endpoint": ("systemd:domain=INET:index=0",)}, ["--http-secret"]),
-        ({"broker": "redis", "patterns": True}, ["--patterns"]),
+        ({}, [PUBLISH, SUBSCRIBE]),
+        ({"listen": "127.0.0.9"}, [PUBLISH, SUBSCRIBE]),
+        ({"listen": "0.0.0.0"}, [PUBLISH, SUBSCRIBE]),
+        ({"endpoint": ("unix:/run/x.sock",)}, [PUBLISH, SUBSCRIBE]),
+        ({"http-secret": "x"}, []),
+        ({"http-secret-file": "x"}, []),
+        ({"auth-url": "http://x"}, [PUBLISH]),
+        ({"auth-url": "http://x", "http-secret": "x"}, []),
+        ({"auth-url": "http://x", "http-publish": False}, []),
+        ({"jwt-secret": "x"}, []),
+        ({"jwt-keys": "x"}, []),
+        ({"app": "custom.App"}, []),
+        ({"broker": "redis"}, [SUBSCRIBE]),
+        ({"broker": "redis", "http-publish": True}, [PUBLISH, SUBSCRIBE]),
+        ({"broker": "redis", "patterns": True, "http-secret": "x"}, ["--patterns"]),
         ({"broker": "redis", "patterns": True, "jwt-secret": "x"}, []),
-        ({"patterns": True}, []),
-        ({"broker": "redis-stream", "patterns": True}, []),
-        ({"broker": "redis", "listen": "::"}, ["may hear every channel"]),
-        ({"broker": "redis", "listen": "::", "http-publish": True}, ["may publish, and hear every channel"]),
-        ({"cors-origin": ("https://a.example", "null")}, ["--cors-origin=null"]),
+        ({"http-secret": "x", "patterns": True}, []),
+        ({"http-secret": "x", "cors-origin": ("https://a.example", "null")}, ["--cors-origin=null"]),
     ],
 )
 def test_warnings(settings: dict[str, Any], words: list[str]) -> None:
     lines = warnings(with_defaults(settings))
     assert len(lines) == len(words)
     assert all(word in line for word, line in zip(words, lines, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("settings", "subscribe", "publish"),
+    [
+        ({}, "any client", "any client"),
+        ({"broker": "amqp"}, "any client", "none, without --http-publish=1"),
+        ({"app": "mine.App"}, "as mine.App decides", "as mine.App decides"),
+        ({"http-secret": "hush"}, "any client", "with --http-secret"),
+        ({"jwt-secret": "hush"}, "with --jwt-secret", "with --jwt-secret"),
+        (
+            {"auth-url": "http://x", "public": ("news", "news.*"), "http-secret": "hush"},
+            "with --auth-url; to news,news.* any client",
+            "with --http-secret",
+        ),
+    ],
+)
+def test_who_may_do_what_in_words(settings: dict[str, Any], subscribe: str, publish: str) -> None:
+    assert subscribers(with_defaults(settings)) == subscribe
+    assert publishers(with_defaults(settings)) == publish

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cyclone_sse.daemon.sockets import HTTP, HTTPS, Bound, bind, open_sockets
+from cyclone_sse.daemon.sockets import HTTP, HTTPS, AddressInUse, Bound, bind, open_sockets
 from cyclone_sse.options import with_defaults
 from tests.harness.ports import free_port
 
@@ -121,3 +121,32 @@ def test_ports_can_be_shared(made: list[Bound]) -> None:
     for _ in range(2):
         (one,) = opened(made, port=port, reuse_port=True)
         one.socket.listen()
+
+
+def test_a_second_start_with_workers_finds_the_first(made: list[Bound]) -> None:
+    """Both would share the port by SO_REUSEPORT, and each get half of the connections."""
+    settings = with_defaults({"port": free_port()})
+    made += (first := open_sockets(settings, None, None, share=True))
+    first[0].socket.listen()
+    with pytest.raises(AddressInUse, match="in use"):
+        open_sockets(settings, None, None, share=True)
+    made += open_sockets({**settings, "reuse-port": True}, None, None, share=True)
+
+
+def test_an_address_in_use_is_told_from_one_that_cannot_be_had(made: list[Bound], tmp_path: Path) -> None:
+    (living,) = opened(made, endpoint=(f"unix:{tmp_path / 'sse.sock'}",))
+    living.socket.listen()
+    with pytest.raises(AddressInUse):
+        opened(made, endpoint=(f"unix:{tmp_path / 'sse.sock'}",))
+    with pytest.raises(ValueError, match="cannot listen") as error:
+        bind("192.0.2.1", 80)
+    assert not isinstance(error.value, AddressInUse)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_the_file_of_a_unix_socket_belongs_to_the_user_that_serves(made: list[Bound], tmp_path: Path) -> None:
+    path = tmp_path / "sse.sock"
+    settings = with_defaults({"endpoint": (f"unix:{path}:mode=660",)})
+    made += open_sockets(settings, None, None, owner=(65534, 65533))
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (65534, 65533, 0o660)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cyclone_sse.daemon.tls import TlsTransports, tls_context
+from cyclone_sse.daemon.tls import EXPIRY_NOTICE, TlsTransports, expiry, expiry_warning, tls_context
 from tests.harness.certificates import write_certificates
 
 
@@ -38,3 +38,14 @@ def test_what_is_wrong_is_said_in_one_line(files: Path, cert: str, key: str, why
     with pytest.raises(ValueError, match=why) as error:
         TlsTransports(str(files / cert), str(files / key))
     assert "\n" not in str(error.value)
+
+
+def test_the_end_of_a_certificate_is_told_before_it_comes(files: Path) -> None:
+    cert = str(files / "chain.pem")
+    end = expiry(cert)
+    assert expiry_warning(cert, end - EXPIRY_NOTICE - 1) == []
+    (line,) = expiry_warning(cert, end - EXPIRY_NOTICE)
+    assert "expires on" in line
+    (line,) = expiry_warning(cert, end)
+    assert "has expired on" in line
+    assert TlsTransports(cert, str(files / "leaf.key")).expiry == end

@@ -1,0 +1,108 @@
+"""The servers that ``--check=1`` tries: the broker, and the application behind ``--auth-url``.
+
+Each is asked by the very code that asks it later, so that what passes here works there; the reason
+of a failure is the line that the log would have. Nothing is published and no client is affected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import deferLater
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from zope.interface import implementer
+
+from cyclone_sse.access.auth_url import AuthUrl
+from cyclone_sse.errors import Refusal
+
+PATIENCE = 6.0  # seconds: a second more than the broker and the application get
+_INTERVAL = 0.05  # seconds between two looks at the broker
+_CHANNEL = "cyclone-sse-check"  # asked for; the application may well refuse it
+
+
+@dataclass(slots=True)
+class CheckRequest:
+    """A request of no client, from this machine."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    remote_ip: str = "127.0.0.1"
+    public_host: str = "localhost"
+    public_scheme: str = "http"
+
+
+@contextmanager
+def collected_errors() -> Iterator[list[str]]:
+    """Collect the lines that would be errors in the log."""
+    lines: list[str] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if event.get("log_level") in (LogLevel.error, LogLevel.critical):
+            line = formatEvent(event)
+            if line not in lines:
+                lines.append(line)
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield lines
+    finally:
+        globalLogPublisher.removeObserver(observe)
+
+
+async def probe_broker(broker: Any, reactor: Any) -> str | None:
+    """Connect the broker as the start does; the reason why it cannot, None if it can."""
+    with collected_errors() as lines:
+        await maybeDeferred(broker.connect)
+        end = reactor.seconds() + PATIENCE
+        while not broker.available and not lines and reactor.seconds() < end:
+            await deferLater(reactor, _INTERVAL)
+        available = broker.available
+        await maybeDeferred(broker.disconnect)
+    if available:
+        return None
+    return f"--broker={broker.name}: {lines[0] if lines else 'no answer in time'}"
+
+
+async def probe_auth_url(settings: Mapping[str, Any], reactor: Any) -> str | None:
+    """Ask the application about a channel; the reason why that gives no decision, None if it does."""
+    auth_url = AuthUrl(settings["auth-url"], 1, reactor=reactor)
+    with collected_errors() as lines:
+        try:
+            await auth_url.ask(CheckRequest(), [_CHANNEL])
+        except Refusal as refusal:
+            if refusal.status == 503:
+                return f"--auth-url: {lines[0] if lines else refusal.reason}"
+    return None
+
+
+async def probe_upstreams(settings: Mapping[str, Any], broker: Any, reactor: Any) -> list[str]:
+    """Try the servers that these settings name; one line for each that fails."""
+    found = [await probe_broker(broker, reactor)] if broker is not None else []
+    if settings["auth-url"]:
+        found.append(await probe_auth_url(settings, reactor))
+    return [line for line in found if line]
+
+
+def run_probes(settings: Mapping[str, Any], broker: Any, reactor: Any) -> list[str]:
+    """Run the reactor until all servers have been tried. broker: None if there is nothing to connect to."""
+    if broker is None and not settings["auth-url"]:
+        return []
+    found: list[str] = []
+
+    def finish(result: Any) -> None:
+        if isinstance(result, list):
+            found.extend(result)
+        else:
+            found.append(f"the check failed: {result.getErrorMessage()}")
+        reactor.stop()
+
+    def start() -> None:
+        Deferred.fromCoroutine(probe_upstreams(settings, broker, reactor)).addBoth(finish)
+
+    reactor.callWhenRunning(start)
+    reactor.run()
+    return found
