@@ -11,14 +11,17 @@ _BLOCK = re.compile(r"^([ ]*)```(\w+)(?: (\S+))?\n(.*?)^\1```$", re.DOTALL | re.
 
 
 def page_path(page: str) -> Path:
-    """Where a page is: the names of those in the root are in capitals."""
+    """Where a page is: the names of those in the root are in capitals; a path is below the root."""
+    if "/" in page:
+        return ROOT / page
     return ROOT / page if page.partition(".")[0].isupper() else ROOT / "docs" / page
 
 
 def pages() -> list[str]:
     """The names of all pages."""
     found = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
-    return sorted(path.name for path in found)
+    clients = [str(path.relative_to(ROOT)) for path in ROOT.glob("clients/*/README.md")]
+    return sorted([path.name for path in found] + clients)
 
 
 def _blocks(page: str) -> list[tuple[str, str, str]]:

@@ -21,6 +21,8 @@ RUN_BY = {
     "access.md": "test_docs_access.py",
     "brokers.md": "brokers/test_docs_brokers.py",
     "capacity.md": "test_readme.py",
+    "clients/php/README.md": "clients/test_php.py",
+    "clients/python/README.md": "clients/test_django.py",
     "extending.md": "test_readme.py",
     "history.md": "test_history_file.py",
     "options.md": "test_readme.py",

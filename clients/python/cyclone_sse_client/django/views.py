@@ -61,7 +61,7 @@ def _fields(decided: Any, asked: Iterable[str]) -> dict[str, Any] | None:
         return None
     if isinstance(decided, dict):
         fields, allowed = dict(decided), decided.get("channels", asked)
-    elif isinstance(decided, str) or not isinstance(decided, Iterable):
+    elif isinstance(decided, (str, bytes)) or not isinstance(decided, Iterable):
         # A text would be read as its letters, and a coroutine or a number is a mistake: allow nothing.
         raise TypeError(f"the function that decides returned {type(decided).__name__}")
     else:

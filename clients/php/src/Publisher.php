@@ -1,0 +1,256 @@
+<?php
+
+declare(strict_types=1);
+
+namespace CycloneSse;
+
+/**
+ * Publishes to a cyclone-sse server.
+ *
+ * Every failure is a Failure with its reason. A call that meets a lost connection or a server that says 503 is tried
+ * again within $patience seconds, with one idempotency key: what is tried again is published once.
+ */
+final class Publisher
+{
+    private const JSON = JSON_THROW_ON_ERROR | JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES | JSON_PRESERVE_ZERO_FRACTION;
+    private const FIRST_PAUSE = 0.1; // seconds
+    private const LONGEST_PAUSE = 5.0; // seconds
+    private const RETRY = [429, 502, 503, 504]; // a proxy answers 502 and 504 while the server restarts
+
+    /**
+     * @param string $url where the server is, as http://127.0.0.1:8888
+     * @param string $key its --http-secret, or a token with a claim "publish"
+     * @param float $timeout seconds for one attempt
+     * @param float $patience seconds for all attempts of one call; 0: a single one
+     */
+    public function __construct(
+        private readonly string $url,
+        private readonly string $key = '',
+        private readonly float $timeout = 2.0,
+        private readonly float $patience = 3.0,
+    ) {
+    }
+
+    /**
+     * Publish a message to one channel or several. A string goes out as it is, anything else as JSON.
+     *
+     * @param string|list<string> $channels
+     * @param ?string $event its type in the browser
+     * @param bool $keep make it the state of its channels
+     * @param int|float|null $ttl seconds that it is kept for clients that come back; 0: not at all
+     * @param ?string $except the client that does not get it
+     * @param ?int $retry a new reconnection time in milliseconds
+     * @return array{id?: string, subscribers: int} the id is missing where only the broker knows it
+     */
+    public function publish(
+        string|array $channels,
+        mixed $message,
+        ?string $event = null,
+        bool $keep = false,
+        int|float|null $ttl = null,
+        ?string $except = null,
+        ?int $retry = null,
+        ?string $idempotencyKey = null,
+    ): array {
+        $optional = ['event' => $event, 'keep' => $keep ?: null, 'ttl' => $ttl, 'except' => $except, 'retry' => $retry];
+        $fields = ['channel' => (array) $channels, 'message' => $message];
+        $fields += array_filter($optional, static fn (mixed $value): bool => $value !== null);
+        return $this->post('/publish', $fields, $idempotencyKey ?? self::newKey());
+    }
+
+    /**
+     * Publish several messages in one request: all of them in this order, or none.
+     *
+     * @param list<array<string, mixed>> $messages each ['channel' => .., 'message' => .., 'event' => .., ..]
+     * @return array{ids?: list<string>, subscribers: int}
+     */
+    public function batch(array $messages, ?string $idempotencyKey = null): array
+    {
+        $key = $idempotencyKey ?? self::newKey();
+        $body = [];
+        foreach (array_values($messages) as $index => $message) {
+            $body[] = $message + ['idempotency_key' => "$key-$index"];
+        }
+        return $this->post('/publish', $body, null);
+    }
+
+    /**
+     * End the streams of a user, or of channels. Their clients reconnect and are authorised again.
+     *
+     * @param string|list<string>|null $channels
+     * @return int how many streams of the server that was asked
+     */
+    public function disconnect(int|string|null $user = null, string|array|null $channels = null): int
+    {
+        if (($user === null) === ($channels === null)) {
+            throw new \ValueError('whose streams are to end? name user, or channels');
+        }
+        $fields = $channels === null ? ['user' => (string) $user] : ['channel' => (array) $channels];
+        return $this->post('/disconnect', $fields, null)['streams'];
+    }
+
+    /**
+     * Forget the state and the history of channels.
+     *
+     * @param string|list<string> $channels
+     */
+    public function clear(string|array $channels): void
+    {
+        $this->post('/clear', ['channel' => (array) $channels], null);
+    }
+
+    /**
+     * The states of those of these channels that have one.
+     *
+     * @param string|list<string> $channels
+     * @return array<string, array{id: string, event: ?string, data: string}>
+     */
+    public function state(string|array $channels): array
+    {
+        return $this->call('GET', '/state?' . self::query((array) $channels));
+    }
+
+    /**
+     * The members of a channel.
+     *
+     * @return array<string, mixed>
+     */
+    public function presence(string $channel): array
+    {
+        return $this->call('GET', '/presence?' . self::query([$channel]));
+    }
+
+    /**
+     * The channels that the server asks about by --auth-url.
+     *
+     * PHP, and with it $_GET and the requests of frameworks, gives only the last of several parameters of one name: a
+     * page that looks there allows all channels by one.
+     *
+     * @return list<string>
+     */
+    public static function askedChannels(?string $query = null): array
+    {
+        preg_match_all('/(?:^|&)channels=([^&]*)/', $query ?? $_SERVER['QUERY_STRING'] ?? '', $found);
+        return array_values(array_unique(array_map('urldecode', $found[1])));
+    }
+
+    /**
+     * @param array<mixed> $body
+     * @return array<string, mixed>
+     */
+    private function post(string $path, array $body, ?string $idempotencyKey): array
+    {
+        $headers = ['Content-Type: application/json'];
+        if ($idempotencyKey !== null) {
+            $headers[] = "Idempotency-Key: $idempotencyKey";
+        }
+        return $this->call('POST', $path, $headers, json_encode($body, self::JSON));
+    }
+
+    /**
+     * @param list<string> $headers
+     * @return array<string, mixed>
+     */
+    private function call(string $method, string $path, array $headers = [], string $body = ''): array
+    {
+        $deadline = microtime(true) + $this->patience;
+        $pause = self::FIRST_PAUSE;
+        while (true) {
+            try {
+                return $this->attempt($method, $path, $headers, $body);
+            } catch (Failure $failure) {
+                $wait = $failure->retryAfter ?? $pause * random_int(50, 150) / 100;
+                if (!$failure->temporary || microtime(true) + $wait > $deadline) {
+                    throw $failure;
+                }
+                usleep((int) ($wait * 1_000_000));
+                $pause = min($pause * 2, self::LONGEST_PAUSE);
+            }
+        }
+    }
+
+    /**
+     * @param list<string> $headers
+     * @return array<string, mixed>
+     */
+    private function attempt(string $method, string $path, array $headers, string $body): array
+    {
+        if ($this->key !== '') {
+            $headers[] = "Authorization: Bearer {$this->key}";
+        }
+        $context = stream_context_create(['http' => [
+            'method' => $method,
+            'header' => [...$headers, 'Connection: close'],
+            'content' => $body,
+            'timeout' => $this->timeout,
+            'ignore_errors' => true, // an answer that refuses says why
+            'follow_location' => 0,
+            'protocol_version' => 1.1,
+        ]]);
+        error_clear_last();
+        $stream = @fopen(rtrim($this->url, '/') . $path, 'r', false, $context);
+        if ($stream === false) {
+            $error = error_get_last()['message'] ?? 'the connection failed';
+            $neverSent = str_contains($error, 'Connection refused');
+            throw new Failure("no answer: $error", temporary: true, published: $neverSent ? false : null);
+        }
+        $head = stream_get_meta_data($stream)['wrapper_data'];
+        // Without the length PHP would wait for the end of the connection, which not every proxy closes.
+        $length = self::header($head, 'content-length');
+        $answer = @stream_get_contents($stream, is_numeric($length) ? (int) $length : null);
+        $late = stream_get_meta_data($stream)['timed_out'];
+        fclose($stream);
+        if ($answer === false || $late) {
+            throw new Failure('no whole answer in time', temporary: true, published: null);
+        }
+        return self::read($head, $answer);
+    }
+
+    /**
+     * @param list<string> $head the status line and the headers
+     * @return array<string, mixed>
+     */
+    private static function read(array $head, string $body): array
+    {
+        $status = (int) (explode(' ', $head[0])[1] ?? 0);
+        $value = json_decode($body, true);
+        if ($status === 200) {
+            if (!is_array($value)) {
+                throw new Failure('this is no answer of cyclone-sse: ' . substr($body, 0, 100), $status);
+            }
+            return $value;
+        }
+        $said = is_array($value) ? $value : [];
+        $reason = (string) ($said['reason'] ?? (substr($body, 0, 300) ?: 'no reason given'));
+        if (!in_array($status, self::RETRY, true)) {
+            throw new Failure($reason, $status);
+        }
+        // A 502 says nothing about a request that the server may have read before it went away.
+        $published = ($said['published'] ?? null) === false || $status === 429 ? false : null;
+        $retryAfter = self::header($head, 'retry-after');
+        throw new Failure($reason, $status, true, $published, is_numeric($retryAfter) ? (float) $retryAfter : null);
+    }
+
+    /** @param list<string> $head */
+    private static function header(array $head, string $name): ?string
+    {
+        foreach ($head as $line) {
+            [$field, $value] = explode(':', $line, 2) + [1 => ''];
+            if (strtolower($field) === $name) {
+                return trim($value);
+            }
+        }
+        return null;
+    }
+
+    private static function newKey(): string
+    {
+        return bin2hex(random_bytes(16));
+    }
+
+    /** @param list<string> $channels */
+    private static function query(array $channels): string
+    {
+        return implode('&', array_map(static fn (string $name): string => 'channel=' . rawurlencode($name), $channels));
+    }
+}

@@ -1,0 +1,48 @@
+<?php
+
+declare(strict_types=1);
+
+namespace CycloneSse;
+
+/** JSON Web Tokens (RFC 7519, HS256) that let a browser subscribe. */
+final class Token
+{
+    /**
+     * Sign a token for the server's --jwt-secret, which has 32 bytes at least.
+     *
+     * @param list<string> $subscribe the channels, or globs as "room-*"
+     * @param list<string> $publish the channels that its bearer may publish to
+     * @param mixed $info what others are shown of this user in channels with presence
+     * @param array<string, mixed> $claims further claims, as ['iss' => 'shop']
+     */
+    public static function make(
+        string $secret,
+        array $subscribe,
+        int|string|null $user = null,
+        int $seconds = 3600,
+        array $publish = [],
+        mixed $info = null,
+        array $claims = [],
+    ): string {
+        if (strlen($secret) < 32) {
+            throw new \ValueError('the secret must have at least 32 bytes');
+        }
+        $payload = ['exp' => time() + $seconds, 'subscribe' => array_values($subscribe)] + $claims;
+        $payload += $user === null ? [] : ['sub' => (string) $user];
+        $payload += $info === null ? [] : ['info' => $info];
+        $payload += $publish === [] ? [] : ['publish' => array_values($publish)];
+        $signed = self::part(['alg' => 'HS256', 'typ' => 'JWT']) . '.' . self::part($payload);
+        return $signed . '.' . self::base64(hash_hmac('sha256', $signed, $secret, true));
+    }
+
+    /** @param array<string, mixed> $value */
+    private static function part(array $value): string
+    {
+        return self::base64(json_encode($value, JSON_THROW_ON_ERROR | JSON_UNESCAPED_SLASHES));
+    }
+
+    private static function base64(string $bytes): string
+    {
+        return rtrim(strtr(base64_encode($bytes), '+/', '-_'), '=');
+    }
+}
