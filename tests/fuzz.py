@@ -30,7 +30,7 @@ def reader(data: bytes) -> None:
     with suppress(Refusal):
         for start in range(1, len(data), step):
             one.feed(data[start : start + step])
-            while (one.body() is not None) if one.body_due else (one.head() is not None):
+            while one.pop_request(lambda head: True) or one.stopped_early:
                 pass
 
 

@@ -43,31 +43,6 @@ def farewell() -> bytes:
     return b"retry: %d\n\n" % random.randint(*FAREWELL)
 
 
-class Crowd(set[Any]):
-    """The connections that are open; says when the last is gone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._waiting: list[Deferred[None]] = []
-
-    def discard(self, connection: Any) -> None:
-        """It is closed."""
-        super().discard(connection)
-        if not self:
-            waiting, self._waiting = self._waiting, []
-            for deferred in waiting:
-                deferred.callback(None)
-
-    def gone(self) -> Deferred[None]:
-        """Fires when there is none."""
-        deferred: Deferred[None] = Deferred()
-        if self:
-            self._waiting.append(deferred)
-        else:
-            deferred.callback(None)
-        return deferred
-
-
 class ServerService(Service):
     """Serves an application on its ports.
 
@@ -101,13 +76,11 @@ class ServerService(Service):
         self.listeners: list[Listener] = []
         self._until_the_end: list[Listener] = []  # those that stay while the others are closed
         self._is_open = False
-        self.connections = ServerState(settings, reactor)
-        self.connections.open = self._crowd = Crowd()
+        self.connections = ServerState(settings, reactor, application.broker.hub.counters.refusals)
         self._sweeper = LoopingCall(self.connections.expire)
         self._sweeper.clock = reactor
         self._step: Deferred[None] = Deferred()  # of the stop: fires when it is done or given up
         self._in_hurry = False
-        self.connections.refusals = application.broker.hub.counters.refusals
         application.protocol = partial(Connection, self.connections)
         application.noisy = False
 
@@ -211,7 +184,7 @@ class ServerService(Service):
 
     def connection_count(self) -> int:
         """How many connections are open on the public ports."""
-        return len(self._crowd)
+        return len(self.connections.open)
 
     # Stop.
 
@@ -231,12 +204,12 @@ class ServerService(Service):
         self._stop_accepting()
         self.connections.ending = True  # the next request of each connection is its last
         self.application.broker.hub.end(Ending.DRAINED, over=drain, farewell=farewell)
-        await self._wait(self._crowd.gone(), LAST_REQUEST)
+        await self._wait(self.connections.gone(), LAST_REQUEST)
         self._shut(streams=not drain)
-        await self._wait(self._crowd.gone(), drain + STOP_GRACE)
+        await self._wait(self.connections.gone(), drain + STOP_GRACE)
         self._shut(streams=True)
         await self._wait(Deferred.fromCoroutine(self.application.broker.stop()), STOP_GRACE)
-        for connection in list(self._crowd):
+        for connection in list(self.connections.open):
             connection.transport.abortConnection()
         for listener in self._until_the_end:
             listener.stopListening()
@@ -255,7 +228,7 @@ class ServerService(Service):
     def _shut(self, streams: bool) -> None:
         """Close what is idle; what is being answered is answered. Streams, too, if they have no end of
         their own any more."""
-        for connection in list(self._crowd):
+        for connection in list(self.connections.open):
             if streams or connection.state is not STREAMING:
                 connection.shut()
 

@@ -1,23 +1,23 @@
 """One HTTP connection: strict, limited and timed, in place of cyclone's.
 
 cyclone 1.3 hangs on a negative Content-Length, takes a chunked body for the next request, and limits
-nothing. Here ``reader`` reads the requests, and cyclone's handlers see only complete, sound ones. The life
-of a connection:
+nothing. Here the request reader reads the requests, and cyclone's handlers see only complete, sound ones.
+The life of a connection:
 
     READING     waits for a request, or for the rest of one
-    ANSWERING   a handler has a request; nothing more is read but to notice the client's end
+    ANSWERING   a handler has a request; nothing more is read but to notice that the client left
     STREAMING   a handler has taken the connection over; what the client sends is dropped
-    CLOSING     nothing is read or begun any more; what was written goes out
+    CLOSING     nothing is read or answered; what was written goes out
 
     READING -> ANSWERING   a request is complete         ANSWERING -> READING    its answer is
     ANSWERING -> STREAMING setRawMode                    any -> CLOSING          refused, over, or gone
 
-It must hold: what is refused gets its status and a reason and is then disconnected; a request has a bounded
-time to be complete; pipelined requests are answered in order, each when its turn comes, and none while the
-client does not take the answers before it.
+It must hold: a refused request gets its status and a reason, then its connection is closed; a request has a
+bounded time to be complete; pipelined requests are answered in order, each when its turn comes, and none
+while the client does not take the answers before it.
 
-Knows nothing of channels or events: an application's handlers do with it what they did with cyclone's class,
-whose place it takes as ``Application.protocol``.
+Knows nothing of channels or events: an application's handlers use it as they used cyclone's class, whose
+place it takes as ``Application.protocol``.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from zope.interface import implementer
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.flow_control import FlowControl
-from cyclone_sse.http.request_reader import RequestReader
-from cyclone_sse.http.requests import Request
+from cyclone_sse.http.request_reader import RequestHead, RequestReader
+from cyclone_sse.http.requests import Request, takes_body
 from cyclone_sse.http.responses import answer, refusal_answer
-from cyclone_sse.http.routes import takes_body
 from cyclone_sse.http.server_state import ServerState
+from cyclone_sse.http.target import ASTERISK
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
 IDLE_TIMEOUT = 75.0  # seconds between requests on one connection
@@ -50,7 +50,7 @@ _METHODS = "GET, HEAD, POST, OPTIONS"  # what the server as a whole knows: the a
 
 
 class State(enum.Enum):
-    """Of a connection; see above."""
+    """The states of a connection, as drawn above."""
 
     READING = enum.auto()
     ANSWERING = enum.auto()
@@ -63,37 +63,37 @@ READING, ANSWERING, STREAMING, CLOSING = State
 
 @implementer(IHalfCloseableProtocol)
 class Connection(HTTPConnection):  # type: ignore[misc]
-    """One connection of a client; made by the application, which is Twisted's factory."""
+    """One connection of a client; the application, as Twisted's factory, makes it."""
 
     log = Logger()
 
-    # What cyclone's class sets with each connection, and what most connections never change.
+    # On the class: most connections never change them.
     no_keep_alive = xheaders = False
-    _request: Request | None = None  # under way, or waiting for its body
+    _request: Request | None = None  # that is being answered
     _finish_callback: Deferred[Any] | None = None
     _client: str | None = None  # counted as a client, under this name
     _half_closed = False  # the client sends no more
-    _held = False  # the answer waits for something that may be long in coming
+    _ends_on_half_close = False  # the answer may be long in coming
     _keep_alive = True
-    _body_left = False  # a body is on its way that nobody wants
+    _body_left = False  # the client may still be sending a body, which is not read
     _in_run = False
-    _began: float | None = None  # when the request that is being read began
-    fresh = True  # nothing has been written
+    _began: float | None = None  # when the first byte of the request came that is being read
+    first_response = True  # nothing has been written
 
-    def __init__(self, connections: ServerState) -> None:
-        self._connections = connections
-        self._reader: RequestReader | None = None  # None: nothing is read any more
+    def __init__(self, server: ServerState) -> None:
+        self._server = server
+        self._reader: RequestReader | None = None  # None: nothing more is read
         self.state = READING
 
     # The transport calls these.
 
     def connectionMade(self) -> None:
-        """Begin to read requests."""
+        """Start reading requests."""
         self.request_callback = self.factory
-        self._connections.open.add(self)
-        self._reader = RequestReader(self._connections.max_body)
+        self._server.add(self)
+        self._reader = RequestReader(self._server.max_body)
         self._flow = FlowControl(self.transport)
-        self._connections.give_until(self, REQUEST_TIMEOUT)
+        self._server.set_deadline(self, REQUEST_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
         """Read what came, and run the requests that are complete with it."""
@@ -110,20 +110,20 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """Drop what a subscriber sends; a websocket handler puts its own method here."""
 
     def setRawMode(self) -> None:
-        """Read no more requests: a handler has taken the connection over."""
+        """Stop reading requests: a handler has taken the connection over."""
         self.state = STREAMING
         self._reader = None
-        self._connections.give_time(self)
+        self._server.clear_deadline(self)
         self._flow.release()
-        self._flow.resume()  # it may have waited behind another request; its end must be noticed
+        self._flow.resume()  # without this, a request that was pipelined would not notice its client leave
         if self._half_closed:
             self.transport.abortConnection()
 
     def readConnectionLost(self) -> None:
         """The client sends no more. It may still wait for an answer (RFC 9112 9.6), but a
-        subscriber that closes its side has gone: nothing else would tell before the next ping."""
+        subscriber that closes its side is gone, which only the next ping would show otherwise."""
         self._half_closed = True
-        if self.state is STREAMING or self._held:
+        if self.state is STREAMING or self._ends_on_half_close:
             self.transport.abortConnection()
         elif self.state is READING:
             self._run()
@@ -131,18 +131,18 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """The answer to a refused request is out; the client's side is still open."""
+        """Wait for the client's side to be closed, too: the answer to a refused request is out."""
 
     def connectionLost(self, reason: Failure) -> None:
-        """Tell the handler that the client has gone."""
+        """Notify the handler that the client is gone."""
         self.state = CLOSING
         self._reader = None
-        self._connections.open.discard(self)
-        self._connections.give_time(self)
+        self._server.discard(self)
         self._release_client()
         self._flow.release()
         super().connectionLost(reason)
-        self._request = None  # it knows this connection: without the circle both go at once
+        # Break the reference cycle: both are freed now, not at the next full collection.
+        self._request = None
 
     # The requests, one after the other.
 
@@ -167,106 +167,105 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._in_run = False
         if answered == ANSWERS_AT_ONCE and self.state is READING:
             self._flow.pause()
-            self._connections.clock.callLater(0, self._run)
+            self._server.clock.callLater(0, self._run)
         elif self.state is READING:
             self._wait()
         elif self.state is ANSWERING and self._reader is not None and self._reader.in_request:
             self._flow.pause()
 
     def _next(self) -> bool:
-        """Begin the next request, if it is complete. Raises Refusal."""
+        """Answer the next request, if it is complete. Raises Refusal."""
         reader = self._reader
         assert reader is not None
-        if self._request is None:
-            head = reader.head()
-            if head is None:
-                return False
-            self._keep_alive = head.keep_alive
-            self._request = request = Request(self, head)
-            if head.has_body and not takes_body(self.factory, request):
-                # Whoever answers needs none of it, and the rest cannot be told from the next request.
-                self._keep_alive, self._body_left = False, True
-                self._reader = None
-                self._begin()
-                return True
-        if reader.body_due:
-            body = reader.body()
-            if body is None:
-                if reader.wants_continue():
-                    self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                return False
-            self._request.attach(body)
-        self._begin()
-        return True
-
-    def _begin(self) -> None:
-        request = self._request
-        assert request is not None
+        found = reader.pop_request(self._wants_body)
+        if found is None:
+            if reader.pop_continue():
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return False
+        head, body = found
+        self._request = request = Request(self, head, body)
+        self._keep_alive = head.keep_alive
+        if reader.is_over:
+            self._keep_alive, self._body_left = False, True
+            self._reader = None
         self.state = ANSWERING
         self._began = None
-        self._connections.give_time(self)
-        if request.path == "*":
-            cors = self.cors(request.headers.get("Origin"))
-            self.write(answer(204, {**cors, "Allow": _METHODS}, None))
-            self.finish()
+        self._server.clear_deadline(self)
+        if head.path == ASTERISK:
+            self._answer_for_all()
         else:
             self.request_callback(request)
+        return True
+
+    def _answer_for_all(self) -> None:
+        """Answer ``OPTIONS *``."""
+        assert self._request is not None
+        cors = self.cors(self._request.headers.get("Origin"))
+        self.write(answer(204, {**cors, "Allow": _METHODS}, None))
+        self.finish()
+
+    def _wants_body(self, head: RequestHead) -> bool:
+        return takes_body(self.factory, head)
 
     def _wait(self) -> None:
-        """For the next request, or for the rest of one, but not for ever."""
-        assert self._reader is not None
+        """Wait for the next request, or the rest of this one, until the deadline."""
+        reader = self._reader
+        assert reader is not None
         if self._flow.full:
             self._flow.pause()
-            self._connections.give_until(self, IDLE_TIMEOUT)
+            self._server.set_deadline(self, IDLE_TIMEOUT)
+        elif reader.stopped_early:
+            self._flow.pause()
+            self._server.clock.callLater(0, self._run)
         elif self._half_closed:
             self._close()
         else:
             self._flow.resume()
-            self._set_deadline(self._reader.in_request)
+            self._limit_time(reader.in_request)
 
-    def _set_deadline(self, in_request: bool) -> None:
+    def _limit_time(self, in_request: bool) -> None:
         if not in_request:
-            self._connections.give_until(self, IDLE_TIMEOUT)
+            self._server.set_deadline(self, IDLE_TIMEOUT)
         elif self._began is None:
-            self._began = self._connections.clock.seconds()
-            self._connections.give_until(self, REQUEST_TIMEOUT)
+            self._began = self._server.clock.seconds()
+            self._server.set_deadline(self, REQUEST_TIMEOUT)
 
     # Handlers call these.
 
     @property
     def trusts_proxy(self) -> bool:
         """Whether X-Forwarded-For is believed."""
-        return self._connections.trust_proxy
+        return self._server.trust_proxy
 
     @property
     def keep_alive(self) -> bool:
         """Whether the connection stays open after this request."""
-        if self._connections.ending or self.no_keep_alive:
+        if self._server.ending or self.no_keep_alive:
             return False
         return self._keep_alive and self.state is ANSWERING
 
     def cors(self, origin: str | None) -> Mapping[str, str]:
-        """What a page of this origin is told about who may read the answer."""
-        return self._connections.cors.headers(origin)
+        """The headers that say to a page of this origin whether it may read the answer."""
+        return self._server.cors.headers(origin)
 
     def count_refusal(self, status: int) -> None:
-        """A request was answered with this status, which is no success."""
-        self._connections.refusals[status] += 1
+        """Count a request that was answered with this status, which is no success."""
+        self._server.refusals[status] += 1
 
-    def admit(self, request: Request) -> None:
-        """Count whoever asks as a client, until it is answered or gone. Raises Refusal."""
+    def count_client(self, request: Request) -> None:
+        """Count this as a client until the request is answered, or the connection gone. Raises Refusal."""
         if self._client is None:
-            self._client = self._connections.admit(request)
+            self._client = self._server.count_client(request)
 
-    def hold(self) -> None:
-        """The answer waits for something that may be long in coming: who closes his side has gone."""
-        self._held = True
+    def end_on_half_close(self) -> None:
+        """The answer may be long in coming: from now on a client that closes its side is gone."""
+        self._ends_on_half_close = True
         if self._half_closed:
             self.transport.abortConnection()
 
     def write(self, chunk: bytes) -> None:
         """Send a part of the response."""
-        self.fresh = False
+        self.first_response = False
         if self.state is ANSWERING:
             self._flow.watch(self._run)
         self.transport.write(chunk)
@@ -283,7 +282,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """The response is complete: take the next request, or end the connection."""
         keep_alive = self.keep_alive
         self._request = None
-        self._held = False
+        self._ends_on_half_close = False
         self._release_client()
         finished, self._finish_callback = self._finish_callback, None
         if finished is not None:
@@ -296,31 +295,32 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             return
         self.state = READING
         if not self._in_run:
-            self._connections.clock.callLater(0, self._run)
+            self._server.clock.callLater(0, self._run)
 
     def _release_client(self) -> None:
         if self._client is not None:
-            self._connections.release(self._client)
+            self._server.release_client(self._client)
             self._client = None
 
     # The end.
 
     def refuse(self, refusal: Refusal) -> None:
-        """Say why, and read nothing more."""
+        """Answer with the reason, and read nothing more."""
         self.count_refusal(refusal.status)
-        origin = None if self._request is None else self._request.headers.get("Origin")
+        request = self._request or (self._reader and self._reader.head)
+        origin = request.headers.get("Origin") if request else None
         self._request = None
         self.write(refusal_answer(refusal, self.cors(origin)))
         self._body_left = True
         self._close()
 
     def _close(self, timeout: float = REFUSAL_TIMEOUT) -> None:
-        """End the connection when all is sent, at the latest after so many seconds."""
+        """Close the connection when all is sent, at the latest after so many seconds."""
         self.state = CLOSING
         self._reader = None
         self._flow.release()
         self._flow.resume()
-        self._connections.give_until(self, timeout)
+        self._server.set_deadline(self, timeout)
         if self._body_left and hasattr(type(self.transport), "loseWriteConnection"):
             # A client that is still sending must be able to read this: closing the socket with
             # bytes unread would reset the connection (RFC 9112 9.6).
@@ -329,14 +329,14 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.transport.loseConnection()
 
     def shut(self) -> None:
-        """The server stops: finish the request under way, take no other."""
+        """Finish the request under way, and accept no other: the server stops."""
         if self.state is ANSWERING:
             self._keep_alive = False
         elif self.state is not CLOSING:
             self._close()
 
     def time_out(self) -> None:
-        """The deadline has passed."""
+        """Close the connection, whose deadline has passed."""
         if self.state is CLOSING:
             self.transport.abortConnection()
         elif self._began is not None:

@@ -46,11 +46,6 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         self._status_code, self._reason = 200, "OK"
         self.set_default_headers()
 
-    @property
-    def broker(self) -> Any:
-        """The application's broker."""
-        return self.application.broker
-
     def set_default_headers(self) -> None:
         """Say what becomes of the connection."""
         request = self.request

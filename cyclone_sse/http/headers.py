@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
 from cyclone.httputil import HTTPHeaders
 
+MAX_HEAD = 16 * 1024  # bytes of request line and headers
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 5.6.2
+FIELD = re.compile(rb"(%s):([\t -~\x80-\xff]*)\r\n" % TOKEN)  # RFC 9112 5
+# What no request line, header or size of a chunk can hold, while its end is not there yet.
+FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 
-@lru_cache(maxsize=1024)
+_SHORT_NAME = 40  # bytes; longer ones are not remembered
+
+
 def header_name(name: bytes) -> str:
     """The canonical form, ``Last-Event-Id``."""
-    return "-".join(part.capitalize() for part in name.decode("ascii").split("-"))
+    # Remembering long ones would let strangers fill the memory with them.
+    return _short_name(name) if len(name) <= _SHORT_NAME else _canonical_name(name)
 
 
-@lru_cache(maxsize=1024)
+def _canonical_name(name: bytes) -> str:
+    return "-".join([part.capitalize() for part in name.decode("ascii").split("-")])
+
+
+_short_name = lru_cache(maxsize=1024)(_canonical_name)
+
+
+@lru_cache(maxsize=256)  # names that our own code asks for
 def _canonical(name: str) -> str:
     return "-".join([part.capitalize() for part in name.split("-")])
 

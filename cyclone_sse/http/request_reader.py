@@ -8,35 +8,27 @@ with chunks), since a proxy in front may be the other one. It must hold:
   its answers costs no more than its bytes.
 - Every byte is looked at a bounded number of times, and what a client can make this keep is bounded:
   ``MAX_HEAD``, ``MAX_HEADERS``, the limit of a body, and its chunks' own bytes.
-- What is wrong is found in the first bytes that show it, not when the rest has come or time is over.
+- What is wrong with a head is found in the first bytes that show it, not when the rest has come.
+- A call does a bounded amount of work, whatever has come.
 
-Knows no transport and no time: bytes go in, heads and bodies come out.
+Knows no transport and no time: bytes go in, whole requests come out.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from cyclone_sse.errors import Refusal
-from cyclone_sse.http.headers import Headers
+from cyclone_sse.http.chunks import ChunkedBody, too_large
+from cyclone_sse.http.headers import FIELD, FORBIDDEN, MAX_HEAD, TOKEN, Headers
+from cyclone_sse.http.target import is_host, split_target
 
-MAX_HEAD = 16 * 1024  # bytes of request line and headers
 MAX_HEADERS = 100
-MAX_BODY = 1024 * 1024  # bytes
-MAX_CHUNK_LINE = 4 * 1024  # bytes of a chunk's size and its extensions
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 5.6.2
-_REQUEST_LINE = re.compile(rb"(%s) ([!-~\x80-\xff]+) HTTP/1\.([0-9])" % _TOKEN)  # RFC 9112 3
-_OTHER_HTTP = re.compile(rb"%s [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]" % _TOKEN)
-_FIELD = re.compile(rb"(%s):([\t -~\x80-\xff]*)\r\n" % _TOKEN)  # RFC 9112 5
-_CHUNK = re.compile(rb"([0-9A-Fa-f]+)(?:[ \t]*;[\t -~\x80-\xff]*)?")  # RFC 9112 7.1
-_HOST = re.compile(  # RFC 9110 7.2, RFC 3986 3.2.2
-    r"(?:(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2}){1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?"
-)
-# What no request line, header or size of a chunk can hold, while its end is not there yet.
-_IMPOSSIBLE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
+_REQUEST_LINE = re.compile(rb"(%s) ([!-~\x80-\xff]+) HTTP/1\.([0-9])" % TOKEN)  # RFC 9112 3
+_OTHER_HTTP = re.compile(rb"%s [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]" % TOKEN)
 _SINGLE = (  # a list of them means nothing
     "Host",
     "Content-Length",
@@ -49,62 +41,111 @@ _SINGLE = (  # a list of them means nothing
 
 @dataclass(slots=True)
 class RequestHead:
-    """One request's head. minor: of HTTP/1.x. length: of the body in bytes, None: it comes in chunks.
+    """The head of one request.
 
-    keep_alive: the client wants the connection to stay open. expects: it waits for "100 Continue".
+    host, path, query: what the target says. minor: of HTTP/1.x. length: of the body in bytes, None: it comes
+    in chunks. keep_alive: the client wants the connection to stay open. expects: it waits for "100 Continue".
     """
 
     method: str
-    target: bytes
+    host: str
+    path: str
+    query: str
     minor: int
     headers: Headers
     length: int | None
     keep_alive: bool
     expects: bool
 
-    @property
-    def has_body(self) -> bool:
-        """Whether a body follows."""
-        return self.length != 0
-
 
 class RequestReader:
-    """The requests of one connection: ``feed``, then ``head`` and ``body`` in turns. max_body: bytes.
+    """The requests of one connection: ``feed`` what came, then take out each with ``pop_request``.
 
-    Both raise Refusal, after which nothing more can be read.
+    max_body: bytes. head: of the request that is being read, or was read last. is_over: a body that nothing
+    needs was left unread, so the next request cannot be found.
     """
 
     __slots__ = (
-        "_body",
+        "_body_due",
         "_buffer",
-        "_chunk_left",
-        "_head",
+        "_chunks",
         "_max_body",
-        "_overhead",
         "_scanned",
-        "_trailers",
+        "head",
+        "is_over",
     )
 
-    def __init__(self, max_body: int = MAX_BODY) -> None:
+    def __init__(self, max_body: int) -> None:
         self._max_body = max_body
         self._buffer = bytearray()
         self._scanned = 0  # bytes of an incomplete head that were looked at
-        self._head: RequestHead | None = None  # whose body is due
+        self._chunks: ChunkedBody | None = None  # the body that is being read, if it comes in chunks
+        self._body_due = False  # the head is there, its body is not
+        self.head: RequestHead | None = None
+        self.is_over = False
 
     @property
     def in_request(self) -> bool:
         """A request has begun and is not complete, or the next has come with it."""
-        return self._head is not None or bool(self._buffer)
+        return self._body_due or bool(self._buffer)
+
+    @property
+    def in_body(self) -> bool:
+        """The head of a request is there, and its body is not."""
+        return self._body_due
+
+    @property
+    def size(self) -> int:
+        """The bytes that wait here for the rest of a request."""
+        return len(self._buffer) + (len(self._chunks.data) if self._chunks is not None else 0)
+
+    @property
+    def stopped_early(self) -> bool:
+        """The last call did its share of the work, and left the rest of what came to the next."""
+        return self._chunks is not None and self._chunks.stopped_early
 
     def feed(self, data: bytes) -> None:
-        """Take what came."""
+        """Add what came."""
         self._buffer += data
 
-    def head(self) -> RequestHead | None:
-        """The head of the next request; None when there is not all of it."""
+    def pop_request(self, wants_body: Callable[[RequestHead], bool]) -> tuple[RequestHead, bytes] | None:
+        """The next request: its head and body; None when there is not all of it.
+
+        wants_body: asked for a request that has one; it is left unread if not. Raises Refusal, after which
+        nothing more can be read.
+        """
+        if not self._body_due:
+            head = self._read_head()
+            if head is None:
+                return None
+            if head.length == 0:
+                return head, b""
+            if not wants_body(head):
+                self.is_over = True
+                return head, b""
+            self._body_due = True
+            self._chunks = ChunkedBody(self._max_body) if head.length is None else None
+        head = self.head
+        assert head is not None
+        body = self._read_body(head.length)
+        if body is None:
+            return None
+        self._body_due = False
+        return head, body
+
+    def pop_continue(self) -> bool:
+        """Whether the client holds its body back until it is told to go on (RFC 9110 10.1.1); said once."""
+        head = self.head
+        if head is None or not self._body_due:
+            return False
+        waits, head.expects = head.expects and not self._buffer, False
+        return waits
+
+    def _read_head(self) -> RequestHead | None:
         buffer = self._buffer
         while buffer.startswith(b"\r\n"):  # RFC 9112 2.2
             del buffer[:2]
+        self.head = None
         if not buffer:
             return None
         end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
@@ -115,48 +156,23 @@ class RequestReader:
         line, _, fields = bytes(buffer[: end + 2]).partition(b"\r\n")
         del buffer[: end + 4]
         method, target, minor = _request_line(line)
-        headers = _fields(fields)
-        self._head = head = _framed(method, target, minor, headers)
-        if head.length is None:
-            self._body = bytearray()
-            self._chunk_left: int | None = None  # of its data; None: its size is due
-            self._trailers = False  # the last chunk is there
-            self._overhead = 0  # bytes of chunks that are not data
-        elif not head.length:
-            self._head = None
+        self.head = head = _framed(method, target, minor, _fields(fields))
         return head
 
-    def body(self) -> bytes | None:
-        """The body of the request whose head came last; None when there is not all of it."""
-        head = self._head
-        assert head is not None
-        if head.length is None:
-            if not self._read_chunks():
+    def _read_body(self, length: int | None) -> bytes | None:
+        if length is None:
+            assert self._chunks is not None
+            if not self._chunks.read(self._buffer):
                 return None
-            body = bytes(self._body)
-            del self._body
-        elif head.length > self._max_body:
-            raise self._too_large()
-        elif len(self._buffer) < head.length:
+            chunked, self._chunks = self._chunks, None
+            return bytes(chunked.data)
+        if length > self._max_body:
+            raise too_large(self._max_body)
+        if len(self._buffer) < length:
             return None
-        else:
-            body = bytes(self._buffer[: head.length])
-            del self._buffer[: head.length]
-        self._head = None
+        body = bytes(self._buffer[:length])
+        del self._buffer[:length]
         return body
-
-    @property
-    def body_due(self) -> bool:
-        """``head`` has given a head whose body ``body`` has not given yet."""
-        return self._head is not None
-
-    def wants_continue(self) -> bool:
-        """Whether the client holds its body back until it is told to go on (RFC 9110 10.1.1); said once."""
-        head = self._head
-        wants = head is not None and head.expects and not self._buffer
-        if head is not None:
-            head.expects = False
-        return wants
 
     def _check_partial_head(self) -> None:
         """Refuse at once what can become no head."""
@@ -168,89 +184,9 @@ class RequestReader:
             if buffer.find(b"\r\n", 0, MAX_HEAD) < 0:
                 raise Refusal(414, f"the request line is longer than {MAX_HEAD} bytes")
             raise Refusal(431, f"the request's head is larger than {MAX_HEAD} bytes")
-        if _IMPOSSIBLE.search(buffer, max(0, scanned - 1)):
+        if FORBIDDEN.search(buffer, max(0, scanned - 1)):
             raise Refusal(400, "malformed request: a control character, or a line without CR LF")
         self._scanned = len(buffer)
-
-    # Chunks, RFC 9112 7.1.
-
-    def _read_chunks(self) -> bool:
-        position = 0
-        try:
-            while not self._trailers:
-                if self._chunk_left is None:
-                    after = self._read_size(position)
-                else:
-                    after = self._read_data(position, self._chunk_left)
-                if after == position:
-                    return False
-                position = after
-        finally:
-            del self._buffer[:position]
-        return self._read_trailers()
-
-    def _read_size(self, position: int) -> int:
-        """Read a chunk's size, and say where its data begins: at ``position`` when more must come first."""
-        end = self._line_end(position)
-        if end < 0:
-            return position
-        match = _CHUNK.fullmatch(self._buffer, position, end)
-        if match is None:
-            raise Refusal(400, "malformed request: the size of a chunk")
-        size = int(match[1], 16)
-        if size > self._max_body - len(self._body):
-            raise self._too_large()
-        self._overhead += end + 2 - position
-        if self._overhead > 3 * MAX_HEAD + 8 * len(self._body):  # a chunk of one byte takes six
-            raise Refusal(400, "the chunks of the body hold more else than data")
-        if size:
-            self._chunk_left = size
-        else:
-            self._trailers = True
-        return end + 2
-
-    def _read_data(self, position: int, left: int) -> int:
-        """Read some of a chunk's data, or the line end behind it, and say where that ends."""
-        buffer = self._buffer
-        if left:
-            data = buffer[position : position + left]
-            self._body += data
-            self._chunk_left = left - len(data)
-            return position + len(data)
-        end = bytes(buffer[position : position + 2])
-        if end != b"\r\n"[: len(end)]:
-            raise Refusal(400, "malformed request: a chunk is longer than its size")
-        if len(end) < 2:
-            return position
-        self._chunk_left = None
-        return position + 2
-
-    def _read_trailers(self) -> bool:
-        """Read what comes behind the last chunk, and leave it: it must not pass for headers."""
-        while (end := self._line_end(0)) >= 0:
-            line = bytes(self._buffer[: end + 2])
-            del self._buffer[: end + 2]
-            if line == b"\r\n":
-                return True
-            if not _FIELD.fullmatch(line):
-                raise Refusal(400, "malformed request: a trailer")
-            self._overhead += len(line)
-            if self._overhead > 4 * MAX_HEAD + 8 * len(self._body):
-                raise Refusal(431, "the trailers are too large")
-        return False
-
-    def _line_end(self, position: int) -> int:
-        """Where the line ends that begins there; -1 when it does not yet."""
-        end = self._buffer.find(b"\r\n", position, position + MAX_CHUNK_LINE)
-        if end < 0:
-            if _IMPOSSIBLE.search(self._buffer, position, position + MAX_CHUNK_LINE):
-                raise Refusal(400, "malformed request: a chunk's size that does not end with CR LF")
-            if len(self._buffer) - position >= MAX_CHUNK_LINE:
-                raise Refusal(431, f"a line in the body is longer than {MAX_CHUNK_LINE} bytes")
-        return end
-
-    def _too_large(self) -> Refusal:
-        return Refusal(413, f"the body is larger than {self._max_body} bytes")
 
 
 def _request_line(line: bytes) -> tuple[str, bytes, int]:
@@ -264,7 +200,7 @@ def _request_line(line: bytes) -> tuple[str, bytes, int]:
 
 def _fields(data: bytes) -> Headers:
     """The headers of a head. Raises Refusal."""
-    found = _FIELD.findall(data)
+    found = FIELD.findall(data)
     # What lies between two matches would be no header: the lengths show it.
     if sum([len(name) + len(value) for name, value in found]) + 3 * len(found) != len(data):
         raise Refusal(400, "malformed request: a header")
@@ -285,17 +221,18 @@ def _framed(method: str, target: bytes, minor: int, headers: Headers) -> Request
             raise Refusal(400, "Host is missing")
     elif not is_host(host):
         raise Refusal(400, "Host is not the name of a host")
+    host, path, query = split_target(method, target, host)
     length = _length(headers, minor)
     connection = headers.exact("Connection")
     keep_alive = minor > 0
     if connection is not None:
-        tokens = [token.strip() for token in connection.lower().split(",")]
+        tokens = [token.strip(" \t") for token in connection.lower().split(",")]
         keep_alive = "close" not in tokens and (minor > 0 or "keep-alive" in tokens)
     expect = headers.exact("Expect")
     if expect is not None and expect.lower() != "100-continue":
         raise Refusal(417, "no expectation but 100-continue is known here")
     expects = expect is not None and minor > 0 and length != 0
-    return RequestHead(method, target, minor, headers, length, keep_alive, expects)
+    return RequestHead(method, host, path, query, minor, headers, length, keep_alive, expects)
 
 
 def _length(headers: Headers, minor: int) -> int | None:
@@ -303,7 +240,7 @@ def _length(headers: Headers, minor: int) -> int | None:
     coding = headers.exact("Transfer-Encoding")
     length = headers.exact("Content-Length")
     if coding is not None:
-        codings = [part.strip().lower() for part in coding.split(",")]
+        codings = [part.strip(" \t").lower() for part in coding.split(",")]
         if not minor:
             raise Refusal(400, "HTTP/1.0 knows no Transfer-Encoding")
         if length is not None:
@@ -319,9 +256,3 @@ def _length(headers: Headers, minor: int) -> int | None:
         raise Refusal(400, "Content-Length is not a number")
     digits = length.lstrip("0")
     return int(digits or "0") if len(digits) < 18 else 10**18  # Python refuses to read thousands of digits
-
-
-@lru_cache(maxsize=256)
-def is_host(text: str) -> bool:
-    """Whether this is a host, with or without a port."""
-    return _HOST.fullmatch(text) is not None

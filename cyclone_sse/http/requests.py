@@ -1,52 +1,53 @@
-"""From a head that was read to cyclone's request object, and to that its body."""
+"""From what was read to cyclone's request object, and to the handler that it is for."""
 
 from __future__ import annotations
 
 import ipaddress
-import re
 import time
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote_plus
 
 from cyclone.httpserver import HTTPRequest
 from cyclone.httputil import HTTPFile
 from twisted.internet.interfaces import ISSLTransport
 
-from cyclone_sse.errors import Refusal
 from cyclone_sse.http.forms import MULTIPART, URLENCODED, Fields, media_type, multipart, url_encoded
 from cyclone_sse.http.headers import Headers
-from cyclone_sse.http.request_reader import RequestHead, is_host
+from cyclone_sse.http.request_reader import RequestHead
 
-_ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)  # RFC 9112 3.2.2
-_ENCODED = re.compile(r"%(.{0,2})")
-_HEXADECIMAL = re.compile(r"[0-9A-Fa-f]{2}")
-_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_ASTERISK = "*"
 _TOKEN = "access_token"  # RFC 6750 2.3
+
+
+class Routed(Protocol):
+    """What decides which handler a request is for."""
+
+    method: str
+    host: str
+    path: str
 
 
 class Request(HTTPRequest):  # type: ignore[misc]
     """cyclone's request, made from what was read already; cyclone's own constructor would decode
     the query once more, with replacements for what is not UTF-8.
 
-    arguments: the fields of the query and of a form, by name; form: those of a form alone, in which a key
-    may be looked for. access_token: the query's parameter of this name; ``uri`` and ``query`` do not hold it,
-    since they are what an application logs. Raises Refusal where target or query are malformed.
+    parameters: the fields of the query, by name. access_token: the query's parameter of this name; ``uri``
+    and ``query`` do not hold it, since they are what an application logs. Raises Refusal where the query is
+    malformed.
     """
 
-    def __init__(self, connection: Any, head: RequestHead) -> None:
+    def __init__(self, connection: Any, head: RequestHead, body: bytes) -> None:
         self.connection = connection
         self.method = head.method
         self.headers = head.headers
         self.version = "HTTP/1.1" if head.minor else "HTTP/1.0"
-        self.host, self.path, self.query = _target(head)
-        self.arguments = url_encoded(self.query.encode("latin-1")) if self.query else {}
-        self.access_token: str | None = self.arguments.get(_TOKEN, [None])[-1]
-        if _TOKEN in self.arguments:
+        self.host, self.path, self.query = head.host, head.path, head.query
+        self.parameters: Fields = url_encoded(self.query.encode("latin-1")) if self.query else {}
+        self.access_token: str | None = self.parameters.get(_TOKEN, [None])[-1]
+        if _TOKEN in self.parameters:
             self.query = _without_token(self.query)
         self.uri = f"{self.path}?{self.query}" if self.query else self.path
-        self.body = b""
+        self.body = body
         self._start_time = time.time()
         self._finish_time = None
 
@@ -55,14 +56,33 @@ class Request(HTTPRequest):  # type: ignore[misc]
         return f"{type(self).__name__}({self.method} {self.uri} from {self.remote_ip})"
 
     @cached_property
+    def arguments(self) -> Fields:
+        """The fields of the query and of a form, by name. Raises Refusal where the form is malformed."""
+        if not self.form:
+            return self.parameters
+        names = self.parameters.keys() | self.form.keys()
+        return {name: self.parameters.get(name, []) + self.form.get(name, []) for name in names}
+
+    @property
     def form(self) -> Fields:
-        """The fields of a form's body; filled by ``attach``."""
-        return {}
+        """The fields of a form alone. Raises Refusal where it is malformed."""
+        return self._content[0]
+
+    @property
+    def files(self) -> dict[str, list[HTTPFile]]:
+        """The files of a form. Raises Refusal where it is malformed."""
+        return self._content[1]
 
     @cached_property
-    def files(self) -> dict[str, list[HTTPFile]]:
-        """The files of a form's body, likewise."""
-        return {}
+    def _content(self) -> tuple[Fields, dict[str, list[HTTPFile]]]:
+        if self.body and self.method in ("POST", "PUT", "PATCH"):
+            content_type = self.headers.get("Content-Type")
+            kind = media_type(content_type)
+            if kind == URLENCODED:
+                return url_encoded(self.body), {}
+            if kind == MULTIPART:
+                return multipart(content_type, self.body)
+        return {}, {}
 
     @cached_property
     def remote_ip(self) -> str:
@@ -75,70 +95,36 @@ class Request(HTTPRequest):  # type: ignore[misc]
         """``http`` or ``https``."""
         return "https" if ISSLTransport.providedBy(self.connection.transport) else "http"
 
-    def attach(self, body: bytes) -> None:
-        """The body is there. Raises Refusal when it is a form and malformed."""
-        self.body = body
-        if not body or self.method not in ("POST", "PUT", "PATCH"):
-            return
-        kind = self.headers.get("Content-Type")
-        if media_type(kind) == URLENCODED:
-            self.form = url_encoded(body)
-        elif media_type(kind) == MULTIPART:
-            self.form, self.files = multipart(kind, body)
-        for name, values in self.form.items():
-            self.arguments[name] = self.arguments.get(name, []) + values
-
 
 def forwarded_address(headers: Headers) -> str | None:
     """The client's address as the proxy in front of this server gives it.
 
-    The last one in X-Forwarded-For: the one before was written by whoever spoke to the proxy.
+    The last one in X-Forwarded-For: the client itself may have written those before it.
     """
-    last = headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    last = headers.get("X-Forwarded-For", "").rpartition(",")[2].strip(" \t")
     try:
         return str(ipaddress.ip_address(last))
     except ValueError:
         return None
 
 
-def _target(head: RequestHead) -> tuple[str, str, str]:
-    """Host, path and query (RFC 9112 3.2). Raises Refusal."""
-    target = head.target.decode("latin-1")
-    host = head.headers.get("Host") or "127.0.0.1"
-    if "#" in target:
-        raise Refusal(400, "a target has no fragment")
-    if head.method == "CONNECT":
-        raise Refusal(501, "this server is no proxy")
-    if target[0] != "/" and target != _ASTERISK:
-        absolute = _ABSOLUTE.fullmatch(target)
-        if absolute is None or not is_host(absolute[1]):
-            raise Refusal(400, "malformed target")
-        host, target = absolute.groups()  # it counts, whatever Host says
-        if target[:1] != "/":
-            target = "/" + target if target else "/"
-        if target == "/" and head.method == "OPTIONS" and head.target[-1:] != b"/":
-            target = _ASTERISK
-    elif target == _ASTERISK and head.method != "OPTIONS":
-        raise Refusal(400, "malformed target")
-    path, _, query = target.partition("?")
-    return host, normal_path(path) if "%" in path else path, query
+def handler_for(application: Any, request: Routed) -> Any:
+    """The handler's class, as the application itself will find it; None where it has none."""
+    for spec in application._get_host_handlers(request):
+        if spec.regex.match(request.path):
+            return spec.handler_class
+    return None
+
+
+def takes_body(application: Any, request: Routed) -> bool:
+    """Whether a body is wanted: handlers of this server say for which methods, others may always want it."""
+    handler = handler_for(application, request)
+    if handler is None:
+        return False
+    methods = getattr(handler, "body_methods", None)
+    return methods is None or request.method in methods
 
 
 def _without_token(query: str) -> str:
     """The query without the parameter, however its name is written."""
     return "&".join(pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) != _TOKEN)
-
-
-def normal_path(path: str) -> str:
-    """The path with what need not be percent-encoded decoded: equivalent ones become equal (RFC 3986 6.2.2).
-
-    Raises Refusal.
-    """
-    return _ENCODED.sub(_decoded, path)
-
-
-def _decoded(match: re.Match[str]) -> str:
-    if not _HEXADECIMAL.fullmatch(match[1]):
-        raise Refusal(400, "malformed percent-encoding in the path")
-    character = chr(int(match[1], 16))
-    return character if character in _UNRESERVED else match[0]

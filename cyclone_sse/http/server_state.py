@@ -1,8 +1,8 @@
-"""All connections of one server: how many, whose, and until when each may stay.
+"""What all connections of one server share: how many are open, whose they are, how long each may stay.
 
-A *client* is whoever hears events: it is counted from its request on until it is gone. Other requests are
-never refused for their number: who publishes must get through when the house is full, and a connection on
-which nothing happens is closed by its deadline. May cost nothing where no limit is set, and O(1) otherwise.
+A *client* receives events: it is counted from its request until it is gone. Other requests are never refused
+for their number: publishers must get through when the server is full, and a connection on which nothing
+happens is closed at its deadline. May cost nothing where no limit is set, and O(1) otherwise.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from cyclone_sse.deadlines import Deadlines
@@ -21,14 +22,11 @@ from cyclone_sse.http.responses import Cors
 from cyclone_sse.options import with_defaults
 
 EXPIRED_AT_ONCE = 200  # connections closed before the reactor gets a turn: about 10 ms
-RETRY_AFTER = (
-    5,
-    30,
-)  # seconds; each refused client has its own, so that they do not come as one
+RETRY_AFTER = (5, 30)  # seconds; each refused client is told its own, so that they do not all return at once
 
 
 class Timed(Protocol):
-    """A connection, as far as it is known here."""
+    """A connection, as far as the server's state knows it."""
 
     transport: Any
 
@@ -37,7 +35,7 @@ class Timed(Protocol):
 
 
 class Addressed(Protocol):
-    """A request, as far as it is known here: where it comes from, maybe as a trusted proxy says."""
+    """A request, as far as the server's state knows it: its address, maybe as a trusted proxy says."""
 
     @property
     def remote_ip(self) -> str:
@@ -47,29 +45,52 @@ class Addressed(Protocol):
 class ServerState:
     """What all connections share.
 
-    settings: the options; missing ones have their defaults. clock: the reactor.
+    settings: the options; missing ones have their defaults. clock: the reactor. refusals: counts refused
+    requests by status.
     """
 
     log = Logger()
 
-    def __init__(self, settings: Mapping[str, Any], clock: Any) -> None:
+    def __init__(self, settings: Mapping[str, Any], clock: Any, refusals: Counter[int] | None = None) -> None:
         settings = with_defaults(settings)
         self.clock = clock
         self.max_body: int = settings["max-body"]
         self.trust_proxy: bool = settings["trust-proxy"]
-        self.stall_timeout: float = settings["stall-timeout"]
         self.cors = Cors(settings["cors-origin"])
-        self.open: set[Any] = set()
+        self.open: set[Any] = set()  # the connections; `add` and `discard` change it
         self.ending = False  # no connection is kept for another request
-        self.refusals: Counter[int] = Counter()  # by status, since the start
+        self.refusals: Counter[int] = Counter() if refusals is None else refusals
         self.clients = 0
         self._max_clients: int = settings["max-clients"]
         self._max_of_address: int = settings["max-clients-per-ip"]
         self._of_address: Counter[str] = Counter()
         self._deadlines: Deadlines[Any] = Deadlines()
+        self._empty: list[Deferred[None]] = []  # fire when no connection is left
 
-    def admit(self, request: Addressed) -> str:
-        """Count one more client, and give what to ``release`` it with.
+    def add(self, connection: Timed) -> None:
+        """The connection was opened."""
+        self.open.add(connection)
+
+    def discard(self, connection: Timed) -> None:
+        """The connection is closed."""
+        self.open.discard(connection)
+        self._deadlines.clear(connection)
+        if not self.open:
+            waiting, self._empty = self._empty, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def gone(self) -> Deferred[None]:
+        """Fires when no connection is open."""
+        deferred: Deferred[None] = Deferred()
+        if self.open:
+            self._empty.append(deferred)
+        else:
+            deferred.callback(None)
+        return deferred
+
+    def count_client(self, request: Addressed) -> str:
+        """Count one more client; returns what ``release_client`` needs.
 
         Raises Refusal when there are too many.
         """
@@ -83,37 +104,37 @@ class ServerState:
         self.clients += 1
         return network
 
-    def release(self, network: str) -> None:
-        """A client that was admitted has gone."""
+    def release_client(self, network: str) -> None:
+        """A client that was counted is gone."""
         self.clients -= 1
         if network:
             self._of_address[network] -= 1
             if not self._of_address[network]:
                 del self._of_address[network]
 
-    def give_until(self, connection: Timed, seconds: float) -> None:
-        """Let the connection time out so many seconds from now, unless something happens on it."""
+    def set_deadline(self, connection: Timed, seconds: float) -> None:
+        """Let the connection time out so many seconds from now, in place of its last deadline."""
         self._deadlines.set(connection, self.clock.seconds() + seconds)
 
-    def give_time(self, connection: Timed) -> None:
-        """The connection has no deadline."""
+    def clear_deadline(self, connection: Timed) -> None:
+        """Let the connection stay as long as it likes."""
         self._deadlines.clear(connection)
 
     def expire(self) -> None:
-        """Time out the connections whose deadline has passed; to be called about once a second."""
+        """Time out the connections whose deadline has passed. Called once a second."""
         due = self._deadlines.pop_due(self.clock.seconds(), EXPIRED_AT_ONCE)
         for connection in due:
             try:
                 connection.time_out()
             except Exception:
-                # One that fails must not keep the others.
+                # Without this, one that fails keeps all others open.
                 self.log.failure("a connection could not be timed out")
         if len(due) == EXPIRED_AT_ONCE:
             self.clock.callLater(0, self.expire)
 
 
 def network_of(address: str) -> str:
-    """Who an address stands for: a host with IPv4, with IPv6 whoever has the /64; "" for a UNIX socket."""
+    """The network that an address counts for: itself with IPv4, its /64 with IPv6, "" for a UNIX socket."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -34,6 +34,7 @@ class FakeSocket:
         self.received = bytearray()  # what the client has got
         self.buffer = bytearray()  # what Twisted has buffered
         self.producer: Any = None
+        self.streaming = False  # the producer pushes
         self.closing = self.closed = self.aborted = False
 
     def _take(self, data: bytes | bytearray | memoryview) -> int:
@@ -66,7 +67,7 @@ class FakeSocket:
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         assert self.producer is None
-        self.producer = producer
+        self.producer, self.streaming = producer, streaming
         if not streaming:
             producer.resumeProducing()
 
@@ -90,12 +91,12 @@ class FakeSocket:
             del self.buffer[: self._take(self.buffer)]
             if self.buffer:
                 return
-            if self.producer is None:
+            if self.producer is None or self.streaming:
                 break
             self.producer.resumeProducing()
             if not self.buffer and self.producer is not None:
                 raise AssertionError("a pull producer gave nothing and stayed")
-        if self.closing:
+        if self.closing and self.producer is None:
             self.closed = True
 
 

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.handlers import StatsHandler
 from cyclone_sse.server import App, load_app
-from tests.unit.test_handlers import Site
+from tests.unit.http.peer import MemoryServer
 
 
 def paths(application: App) -> set[str]:
@@ -38,7 +38,7 @@ def test_only_some_brokers_take_posts_by_themselves(broker: str) -> None:
 
 
 def test_who_posts_where_nothing_is_published_is_told_which_option_lacks() -> None:
-    site = Site()
+    site = MemoryServer()
     protocol, site.app = site.app.protocol, app(http_publish=False)
     site.app.protocol = protocol
     for path, reason in (("/publish", b"see --http-publish"), ("/nowhere", b"Not Found")):

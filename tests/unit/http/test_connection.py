@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from cyclone_sse.http.connection import IDLE_TIMEOUT, REFUSAL_TIMEOUT, REQUEST_TIMEOUT, Connection
 from cyclone_sse.http.request_reader import RequestReader
-from tests.unit.http.peer import FORM, PUBLISH, STATS, SUBSCRIBE, Peer, head
+from tests.unit.http.peer import FORM, PUBLISH, STATS, SUBSCRIBE, MemoryServer, Peer, head
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,6 @@ from tests.unit.http.peer import FORM, PUBLISH, STATS, SUBSCRIBE, Peer, head
         (414, b"GET /" + b"a" * 17000),
         (431, b"GET / HTTP/1.1\r\nA: " + b"b" * 17000),
         (400, b"GET /?channels=%ff HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (
-            400,
-            head(FORM, "Content-Length: 12") + b"message=%ff&",
-        ),
     ],
 )
 def test_what_is_refused_gets_its_status_and_is_ended(status: int, data: bytes) -> None:
@@ -62,6 +58,20 @@ def test_what_is_refused_gets_its_status_and_is_ended(status: int, data: bytes) 
     assert peer.gone
     said = peer.transport.value()
     assert peer.send(STATS) == said, "nothing is read after a refusal"
+
+
+def test_a_malformed_form_is_refused_and_the_next_request_answered() -> None:
+    peer = Peer()
+    peer.send(head(FORM, "Content-Length: 12") + b"message=%ff&" + STATS)
+    assert peer.statuses == [400, 200]
+    assert not peer.gone
+
+
+def test_a_page_may_read_why_its_request_was_malformed() -> None:
+    peer = MemoryServer({"cors-origin": ("https://a.example",)}).peer()
+    sent = peer.send(head("Origin: https://a.example", method="GET", target="/?channels=%ff"))
+    assert b"\r\nAccess-Control-Allow-Origin: https://a.example\r\n" in sent
+    assert peer.statuses == [400]
 
 
 def test_a_head_of_just_the_limit_passes() -> None:
@@ -149,7 +159,7 @@ def test_a_refused_client_that_stays_is_cut_off() -> None:
     peer = Peer()
     peer.send(b"GARBAGE\r\n\r\n")
     peer.wait(REFUSAL_TIMEOUT)
-    assert peer.transport.disconnected
+    assert peer.transport.aborted
 
 
 @pytest.mark.parametrize(("sent", "patience"), [(b"", REQUEST_TIMEOUT), (STATS, IDLE_TIMEOUT)])

@@ -11,7 +11,7 @@ from twisted.internet.defer import fail
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.handler import JsonHandler
-from tests.unit.http.peer import House, Peer, Response, parse
+from tests.unit.http.peer import MemoryServer, Peer, Response, parse
 
 PREFLIGHT = ("Origin: https://a.example", "Access-Control-Request-Method: GET")
 
@@ -28,9 +28,9 @@ class Raising(JsonHandler):
 
 
 def peer(**settings: Any) -> Peer:
-    house = House(**settings)
-    house.app.add_handlers(".*$", [(r"/raising", Raising)])
-    return Peer(house=house)
+    server = MemoryServer(settings)
+    server.app.add_handlers(".*$", [(r"/raising", Raising)])
+    return Peer(server=server)
 
 
 def ask(method: str, target: str, *headers: str, client: Peer | None = None) -> Response:

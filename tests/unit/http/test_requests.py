@@ -1,4 +1,4 @@
-"""From a head to cyclone's request object."""
+"""From what was read to cyclone's request object, and to the handler that it is for."""
 
 from __future__ import annotations
 
@@ -6,21 +6,27 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cyclone.web import Application, RequestHandler
 
 from cyclone_sse.errors import Refusal
+from cyclone_sse.handlers import PublishHandler, StatsHandler
 from cyclone_sse.http.request_reader import RequestReader
-from cyclone_sse.http.requests import Request, forwarded_address, normal_path
+from cyclone_sse.http.requests import Request, forwarded_address, handler_for, takes_body
 
 CONNECTION = SimpleNamespace(trusts_proxy=False, _remote_ip="10.0.0.1", transport=object())
 
 
-def made(target: str, *headers: str, method: str = "GET", connection: Any = CONNECTION) -> Request:
+def made(
+    target: str, *headers: str, method: str = "GET", connection: Any = CONNECTION, body: bytes = b""
+) -> Request:
     """A request as the connection makes it."""
     reader = RequestReader(1000)
-    reader.feed("\r\n".join([f"{method} {target} HTTP/1.1", "Host: x", *headers, "", ""]).encode())
-    head = reader.head()
-    assert head is not None
-    return Request(connection, head)
+    length = [f"Content-Length: {len(body)}"]
+    lines = [f"{method} {target} HTTP/1.1", "Host: x", *headers, *length, "", ""]
+    reader.feed("\r\n".join(lines).encode() + body)
+    found = reader.pop_request(lambda head: True)
+    assert found is not None
+    return Request(connection, *found)
 
 
 def test_the_query_is_read() -> None:
@@ -43,41 +49,9 @@ def test_what_is_logged_holds_no_header() -> None:
     assert "secret" not in repr(made("/", "Cookie: secret", "Authorization: Bearer secret"))
 
 
-@pytest.mark.parametrize(
-    ("target", "host", "path"),
-    [
-        ("http://a.example/stats", "a.example", "/stats"),
-        ("HTTP://a.example", "a.example", "/"),
-        ("http://a.example?x=1", "a.example", "/"),
-        ("/stats", "x", "/stats"),
-        ("/%73tats", "x", "/stats"),
-    ],
-)
-def test_equal_targets_are_equal(target: str, host: str, path: str) -> None:
-    request = made(target)
-    assert (request.host, request.path) == (host, path)
-
-
-@pytest.mark.parametrize(
-    ("method", "target", "status"),
-    [
-        ("GET", "*", 400),
-        ("GET", "/#x", 400),
-        ("GET", "http:///x", 400),
-        ("GET", "http://u@a.example/", 400),
-        ("GET", "/%zz", 400),
-        ("CONNECT", "a.example:443", 501),
-    ],
-)
-def test_what_is_no_target_of_ours_is_refused(method: str, target: str, status: int) -> None:
-    with pytest.raises(Refusal) as refused:
-        made(target, method=method)
-    assert refused.value.status == status
-
-
 def test_a_form_adds_to_the_query_and_stands_by_itself() -> None:
-    request = made("/publish?channel=a", "Content-Type: application/x-www-form-urlencoded", method="POST")
-    request.attach(b"channel=b&key=k")
+    form = "Content-Type: application/x-www-form-urlencoded"
+    request = made("/publish?channel=a", form, method="POST", body=b"channel=b&key=k")
     assert request.arguments == {"channel": ["a", "b"], "key": ["k"]}
     assert request.form == {"channel": ["b"], "key": ["k"]}
 
@@ -94,5 +68,34 @@ def test_a_forwarded_address_is_one() -> None:
     assert forwarded_address(made("/").headers) is None
 
 
-def test_what_must_stay_encoded_stays() -> None:
-    assert normal_path("/%2F%41%7e%00") == "/%2FA~%00"
+def test_a_malformed_form_is_refused_when_it_is_asked_for() -> None:
+    request = made("/", "Content-Type: application/x-www-form-urlencoded", method="POST", body=b"a=%ff")
+    for field in ("form", "arguments"):
+        with pytest.raises(Refusal):
+            getattr(request, field)
+
+
+class Custom(RequestHandler):  # type: ignore[misc]
+    pass
+
+
+APPLICATION = Application([(r"/publish", PublishHandler), (r"/stats", StatsHandler), (r"/mine", Custom)])
+
+
+def test_a_path_has_its_handler_or_none() -> None:
+    assert handler_for(APPLICATION, made("/stats")) is StatsHandler
+    assert handler_for(APPLICATION, made("/statistics")) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "wanted"),
+    [
+        ("POST", "/publish", True),
+        ("GET", "/publish", False),
+        ("POST", "/stats", False),
+        ("POST", "/nowhere", False),
+        ("PUT", "/mine", True),
+    ],
+)
+def test_a_body_is_read_only_where_it_is_wanted(method: str, path: str, wanted: bool) -> None:
+    assert takes_body(APPLICATION, made(path, method=method)) is wanted

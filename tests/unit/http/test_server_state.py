@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from cyclone_sse.http.server_state import EXPIRED_AT_ONCE, RETRY_AFTER, ServerState, network_of
-from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, House, parse
+from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, MemoryServer, parse
 
 GONE = Failure(ConnectionDone())
 
@@ -33,8 +33,8 @@ def test_who_an_address_stands_for(address: str, network: str) -> None:
 
 
 def test_the_server_is_full_at_its_limit() -> None:
-    house = House(**{"max-clients": 2})
-    first, second, third = house.peer(), house.peer(), house.peer()
+    server = MemoryServer({"max-clients": 2})
+    first, second, third = server.peer(), server.peer(), server.peer()
     first.send(SUBSCRIBE)
     second.send(SUBSCRIBE)
     (refused,) = parse(third.send(SUBSCRIBE))
@@ -45,28 +45,28 @@ def test_the_server_is_full_at_its_limit() -> None:
     first.connection.connectionLost(GONE)
     third.send(SUBSCRIBE)
     assert third.statuses == [503, 200]
-    assert house.connections.clients == 2
+    assert server.connections.clients == 2
 
 
 def test_who_publishes_gets_through_a_full_house() -> None:
-    house = House(**{"max-clients": 1})
-    house.peer().send(SUBSCRIBE)
-    publisher = house.peer()
+    server = MemoryServer({"max-clients": 1})
+    server.peer().send(SUBSCRIBE)
+    publisher = server.peer()
     publisher.send(PUBLISH + STATS)
     assert publisher.statuses == [200, 200]
 
 
 def test_each_refused_client_is_told_a_time_of_its_own() -> None:
-    house = House(**{"max-clients": 1})
-    house.peer().send(SUBSCRIBE)
-    times = {parse(house.peer().send(SUBSCRIBE))[0].headers["retry-after"] for _ in range(200)}
+    server = MemoryServer({"max-clients": 1})
+    server.peer().send(SUBSCRIBE)
+    times = {parse(server.peer().send(SUBSCRIBE))[0].headers["retry-after"] for _ in range(200)}
     assert len(times) > 10
 
 
 @pytest.mark.parametrize(("same", "other"), [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8:0:1::1")])
 def test_an_address_has_a_limit_of_its_own(same: str, other: str) -> None:
-    house = House(**{"max-clients-per-ip": 1})
-    first, second, elsewhere = house.peer(same), house.peer(same), house.peer(other)
+    server = MemoryServer({"max-clients-per-ip": 1})
+    first, second, elsewhere = server.peer(same), server.peer(same), server.peer(other)
     first.send(SUBSCRIBE)
     (refused,) = parse(second.send(SUBSCRIBE))
     assert refused.status == 429
@@ -83,47 +83,47 @@ def forwarded(address: str) -> bytes:
 
 
 def test_behind_a_proxy_that_is_trusted_its_word_counts() -> None:
-    house = House(**{"max-clients-per-ip": 1, "trust-proxy": True})
+    server = MemoryServer({"max-clients-per-ip": 1, "trust-proxy": True})
     for address, status in (("192.0.2.1", 200), ("192.0.2.2", 200), ("192.0.2.1", 429)):
-        peer = house.peer("127.0.0.1")
+        peer = server.peer("127.0.0.1")
         peer.send(forwarded(address))
         assert peer.statuses == [status]
 
 
 def test_nobody_else_is_believed() -> None:
-    house = House(**{"max-clients-per-ip": 1})
+    server = MemoryServer({"max-clients-per-ip": 1})
     for address, status in (("192.0.2.1", 200), ("192.0.2.2", 429)):
-        peer = house.peer("127.0.0.1")
+        peer = server.peer("127.0.0.1")
         peer.send(forwarded(address))
         assert peer.statuses == [status]
 
 
 def test_a_long_poll_that_was_answered_is_no_client_any_more() -> None:
-    house = House(**{"max-clients": 1})
-    poller = house.peer()
+    server = MemoryServer({"max-clients": 1})
+    poller = server.peer()
     poll = SUBSCRIBE[:-2] + b"X-Requested-With: XMLHttpRequest\r\n\r\n"
     poller.send(poll)
-    assert house.connections.clients == 1
-    house.peer().send(PUBLISH)
-    house.turn()
+    assert server.connections.clients == 1
+    server.peer().send(PUBLISH)
+    server.turn()
     assert poller.statuses == [200]
-    assert house.connections.clients == 0
+    assert server.connections.clients == 0
     poller.send(poll)
-    assert house.connections.clients == 1
+    assert server.connections.clients == 1
     poller.connection.readConnectionLost()  # the client has closed its side
-    assert poller.transport.disconnected
+    assert poller.transport.aborted
     poller.connection.connectionLost(GONE)
-    assert house.connections.clients == 0
+    assert server.connections.clients == 0
 
 
 def test_clients_that_are_gone_are_forgotten() -> None:
-    house = House(**{"max-clients-per-ip": 5})
-    peers = [house.peer(f"192.0.2.{n}") for n in range(20)]
+    server = MemoryServer({"max-clients-per-ip": 5})
+    peers = [server.peer(f"192.0.2.{n}") for n in range(20)]
     for peer in peers:
         peer.send(SUBSCRIBE)
         peer.connection.connectionLost(GONE)
-    assert not house.connections._of_address
-    assert not house.connections._deadlines
+    assert not server.connections._of_address
+    assert not server.connections._deadlines
 
 
 class Fake:
@@ -145,7 +145,7 @@ def test_one_that_fails_does_not_keep_the_others(failures: list[Any]) -> None:
     connections = ServerState({}, clock)
     fakes = [Fake(fails=number == 1) for number in range(3)]
     for fake in fakes:
-        connections.give_until(fake, 5.0)
+        connections.set_deadline(fake, 5.0)
     clock.advance(10)
     connections.expire()
     assert [fake.ended for fake in fakes] == [1, 1, 1]
@@ -157,7 +157,7 @@ def test_a_crowd_is_ended_in_turns() -> None:
     connections = ServerState({}, clock)
     fakes = [Fake() for _ in range(EXPIRED_AT_ONCE * 2 + 1)]
     for fake in fakes:
-        connections.give_until(fake, 5.0)
+        connections.set_deadline(fake, 5.0)
     clock.advance(10)
     connections.expire()
     assert sum(fake.ended for fake in fakes) == EXPIRED_AT_ONCE
@@ -169,10 +169,10 @@ def test_only_what_is_due_is_looked_at() -> None:
     clock = Clock()
     connections = ServerState({}, clock)
     early, late, never = Fake(), Fake(), Fake()
-    connections.give_until(early, 5.0)
-    connections.give_until(late, 50.0)
-    connections.give_until(never, 5.0)
-    connections.give_time(never)
+    connections.set_deadline(early, 5.0)
+    connections.set_deadline(late, 50.0)
+    connections.set_deadline(never, 5.0)
+    connections.clear_deadline(never)
     clock.advance(20)
     connections.expire()
     assert (early.ended, late.ended, never.ended) == (1, 0, 0)

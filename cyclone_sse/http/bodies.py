@@ -1,4 +1,4 @@
-"""What somebody has posted, whatever it is written in: a form, JSON, or a JSON text in each line.
+"""The body of a POST, whatever it is written in: a form, JSON, or a JSON text in each line.
 
 Knows media types, and of the fields only the one that authorises: the key.
 """
@@ -20,7 +20,7 @@ _KNOWN = {"Accept": ", ".join((URLENCODED, MULTIPART, JSON, LINES))}  # RFC 9110
 
 
 @dataclass(frozen=True, slots=True)
-class Posted:
+class Body:
     """The body of a POST, read but not yet understood.
 
     form: its fields by name, and those of the query behind them; None where it is JSON. values: the JSON
@@ -34,7 +34,7 @@ class Posted:
     key: str = ""
 
 
-def read_posted(request: Any) -> Posted:
+def read_body(request: Any) -> Body:
     """Read the body of a request. Raises Refusal: 400, and 415 where it is written in another way."""
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise Refusal(415, "no content coding is known here", {"Accept-Encoding": "identity"})
@@ -42,7 +42,7 @@ def read_posted(request: Any) -> Posted:
     if not request.body or kind in (URLENCODED, MULTIPART):
         # The key counts in the body alone: a query is written to logs on its way.
         key = request.form.get("key", [""])[-1]
-        return Posted({**request.form, **request.arguments}, key=key)
+        return Body({**request.form, **request.arguments}, key=key)
     if kind == JSON:
         value = _json(request.body, "")
         is_batch = isinstance(value, list)
@@ -53,7 +53,7 @@ def read_posted(request: Any) -> Posted:
         values = [_json(line, f"index {index}: ") for index, line in enumerate(lines)]
     else:
         raise Refusal(415, f"this Content-Type is not known here: send a form, {JSON} or {LINES}", _KNOWN)
-    return Posted(None, values, is_batch, _key(values))
+    return Body(None, values, is_batch, _key(values))
 
 
 def _json(text: bytes, where: str) -> Any:

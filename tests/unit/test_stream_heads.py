@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from cyclone_sse.delivery.publication import publication
-from tests.unit.http.peer import House, Peer
+from tests.unit.http.peer import MemoryServer, Peer
 
 POLL = "X-Requested-With: XMLHttpRequest"
 ID = r"\d+-\d+-\w+"
@@ -43,19 +43,19 @@ def test_a_browser_gets_its_position_in_the_stream() -> None:
 
 
 def test_each_client_is_told_a_time_of_its_own_until_it_comes_back() -> None:
-    house = House(retry=1000)
-    times = [int(re.findall(r"retry: (\d+)", ask(house.peer()))[0]) for _ in range(50)]
+    server = MemoryServer({"retry": 1000})
+    times = [int(re.findall(r"retry: (\d+)", ask(server.peer()))[0]) for _ in range(50)]
     assert 500 <= min(times) < 900
     assert 1100 < max(times) <= 1500
 
 
 def test_who_comes_back_is_told_its_own_id_and_given_the_rest() -> None:
-    house = House()
-    first = house.peer()
+    server = MemoryServer()
+    first = server.peer()
     ask(first)
     last = publish(first, "1")
     publish(first, "2")
-    again = ask(house.peer(), f"Last-Event-ID: {last}")
+    again = ask(server.peer(), f"Last-Event-ID: {last}")
     assert f"Last-Event-ID: {last}\r\n" in again
     assert again.count("data: ") == 1
     assert "data: 2\n" in again
@@ -100,4 +100,4 @@ def test_who_closes_his_side_has_gone() -> None:
         peer = Peer()
         ask(peer, *headers)
         peer.connection.readConnectionLost()
-        assert peer.transport.disconnected or peer.transport.disconnecting
+        assert peer.gone

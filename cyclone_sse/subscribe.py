@@ -1,0 +1,366 @@
+"""Subscribe: one stream of events, or the answer to one long poll, from the request to its end.
+
+The client is counted, its channels and its right to them are decided, then it is registered, and what it
+missed leaves with the head of its answer.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import random
+import time
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from cyclone.sse import SSEHandler
+from cyclone.web import HTTPError
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.python.failure import Failure
+
+from cyclone_sse.access.grant import Grant
+from cyclone_sse.broker_handler import BrokerHandler
+from cyclone_sse.delivery.events import Event, EventId, encode
+from cyclone_sse.delivery.poll_client import PollClient
+from cyclone_sse.delivery.publication import channel_names
+from cyclone_sse.delivery.socket_client import SocketClient
+from cyclone_sse.delivery.transport_client import client_class
+from cyclone_sse.errors import Ending, Refusal
+from cyclone_sse.http.headers import NO_HEADERS
+
+_STREAM = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache",
+    "Connection": "keep-alive",
+    "X-Accel-Buffering": "no",  # for nginx in front
+}
+_POLL = {name: _STREAM[name] for name in ("Content-Type", "Cache-Control")}
+_VARY = ("X-Requested-With", "Last-Event-ID")  # what makes another answer of the same URL
+_BEGINNING = b"\n\n"  # of each body, as it has always been
+_LAST_CHUNK = b"0\r\n\r\n"
+_NOTHING: Any = None
+_MISTAKES = (tuple, list, types.FunctionType, types.MethodType)
+
+
+class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
+    """A stream of events to one client; override ``admit``, ``bind`` and ``unbind``."""
+
+    allowed = "GET, HEAD, OPTIONS"
+    subscriber: SocketClient | PollClient | None = None  # from when the stream opens
+    user: str | None = None  # the client's, if access was granted to one
+    expires: float | None = None  # when its access ends: seconds since the epoch
+    _resume_id: str | None = None  # the id that the client came back with
+    _bound = False
+    _gone = False
+    _end_orders = 0  # given before the client was checked
+    _sink: Callable[[bytes], None] | None = None  # where sendEvent's bytes go: the client, or a list
+
+    def __init__(self, application: Any, request: Any, **kwargs: Any) -> None:
+        BrokerHandler.__init__(self, application, request, **kwargs)
+        self.transport = request.connection.transport
+        self._auto_finish = False
+
+    # What custom applications override and call.
+
+    def admit(self) -> Deferred[Any] | None:
+        """Called before the stream opens, which waits for the Deferred; raises (or fails with)
+        a Refusal (or an HTTPError) to refuse the client."""
+
+    def bind(self) -> None:
+        """Called when the stream is open."""
+
+    def unbind(self) -> None:
+        """Called when the client is gone, if it was bound."""
+
+    def last_event_id(self) -> str | None:
+        """The id the client comes back with, if it does. A browser sends the header by itself
+        (WHATWG HTML 9.2.4); the parameter is for pages that set it."""
+        header: str | None = self.request.headers.exact("Last-Event-Id")
+        return header or self.request.arguments.get("lastEventId", [None])[-1] or None
+
+    def sendEvent(
+        self,
+        message: Any,
+        event: str | None = None,
+        eid: str | None = None,
+        retry: int | None = None,
+    ) -> None:
+        """Send one event to this client.
+
+        message: text, UTF-8 bytes, or anything that goes into JSON. event: its type, if not
+        ``message``. eid: its id. retry: milliseconds until the client reconnects. When a
+        subclass overrides this, every event to the client comes through it, message as text.
+        """
+        if not isinstance(message, str | bytes):
+            message = json.dumps(message)
+        if self._sink is not None:
+            self._sink(encode(message, eid, event, retry))
+
+    def finish(self, chunk: Any = None) -> None:
+        """End the response; an open stream when everything sent has gone out."""
+        client = self.subscriber
+        if client is None or (client.is_poll and not self._headers_written):
+            super().finish(chunk)
+        elif client.is_poll:
+            super().finish(_chunk(chunk or b"") + _LAST_CHUNK)
+        else:
+            client.end(Ending.ENDED)
+
+    # From the request to the open stream.
+
+    def _execute(self, transforms: Any, *args: Any, **kwargs: Any) -> None:
+        self._transforms = []
+        if self.request.method == "OPTIONS":
+            self.options()
+        elif self.request.method not in ("GET", "HEAD"):
+            self._handle_request_exception(HTTPError(405))
+        else:
+            self.request.notifyFinish().addBoth(self.on_connection_closed)
+            self._subscribe()
+
+    def _subscribe(self) -> None:
+        # Mostly there is nothing to wait for; then there is no need for a Deferred, which at
+        # ten thousand clients that all come at once is worth the lines.
+        self._end_orders = self.broker.hub.end_orders
+        try:
+            self._resume_id = self.last_event_id()
+            self.request.connection.count_client(self.request)
+            waiting = self.admit()
+            if waiting is None:
+                self._respond()
+            else:
+                waiting.addCallback(self._respond).addErrback(self._failed)
+        except Exception:
+            self._failed(Failure())
+
+    def _respond(self, _: object = None) -> None:
+        if self._gone:
+            return
+        if self.request.method == "HEAD":
+            self._start_head(_STREAM)
+            self.flush()
+            self.finish()
+            return
+        client = self._open()
+        self._bound = True
+        try:
+            self.bind()
+        finally:
+            # With what was missed, if there is something: that spares a write for each client.
+            client.open()
+        self.broker.hub.end_if_ordered(client, self._end_orders)
+
+    def _failed(self, failure: Failure) -> None:
+        if not failure.check(HTTPError, Refusal):
+            self.log.failure("a subscription failed", failure)
+        if self.subscriber is not None:
+            self.subscriber.end(Ending.ENDED)
+        elif not self._gone:
+            self._handle_request_exception(failure)
+
+    def on_connection_closed(self, *args: Any, **kwargs: Any) -> None:
+        """Unregister the client. Also called when a long poll has been answered."""
+        self._gone = True
+        if self.subscriber is not None:
+            self.subscriber.lost()
+        if self._bound:
+            self._bound = False
+            # Without this, a custom unbind that fails leaves the client registered forever.
+            self.broker.remove_client(self)
+            try:
+                self.unbind()
+            except Exception:
+                self.log.failure("unbind failed")
+
+    def _open(self) -> SocketClient | PollClient:
+        """Make the client. Its head leaves with whatever `bind` has for it."""
+        is_poll = self.request.headers.exact("X-Requested-With") == "XMLHttpRequest"
+        client = self.subscriber = self._open_poll() if is_poll else self._open_stream()
+        client.user = self.user
+        client.fields = "channel" in self.request.arguments.get("fields", ())
+        client.shares_frames = not client.fields and not is_poll
+        if type(self).sendEvent is not ExtendedSSEHandler.sendEvent:
+            client.render, client.shares_frames = self._render, False
+        if self.expires is not None:
+            client.expires = self.broker.reactor.seconds() + self.expires - time.time()
+        self._sink = client.send
+        if not is_poll:
+            # Without this, ten thousand idle clients keep what cyclone builds for templates.
+            self.ui = self._headers = self._list_headers = self._write_buffer = _NOTHING
+        return client
+
+    def _start_head(self, fields: Mapping[str, str]) -> str | None:
+        """Set these fields of the answer, and the position of the client, which is returned."""
+        self._headers.update(fields)
+        self.vary(*_VARY)
+        position = self._position()
+        if position:
+            self._headers["Last-Event-ID"] = position
+        return position
+
+    def _position(self) -> str | None:
+        """The id where the stream starts: the client's own, if it is one, else that of this moment."""
+        if self._resume_id is None:
+            return self.broker.position()
+        return self._resume_id if EventId.parse(self._resume_id) else None
+
+    def _open_stream(self) -> SocketClient:
+        """Start a stream; nothing else is read from the connection now."""
+        settings = self.broker.settings
+        position = self._start_head(_STREAM)
+        head = self._generate_headers() + _BEGINNING
+        if settings["retry"]:
+            # Each client another, so that they do not all reconnect in the same moment.
+            head += b"retry: %d\n" % round(settings["retry"] * random.uniform(0.5, 1.5))
+        if position and self._is_event_source():
+            head += b"id: %s\n\n" % position.encode()
+        connection = self.request.connection
+        connection.setRawMode()
+        self._headers_written = True
+        kind = client_class(self.transport)
+        return kind(self.transport, head, settings["client-buffer"], connection.first_response)
+
+    def _is_event_source(self) -> bool:
+        """Whether the client is a browser's EventSource (or one on the fetch of Node.js). It hides the
+        header Last-Event-ID from its page, so that only an id in the stream lets it resume when it is
+        cut off before its first event. Others are spared: httpx-sse 0.4 takes a lone id for an event."""
+        headers = self.request.headers
+        return "Sec-Fetch-Mode" in headers or "Mozilla/" in headers.get("User-Agent", "")
+
+    def _render(self, events: Sequence[Event]) -> bytes:
+        """The bytes that a subclass's sendEvent makes of these events."""
+        rendered: list[bytes] = []
+        sink, self._sink = self._sink, rendered.append
+        try:
+            for event in events:
+                extra = {"event": event.type, "retry": event.retry}
+                given: dict[str, Any] = {name: value for name, value in extra.items() if value is not None}
+                self.sendEvent(event.message, eid=str(event.id), **given)
+            return b"".join(rendered)
+        finally:
+            self._sink = sink
+
+    # Long polls.
+
+    def _open_poll(self) -> PollClient:
+        """Wait for an event to answer with."""
+        self._start_head(_POLL)
+        self.request.connection.end_on_half_close()
+        return PollClient(
+            self._start_answer,
+            self._answer_later,
+            self.transport.abortConnection,
+            self.broker.settings["poll-batch"],
+        )
+
+    def _start_answer(self) -> None:
+        """Send the head of an answer that is to come: it says where the client stands, so that one that
+        is cut off meanwhile can ask on, and a browser does not hold back the same question of another tab."""
+        if self.request.version == "HTTP/1.1":
+            self.set_header("Transfer-Encoding", "chunked")
+            self._headers_written = True
+            self.request.write(self._generate_headers() + _chunk(_BEGINNING))
+
+    def _answer_later(self, data: bytes) -> None:
+        """Answer a long poll: an ordinary response, after which the connection is kept."""
+        # Not in the midst of a walk over the clients: the next request may be there already.
+        self.broker.reactor.callLater(0, self._answer, data)
+
+    def _answer(self, data: bytes) -> None:
+        if not self._gone:
+            self.finish(data if self._headers_written else _BEGINNING + data)
+
+
+class BroadcastHandler(ExtendedSSEHandler):
+    """Subscribe: ``GET /?channels=a&channels=b``.
+
+    Override ``get_channels`` and ``authorize`` to decide what a client may receive, ``bind`` and
+    ``unbind`` (call these) to be notified of clients, ``sendEvent`` to change what they get.
+    """
+
+    channels: Sequence[str] = ()
+    _question: Deferred[Any] | None = None  # to the application, that is under way
+
+    def get_channels(self) -> Iterable[str]:
+        """The channels that the client asks for; none refuses it with 400."""
+        return channel_names(self.request.arguments)
+
+    def authorize(self) -> Any:
+        """Whether the client may: any value by its truth, or a Deferred or coroutine of one.
+
+        False refuses the client with 401, a raised HTTPError with its status. Called after the rules of the
+        options, which hold too.
+        """
+        return True
+
+    def admit(self) -> Deferred[Any] | None:
+        """Refuse the client, or wait until the events of its channels come in."""
+        self.channels = list(dict.fromkeys(name for name in self.get_channels() if name))
+        if not self.channels:
+            raise Refusal(400, "name at least one channel: ?channels=...")
+        rules = self.rules
+        rules.check_names(self.channels)
+        grant = rules.subscriber(self.request, self.channels)
+        if grant is not None:
+            self.request.arguments.pop("access_token", None)  # an application may log them
+        if isinstance(grant, Deferred):
+            self._question = grant
+            return grant.addCallbacks(self._granted, self._cancelled)
+        return self._granted(grant)
+
+    def _granted(self, grant: Grant | None) -> Deferred[Any] | None:
+        self._question = None
+        if grant is not None:
+            self.user, self.expires, self.channels = grant.user, grant.expires, grant.subscribe
+        allowed = self.authorize()
+        if isinstance(allowed, Deferred) or inspect.iscoroutine(allowed):
+            return maybeDeferred(lambda: allowed).addCallback(self._authorized)
+        return self._authorized(allowed)
+
+    def _authorized(self, allowed: object) -> Deferred[Any] | None:
+        if isinstance(allowed, _MISTAKES) or inspect.isgenerator(allowed) or inspect.isawaitable(allowed):
+            # It is true whatever it holds: (False, "why"), a list without a member, a method that was not
+            # called. Without this, each of them would allow every client.
+            raise TypeError(
+                f"authorize() of {type(self).__name__} gave {type(allowed).__name__}, not a truth"
+            )
+        if not allowed:
+            raise Refusal(401, "not authorized")
+        return None if self._gone else self.broker.ready(self.channels, self._resume_id)
+
+    def _cancelled(self, failure: Failure) -> None:
+        failure.trap(CancelledError)  # by `on_connection_closed`: the client has left
+
+    def on_connection_closed(self, *args: Any, **kwargs: Any) -> None:
+        """Unregister the client, and withdraw the question about it."""
+        super().on_connection_closed(*args, **kwargs)
+        if self._question is not None:
+            self._question.cancel()
+
+    def bind(self) -> None:
+        """Subscribe the client to its channels: first what it missed, then what comes."""
+        self._log_client("{ip} subscribes to {channels}")
+        client = self.subscriber
+        assert client is not None
+        self.broker.add_client(self, self.channels, self._resume_id)
+        self.channels = client.channels  # the same tuple for all clients of these channels
+        if type(self) is BroadcastHandler and not client.is_poll:
+            # Nothing needs them from here on; a subclass's unbind may want its cookies.
+            self.request.headers = NO_HEADERS
+            self.request.access_token = None
+
+    def unbind(self) -> None:
+        """The client is gone."""
+        self.broker.remove_client(self)
+        self._log_client("{ip} has left {channels}")
+
+    def _log_client(self, what: str) -> None:
+        if self.broker.settings["log-level"] == "debug":
+            self.log.debug(what, ip=self.request.remote_ip, channels=self.channels)
+
+
+def _chunk(content: str | bytes) -> bytes:
+    """A part of a body of unknown length (RFC 9112 7.1); none of nothing, which would end it."""
+    data = content.encode() if isinstance(content, str) else content
+    return b"%x\r\n%s\r\n" % (len(data), data) if data else b""

@@ -1,0 +1,159 @@
+"""One stream, from its request to its end: its head, its events, and what a subclass may change."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from cyclone_sse.handlers import BroadcastHandler
+from tests.unit.http.peer import JSON, MemoryServer
+
+GONE = Failure(ConnectionDone())
+
+
+def test_the_head_of_a_stream() -> None:
+    status, head, body = MemoryServer().request("GET", "/?channels=a")
+    assert status == 200
+    for line in (
+        "Content-Type: text/event-stream",
+        "Cache-Control: no-cache",
+        "Connection: keep-alive",
+        "Access-Control-Allow-Origin: *",
+        "X-Accel-Buffering: no",
+    ):
+        assert f"\r\n{line}" in head
+    assert "Content-Length" not in head
+    assert "Transfer-Encoding" not in head
+    assert body == b"\n\n"
+
+
+def test_retry_is_said_at_the_start() -> None:
+    times = set()
+    for _ in range(20):
+        body = MemoryServer({"retry": 1500}).request("GET", "/?channels=a")[2]
+        times.add(int(body.removeprefix(b"\n\nretry: ")))
+    assert all(750 <= time <= 2250 for time in times)
+    assert len(times) > 10, "each client is told another time"
+
+
+def test_only_a_browser_gets_an_id_before_any_event() -> None:
+    _, head, body = MemoryServer().request("GET", "/?channels=a", "Sec-Fetch-Mode: cors")
+    position = head.partition("Last-Event-ID: ")[2].split("\r\n")[-1]
+    assert body == b"\n\nid: %s\n\n" % position.encode()
+
+
+@pytest.mark.parametrize("target", ["/", "/?channels=", "/?channel=&channels[]=", "/?other"])
+def test_without_a_channel_there_is_no_stream(target: str) -> None:
+    status, _, body = MemoryServer().request("GET", target)
+    assert status == 400
+    assert json.loads(body)["status"] == "error"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_only_get_opens_a_stream(method: str) -> None:
+    status, head, _ = MemoryServer().request(method, "/?channels=a")
+    assert status == 405
+    assert "\r\nAllow: GET, HEAD, OPTIONS" in head
+
+
+@pytest.mark.parametrize("path", ["/", "/publish", "/stats"])
+def test_options(path: str) -> None:
+    status, head, body = MemoryServer().request("OPTIONS", path)
+    assert (status, body) == (204, b"")
+    assert "\r\nAllow: " in head
+    assert "Access-Control-Allow-Methods" not in head, "this is no preflight"
+    assert "Content-Length" not in head
+    asked = ("Origin: https://a.example", "Access-Control-Request-Method: GET")
+    _, head, _ = MemoryServer().request("OPTIONS", path, *asked)
+    assert "Access-Control-Allow-Methods: " in head
+    assert "Access-Control-Allow-Headers: Authorization, " in head
+
+
+def test_head_of_a_stream_is_that_of_get() -> None:
+    def names(head: str) -> set[str]:
+        return {line.partition(":")[0] for line in head.split("\r\n")[1:]}
+
+    server = MemoryServer()
+    status, head, body = server.request("HEAD", "/?channels=a")
+    assert (status, body) == (200, b"")
+    assert names(head) == names(server.request("GET", "/?channels=a")[1])
+    assert server.request("HEAD", "/")[0] == 400
+
+
+def test_cors_with_a_list_of_origins() -> None:
+    server = MemoryServer({"cors-origin": ["https://a.example", "https://b.example"]})
+    _, head, _ = server.request("GET", "/?channels=a", "Origin: https://b.example")
+    assert "Access-Control-Allow-Origin: https://b.example" in head
+    assert "Access-Control-Allow-Credentials: true" in head
+    assert "Vary: Origin" in head
+    for headers in ([], ["Origin: https://evil.example"]):
+        _, head, _ = server.request("GET", "/?channels=a", *headers)
+        assert "Access-Control-Allow-Origin" not in head
+        assert "Vary: Origin" in head
+
+
+def test_sendevent_of_a_subclass_makes_every_event() -> None:
+    class Loud(BroadcastHandler):
+        def sendEvent(self, message: Any, event: Any = None, eid: Any = None, retry: Any = None) -> None:
+            super().sendEvent(message.upper(), "shout", eid, retry)
+
+    server = MemoryServer(subscribe=Loud)
+    server.publish("a", "before\r\nhand")
+    transport = server.connect("GET", "/?channels=a&lastEventId=earliest")
+    server.publish("a", "live")
+    assert transport.events == ["BEFORE\nHAND", "LIVE"]
+    assert transport.value().count(b"event: shout\n") == 2
+
+
+def test_bind_and_unbind_of_a_subclass_are_told() -> None:
+    told = []
+
+    class Told(BroadcastHandler):
+        def bind(self) -> None:
+            self.sendEvent({"hello": 1})
+            super().bind()
+            told.append(self.get_cookie("who"))
+
+        def unbind(self) -> None:
+            super().unbind()
+            told.append(self.get_cookie("who"))
+
+    server = MemoryServer(subscribe=Told)
+    transport = server.connect("GET", "/?channels=a", "Cookie: who=ann")
+    server.publish("a", "x")
+    assert transport.events == ['{"hello": 1}', "x"]
+    transport.connection.connectionLost(GONE)
+    assert told == ["ann", "ann"]
+
+
+def test_an_unbind_that_fails_leaves_nobody_registered(failures: list[object]) -> None:
+    class Failing(BroadcastHandler):
+        def unbind(self) -> None:
+            raise ZeroDivisionError
+
+    server = MemoryServer(subscribe=Failing)
+    transport = server.connect("GET", "/?channels=a")
+    assert server.broker.stats() == [("a", 1)]
+    transport.connection.connectionLost(GONE)
+    assert server.broker.stats() == []
+    assert len(failures) == 1
+
+
+@given(message=st.text(min_size=1), channel=st.text(min_size=1), as_json=st.booleans())
+def test_any_text_arrives(message: str, channel: str, as_json: bool) -> None:
+    server = MemoryServer()
+    transport = server.connect("GET", f"/?channels={quote(channel, safe='')}")
+    if as_json:
+        body = json.dumps({"channel": channel, "message": message}).encode()
+        status = server.request("POST", "/publish", JSON, body=body)[0]
+    else:
+        status = server.publish(channel, message)
+    assert status == 200
+    assert transport.events == [message.replace("\r\n", "\n").replace("\r", "\n")]
