@@ -136,6 +136,10 @@ OPTIONS = (
     Option(
         "history-file", None, None, text, "SQLite file that keeps the history over a restart (broker http)"
     ),
+    # kinds of channel, and who is there
+    Option("channels", None, None, text, "TOML file with the rules of kinds of channel"),
+    Option("presence-grace", None, "10", seconds(0), "seconds a user stays a member after the last stream"),
+    Option("presence-max", None, "1000", _count, "members of a channel above which only numbers are sent"),
     # streams
     Option(
         "ping-interval",

@@ -105,7 +105,7 @@ class ServerService(Service):
             started = broker.start()
         except ValueError as error:
             raise SystemExit(f"cyclone-sse: {error}") from None
-        if broker.lingers or started.called:
+        if started.called or (broker.lingers and not broker.hub.presence.is_wanted):
             self._open()  # such a broker knows nothing of the past, and may be away for long
         else:
             started.addCallback(lambda _: self._open()).addErrback(self._bug)
@@ -157,9 +157,12 @@ class ServerService(Service):
     def reload(self) -> None:
         """Read anew what may have changed on the disk: certificates and keys.
 
-        ServerState go on. Raises ValueError about what is wrong; the old one stays in use then.
+        Connections go on. Raises ValueError about what is wrong; the old one stays in use then.
         """
-        readers: list[Callable[[], None]] = [rules_of(self.application).reload]
+        readers: list[Callable[[], None]] = [
+            rules_of(self.application).reload,
+            self.application.broker.hub.reload_kinds,
+        ]
         if self.tls is not None:
             readers.append(self.tls.reload)
         wrong = []

@@ -48,7 +48,11 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "publish_rate": _NUMBER,
 }
 _POSITIVE = frozenset({"max_message", "publish_rate"})
-_EXPECTED: Mapping[tuple[type, ...], str] = {_INTEGER: "a whole number", _NUMBER: "a number", (bool,): "true or false"}
+_EXPECTED: Mapping[tuple[type, ...], str] = {
+    _INTEGER: "a whole number",
+    _NUMBER: "a number",
+    (bool,): "true or false",
+}
 
 
 class Kinds:

@@ -214,13 +214,18 @@ class Presence:
         """Announce that this server ends: its members stay for the grace."""
         self._outbox.append(iter([{"server": self._server, "bye": True}]))
 
-    def tick(self, now: float) -> Iterator[None]:
-        """Do what is due, in slices: end the members whose grace is over, and those of servers that are gone."""
+    def tick(self, now: float, connected: bool = True) -> Iterator[None]:
+        """Do what is due, in slices: end the members whose grace is over, and those of servers that are gone.
+
+        connected: whether messages come in; if not, the silence of the others says nothing.
+        """
         while due := self._leaving.pop_due(now, MESSAGE_ENTRIES):
             for key in due:
                 self._set_own(key, GONE)
             yield
         for server, peer in list(self._peers.items()):
+            if not connected:
+                peer.heard = now
             if peer.heard + SILENCE <= now or (peer.ends is not None and peer.ends <= now):
                 del self._peers[server]
                 yield from self._drop(server, peer)

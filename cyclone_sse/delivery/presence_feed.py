@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from cyclone_sse.delivery.client import Client
@@ -28,7 +29,7 @@ from cyclone_sse.slices import Slices
 TICK = 0.25  # seconds
 INTERVAL = 1.1  # seconds between two announcements in a channel: ten seconds of joins are nine events
 
-Report = Callable[[Mapping[str, Any]], object]
+Report = Callable[[Mapping[str, Any]], Deferred[Any]]
 # Told what happened on this server: the channel, user -> info of those who joined, and the users who left.
 Observer = Callable[[str, Mapping[str, Any], list[str]], object]
 
@@ -54,7 +55,8 @@ class PresenceFeed:
         self._reactor = reactor
         self._clock = clock
         self._presence = Presence(secrets.token_hex(8), settings["presence-grace"])
-        self._report: Report | None = None  # hands a message to the other servers
+        self._report: Report | None = None
+        self._is_connected: Callable[[], bool] = lambda: True
         self._listeners: dict[str, dict[Client, None]] = {}
         self._joined: dict[Client, tuple[tuple[str, ...], str | None]] = {}  # channels, and the user
         self._lists: dict[str, bytes] = {}  # the list of a channel as it is sent, until it changes
@@ -66,10 +68,10 @@ class PresenceFeed:
     # Clients.
 
     def add(self, client: Client, channels: Iterable[str]) -> None:
-        """Count the client in those of the channels that have presence, and send it their lists if it wants."""
+        """Count the client in the channels that have presence, and send it their lists if it wants them."""
         if not self.kinds.have_presence:
             return
-        names = tuple(channel for channel in channels if self.kinds.of(channel).presence)
+        names = tuple(name for name in channels if "*" not in name and self.kinds.of(name).presence)
         if not names:
             return
         before, _ = self._joined.get(client, ((), None))
@@ -115,19 +117,38 @@ class PresenceFeed:
 
     # Other servers.
 
-    def start(self, report: Report) -> None:
-        """Start to announce. report: hands a message to the other servers."""
+    @property
+    def is_wanted(self) -> bool:
+        """Whether any channel has presence."""
+        return self.kinds.have_presence
+
+    def start(self, report: Report, is_connected: Callable[[], bool]) -> None:
+        """Start to announce.
+
+        report: hands a message to the other servers. is_connected: whether their messages come in; without
+        it an outage of the broker would look as if all of them had been killed.
+        """
         self._report = report
-        self._presence.ask_all()
+        self._is_connected = is_connected
         self._ticking.start(TICK, now=False)
 
-    def stop(self) -> None:
-        """Report that this server stops, and announce nothing more."""
-        if self._ticking.running:
-            self._ticking.stop()
-            self._presence.stop()
-            for _ in self._send_messages():
-                pass
+    def ask(self) -> None:
+        """Ask the other servers for their members."""
+        self._presence.ask_all()
+        self._slices.add(self._send_messages())
+
+    def stop(self) -> list[Deferred[Any]]:
+        """Report that this server stops, and announce nothing more.
+
+        The Deferreds fire when the reports are handed over.
+        """
+        if not self._ticking.running:
+            return []
+        self._ticking.stop()
+        if not self.is_wanted or self._report is None:
+            return []
+        self._presence.stop()
+        return [self._report(message) for message in self._presence.pop_messages(self._reactor.seconds())]
 
     def receive(self, message: object) -> None:
         """Take in a message of another server."""
@@ -136,7 +157,7 @@ class PresenceFeed:
 
     def _tick(self) -> None:
         if not len(self._slices) and self.kinds.have_presence:
-            self._slices.add(self._presence.tick(self._reactor.seconds()))
+            self._slices.add(self._presence.tick(self._reactor.seconds(), self._is_connected()))
             self._slices.add(self._announce())
             self._slices.add(self._send_messages())
 

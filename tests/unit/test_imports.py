@@ -53,6 +53,7 @@ HOUSE = [
     {"brokers.amqp_protocol"},
     {"brokers.amqp_wire", "brokers.subscriptions"},
     {"delivery.hub"},
+    {"delivery.presence_feed"},
     {"delivery.lifecycle"},
     {"delivery.end_orders", "delivery.fanout", "delivery.journal", "delivery.resume"},
     {"delivery.journal_file", "delivery.turn"},
