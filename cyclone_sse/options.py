@@ -170,6 +170,10 @@ OPTIONS = (
         "seconds without progress before a slow client is cut off; 0: no limit",
     ),
     Option("max-body", None, str(2**20), integer(1), "largest request body, in bytes"),
+    Option("max-batch", None, "10000", integer(1), "most events in one request to publish"),
+    Option(
+        "idle-timeout", None, "75", seconds(1), "seconds that an idle connection is kept for another request"
+    ),
     Option("max-channels", None, "500", integer(1), "most channels of one stream"),
     Option("max-patterns", None, "20", _count, "most patterns of one stream"),
     Option("max-clients", None, "0", _count, "most clients of the server; 0: no limit"),

@@ -104,6 +104,12 @@ class Rules:
         answer = self._auth_url.ask(request, private)
         return answer.addCallback(self._by_answer, channels, private)
 
+    def are_public(self, channels: Sequence[str]) -> bool:
+        """Whether every client may receive all of these channels."""
+        if not self.restrict:
+            return True
+        return all(self._public.hold(name, self._is_pattern(name)) for name in channels)
+
     def publisher(self, request: Request, key: str, secret: str) -> Grant:
         """What the publisher may say. Raises Refusal.
 
