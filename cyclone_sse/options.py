@@ -159,6 +159,13 @@ OPTIONS = (
         "max-age", None, "0", seconds(0), "seconds after which a stream is ended (within 10 %); 0: no limit"
     ),
     Option("drain", None, "0", seconds(0), "seconds over which streams are ended when the server stops"),
+    Option(
+        "drain-delay",
+        None,
+        "0",
+        seconds(0),
+        "seconds for which a server that stops still accepts while /readyz says 503",
+    ),
     Option("poll-batch", None, "0", flag, "1: answer a long poll with all missed events, not only the first"),
     # limits
     Option("client-buffer", None, str(2**20), integer(1), "bytes that may wait for a slow client"),

@@ -1,8 +1,8 @@
-"""What a worker and the process that started it agree on: descriptors and one variable.
+"""What a worker and the process that started it agree on: descriptors, reports and one variable.
 
-A worker is this same program; its sockets are handed to it, so that those of one that is replaced
-or has died go on to take connections. Descriptor 0 is a pipe from the parent, which ends when the
-parent does; on descriptor 3 the worker says that it serves; from 4 on there are the sockets.
+A worker is this same program; its sockets are handed over to it, so that those of one that is
+replaced or has died go on to accept connections. Descriptor 0 is a pipe from the parent, which ends
+when the parent does; on descriptor 3 the worker reports; from 4 on there are the sockets.
 """
 
 from __future__ import annotations
@@ -12,32 +12,36 @@ import os
 import socket
 import sys
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.task import LoopingCall
 from twisted.logger import FileLogObserver, ILogObserver, formatEventAsClassicLogText
 
 from cyclone_sse.daemon.sockets import Bound
 from cyclone_sse.options import WORKER_VARIABLE
 
-LIFELINE, READY, FIRST_SOCKET = 0, 3, 4
+LIFELINE, REPORTS, FIRST_SOCKET = 0, 3, 4
+READY, ALIVE, STOPPING = b"r", b".", b"s"  # what a worker reports
+REPORT_INTERVAL = 2.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """What a worker is given. number: its own, from 1 on. serves: what each socket is for."""
+    """What a worker gets. number: its own, from 1 on. serves: what each socket is for."""
 
     number: int
     serves: list[str]
 
     def environment(self) -> dict[str, str]:
-        """What says so in the worker's environment, besides the parent's."""
+        """The variable that carries it, to be added to the environment of the worker."""
         return {WORKER_VARIABLE: json.dumps(asdict(self))}
 
     def sockets(self) -> list[Bound]:
-        """The sockets; to be taken once."""
+        """Make socket objects of the descriptors; call it once."""
         return [
             Bound(socket.socket(fileno=number), serves, shared=True)
             for number, serves in enumerate(self.serves, FIRST_SOCKET)
@@ -50,26 +54,39 @@ def pop_handover(environment: MutableMapping[str, str]) -> Handover | None:
     return None if text is None else Handover(**json.loads(text))
 
 
-def send_ready() -> None:
-    """Tell the parent that this worker serves."""
-    os.write(READY, b"ready")
-    os.close(READY)
+class Reports:
+    """Reports of a worker to its parent. fileno: of the pipe."""
+
+    def __init__(self, reactor: Any, fileno: int = REPORTS) -> None:
+        self._fileno = fileno
+        os.set_blocking(fileno, False)
+        self._alive = LoopingCall(self.send, ALIVE)
+        self._alive.clock = reactor
+
+    def start(self) -> None:
+        """Report from now on that this process is alive; one whose reactor hangs does not."""
+        self._alive.start(REPORT_INTERVAL)
+
+    def send(self, report: bytes) -> None:
+        """Send one report. A parent that does not read, or has gone, is no error."""
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self._fileno, report)
 
 
 class Lifeline(FileDescriptor):
-    """Notices the end of the parent. lost: called then."""
+    """The pipe from the parent, which notices its end. on_lost: called at that moment."""
 
-    def __init__(self, lost: Callable[[], None], reactor: Any) -> None:
+    def __init__(self, on_lost: Callable[[], None], reactor: Any) -> None:
         super().__init__(reactor)
         os.set_blocking(LIFELINE, False)
-        self._lost = lost
+        self._on_lost = on_lost
 
     def fileno(self) -> int:
-        """The pipe from the parent."""
+        """The descriptor of the pipe."""
         return LIFELINE
 
     def doRead(self) -> Any:
-        """The parent never writes: it has gone."""
+        """Notice the end; the parent never writes."""
         try:
             data = os.read(LIFELINE, 100)
         except BlockingIOError:
@@ -77,13 +94,13 @@ class Lifeline(FileDescriptor):
         return None if data else CONNECTION_DONE
 
     def connectionLost(self, reason: Any) -> None:
-        """Go as well."""
+        """Report the end of the parent to this process."""
         super().connectionLost(reason)
-        self._lost()
+        self._on_lost()
 
 
-def observer() -> ILogObserver:
-    """Writes log lines for the parent, which puts the time and the worker's name before them."""
+def pipe_observer() -> ILogObserver:
+    """Make the observer that writes log lines for the parent, which adds time and worker to them."""
 
     def text(event: Any) -> str | None:
         line = formatEventAsClassicLogText(event, formatTime=lambda _: "")

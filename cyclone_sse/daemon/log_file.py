@@ -1,8 +1,8 @@
-"""The log file: as twistd writes it, but it can be moved away and is then opened anew.
+"""The log file: as twistd writes it, but an operator can move it away and have it opened again.
 
-twistd opens the file itself and keeps it to itself; all it offers is to rotate it at SIGUSR1, and
-only where there is a file: without one that signal ends the process. It takes another observer
-from the application (``ILogObserver``), which is how this one gets its place.
+twistd opens the file itself and gives no access to it; all it offers is to rotate it at SIGUSR1, and
+without a file that signal ends the process. It accepts another observer from the application
+(``ILogObserver``), which is how this one takes its place.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from twisted.logger import ILogObserver, textFileLogObserver
 from twisted.python.logfile import LogFile
 
 DEFAULT = "twistd.log"  # twistd's own, when it runs in the background
+MAX_ROTATED = 10  # files of a megabyte that are kept; twistd itself would keep all of them
 
 
 class Log:
     """A log file for ``textFileLogObserver``, of which it is the stream.
 
-    path: where it is. owner: user and group to whom it shall belong, None to leave that.
-    Raises OSError when it cannot be opened.
+    path: of the file. owner: the user and group to which it will belong, None for those of the process.
+    Raises OSError if it cannot be opened.
     """
 
     def __init__(self, path: str, owner: tuple[int, int] | None = None) -> None:
@@ -35,10 +36,12 @@ class Log:
         self._mode = stat.S_IMODE(os.stat(self._path).st_mode)
 
     def _open(self) -> LogFile:
-        # A new file is as readable as the first one was: twistd's umask in the background would hide it
-        # from whoever collects logs. One that logrotate has made stays as it is.
+        # A new file gets the mode of the first one: the umask of a process in the background would hide
+        # it from programs that collect logs. A file that logrotate has made keeps its mode.
         file = LogFile.fromFullPath(
-            self._path, defaultMode=None if os.path.exists(self._path) else self._mode
+            self._path,
+            defaultMode=None if os.path.exists(self._path) else self._mode,
+            maxRotatedFiles=MAX_ROTATED,
         )
         if self._owner is not None and os.geteuid() == 0:
             os.chown(self._path, *self._owner)
@@ -49,10 +52,10 @@ class Log:
         self._file.write(text)
 
     def flush(self) -> None:
-        """Nothing to do: the file has no buffer."""
+        """Do nothing: the file has no buffer."""
 
     def close(self) -> None:
-        """Be done with it."""
+        """Close the file."""
         self._file.close()
 
     def rotate(self) -> None:
@@ -60,15 +63,15 @@ class Log:
         self._file.rotate()
 
     def reopen(self) -> None:
-        """Go on in the file that is at the path now. Raises OSError, and keeps the old one then."""
+        """Open the file that is at the path now. Raises OSError, and keeps the old one in that case."""
         old, self._file = self._file, self._open()
         old.close()
 
 
 def open_log(flags: Mapping[str, Any]) -> Log | None:
-    """The file that these flags of twistd ask for; None where it is standard output or the system's.
+    """Open the file that these flags of twistd name; None for standard output and the system's log.
 
-    With ``--uid`` it belongs to that user, who could not open it anew otherwise. Raises ValueError.
+    With ``--uid`` it belongs to that user, so that it can be opened again. Raises ValueError.
     """
     if flags["logger"] or flags["syslog"]:
         return None
@@ -89,18 +92,19 @@ def owner_of(flags: Mapping[str, Any]) -> tuple[int, int] | None:
     return uid, pwd.getpwuid(uid).pw_gid if gid is None else gid
 
 
-def observer(log: Log) -> ILogObserver:
-    """What writes twistd's log into this file."""
+def file_observer(log: Log) -> ILogObserver:
+    """Make the observer that writes twistd's log into this file."""
     return textFileLogObserver(log)  # type: ignore[arg-type]
 
 
-def take_rotate_signal(log: Log | None, later: Callable[[Callable[[], None]], Any]) -> None:
-    """SIGUSR1 rotates the log file, as with twistd; without a file it must not end the process.
+def handle_rotate_signal(log: Log | None, later: Callable[[Callable[[], None]], Any]) -> None:
+    """Rotate the log file at SIGUSR1, as twistd does; without a file that signal must not end the process.
 
     later: calls something outside of the signal handler.
     """
-    if log is not None:
+    present = signal.getsignal(signal.SIGUSR1)
+    if log is not None and present is not signal.SIG_IGN:
         rotate = log.rotate
         signal.signal(signal.SIGUSR1, lambda *_: later(rotate))
-    elif signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+    elif present is signal.SIG_DFL:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)

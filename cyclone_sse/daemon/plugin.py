@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cyclone_sse.daemon.command_line import Options
-from cyclone_sse.daemon.handover import pop_handover, send_ready
+from cyclone_sse.daemon.handover import READY, Reports, pop_handover
 from cyclone_sse.daemon.log_file import open_log, owner_of
 from cyclone_sse.daemon.process import Daemon, WorkerDaemon
 from cyclone_sse.daemon.sockets import open_sockets
@@ -40,12 +40,18 @@ def makeService(options: Options) -> Daemon:
         if handover is not None:
             # Each worker has figures of its own: with one name for all the last datagram would count.
             options["export-path"] += f".worker-{handover.number}"
-            server = _server(options, sockets=handover.sockets, on_open=send_ready)
-            return _with_export(WorkerDaemon(server, reactor), server, options)
+            reports = Reports(reactor)
+            server = _server(options, sockets=handover.sockets, on_open=partial(reports.send, READY))
+            return _with_export(WorkerDaemon(server, reports, reactor), server, options)
         if options["workers"] > 1:
             build(options)
             supervisor = SupervisorService(
-                options, options.words, partial(build, options), reactor, _owner(options)
+                options,
+                options.words,
+                partial(build, options),
+                reactor,
+                flags=_flags(options),
+                owner=_owner(options),
             )
             return Daemon(supervisor, _log_file(options), reactor)
         server = _server(options)
@@ -84,6 +90,17 @@ def _server(
 
     sockets = sockets or partial(open_sockets, options, application, reactor, owner=_owner(options))
     return ServerService(application, options, tls, sockets=sockets, on_open=on_open)
+
+
+def _flags(options: Options) -> list[str]:
+    """The flags of twistd that also concern workers."""
+    given = options.parent or {}
+    flags = [f"--reactor={given['reactor']}"] if given.get("reactor") else []
+    if given.get("umask") is not None:
+        flags.append(f"--umask={given['umask']:o}")
+    if given.get("rundir", ".") != ".":
+        flags.append(f"--rundir={os.path.abspath(given['rundir'])}")
+    return flags
 
 
 def _owner(options: Options) -> tuple[int, int] | None:

@@ -1,7 +1,9 @@
 """The process: its limits, its signals and its log file, around the services that twistd starts.
 
-SIGHUP goes on in a new log file and reads certificates and keys anew; SIGUSR1 rotates the log; a
-second SIGTERM ends at once. None of them but SIGTERM and SIGINT ends the process.
+SIGHUP opens the log file again and reads certificates and keys again; SIGUSR1 rotates the log; a
+second SIGTERM ends the process at once. Only SIGTERM and SIGINT end the process. A signal that was
+ignored when the process started stays ignored, as POSIX asks of background jobs: so do ``nohup``,
+and the ``&`` of a script.
 """
 
 from __future__ import annotations
@@ -10,21 +12,25 @@ import gc
 import mimetypes
 import resource
 import signal
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
 from twisted.application.service import MultiService
 from twisted.logger import ILogObserver, Logger
 
-from cyclone_sse.daemon import handover
-from cyclone_sse.daemon.log_file import Log, observer, take_rotate_signal
+from cyclone_sse.daemon.handover import STOPPING, Lifeline, Reports, pipe_observer
+from cyclone_sse.daemon.log_file import Log, file_observer, handle_rotate_signal
+
+_MACOS_LIMIT = 10240  # open files; macOS refuses to set more, also if its hard limit is unlimited
 
 
 class Reloadable(Protocol):
     """A service that signals concern."""
 
     def reload(self) -> None:
-        """Read anew what may have changed. Raises ValueError about what is wrong."""
+        """Read what may have changed. Raises ValueError about what is wrong."""
 
     def hurry(self) -> None:
         """Stop at once: the second order to stop."""
@@ -33,94 +39,125 @@ class Reloadable(Protocol):
         """Become a part of another service."""
 
 
-class Daemon(MultiService):
-    """What twistd holds: all services, and the signals that it does not take itself.
+def handle_signal(number: int, handler: Callable[..., object]) -> None:
+    """Install the handler, unless the signal was ignored when the process started."""
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, handler)
 
-    server: what the signals concern. log_file: the log that is ours, None where it is somebody else's.
+
+class Daemon(MultiService):
+    """What twistd starts: all services, and the signals that twistd does not handle.
+
+    server: what the signals concern. log_file: our log file, None if the log goes elsewhere.
     """
 
     log = Logger()
 
     def __init__(self, server: Reloadable, log_file: Log | None, reactor: Any) -> None:
         super().__init__()
-        self._observer = None if log_file is None else observer(log_file)
+        self._observer = None if log_file is None else file_observer(log_file)
         self._server = server
         self._log_file = log_file
         self._reactor = reactor
-        self._told_to_stop = False
+        self._is_stopping = False
+        self._ignored: set[int] = set()
         server.setServiceParent(self)
 
     def setServiceParent(self, parent: Any) -> None:
-        """Be given to twistd's application, which also says where the log goes."""
+        """Become a part of twistd's application, which also decides where the log goes."""
         if self._observer is not None and hasattr(parent, "setComponent"):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
-        """Take what takes rights."""
+        """Do what needs the rights of root."""
         _raise_file_limit(self.log)
         super().privilegedStartService()
 
     def startService(self) -> None:
         """Start all services; from now on signals may come."""
-        _spare_collector()
-        mimetypes.init()  # reads a file; later there may be no descriptor for it
+        _tune_garbage_collection()
+        mimetypes.init()  # It reads a file; later there may be no free descriptor for it.
         later = self._reactor.callFromThread
-        take_rotate_signal(self._log_file, later)
-        signal.signal(signal.SIGHUP, lambda *_: later(self.reload))
-        self._reactor.callWhenRunning(self._take_stop_signals)
+        handle_rotate_signal(self._log_file, later)
+        handle_signal(signal.SIGHUP, lambda *_: later(self.reload))
+        stop_signals = (signal.SIGTERM, signal.SIGINT)
+        # Twisted installs its own handlers when the reactor runs, also for signals that are ignored.
+        self._ignored = {number for number in stop_signals if signal.getsignal(number) is signal.SIG_IGN}
+        self._reactor.callWhenRunning(self._handle_stop_signals)
         super().startService()
 
-    def _take_stop_signals(self) -> None:
-        """Put ourselves before Twisted's handlers, which take a second signal for a mistake."""
+    def _handle_stop_signals(self) -> None:
+        """Replace Twisted's handlers, which take a second signal for a mistake."""
         for number in (signal.SIGTERM, signal.SIGINT):
             first = signal.getsignal(number)
-            signal.signal(number, partial(self._stop_signal, first))
+            if number in self._ignored:
+                signal.signal(number, signal.SIG_IGN)
+            elif callable(first):
+                signal.signal(number, partial(self._stop_signal, first))
 
-    def _stop_signal(self, first: Any, number: int, frame: Any) -> None:
-        if not self._told_to_stop:
-            self._told_to_stop = True
+    def _stop_signal(self, first: Callable[..., object], number: int, frame: Any) -> None:
+        if not self._is_stopping:
+            self._is_stopping = True
             first(number, frame)
+            self._reactor.callFromThread(self.first_stop)
         else:
-            self._reactor.callFromThread(self.told_again)
+            self._reactor.callFromThread(self.second_stop)
 
-    def told_again(self) -> None:
-        """A second order to stop: at once."""
+    def first_stop(self) -> None:
+        """Handle the first signal to stop, which Twisted handles too."""
+
+    def second_stop(self) -> None:
+        """Handle a second signal to stop: end at once."""
         self._server.hurry()
 
     def reload(self) -> None:
-        """SIGHUP: go on in a new log file, and read certificates and keys anew."""
-        try:
-            if self._log_file is not None:
-                self._log_file.reopen()
-            self._server.reload()
-        except (OSError, ValueError) as error:
-            self.log.error("could not read all anew: {reason}", reason=error)
+        """Handle SIGHUP: open the log file again, and read certificates and keys again.
+
+        A failure of one keeps none of the others from being done.
+        """
+        problems = []
+        for step in (self._log_file.reopen if self._log_file is not None else None, self._server.reload):
+            try:
+                if step is not None:
+                    step()
+            except (OSError, ValueError) as error:
+                problems.append(str(error))
+        if problems:
+            self.log.error("could not read everything again: {reason}", reason="; ".join(problems))
         else:
-            self.log.info("read certificates and keys anew, and opened the log")
+            self.log.info("read certificates and keys again, and opened the log")
 
 
 class WorkerDaemon(Daemon):
     """The same in a worker: its log lines and its orders go through the parent.
 
-    Signals that go to all processes of a terminal or a unit reach it besides: it stops once, and in
-    a hurry only when the parent has gone.
+    A terminal, or a unit, may send its signals to all processes: a worker stops at the first one, and in a
+    hurry only if the parent has gone.
     """
 
-    def __init__(self, server: Reloadable, reactor: Any) -> None:
+    def __init__(self, server: Reloadable, reports: Reports, reactor: Any) -> None:
         super().__init__(server, None, reactor)
-        self._observer = handover.observer()
+        self._reports = reports
+        self._observer = pipe_observer()
 
     def startService(self) -> None:
-        """Start all services, and go when the parent goes."""
+        """Start all services, and end when the parent does."""
+        # A terminal sends SIGINT to all processes; the parent passes it on as SIGTERM.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         super().startService()
+        self._reports.start()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        handover.Lifeline(self._orphaned, self._reactor).startReading()
+        Lifeline(self._on_orphaned, self._reactor).startReading()
 
-    def told_again(self) -> None:
-        """Nothing: the parent ends its workers at once by other means."""
+    def first_stop(self) -> None:
+        """Tell the parent, which may not have sent the signal."""
+        self._reports.send(STOPPING)
 
-    def _orphaned(self) -> None:
+    def second_stop(self) -> None:
+        """Do nothing: the parent ends its workers at once by other means."""
+
+    def _on_orphaned(self) -> None:
         self._server.hurry()
         if self.running:
             self.log.error("the process that watches the workers has gone")
@@ -128,18 +165,22 @@ class WorkerDaemon(Daemon):
 
 
 def _raise_file_limit(log: Logger) -> None:
-    """Each client is a file descriptor: take as many as this process may have."""
+    """Allow as many open files as this process may have: each client is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    log.info("up to {n} open files", n="unlimited" if hard == resource.RLIM_INFINITY else hard)
+    for wanted in dict.fromkeys((hard, _MACOS_LIMIT)):
+        if soft == wanted:
+            break
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            break
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    log.info("up to {n} open files", n="unlimited" if soft == resource.RLIM_INFINITY else soft)
 
 
-def _spare_collector() -> None:
-    """Keep the garbage collector from looking at every subscriber again and again.
+def _tune_garbage_collection() -> None:
+    """Collect rarely: a full collection over 10,000 clients stops the server for 0.1 s.
 
-    With ten thousand of them a full collection stops everything for a tenth of a second, and
-    they are freed by their reference counts alone.
+    Clients are freed by their reference counts alone.
     """
     gc.collect()
     gc.freeze()

@@ -1,9 +1,10 @@
 """The server: its steps from the bound ports to the last connection that is gone.
 
 Start: the ports are bound while the process still has its rights; the broker starts; the ports are
-opened when what was published before is known. Stop: no new connections; each stream is told when
-to come back and is ended, evenly spread over some time; what was taken from publishers goes out;
-the broker goes; whoever is left is cut off. A second order to stop leaves out all waiting.
+opened when the broker knows what was published before. Stop: /readyz says so for a while; no new
+connections; each stream is told when to reconnect and is ended, evenly spread over some time; what
+was published is delivered; the broker stops; the connections that are left are cut off. A second
+order to stop skips all waiting.
 
 Knows an application and its connections; nothing of signals, processes or log files.
 """
@@ -11,6 +12,7 @@ Knows an application and its connections; nothing of signals, processes or log f
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -31,23 +33,23 @@ from cyclone_sse.http.server_state import ServerState
 from cyclone_sse.options import with_defaults
 
 STOP_GRACE = 2.0  # seconds for the clients to take what is under way when the server stops
-# Seconds for a request that is on its way on a connection that was let in before.
+# Seconds for a request that is on its way on a connection that was accepted before.
 LAST_REQUEST = 1.0
-# Milliseconds after which a client that is sent away comes back: a native EventSource that meets a
-# proxy's 502 gives up for good (WHATWG HTML 9.2.3), so not at once, and not all together.
-FAREWELL = (2000, 6000)
+# Milliseconds until a client of a drained server reconnects. Without this a native EventSource meets
+# the 502 of a proxy and gives up for good (WHATWG HTML 9.2.3), and all clients reconnect at once.
+RECONNECTION_TIME = (2000, 6000)
 
 
-def farewell() -> bytes:
-    """What a stream is told before its end."""
-    return b"retry: %d\n\n" % random.randint(*FAREWELL)
+def last_retry() -> bytes:
+    """Make the field that tells one stream before its end when to reconnect."""
+    return b"retry: %d\n\n" % random.randint(*RECONNECTION_TIME)
 
 
 class ServerService(Service):
     """Serves an application on its ports.
 
     application: the cyclone application, and as such the factory of connections. settings: the
-    options. tls: makes the transports of the TLS port, None to do without. sockets: gives the bound
+    options. tls: makes the transports of the TLS port, None if there is none. sockets: gives the bound
     sockets, or raises ValueError. on_open: called when the ports are open. reactor: the global one if None.
     """
 
@@ -87,17 +89,18 @@ class ServerService(Service):
     # Start.
 
     def privilegedStartService(self) -> None:
-        """Bind the ports, which may need rights that are given up after it."""
+        """Bind the ports, which may need the rights of root. Exits with one line if that fails."""
         try:
             self.bound = self._sockets()
         except ValueError as error:
             raise SystemExit(f"cyclone-sse: {error}") from None
 
     def startService(self) -> None:
-        """Begin to serve. Exits with one line when the ports, or the history file, cannot be opened."""
+        """Start serving. Exits with one line if the ports, or the history file, cannot be opened."""
         super().startService()
         for line in warnings(with_defaults(self.settings)):
             self.log.warn("{line}", line=line)
+        self._warn_of_certificate()
         self._sweeper.start(1.0, now=False).addErrback(self._bug)
         self._open_admin()
         broker = self.application.broker
@@ -106,7 +109,7 @@ class ServerService(Service):
         except ValueError as error:
             raise SystemExit(f"cyclone-sse: {error}") from None
         if started.called or (broker.lingers and not broker.hub.presence.is_wanted):
-            self._open()  # such a broker knows nothing of the past, and may be away for long
+            self._open()  # Such a broker knows nothing of the past, and may be away for long.
         else:
             started.addCallback(lambda _: self._open()).addErrback(self._bug)
 
@@ -129,7 +132,7 @@ class ServerService(Service):
             self._on_open()
 
     def _open_admin(self) -> None:
-        """Open the admin port before all others: it also tells why they are not open."""
+        """Open the admin port before the others: it also reports why those are not open."""
         for bound in self.bound:
             if bound.serves == ADMIN:
                 self._listen(bound, Admin(self).site())
@@ -140,13 +143,13 @@ class ServerService(Service):
         try:
             listener.startListening()
         except OSError as error:
-            self._give_up(f"cannot listen on {bound.url}: {error.strerror}")
+            self._fail(f"cannot listen on {bound.url}: {error.strerror}")
         else:
-            # The admin port tells that it drains, unless it is its successor's by now.
+            # The admin port reports the drain, unless the next worker has it already.
             stays = bound.serves == ADMIN and not bound.shared
             (self._until_the_end if stays else self.listeners).append(listener)
 
-    def _give_up(self, reason: str) -> None:
+    def _fail(self, reason: str) -> None:
         if not self.reactor.running:
             raise SystemExit(f"cyclone-sse: {reason}")
         self.log.critical("{reason}", reason=reason)
@@ -155,9 +158,10 @@ class ServerService(Service):
     # While it runs.
 
     def reload(self) -> None:
-        """Read anew what may have changed on the disk: certificates and keys.
+        """Read again what may have changed on the disk: certificates and keys.
 
-        Connections go on. Raises ValueError about what is wrong; the old one stays in use then.
+        Connections stay open. Raises ValueError about everything that is wrong; what was read before stays
+        in use in that case.
         """
         readers: list[Callable[[], None]] = [
             rules_of(self.application).reload,
@@ -165,17 +169,22 @@ class ServerService(Service):
         ]
         if self.tls is not None:
             readers.append(self.tls.reload)
-        wrong = []
+        problems = []
         for read in readers:
             try:
                 read()
             except ValueError as error:
-                wrong.append(str(error))
-        if wrong:
-            raise ValueError("; ".join(wrong))
+                problems.append(str(error))
+        self._warn_of_certificate()
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def _warn_of_certificate(self) -> None:
+        for line in self.tls.warnings(time.time()) if self.tls is not None else ():
+            self.log.warn("{line}", line=line)
 
     def not_ready(self) -> list[str]:
-        """Why it shall get no clients at this moment; nothing where it shall."""
+        """The reasons why it must not get clients at this moment; none if it may."""
         reasons = []
         if self.draining:
             reasons.append("draining")
@@ -186,31 +195,38 @@ class ServerService(Service):
         return reasons
 
     def connection_count(self) -> int:
-        """How many connections are open on the public ports."""
+        """The number of connections that are open on the public ports."""
         return len(self.connections.open)
 
     # Stop.
 
     def stopService(self) -> Deferred[None]:
-        """End all streams and be gone. Fires when it is done."""
+        """End all streams and connections. Fires when that is done."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     def hurry(self) -> None:
-        """Wait for nothing any more: the second order to stop."""
+        """Skip all waiting: the second order to stop."""
         self._in_hurry = True
         _fire(self._step)
 
     async def _stop(self) -> None:
         self.draining = True
         drain: float = self.settings["drain"]
+        # Until a load balancer has noticed /readyz it sends clients, who must not meet a closed port.
+        if self.settings["drain-delay"]:
+            await self._wait(Deferred(), self.settings["drain-delay"])
+        # What waits in the queue of the port is still accepted; the next request of a connection is its last.
         self._stop_accepting()
-        self.connections.ending = True  # the next request of each connection is its last
-        self.application.broker.hub.end(Ending.DRAINED, over=drain, farewell=farewell)
+        self.connections.ending = True
+        self.application.broker.hub.end(Ending.DRAINED, over=drain, farewell=last_retry)
+        # A request may be on its way on a connection that was idle.
         await self._wait(self.connections.gone(), LAST_REQUEST)
         self._shut(streams=not drain)
+        # Slow clients get some time for what waits for them.
         await self._wait(self.connections.gone(), drain + STOP_GRACE)
         self._shut(streams=True)
+        # What was published is handed over before the connection to the broker is closed.
         await self._wait(Deferred.fromCoroutine(self.application.broker.stop()), STOP_GRACE)
         for connection in list(self.connections.open):
             connection.transport.abortConnection()
@@ -218,8 +234,8 @@ class ServerService(Service):
             listener.stopListening()
         if self._sweeper.running:
             self._sweeper.stop()
-        # The reactor closes whatever is still open as soon as this is over: not in the midst of reading from
-        # the broker's connection, whose end it was, and which may have something to write as well.
+        # The reactor closes all transports at the end of this. Without a turn in between it would close that
+        # of the broker while it is reading from it, and then try to write to it.
         await deferLater(self.reactor, 0)
 
     def _stop_accepting(self) -> None:
@@ -229,14 +245,13 @@ class ServerService(Service):
             listener.stopListening()
 
     def _shut(self, streams: bool) -> None:
-        """Close what is idle; what is being answered is answered. Streams, too, if they have no end of
-        their own any more."""
+        """Close idle connections, and others when their request is answered. streams: also close streams."""
         for connection in list(self.connections.open):
             if streams or connection.state is not STREAMING:
                 connection.shut()
 
     async def _wait(self, event: Deferred[Any], seconds: float) -> None:
-        """Wait for this, but no longer than so long, and not at all in a hurry."""
+        """Wait for this event, but at most so many seconds, and not at all in a hurry."""
         over = self._step = Deferred()
         timer = self.reactor.callLater(0 if self._in_hurry else seconds, _fire, over)
         event.addErrback(self._bug).addCallback(lambda _: _fire(over))

@@ -1,12 +1,15 @@
 """Several processes that serve on the same ports: started, watched, and replaced one by one.
 
 This process serves nothing. It has the sockets: for each worker one of each port, so that the
-kernel spreads connections evenly over them (SO_REUSEPORT), and so that what comes while a worker
-is replaced or dead waits for the next one. Twisted's process monitor starts them, logs what they
-say, and starts again what dies.
+kernel spreads connections evenly over them (SO_REUSEPORT), and so that connections that arrive
+while a worker is replaced or dead wait for the next one. It restarts a worker that dies, later and
+later if it dies at once again, and kills one that hangs.
 
-SIGHUP replaces them one after the other: a new one serves before the old one is sent home, which
-then drains. When this process goes, all of them go.
+SIGHUP replaces the workers one after the other: a new one serves before the old one is told to
+stop, which then drains. When this process ends, so do the workers.
+
+Twisted's ProcessMonitor does not do here: it knows no hung process, raises KeyError for one that
+is replaced while it waits for its restart, and is mute after a log line of 16 KiB.
 """
 
 from __future__ import annotations
@@ -14,98 +17,62 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IReactorProcess, IReactorTime
-from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from twisted.runner.procmon import ProcessMonitor
-from zope.interface import implementer
 
-from cyclone_sse.daemon.handover import FIRST_SOCKET, LIFELINE, READY, Handover
+from cyclone_sse.daemon.handover import FIRST_SOCKET, LIFELINE, REPORTS, Handover
 from cyclone_sse.daemon.sockets import Bound, Owner, duplicate, open_sockets
+from cyclone_sse.daemon.worker_process import WorkerProcess
 
-KILL_AFTER = 15.0  # seconds that a worker may take for its end besides --drain
-RESTART_AFTER = (1, 30)  # seconds: at least, and at most when it dies again and again
+KILL_AFTER = 15.0  # seconds for the end of a worker, in addition to --drain and --drain-delay
+RESTART_DELAYS = (1.0, 30.0)  # seconds: the first, and the longest; each is twice the one before
+STABLE = 60.0  # seconds after which the end of a worker is no part of a crash loop
+CHECK_INTERVAL = 1.0  # seconds between two looks for workers that hang
+_STOP_TOGETHER = 0.5  # seconds: a terminal sends its signal to all processes, us included
 
 
 @dataclass
 class Slot:
-    """One worker's place: its sockets, and who has it. number: from 1 on."""
+    """The place of one worker. number: from 1 on. bound: its sockets. current: the process that has it."""
 
     number: int
     bound: Sequence[Bound]
+    current: WorkerProcess | None = None
+    successor: WorkerProcess | None = None  # starts, and will be current when it serves
     generation: int = 0
-    name: str = ""
+    delay: float = RESTART_DELAYS[0]
+    restart: Any = None  # the delayed call that starts the next process
 
-    def next(self) -> str:
-        """The name of the next who has it."""
+    def next_name(self) -> str:
+        """The name of the next process."""
         self.generation += 1
         return f"worker {self.number}" + (f".{self.generation}" if self.generation > 1 else "")
 
+    def pop_delay(self, lifetime: float) -> float:
+        """The seconds until the next start, after a process that lived so long; the next is longer."""
+        if lifetime >= STABLE:
+            self.delay = RESTART_DELAYS[0]
+        delay, self.delay = self.delay, min(2 * self.delay, RESTART_DELAYS[1])
+        return delay
 
-@dataclass
-class Running(ProcessProtocol):
-    """One process. logs: the monitor's own protocol. Both Deferreds fire at the latest at its end."""
-
-    name: str
-    logs: ProcessProtocol
-    serves: Deferred[bool] = field(default_factory=Deferred)  # False: it ended before
-    ended: Deferred[None] = field(default_factory=Deferred)
-    log = Logger()
-
-    def connectionMade(self) -> None:
-        """It was started."""
-        self.logs.makeConnection(self.transport)
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """It says that it serves, or has something for the log."""
-        if childFD == READY:
-            if not self.serves.called:
-                self.serves.callback(True)
-        else:
-            self.logs.childDataReceived(childFD, data)
-
-    def processEnded(self, reason: Failure) -> None:
-        """It is no more."""
-        if not self.serves.called:
-            self.serves.callback(False)
-        # Not Twisted's own words: to them an end by the SIGTERM that we sent is a probable error.
-        ending: Any = reason.value
-        how = f"by signal {ending.signal}" if ending.signal else f"with exit code {ending.exitCode}"
-        self.log.info("{name} has ended {how}", name=self.name, how=how)
-        self.logs.processEnded(reason)
-        self.ended.callback(None)
-
-    def kill(self) -> None:
-        """End it at once."""
-        with suppress(ProcessExitedAlready):
-            self.transport.signalProcess("KILL")  # type: ignore[union-attr]
-
-
-@implementer(IReactorTime, IReactorProcess)
-class _Spawner:
-    """The reactor, as the monitor sees it: each process gets its descriptors besides."""
-
-    def __init__(self, reactor: Any, spawn: Callable[..., Any]) -> None:
-        self._reactor = reactor
-        self.spawnProcess = spawn
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
+    def cancel_restart(self) -> None:
+        """Start no process by itself."""
+        if self.restart is not None and self.restart.active():
+            self.restart.cancel()
+        self.restart = None
 
 
 class SupervisorService(Service):
-    """Keeps `--workers` processes.
+    """Runs ``--workers`` processes.
 
-    settings: the options. words: the command line that gave them. check: raises ValueError when a
-    new worker could not start for what is on the disk.
+    settings: the options. words: the command line that gave them. flags: those of twistd to pass on. check:
+    raises ValueError if a new worker could not start with what is on the disk. owner: of the files of UNIX
+    sockets.
     """
 
     log = Logger()
@@ -116,27 +83,30 @@ class SupervisorService(Service):
         words: Sequence[str],
         check: Callable[[], object],
         reactor: Any,
+        *,
+        flags: Sequence[str] = (),
         owner: Owner | None = None,
     ) -> None:
-        self._owner = owner
         self._settings = settings
         self._check = check
         self._reactor = reactor
-        # Found before twistd changes its directory: a script, or the one file that holds everything.
-        self._command = [sys.executable, os.path.abspath(sys.argv[0])]
-        self._words = ["-n", "--pidfile=", "cyclone-sse", *words]
+        self._owner = owner
+        # Both are found before twistd changes its directory: relative paths in the options start here.
+        script = os.path.abspath(sys.argv[0])
+        self._directory = os.getcwd()
+        self._command = [sys.executable, script, "-n", "--pidfile=", *flags, "cyclone-sse", *words]
         self._slots: list[Slot] = []
-        self._running: dict[str, Running] = {}
-        self._sockets: dict[str, Sequence[Bound]] = {}  # of each process by its name
-        self._replacing = self._again = False
-        self._monitor = ProcessMonitor(_Spawner(reactor, self._spawn))
-        self._monitor.killTime = settings["drain"] + KILL_AFTER
-        self._monitor.minRestartDelay, self._monitor.maxRestartDelay = RESTART_AFTER
+        self._processes: set[WorkerProcess] = set()  # all that have not ended
+        self._replacing = self._reload_again = False
+        self._kill_after = settings["drain"] + settings["drain-delay"] + KILL_AFTER
+        self._last_check = reactor.seconds()
+        self._checking = LoopingCall(self._kill_hung)
+        self._checking.clock = reactor
 
     # Start.
 
     def privilegedStartService(self) -> None:
-        """Bind the ports, as many times as there are workers. Exits with one line where that fails."""
+        """Bind the ports, as many times as there are workers. Exits with one line if that fails."""
         try:
             first = open_sockets(self._settings, None, self._reactor, share=True, owner=self._owner)
             for number in range(self._settings["workers"]):
@@ -148,44 +118,83 @@ class SupervisorService(Service):
     def startService(self) -> None:
         """Start all workers."""
         super().startService()
-        self._monitor.startService()
+        self._checking.start(CHECK_INTERVAL, now=False)
         for slot in self._slots:
-            slot.name = self._begin(slot)
-        everybody = DeferredList([self._running[slot.name].serves for slot in self._slots])
-        everybody.addCallback(self._say_that_all_serve)
+            slot.current = self._spawn(slot)
+        all_ready = DeferredList([slot.current.ready for slot in self._slots if slot.current])
+        all_ready.addCallback(self._log_start)
 
-    def _say_that_all_serve(self, _: object) -> None:
-        addresses = dict.fromkeys(each.url for each in self._slots[0].bound)
-        self.log.info(
-            "{n} workers of cyclone-sse serve {addresses}",
-            n=len(self._slots),
-            addresses=" and ".join(addresses),
+    def _log_start(self, results: Sequence[tuple[bool, bool]]) -> None:
+        if all(ready for _, ready in results):
+            addresses = dict.fromkeys(each.url for each in self._slots[0].bound)
+            self.log.info(
+                "{n} workers of cyclone-sse serve {addresses}",
+                n=len(self._slots),
+                addresses=" and ".join(addresses),
+            )
+
+    def _spawn(self, slot: Slot) -> WorkerProcess:
+        process = WorkerProcess(slot.next_name(), lambda: self._stops_by_itself(slot, process), self._reactor)
+        handover = Handover(slot.number, [each.serves for each in slot.bound])
+        sockets = {number: each.socket.fileno() for number, each in enumerate(slot.bound, FIRST_SOCKET)}
+        self._processes.add(process)
+        process.ended.addCallback(lambda _: self._ended(slot, process))
+        self._reactor.spawnProcess(
+            process,
+            self._command[0],
+            self._command,
+            env={**os.environ, **handover.environment()},
+            path=self._directory if os.access(self._directory, os.X_OK) else None,
+            childFDs={LIFELINE: "w", 1: "r", 2: "r", REPORTS: "r", **sockets},
         )
-
-    def _begin(self, slot: Slot) -> str:
-        name = slot.next()
-        self._sockets[name] = slot.bound
-        given = Handover(slot.number, [each.serves for each in slot.bound])
-        variables = {**os.environ, **given.environment()}
-        self._monitor.addProcess(name, [*self._command, *self._words], env=variables, cwd=os.getcwd())
-        return name
-
-    def _spawn(self, logs: Any, executable: str, args: Sequence[str], **how: Any) -> Any:
-        name = logs.name
-        self._running[name] = running = Running(name, logs)
-        sockets = {
-            number: each.socket.fileno() for number, each in enumerate(self._sockets[name], FIRST_SOCKET)
-        }
-        descriptors = {LIFELINE: "w", 1: "r", 2: "r", READY: "r", **sockets}
-        return self._reactor.spawnProcess(running, executable, args, childFDs=descriptors, **how)
+        return process
 
     # While they run.
+
+    def _ended(self, slot: Slot, process: WorkerProcess) -> None:
+        self._processes.discard(process)
+        if process is slot.current:
+            slot.current = None
+            if self.running and slot.successor is None:
+                self._restart_later(slot, process)
+
+    def _restart_later(self, slot: Slot, process: WorkerProcess) -> None:
+        delay = slot.pop_delay(self._reactor.seconds() - process.started)
+        slot.cancel_restart()
+        slot.restart = self._reactor.callLater(delay, self._restart, slot)
+
+    def _restart(self, slot: Slot) -> None:
+        slot.restart = None
+        if self.running and slot.current is None and slot.successor is None:
+            slot.current = self._spawn(slot)
+
+    def _stops_by_itself(self, slot: Slot, process: WorkerProcess) -> None:
+        """Hand the slot over to a new worker at once: its old one was sent SIGTERM, and drains.
+
+        Without this, connections to its share of the port would wait until it has drained.
+        """
+        self._reactor.callLater(_STOP_TOGETHER, self._hand_over, slot, process)
+
+    def _hand_over(self, slot: Slot, process: WorkerProcess) -> None:
+        if self.running and process is slot.current and process.is_running and slot.successor is None:
+            slot.current = self._spawn(slot)
+            process.stop(self._kill_after)
+
+    def _kill_hung(self) -> None:
+        now = self._reactor.seconds()
+        late = now - self._last_check > 3 * CHECK_INTERVAL
+        self._last_check = now
+        for process in list(self._processes):
+            if late:
+                process.excuse()
+            else:
+                process.kill_if_hung()
 
     def reload(self) -> None:
         """Replace all workers, one after the other. Raises ValueError if no new one could start."""
         self._check()
         if self._replacing:
-            self._again = True
+            self._reload_again = True
         else:
             Deferred.fromCoroutine(self._replace_all()).addErrback(
                 lambda failure: self.log.failure("the workers could not be replaced", failure)
@@ -200,36 +209,55 @@ class SupervisorService(Service):
             self.log.info("all workers are new")
         finally:
             self._replacing = False
-        if self._again:
-            self._again = False
+        if self._reload_again:
+            self._reload_again = False
             self.reload()
 
     async def _replace(self, slot: Slot) -> bool:
-        old, new = slot.name, self._begin(slot)
-        if not await self._running[new].serves:
-            if self.running:
-                self.log.error("{new} did not start: {old} and those after it stay", new=new, old=old)
-                self._monitor.removeProcess(new)
-            return False
-        slot.name = new
-        self._monitor.removeProcess(old)
-        await self._running[old].ended
-        del self._running[old], self._sockets[old]
-        return True
+        """Start a new worker in the slot and stop the old one when the new one serves."""
+        slot.cancel_restart()
+        slot.successor = new = self._spawn(slot)
+        is_ready = await new.ready
+        slot.successor = None
+        old = slot.current
+        if is_ready and new.is_running:
+            slot.current = new
+            if old is not None:
+                old.stop(self._kill_after)
+                await old.ended
+            return True
+        if self.running:
+            what = "nothing serves in its place" if old is None else f"{old.name} stays"
+            self.log.error("{new} did not start: {what}, and so do those after it", new=new.name, what=what)
+            if old is None:
+                self._restart_later(slot, new)
+        return False
 
     # Stop.
 
     def stopService(self) -> Deferred[Any]:
-        """End all workers, each of which drains. Fires when they have ended."""
+        """Stop all workers, each of which drains. Fires when they have ended."""
         super().stopService()
-        self._monitor.stopService()
         for slot in self._slots:
+            slot.cancel_restart()
             for each in slot.bound:
                 each.unlink()
                 each.socket.close()
-        return DeferredList([running.ended for running in self._running.values()])
+        for process in list(self._processes):
+            process.stop(self._kill_after)
+        gone = DeferredList([self._end_of(process) for process in self._processes])
+        return gone.addCallback(self._stop_checking)
+
+    def _end_of(self, process: WorkerProcess) -> Deferred[None]:
+        end: Deferred[None] = Deferred()
+        process.ended.chainDeferred(end)
+        return end
+
+    def _stop_checking(self, _: object) -> None:
+        if self._checking.running:
+            self._checking.stop()
 
     def hurry(self) -> None:
         """End them at once: the second order to stop."""
-        for running in self._running.values():
-            running.kill()
+        for process in list(self._processes):
+            process.kill()

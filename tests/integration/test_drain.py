@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from tests.harness.clients import Subscriber, publish
-from tests.harness.process import accepts, connections, until
+from tests.harness.clients import Subscriber, publish, request
+from tests.harness.process import accepts, connections, free_port, until
 from tests.integration.conftest import Serve
 
 CROWD = 500
@@ -107,3 +107,21 @@ def test_a_request_that_was_on_its_way_is_answered(serve: Serve, options: list[s
         assert late.recv(1000) == b""
         if options:
             assert b"data: x\n" in reader.wait_end()
+
+
+def test_before_the_drain_the_port_stays_open_while_readyz_says_no(serve: Serve) -> None:
+    """A load balancer goes on sending clients until it has noticed."""
+    admin = free_port()
+    server = serve(f"--admin-port={admin}", "--drain-delay=600")
+    with Subscriber(server.url) as early:
+        server.send_signal(signal.SIGTERM)
+        ready = f"http://127.0.0.1:{admin}/readyz"
+        until(lambda: request("GET", ready).status == 503, what="it to say so")
+        with Subscriber(server.url) as late:
+            assert request("GET", f"{server.url}/stats").status == 200
+            publish(server.url, "base", "still here")
+            assert early.data(1) == late.data(1) == ["still here"]
+            server.send_signal(signal.SIGTERM)
+            early.wait_end()
+            late.wait_end()
+        assert server.wait() in (0, -signal.SIGTERM)

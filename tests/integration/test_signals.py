@@ -155,3 +155,54 @@ def test_with_uid_the_log_and_the_pid_file_are_that_user_s(tmp_path: Path) -> No
         assert not pid.exists(), "it removes its pid file"
     finally:
         subprocess.run(["rm", "-rf", run], check=True)
+
+
+class Ignoring(SseServer):
+    """A daemon that is started with a signal ignored, as by nohup, or as a background job of a script."""
+
+    ignored = signal.SIGINT
+
+    def argv(self) -> list[str]:
+        return ["sh", "-c", f"trap '' {int(self.ignored)}; exec \"$@\"", "sh", *super().argv()]
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(
+    tmp_path: Path, ignored: signal.Signals
+) -> None:
+    server = Ignoring(tmp_path)
+    server.ignored = ignored
+    with server, Subscriber(server.url) as reader:
+        for _ in range(2):
+            os.kill(server.pid, ignored)
+        publish(server.url, "base", "still there")
+        assert reader.data(1) == ["still there"]
+    assert "Handlers" not in server.log
+    assert "again" not in server.log, "no reload"
+
+
+def test_sigterm_ignored_stays_ignored_and_sigint_ends_it(tmp_path: Path) -> None:
+    server = Ignoring(tmp_path)
+    server.ignored = signal.SIGTERM
+    with server:
+        os.kill(server.pid, signal.SIGTERM)
+        publish(server.url, "base", "still there")
+        os.kill(server.pid, signal.SIGINT)
+        assert server.wait() in (0, -signal.SIGINT)
+
+
+def test_a_log_that_cannot_be_opened_keeps_no_certificate_from_being_read(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    files = write_certificates(tmp_path)
+    server = LoggingServer(tmp_path, logs / "sse.log")
+    server.options += tls_options(files)
+    with server:
+        (files / "leaf.key").write_text("damaged")
+        server.file = tmp_path / "gone" / "sse.log"
+        logs.rename(tmp_path / "gone")
+        server.send_signal(signal.SIGHUP)
+        until(lambda: "could not read everything again" in server.file.read_text(), what="the complaint")
+        (line,) = [line for line in server.file.read_text().splitlines() if "could not read" in line]
+        assert "No such file or directory" in line
+        assert "leaf.key does not hold" in line

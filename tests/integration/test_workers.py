@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -242,3 +243,72 @@ def test_workers_share_tls_and_a_unix_socket(tmp_path: Path, redis_server: Redis
             publish(crew, "two")
             assert other.data(1) == ["two"]
     assert not path.exists()
+
+
+def test_a_worker_that_hangs_is_replaced(crew: Crew) -> None:
+    hung, other = crew.workers
+    until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS, what="both to serve")
+    os.kill(hung, signal.SIGSTOP)
+    until(lambda: len(crew.workers) == WORKERS and hung not in crew.workers, 30, "another worker")
+    assert other in crew.workers
+    assert "hangs: no report" in crew.log
+    until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS + 1, 20, "it to serve")
+
+
+def test_a_worker_that_was_sent_sigterm_has_a_successor_before_it_has_drained(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    with Crew(tmp_path, redis_server, "--drain=600") as crew:
+        readers = [Subscriber(crew.url).wait_open() for _ in range(20)]
+        first, second = crew.workers
+        os.kill(first, signal.SIGTERM)
+        until(lambda: len(crew.workers) == WORKERS + 1, 20, "a successor")
+        assert {first, second} < set(crew.workers), "the first drains"
+        until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS + 1, 20, "it to serve")
+        for _ in range(20):
+            publish(crew, "each connection is answered")
+        for reader in readers:
+            reader.close()
+        crew.kill()
+
+
+def test_a_very_long_line_of_a_worker_does_not_mute_it(tmp_path: Path, redis_server: RedisServer) -> None:
+    app = tmp_path / "mine.py"
+    app.write_text(
+        "import os\nfrom cyclone_sse.server import App as Base\n"
+        "class App(Base):\n"
+        "    def __init__(self, settings):\n"
+        "        print('x' * 100000)\n"
+        "        super().__init__(settings)\n"
+    )
+    with Crew(tmp_path, redis_server, "--app=mine.App") as crew:
+        until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS, what="both to serve")
+        assert "[cut]" in crew.log
+        assert max(map(len, crew.log_of_this_run.splitlines()[5:])) < 110_000
+
+
+def test_flags_of_twistd_reach_the_workers(tmp_path: Path, redis_server: RedisServer) -> None:
+    (tmp_path / "run").mkdir()
+    crew = Crew(tmp_path, redis_server)
+    crew.flags = ["--reactor=poll", "--umask=027", "--rundir=run"]
+    with crew:
+        for pid in crew.workers:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            assert {b"--reactor=poll", b"--umask=27", f"--rundir={tmp_path}/run".encode()} <= set(words)
+            link = f"/proc/{pid}/cwd"
+            until(partial(os.path.samefile, link, tmp_path / "run"), what="its directory")
+            assert "Umask:\t0027" in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_a_second_start_says_that_the_address_is_in_use(crew: Crew) -> None:
+    second = subprocess.run(
+        crew.argv(),
+        cwd=crew.cwd,
+        env={**os.environ, **crew.env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert second.returncode != 0
+    assert f"cannot listen on 127.0.0.1:{crew.port}: Address already in use" in second.stdout + second.stderr

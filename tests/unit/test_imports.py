@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).parents[2] / "cyclone_sse"
 HOUSE = [
     {"daemon.plugin"},
     {"daemon.check", "daemon.process", "daemon.service", "daemon.supervisor"},
+    {"daemon.worker_process"},
     {"daemon.probes"},
     {"daemon.handover"},
     {"daemon.admin", "daemon.command_line", "daemon.sockets", "daemon.tls"},

@@ -18,7 +18,6 @@ EXCEPTIONS = {
     # each needs processes, signals or sockets to do anything at all
     "daemon.process": "tests/integration/test_signals.py",
     "daemon.handover": "tests/integration/test_workers.py",
-    "daemon.supervisor": "tests/integration/test_workers.py",
     # what Redis and RabbitMQ say is the whole of it
     "brokers.amqp_protocol": "tests/integration/brokers/test_amqp.py",
     "brokers.redis_stream_link": "tests/integration/brokers/test_redis_stream.py",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cyclone_sse.daemon.log_file import Log, open_log, take_rotate_signal
+from cyclone_sse.daemon.log_file import Log, handle_rotate_signal, open_log
 
 FLAGS = {"logger": None, "syslog": False, "logfile": None, "nodaemon": True, "uid": None, "gid": None}
 
@@ -61,7 +61,7 @@ def test_it_keeps_the_old_one_where_there_can_be_no_new_one(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "flags", [{}, {"logfile": "-"}, {"logger": "mine", "nodaemon": False}, {"syslog": True, "logfile": "a"}]
 )
-def test_where_the_log_is_somebody_else_s_there_is_no_file(flags: dict[str, Any]) -> None:
+def test_where_the_log_goes_elsewhere_there_is_no_file(flags: dict[str, Any]) -> None:
     assert open_log({**FLAGS, **flags}) is None
 
 
@@ -82,12 +82,12 @@ def test_the_signal_rotates_it(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGUSR1)
     try:
         log = Log(str(tmp_path / "sse.log"))
-        take_rotate_signal(log, lambda call: call())
+        handle_rotate_signal(log, lambda call: call())
         signal.raise_signal(signal.SIGUSR1)
         assert (tmp_path / "sse.log.1").exists()
         log.close()
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-        take_rotate_signal(None, lambda call: call())
+        handle_rotate_signal(None, lambda call: call())
         signal.raise_signal(signal.SIGUSR1)  # would end the tests
     finally:
         signal.signal(signal.SIGUSR1, before)

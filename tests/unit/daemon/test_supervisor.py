@@ -1,0 +1,197 @@
+"""The supervisor with processes that are none: when it starts, restarts, replaces and kills them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from cyclone_sse.daemon import supervisor
+from cyclone_sse.daemon.handover import ALIVE, READY, REPORTS, STOPPING
+from cyclone_sse.daemon.supervisor import STABLE, SupervisorService
+from cyclone_sse.daemon.worker_process import SILENCE_LIMIT
+from cyclone_sse.options import with_defaults
+from tests.unit.daemon.fakes import FakeProcess, FakeReactor
+
+
+class Reactor(FakeReactor):
+    """A reactor that keeps the processes that it was asked to start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[FakeProcess] = []
+        self.arguments: list[list[str]] = []
+
+    def spawnProcess(self, protocol: Any, executable: str, args: list[str], **how: Any) -> None:
+        self.arguments.append(args)
+        self.processes.append(FakeProcess(protocol))
+        protocol.makeConnection(self.processes[-1])
+
+    @property
+    def running(self) -> list[FakeProcess]:
+        """Those that have not ended."""
+        return [process for process in self.processes if process.protocol.is_running]
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass in which all processes report that they are alive."""
+        for _ in range(round(seconds)):
+            for process in self.running:
+                if not process.hangs:
+                    process.protocol.childDataReceived(REPORTS, ALIVE)
+            self.advance(1)
+
+
+@pytest.fixture
+def reactor() -> Reactor:
+    return Reactor()
+
+
+@pytest.fixture
+def service(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> Iterator[SupervisorService]:
+    """Two workers without sockets, of which each serves at once."""
+    monkeypatch.setattr(supervisor, "open_sockets", lambda *_, **__: [])
+    options = with_defaults({"workers": 2, "broker": "redis-stream", "drain": 5.0})
+    made = SupervisorService(options, ["--drain=5"], lambda: None, reactor, flags=["--reactor=poll"])
+    made.privilegedStartService()
+    made.startService()
+    for process in reactor.processes:
+        process.report(READY)
+    yield made
+    stopped = made.stopService() if made.running else None
+    for process in reactor.running:
+        process.end()
+    assert stopped is None or stopped.called
+    assert not reactor.getDelayedCalls()
+
+
+def test_workers_get_the_command_line_and_the_flags(service: SupervisorService, reactor: Reactor) -> None:
+    words = ["-n", "--pidfile=", "--reactor=poll", "cyclone-sse", "--drain=5"]
+    assert [args[2:] for args in reactor.arguments] == [words, words]
+
+
+def test_a_crash_loop_gets_slower(service: SupervisorService, reactor: Reactor) -> None:
+    """One that lives for a second is no better than one that dies at once."""
+    starts = []
+    reactor.processes[0].end()
+    for _ in range(60):
+        before = len(reactor.processes)
+        reactor.pass_time(1)
+        if len(reactor.processes) > before:
+            starts.append(reactor.seconds())
+            reactor.pass_time(1)
+            reactor.processes[-1].end()
+    gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
+    assert gaps == sorted(gaps)
+    assert len(starts) <= 6
+
+
+def test_one_that_lived_long_is_back_soon(service: SupervisorService, reactor: Reactor) -> None:
+    for _ in range(5):
+        reactor.pass_time(STABLE + 1)
+        reactor.running[0].end()
+        reactor.pass_time(2)
+        assert len(reactor.running) == 2
+
+
+def test_one_that_hangs_is_killed_and_replaced(service: SupervisorService, reactor: Reactor) -> None:
+    hung = reactor.processes[0]
+    reactor.pass_time(1)
+    hung.hangs = True
+    reactor.pass_time(SILENCE_LIMIT + 2)
+    assert hung.signals == ["KILL"]
+    hung.end()
+    reactor.pass_time(2)
+    assert len(reactor.running) == 2
+
+
+def test_one_that_hangs_does_not_hold_up_the_stop(service: SupervisorService, reactor: Reactor) -> None:
+    hung, other = reactor.processes
+    reactor.pass_time(1)
+    hung.hangs = True
+    stopped = service.stopService()
+    assert [hung.signals, other.signals] == [["TERM"], ["TERM"]]
+    other.end()
+    reactor.pass_time(SILENCE_LIMIT + 2)
+    assert hung.signals == ["TERM", "KILL"]
+    hung.end()
+    assert stopped.called
+
+
+def test_all_are_replaced_one_after_the_other(service: SupervisorService, reactor: Reactor) -> None:
+    first, second = reactor.processes
+    service.reload()
+    assert len(reactor.processes) == 3
+    assert not first.signals, "until the new one serves"
+    reactor.processes[2].report(READY)
+    assert first.signals == ["TERM"]
+    assert len(reactor.processes) == 3, "the second waits for the end of the first"
+    first.end()
+    reactor.processes[3].report(READY)
+    assert second.signals == ["TERM"]
+    second.end()
+    assert reactor.running == reactor.processes[2:]
+
+
+def test_one_that_waits_for_its_restart_can_be_replaced(service: SupervisorService, reactor: Reactor) -> None:
+    first, second = reactor.processes
+    first.end()
+    service.reload()
+    reactor.processes[2].report(READY)
+    reactor.processes[3].report(READY)
+    second.end()
+    reactor.pass_time(10)
+    assert reactor.running == reactor.processes[2:]
+    assert len(reactor.running) == 2
+
+
+def test_a_new_one_that_does_not_start_leaves_the_old_ones(
+    service: SupervisorService, reactor: Reactor
+) -> None:
+    old = list(reactor.processes)
+    service.reload()
+    reactor.processes[2].end()
+    reactor.pass_time(10)
+    assert reactor.running == old
+
+
+def test_a_slot_whose_old_and_new_one_end_is_filled_again(
+    service: SupervisorService, reactor: Reactor
+) -> None:
+    service.reload()
+    reactor.processes[0].end()
+    reactor.processes[2].end()
+    reactor.pass_time(5)
+    assert len(reactor.running) == 2
+
+
+def test_one_that_is_told_to_stop_by_others_has_a_successor_at_once(
+    service: SupervisorService, reactor: Reactor
+) -> None:
+    """Its share of the port would wait until it has drained."""
+    told = reactor.processes[0]
+    told.report(STOPPING)
+    reactor.pass_time(1)
+    assert len(reactor.running) == 3
+    told.end()
+    reactor.pass_time(10)
+    assert len(reactor.running) == 2
+
+
+def test_a_signal_to_all_processes_starts_no_other(service: SupervisorService, reactor: Reactor) -> None:
+    for process in reactor.processes:
+        process.report(STOPPING)
+    service.stopService()
+    reactor.pass_time(2)
+    assert len(reactor.processes) == 2
+
+
+def test_a_second_order_kills_all(service: SupervisorService, reactor: Reactor) -> None:
+    stopped: Deferred[Any] = service.stopService()
+    service.hurry()
+    assert all(process.signals == ["TERM", "KILL"] for process in reactor.processes)
+    for process in reactor.running:
+        process.end()
+    assert stopped.called
