@@ -47,6 +47,8 @@ class Shop(AppConfig):
         from . import push
 """
 _URLS = """
+from decimal import Decimal
+
 from django.contrib.auth import authenticate, login, logout
 from django.contrib.auth.models import Group
 from django.db import transaction
@@ -76,7 +78,7 @@ def join(request):
 
 def pay(request):
     with transaction.atomic():
-        push.publish(f"user-{request.user.pk}", {"paid": request.GET["order"]})
+        push.publish(f"user-{request.user.pk}", {"paid": Decimal(request.GET["order"])})
         if "fail" in request.GET:
             raise RuntimeError("the payment did not succeed")
     return HttpResponse("paid")
