@@ -73,7 +73,7 @@ def test_plain_event_source(server: SseServer, site: Site, browse: Open) -> None
 
 
 def test_listening(server: SseServer, site: Site, browse: Open) -> None:
-    after_gap, earliest, other_origin = html("listening.md")
+    after_gap, earliest, _, other_origin = html("listening.md")
     publish(server.url, "news", "[0]")
     site.pages["/"] = (
         earliest + "<script>var seen = []; source.onmessage = (e) => seen.push(e.data);</script>"
@@ -89,3 +89,26 @@ def test_listening(server: SseServer, site: Site, browse: Open) -> None:
     page.evaluate("source.dispatchEvent(new MessageEvent('sse-gap', {data: '{}'}))")
     page.wait_for_function("document.title === 'as it is now'")
     assert "withCredentials: true" in other_origin  # test_cross_origin.py has one
+
+
+def test_state_then_stream(server: SseServer, site: Site, browse: Open) -> None:
+    """What is published before the state is read is applied to it, unless the state has it already."""
+    (listen,) = [text for text in html("listening.md") if "early" in text]
+    state = {"a": {"id": "a", "version": 3}, "b": {"id": "b", "version": 1}}
+    site.pages["/board.json"] = json.dumps(state)
+    site.pages["/"] = listen.replace("fetch(", "window.go().then(() => fetch(").replace(
+        "'/board.json')", "'/board.json'))"
+    )
+    site.pages["/"] = (
+        "<script>window.go = () => new Promise((f) => (window.read = f));</script>" + site.pages["/"]
+    )
+    page = browse(site.url)
+    page.wait_for_function("!!window.read")
+    for row in ({"id": "a", "version": 2}, {"id": "b", "version": 2}, {"id": "c", "version": 1}):
+        publish(server.url, "board", json.dumps(row))
+    page.wait_for_function("early.length === 3")
+    page.evaluate("window.read()")
+    page.wait_for_function("state && early.length === 0")
+    publish(server.url, "board", json.dumps({"id": "c", "version": 2}))
+    page.wait_for_function("state.c.version === 2")
+    assert page.evaluate("[state.a.version, state.b.version]") == [3, 2]
