@@ -13,15 +13,18 @@ from typing import Any
 
 from cyclone_sse.values import (
     addresses,
+    file_or_url,
     flag,
+    host_name,
     integer,
     one_of,
     origins,
+    proxies,
     seconds,
     secret,
+    server_url,
     spaced,
     text,
-    url,
     words,
 )
 
@@ -76,12 +79,14 @@ OPTIONS = (
     Option("app", "r", None, text, "dotted name of your own cyclone.web.Application subclass"),
     Option("broker", None, "http", one_of(*BROKERS), f"where messages come from: {', '.join(BROKERS)}"),
     Option("http-secret", None, None, text, "key that a POST to /publish must carry", private=True),
+    Option("http-secret-file", None, None, text, "file with such keys, one a line, all of them valid"),
     Option(
         "http-publish",
         None,
         None,
         flag,
-        "1: serve /publish [default: 1 with the brokers http and redis-stream, else 0]",
+        "1: serve /publish [default: 1 with the brokers http and redis-stream, unless channels are private "
+        "and there is neither a key nor a token rule; else 0]",
     ),
     Option("stats", None, "1", flag, "0: do not serve /stats on the public ports"),
     Option("demo", None, "0", flag, "1: serve a demo page at /demo, and /media/"),
@@ -136,10 +141,6 @@ OPTIONS = (
     Option(
         "history-file", None, None, text, "SQLite file that keeps the history over a restart (broker http)"
     ),
-    # kinds of channel, and who is there
-    Option("channels", None, None, text, "TOML file with the rules of kinds of channel"),
-    Option("presence-grace", None, "10", seconds(0), "seconds a user stays a member after the last stream"),
-    Option("presence-max", None, "1000", _count, "members of a channel above which only numbers are sent"),
     # streams
     Option(
         "ping-interval",
@@ -177,10 +178,6 @@ OPTIONS = (
         "seconds without progress before a slow client is cut off; 0: no limit",
     ),
     Option("max-body", None, str(2**20), integer(1), "largest request body, in bytes"),
-    Option("max-batch", None, "10000", integer(1), "most events in one request to publish"),
-    Option(
-        "idle-timeout", None, "75", seconds(1), "seconds that an idle connection is kept for another request"
-    ),
     Option("max-channels", None, "500", integer(1), "most channels of one stream"),
     Option("max-patterns", None, "20", _count, "most patterns of one stream"),
     Option("max-clients", None, "0", _count, "most clients of the server; 0: no limit"),
@@ -189,7 +186,14 @@ OPTIONS = (
     ),
     # access
     Option("cors-origin", None, "*", origins, "origins whose pages may read, separated by commas; *: all"),
-    Option("trust-proxy", None, "0", flag, "1: take the client's address from X-Forwarded-For"),
+    Option(
+        "trust-proxy",
+        None,
+        "0",
+        proxies,
+        "take the client's address from X-Forwarded-For: 1: its last one; NETWORK,...: the last one that is "
+        "not in these networks of proxies",
+    ),
     Option("public", None, "", words, "GLOB,... of the channels that need no token and no permission"),
     Option(
         "jwt-secret",
@@ -199,11 +203,19 @@ OPTIONS = (
         "secret of the tokens (HS256, HS384, HS512), at least 32 bytes",
         private=True,
     ),
-    Option("jwt-keys", None, None, text, "file with the public keys of the tokens: PEM or JWKS"),
+    Option("jwt-secret-file", None, None, text, "file with such secrets, one a line, all of them valid"),
+    Option(
+        "jwt-keys",
+        None,
+        None,
+        file_or_url,
+        "file with the public keys of the tokens: PEM or JWKS; or the URL of a JWKS",
+    ),
     Option("jwt-issuer", None, None, text, "issuer (iss) that tokens must name"),
     Option("jwt-audience", None, None, text, "audience (aud) that tokens must name"),
     Option("jwt-cookie", None, "cyclone_sse_token", text, "name of the cookie that may hold the token"),
-    Option("auth-url", None, None, url, "URL of your application that decides who may subscribe"),
+    Option("auth-url", None, None, server_url, "URL of your application that decides who may subscribe"),
+    Option("auth-host", None, None, host_name, "name in Host when it is asked [default: the URL's own]"),
     Option("auth-concurrency", None, "50", integer(1), "most requests to --auth-url at the same time"),
     # operation
     Option("config", None, None, text, "file of options, one name=value a line; # begins a comment"),
@@ -233,8 +245,29 @@ DEFAULTS: Mapping[str, Any] = {
 DERIVED: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "linger": lambda settings: settings["history-ttl"],
     # Redis pub/sub and AMQP have publishers of their own, and give no ids.
-    "http-publish": lambda settings: settings["broker"] in ("http", "redis-stream"),
+    # Where channels are private, publishing to them must not be open to every client by default.
+    "http-publish": lambda settings: (
+        settings["broker"] in ("http", "redis-stream")
+        and (has_publisher_rule(settings) or not has_subscriber_rule(settings))
+    ),
 }
+
+TOKEN_RULES = ("jwt-secret", "jwt-secret-file", "jwt-keys")
+
+
+def has_token_rule(settings: Mapping[str, Any]) -> bool:
+    """Whether tokens are accepted."""
+    return any(settings[name] for name in TOKEN_RULES)
+
+
+def has_subscriber_rule(settings: Mapping[str, Any]) -> bool:
+    """Whether channels are private, but for those of ``--public``."""
+    return has_token_rule(settings) or bool(settings["auth-url"])
+
+
+def has_publisher_rule(settings: Mapping[str, Any]) -> bool:
+    """Whether there is a key or a token to know a publisher by."""
+    return has_token_rule(settings) or any(settings[name] for name in ("http-secret", "http-secret-file"))
 
 
 def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cyclone.web import Application
 from twisted.python.reflect import namedAny
 
 from cyclone_sse import brokers
-from cyclone_sse.access.rules import rules_of
+from cyclone_sse.access.rules import make_rules
 from cyclone_sse.handlers import BroadcastHandler, DisconnectHandler, PublishHandler, StatsHandler
 from cyclone_sse.http.handler import NotFoundHandler
 from cyclone_sse.http.static_files import MediaHandler, load
@@ -49,7 +49,7 @@ class App(Application):  # type: ignore[misc]
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
         self.broker: brokers.Broker = self.make_broker(with_defaults(settings), reactor)
-        self.rules = rules_of(self)
+        self.rules = make_rules(self.broker)
         super().__init__(self.routes(), transforms=[], error_handler=NowhereHandler)
         # There are no templates here; each request would prepare for them all the same.
         self.ui_modules: dict[str, Any] = {}
@@ -65,7 +65,8 @@ class App(Application):  # type: ignore[misc]
         routes: list[Route] = [(r"/", self.broadcast_handler)]
         if settings["stats"]:
             routes.append((r"/stats", self.stats_handler))
-        publishes = settings["http-publish"]
+        # Where a publisher cannot be known, the handler says how to change that.
+        publishes = settings["http-publish"] or self.rules.refuse_publishers
         if publishes:
             routes.append((r"/publish", self.publish_handler))
         if publishes or self.rules.know_operators:

@@ -10,12 +10,21 @@ import json
 import math
 import re
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 Address = tuple[str, int]  # host, port
+Network = IPv4Network | IPv6Network
 
 _DECIMAL = re.compile(r"[0-9]{1,19}")
+# RFC 3986, as far as it can be sent: no user name, no fragment, and ASCII alone.
+_LABEL = r"(?![a-z0-9]{2}--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?|xn--[a-z0-9-]{1,58}[a-z0-9]"
+_AUTHORITY = rf"(?:(?:{_LABEL})(?:\.(?:{_LABEL}))*\.?|\[[0-9a-f:.]+\])(?::[0-9]{{1,5}})?"
+_URL = re.compile(rf"https?://({_AUTHORITY})(?:[/?][!-\"$-~]*)?", re.IGNORECASE)
+_HOST = re.compile(_AUTHORITY, re.IGNORECASE)
+_UNIX_URL = re.compile(r"unix:(/[^:\s]+)(?::(/[!-\"$-~]*))?")
+_USERINFO = re.compile(r"//[^/\s]*@")
 _SEPARATORS = re.compile(r"[,\s]+")
 
 
@@ -113,12 +122,84 @@ def _ascii_host(host: str) -> str:
 
 
 def url(value: str) -> str:
-    """An absolute http or https URL."""
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
-        raise ValueError("expected a URL as https://www.example.com/path")
-    _ = parts.port  # raises ValueError where it is no port
+    """An absolute http or https URL, in the form in which it is sent."""
+    found = _URL.fullmatch(value)
+    if found is None or not _is_host(found[1]):
+        raise ValueError(_wrong_with_url(value))
+    _ = urlsplit(value).port  # raises ValueError where it is no port
     return value
+
+
+def _is_host(authority: str) -> bool:
+    """Whether a host is an address, or a name that can be looked up."""
+    if authority.startswith("["):
+        address = authority[1:].partition("]")[0]
+        try:
+            ip_address(address)
+        except ValueError:
+            return False
+        return True
+    name = authority.partition(":")[0]
+    try:
+        name.encode().decode("idna")
+    except UnicodeError:
+        return False
+    return len(name) <= 253
+
+
+def _wrong_with_url(value: str) -> str:
+    host = value.partition("://")[2].partition("/")[0]
+    if "@" in host:
+        return "this URL holds a user name or password, which are not sent"
+    if not host.isascii():
+        return "write the host as browsers send it, with xn-- in place of other letters"
+    if not value.isascii() or not value.isprintable() or " " in value:
+        return "a URL holds no spaces and no letters but ASCII: percent-encode them"
+    if "_" in host:
+        return "a host's name holds letters, digits and hyphens, no _"
+    return "expected a URL as https://www.example.com/path"
+
+
+def server_url(value: str) -> str:
+    """An http or https URL; or ``unix:/path/of.sock:/path`` for a server on a UNIX socket."""
+    if value.startswith("unix:"):
+        if unix_url(value) is None:
+            raise ValueError("expected unix:/path/of.sock:/path")
+        return value
+    return url(value)
+
+
+def unix_url(value: str) -> tuple[str, str] | None:
+    """The socket and the path of a ``unix:`` URL; None if it is of another kind."""
+    found = _UNIX_URL.fullmatch(value)
+    return (found[1], found[2] or "/") if found else None
+
+
+def file_or_url(value: str) -> str:
+    """The path of a file; or an http or https URL."""
+    return url(value) if value.lower().startswith(("http:", "https:")) else value
+
+
+def host_name(value: str) -> str:
+    """A name for the header Host, maybe with a port."""
+    if not _HOST.fullmatch(value):
+        raise ValueError("expected a name as www.example.com")
+    return value
+
+
+def without_userinfo(value: str) -> str:
+    """The text with a user name and password in a URL left out, for a line in a log or on a terminal."""
+    return _USERINFO.sub("//...@", value)
+
+
+def proxies(value: str) -> bool | tuple[Network, ...]:
+    """0, 1, or networks of proxies with commas between them."""
+    if value in ("0", "1"):
+        return value == "1"
+    try:
+        return tuple(ip_network(word, strict=False) for word in words(value))
+    except ValueError:
+        raise ValueError("expected 0, 1 or networks as 10.0.0.0/8,fd00::/8") from None
 
 
 def addresses(value: str) -> tuple[Address, ...]:

@@ -1,43 +1,52 @@
-"""What somebody may do: which channels to hear, which to publish to, and until when.
+"""What a client or publisher may do: which channels to subscribe to, which to publish to, and until when.
 
 A token, an answer of the application, ``--public`` and the publishing key all become a Grant, so that the
 rest of the server asks one question. Plain Python. Costs a look-up in a set for each channel that is
-granted by its name, and a comparison with each glob for the others; no comparison goes back over a name
-twice, so that nobody can make one slow by the name that is asked for.
+granted by its name, and a comparison with each glob for the others. No comparison goes back over a name
+twice: without this, a client could make one slow by the name that it asks for.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 EVERYTHING = "*"
+MAX_INFO = 1024  # bytes of a member's info, as compact JSON
+MAX_SECONDS = 315_576_000.0  # ten years: without a bound, an end of 1e308 is an overflow for each client
 
 
 class Names:
-    """Names and globs of channels; in a glob ``*`` stands for any run of characters, also for none."""
+    """Names and globs of channels; in a glob ``*`` stands for any run of characters, also for none.
 
-    __slots__ = ("_exact", "_globs")
+    exact: there are no globs among them, only names and patterns as they are.
+    """
 
-    def __init__(self, names: Iterable[str]) -> None:
+    __slots__ = ("_everything", "_exact", "_globs")
+
+    def __init__(self, names: Iterable[str], exact: bool = False) -> None:
         self._exact = frozenset(names)
-        self._globs = tuple(tuple(name.split("*")) for name in self._exact if "*" in name)
+        self._everything = EVERYTHING in self._exact and not exact
+        globs = () if exact else (name for name in self._exact if "*" in name)
+        self._globs = tuple(tuple(name.split("*")) for name in globs)
 
-    def hold(self, name: str, is_pattern: bool) -> bool:
+    def allows(self, name: str, is_pattern: bool) -> bool:
         """Whether this channel is among them.
 
-        A pattern is there only under its own name, or under ``*``: ``news.*`` does not hold the pattern
-        ``n*``, which hears more, and whether one pattern lies within another shall be nobody's guess.
+        A pattern is there only under its own name, or under ``*``: ``news.*`` does not allow the pattern
+        ``n*``, which matches more. The server compares names here and never works out whether one pattern
+        lies within another.
         """
-        if name in self._exact or EVERYTHING in self._exact:
+        if self._everything or name in self._exact:
             return True
-        return not is_pattern and "*" not in name and any(_match(glob, name) for glob in self._globs)
+        return not is_pattern and "*" not in name and any(_matches(glob, name) for glob in self._globs)
 
     def __bool__(self) -> bool:
         return bool(self._exact)
 
 
-def _match(glob: tuple[str, ...], name: str) -> bool:
+def _matches(glob: tuple[str, ...], name: str) -> bool:
     """Whether the name has the pieces of the glob in their order, the first and the last at its ends."""
     first, *middle, last = glob
     start, end = len(first), len(name) - len(last)
@@ -53,30 +62,33 @@ def _match(glob: tuple[str, ...], name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What somebody may do; the fields are named as the claims of a token.
+    """What a client or publisher may do; the fields are named as the claims of a token.
 
-    user: who it is, for ``POST /disconnect``; None if nobody said. subscribe, publish: names and globs of
-    channels. expires: seconds since the epoch, None for never.
+    user: the user's name, for ``POST /disconnect`` and presence; None if unknown. subscribe, publish: names
+    and globs of channels. expires: seconds since the epoch, None for never. info: what is shown with the
+    user to other members of a channel, as compact JSON. exact: ``subscribe`` holds no globs.
     """
 
     user: str | None = None
     subscribe: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     expires: float | None = None
-    _heard: Names = field(init=False, repr=False, compare=False)
-    _said: Names = field(init=False, repr=False, compare=False)
+    info: str | None = None
+    exact: bool = False
+    _subscribable: Names = field(init=False, repr=False, compare=False)
+    _publishable: Names = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_heard", Names(self.subscribe))
-        object.__setattr__(self, "_said", Names(self.publish))
+        object.__setattr__(self, "_subscribable", Names(self.subscribe, self.exact))
+        object.__setattr__(self, "_publishable", Names(self.publish))
 
     def may_subscribe(self, channel: str, is_pattern: bool = False) -> bool:
-        """Whether this channel may be heard; a name with ``*`` in it is a pattern in any case."""
-        return self._heard.hold(channel, is_pattern)
+        """Whether this channel may be subscribed to; a name with ``*`` in it is a pattern in any case."""
+        return self._subscribable.allows(channel, is_pattern)
 
     def may_publish(self, channel: str) -> bool:
-        """Whether something may be published to this channel."""
-        return self._said.hold(channel, False)
+        """Whether events may be published to this channel."""
+        return self._publishable.allows(channel, False)
 
     @property
     def may_publish_everywhere(self) -> bool:
@@ -84,4 +96,23 @@ class Grant:
         return EVERYTHING in self.publish
 
 
-OPERATOR = Grant(publish=(EVERYTHING,))  # whoever has the publishing key, or everybody where there is none
+OPERATOR = Grant(publish=(EVERYTHING,))  # with the publishing key, or for every client where there is none
+
+
+def user_name(value: object) -> str | None:
+    """The user's name from a claim or an answer: text, or a number as text. Raises ValueError."""
+    if value is None or type(value) is str:
+        return value
+    if type(value) is int:
+        return str(value)
+    raise ValueError("is neither text nor a whole number")
+
+
+def compact_info(value: object) -> str | None:
+    """A member's info as compact JSON; None if there is none. Raises ValueError where it is too long."""
+    if value is None:
+        return None
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_INFO:
+        raise ValueError(f"is longer than {MAX_INFO} bytes as JSON")
+    return text

@@ -1,61 +1,106 @@
-"""One GET on a connection that is kept for the next: what ``ask`` knows of HTTP.
+"""One request to a server of the operator's, on a connection that is kept for the next.
 
-Twisted's Agent does the protocol. It is given connections without its lines in the log, and no answer may
-grow beyond what can make sense.
+Twisted's Agent speaks the protocol. It gets connections that write no lines into the log, and on which an
+answer may be only so long, whatever it consists of: without this, an application that never stops sending
+headers fills the memory.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IConsumer, IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
-from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool, ResponseDone
+from twisted.web.client import (
+    URI,
+    Agent,
+    BrowserLikePolicyForHTTPS,
+    HTTPConnectionPool,
+    ResponseDone,
+)
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory, IResponse
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
-MAX_ANSWER = 65536  # bytes
-_KEPT_CONNECTION = 30  # seconds an idle connection is kept
+from cyclone_sse.access.answers import HttpAnswer
+from cyclone_sse.values import unix_url
+
+MAX_ANSWER = 65536  # bytes: status line, headers, body and all that comes before them
+_IDLE_SECONDS = 30  # that a connection is kept
 
 
-class TooLong(Exception):
+class AnswerTooLong(Exception):
     """The answer was cut off at ``MAX_ANSWER``."""
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back. challenge: WWW-Authenticate, as it came."""
-
-    status: int
-    kind: str
-    challenge: str | None
-    body: bytes
+    def __str__(self) -> str:
+        return f"its answer is longer than {MAX_ANSWER} bytes"
 
 
 class HttpClient:
-    """Fetches from one server, over at most so many kept connections. Follows no redirect."""
+    """Sends requests to one URL, over at most so many kept connections. Follows no redirect.
 
-    def __init__(self, kept: int, reactor: Any) -> None:
+    url: http, https, or ``unix:/path/of.sock:/path``. kept: idle connections at most.
+    """
+
+    def __init__(self, url: str, kept: int, reactor: Any) -> None:
         pool = HTTPConnectionPool(reactor)
         pool.maxPersistentPerHost = kept
-        pool.cachedConnectionTimeout = _KEPT_CONNECTION
-        self._agent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor), pool)
+        pool.cachedConnectionTimeout = _IDLE_SECONDS
+        socket, path = unix_url(url) or (None, None)
+        self._url = url if path is None else f"http://localhost{path}"
+        self._agent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor, socket), pool)
 
-    async def get(self, url: str, fields: list[tuple[str, str]]) -> Answer:
-        """Fetch this. fields: the headers. Fails with whatever can go wrong on the way; may be cancelled."""
+    async def get(self, query: str, fields: list[tuple[str, str]]) -> HttpAnswer:
+        """Fetch the URL with this query added to its own. fields: the headers.
+
+        Fails with whatever can go wrong between two computers; may be cancelled.
+        """
+        separator = "&" if "?" in self._url else "?"
+        return await self._request(b"GET", self._url + (separator + query if query else ""), fields)
+
+    async def post(self, body: bytes, fields: list[tuple[str, str]]) -> HttpAnswer:
+        """Send this body to the URL; the rest as with ``get``."""
+        return await self._request(b"POST", self._url, fields, body)
+
+    async def _request(
+        self, method: bytes, url: str, fields: list[tuple[str, str]], body: bytes | None = None
+    ) -> HttpAnswer:
         headers = Headers()
         for name, value in fields:
-            headers.addRawHeader(name.encode(), value.encode("latin-1"))
-        response: IResponse = await self._agent.request(b"GET", url.encode(), headers)
-        body = await _read(response)
-        kinds, challenges = map(response.headers.getRawHeaders, ("Content-Type", "WWW-Authenticate"))
-        return Answer(response.code, kinds[0] if kinds else "", challenges[0] if challenges else None, body)
+            headers.addRawHeader(name.encode(), value.encode("latin-1", "replace"))
+        producer = None if body is None else _BodyProducer(body)
+        response: IResponse = await self._agent.request(method, url.encode(), headers, producer)
+        content = await _read(response)
+        found = map(response.headers.getRawHeaders, ("WWW-Authenticate", "Location"))
+        challenge, location = (values[0] if values else None for values in found)
+        return HttpAnswer(response.code, content, challenge, location)
+
+
+@implementer(IBodyProducer)
+class _BodyProducer:
+    """The body of a request, sent in one piece."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        pass
+
+    def resumeProducing(self) -> None:
+        pass
+
+    def stopProducing(self) -> None:
+        pass
 
 
 def _read(response: IResponse) -> Deferred[bytes]:
@@ -65,7 +110,7 @@ def _read(response: IResponse) -> Deferred[bytes]:
 
 
 class _Body(Protocol):
-    """Collects the body of an answer, as far as it is of a sane size."""
+    """Collects the body of an answer."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -76,47 +121,79 @@ class _Body(Protocol):
             self.transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        """Take a part of it."""
         self._data += data
-        if len(self._data) > MAX_ANSWER:
-            self._stop()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is complete, or never will be."""
         if self.complete.called:
-            return  # it was given up
-        if len(self._data) > MAX_ANSWER:
-            self.complete.errback(TooLong())
-        elif reason.check(ResponseDone, PotentialDataLoss):  # the second: HTTP/1.0 without a length
+            return  # it was cancelled
+        if reason.check(PotentialDataLoss) and len(self._data) > MAX_ANSWER // 2:
+            # It ends with the connection, which `BoundedProtocol` may have closed.
+            self.complete.errback(AnswerTooLong())
+        elif reason.check(ResponseDone, PotentialDataLoss):
             self.complete.callback(bytes(self._data))
         else:
             self.complete.errback(reason)
 
 
+class BoundedProtocol(ProtocolWrapper):
+    """Closes the connection when more than ``MAX_ANSWER`` bytes have come since the last request."""
+
+    _received = 0
+
+    def abortConnection(self) -> None:
+        """Close the connection at once. The Agent asks for it, too, when a request is cancelled."""
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def write(self, data: bytes) -> None:
+        self._received = 0
+        super().write(data)
+
+    def writeSequence(self, data: Any) -> None:
+        self._received = 0
+        super().writeSequence(data)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._received <= MAX_ANSWER:
+            super().dataReceived(data)
+        elif self.transport is not None:
+            self.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(Failure(AnswerTooLong()) if self._received > MAX_ANSWER else reason)
+
+
 @implementer(IAgentEndpointFactory)
 class _Endpoints:
-    """Where the application is, in plain or by TLS with its certificate checked."""
+    """Where the server is: in plain, by TLS with its certificate checked, or on a UNIX socket."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, socket: str | None) -> None:
         self._reactor = reactor
+        self._socket = socket
         self._policy = BrowserLikePolicyForHTTPS()
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        """Called by the Agent for a new connection."""
+        if self._socket is not None:
+            return _BoundedEndpoint(UNIXClientEndpoint(self._reactor, self._socket))
         endpoint: Any = HostnameEndpoint(self._reactor, uri.host, uri.port)
         if uri.scheme == b"https":
             endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
-        return _QuietEndpoint(endpoint)
+        return _BoundedEndpoint(endpoint)
 
 
 @implementer(IStreamClientEndpoint)
-class _QuietEndpoint:
-    """An endpoint without Twisted's two lines in the log for each connection."""
+class _BoundedEndpoint:
+    """An endpoint with ``BoundedProtocol`` below the Agent's, and without Twisted's two lines in the log
+    for each connection."""
 
     def __init__(self, endpoint: IStreamClientEndpoint) -> None:
         self._endpoint = endpoint
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect."""
         protocolFactory.noisy = False  # type: ignore[attr-defined]
-        return self._endpoint.connect(protocolFactory)
+        factory = WrappingFactory(protocolFactory)
+        factory.noisy = False
+        factory.protocol = BoundedProtocol
+        connected: Deferred[Any] = self._endpoint.connect(factory)
+        return connected.addCallback(lambda wrapper: wrapper.wrappedProtocol)

@@ -1,39 +1,38 @@
-"""The rules that the options give: who may subscribe, who may publish. One question for each request.
+"""The rules that the options give: which client may subscribe, which may publish. One question for each
+request.
 
-Without ``--jwt-secret``, ``--jwt-keys`` or ``--auth-url`` there are none, and every channel is public. With
-them a channel is heard by whoever ``--public``, a token or the application lets hear it.
+Without ``--jwt-secret``, ``--jwt-secret-file``, ``--jwt-keys`` or ``--auth-url`` there are none, and every
+channel is public. With them a channel is open to a client if ``--public``, a token or the application says
+so.
 """
 
 from __future__ import annotations
 
 import hmac
+import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 
-from cyclone_sse.access.auth_url import AuthUrl, Caller
+from cyclone_sse.access.auth_url import AuthFigures, AuthUrl
+from cyclone_sse.access.credentials import AccessRequest, bearer_token, check_origin, subscriber_tokens
 from cyclone_sse.access.grant import OPERATOR, Grant, Names
-from cyclone_sse.access.tokens import BadToken, Tokens
+from cyclone_sse.access.secret_file import read_secrets
+from cyclone_sse.access.tokens import BadToken, NoKeys, Tokens
 from cyclone_sse.errors import Refusal
-from cyclone_sse.options import with_defaults
+from cyclone_sse.options import has_token_rule, with_defaults
 from cyclone_sse.patterns import check_name
 
 UNAUTHORIZED = {"WWW-Authenticate": 'Bearer error="invalid_token"'}  # RFC 6750 3
 FORBIDDEN = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
 
 
-class Request(Caller):
-    """What is to be known of a request."""
-
-    access_token: str | None  # the query parameter of this name; handlers see it in no other place
-
-
 class Rules:
-    """Who may hear and say what.
+    """Which client may subscribe to and publish what.
 
     settings: the options; missing ones have their defaults. is_pattern: whether a channel's name stands for
-    many with this broker. open_patterns: whether a stranger may ask for such. Raises ValueError, in one line,
+    many with this broker. open_patterns: whether any client may ask for such. Raises ValueError, in one line,
     where a key will not do.
     """
 
@@ -48,11 +47,17 @@ class Rules:
         self._open_patterns = open_patterns
         self._settings = settings = with_defaults(settings)
         self._public = Names(settings["public"])
-        has_keys = settings["jwt-secret"] or settings["jwt-keys"]
-        self._tokens = Tokens(settings) if has_keys else None
+        self._secrets: tuple[str, ...] = ()
+        self._tokens = Tokens(settings, reactor) if has_token_rule(settings) else None
         self._auth_url: AuthUrl | None = None
         if settings["auth-url"]:
-            self._auth_url = AuthUrl(settings["auth-url"], settings["auth-concurrency"], reactor=reactor)
+            self._auth_url = AuthUrl(
+                settings["auth-url"],
+                settings["auth-concurrency"],
+                host=settings["auth-host"],
+                reactor=reactor,
+            )
+        self._read_secrets()
 
     @property
     def restrict(self) -> bool:
@@ -62,12 +67,38 @@ class Rules:
     @property
     def know_operators(self) -> bool:
         """Whether there is a key or a token by which to know who may publish."""
-        return self._tokens is not None or bool(self._settings["http-secret"])
+        return self._tokens is not None or bool(self._secrets) or bool(self._settings["http-secret"])
+
+    @property
+    def refuse_publishers(self) -> bool:
+        """Whether channels are private, and there is nothing by which to know who may publish to them."""
+        return self.restrict and not self.know_operators and not self._settings["http-publish"]
+
+    @property
+    def auth_figures(self) -> AuthFigures | None:
+        """What the application has been asked so far; None without ``--auth-url``."""
+        return None if self._auth_url is None else self._auth_url.figures
+
+    def start(self) -> None:
+        """Fetch keys that have a URL, now and from time to time."""
+        if self._tokens is not None:
+            self._tokens.start()
+
+    def stop(self) -> None:
+        """Stop fetching keys."""
+        if self._tokens is not None:
+            self._tokens.stop()
 
     def reload(self) -> None:
-        """Read the keys anew. Raises ValueError, and the present ones stay."""
-        if self._tokens is not None:
-            self._tokens.reload()
+        """Read keys and secrets again. Raises ValueError about each that will not do; it stays as it was."""
+        problems = []
+        for read in (self._read_secrets, *([self._tokens.reload] if self._tokens else [])):
+            try:
+                read()
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("; ".join(problems))
 
     def check_names(self, channels: Sequence[str]) -> None:
         """Refuse more channels or patterns than one stream may have, and names that are too long.
@@ -88,69 +119,98 @@ class Rules:
         if patterns and not (self._open_patterns or settings["patterns"] or self.restrict):
             raise Refusal(403, f"{patterns[0]!r} is a pattern, and these are not allowed (--patterns=1)")
 
-    def subscriber(self, request: Request, channels: Sequence[str]) -> Grant | Deferred[Grant] | None:
-        """What the client may hear of these channels: a grant whose ``subscribe`` names them one by one.
+    def missing_keys(self, request: AccessRequest) -> Deferred[Any] | None:
+        """A Deferred that fires when the keys of the request's tokens have been looked for at their URL.
+
+        None: there is nothing to wait for. To be asked before ``publisher``; ``subscriber`` does it itself.
+        """
+        if self._tokens is None:
+            return None
+        tokens = subscriber_tokens(request, self._settings["jwt-cookie"])
+        waiting = [d for token in tokens if (d := self._tokens.missing_key(token)) is not None]
+        return DeferredList(waiting) if waiting else None
+
+    def subscriber(self, request: AccessRequest, channels: Sequence[str]) -> Grant | Deferred[Grant] | None:
+        """The client's right to these channels: a grant whose ``subscribe`` names them one by one.
 
         None: everything, there are no rules. Raises Refusal, or the Deferred fails with it.
         """
         if not self.restrict:
             return None
-        private = [name for name in channels if not self._public.hold(name, self._is_pattern(name))]
-        token = self._subscriber_token(request)
+        waiting = self.missing_keys(request)
+        if waiting is not None:
+            return waiting.addCallback(lambda _: self._subscriber(request, channels))
+        return self._subscriber(request, channels)
+
+    def _subscriber(self, request: AccessRequest, channels: Sequence[str]) -> Grant | Deferred[Grant]:
+        private = [name for name in channels if not self._public.allows(name, self._is_pattern(name))]
+        grant = self._token_grant(request, bool(private))
         if not private:
-            return Grant(self._user(token), tuple(channels))
-        if token is not None or self._auth_url is None:
-            return self._by_token(token, channels, private)
-        answer = self._auth_url.ask(request, private)
-        return answer.addCallback(self._by_answer, channels, private)
+            # A token only says who the client is; the right to what is public does not end.
+            known = grant or Grant()
+            return Grant(known.user, tuple(channels), info=known.info)
+        if grant is not None:
+            return self._by_token(grant, channels, private)
+        if self._auth_url is None:
+            raise Refusal(401, f"{private[0]!r} needs a token", UNAUTHORIZED)
+        return self._auth_url.ask(request, private).addCallback(self._by_answer, channels, private)
 
-    def are_public(self, channels: Sequence[str]) -> bool:
-        """Whether every client may receive all of these channels."""
-        if not self.restrict:
-            return True
-        return all(self._public.hold(name, self._is_pattern(name)) for name in channels)
+    def publisher(self, request: AccessRequest, key: str, secret: str) -> Grant:
+        """The publisher's right. Raises Refusal.
 
-    def publisher(self, request: Request, key: str, secret: str) -> Grant:
-        """What the publisher may say. Raises Refusal.
-
-        key: the one in the body, or empty. secret: the one that is wanted, empty if none is.
+        key: the one in the body, or empty. secret: one that is wanted beside those of ``--http-secret-file``;
+        empty if none is.
         """
-        bearer = _bearer(request)
+        bearer = bearer_token(request)
         # A header's bytes have become text as latin-1; what a publisher meant is UTF-8.
-        given = (key.encode(errors="replace"), (bearer or "").encode("latin-1"))
-        if secret and any(hmac.compare_digest(one, secret.encode()) for one in given):  # in constant time
+        shown = (key.encode(errors="replace"), (bearer or "").encode("latin-1", "replace"))
+        secrets = (*([secret] if secret else []), *self._secrets)
+        # Each comparison takes the same time, whatever is compared.
+        if any(hmac.compare_digest(one, known.encode()) for one in shown for known in secrets):
             return OPERATOR
         if self._tokens is not None and bearer is not None:
             return self._read(bearer)
-        if secret or self._tokens is not None:
-            raise Refusal(401, "wrong key" if secret else "publishing needs a token", UNAUTHORIZED)
-        self._check_origin(request)
+        if secrets or self._tokens is not None:
+            raise Refusal(401, "wrong key" if secrets else "publishing needs a token", UNAUTHORIZED)
+        if self.refuse_publishers:
+            raise Refusal(403, "channels are private here: publishing needs a key (--http-secret) or a token")
+        check_origin(request, self._settings["cors-origin"])
         return OPERATOR
 
-    def _by_token(self, token: str | None, channels: Sequence[str], private: Sequence[str]) -> Grant:
-        if token is None:
-            raise Refusal(401, f"{private[0]!r} needs a token", UNAUTHORIZED)
-        grant = self._read(token)
+    def publisher_key(self) -> str | None:
+        """The first publishing key, which this server shows to others that know it; None if there is none."""
+        return self._settings["http-secret"] or next(iter(self._secrets), None)
+
+    def _by_token(self, grant: Grant, channels: Sequence[str], private: Sequence[str]) -> Grant:
         for name in private:
             if not grant.may_subscribe(name, self._is_pattern(name)):
                 raise Refusal(403, f"the token does not allow {name!r}", FORBIDDEN)
-        return Grant(grant.user, tuple(channels), (), grant.expires)
+        return Grant(grant.user, tuple(channels), (), grant.expires, grant.info)
 
     def _by_answer(self, grant: Grant, channels: Sequence[str], private: Sequence[str]) -> Grant:
         denied = {name for name in private if not grant.may_subscribe(name, self._is_pattern(name))}
         left = tuple(name for name in channels if name not in denied)
         if not left:
             raise Refusal(403, f"the application does not allow {private[0]!r}")
-        return Grant(grant.user, left, (), grant.expires)
+        return Grant(grant.user, left, (), grant.expires, grant.info)
 
-    def _user(self, token: str | None) -> str | None:
-        """Who it is, if a token says so; a bad one keeps nobody from what is public."""
-        if token is None or self._tokens is None:
+    def _token_grant(self, request: AccessRequest, needed: bool) -> Grant | None:
+        """What the request's token grants; None if there is none.
+
+        The first token that comes counts. Where it will not do, the client is refused if a right is needed
+        and there is no application to ask: a token that is not for this server may be the application's own.
+        """
+        if self._tokens is None:
             return None
-        try:
-            return self._tokens.grant(token).user
-        except BadToken:
-            return None
+        tokens = subscriber_tokens(request, self._settings["jwt-cookie"])
+        if self._auth_url is None and needed:
+            return self._read(tokens[0]) if tokens else None
+        for token in tokens if self._auth_url is not None else tokens[:1]:
+            try:
+                return self._tokens.grant(token)
+            except (BadToken, NoKeys):
+                pass
+        return None
 
     def _read(self, token: str) -> Grant:
         assert self._tokens is not None
@@ -158,57 +218,46 @@ class Rules:
             return self._tokens.grant(token)
         except BadToken as error:
             raise Refusal(401, str(error), UNAUTHORIZED) from None
+        except NoKeys:
+            after = str(random.randint(5, 15))
+            raise Refusal(503, "the keys of tokens cannot be read now", {"Retry-After": after}) from None
 
-    def _subscriber_token(self, request: Request) -> str | None:
-        """The token in the header, else in the cookie, else in the query."""
-        if self._tokens is None:
-            return None
-        return _bearer(request) or _cookie(request, self._settings["jwt-cookie"]) or request.access_token
-
-    def _check_origin(self, request: Request) -> None:
-        """Refuse what a page of another site makes its reader's browser post.
-
-        A browser sends a form anywhere without asking (Fetch, "CORS-safelisted"), also to a server on the
-        reader's own machine; only ``Origin`` tells.
-        """
-        origin = request.headers.get("Origin", "").lower()
-        if not origin or (origin != "*" and origin in self._settings["cors-origin"]):
-            return
-        own = [request.headers.get("Host", "")]
-        if self._settings["trust-proxy"]:
-            own.append(request.headers.get("X-Forwarded-Host", "").rpartition(",")[2].strip())
-        authority = _authority(origin.partition("://")[2])
-        if not authority or authority not in map(_authority, own):
-            reason = f"a page of {origin} may not publish here: allow it with --cors-origin, or set a key"
-            raise Refusal(403, reason)
+    def _read_secrets(self) -> None:
+        path = self._settings["http-secret-file"]
+        if path:
+            self._secrets = read_secrets("http-secret-file", path)
 
 
-def _bearer(request: Request) -> str | None:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None
+class RuledBroker(Protocol):
+    """A broker, as far as rules depend on it."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All options."""
+
+    @property
+    def reactor(self) -> Any:
+        """The clock and the network."""
+
+    @property
+    def open_patterns(self) -> bool:
+        """Whether any client may subscribe to patterns."""
+
+    def is_pattern(self, channel: str) -> bool:
+        """Whether this name stands for many channels."""
 
 
-def _cookie(request: Request, name: str) -> str | None:
-    """A cookie's value. By hand: http.cookies drops all of them when one is not to its taste."""
-    for pair in request.headers.get("Cookie", "").split(";"):
-        key, _, value = pair.partition("=")
-        if key.strip() == name:
-            return value.strip().strip('"') or None
-    return None
-
-
-def _authority(host: str) -> str:
-    """Host and port in lower case; the scheme's own port is not said."""
-    return host.lower().removesuffix(":80").removesuffix(":443")
+def make_rules(broker: RuledBroker) -> Rules:
+    """The rules that a broker's options give. Raises ValueError, in one line, where a key will not do."""
+    return Rules(broker.settings, broker.reactor, broker.is_pattern, broker.open_patterns)
 
 
 def rules_of(application: Any) -> Rules:
-    """The rules of an application, also of a custom one that knows nothing of them: those of its broker's
-    settings. Raises ValueError, in one line, where a key will not do."""
-    rules = getattr(application, "rules", None)
-    if not isinstance(rules, Rules):
-        broker = application.broker
-        rules = application.rules = Rules(
-            broker.settings, broker.reactor, broker.is_pattern, broker.open_patterns
-        )
+    """The rules of an application that has some."""
+    rules: Rules = application.rules
     return rules
+
+
+def has_rules(application: Any) -> bool:
+    """Whether the application has rules; a custom one may know nothing of them."""
+    return isinstance(getattr(application, "rules", None), Rules)

@@ -20,6 +20,7 @@ from twisted.python import usage
 
 from cyclone_sse import __version__
 from cyclone_sse.options import DEFAULTS, ENVIRONMENT, OPTIONS, WORKER_VARIABLE, Option, with_defaults
+from cyclone_sse.values import without_userinfo
 
 _REPEATABLE = {"cors-origin": ",", "endpoint": " "}  # each with its separator
 _NAMES = {row.name for row in OPTIONS}
@@ -150,7 +151,7 @@ class Options(usage.Options):
         try:
             return row.read(text)
         except ValueError as error:
-            shown = source if row.private else f"{source}={text}"
+            shown = source if row.private else f"{source}={without_userinfo(text)}"
             raise ValueError(f"{shown}: {error}") from None
 
 

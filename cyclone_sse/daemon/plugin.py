@@ -63,7 +63,7 @@ def makeService(options: Options) -> Daemon:
 def build(options: Mapping[str, Any]) -> tuple[Any, TlsTransports | None]:
     """Make the application and the transports of TLS. Raises ValueError or ImportError."""
     try:
-        from cyclone_sse.access.rules import rules_of
+        from cyclone_sse.access.rules import has_rules, make_rules
         from cyclone_sse.daemon.tls import TlsTransports
         from cyclone_sse.server import App, load_app
     except ModuleNotFoundError as error:
@@ -76,7 +76,8 @@ def build(options: Mapping[str, Any]) -> tuple[Any, TlsTransports | None]:
     application = load_app(options["app"])(options)
     if not hasattr(application, "broker"):
         raise ValueError(f"--app={options['app']}: the application has no attribute broker")
-    rules_of(application)  # Without this, a bad key would be found by the first client.
+    if not has_rules(application):
+        application.rules = make_rules(application.broker)
     return application, tls
 
 

@@ -103,6 +103,7 @@ class ServerService(Service):
         self._warn_of_certificate()
         self._sweeper.start(1.0, now=False).addErrback(self._bug)
         self._open_admin()
+        rules_of(self.application).start()
         broker = self.application.broker
         try:
             started = broker.start()
@@ -232,6 +233,7 @@ class ServerService(Service):
             connection.transport.abortConnection()
         for listener in self._until_the_end:
             listener.stopListening()
+        rules_of(self.application).stop()
         if self._sweeper.running:
             self._sweeper.stop()
         # The reactor closes all transports at the end of this. Without a turn in between it would close that

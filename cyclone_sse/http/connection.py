@@ -35,6 +35,7 @@ from zope.interface import implementer
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.flow_control import FlowControl
+from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.request_reader import RequestHead, RequestReader
 from cyclone_sse.http.requests import Request, takes_body
 from cyclone_sse.http.responses import answer, refusal_answer
@@ -42,6 +43,7 @@ from cyclone_sse.http.server_state import ServerState
 from cyclone_sse.http.target import ASTERISK
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
+IDLE_TIMEOUT = 75.0  # seconds between requests on one connection
 REFUSAL_TIMEOUT = 5.0  # seconds for a refused client to read why
 ANSWERS_AT_ONCE = 20  # pipelined requests answered before the reactor gets a turn
 
@@ -212,7 +214,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         assert reader is not None
         if self._flow.full:
             self._flow.pause()
-            self._server.set_deadline(self, self._server.idle_timeout)
+            self._server.set_deadline(self, IDLE_TIMEOUT)
         elif reader.stopped_early:
             self._flow.pause()
             self._server.clock.callLater(0, self._run)
@@ -224,7 +226,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
 
     def _limit_time(self, in_request: bool) -> None:
         if not in_request:
-            self._server.set_deadline(self, self._server.idle_timeout)
+            self._server.set_deadline(self, IDLE_TIMEOUT)
         elif self._began is None:
             self._began = self._server.clock.seconds()
             self._server.set_deadline(self, REQUEST_TIMEOUT)
@@ -232,9 +234,9 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     # Handlers call these.
 
     @property
-    def trusts_proxy(self) -> bool:
+    def proxies(self) -> Proxies:
         """Whether X-Forwarded-For is believed."""
-        return self._server.trust_proxy
+        return self._server.proxies
 
     @property
     def keep_alive(self) -> bool:
@@ -290,7 +292,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             return
         if not keep_alive:
             # The response may be long, and its reader slow.
-            self._close(REFUSAL_TIMEOUT if self._body_left else self._server.idle_timeout)
+            self._close(REFUSAL_TIMEOUT if self._body_left else IDLE_TIMEOUT)
             return
         self.state = READING
         if not self._in_run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from functools import cached_property
 from typing import Any, Protocol
@@ -13,7 +12,7 @@ from cyclone.httputil import HTTPFile
 from twisted.internet.interfaces import ISSLTransport
 
 from cyclone_sse.http.forms import MULTIPART, URLENCODED, Fields, media_type, multipart, url_encoded
-from cyclone_sse.http.headers import Headers
+from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.request_reader import RequestHead
 
 _TOKEN = "access_token"  # RFC 6750 2.3
@@ -86,26 +85,29 @@ class Request(HTTPRequest):  # type: ignore[misc]
 
     @cached_property
     def remote_ip(self) -> str:
-        """The client's address: the peer's, unless a trusted proxy has told another."""
-        address = forwarded_address(self.headers) if self.connection.trusts_proxy else None
-        return address or self.connection._remote_ip
+        """The client's address: the peer's, unless a trusted proxy says another."""
+        return self._proxies.client_address(self.headers, self.connection._remote_ip)
+
+    @property
+    def public_host(self) -> str:
+        """Host and port in the URL that the client used, maybe as a trusted proxy says."""
+        return self._proxies.public_host(self.headers, self.connection._remote_ip)
+
+    @property
+    def public_scheme(self) -> str:
+        """``http`` or ``https`` in that URL, likewise."""
+        peer = self.connection._remote_ip
+        return self._proxies.public_scheme(self.headers, peer, self.protocol)
+
+    @property
+    def _proxies(self) -> Proxies:
+        proxies: Proxies = self.connection.proxies
+        return proxies
 
     @cached_property
     def protocol(self) -> str:
         """``http`` or ``https``."""
         return "https" if ISSLTransport.providedBy(self.connection.transport) else "http"
-
-
-def forwarded_address(headers: Headers) -> str | None:
-    """The client's address as the proxy in front of this server gives it.
-
-    The last one in X-Forwarded-For: the client itself may have written those before it.
-    """
-    last = headers.get("X-Forwarded-For", "").rpartition(",")[2].strip(" \t")
-    try:
-        return str(ipaddress.ip_address(last))
-    except ValueError:
-        return None
 
 
 def handler_for(application: Any, request: Routed) -> Any:

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from cyclone_sse.deadlines import Deadlines
 from cyclone_sse.errors import Refusal
+from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.responses import Cors
 from cyclone_sse.options import with_defaults
 
@@ -55,8 +56,7 @@ class ServerState:
         settings = with_defaults(settings)
         self.clock = clock
         self.max_body: int = settings["max-body"]
-        self.idle_timeout: float = settings["idle-timeout"]  # seconds between requests on one connection
-        self.trust_proxy: bool = settings["trust-proxy"]
+        self.proxies = Proxies(settings["trust-proxy"])
         self.cors = Cors(settings["cors-origin"])
         self.open: set[Any] = set()  # the connections; `add` and `discard` change it
         self.ending = False  # no connection is kept for another request

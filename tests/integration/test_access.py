@@ -104,7 +104,7 @@ def members(question: Question) -> Reply:
 
 def test_the_application_decides(serve: Serve) -> None:
     with AskedApplication(members) as application:
-        server = serve(f"--auth-url={application.url}", "--public=front,news-*")
+        server = serve(f"--auth-url={application.url}", "--public=front,news-*", "--http-secret=k")
         assert subscribe(server, "front", "news-de") == 200
         assert application.questions == []
         answer = request("GET", f"{server.url}/?channels=user-42", headers={"Origin": "https://x.example"})
@@ -120,8 +120,8 @@ def test_the_application_decides(serve: Serve) -> None:
             question = application.questions[-1]
             assert question.channels == ["user-42", "room-1", "room-2"]
             assert question.headers["X-Forwarded-For"] == "127.0.0.1"
-            publish(server.url, "room-2", "not for her")
-            publish(server.url, "room-1", "for her")
+            publish(server.url, "room-2", "not for her", key="k")
+            publish(server.url, "room-1", "for her", key="k")
             assert ann.data(1) == ["for her"]
         assert application.connections == 1
 
@@ -129,13 +129,13 @@ def test_the_application_decides(serve: Serve) -> None:
 def test_what_the_application_grants_ends_and_is_asked_for_anew(serve: Serve) -> None:
     answers = [b'{"expires": 1.5}', b'{"user": "42"}']
     with AskedApplication(lambda _: Reply(200, answers.pop(0))) as application:
-        server = serve(f"--auth-url={application.url}")
+        server = serve(f"--auth-url={application.url}", "--http-secret=k")
         with Subscriber(server.url, "user-42") as client:
-            publish(server.url, "user-42", "before")
+            publish(server.url, "user-42", "before", key="k")
             assert [event.type for event in client.events(2)] == ["message", "sse-expired"]
             client.wait_end()
             position = client.last_event_id
-        publish(server.url, "user-42", "between")
+        publish(server.url, "user-42", "between", key="k")
         with Subscriber(server.url, "user-42", position) as client:
             assert client.data(1) == ["between"]
         assert len(application.questions) == 2
@@ -143,8 +143,8 @@ def test_what_the_application_grants_ends_and_is_asked_for_anew(serve: Serve) ->
 
 def test_the_past_of_a_private_channel_is_private_too(serve: Serve) -> None:
     with AskedApplication(members) as application:
-        server = serve(f"--auth-url={application.url}")
-        publish(server.url, ["user-42", "user-43"], "a secret")
+        server = serve(f"--auth-url={application.url}", "--http-secret=k")
+        publish(server.url, ["user-42", "user-43"], "a secret", key="k")
         for headers, channel, status in (({}, "user-42", 401), ({"Cookie": "member=ann"}, "user-43", 403)):
             answer = request("GET", f"{server.url}/?channels={channel}&lastEventId=earliest", headers=headers)
             assert answer.status == status
@@ -178,7 +178,7 @@ def test_an_application_in_trouble_lets_nobody_in_and_public_channels_go_on(
             assert int(answer.headers["retry-after"]) > 0
         assert len(application.questions) == 3
         assert subscribe(server, "front") == 200
-        assert server.log.count("--auth-url") == 1
+        assert server.log.count("the application at --auth-url") == 1
 
 
 def test_an_application_that_is_down_or_hangs(serve: Serve) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclone_sse.access.grant import OPERATOR, Grant, Names
+from cyclone_sse.access.grant import MAX_INFO, OPERATOR, Grant, Names, compact_info, user_name
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ from cyclone_sse.access.grant import OPERATOR, Grant, Names
     ],
 )
 def test_only_the_star_stands_for_something_else(glob: str, name: str, held: bool) -> None:
-    assert Names([glob]).hold(name, False) is held
+    assert Names([glob]).allows(name, False) is held
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,42 @@ def test_what_is_a_pattern_besides_is_for_the_broker_to_say() -> None:
     assert grant.may_subscribe("room.#", is_pattern=True)
 
 
+def test_exact_names_are_no_globs() -> None:
+    """A room called `*` in an application's answer is that room, not every channel."""
+    grant = Grant(subscribe=("*", "user-*", "news"), exact=True)
+    assert [grant.may_subscribe(name) for name in ("*", "user-*", "news", "user-1", "x")] == [
+        *[True, True, True],
+        *[False, False],
+    ]
+    assert grant.may_subscribe("*", is_pattern=True)
+    assert not grant.may_subscribe("news.*", is_pattern=True)
+
+
+@pytest.mark.parametrize(("value", "name"), [(None, None), ("ann", "ann"), (42, "42"), ("", "")])
+def test_a_number_is_a_name_as_text(value: object, name: str | None) -> None:
+    assert user_name(value) == name
+
+
+@pytest.mark.parametrize("value", [True, 1.5, [], {}])
+def test_other_values_are_no_name(value: object) -> None:
+    with pytest.raises(ValueError, match="neither text nor"):
+        user_name(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "info"),
+    [(None, None), ({"name": "Änn"}, '{"name":"Änn"}'), (0, "0"), ([1, 2], "[1,2]"), ("x", '"x"')],
+)
+def test_info_is_compact(value: object, info: str | None) -> None:
+    assert compact_info(value) == info
+
+
+def test_info_has_a_bound() -> None:
+    assert compact_info("x" * (MAX_INFO - 2))
+    with pytest.raises(ValueError, match="longer than 1024 bytes"):
+        compact_info("ü" * (MAX_INFO // 2))
+
+
 def test_hearing_and_saying_are_two_things() -> None:
     grant = Grant("42", ("a", "b-*"), ("c",))
     assert [grant.may_subscribe(name) for name in ("a", "b-1", "c")] == [True, True, False]
@@ -78,4 +114,4 @@ def test_hearing_and_saying_are_two_things() -> None:
 )
 def test_globs_agree_with_a_regular_expression(glob: str, name: str) -> None:
     pattern = ".*".join(map(re.escape, glob.split("*")))
-    assert Names([glob]).hold(name, False) is bool(re.fullmatch(pattern, name))
+    assert Names([glob]).allows(name, False) is bool(re.fullmatch(pattern, name))

@@ -1,88 +1,163 @@
-"""One GET: how the body of an answer is taken."""
+"""One request, with Twisted's Agent on a connection in memory."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
-from twisted.web.http import PotentialDataLoss
-from twisted.web.http_headers import Headers
+from twisted.web.client import URI
 
-from cyclone_sse.access.http_client import MAX_ANSWER, Answer, HttpClient, TooLong
+from cyclone_sse.access.answers import HttpAnswer
+from cyclone_sse.access.http_client import MAX_ANSWER, AnswerTooLong, HttpClient
+from cyclone_sse.values import server_url
 
 
-class FakeAgent:
-    """Answers with a body that the test feeds."""
+class Peer:
+    """A client, and the server at the other end of its connections."""
 
-    def __init__(self) -> None:
-        self.lost = 0
-        self.asked: list[Any] = []
+    def __init__(self, url: str = "http://127.0.0.1:8000/auth?site=1") -> None:
+        self.reactor = MemoryReactorClock()
+        self.client = HttpClient(url, 2, self.reactor)
+        self.transport = StringTransport()
+        self.results: list[Any] = []
 
-    def request(self, *asked: Any) -> Deferred[Any]:
-        self.asked.append(asked)
-        d: Deferred[Any] = Deferred()
-        d.callback(
-            SimpleNamespace(
-                code=200, headers=Headers({"Content-Type": ["text/plain"]}), deliverBody=self._deliver
-            )
-        )
+    def get(self, query: str = "channels=a", **fields: str) -> Deferred[Any]:
+        return self.watch(self.client.get(query, [*fields.items()]))
+
+    def watch(self, request: Any) -> Deferred[Any]:
+        d = Deferred.fromCoroutine(request)
+        d.addBoth(self.results.append)
         return d
 
-    def _deliver(self, body: Any) -> None:
-        self.body = body
-        body.makeConnection(self)
+    def accept(self) -> None:
+        """Accept the connection."""
+        if self.reactor.unixClients:
+            factory = self.reactor.unixClients[-1][1]
+        else:
+            factory = self.reactor.tcpClients[-1][2]
+        self.protocol = factory.buildProtocol(None)
+        self.protocol.makeConnection(self.transport)
 
-    def loseConnection(self) -> None:
-        self.lost += 1
+    def answer(self, data: bytes) -> None:
+        self.protocol.dataReceived(data)
 
-
-@pytest.fixture
-def agent() -> FakeAgent:
-    return FakeAgent()
-
-
-def fetch(agent: FakeAgent) -> tuple[Deferred[Answer], list[Any]]:
-    fetcher = HttpClient.__new__(HttpClient)
-    fetcher._agent = agent
-    d = Deferred.fromCoroutine(fetcher.get("http://x/?a", [("Cookie", "é")]))
-    results: list[Any] = []
-    d.addBoth(results.append)
-    return d, results
-
-
-@pytest.mark.parametrize("end", [ResponseDone(), PotentialDataLoss()])
-def test_a_body_in_pieces(agent: FakeAgent, end: Exception) -> None:
-    _, results = fetch(agent)
-    for piece in (b"one", b"two"):
-        agent.body.dataReceived(piece)
-    agent.body.connectionLost(Failure(end))
-    assert results == [Answer(200, "text/plain", None, b"onetwo")]
-    method, url, headers = agent.asked[0]
-    assert (method, url, headers.getRawHeaders(b"Cookie")) == (b"GET", b"http://x/?a", [b"\xe9"])
+    def failure(self) -> Exception:
+        """What went wrong: the first reason that Twisted gives."""
+        (failure,) = self.results
+        reasons = getattr(failure.value, "reasons", None)
+        error = reasons[0].value if reasons else failure.value
+        assert isinstance(error, Exception)
+        return error
 
 
-def test_a_body_that_breaks_off(agent: FakeAgent) -> None:
-    _, results = fetch(agent)
-    agent.body.connectionLost(Failure(ConnectionLost()))
-    assert results[0].check(ConnectionLost)
+def test_a_request_and_its_answer_in_pieces() -> None:
+    peer = Peer()
+    peer.get(Cookie="é", Host="www.example")
+    peer.accept()
+    head, _, _ = peer.transport.value().partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"GET /auth?site=1&channels=a HTTP/1.1"
+    assert b"Cookie: \xe9" in lines
+    assert [line for line in lines if line.startswith(b"Host:")] == [b"Host: www.example"]
+    peer.answer(b"HTTP/1.1 401 x\r\nWWW-Authenticate: Session\r\nLocation: /x\r\n")
+    peer.answer(b"Content-Length: 6\r\n\r\none")
+    assert peer.results == []
+    peer.answer(b"two")
+    assert peer.results == [HttpAnswer(401, b"onetwo", "Session", "/x")]
 
 
-def test_a_body_without_end_is_cut_off(agent: FakeAgent) -> None:
-    _, results = fetch(agent)
-    agent.body.dataReceived(b"x" * (MAX_ANSWER + 1))
-    assert agent.lost
-    agent.body.connectionLost(Failure(ResponseDone()))
-    assert results[0].check(TooLong)
+def test_a_connection_is_kept_for_the_next_request() -> None:
+    peer = Peer()
+    for _ in range(3):
+        peer.get()
+        if not hasattr(peer, "protocol"):
+            peer.accept()
+        # Each answer may be as long as the bound: it counts from the request on.
+        peer.answer(b"HTTP/1.1 200 x\r\nContent-Length: 40000\r\n\r\n" + b"x" * 40_000)
+        peer.reactor.advance(0)
+    assert [result.status for result in peer.results] == [200] * 3
+    assert len(peer.reactor.tcpClients) == 1
 
 
-def test_who_no_longer_wants_it_closes_the_connection(agent: FakeAgent) -> None:
-    d, results = fetch(agent)
-    d.cancel()
-    assert agent.lost == 1
-    agent.body.connectionLost(Failure(ConnectionLost()))
-    assert len(results) == 1
+def test_a_body_is_posted() -> None:
+    peer = Peer("http://127.0.0.1:8000/seen")
+    peer.watch(peer.client.post(b"{}", [("Content-Type", "application/json")]))
+    peer.accept()
+    assert peer.transport.value().startswith(b"POST /seen HTTP/1.1\r\n")
+    assert peer.transport.value().endswith(b"\r\n\r\n{}")
+
+
+def test_a_server_on_a_unix_socket() -> None:
+    peer = Peer("unix:/run/app.sock:/auth?x=1")
+    peer.get()
+    assert peer.reactor.unixClients[0][0] == "/run/app.sock"
+    peer.accept()
+    assert peer.transport.value().startswith(b"GET /auth?x=1&channels=a HTTP/1.1\r\n")
+    assert b"Host: localhost\r\n" in peer.transport.value()
+
+
+def test_a_body_that_breaks_off() -> None:
+    peer = Peer()
+    peer.get()
+    peer.accept()
+    peer.answer(b"HTTP/1.1 200 x\r\nContent-Length: 6\r\n\r\none")
+    peer.protocol.connectionLost(Failure(ConnectionLost()))
+    assert isinstance(peer.failure(), ConnectionLost)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"HTTP/1.1 200 x\r\n\r\n" + b"x" * 1000,
+        b"HTTP/1.1 200 x\r\n" + b"X-Header: of an endless answer\r\n" * 100,
+        b"HTTP/1.1 102 wait\r\n\r\n" * 100,
+        b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 200,
+    ],
+)
+def test_an_answer_without_end_is_cut_off(piece: bytes) -> None:
+    """Whatever it consists of: headers and 1xx are not the body, and had no bound."""
+    peer = Peer()
+    peer.get()
+    peer.accept()
+    head, separator, body = piece.partition(b"\r\n\r\n")
+    peer.answer(piece)
+    more = body if separator and body else piece.partition(b"\r\n")[2]
+    for _ in range(MAX_ANSWER // 500):
+        if not peer.transport.disconnected:
+            peer.answer(piece if head.endswith(b"wait") else more)
+    assert peer.transport.disconnected
+    peer.protocol.connectionLost(Failure(ConnectionLost()))
+    assert isinstance(peer.failure(), AnswerTooLong)
+
+
+def test_a_request_that_is_cancelled_closes_its_connection() -> None:
+    peer = Peer()
+    asked = peer.get()
+    peer.accept()
+    peer.answer(b"HTTP/1.1 200 x\r\nContent-Length: 6\r\n\r\none")
+    asked.cancel()
+    assert peer.transport.disconnecting or peer.transport.disconnected
+    peer.protocol.connectionLost(Failure(ConnectionLost()))
+    assert peer.results[0].check(CancelledError)
+    assert len(peer.results) == 1
+
+
+@given(st.one_of(st.text(), st.from_regex(r"\Ahttps?://[!-~éß ]{1,20}\Z")))
+def test_a_url_that_passes_as_an_option_can_be_asked(value: str) -> None:
+    try:
+        server_url(value)
+    except ValueError:
+        return
+    peer = Peer(value)
+    peer.get()
+    if not value.startswith("unix:"):
+        uri = URI.fromBytes(value.encode())
+        assert uri.host
+        assert b"@" not in uri.netloc
+    assert peer.results == [], "nothing has gone wrong before the connection"

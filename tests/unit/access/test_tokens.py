@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
-from cyclone_sse.access.grant import Grant
-from cyclone_sse.access.tokens import LEEWAY, MAX_TOKEN, BadToken, Tokens
+from cyclone_sse.access.grant import MAX_SECONDS, Grant
+from cyclone_sse.access.keys import SigningKey, jwks_keys
+from cyclone_sse.access.tokens import LEEWAY, MAX_TOKEN, BadToken, NoKeys, Tokens
 from cyclone_sse.options import with_defaults
 from tests.unit.access.keys import SECRET, jwk, pem, private, raw_token, token
 
@@ -28,7 +30,8 @@ def tokens(**settings: Any) -> Tokens:
     """Read with these options; the secret is known unless there is a file of keys."""
     if "jwt_keys" not in settings:
         settings.setdefault("jwt_secret", SECRET)
-    return Tokens(with_defaults({name.replace("_", "-"): value for name, value in settings.items()}))
+    named = {name.replace("_", "-"): value for name, value in settings.items()}
+    return Tokens(with_defaults(named), Clock())
 
 
 @pytest.fixture
@@ -111,39 +114,64 @@ def test_keys_are_read_anew(keys: Path) -> None:
     assert reader.grant(new).user == "2"
 
 
-def private_pem() -> bytes:
-    pem: bytes = private("p256").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return pem
+def test_each_secret_of_a_file_is_valid(keys: Path) -> None:
+    old, new = "o" * 32, "n" * 64
+    keys.write_text(f"{new}\n{old}\n")
+    reader = tokens(jwt_secret_file=str(keys), jwt_keys=None)
+    for secret in (old, new):
+        for algorithm in ("HS256", "HS384", "HS512"):
+            assert reader.grant(token(secret, algorithm, sub="1")).user == "1"
+    with pytest.raises(BadToken, match="another key"):
+        reader.grant(token("x" * 32))
+    with pytest.raises(BadToken, match="expired"):
+        reader.grant(token(old, exp=int(time.time()) - 60))
+    keys.write_text(new)
+    assert reader.grant(token(old, sub="1"))
+    reader.reload()
+    with pytest.raises(BadToken, match="another key"):
+        reader.grant(token(old, sub="1"))
+    keys.write_text("short")
+    with pytest.raises(ValueError, match="--jwt-secret-file"):
+        reader.reload()
+    assert reader.grant(token(new, sub="2")).user == "2"
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (None, "No such file"),
-        (b"", "expected a public key in PEM, or a JWKS"),
-        (b"{", "not JSON"),
-        (b"{}", "a list of keys"),
-        (b'{"keys": {}}', "a list of keys"),
-        (b'{"keys": []}', "no key for signatures"),
-        (b'{"keys": [{"kty": "RSA"}]}', "no key for signatures"),
-        (b'{"keys": [{"kty": "oct", "k": "AAAA"}]}', "secret"),
-        (json.dumps({"keys": [jwk("rsa", d="1")]}).encode(), "secret"),
-        (json.dumps({"keys": [jwk("rsa", kid="1"), jwk("p256", kid="1")]}).encode(), "same kid"),
-        (json.dumps({"keys": [jwk("rsa-1024")]}).encode(), "2048 bits"),
-        (pem("rsa-1024"), "2048 bits"),
-        (private_pem(), "private key"),
-    ],
-)
-def test_a_file_that_will_not_do(keys: Path, content: bytes | None, reason: str) -> None:
-    if content is not None:
-        keys.write_bytes(content)
-    with pytest.raises(ValueError, match=f"^--jwt-keys={keys}: .*{reason}"):
-        tokens(jwt_keys=str(keys))
+def test_a_secret_and_a_file_of_secrets_serve_together(keys: Path) -> None:
+    keys.write_text("n" * 32)
+    reader = tokens(jwt_secret=SECRET, jwt_secret_file=str(keys))
+    assert [reader.grant(token(key, sub="1")).user for key in (SECRET, "n" * 32)] == ["1", "1"]
 
 
-def test_a_short_secret_is_refused() -> None:
-    with pytest.raises(ValueError, match="--jwt-secret: expected at least 32 bytes"):
-        tokens(jwt_secret="x" * 31)
+class FakeKeyUrl:
+    """Keys that come from a URL."""
+
+    def __init__(self) -> None:
+        self.keys: list[SigningKey] = []
+        self.waiting: list[Deferred[None]] = []
+
+    def refresh(self) -> Deferred[None]:
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+
+def test_keys_from_a_url() -> None:
+    reader = tokens(jwt_keys="https://www.example/jwks")
+    url = reader._key_url = FakeKeyUrl()  # type: ignore[assignment]
+    given = token(private("p256"), "ES256", {"kid": "1"}, sub="42")
+    with pytest.raises(NoKeys):
+        reader.grant(given)
+    assert reader.missing_key(given) is url.waiting[0]
+    url.keys = jwks_keys(json.dumps({"keys": [jwk("p256", kid="1")]}).encode())
+    assert reader.grant(given).user == "42"
+    assert reader.missing_key(given) is None
+    assert reader.missing_key(token(private("p256"), "ES256", {"kid": "2"})) is url.waiting[1]
+    for nonsense in ("", "a.b.c", "x" * (MAX_TOKEN + 1), raw_token({"alg": "ES256", "typ": 5}, {})):
+        assert reader.missing_key(nonsense) is None, "nothing is fetched for it"
+
+
+def test_keys_of_a_file_are_never_missing(keys: Path) -> None:
+    keys.write_text(json.dumps({"keys": [jwk("p256", kid="1")]}))
+    assert tokens(jwt_keys=str(keys)).missing_key(token(private("p256"), "ES256", {"kid": "2"})) is None
 
 
 def signed(header: Any, claims: Any, secret: bytes = SECRET.encode()) -> str:
@@ -197,7 +225,10 @@ SOON = int(time.time()) + 86_400
         (signed(HS, {"exp": int(time.time()) - LEEWAY - 1}), "expired"),
         (signed(HS, {"exp": SOON, "nbf": SOON}), "not valid yet"),
         (signed(HS, {"exp": SOON, "nbf": "1700000000"}), "nbf is not a number"),
-        (signed(HS, {"exp": SOON, "sub": 42}), "not valid"),
+        (signed(HS, {"exp": SOON, "sub": ["42"]}), "sub is neither text nor a whole number"),
+        (signed(HS, {"exp": SOON, "sub": True}), "sub is neither"),
+        (signed(HS, {"exp": SOON, "iat": "now"}), "iat is not a number"),
+        (signed(HS, {"exp": SOON, "info": "x" * 1100}), "info is longer"),
         (signed(HS, {"exp": SOON, "aud": "another"}), "another audience"),
         (signed(HS, {"exp": SOON, "subscribe": "abc"}), "subscribe is not a list of names"),
         (signed(HS, {"exp": SOON, "subscribe": {"a": 1}}), "subscribe is not a list of names"),
@@ -215,6 +246,11 @@ def test_what_is_no_good_token(given: str, reason: str) -> None:
 
 def test_what_is_signed_by_hand_above_would_do() -> None:
     assert tokens().grant(signed(HS, {"exp": SOON, "sub": "42"})).user == "42"
+    assert tokens().grant(signed(HS, {"exp": SOON, "sub": 42})).user == "42"
+    assert tokens().grant(signed(HS, {"exp": SOON, "jti": 7, "info": {"n": 1}})).info == '{"n":1}'
+    assert tokens().grant(signed(HS, {"exp": 1e300})).expires == pytest.approx(
+        time.time() + MAX_SECONDS, abs=60
+    )
     assert tokens().grant(signed({"alg": "HS256", "typ": "application/at+jwt"}, {"exp": SOON})).user is None
 
 

@@ -21,7 +21,8 @@ PUBLISH, SUBSCRIBE = "any client may publish", "any client may subscribe"
         ({"endpoint": ("unix:/run/x.sock",)}, [PUBLISH, SUBSCRIBE]),
         ({"http-secret": "x"}, []),
         ({"http-secret-file": "x"}, []),
-        ({"auth-url": "http://x"}, [PUBLISH]),
+        ({"auth-url": "http://x"}, []),  # publishing is closed until it has a key, or is opened
+        ({"auth-url": "http://x", "http-publish": True}, [PUBLISH]),
         ({"auth-url": "http://x", "http-secret": "x"}, []),
         ({"auth-url": "http://x", "http-publish": False}, []),
         ({"jwt-secret": "x"}, []),

@@ -10,10 +10,11 @@ from cyclone.web import Application, RequestHandler
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.handlers import PublishHandler, StatsHandler
+from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.request_reader import RequestReader
-from cyclone_sse.http.requests import Request, forwarded_address, handler_for, takes_body
+from cyclone_sse.http.requests import Request, handler_for, takes_body
 
-CONNECTION = SimpleNamespace(trusts_proxy=False, _remote_ip="10.0.0.1", transport=object())
+CONNECTION = SimpleNamespace(proxies=Proxies(False), _remote_ip="10.0.0.1", transport=object())
 
 
 def made(
@@ -58,14 +59,18 @@ def test_a_form_adds_to_the_query_and_stands_by_itself() -> None:
 
 def test_the_peer_s_address_counts_unless_a_proxy_is_trusted() -> None:
     assert made("/", "X-Forwarded-For: 192.0.2.1").remote_ip == "10.0.0.1"
-    trusted = SimpleNamespace(**{**vars(CONNECTION), "trusts_proxy": True})
+    trusted = SimpleNamespace(**{**vars(CONNECTION), "proxies": Proxies(True)})
     assert made("/", "X-Forwarded-For: 6.6.6.6, 192.0.2.1", connection=trusted).remote_ip == "192.0.2.1"
     assert made("/", "X-Forwarded-For: unknown", connection=trusted).remote_ip == "10.0.0.1"
 
 
-def test_a_forwarded_address_is_one() -> None:
-    assert forwarded_address(made("/", "X-Forwarded-For: ::1").headers) == "::1"
-    assert forwarded_address(made("/").headers) is None
+def test_host_and_scheme_of_the_client_s_url() -> None:
+    headers = ["X-Forwarded-Host: www.example", "X-Forwarded-Proto: https"]
+    request = made("/", *headers)
+    assert (request.public_host, request.public_scheme) == ("x", "http")
+    trusted = SimpleNamespace(**{**vars(CONNECTION), "proxies": Proxies(True)})
+    request = made("/", *headers, connection=trusted)
+    assert (request.public_host, request.public_scheme) == ("www.example", "https")
 
 
 def test_a_malformed_form_is_refused_when_it_is_asked_for() -> None:

@@ -1,0 +1,108 @@
+"""A JWKS by URL: fetched at the start, every ten minutes, and when a token names a key that is not there.
+
+The last good set is kept while the URL is away or tells nonsense. Tokens with made-up names of keys cause at
+most one request a minute.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from cyclone_sse.access.http_client import HttpClient
+from cyclone_sse.access.keys import SigningKey, jwks_keys
+
+REFRESH = 600.0  # seconds between two fetches
+RETRY = 10.0  # seconds until the next try while there is no key at all
+UNKNOWN_KEY = 60.0  # seconds between two fetches for the sake of unknown keys
+PATIENCE = 5.0  # seconds for an answer
+
+
+class KeyUrl:
+    """The keys at a URL. keys: the last good ones, empty until some have come."""
+
+    log = Logger()
+
+    def __init__(self, url: str, reactor: Any = None, client: HttpClient | None = None) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self.keys: Sequence[SigningKey] = ()
+        self._url = url
+        self._reactor = reactor
+        self._client = client or HttpClient(url, 1, reactor)
+        self._waiting: list[Deferred[None]] = []
+        self._request: Deferred[None] | None = None
+        self._last = -math.inf  # when the last fetch started
+        self._timer: Any = None
+        self._runs = False
+        self._problem = ""  # what the log said last
+
+    def start(self) -> None:
+        """Fetch the keys now and every ten minutes."""
+        self._runs = True
+        self._fetch()
+
+    def stop(self) -> None:
+        """Stop fetching."""
+        self._runs = False
+        self._clear_timer()
+        if self._request is not None:
+            self._request.cancel()
+
+    def refresh(self) -> Deferred[None] | None:
+        """Fetch the keys because one is missing. Fires when that has been tried; None: not now."""
+        if self._request is None:
+            pause = UNKNOWN_KEY if self.keys else RETRY
+            if self._reactor.seconds() - self._last < pause:
+                return None
+            self._fetch()
+            if self._request is None:
+                return None  # the answer has come at once
+        waiting: Deferred[None] = Deferred(self._waiting.remove)
+        self._waiting.append(waiting)
+        return waiting
+
+    def _clear_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def _fetch(self) -> None:
+        self._clear_timer()
+        self._last = self._reactor.seconds()
+        request = self._request = Deferred.fromCoroutine(self._read())
+        request.addTimeout(PATIENCE, self._reactor)
+        request.addErrback(lambda failure: self._log_problem(failure.getErrorMessage()))
+        request.addBoth(self._finish)
+
+    def _finish(self, _: object) -> None:
+        self._request = None
+        if self._runs:
+            self._timer = self._reactor.callLater(REFRESH if self.keys else RETRY, self._fetch)
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            deferred.callback(None)
+
+    async def _read(self) -> None:
+        answer = await self._client.get("", [("Accept", "application/json"), ("User-Agent", "cyclone-sse")])
+        if answer.status != 200:
+            raise ValueError(f"the answer is {answer.status}")
+        self.keys = jwks_keys(answer.body)
+        if self._problem:
+            self._problem = ""
+            self.log.info("the keys at --jwt-keys={url} are back", url=self._url)
+
+    def _log_problem(self, problem: str) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            kept = "the last ones stay in use" if self.keys else "no token is accepted"
+            self.log.error(
+                "the keys at --jwt-keys={url} cannot be read, {problem}: {kept}",
+                url=self._url,
+                problem=problem,
+                kept=kept,
+            )

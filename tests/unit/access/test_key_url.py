@@ -1,0 +1,161 @@
+"""Keys by URL: when they are fetched, and what a URL that lies can do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
+from zope.interface import provider
+
+from cyclone_sse.access.answers import HttpAnswer
+from cyclone_sse.access.key_url import PATIENCE, REFRESH, RETRY, UNKNOWN_KEY, KeyUrl
+from tests.unit.access.keys import jwk
+
+ONE = json.dumps({"keys": [jwk("p256", kid="1")]}).encode()
+TWO = json.dumps({"keys": [jwk("p256", kid="2")]}).encode()
+
+
+class FakeClient:
+    """Notes each request; the test answers it."""
+
+    def __init__(self) -> None:
+        self.requests: list[Deferred[HttpAnswer]] = []
+
+    async def get(self, query: str, fields: list[tuple[str, str]]) -> HttpAnswer:
+        self.requests.append(Deferred())
+        return await self.requests[-1]
+
+
+class Site:
+    """A URL of keys that is fetched."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.client = FakeClient()
+        self.keys = KeyUrl("https://www.example/jwks", self.clock, self.client)  # type: ignore[arg-type]
+
+    def answer(self, body: bytes, status: int = 200) -> None:
+        self.client.requests[-1].callback(HttpAnswer(status, body))
+
+    @property
+    def kids(self) -> list[str | None]:
+        return [key.kid for key in self.keys.keys]
+
+    @property
+    def count(self) -> int:
+        return len(self.client.requests)
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """The lines of errors in the log."""
+    found: list[str] = []
+
+    @provider(ILogObserver)
+    def observe(event: Any) -> None:
+        if event["log_level"] is LogLevel.error:
+            found.append(event["log_format"].format(**event))
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)
+
+
+def test_keys_are_fetched_at_the_start_and_every_ten_minutes() -> None:
+    site = Site()
+    site.keys.start()
+    site.answer(ONE)
+    assert site.kids == ["1"]
+    site.clock.advance(REFRESH - 1)
+    assert site.count == 1
+    site.clock.advance(1)
+    site.answer(TWO)
+    assert site.kids == ["2"]
+    site.keys.stop()
+    site.clock.advance(REFRESH)
+    assert site.count == 2
+    assert site.clock.getDelayedCalls() == []
+
+
+def test_an_unknown_key_is_fetched_once_a_minute_at_most() -> None:
+    site = Site()
+    site.keys.start()
+    site.answer(ONE)
+    assert site.keys.refresh() is None, "it has just been fetched"
+    site.clock.advance(UNKNOWN_KEY)
+    waiting = [site.keys.refresh() for _ in range(1000)]
+    assert site.count == 2
+    assert all(waiting)
+    site.answer(TWO)
+    assert all(d is not None and d.called for d in waiting)
+    assert site.keys.refresh() is None
+
+
+def test_a_client_that_leaves_is_no_longer_waited_for() -> None:
+    site = Site()
+    waiting, other = site.keys.refresh(), site.keys.refresh()
+    assert waiting is not None
+    waiting.addErrback(lambda _: None)
+    waiting.cancel()
+    site.answer(ONE)
+    assert other is not None
+    assert other.called
+
+
+def test_without_a_key_it_is_tried_more_often(lines: list[str]) -> None:
+    site = Site()
+    site.keys.start()
+    site.client.requests[-1].errback(ConnectionRefusedError())
+    site.clock.advance(RETRY)
+    assert site.count == 2
+    site.clock.advance(PATIENCE)
+    assert site.kids == []
+    assert site.keys.refresh() is None
+    site.clock.advance(RETRY)
+    assert site.count == 3
+    site.answer(ONE)
+    assert site.kids == ["1"]
+    assert "no token is accepted" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, ONE),
+        (301, b""),
+        (204, b""),
+        (200, b"<html>"),
+        (200, b"[]"),
+        (200, b'"keys"'),
+        (200, b'{"keys": []}'),
+        (200, b'{"keys": [{"kty": "oct", "k": "AAAA"}]}'),
+        (200, json.dumps({"keys": [jwk("rsa-1024")]}).encode()),
+        (200, b"[" * 60_000),
+    ],
+)
+def test_the_last_good_keys_stay(lines: list[str], status: int, body: bytes) -> None:
+    site = Site()
+    site.keys.start()
+    site.answer(ONE)
+    for _ in range(3):
+        site.clock.advance(REFRESH)
+        site.answer(body, status)
+        assert site.kids == ["1"]
+    assert len(lines) == 1, "the same trouble is logged once"
+    assert "the last ones stay in use" in lines[0]
+    site.clock.advance(REFRESH)
+    site.answer(TWO)
+    assert site.kids == ["2"]
+
+
+def test_stop_ends_a_request_under_way() -> None:
+    site = Site()
+    site.keys.start()
+    site.keys.stop()
+    assert site.clock.getDelayedCalls() == []
