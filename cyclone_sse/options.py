@@ -141,6 +141,10 @@ OPTIONS = (
     Option(
         "history-file", None, None, text, "SQLite file that keeps the history over a restart (broker http)"
     ),
+    # kinds of channel, and who is there
+    Option("channels", None, None, text, "TOML file with the rules of kinds of channel"),
+    Option("presence-grace", None, "10", seconds(0), "seconds a user stays a member after the last stream"),
+    Option("presence-max", None, "1000", _count, "members of a channel above which only numbers are sent"),
     # streams
     Option(
         "ping-interval",
@@ -178,6 +182,10 @@ OPTIONS = (
         "seconds without progress before a slow client is cut off; 0: no limit",
     ),
     Option("max-body", None, str(2**20), integer(1), "largest request body, in bytes"),
+    Option("max-batch", None, "10000", integer(1), "most events in one request to publish"),
+    Option(
+        "idle-timeout", None, "75", seconds(1), "seconds that an idle connection is kept for another request"
+    ),
     Option("max-channels", None, "500", integer(1), "most channels of one stream"),
     Option("max-patterns", None, "20", _count, "most patterns of one stream"),
     Option("max-clients", None, "0", _count, "most clients of the server; 0: no limit"),

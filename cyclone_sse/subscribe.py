@@ -31,11 +31,13 @@ from cyclone_sse.http.headers import NO_HEADERS
 
 _STREAM = {
     "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache",
+    # Without no-transform, proxies that compress hold the events back.
+    "Cache-Control": "no-cache, no-transform",
     "Connection": "keep-alive",
     "X-Accel-Buffering": "no",  # for nginx in front
 }
 _POLL = {name: _STREAM[name] for name in ("Content-Type", "Cache-Control")}
+_PRIVATE = "private, no-store, no-transform"  # where access was granted to this client alone
 _VARY = ("X-Requested-With", "Last-Event-ID")  # what makes another answer of the same URL
 _BEGINNING = b"\n\n"  # of each body, as it has always been
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -51,6 +53,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
     user: str | None = None  # the client's, if access was granted to one
     info: str | None = None  # what is shown of the user to other members of a channel, as JSON
     expires: float | None = None  # when its access ends: seconds since the epoch
+    is_private = False  # access was granted to this client, not to all
     _resume_id: str | None = None  # the id that the client came back with
     _bound = False
     _gone = False
@@ -131,6 +134,8 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
             if waiting is None:
                 self._respond()
             else:
+                # A client that leaves meanwhile is noticed at once, and nothing more done for it.
+                self.request.connection.end_on_half_close()
                 waiting.addCallback(self._respond).addErrback(self._failed)
         except Exception:
             self._failed(Failure())
@@ -176,7 +181,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
 
     def _open(self) -> SocketClient | PollClient:
         """Make the client. Its head leaves with whatever `bind` has for it."""
-        is_poll = self.request.headers.exact("X-Requested-With") == "XMLHttpRequest"
+        is_poll = self._wants_poll()
         client = self.subscriber = self._open_poll() if is_poll else self._open_stream()
         client.user = self.user
         client.fields = "channel" in self.request.arguments.get("fields", ())
@@ -191,9 +196,19 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
             self.ui = self._headers = self._list_headers = self._write_buffer = _NOTHING
         return client
 
+    def _wants_poll(self) -> bool:
+        """Whether the client polls. Some EventSources send the header of those that do, as React Native's:
+        their pages ask for a stream by a parameter."""
+        request = self.request
+        if request.headers.exact("X-Requested-With") != "XMLHttpRequest":
+            return False
+        return bool(request.arguments.get("stream", [""])[-1] != "1")
+
     def _start_head(self, fields: Mapping[str, str]) -> str | None:
         """Set these fields of the answer, and the position of the client, which is returned."""
         self._headers.update(fields)
+        if self.is_private:
+            self._headers["Cache-Control"] = _PRIVATE
         self.vary(*_VARY)
         position = self._position()
         if position:
@@ -314,6 +329,7 @@ class BroadcastHandler(ExtendedSSEHandler):
         self._question = None
         if grant is not None:
             self.user, self.expires, self.channels = grant.user, grant.expires, grant.subscribe
+            self.is_private = not self.rules.are_public(self.channels)
             self.info = grant.info
         allowed = self.authorize()
         if isinstance(allowed, Deferred) or inspect.iscoroutine(allowed):

@@ -155,6 +155,12 @@ class Rules:
             raise Refusal(401, f"{private[0]!r} needs a token", UNAUTHORIZED)
         return self._auth_url.ask(request, private).addCallback(self._by_answer, channels, private)
 
+    def are_public(self, channels: Sequence[str]) -> bool:
+        """Whether every client may receive all of these channels."""
+        if not self.restrict:
+            return True
+        return all(self._public.allows(name, self._is_pattern(name)) for name in channels)
+
     def publisher(self, request: AccessRequest, key: str, secret: str) -> Grant:
         """The publisher's right. Raises Refusal.
 

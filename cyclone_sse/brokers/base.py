@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -20,6 +21,9 @@ from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.publication import Publication, publication
 from cyclone_sse.errors import Ending, Unavailable
 from cyclone_sse.options import with_defaults
+
+PRESENCE_WAIT = 1.0  # seconds for the other servers to report their members to one that starts
+PRESENCE_TRIES = 20
 
 BrokerUnavailable = Unavailable  # the name that custom applications know
 
@@ -166,6 +170,7 @@ class Broker:
         Gives how many streams it concerns. One that is not understood concerns none: a newer server may have
         sent it.
         """
+        self.hub.presence.receive(order.get("presence"))
         end = order.get("end")
         if not isinstance(end, Mapping):
             return 0
@@ -196,7 +201,27 @@ class Broker:
             raise ValueError(f"--history-file goes with --broker=http, not with {self.name}")
         self.hub.start()
         self.interests.start()
-        return maybeDeferred(self.connect).addErrback(self._bug, "connect")
+        self.hub.presence.start(self._report_presence, lambda: self.available)
+        connected = maybeDeferred(self.connect).addErrback(self._bug, "connect")
+        if self.hub.presence.is_wanted and type(self).control is not Broker.control:
+            return Deferred.fromCoroutine(self._learn_presence(connected))
+        return connected
+
+    async def _learn_presence(self, connected: Deferred[Any]) -> None:
+        """Wait until the other servers have reported their members, but not for a broker that is away."""
+        await connected
+        for _ in range(PRESENCE_TRIES):
+            if self.available:
+                break
+            await deferLater(self.reactor, PRESENCE_WAIT / PRESENCE_TRIES)
+        self.hub.presence.ask()
+        await deferLater(self.reactor, PRESENCE_WAIT)
+
+    def _report_presence(self, message: Mapping[str, Any]) -> Deferred[Any]:
+        # What is lost while the broker is away is asked for by the others when it is back.
+        return maybeDeferred(self.control, {"presence": message}).addErrback(
+            lambda failure: failure.trap(Unavailable)
+        )
 
     async def stop(self) -> None:
         """End the work: what was published goes out, the streams end."""
@@ -205,6 +230,7 @@ class Broker:
         await self.hub.idle()
         self.hub.stop()
         self.interests.stop()
+        await DeferredList(self.hub.presence.stop())
         await maybeDeferred(self.disconnect).addErrback(self._bug, "disconnect")
 
     def ready(self, channels: Sequence[str], last_event_id: str | None = None) -> Deferred[Any] | None:

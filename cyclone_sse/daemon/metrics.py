@@ -55,7 +55,7 @@ class Metrics:
     def _gauges(self) -> Iterator[Metric]:
         hub = self._hub
         for name, text, value in (
-            ("connections", "ServerState that are open, of all kinds", self._connections()),
+            ("connections", "Connections that are open, of all kinds", self._connections()),
             ("subscribers", "Clients that listen", len(hub.clients)),
             ("channels", "Channels that somebody listens to", len(hub.stats())),
             ("history_events", "Events that are kept", hub.history.events),

@@ -37,8 +37,10 @@ class Client:
         "ending",
         "expires",
         "fields",
+        "info",
         "last_sent_at",
         "on_full",
+        "presence",
         "render",
         "shares_frames",
         "skip_until",
@@ -52,6 +54,8 @@ class Client:
         self.state = State.CORKED
         self.channels: tuple[str, ...] = ()
         self.user: str | None = None  # who it is, where access was granted to somebody
+        self.info: str | None = None  # what other members of a channel see of the user, as JSON
+        self.presence = False  # it wants to be sent the members of its channels
         self.expires: float | None = None  # when its access ends, in the reactor's seconds
         self.skip_until: float = NOT_LIVE  # it is due live events after this position (`Event.seq`)
         self.last_sent_at: float | None = None  # when it was last sent something; None: it has no id yet

@@ -18,6 +18,7 @@ from typing import NamedTuple
 PING = b": sse ping\n\n"
 GAP_TYPE = "sse-gap"
 EXPIRED_TYPE = "sse-expired"
+PRESENCE_TYPE = "sse-presence"
 
 # The counter within a millisecond. Wide, because Redis counts on in it for as long as its clock is behind.
 _COUNTER_BITS = 40

@@ -25,7 +25,9 @@ from cyclone_sse.delivery.events import Event, EventId, EventIds, encode, encode
 from cyclone_sse.delivery.fanout import SLICE, Fanout
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.journal import Journal, Writer, WriterThread
+from cyclone_sse.delivery.kinds import read_kinds
 from cyclone_sse.delivery.lifecycle import Lifecycle
+from cyclone_sse.delivery.presence_feed import PresenceFeed
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.delivery.resume import Resume
 from cyclone_sse.errors import Ending
@@ -63,6 +65,9 @@ class Hub:
         self._fanout = Fanout(self.channels, self.counters, reactor, slice)
         self._resume = Resume(self.history, self.ids, self.counters, reactor.seconds)
         self.lifecycle = Lifecycle(settings, self._fanout, reactor)
+        self._kinds_file: str | None = settings["channels"]
+        self.kinds = read_kinds(self._kinds_file)
+        self.presence = PresenceFeed(self.kinds, settings, self._fanout, reactor)
         self._tick = min(1.0, settings["ping-interval"] / 10) or 1.0  # seconds
         self._ticking = LoopingCall(self._tidy)
         self._ticking.clock = reactor
@@ -187,6 +192,7 @@ class Hub:
 
         Gives the channels that nobody has listened to before.
         """
+        before = client.channels
         first = self.channels.add(client, channels)
         new = client not in self.clients
         if new:
@@ -194,6 +200,7 @@ class Hub:
             self.counters.subscribes += 1
             client.on_full = self.lifecycle.watch_progress
             self.lifecycle.add(client)
+        self.presence.add(client, client.channels[len(before) :])
         if last_event_id:
             self._resume.start(client, last_event_id)
         elif new:
@@ -205,6 +212,7 @@ class Hub:
         last = self.channels.remove(client, channels)
         if not client.channels and client in self.clients:
             del self.clients[client]
+            self.presence.remove(client)
             self.lifecycle.remove(client)
             ending = client.ending or Ending.LEFT
             self.counters.disconnects[ending.value] += 1
@@ -263,6 +271,10 @@ class Hub:
         return self.channels.stats()
 
     # Once in a while.
+
+    def reload_kinds(self) -> None:
+        """Read the file of ``--channels`` again. Raises ValueError, and the kinds in use stay."""
+        self.kinds = self.presence.kinds = read_kinds(self._kinds_file)
 
     def start(self) -> None:
         """Begin to look after the clients; called when the reactor runs."""

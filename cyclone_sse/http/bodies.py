@@ -36,7 +36,7 @@ class Body:
 
 def read_body(request: Any) -> Body:
     """Read the body of a request. Raises Refusal: 400, and 415 where it is written in another way."""
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Refusal(415, "no content coding is known here", {"Accept-Encoding": "identity"})
     kind = media_type(request.headers.get("Content-Type"))
     if not request.body or kind in (URLENCODED, MULTIPART):
@@ -49,7 +49,7 @@ def read_body(request: Any) -> Body:
         values = value if is_batch else [value]
     elif kind == LINES:
         is_batch = True
-        lines = [line for line in request.body.split(b"\n") if line.strip()]
+        lines = [line for line in request.body.split(b"\n") if line.strip(b" \t\r")]
         values = [_json(line, f"index {index}: ") for index, line in enumerate(lines)]
     else:
         raise Refusal(415, f"this Content-Type is not known here: send a form, {JSON} or {LINES}", _KNOWN)

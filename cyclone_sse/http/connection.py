@@ -43,7 +43,6 @@ from cyclone_sse.http.server_state import ServerState
 from cyclone_sse.http.target import ASTERISK
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
-IDLE_TIMEOUT = 75.0  # seconds between requests on one connection
 REFUSAL_TIMEOUT = 5.0  # seconds for a refused client to read why
 ANSWERS_AT_ONCE = 20  # pipelined requests answered before the reactor gets a turn
 
@@ -214,7 +213,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         assert reader is not None
         if self._flow.full:
             self._flow.pause()
-            self._server.set_deadline(self, IDLE_TIMEOUT)
+            self._server.set_deadline(self, self._server.idle_timeout)
         elif reader.stopped_early:
             self._flow.pause()
             self._server.clock.callLater(0, self._run)
@@ -226,7 +225,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
 
     def _limit_time(self, in_request: bool) -> None:
         if not in_request:
-            self._server.set_deadline(self, IDLE_TIMEOUT)
+            self._server.set_deadline(self, self._server.idle_timeout)
         elif self._began is None:
             self._began = self._server.clock.seconds()
             self._server.set_deadline(self, REQUEST_TIMEOUT)
@@ -292,7 +291,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             return
         if not keep_alive:
             # The response may be long, and its reader slow.
-            self._close(REFUSAL_TIMEOUT if self._body_left else IDLE_TIMEOUT)
+            self._close(REFUSAL_TIMEOUT if self._body_left else self._server.idle_timeout)
             return
         self.state = READING
         if not self._in_run:

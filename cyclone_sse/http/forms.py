@@ -25,7 +25,9 @@ MAX_FIELDS = 1000  # form fields or query parameters of one request
 MAX_PART_HEADERS = 64 * 1024  # bytes of all parts' headers, which are read byte by byte
 
 _PIECE = 16 * 1024  # bytes between two looks at that limit
-_PARAMETER = re.compile(r';[ \t]*([^\s;="]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))[ \t]*', re.DOTALL)
+_PARAMETER = re.compile(
+    r';[ \t]*([^ \t;="]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;" \t]*))[ \t]*', re.DOTALL
+)
 
 # It would write a line to the log for each malformed form.
 logging.getLogger("python_multipart").disabled = True
@@ -36,7 +38,7 @@ Fields = dict[str, list[str]]
 
 def media_type(content_type: str | None) -> str:
     """A Content-Type without its parameters, in lower case (RFC 9110 8.3.1)."""
-    return (content_type or "").partition(";")[0].strip().lower()
+    return (content_type or "").partition(";")[0].strip(" \t").lower()
 
 
 def parameters(value: str) -> dict[str, str]:

@@ -47,13 +47,14 @@ class Headers(HTTPHeaders):  # type: ignore[misc]
 
     @classmethod
     def from_raw(cls, pairs: Sequence[tuple[bytes, bytes]]) -> Headers:
-        """Take headers as they came. Repeated ones are joined with commas (RFC 9110 5.3)."""
+        """Take headers as they came. Repeated ones are joined with commas (RFC 9110 5.3), cookies with
+        semicolons (RFC 9113 8.2.3)."""
         headers = cls()
         for name, value in pairs:
             key, text = header_name(name), value.decode("latin-1").strip(" \t")
             if dict.__contains__(headers, key):
                 headers.repeated |= {key}
-                text = f"{dict.__getitem__(headers, key)},{text}"
+                text = f"{dict.__getitem__(headers, key)}{'; ' if key == 'Cookie' else ','}{text}"
             dict.__setitem__(headers, key, text)
         if headers.repeated:
             lists: dict[str, list[str]] = {}

@@ -56,6 +56,7 @@ class ServerState:
         settings = with_defaults(settings)
         self.clock = clock
         self.max_body: int = settings["max-body"]
+        self.idle_timeout: float = settings["idle-timeout"]  # seconds between requests on one connection
         self.proxies = Proxies(settings["trust-proxy"])
         self.cors = Cors(settings["cors-origin"])
         self.open: set[Any] = set()  # the connections; `add` and `discard` change it

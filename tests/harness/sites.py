@@ -92,8 +92,8 @@ def page(request):
 
 
 urlpatterns = [
-    path("sse/auth", may_hear),
-    path("sse/nginx", may_hear_behind_nginx),
+    path("push/auth", may_hear),
+    path("push/nginx", may_hear_behind_nginx),
     path("login", log_in),
     path("logout", log_out),
     path("join", join),

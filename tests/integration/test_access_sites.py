@@ -35,7 +35,7 @@ def django(tmp_path: Path) -> Iterator[Callable[..., DjangoSite]]:
 
 def test_a_django_session_decides(serve: Serve, django: Callable[..., DjangoSite]) -> None:
     port = free_port()
-    server = serve(f"--auth-url=http://127.0.0.1:{port}/sse/auth", "--http-secret=KEY", "--public=front")
+    server = serve(f"--auth-url=http://127.0.0.1:{port}/push/auth", "--http-secret=KEY", "--public=front")
     site = django(server.url, port)
     ann, bob = Browser(site.url), Browser(site.url)
     assert status(server.url, "front") == 200
@@ -108,6 +108,7 @@ def before(application: int, server: int) -> str:
         "listen 8080;": "listen 127.0.0.1:{port};",
         "127.0.0.1:8000": f"127.0.0.1:{application}",
         "127.0.0.1:8888": f"127.0.0.1:{server}",
+        "/var/log/nginx/": "",  # below nginx's own directory
     }.items():
         assert old in text
         text = text.replace(old, new)
@@ -126,6 +127,10 @@ def test_who_comes_while_the_application_is_away_is_told_to_come_again(
     answer = request("GET", front.url + "/sse/?channels=a")
     assert (answer.status, answer.body) == (200, b"retry: 3000\n\n")
     assert answer.headers["content-type"] == "text/event-stream"
+    assert answer.headers["x-sse-upstream"].strip() == "502"
+    log = front.directory / "sse-away.log"
+    line = '"GET /sse/" 200 application=502 upstream='
+    until(lambda: line in log.read_text(), what="a line in the log")
 
 
 def test_nginx_asks_the_application(

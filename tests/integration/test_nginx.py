@@ -17,6 +17,7 @@ import pytest
 
 from tests.harness.clients import Subscriber, publish, request
 from tests.harness.process import ROOT, accepts, free_port, need, until
+from tests.harness.scripted import scripted
 from tests.harness.servers import Nginx, SseServer
 from tests.integration.conftest import Serve
 
@@ -39,6 +40,7 @@ class Front(Nginx):
             "/etc/ssl/example.com.crt": str(self.certificate),
             "/etc/ssl/example.com.key": str(directory / "server.key"),
             "/var/www/example.com": str(directory / "www"),
+            "/var/log/nginx": str(directory),
             "127.0.0.1:8888": f"127.0.0.1:{server.port}",
             **(changes or {}),
         }
@@ -60,6 +62,12 @@ class Front(Nginx):
     def tls(self) -> ssl.SSLContext:
         """A context that trusts its certificate."""
         return ssl.create_default_context(cafile=str(self.certificate))
+
+
+def make_directory(path: Path) -> Path:
+    """The same, made."""
+    path.mkdir()
+    return path
 
 
 def make_certificate(certificate: Path, key: Path) -> None:
@@ -235,13 +243,43 @@ def test_who_comes_while_the_server_is_away_is_told_to_come_again(serve: Serve, 
         assert request("GET", front.tls_url + "/sse/", tls=front.tls).status == 400
         assert request("POST", front.tls_url + "/sse/publish", "x=1", tls=front.tls).status == 415
         server.kill()
-        away = request("GET", front.tls_url + "/sse/?channels=a", headers=origin, tls=front.tls)
+        url = front.tls_url + "/sse/?channels=a&access_token=secret"
+        away = request("GET", url, headers=origin, tls=front.tls)
         assert request("POST", front.tls_url + "/sse/publish", "x=1", tls=front.tls).status == 502
+        log = front.directory / "sse-away.log"
+        until(lambda: log.read_text().count("\n") == 2, what="two lines")
+        lines = log.read_text().splitlines()
+    assert [line.partition('"')[2].rpartition(" ")[0] for line in lines] == [
+        'GET /sse/" 200 upstream=503',
+        'GET /sse/" 200 upstream=502',
+    ]
+    assert [full.headers["x-sse-upstream"], away.headers["x-sse-upstream"]] == ["503", "502"]
     for answer in (full, away):
         assert answer.status == 200
         assert answer.headers["content-type"] == "text/event-stream"
         assert answer.headers["access-control-allow-origin"] == "https://example.net"
         assert re.fullmatch(rb"retry: (2000|3000|4500|6000)\n\n", answer.body)
+
+
+def test_no_token_is_logged(daemon: SseServer, front: Front) -> None:
+    with Curl(front, "/sse/?channels=token&access_token=secret") as curl:
+        curl.wait_for("\n\n")
+    log = front.directory / "sse.log"
+    until(log.read_text, what="a line for the stream that has ended")
+    assert "secret" not in log.read_text() + front.log
+
+
+def test_the_application_knows_how_the_browser_came(serve: Serve, tmp_path: Path) -> None:
+    """The lines of the sample for an application, which are comments in it."""
+    (lines,) = re.findall(r"    # location / \{\n(?:    # .*\n)*?    # \}\n", SAMPLE.read_text())
+    with scripted() as application:
+        where = {"127.0.0.1:8000": application.url.removeprefix("http://")}
+        changes = {lines: lines.replace("    # ", "    ").replace(*where.popitem())}
+        with Front(make_directory(tmp_path / "front"), serve(), changes) as front:
+            assert request("GET", front.tls_url + "/", tls=front.tls).status == 200
+        (asked,) = application.asked
+    assert b"\r\nX-Forwarded-Proto: https\r\n" in asked
+    assert b"\r\nHost: localhost\r\n" in asked
 
 
 def test_pings_keep_a_silent_stream_open(serve: Serve, tmp_path: Path) -> None:

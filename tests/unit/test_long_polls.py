@@ -103,3 +103,12 @@ def test_a_poll_that_a_custom_application_finishes_is_a_whole_answer(last: str |
     clients[0].finish(last)
     body = transport.value().partition(b"\r\n\r\n")[2]
     assert body == b"2\r\n\n\n\r\n" + (b"b\r\ndata: bye\n\n\r\n" if last else b"") + b"0\r\n\r\n"
+
+
+def test_a_client_may_ask_for_a_stream_in_spite_of_its_header() -> None:
+    """React Native's EventSource sends the header of those that poll."""
+    server = MemoryServer()
+    client = server.connect("GET", "/?channels=a&stream=1", POLL)
+    server.publish("a", "1")
+    server.publish("a", "2")
+    assert client.events == ["1", "2"]

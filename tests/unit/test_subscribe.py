@@ -23,7 +23,7 @@ def test_the_head_of_a_stream() -> None:
     assert status == 200
     for line in (
         "Content-Type: text/event-stream",
-        "Cache-Control: no-cache",
+        "Cache-Control: no-cache, no-transform",
         "Connection: keep-alive",
         "Access-Control-Allow-Origin: *",
         "X-Accel-Buffering: no",

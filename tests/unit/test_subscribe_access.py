@@ -244,3 +244,21 @@ def test_patterns_are_off_where_others_speak_too() -> None:
     assert server.request("GET", "/?channels=news.*")[0] == 200
     assert server.request("GET", "/?channels=news.*&channels=*")[0] == 400
     assert MemoryServer().request("GET", "/?channels=news.*")[0] == 200  # only a name
+
+
+def test_what_is_private_is_stored_nowhere() -> None:
+    server = MemoryServer({"jwt-secret": SECRET, "public": ("front",)})
+    bearer = f"Authorization: Bearer {token(subscribe=['a'])}"
+    for headers in ([], [POLL]):
+        _, head, _ = server.request("GET", "/?channels=a", bearer, *headers)
+        assert "\r\nCache-Control: private, no-store, no-transform\r\n" in head
+        _, head, _ = server.request("GET", "/?channels=front", *headers)
+        assert "\r\nCache-Control: no-cache, no-transform\r\n" in head
+
+
+def test_a_client_that_closes_its_side_is_not_waited_for() -> None:
+    answer: Deferred[bool] = Deferred()
+    server = MemoryServer(subscribe=type("Slow", (BroadcastHandler,), {"authorize": lambda self: answer}))
+    client = server.connect("GET", "/?channels=a")
+    client.connection.readConnectionLost()
+    assert client.aborted

@@ -1,4 +1,4 @@
-"""ServerState to an AMQP server that is played with pika's frames: raw bytes in, raw bytes out."""
+"""Connections to an AMQP server that is played with pika's frames: raw bytes in, raw bytes out."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.testing import StringTransport
 
-from cyclone_sse.http.connection import ANSWERS_AT_ONCE, IDLE_TIMEOUT, REFUSAL_TIMEOUT
+from cyclone_sse.http.connection import ANSWERS_AT_ONCE, REFUSAL_TIMEOUT
 from cyclone_sse.http.flow_control import FlowControl
 from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, Peer
 
@@ -82,7 +82,7 @@ def test_nor_is_it_kept_for_ever() -> None:
     peer.send(STATS)
     fill(peer)
     peer.send(STATS)
-    peer.wait(IDLE_TIMEOUT + REFUSAL_TIMEOUT + 2)
+    peer.wait(peer.connections.idle_timeout + REFUSAL_TIMEOUT + 2)
     assert peer.transport.aborted
 
 

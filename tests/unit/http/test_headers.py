@@ -30,3 +30,17 @@ def test_names_have_no_case() -> None:
     assert headers.get_list("last-event-id") == ["1"]
     headers.add("last-event-id", "2")
     assert headers["Last-Event-Id"] == "1,2"
+
+
+def test_cookies_in_several_fields_stay_cookies() -> None:
+    headers = Headers.from_raw([(b"Cookie", b"a=1"), (b"Cookie", b"b=2; c=3")])
+    assert headers["Cookie"] == "a=1; b=2; c=3"
+
+
+def test_long_names_are_not_remembered() -> None:
+    from cyclone_sse.http import headers
+
+    before = headers._short_name.cache_info().currsize
+    for number in range(50):
+        assert headers.header_name(b"x" * 1000 + b"%d" % number).startswith("Xx")
+    assert headers._short_name.cache_info().currsize == before

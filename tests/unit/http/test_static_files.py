@@ -35,6 +35,7 @@ THEN, BEFORE = "Sun, 09 Sep 2001 01:46:40 GMT", "Sun, 09 Sep 2001 01:46:39 GMT"
         ({"If-Match": '"a", "tag"'}, 200),
         ({"If-Match": 'W/"tag"'}, 412),
         ({"If-Match": '"other"'}, 412),
+        ({"If-Match": "a" + " " * 16000 + "b"}, 412),
         ({"If-Unmodified-Since": THEN}, 200),
         ({"If-Unmodified-Since": BEFORE}, 412),
         ({"If-Unmodified-Since": "never"}, 200),

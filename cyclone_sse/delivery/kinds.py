@@ -1,0 +1,118 @@
+"""Kinds of channel: rules for the channels whose names match a glob, from the TOML file of ``--channels``.
+
+Each table of the file is a glob; the first that matches a channel's name holds for it::
+
+    ["room-*"]
+    presence = true
+    max_message = 4096
+
+A channel that no glob matches has the options' rules. Plain Python: a look-up costs a comparison with each
+glob, once for each name.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from cyclone_sse.globs import Glob
+
+_REMEMBERED = 10_000  # names whose kind is known; without a bound a stranger fills memory with names
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """The rules of one kind of channel; None: as the options say.
+
+    history_size: events. history_ttl: seconds. presence: whether members are announced. max_message: bytes of
+    a message. publish_rate: events a second for each user who publishes with a token.
+    """
+
+    history_size: int | None = None
+    history_ttl: float | None = None
+    presence: bool = False
+    max_message: int | None = None
+    publish_rate: float | None = None
+
+
+_PLAIN = Kind()
+_NUMBER, _INTEGER = (int, float), (int,)
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "history_size": _INTEGER,
+    "history_ttl": _NUMBER,
+    "presence": (bool,),
+    "max_message": _INTEGER,
+    "publish_rate": _NUMBER,
+}
+_POSITIVE = frozenset({"max_message", "publish_rate"})
+_EXPECTED: Mapping[tuple[type, ...], str] = {
+    _INTEGER: "a whole number",
+    _NUMBER: "a number",
+    (bool,): "true or false",
+}
+
+
+class Kinds:
+    """Globs and their kinds, in the order of the file. tables: glob -> kind."""
+
+    def __init__(self, tables: Sequence[tuple[str, Kind]] = ()) -> None:
+        self._tables = [(Glob(text), kind) for text, kind in tables]
+        self._found: dict[str, Kind] = {}
+
+    def of(self, channel: str) -> Kind:
+        """The kind of this channel."""
+        if not self._tables:
+            return _PLAIN
+        kind = self._found.get(channel)
+        if kind is None:
+            kind = next((kind for glob, kind in self._tables if glob.matches(channel)), _PLAIN)
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            self._found[channel] = kind
+        return kind
+
+    @property
+    def longest_ttl(self) -> float:
+        """The longest ``history_ttl`` of all kinds, in seconds; 0 if none has one."""
+        return max((kind.history_ttl or 0.0 for _, kind in self._tables), default=0.0)
+
+    @property
+    def have_presence(self) -> bool:
+        """Whether any kind announces members."""
+        return any(kind.presence for _, kind in self._tables)
+
+
+def read_kinds(path: str | None) -> Kinds:
+    """Read the file of ``--channels``; None: there is none. Raises ValueError with one line."""
+    if not path:
+        return Kinds()
+    try:
+        tables = tomllib.loads(Path(path).read_text("utf-8"))
+        return Kinds([(glob, _kind(glob, table)) for glob, table in tables.items()])
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"--channels={path}: {reason}") from None
+
+
+def _kind(glob: str, table: object) -> Kind:
+    if not isinstance(table, dict):
+        raise ValueError(f'{glob} stands outside of a table: begin with ["{"GLOB"}"]')
+    known = [field.name for field in fields(Kind)]
+    for key, value in table.items():
+        if key not in known:
+            raise ValueError(f'unknown key {key} in ["{glob}"]: expected one of {", ".join(known)}')
+        _check(glob, key, value)
+    return Kind(**table)
+
+
+def _check(glob: str, key: str, value: Any) -> None:
+    types = _TYPES[key]
+    if type(value) not in types:  # True is an int, too
+        raise ValueError(f'{key} in ["{glob}"]: expected {_EXPECTED[types]}')
+    if types is not _TYPES["presence"]:
+        least = "above 0" if key in _POSITIVE else "from 0"
+        if not 0 <= value < float("inf") or (key in _POSITIVE and not value):
+            raise ValueError(f'{key} in ["{glob}"]: expected {_EXPECTED[types]} {least}')

@@ -1,0 +1,284 @@
+"""The members of channels on all servers: what each server reported, merged.
+
+Every server reports the streams of its own clients and nothing else, so no two servers can disagree about one
+fact. A report has the server's sequence number; what is missing is asked for, and answered with the whole. So
+all servers come to the same picture, whatever the order of messages and however often they are repeated or
+lost. A server that is killed is noticed by its silence; one that stops says so, and its members stay for the
+grace in which they reconnect elsewhere.
+
+Plain Python: messages are JSON objects; the time, in seconds of a clock that goes forward, is an argument. A
+join or a leave costs O(1), whatever the size of the room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count, islice
+from typing import Any
+
+from cyclone_sse.deadlines import Deadlines
+from cyclone_sse.delivery.room import GONE, Changes, Entry, Room
+
+HEARTBEAT = 5.0  # seconds between two messages of a server that has nothing to report
+SILENCE = 20.0  # seconds without a message after which a server counts as killed
+ASK_AGAIN = 2.0  # seconds between two questions to one server
+MESSAGE_ENTRIES = 200  # entries of one message: at most 200 kB, mostly a tenth of it
+PEERS = 1000  # servers; a program that sends the orders of thousands is mistaken
+WAITING = 200  # reports of a server that are kept while one before them is missing
+
+Message = dict[str, Any]
+Key = tuple[str, str | None]  # a channel, and a user; None: all anonymous streams of the channel
+
+
+@dataclass(slots=True)
+class _Peer:
+    """Another server, as far as its reports have come."""
+
+    heard: float
+    seq: int = 0  # everything up to this report is in the rooms
+    entries: dict[Key, Entry] = field(default_factory=dict)
+    waiting: dict[int, list[Any]] = field(default_factory=dict)  # reports behind a missing one
+    whole: dict[int, list[Any]] = field(default_factory=dict)  # parts of an answer to a question
+    whole_id: tuple[int, int] = (0, 0)  # the report up to which that answer goes, and its own number
+    asked: float = float("-inf")
+    ends: float | None = None  # it stopped: when its members leave
+
+
+class Presence:
+    """The members of all channels, as this server knows them.
+
+    server: the name of this server, which no other has. grace: seconds that a user stays a member after the
+    last stream has gone.
+    """
+
+    def __init__(self, server: str, grace: float) -> None:
+        self._server = server
+        self._grace = grace
+        self._rooms: dict[str, Room] = {}
+        self._changed: dict[str, None] = {}  # channels
+        self._own: dict[Key, Entry] = {}
+        self._leaving: Deadlines[Key] = Deadlines(min(1.0, grace / 10) or 1.0)  # users without a stream
+        self._unreported: dict[Key, None] = {}
+        self._seq = 0
+        self._sent_at = float("-inf")
+        self._peers: dict[str, _Peer] = {}
+        self._outbox: list[Iterator[Message]] = []
+        self._whole_numbers = count(1)
+
+    # The clients of this server.
+
+    def join(self, channel: str, user: str | None, info: str | None, since: float) -> None:
+        """Count one more stream of this user in the channel.
+
+        user: None where the stream has none. info: JSON. since: Unix time.
+        """
+        key = (channel, user)
+        entry = self._own.get(key)
+        if entry is None:
+            self._set_own(key, Entry(1, since, info))
+        elif key in self._leaving:
+            self._leaving.clear(key)  # a reload: the other members see nothing of it
+        else:
+            self._set_own(key, Entry(entry.streams + 1, entry.since, entry.info))
+
+    def leave(self, channel: str, user: str | None, now: float) -> None:
+        """Count one stream less. now: seconds of the clock that `tick` has, too."""
+        key = (channel, user)
+        entry = self._own.get(key)
+        if entry is None or key in self._leaving:
+            return
+        if user is None or entry.streams > 1:
+            self._set_own(key, Entry(entry.streams - 1, entry.since, entry.info))
+        else:
+            self._leaving.set(key, now + self._grace)
+
+    def _set_own(self, key: Key, entry: Entry) -> None:
+        if entry.streams:
+            self._own[key] = entry
+        else:
+            del self._own[key]
+        self._unreported[key] = None
+        self._set(self._server, key, entry, self._server)
+
+    def _set(self, server: str, key: Key, entry: Entry, cause: str) -> None:
+        channel, user = key
+        room = self._rooms.get(channel)
+        if room is None:
+            if not entry.streams:
+                return
+            room = self._rooms[channel] = Room()
+        room.set(server, user, entry, cause)
+        self._changed[channel] = None
+
+    # The picture.
+
+    def room(self, channel: str) -> Room:
+        """The members of a channel."""
+        return self._rooms.get(channel) or Room()
+
+    def changed_channels(self) -> list[str]:
+        """The channels for which `pop_changes` may have something."""
+        return list(self._changed)
+
+    def pop_changes(self, channel: str) -> Changes | None:
+        """What changed in this channel since the last call; None: nothing."""
+        self._changed.pop(channel, None)
+        room = self._rooms.get(channel)
+        if room is None:
+            return None
+        changes = None
+        if room.is_changed:
+            causes = {**room.joined, **room.left}
+            here = frozenset(user for user, cause in causes.items() if cause == self._server)
+            joined = {user: room.infos[user] for user in room.joined}
+            changes = Changes(joined, list(room.left), room.anonymous_count, here)
+            room.joined, room.left, room.announced_anonymous = {}, {}, changes.anonymous
+        if not room.members and not room.anonymous:
+            del self._rooms[channel]
+        return changes
+
+    # Other servers.
+
+    def receive(self, message: Mapping[str, Any], now: float) -> None:
+        """Take in a message of another server; what is malformed is left out."""
+        server = message.get("server")
+        if not isinstance(server, str) or server == self._server:
+            return
+        if "ask" in message:
+            if message["ask"] in (None, self._server):
+                self._outbox.append(self._whole())
+            return
+        peer = self._peers.get(server)
+        if peer is None:
+            if len(self._peers) >= PEERS:
+                return
+            peer = self._peers[server] = _Peer(now)
+        peer.heard = now
+        if "bye" in message:
+            peer.ends = now + self._grace
+            return
+        seq, changes = message.get("seq"), message.get("changes")
+        if type(seq) is not int:
+            return
+        if "part" in message:
+            self._receive_part(server, peer, message)
+        elif isinstance(changes, list) and seq > peer.seq and len(peer.waiting) < WAITING:
+            peer.waiting[seq] = changes
+        self._catch_up(server, peer)
+        if seq > peer.seq and now - peer.asked >= ASK_AGAIN:
+            peer.asked = now
+            self._outbox.append(iter([{"server": self._server, "ask": server}]))
+
+    def _receive_part(self, server: str, peer: _Peer, message: Mapping[str, Any]) -> None:
+        seq, number, part, parts = (message.get(name) for name in ("seq", "whole", "part", "parts"))
+        changes = message.get("changes")
+        if not (isinstance(seq, int) and isinstance(number, int) and isinstance(part, int)):
+            return
+        if not (isinstance(parts, int) and isinstance(changes, list)) or seq < peer.seq:
+            return
+        if (seq, number) < peer.whole_id:
+            return
+        if (seq, number) > peer.whole_id:
+            peer.whole_id, peer.whole = (seq, number), {}
+        peer.whole[part] = changes
+        if len(peer.whole) < parts:
+            return
+        entries = dict(entry for changes in peer.whole.values() for entry in _entries(changes))
+        for key in [key for key in peer.entries if key not in entries]:
+            self._set_of(server, peer, key, GONE)
+        for key, entry in entries.items():
+            self._set_of(server, peer, key, entry)
+        peer.seq, peer.whole = seq, {}
+
+    def _catch_up(self, server: str, peer: _Peer) -> None:
+        while (changes := peer.waiting.pop(peer.seq + 1, None)) is not None:
+            peer.seq += 1
+            for key, entry in _entries(changes):
+                self._set_of(server, peer, key, entry)
+        if peer.waiting and min(peer.waiting) <= peer.seq:
+            peer.waiting = {seq: changes for seq, changes in peer.waiting.items() if seq > peer.seq}
+
+    def _set_of(self, server: str, peer: _Peer, key: Key, entry: Entry) -> None:
+        if entry.streams:
+            peer.entries[key] = entry
+        else:
+            peer.entries.pop(key, None)
+        self._set(server, key, entry, server)
+
+    def ask_all(self) -> None:
+        """Ask every server for its members: this one has just started."""
+        self._outbox.append(iter([{"server": self._server, "ask": None}]))
+
+    def stop(self) -> None:
+        """Announce that this server ends: its members stay for the grace."""
+        self._outbox.append(iter([{"server": self._server, "bye": True}]))
+
+    def tick(self, now: float, connected: bool = True) -> Iterator[None]:
+        """Do what is due, in slices: end the members whose grace is over, and those of servers that are gone.
+
+        connected: whether messages come in; if not, the silence of the others says nothing.
+        """
+        while due := self._leaving.pop_due(now, MESSAGE_ENTRIES):
+            for key in due:
+                self._set_own(key, GONE)
+            yield
+        for server, peer in list(self._peers.items()):
+            if not connected:
+                peer.heard = now
+            if peer.heard + SILENCE <= now or (peer.ends is not None and peer.ends <= now):
+                del self._peers[server]
+                yield from self._drop(server, peer)
+
+    def _drop(self, server: str, peer: _Peer) -> Iterator[None]:
+        """End the members of a server, for which one of the others speaks."""
+        speaker = min(self._server, *self._peers) if self._peers else self._server
+        for number, key in enumerate(list(peer.entries), 1):
+            if server not in self._peers:  # else it is back, and has reported
+                self._set(server, key, GONE, speaker)
+            if not number % MESSAGE_ENTRIES:
+                yield
+
+    def pop_messages(self, now: float) -> Iterator[Message]:
+        """What the other servers are to be sent now, in this order. To be taken one by one, in slices."""
+        while self._unreported:
+            keys = list(islice(self._unreported, MESSAGE_ENTRIES))
+            for key in keys:
+                del self._unreported[key]
+            self._seq += 1
+            self._sent_at = now
+            changes = [_change(key, self._own.get(key, GONE)) for key in keys]
+            yield {"server": self._server, "seq": self._seq, "changes": changes}
+        outbox, self._outbox = self._outbox, []
+        for messages in outbox:
+            yield from messages
+        if now - self._sent_at >= HEARTBEAT:
+            self._sent_at = now
+            yield {"server": self._server, "seq": self._seq}
+
+    def _whole(self) -> Iterator[Message]:
+        """All our members. What is not reported yet follows in the next report, and replaces what is here."""
+        seq, number, entries = self._seq, next(self._whole_numbers), list(self._own.items())
+        starts = range(0, len(entries), MESSAGE_ENTRIES) or range(1)
+        for part, start in enumerate(starts):
+            changes = [_change(key, entry) for key, entry in entries[start : start + MESSAGE_ENTRIES]]
+            place = {"seq": seq, "whole": number, "part": part, "parts": len(starts)}
+            yield {"server": self._server, **place, "changes": changes}
+
+
+def _change(key: Key, entry: Entry) -> list[Any]:
+    return [*key, entry.streams, entry.since, entry.info] if entry.streams else [*key, 0]
+
+
+def _entries(changes: list[Any]) -> Iterator[tuple[Key, Entry]]:
+    """The changes of a message that are well-formed."""
+    for change in changes:
+        if not isinstance(change, list) or len(change) not in (3, 5):
+            continue
+        channel, user, streams, *rest = change
+        if not (isinstance(channel, str) and isinstance(user, str | None) and type(streams) is int):
+            continue
+        if streams <= 0:
+            yield (channel, user), GONE
+        elif len(rest) == 2 and type(rest[0]) in (int, float) and isinstance(rest[1], str | None):
+            yield (channel, user), Entry(streams, rest[0], rest[1])

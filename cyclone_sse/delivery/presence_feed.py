@@ -1,0 +1,229 @@
+"""Announces the members of channels: to the clients that asked with ``presence=1``, and to the other servers.
+
+A client is sent the whole list when its stream opens, and then what changed, at most once in ``INTERVAL``
+seconds for each channel: a room of N members costs each of them one event however many join at once. The
+bytes of an announcement are made once for all clients of a channel. Without a kind of channel that has
+presence nothing runs, and a client costs one comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+
+from cyclone_sse.delivery.client import Client
+from cyclone_sse.delivery.events import PRESENCE_TYPE, encode
+from cyclone_sse.delivery.fanout import Fanout
+from cyclone_sse.delivery.kinds import Kinds
+from cyclone_sse.delivery.presence import Presence
+from cyclone_sse.delivery.room import Changes, Room
+from cyclone_sse.slices import Slices
+
+TICK = 0.25  # seconds
+INTERVAL = 1.1  # seconds between two announcements in a channel: ten seconds of joins are nine events
+
+Report = Callable[[Mapping[str, Any]], Deferred[Any]]
+# Told what happened on this server: the channel, user -> info of those who joined, and the users who left.
+Observer = Callable[[str, Mapping[str, Any], list[str]], object]
+
+
+class PresenceFeed:
+    """The announcements of one server.
+
+    kinds: which channels have presence. settings: presence-grace and presence-max. clock: Unix time.
+    """
+
+    def __init__(
+        self,
+        kinds: Kinds,
+        settings: Mapping[str, Any],
+        fanout: Fanout,
+        reactor: Any,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.kinds = kinds
+        self.on_changes: Observer | None = None
+        self._max: int = settings["presence-max"]
+        self._fanout = fanout
+        self._reactor = reactor
+        self._clock = clock
+        self._presence = Presence(secrets.token_hex(8), settings["presence-grace"])
+        self._report: Report | None = None
+        self._is_connected: Callable[[], bool] = lambda: True
+        self._listeners: dict[str, dict[Client, None]] = {}
+        self._joined: dict[Client, tuple[tuple[str, ...], str | None]] = {}  # channels, and the user
+        self._lists: dict[str, bytes] = {}  # the list of a channel as it is sent, until it changes
+        self._next: dict[str, float] = {}  # when a channel may be announced again
+        self._slices = Slices(reactor)
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = reactor
+
+    # Clients.
+
+    def add(self, client: Client, channels: Iterable[str]) -> None:
+        """Count the client in the channels that have presence, and send it their lists if it wants them."""
+        if not self.kinds.have_presence:
+            return
+        names = tuple(name for name in channels if "*" not in name and self.kinds.of(name).presence)
+        if not names:
+            return
+        before, _ = self._joined.get(client, ((), None))
+        self._joined[client] = ((*before, *names), client.user)
+        since = self._clock()
+        for channel in names:
+            self._presence.join(channel, client.user, client.info, since)
+            self._lists.pop(channel, None)
+        if client.presence:
+            for channel in names:
+                self._listeners.setdefault(channel, {})[client] = None
+                client.send(self._list(channel))
+
+    def remove(self, client: Client) -> None:
+        """Stop counting the client."""
+        names, user = self._joined.pop(client, ((), None))
+        now = self._reactor.seconds()
+        for channel in names:
+            self._presence.leave(channel, user, now)
+            listeners = self._listeners.get(channel)
+            if listeners is not None:
+                listeners.pop(client, None)
+                if not listeners:
+                    del self._listeners[channel]
+
+    def members(self, channel: str) -> dict[str, Any]:
+        """The answer to ``GET /presence``: each member with info, streams and since (Unix time)."""
+        room = self._presence.room(channel)
+        answer: dict[str, Any] = {"channel": channel}
+        if len(room.members) > self._max:
+            answer["count"] = len(room.members)
+        else:
+            answer["members"] = {
+                user: {
+                    "info": json.loads(room.infos[user] or "{}"),
+                    "streams": sum(entry.streams for entry in servers.values()),
+                    "since": min(entry.since for entry in servers.values()),
+                }
+                for user, servers in room.members.items()
+            }
+        answer["anonymous"] = room.anonymous_count
+        return answer
+
+    # Other servers.
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether any channel has presence."""
+        return self.kinds.have_presence
+
+    def start(self, report: Report, is_connected: Callable[[], bool]) -> None:
+        """Start to announce.
+
+        report: hands a message to the other servers. is_connected: whether their messages come in; without
+        it an outage of the broker would look as if all of them had been killed.
+        """
+        self._report = report
+        self._is_connected = is_connected
+        self._ticking.start(TICK, now=False)
+
+    def ask(self) -> None:
+        """Ask the other servers for their members."""
+        self._presence.ask_all()
+        self._slices.add(self._send_messages())
+
+    def stop(self) -> list[Deferred[Any]]:
+        """Report that this server stops, and announce nothing more.
+
+        The Deferreds fire when the reports are handed over.
+        """
+        if not self._ticking.running:
+            return []
+        self._ticking.stop()
+        if not self.is_wanted or self._report is None:
+            return []
+        self._presence.stop()
+        return [self._report(message) for message in self._presence.pop_messages(self._reactor.seconds())]
+
+    def receive(self, message: object) -> None:
+        """Take in a message of another server."""
+        if isinstance(message, Mapping) and self.kinds.have_presence:
+            self._presence.receive(message, self._reactor.seconds())
+
+    def _tick(self) -> None:
+        if not len(self._slices) and self.kinds.have_presence:
+            self._slices.add(self._presence.tick(self._reactor.seconds(), self._is_connected()))
+            self._slices.add(self._announce())
+            self._slices.add(self._send_messages())
+
+    def _send_messages(self) -> Iterator[None]:
+        for message in self._presence.pop_messages(self._reactor.seconds()):
+            if self._report is not None:
+                self._report(message)
+            yield
+
+    def _announce(self) -> Iterator[None]:
+        now = self._reactor.seconds()
+        for channel in self._presence.changed_channels():
+            if self._next.get(channel, now) > now:
+                continue
+            changes = self._presence.pop_changes(channel)
+            self._lists.pop(channel, None)
+            if changes is None:
+                self._next.pop(channel, None)
+                continue
+            self._next[channel] = now + INTERVAL
+            self._notify(channel, changes)
+            listeners = self._listeners.get(channel)
+            if listeners:
+                frame = self._changes(channel, changes)
+                self._fanout.each(list(listeners), lambda client, frame=frame: client.send(frame))  # type: ignore[misc]
+            yield
+        if len(self._next) > 10_000:
+            self._next = {channel: due for channel, due in self._next.items() if due > now}
+
+    def _notify(self, channel: str, changes: Changes) -> None:
+        if self.on_changes is not None and changes.here:
+            joined = {user: info for user, info in changes.joined.items() if user in changes.here}
+            self.on_changes(channel, joined, [user for user in changes.left if user in changes.here])
+
+    # What is sent.
+
+    def _list(self, channel: str) -> bytes:
+        frame = self._lists.get(channel)
+        if frame is None:
+            room = self._presence.room(channel)
+            frame = self._lists[channel] = _frame(channel, self._whole(room), room.anonymous_count)
+        return frame
+
+    def _whole(self, room: Room) -> str:
+        if len(room.members) > self._max:
+            return f'"count":{len(room.members)}'
+        return f'"members":{_object(room.infos)}'
+
+    def _changes(self, channel: str, changes: Changes) -> bytes:
+        members = len(self._presence.room(channel).members)
+        if members > self._max:
+            return _frame(channel, f'"count":{members}', changes.anonymous)
+        left = json.dumps(changes.left, ensure_ascii=False)
+        return _frame(channel, f'"joined":{_object(changes.joined)},"left":{left}', changes.anonymous)
+
+
+def _frame(channel: str, content: str, anonymous: int) -> bytes:
+    name = json.dumps(channel, ensure_ascii=False)
+    return encode(f'{{"channel":{name},{content},"anonymous":{anonymous}}}', None, PRESENCE_TYPE)
+
+
+def _object(infos: Mapping[str, str | None]) -> str:
+    return f"{{{','.join([_member(user, info) for user, info in infos.items()])}}}"
+
+
+@lru_cache(maxsize=20_000)
+def _member(user: str, info: str | None) -> str:
+    """One member of a list; a list of a thousand is made again for each who joins."""
+    return f"{json.dumps(user, ensure_ascii=False)}:{info or '{}'}"

@@ -1,0 +1,88 @@
+"""The members of one channel on all servers, and what changed since it was last announced.
+
+Plain Python. A change costs O(1), whatever the size of the room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The streams of one user in one channel on one server.
+
+    since: when the first opened, Unix time. info: what is shown with the user, as JSON.
+    """
+
+    streams: int
+    since: float = 0.0
+    info: str | None = None
+
+
+GONE = Entry(0)
+
+
+class Room:
+    """One channel: its members and anonymous streams, and what changed since the last announcement."""
+
+    __slots__ = ("announced_anonymous", "anonymous", "infos", "joined", "left", "members")
+
+    def __init__(self) -> None:
+        self.members: dict[str, dict[str, Entry]] = {}  # user -> server -> the streams there
+        self.infos: dict[str, str | None] = {}  # user -> the info of the first stream
+        self.anonymous: dict[str, int] = {}  # server -> streams
+        self.joined: dict[str, str] = {}  # user -> the server where it happened
+        self.left: dict[str, str] = {}
+        self.announced_anonymous = 0
+
+    @property
+    def anonymous_count(self) -> int:
+        """Streams without a user, on all servers."""
+        return sum(self.anonymous.values())
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether there is something to announce."""
+        return bool(self.joined or self.left) or self.anonymous_count != self.announced_anonymous
+
+    def set(self, server: str, user: str | None, entry: Entry, cause: str) -> None:
+        """Note the streams of a user on a server. cause: the server where it happened."""
+        if user is None:
+            self.anonymous[server] = entry.streams
+            if not entry.streams:
+                del self.anonymous[server]
+            return
+        servers = self.members.get(user)
+        if entry.streams:
+            if servers is None:
+                servers = self.members[user] = {}
+                self.infos[user] = entry.info
+                _note(user, cause, self.joined, self.left)
+            servers[server] = entry
+        elif servers is not None:
+            servers.pop(server, None)
+            if not servers:
+                del self.members[user], self.infos[user]
+                _note(user, cause, self.left, self.joined)
+
+
+def _note(user: str, cause: str, changes: dict[str, str], opposite: dict[str, str]) -> None:
+    # A user who left and joined again between two announcements was never seen to leave.
+    if opposite.pop(user, None) is None:
+        changes[user] = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed in a channel since the last announcement.
+
+    joined: user -> info. anonymous: streams without a user. here: the users whose change happened on this
+    server, or on one that was killed and for which this one speaks.
+    """
+
+    joined: Mapping[str, str | None]
+    left: list[str]
+    anonymous: int
+    here: frozenset[str]

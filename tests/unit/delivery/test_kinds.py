@@ -1,0 +1,76 @@
+"""Kinds of channel, from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cyclone_sse.delivery.kinds import Kind, Kinds, read_kinds
+
+FILE = """\
+["user-*"]
+history_size = 20
+history_ttl = 86400
+
+["room-*"]
+presence = true
+max_message = 4096
+publish_rate = 5
+
+["*"]
+history_size = 0
+"""
+
+
+def test_the_first_table_that_matches_holds(tmp_path: Path) -> None:
+    path = tmp_path / "channels.toml"
+    path.write_text(FILE)
+    kinds = read_kinds(str(path))
+    assert kinds.of("user-42") == Kind(history_size=20, history_ttl=86400)
+    assert kinds.of("room-1") == Kind(presence=True, max_message=4096, publish_rate=5)
+    assert kinds.of("else") == Kind(history_size=0)
+    assert (kinds.longest_ttl, kinds.have_presence) == (86400, True)
+
+
+def test_without_a_file_the_options_hold() -> None:
+    kinds = read_kinds(None)
+    assert kinds.of("anything") == Kind()
+    assert (kinds.longest_ttl, kinds.have_presence) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = 1", "outside of a table"),
+        ('["a"]\nhistory = 1', "unknown key history"),
+        ('["a"]\nhistory_size = "1"', "a whole number"),
+        ('["a"]\nhistory_size = 1.5', "a whole number"),
+        ('["a"]\nhistory_size = true', "a whole number"),
+        ('["a"]\nhistory_size = -1', "from 0"),
+        ('["a"]\npublish_rate = 0', "above 0"),
+        ('["a"]\npublish_rate = inf', "above 0"),
+        ('["a"]\npublish_rate = nan', "above 0"),
+        ('["a"]\npresence = 1', "true or false"),
+        ('["a"', "channels.toml"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "channels.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"^--channels=.*channels\.toml: ") as caught:
+        read_kinds(str(path))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="No such file"):
+        read_kinds(str(tmp_path / "none"))
+
+
+def test_strangers_cannot_make_it_remember_names_without_end() -> None:
+    kinds = Kinds([("a*", Kind(presence=True))])
+    for number in range(25_000):
+        kinds.of(f"a{number}")
+    assert len(kinds._found) <= 10_000

@@ -1,0 +1,180 @@
+"""What the members of a channel are sent about each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+
+from cyclone_sse.delivery.hub import Hub
+from tests.unit.delivery.clients import Recorder, make_hub
+from tests.unit.fakes import TurnClock
+
+KINDS = '["room-*"]\npresence = true\n'
+
+
+class Servers:
+    """Servers that share a broker which delivers at once."""
+
+    def __init__(self, clock: TurnClock, kinds: Path, count: int = 1, **settings: Any) -> None:
+        self.clock = clock
+        self.hubs = [make_hub(clock, channels=str(kinds), **settings) for _ in range(count)]
+        self.messages: list[Mapping[str, Any]] = []
+        for hub in self.hubs:
+            hub.presence.start(self._report, lambda: True)
+
+    def _report(self, message: Mapping[str, Any]) -> Deferred[Any]:
+        self.messages.append(message)
+        for hub in self.hubs:
+            hub.presence.receive(json.loads(json.dumps(message)))
+        return succeed(None)
+
+    def wait(self, seconds: float) -> None:
+        self.clock.pump([0.05] * round(seconds / 0.05))
+
+
+@pytest.fixture
+def kinds(tmp_path: Path) -> Path:
+    path = tmp_path / "channels.toml"
+    path.write_text(KINDS)
+    return path
+
+
+@pytest.fixture
+def clock() -> TurnClock:
+    return TurnClock()
+
+
+def join(
+    hub: Hub, user: str | None, *channels: str, info: str | None = None, presence: bool = True
+) -> Recorder:
+    client = Recorder()
+    client.user, client.info, client.presence = user, info, presence
+    hub.subscribe(client, channels or ("room-1",))
+    return client
+
+
+def heard(client: Recorder) -> list[dict[str, Any]]:
+    assert b"\nid:" not in b"".join(client.got)
+    assert b"".join(client.got).count(b"event: sse-presence\n") == len(client.data)
+    return [json.loads(each) for each in client.data]
+
+
+def test_the_whole_list_comes_first_and_then_what_changes(clock: TurnClock, kinds: Path) -> None:
+    servers = Servers(clock, kinds)
+    (hub,) = servers.hubs
+    ann = join(hub, "42", info='{"name":"Ann"}')
+    assert heard(ann) == [{"channel": "room-1", "members": {"42": {"name": "Ann"}}, "anonymous": 0}]
+    servers.wait(2)
+    bob, stranger = join(hub, "43"), join(hub, None, presence=False)
+    servers.wait(1.5)
+    last = {"channel": "room-1", "joined": {"43": {}}, "left": [], "anonymous": 1}
+    assert heard(ann)[-1] == heard(bob)[-1] == last
+    hub.unsubscribe(bob)
+    hub.unsubscribe(stranger)
+    servers.wait(13)
+    assert heard(ann)[-1] == {"channel": "room-1", "joined": {}, "left": ["43"], "anonymous": 0}
+    assert stranger.got == []
+
+
+def test_other_channels_and_patterns_have_no_presence(clock: TurnClock, kinds: Path) -> None:
+    servers = Servers(clock, kinds)
+    client = join(servers.hubs[0], "42", "news", "room-*")
+    servers.wait(3)
+    assert client.got == []
+
+
+def test_servers_agree(clock: TurnClock, kinds: Path) -> None:
+    servers = Servers(clock, kinds, count=2)
+    one, two = servers.hubs
+    ann, bob = join(one, "42"), join(two, "43")
+    servers.wait(2)
+    assert heard(ann)[-1]["joined"] == {"43": {}}
+    assert heard(bob)[-1]["joined"] == {"42": {}}
+    assert one.presence.members("room-1")["members"].keys() == {"42", "43"}
+    one.presence.stop()
+    one.unsubscribe(ann)
+    join(two, "42")
+    servers.wait(15)
+    assert not any("42" in each.get("left", ()) for each in heard(bob))
+
+
+def test_a_thousand_who_join_cost_each_member_ten_events(clock: TurnClock, kinds: Path) -> None:
+    servers = Servers(clock, kinds)
+    (hub,) = servers.hubs
+    clients = []
+    for number in range(1000):
+        clients.append(join(hub, str(number)))
+        clock.advance(0.01)
+    servers.wait(3)
+    assert max(len(client.got) for client in clients) <= 10
+    members = set(heard(clients[0])[0]["members"])
+    for each in heard(clients[0])[1:]:
+        members |= each["joined"].keys()
+    assert len(members) == 1000
+
+
+def test_the_bytes_of_an_announcement_are_the_same_object(clock: TurnClock, kinds: Path) -> None:
+    servers = Servers(clock, kinds)
+    clients = [join(servers.hubs[0], str(number)) for number in range(3)]
+    servers.wait(2)
+    assert len({id(client.got[-1]) for client in clients}) == 1
+
+
+def test_large_rooms_have_a_count(clock: TurnClock, kinds: Path) -> None:
+    servers = Servers(clock, kinds, presence_max=2)
+    (hub,) = servers.hubs
+    clients = [join(hub, str(number)) for number in range(4)]
+    servers.wait(2)
+    assert heard(clients[-1])[0] == {"channel": "room-1", "count": 4, "anonymous": 0}
+    assert heard(clients[0])[-1] == {"channel": "room-1", "count": 4, "anonymous": 0}
+    assert hub.presence.members("room-1") == {"channel": "room-1", "count": 4, "anonymous": 0}
+
+
+def test_the_answer_to_a_question_has_streams_and_since(clock: TurnClock, kinds: Path) -> None:
+    (hub,) = Servers(clock, kinds).hubs
+    join(hub, "42", info="[1]")
+    join(hub, "42", info="[2]")
+    member = hub.presence.members("room-1")["members"]["42"]
+    assert (member["info"], member["streams"]) == ([1], 2)
+    assert member["since"] > 1_700_000_000
+    assert hub.presence.members("room-2") == {"channel": "room-2", "members": {}, "anonymous": 0}
+
+
+def test_the_application_is_told_where_it_happened(clock: TurnClock, kinds: Path) -> None:
+    servers = Servers(clock, kinds, count=2)
+    told: list[tuple[int, str, list[str], list[str]]] = []
+    for number, hub in enumerate(servers.hubs):
+        hub.presence.on_changes = lambda channel, joined, left, number=number: told.append(
+            (number, channel, list(joined), left)
+        )
+    ann = join(servers.hubs[0], "42")
+    servers.wait(2)
+    servers.hubs[0].unsubscribe(ann)
+    servers.wait(14)
+    assert told == [(0, "room-1", ["42"], []), (0, "room-1", [], ["42"])]
+
+
+def test_without_presence_nothing_is_reported(clock: TurnClock, tmp_path: Path) -> None:
+    path = tmp_path / "channels.toml"
+    path.write_text('["x"]\nhistory_size = 1\n')
+    servers = Servers(clock, path)
+    join(servers.hubs[0], "42")
+    servers.wait(20)
+    assert servers.messages == []
+
+
+def test_kinds_can_change_while_it_runs(clock: TurnClock, kinds: Path) -> None:
+    servers = Servers(clock, kinds)
+    (hub,) = servers.hubs
+    kinds.write_text('["chat-*"]\npresence = true\n')
+    hub.reload_kinds()
+    assert len(join(hub, "42", "room-1", "chat-1").got) == 1
+    kinds.write_text("nonsense")
+    with pytest.raises(ValueError, match="--channels"):
+        hub.reload_kinds()
+    assert hub.kinds.of("chat-1").presence
