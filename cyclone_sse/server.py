@@ -17,6 +17,7 @@ from cyclone_sse.handlers import BroadcastHandler, DisconnectHandler, PublishHan
 from cyclone_sse.http.handler import NotFoundHandler
 from cyclone_sse.http.static_files import MediaHandler, load
 from cyclone_sse.options import with_defaults
+from cyclone_sse.rooms import PresenceHandler
 
 Route = tuple[Any, ...]  # a regular expression, a handler, and maybe its keywords
 
@@ -46,6 +47,7 @@ class App(Application):  # type: ignore[misc]
     publish_handler: ClassVar[type[Any]] = PublishHandler
     disconnect_handler: ClassVar[type[Any]] = DisconnectHandler
     stats_handler: ClassVar[type[Any]] = StatsHandler
+    presence_handler: ClassVar[type[Any]] = PresenceHandler
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
         self.broker: brokers.Broker = self.make_broker(with_defaults(settings), reactor)
@@ -65,6 +67,8 @@ class App(Application):  # type: ignore[misc]
         routes: list[Route] = [(r"/", self.broadcast_handler)]
         if settings["stats"]:
             routes.append((r"/stats", self.stats_handler))
+        if settings["channels"]:
+            routes.append((r"/presence", self.presence_handler))
         # Where a publisher cannot be known, the handler says how to change that.
         publishes = settings["http-publish"] or self.rules.refuse_publishers
         if publishes:

@@ -183,7 +183,9 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         """Make the client. Its head leaves with whatever `bind` has for it."""
         is_poll = self._wants_poll()
         client = self.subscriber = self._open_poll() if is_poll else self._open_stream()
-        client.user = self.user
+        client.user = None if self.user is None else str(self.user)
+        client.info = self.info
+        client.presence = not is_poll and "1" in self.request.arguments.get("presence", ())
         client.fields = "channel" in self.request.arguments.get("fields", ())
         client.shares_frames = not client.fields and not is_poll
         if type(self).sendEvent is not ExtendedSSEHandler.sendEvent:

@@ -32,7 +32,7 @@ HOUSE = [
         "daemon.tls_transport",
     },
     {"server"},
-    {"handlers"},
+    {"handlers", "rooms"},
     {"publish", "subscribe"},
     {"broker_handler"},
     {"amqp", "http.static_files"},

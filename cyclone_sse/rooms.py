@@ -1,0 +1,61 @@
+"""What a page asks about its channels beside the stream: the members, with the rights of a subscription."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from cyclone_sse.access.grant import Grant
+from cyclone_sse.broker_handler import BrokerHandler
+from cyclone_sse.delivery.publication import channel_names
+from cyclone_sse.errors import Refusal
+
+
+class ChannelsHandler(BrokerHandler):
+    """Answers a GET that names channels, to clients that may subscribe to them and to the key."""
+
+    def get_answer(self, channels: list[str]) -> Any:
+        """What is sent as JSON. channels: those that the client may ask about. May raise Refusal."""
+        raise NotImplementedError
+
+    def get(self) -> Deferred[None] | None:
+        """Check the client's right to the channels, and answer."""
+        channels = channel_names(self.request.arguments)
+        if not channels:
+            raise Refusal(400, "name at least one channel: ?channel=...")
+        self.rules.check_names(channels)
+        grant = None if self._has_key() else self.rules.subscriber(self.request, channels)
+        if isinstance(grant, Deferred):
+            return grant.addCallback(self._answer, channels)
+        self._answer(grant, channels)
+        return None
+
+    head = get
+
+    def _has_key(self) -> bool:
+        secret = self.broker.secret_key
+        if secret and "Authorization" in self.request.headers:
+            with suppress(Refusal):
+                return self.rules.publisher(self.request, "", secret).may_publish_everywhere
+        return False
+
+    def _answer(self, grant: Grant | None, channels: list[str]) -> None:
+        allowed = channels if grant is None else [name for name in channels if name in grant.subscribe]
+        self.set_header("Cache-Control", "private, no-store")
+        self.finish(json.dumps(self.get_answer(allowed)))
+
+
+class PresenceHandler(ChannelsHandler):
+    """Members: ``GET /presence?channel=room-7``, on all servers, with info, streams and since."""
+
+    def get_answer(self, channels: list[str]) -> Any:
+        """The members of the one channel that was named."""
+        if len(channels) != 1:
+            raise Refusal(400, "name one channel: ?channel=...")
+        presence = self.broker.hub.presence
+        if not presence.kinds.of(channels[0]).presence:
+            raise Refusal(404, f"{channels[0]!r} has no presence: see --channels")
+        return presence.members(channels[0])

@@ -1,0 +1,73 @@
+"""What a page asks about its channels: who may ask, and what the answer is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cyclone_sse.handlers import BroadcastHandler
+from tests.unit.access.keys import SECRET, token
+from tests.unit.http.peer import MemoryServer
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, Any]:
+    path = tmp_path / "channels.toml"
+    path.write_text('["room-*"]\npresence = true\n')
+    return {"channels": str(path)}
+
+
+def test_the_members_of_a_channel(settings: dict[str, Any]) -> None:
+    server = MemoryServer(settings)
+    server.connect("GET", "/?channels=room-1")
+    status, head, body = server.request("GET", "/presence?channel=room-1")
+    assert (status, json.loads(body)) == (200, {"channel": "room-1", "members": {}, "anonymous": 1})
+    assert "Cache-Control: private, no-store" in head
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "word"),
+    [
+        ("", 400, "name at least one"),
+        ("channel=room-1&channel=room-2", 400, "one channel"),
+        ("channel=news", 404, "--channels"),
+    ],
+)
+def test_a_mistake_has_its_reason(settings: dict[str, Any], query: str, status: int, word: str) -> None:
+    got, _, body = MemoryServer(settings).request("GET", f"/presence?{query}")
+    assert (got, word in json.loads(body)["reason"]) == (status, True)
+
+
+def test_without_kinds_of_channel_there_is_no_such_page() -> None:
+    assert MemoryServer().request("GET", "/presence?channel=room-1")[0] == 404
+
+
+def test_who_may_subscribe_may_ask_and_so_may_the_key(settings: dict[str, Any]) -> None:
+    server = MemoryServer({**settings, "jwt-secret": SECRET, "http-secret": "key"})
+    target = "/presence?channel=room-1"
+    allowed, other = token(subscribe=["room-1"]), token(subscribe=["room-2"])
+    bearers = {None: 401, "key": 200, "wrong": 401, allowed: 200, other: 403}
+    for bearer, status in bearers.items():
+        headers = [] if bearer is None else [f"Authorization: Bearer {bearer}"]
+        assert server.request("GET", target, *headers)[0] == status, bearer
+
+
+def test_a_stream_with_presence_has_the_user_of_its_token(settings: dict[str, Any]) -> None:
+    server = MemoryServer({**settings, "jwt-secret": SECRET})
+    bearer = f"Authorization: Bearer {token(subscribe=['room-1'], sub='42')}"
+    body = server.request("GET", "/?channels=room-1&presence=1", bearer)[2]
+    assert b'event: sse-presence\ndata: {"channel":"room-1","members":{"42":{}},"anonymous":0}\n\n' in body
+    assert b"sse-presence" not in server.request("GET", "/?channels=room-1", bearer)[2]
+
+
+def test_a_custom_handler_says_which_user_it_is(settings: dict[str, Any]) -> None:
+    class Handler(BroadcastHandler):
+        def authorize(self) -> bool:
+            self.user = 7  # type: ignore[assignment]  # as an application's database has it
+            return True
+
+    server = MemoryServer(settings, subscribe=Handler)
+    assert b'"members":{"7":{}}' in server.request("GET", "/?channels=room-1&presence=1")[2]
