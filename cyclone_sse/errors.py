@@ -1,7 +1,7 @@
 """What goes wrong, as values: why a request is refused, that a broker is away, why a stream ended.
 
     Refusal      a client's fault or misfortune: told to it, with an HTTP status
-    Unavailable  nobody's fault: what was published could not be handed over; clients get 503
+    Unavailable  the broker's fault: what was published could not be handed over; clients get 503
     Ending       not wrong at all: why a stream is over; metrics count by it
 
 Everything else that is raised is a bug, and is logged with its traceback once.
@@ -12,12 +12,13 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
+from typing import Literal
 
 
 class Refusal(Exception):
     """The request is refused, and the client is told why.
 
-    status: the HTTP status. reason: one sentence for whoever wrote the client; it must name
+    status: the HTTP status. reason: one sentence for the client's author; it must name
     neither keys nor hosts of this side. headers: what goes with it (``Retry-After``, say).
     """
 
@@ -34,7 +35,15 @@ def error_body(reason: str) -> bytes:
 
 
 class Unavailable(Exception):
-    """What was published could not be handed over. The text is for the log: it may name hosts."""
+    """What was published could not be handed over. The text is for the log: it may name hosts.
+
+    published: False where nothing was published for certain, so that a publisher may try again without
+    doubling anything; else ``"unknown"``.
+    """
+
+    def __init__(self, reason: str = "", published: Literal[False, "unknown"] = "unknown") -> None:
+        super().__init__(reason)
+        self.published = published
 
 
 class Ending(enum.Enum):

@@ -18,7 +18,6 @@ from twisted.python.failure import Failure
 from cyclone_sse.access.grant import Grant
 from cyclone_sse.access.rules import FORBIDDEN
 from cyclone_sse.broker_handler import BrokerHandler
-from cyclone_sse.brokers.base import UnsupportedType
 from cyclone_sse.delivery.publication import Publication, channel_names
 from cyclone_sse.errors import Refusal, Unavailable
 from cyclone_sse.http.bodies import Body, read_body
@@ -46,8 +45,6 @@ class OperatorHandler(BrokerHandler):
 
     def refuse_failed(self, failure: Failure) -> None:
         """Turn a failure of the broker into a refusal; its own text may name hosts of this side."""
-        if failure.check(UnsupportedType):
-            raise Refusal(400, str(failure.value))
         failure.trap(Unavailable)
         raise Refusal(503, "the broker is away", {"Retry-After": str(random.randint(1, 5))})
 
@@ -69,7 +66,7 @@ class PublishHandler(OperatorHandler):
         if not grant.may_publish_everywhere:
             _check_channels(grant, publications)
         try:
-            accepted = self.broker.accept(publications)
+            accepted = self.broker.publish_all(publications)
         except Exception:
             self.refuse_failed(Failure())
         if inspect.iscoroutine(accepted):

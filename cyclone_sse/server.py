@@ -58,8 +58,9 @@ class App(Application):  # type: ignore[misc]
 
     def make_broker(self, settings: Mapping[str, Any], reactor: Any) -> brokers.Broker:
         """The broker that ``--broker`` names."""
-        kind = getattr(brokers, brokers.BROKERS[settings["broker"]])
-        return kind(settings, reactor)  # type: ignore[no-any-return]
+        kind: Any = brokers.broker_class(settings["broker"])
+        broker: brokers.Broker = kind(settings, reactor)
+        return broker
 
     def routes(self) -> list[Route]:
         """Which handler is at which path; a subclass may add to it."""

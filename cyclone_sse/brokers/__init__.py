@@ -1,11 +1,12 @@
 """Where messages come from: the base that all brokers share, and one file for each kind.
 
-The names that custom applications import from here. Redis and AMQP are imported when they are
-first asked for, so that a server with the HTTP broker loads neither library.
+The names that custom applications import from here. Redis and AMQP are imported when they are first used, so
+that a server with the HTTP broker loads neither library.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cyclone_sse.brokers.base import Broker, BrokerUnavailable
@@ -16,36 +17,35 @@ if TYPE_CHECKING:
     from cyclone_sse.brokers.redis import RedisBroker
     from cyclone_sse.brokers.redis_stream import RedisStreamBroker
 
-# What --broker may name. A broker's library is imported only when it is the one.
-BROKERS = {
-    "http": "HttpBroker",
-    "redis": "RedisBroker",
-    "redis-stream": "RedisStreamBroker",
-    "amqp": "AmqpBroker",
+# What --broker may name, and where its class is.
+CLASSES = {
+    "http": "cyclone_sse.brokers.http.HttpBroker",
+    "redis": "cyclone_sse.brokers.redis.RedisBroker",
+    "redis-stream": "cyclone_sse.brokers.redis_stream.RedisStreamBroker",
+    "amqp": "cyclone_sse.brokers.amqp.AmqpBroker",
 }
 
 __all__ = [
-    "BROKERS",
+    "CLASSES",
     "AmqpBroker",
     "Broker",
     "BrokerUnavailable",
     "HttpBroker",
     "RedisBroker",
     "RedisStreamBroker",
+    "broker_class",
 ]
 
 
+def broker_class(name: str) -> type[Broker]:
+    """The class of the broker that ``--broker=name`` means."""
+    module, _, attribute = CLASSES[name].rpartition(".")
+    found: type[Broker] = getattr(import_module(module), attribute)
+    return found
+
+
 def __getattr__(name: str) -> Any:
-    if name == "RedisBroker":
-        from cyclone_sse.brokers.redis import RedisBroker
-
-        return RedisBroker
-    if name == "RedisStreamBroker":
-        from cyclone_sse.brokers.redis_stream import RedisStreamBroker
-
-        return RedisStreamBroker
-    if name == "AmqpBroker":
-        from cyclone_sse.brokers.amqp import AmqpBroker
-
-        return AmqpBroker
+    for key, dotted in CLASSES.items():
+        if dotted.endswith(f".{name}"):
+            return broker_class(key)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

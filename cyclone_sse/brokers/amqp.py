@@ -12,12 +12,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.amqp_pubsub import AmqpPublisherFactory, AmqpSubscriberFactory
 from cyclone_sse.brokers.amqp_wire import SPEC
 from cyclone_sse.brokers.subscribing import SubscribingBroker
-from cyclone_sse.brokers.upstream import GREETING_WAIT
+from cyclone_sse.brokers.upstream import LOG_IN_WAIT
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.patterns import Patterns, compile_topic
 
@@ -25,7 +24,8 @@ from cyclone_sse.patterns import Patterns, compile_topic
 class AmqpBroker(SubscribingBroker):
     """Has a queue in RabbitMQ, bound to what its clients want to hear."""
 
-    carries_types = True
+    has_heartbeat = False
+    carries = frozenset(("event",))
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
         super().__init__(settings, "amqp", reactor)
@@ -46,17 +46,19 @@ class AmqpBroker(SubscribingBroker):
             "reactor": self.reactor,
         }
         specification = settings["amqp-spec"] or SPEC
-        self._subscriber_factory = AmqpSubscriberFactory(self._deliver, specification=specification, **how)
+        self._subscriber_factory = AmqpSubscriberFactory(
+            self.message_received, specification=specification, **how
+        )
         # The user's file may have no publisher confirms: AMQP 0-8 knows none.
-        self._publisher_factory = AmqpPublisherFactory(self._deliver, **how)
+        self._publisher_factory = AmqpPublisherFactory(self.message_received, **how)
 
     def is_pattern(self, channel: str) -> bool:
         """Whether the name stands for many channels."""
         return self._kind == "topic" and not {"*", "#"}.isdisjoint(channel.split("."))
 
-    def open(self, publishing: bool) -> Deferred[Any]:
+    def open_link(self, publishing: bool) -> Deferred[Any]:
         """Each kind of connection has its factory."""
-        endpoint = HostnameEndpoint(self.reactor, self._host, self._port, timeout=GREETING_WAIT)
+        endpoint = HostnameEndpoint(self.reactor, self._host, self._port, timeout=LOG_IN_WAIT)
         factory = self._publisher_factory if publishing else self._subscriber_factory
         return endpoint.connect(factory)
 
@@ -71,11 +73,12 @@ class AmqpBroker(SubscribingBroker):
         self._topics.discard(channel.encode())
         super().unsubscribe(channel)
 
-    def _refuse(self, channel: str, failure: Failure) -> None:
+    def _refuse(self, channel: str, error: Any) -> None:
         self._topics.discard(channel.encode())
-        super()._refuse(channel, failure)
+        super()._refuse(channel, error)
 
-    def _deliver(self, exchange: str, key: str, message: bytes, type: str | None) -> None:
+    def message_received(self, exchange: str, key: str, message: bytes, type: str | None) -> None:
+        """A message came in."""
         if exchange.encode() == self._subscriber_factory.control:
             self.obey_json(message)
             return
@@ -86,8 +89,8 @@ class AmqpBroker(SubscribingBroker):
     def _channels_for(self, key: str) -> list[str]:
         """Our channels that a message with this routing key is for."""
         if self._kind == "fanout":
-            return [interest.channel for interest in self.interests]
-        found = [] if self.interests.get(key) is None or self.is_pattern(key) else [key]
+            return [each.channel for each in self.subscriptions]
+        found = [] if self.subscriptions.get(key) is None or self.is_pattern(key) else [key]
         topics = (topic.decode() for topic in self._topics.matching(key.encode()))
         return found + [topic for topic in topics if not self.is_pattern_blocked(topic)]
 

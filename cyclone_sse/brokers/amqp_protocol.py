@@ -37,7 +37,7 @@ class AmqpError(Exception):
 class AmqpProtocol(AMQClient):  # type: ignore[misc]
     """A connection that has logged in and has declared the exchange.
 
-    factory: what to log in with, and the exchange. gone, lost: see ``upstream.Link``.
+    factory: what to log in with, and the exchange. ended, lost: see ``link.Link``.
     """
 
     # An interval without anything received is a warning, a second one the end: AMQP 0-9-1, 4.2.7.
@@ -47,9 +47,10 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
     def __init__(self, factory: AmqpFactory, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.factory = factory
-        self.gone: Deferred[BaseException] = Deferred()
+        self.ended: Deferred[BaseException] = Deferred()
         self.lost: BaseException | None = None
-        self._error: AmqpError | None = None  # the server's reason for closing
+        self.blocked: str | None = None
+        self._error: Exception | None = None  # the server's reason for closing
         self._ch: Any = None
 
     def connectionMade(self) -> None:
@@ -57,11 +58,11 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         self.transport.setTcpNoDelay(True)
         super().connectionMade()
 
-    def greet(self) -> Deferred[Any]:
+    def log_in(self) -> Deferred[Any]:
         """Log in, open the channel, declare the exchange. Fails with what the server says."""
-        return Deferred.fromCoroutine(self._greet())
+        return Deferred.fromCoroutine(self._log_in())
 
-    async def _greet(self) -> None:
+    async def _log_in(self) -> None:
         factory = self.factory
         # Not AMQPLAIN, whose table of txAMQP's takes no bytes.
         answer = b"\0%s\0%s" % (factory.username.encode(), factory.password.encode())
@@ -89,13 +90,18 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         """Orders to all servers have an exchange of their own, in which no client can name a key."""
         await ch.exchange_declare(exchange=self.factory.control, type=b"fanout")
 
-    async def _leave(self) -> None:
+    async def _log_out(self) -> None:
         with suppress(Closed):  # the server was first
             await self.close(within=LEAVE_WAIT)
 
-    def leave(self) -> Deferred[None]:
+    def log_out(self) -> Deferred[None]:
         """Close the connection as AMQP wants it, so that the server does not complain."""
-        return Deferred.fromCoroutine(self._leave())
+        return Deferred.fromCoroutine(self._log_out())
+
+    def abort(self, error: Exception) -> None:
+        """End the connection at once, for this reason."""
+        self._error = self._error or error
+        self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came in. If it is not AMQP, txAMQP fails in one way or another."""
@@ -128,12 +134,12 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         """Everything that waits for an answer fails."""
         self.lost = self._error or reason.value
         super().connectionLost(reason)
-        self.gone.callback(self._reason())
+        self.ended.callback(self._reason())
 
-    def delivered(self, message: Any) -> None:
+    def message_received(self, message: Any) -> None:
         """A message came in."""
 
-    def settled(self, tag: int, multiple: bool, error: str | None) -> None:
+    def publish_confirmed(self, tag: int, multiple: bool, error: str | None) -> None:
         """A message that we sent was taken, or not if there is an error."""
 
     def _note(self, reason: Any = None) -> None:

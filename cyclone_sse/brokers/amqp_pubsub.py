@@ -16,6 +16,7 @@ from txamqp.client import Closed
 from txamqp.content import Content
 
 from cyclone_sse.brokers.amqp_protocol import AmqpError, AmqpFactory, AmqpProtocol, as_text, encode_key
+from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Refusal
 
@@ -92,8 +93,8 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         """Do it after all that was asked for before."""
         try:
             key = encode_key(channel)
-        except AmqpError:
-            return fail()
+        except AmqpError as error:
+            return fail(NotAllowed(str(error)))
         if self.factory.exchange_type == b"fanout":
             return succeed(None)
         done: Deferred[None] = Deferred()
@@ -133,10 +134,10 @@ class AmqpSubscriberProtocol(AmqpProtocol):
 
     def _explain(self, error: BaseException) -> BaseException:
         if self._is_refusal(error):
-            return AmqpError(as_text(error.args[0].reply_text))
+            return NotAllowed(as_text(error.args[0].reply_text))
         return self._reason(error)
 
-    def delivered(self, message: Any) -> None:
+    def message_received(self, message: Any) -> None:
         """Hand a message on: its exchange, its routing key, the bytes and its type."""
         content = message.content
         kind = content.properties.get("type")
@@ -159,7 +160,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._published = 0
-        self._unsettled: dict[int, Deferred[None]] = {}  # by delivery tag
+        self._unconfirmed: dict[int, Deferred[None]] = {}  # by delivery tag
 
     async def _ready(self) -> None:
         await self._ch.confirm_select()
@@ -191,17 +192,17 @@ class AmqpPublisherProtocol(AmqpProtocol):
             return fail(self._reason())
         self._published += 1
         settled: Deferred[None] = Deferred()
-        self._unsettled[self._published] = settled
+        self._unconfirmed[self._published] = settled
         properties = {} if type is None else {"type": type.encode()}
         content = Content(message, properties=properties)
         self._ch.basic_publish(exchange=exchange, routing_key=key, content=content)
         return settled
 
-    def settled(self, tag: int, multiple: bool, error: str | None) -> None:
+    def publish_confirmed(self, tag: int, multiple: bool, error: str | None) -> None:
         """Tags count up from 1, and `multiple` means all up to this one."""
-        tags = [each for each in self._unsettled if each <= tag] if multiple else [tag]
+        tags = [each for each in self._unconfirmed if each <= tag] if multiple else [tag]
         for each in tags:
-            waiting = self._unsettled.pop(each, None)
+            waiting = self._unconfirmed.pop(each, None)
             if waiting is None or waiting.called:
                 continue
             if error is None:
@@ -212,7 +213,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
     def connectionLost(self, reason: Failure) -> None:
         """Nobody knows whether what is unsettled was taken."""
         super().connectionLost(reason)
-        self.settled(self._published, True, str(self.lost))
+        self.publish_confirmed(self._published, True, str(self.lost))
 
 
 class AmqpSubscriberFactory(AmqpFactory):

@@ -77,15 +77,15 @@ class Delegate(TwistedDelegate):  # type: ignore[misc]
 
     def basic_deliver(self, ch: Any, msg: Any) -> None:
         """A message of one of our queues."""
-        self.client.delivered(msg)
+        self.client.message_received(msg)
 
     def basic_ack(self, ch: Any, msg: Any) -> None:
         """The server has taken what we published."""
-        self.client.settled(msg.delivery_tag, msg.multiple, None)
+        self.client.publish_confirmed(msg.delivery_tag, msg.multiple, None)
 
     def basic_nack(self, ch: Any, msg: Any) -> None:
         """The server could not."""
-        self.client.settled(msg.delivery_tag, msg.multiple, "the message was not taken")
+        self.client.publish_confirmed(msg.delivery_tag, msg.multiple, "the message was not taken")
 
 
 def load_spec(file: str | Path) -> Any:

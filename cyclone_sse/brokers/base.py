@@ -1,14 +1,14 @@
-"""What every broker is: hooks for whoever fetches messages from somewhere, and its hub.
+"""What every broker is: hooks for a source of messages, and its hub.
 
-A concrete broker fetches messages (``connect``, ``subscribe``, ``unsubscribe``) and calls ``broadcast``;
-from there on ``delivery`` does the rest, for all brokers alike. ``Broker`` is what custom applications
-subclass: each hook says who calls it, when, and with what.
+A concrete broker fetches messages (``connect``, ``subscribe``, ``unsubscribe``) and calls ``broadcast``; from
+there on ``delivery`` does the rest, for all brokers alike. ``Broker`` is what custom applications subclass:
+each hook says which part calls it, when, and with what.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import deferLater
@@ -16,33 +16,61 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.subscriptions import Subscriptions
+from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import EventIds
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.publication import Publication, publication
-from cyclone_sse.errors import Ending, Unavailable
+from cyclone_sse.errors import Ending, Refusal, Unavailable
 from cyclone_sse.options import with_defaults
+from cyclone_sse.slices import Slices
 
 PRESENCE_WAIT = 1.0  # seconds for the other servers to report their members to one that starts
 PRESENCE_TRIES = 20
 
 BrokerUnavailable = Unavailable  # the name that custom applications know
 
+LOG_INTERVAL = 60.0  # seconds between two log lines of one kind about what strangers or publishers do
+_FIELDS = {"event": "type", "retry": "retry"}  # by the names that publishers use
 
-class UnsupportedType(ValueError):
-    """This broker has no place for an event's type or retry; the text says so to the publisher."""
+
+class Subscriber(Protocol):
+    """What a broker needs of a handler: its client."""
+
+    @property
+    def subscriber(self) -> Client:
+        """The client of its stream or poll."""
+
+
+class EventSender(Protocol):
+    """What ``send_event`` needs of a handler."""
+
+    def sendEvent(self, message: str, *, eid: str | None = None) -> Any:
+        """Send an event to this client alone."""
 
 
 class Broker:
     """Base of all brokers.
 
-    settings: the options, by their long names (``history-size``); missing ones have their
-    defaults. name: for the log. reactor: the clock, the global reactor if None. ids: who gives the events
-    their ids, if not this process.
+    settings: the options, by their long names (``history-size``); missing ones have their defaults. name:
+    for the log. reactor: the clock, the global reactor if None. ids: the source of event ids, if not this
+    process.
     """
 
     log = Logger()
     lingers = True  # there is an upstream to subscribe to, and its subscriptions outlive clients
-    open_patterns = True  # whoever may hear a channel may hear a pattern, also without --patterns=1
+    open_patterns = True  # every client may subscribe to patterns, also without --patterns=1
+    # What an event can have besides channels and message, by the names that publishers use.
+    carries: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Connect the two hooks for publishing: a subclass may override either of them alone."""
+        super().__init_subclass__(**kwargs)
+        if "publish_all" in vars(cls):
+            inherited: Any = super(cls, cls)
+            if inherited.publish_all is not Broker._publish_one_by_one:
+                cls._publish_upstream = cls.publish_all  # type: ignore[method-assign]
+        elif "publish" in vars(cls):
+            cls.publish_all = Broker._publish_one_by_one  # type: ignore[method-assign]
 
     def __init__(
         self, settings: Mapping[str, Any], name: str, reactor: Any = None, ids: EventIds | None = None
@@ -54,8 +82,12 @@ class Broker:
         self.reactor = reactor
         self.secret_key: str = self.settings["http-secret"] or ""
         self.hub = Hub(self.settings, not self.lingers, reactor, ids)
+        self.slices = Slices(reactor)
         # A channel's history is complete for as long as it is subscribed to.
-        self.interests = Subscriptions(self.settings["linger"], self._subscribe, self._unsubscribe, reactor)
+        self.subscriptions = Subscriptions(
+            self.settings["linger"], self._subscribe, self._unsubscribe, self.slices, reactor
+        )
+        self._logged: dict[str, float] = {}  # when a line was last logged, of those that are logged rarely
 
     # What a concrete broker does.
 
@@ -68,58 +100,54 @@ class Broker:
     def subscribe(self, channel: str) -> Deferred[Any] | None:
         """The channel got its first subscriber.
 
-        A Deferred says when the upstream sends everything of it; new clients wait for that.
+        A Deferred fires when the upstream sends everything of the channel; new clients wait for that.
         """
 
     def unsubscribe(self, channel: str) -> Deferred[Any] | None:
         """The channel's last subscriber left, ``linger`` seconds ago."""
 
     def is_pattern(self, channel: str) -> bool:
-        """Whether this name stands for many channels; asked when a client subscribes."""
+        """Whether this name stands for many channels; called when a client subscribes."""
         return False
 
     def is_pattern_blocked(self, pattern: str) -> bool:
-        """Whether what comes in under this pattern is to be dropped. Asked for each message."""
+        """Whether to drop what comes in under this pattern. Called for each message."""
         return False
 
     def publish(self, channels: str | Sequence[str], message: str) -> Any:
-        """Hand over a message for these channels; one name as text is one channel.
+        """Publish a message to these channels; one name as text is one channel.
 
-        Called by custom applications, and by ``publish_all`` where a subclass overrides it alone. A Deferred
-        says when it has been taken; it fails with Unavailable when it could not be handed over.
+        Called by custom applications, and for each message that is POSTed if a subclass overrides this method
+        alone. A Deferred fires when the message has been taken; it fails with Unavailable if it was not.
         """
-        if type(self).publish_all is Broker.publish_all:
-            raise NotImplementedError(f"the {self.name} broker does not publish")
-        return self.publish_all([publication(channels, message)])
+        return self._publish_upstream([publication(channels, message)])
 
     def publish_all(self, publications: Sequence[Publication]) -> Any:
-        """Hand over what was POSTed to this server, in this order.
+        """Publish what was POSTed to this server, in this order.
 
-        Gives the ids of the events as far as they are known (a sequence of text or None), or a Deferred of
-        that, which fails with Unavailable. Raises UnsupportedType.
+        Returns the ids of the events as far as they are known (a sequence of text or None), or a Deferred of
+        that, which fails with Unavailable. Raises Refusal for what this broker cannot carry.
         """
-        if any(each.type is not None or each.retry is not None for each in publications):
-            raise UnsupportedType(f"the {self.name} broker carries neither event nor retry")
-        return Deferred.fromCoroutine(self._publish_each(publications))
-
-    async def _publish_each(self, publications: Sequence[Publication]) -> Sequence[str | None]:
-        for each in publications:
-            await maybeDeferred(self.publish, list(each.channels), each.text)
-        return [None] * len(publications)
+        return self._publish_upstream(publications)
 
     def control(self, order: Mapping[str, Any]) -> Any:
         """Carry out an order on every server that shares this broker, by ``obey``; here, on this one."""
         return self.obey(order)
 
     @property
+    def problem(self) -> str | None:
+        """Why messages do not come in, or cannot be published, at this moment; None if they do and can."""
+        return None
+
+    @property
     def available(self) -> bool:
         """Whether messages come in and can be published at this moment."""
-        return True
+        return self.problem is None
 
     # What a concrete broker calls.
 
     def broadcast(self, pattern: str | None, channel: str, message: str | bytes) -> None:
-        """Send an event to everybody who subscribed under the name ``pattern or channel``."""
+        """Publish an event to all subscribers of the name ``pattern or channel``."""
         if pattern is not None and self.is_pattern_blocked(pattern):
             return
         self.deliver([pattern or channel], message, channel)
@@ -132,33 +160,46 @@ class Broker:
         type: str | None = None,
         retry: int | None = None,
     ) -> None:
-        """Send one event to the subscribers of all these channels, once to each.
+        """Publish one event to the subscribers of all these channels, once to each.
 
-        source: the channel to be named in the log where the message cannot be sent: it must be UTF-8 (WHATWG
-        HTML 9.2.5), and its type in one line.
+        source: channel named in the log if the message is dropped (not UTF-8, too long, or a line break in
+        its type).
         """
         try:
             data = message.encode() if isinstance(message, str) else message
+            self.check_size(data)
             data.decode()
             event = Publication(tuple(channels), data, type, retry)
         except UnicodeError:
-            reason = "is not UTF-8"
+            self._log_dropped(source or channels[0], "is not UTF-8")
         except ValueError as error:
-            reason = f"cannot be sent, {error}"
+            self._log_dropped(source or channels[0], f"cannot be sent, {error}")
         else:
             self.hub.publish(event)
-            return
-        self.log.error(
-            "a message in {channel!r} {reason}: dropped", channel=source or channels[0], reason=reason
-        )
+
+    def check_size(self, message: bytes) -> None:
+        """Raise ValueError for a message that is longer than one that is POSTed may be.
+
+        Without this, one very large message would push all others out of the history.
+        """
+        if len(message) > self.settings["max-body"]:
+            raise ValueError(f"{len(message)} bytes are more than --max-body")
+
+    def check_carried(self, publications: Iterable[Publication]) -> None:
+        """Raise Refusal for a field that this broker has no place for."""
+        missing = _FIELDS.keys() - self.carries
+        for each in publications if missing else ():
+            for field in sorted(missing):
+                if getattr(each, _FIELDS[field]) is not None:
+                    raise Refusal(400, f"the broker {self.name} has no place for {field}: leave it out")
 
     def confirmed(self, channel: str) -> None:
         """From now on the upstream sends everything of the channel."""
-        if self.interests.is_late(channel):
+        if self.subscriptions.is_late(channel):
             self.hub.send_gap([channel])
         else:
             self.hub.set_complete([channel])
-        self.interests.confirm(channel)
+        self.subscriptions.confirm(channel)
 
     def interrupted(self, channels: Iterable[str]) -> None:
         """The upstream was away and is back: something of these channels may be missing."""
@@ -167,8 +208,8 @@ class Broker:
     def obey(self, order: Mapping[str, Any]) -> int:
         """Carry out an order on this server: ``{"end": {"channel": [..]}}`` or ``{"end": {"user": ..}}``.
 
-        Gives how many streams it concerns. One that is not understood concerns none: a newer server may have
-        sent it.
+        Returns the number of streams that it ends. An order that is not understood ends none: a newer server
+        may have sent it.
         """
         self.hub.presence.receive(order.get("presence"))
         end = order.get("end")
@@ -181,28 +222,26 @@ class Broker:
             count += self.hub.end(Ending.ENDED, user=str(user))
         return count
 
+    def log_rarely(self, line: str, **values: Any) -> None:
+        """Log an error, but not more than one line of this kind in a minute."""
+        now = self.reactor.seconds()
+        if now - self._logged.get(line, -LOG_INTERVAL) >= LOG_INTERVAL:
+            self._logged[line] = now
+            self.log.error(line, **values)
+
     # What the handlers and the service call.
 
-    def accept(self, publications: Sequence[Publication]) -> Any:
-        """Hand over by ``publish_all``; or one by one, where a subclass has overridden ``publish`` alone."""
-        for kind in type(self).__mro__:
-            if "publish_all" in vars(kind):
-                break
-            if "publish" in vars(kind):
-                return Broker.publish_all(self, publications)
-        return self.publish_all(publications)
-
     def start(self) -> Deferred[Any]:
-        """Begin to work; called by the service when it starts. Fires when messages come in.
+        """Start working; called by the service when it starts. Fires when messages come in.
 
-        Raises ValueError at once where the options cannot be met.
+        Raises ValueError at once if the options cannot be met.
         """
         if self.settings["history-file"] and not self.hub.durable:
             raise ValueError(f"--history-file goes with --broker=http, not with {self.name}")
         self.hub.start()
-        self.interests.start()
+        self.subscriptions.start()
         self.hub.presence.start(self._report_presence, lambda: self.available)
-        connected = maybeDeferred(self.connect).addErrback(self._bug, "connect")
+        connected = maybeDeferred(self.connect).addErrback(self._log_bug, "connect")
         if self.hub.presence.is_wanted and type(self).control is not Broker.control:
             return Deferred.fromCoroutine(self._learn_presence(connected))
         return connected
@@ -224,36 +263,39 @@ class Broker:
         )
 
     async def stop(self) -> None:
-        """End the work: what was published goes out, the streams end."""
+        """Send out what was published, end all streams, then disconnect."""
         await self.hub.idle()
         self.hub.end(Ending.DRAINED)
         await self.hub.idle()
         self.hub.stop()
-        self.interests.stop()
+        self.subscriptions.stop()
         await DeferredList(self.hub.presence.stop())
-        await maybeDeferred(self.disconnect).addErrback(self._bug, "disconnect")
+        await maybeDeferred(self.disconnect).addErrback(self._log_bug, "disconnect")
 
     def ready(self, channels: Sequence[str], last_event_id: str | None = None) -> Deferred[Any] | None:
-        """Subscribe to these channels if need be. None when the upstream already sends what is
-        published in them; else a Deferred that fires when it does, or after some time."""
-        return self.interests.ready(channels) if self.lingers else None
+        """Subscribe upstream to these channels if need be.
+
+        None if the upstream already sends what is published in them; else a Deferred that fires when it does,
+        or after some time.
+        """
+        return self.subscriptions.ready(channels) if self.lingers else None
 
     def add_client(
-        self, client: Any, channels: str | Iterable[str], last_event_id: str | None = None
+        self, handler: Subscriber, channels: str | Iterable[str], last_event_id: str | None = None
     ) -> None:
-        """Let a client (a handler with its ``subscriber``) hear a channel, or several: first what it
-        missed since that id, then what comes."""
+        """Subscribe the handler's client to one channel or several: it receives what it missed since that
+        id, then what comes."""
         names = [channels] if isinstance(channels, str) else list(channels)
-        first = self.hub.subscribe(client.subscriber, names, last_event_id)
+        first = self.hub.subscribe(handler.subscriber, names, last_event_id)
         if self.lingers:
-            self.interests.keep(first)
+            self.subscriptions.occupy(first)
 
-    def remove_client(self, client: Any, channels: str | Iterable[str] | None = None) -> None:
-        """The reverse of add_client; None: all its channels. Once more does no harm."""
+    def remove_client(self, handler: Subscriber, channels: str | Iterable[str] | None = None) -> None:
+        """Unsubscribe the handler from these channels, or from all if None. Idempotent."""
         names = [channels] if isinstance(channels, str) else channels
-        last = self.hub.unsubscribe(client.subscriber, names)
+        last = self.hub.unsubscribe(handler.subscriber, names)
         if self.lingers and last:
-            self.interests.release(last)
+            self.subscriptions.vacate(last)
 
     def position(self) -> str:
         """The id of the present moment, for a client to come back with."""
@@ -263,17 +305,39 @@ class Broker:
         """Each channel that has subscribers, and how many."""
         return self.hub.stats()
 
-    def send_event(self, client: Any, message: str, eid: str | None = None) -> None:
+    def send_event(self, handler: EventSender, message: str, eid: str | None = None) -> None:
         """Send an event to one client alone."""
-        client.sendEvent(message, eid=eid)
+        handler.sendEvent(message, eid=eid)
+
+    def _publish_upstream(self, publications: Sequence[Publication]) -> Any:
+        """The most derived ``publish_all`` that is a broker's own."""
+        raise NotImplementedError(f"the {self.name} broker does not publish")
+
+    def _publish_one_by_one(self, publications: Sequence[Publication]) -> Any:
+        """What ``publish_all`` is for a subclass that overrides ``publish`` alone."""
+        if any(each.type is not None or each.retry is not None for each in publications):
+            raise Refusal(400, f"the broker {self.name} carries a message alone: leave out event and retry")
+        return Deferred.fromCoroutine(self._publish_each(publications))
+
+    async def _publish_each(self, publications: Sequence[Publication]) -> Sequence[str | None]:
+        for each in publications:
+            await maybeDeferred(self.publish, list(each.channels), each.text)
+        return [None] * len(publications)
 
     def _subscribe(self, channel: str) -> None:
         d = maybeDeferred(self.subscribe, channel)
-        d.addCallback(lambda _: self.confirmed(channel)).addErrback(self._bug, "subscribe")
+        d.addCallback(lambda _: self.confirmed(channel)).addErrback(self._log_bug, "subscribe")
 
     def _unsubscribe(self, channel: str) -> None:
         self.hub.forget(channel)
-        maybeDeferred(self.unsubscribe, channel).addErrback(self._bug, "unsubscribe")
+        maybeDeferred(self.unsubscribe, channel).addErrback(self._log_bug, "unsubscribe")
 
-    def _bug(self, failure: Failure, hook: str) -> None:
+    def _log_dropped(self, channel: str, reason: str) -> None:
+        self.log_rarely(
+            "a message in {channel!r} {reason}: dropped; there may be more",
+            channel=channel[:100],
+            reason=reason,
+        )
+
+    def _log_bug(self, failure: Failure, hook: str) -> None:
         self.log.failure("{broker}: {hook} failed", failure, broker=self.name, hook=hook)

@@ -14,15 +14,16 @@ from cyclone_sse.delivery.publication import Publication
 
 
 class HttpBroker(Broker):
-    """Delivers what this process was given itself; there is no upstream that could be away."""
+    """Delivers what is POSTed to this process; there is no upstream that could be away."""
 
     lingers = False
+    carries = frozenset(("event", "retry"))
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None, ids: EventIds | None = None) -> None:
         super().__init__(settings, "http", reactor=reactor, ids=ids)
 
     def start(self) -> Deferred[Any]:
-        """Read the history file, if there is to be one."""
+        """Read the history file, if one is configured, and start."""
         if path := self.settings["history-file"]:
             try:
                 self.hub.open_journal(path)
@@ -31,12 +32,12 @@ class HttpBroker(Broker):
         return super().start()
 
     async def stop(self) -> None:
-        """End the work when what was published is on the disk."""
+        """Stop when what was published is on the disk."""
         await super().stop()
         await self.hub.close_journal()
 
     def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
-        """Deliver these events. With a history file the ids come when all of them are kept, at once."""
+        """Deliver these events. With a history file the ids come when all of them are kept, together."""
         ids = [str(self.hub.publish(each).id) for each in publications]
-        kept = self.hub.when_written()
-        return ids if kept is None else kept.addCallback(lambda _: ids)
+        written = self.hub.when_written()
+        return ids if written is None else written.addCallback(lambda _: ids)

@@ -13,41 +13,56 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.redis_link import CONTROL, RedisLink, RedisSubscriberLink, ResponseError, is_pattern
 from cyclone_sse.brokers.redis_server import redis_server
 from cyclone_sse.brokers.subscribing import SubscribingBroker
 
 
 class RedisBroker(SubscribingBroker):
-    """Subscribes in Redis to what its clients want to hear."""
+    """Subscribes in Redis to the channels of its clients."""
 
-    open_patterns = False  # other programs speak on the same Redis
+    open_patterns = False  # other programs use the same Redis
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
         super().__init__(settings, "redis", reactor)
         redis = redis_server(self.settings, self.reactor)
         self._redis = redis
         self._prefix: str = self.settings["redis-prefix"] or ""
+        self._receives_orders = False
         self.server = redis.name
         self.longest_retry = redis.longest_retry
+
+    @property
+    def has_heartbeat(self) -> bool:  # type: ignore[override]
+        """Whether heartbeats come back: they are orders."""
+        return self._receives_orders
 
     def is_pattern(self, channel: str) -> bool:
         """Whether the name stands for many channels."""
         return is_pattern(channel)
 
-    def open(self, publishing: bool) -> Deferred[Any]:
+    def open_link(self, publishing: bool) -> Deferred[Any]:
         """One connection subscribes, another publishes."""
-        kind: Any = RedisLink if publishing else partial(RedisSubscriberLink, self._deliver)
+        kind: Any = RedisLink if publishing else partial(RedisSubscriberLink, self.message_received)
         return self._redis.open(kind, self._prefix)
 
-    async def prepare(self, link: Any) -> None:
-        """Hear orders; a Redis that does not allow it still serves all else."""
+    async def set_up(self, link: Any) -> None:
+        """Subscribe to orders; a Redis that does not allow it still serves all else."""
+        self._receives_orders = False
         try:
             await link.subscribe_to_orders()
-        except ResponseError as error:
-            self.log.error("{server} lets no orders through: {reason}", server=self.server, reason=str(error))
+        except (NotAllowed, ResponseError) as error:
+            self.log.error("{server} allows no orders: {reason}", server=self.server, reason=str(error))
+        else:
+            self._receives_orders = True
 
-    def _deliver(self, names: Sequence[bytes], channel: bytes, message: bytes) -> None:
+    async def check_server(self) -> None:
+        """Find out whether the sentinels name another master by now."""
+        await self._redis.check((self._link, self._publisher))
+
+    def message_received(self, names: Sequence[bytes], channel: bytes, message: bytes) -> None:
+        """A message came in. names: of our subscriptions; channel: where it was published."""
         if channel == CONTROL:
             self.obey_json(message)
             return

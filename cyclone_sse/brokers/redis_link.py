@@ -1,83 +1,114 @@
 """A connection to Redis: logged in, watched, and for one purpose.
 
-txredisapi does the protocol. It is given no password: version 1.6 stops to connect for good when Redis
-refuses one. Numbers and charset are off: by default a message ``007`` arrives as 7.
+txredisapi does the protocol. It is given no password: version 1.6 never connects again after Redis has
+refused one. Numbers and charset are off: by default a message ``007`` arrives as 7.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import txredisapi
-from twisted.internet.defer import Deferred, TimeoutError, fail, gatherResults
-from twisted.internet.error import ConnectError, ConnectionLost
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError, fail
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from cyclone_sse.brokers.link import NotAllowed, NotPublished, WrongServer
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.patterns import Patterns, compile_glob, escape_glob
 
 PING_INTERVAL = 5.0  # seconds; TCP alone takes many minutes to notice that the other side is gone
 PING_WAIT = 10.0  # seconds in which a ping must be answered
+REPLY_MAX = 64 * 2**20  # bytes of one reply
 
 # Below the prefix: no client can name it, nor publish there, since it is not UTF-8.
 CONTROL = b"\xffcontrol"
+COPIES = b"copies "  # how a message on that channel begins that is no order, see `_announcement`
 
 Deliver = Callable[[list[bytes], bytes, bytes], None]
-ResponseError = txredisapi.ResponseError  # what Redis says instead of doing it
+ResponseError = txredisapi.ResponseError  # an error that Redis answers
+
+_NOT_ALLOWED = ("NOPERM", "NOAUTH", "WRONGPASS")
+_WRONG_SERVER = ("READONLY", "MASTERDOWN")
+
+
+class ReplyTooLong(Exception):
+    """Redis sends more in one reply than is good for this process."""
 
 
 class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
-    """A connection that sends commands. gone, lost: see ``upstream.Link``.
+    """A connection that sends commands. ended, lost, blocked: see ``link.Link``.
 
-    username, password, db: what to log in with, as far as it is needed. prefix: of all channels.
-    must_be_master: a replica is refused, which one may be that sentinels still call the master.
+    username, password, db: for the log-in, as far as they are needed. prefix: of all channels.
+    must_be_master: a replica is refused. Behind one address, or by sentinels, a server may be named that was
+    the master once.
     """
 
-    must_be_master = False
+    must_be_master = True
+    is_subscriber = False  # then no other commands are allowed after the first subscription
+    blocked: str | None = None
 
     def __init__(
         self, reactor: Any, username: str | None, password: str | None, db: int | None, prefix: str = ""
     ) -> None:
         super().__init__(charset=None, convertNumbers=False)
         self.callLater = reactor.callLater
-        self.gone: Deferred[BaseException] = Deferred()
+        self.ended: Deferred[BaseException] = Deferred()
         self.lost: BaseException | None = None
+        self.address: tuple[str, int] | None = None  # where sentinels said that it is
         self._error: Exception | None = None  # why we end the connection
         self._username = username
         self._password = password
         self._db = db
         self._prefix = prefix.encode()
         self._reactor = reactor
+        self._unparsed = 0  # bytes since the last reply was complete
         self._pinging = LoopingCall(self._ping)
         self._pinging.clock = reactor
 
     def connectionMade(self) -> None:
-        """Nagle's algorithm would hold back a command for the answer to the one before."""
+        """Nagle's algorithm would hold back a command until the one before is answered."""
         super().connectionMade()
-        self.transport.setTcpNoDelay(True)
-        self.transport.setTcpKeepAlive(True)
+        set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
+        if set_no_delay is not None:  # a UNIX socket has none
+            set_no_delay(True)
+            self.transport.setTcpKeepAlive(True)
 
-    def greet(self) -> Deferred[Any]:
+    def log_in(self) -> Deferred[Any]:
         """Log in; the ping fails where a password is missing, or Redis is still loading."""
-        return Deferred.fromCoroutine(self._greet())
+        return Deferred.fromCoroutine(self._log_in())
 
-    async def _greet(self) -> None:
+    async def _log_in(self) -> None:
         try:
             if self._password:
                 await self.auth(_bytes(self._password), _bytes(self._username or ""))
             if self._db is not None:
                 await self.select(self._db)
             await self.ping()
-            if self.must_be_master and (await self.command("ROLE"))[0] != b"master":
-                raise ConnectError(string="it is no master yet")
+            if self.must_be_master:
+                await self._check_role()
         except txredisapi.ConnectionError:
             raise self._reason() from None
         self._pinging.start(PING_INTERVAL, now=False)
 
+    async def _check_role(self) -> None:
+        """Raise WrongServer if this is a replica. Where ROLE is not allowed, READONLY has to tell."""
+        try:
+            role = (await self.command("ROLE"))[0]
+        except (NotAllowed, ResponseError):
+            return
+        if role != b"master":
+            raise WrongServer("it is not the master")
+
     def command(self, *words: str | bytes | int) -> Deferred[Any]:
-        """Send one command. Fires with the answer; fails with ResponseError, or why it is lost."""
+        """Send one command. Fires with the answer.
+
+        Fails with ResponseError, with NotAllowed, with WrongServer, or with why the connection is lost.
+        """
         d: Deferred[Any]
         try:
             d = self.execute_command(*map(_bytes, words))
@@ -85,23 +116,67 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
             d = fail()
         return d.addErrback(self._explain)
 
-    def publish(self, publications: Sequence[Publication]) -> Deferred[Any]:
-        """PUBLISH to each channel; fires when Redis has answered all. It gives no ids."""
-        answers = [
-            self.command(b"PUBLISH", self._prefix + name.encode(), each.data)
+    async def transaction(self, commands: Iterable[Sequence[str | bytes | int]]) -> list[Any]:
+        """Run the commands in one step, all of them or none. Returns their answers.
+
+        Raises what Redis says of the first that it does not take.
+        """
+        sent = [self.command("MULTI"), *(self.command(*each) for each in commands), self.command("EXEC")]
+        results = await DeferredList(sent, consumeErrors=True)
+        for _, answer in results:
+            if isinstance(answer, Failure):
+                answer.raiseException()
+        answers: list[Any] = results[-1][1]
+        return answers
+
+    async def publish(self, publications: Sequence[Publication]) -> Sequence[Any]:
+        """PUBLISH to each channel; returns when Redis has taken all. It gives no ids."""
+        copies = [
+            (b"PUBLISH", self._prefix + name.encode(), each.data)
             for each in publications
             for name in each.channels
         ]
-        return gatherResults(answers, consumeErrors=True).addCallback(lambda _: [None] * len(publications))
+        try:
+            if len(copies) == 1:
+                await self.command(*copies[0])
+            elif all(len(each.channels) == 1 for each in publications):
+                await self.transaction(copies)
+            else:
+                await self._publish_announced(publications, copies)
+        except (ResponseError, NotAllowed, WrongServer) as error:
+            raise NotPublished(str(error)) from None
+        return [None] * len(publications)
+
+    async def _publish_announced(
+        self, publications: Sequence[Publication], copies: Sequence[Sequence[bytes]]
+    ) -> None:
+        name = self._prefix + CONTROL
+        for publish in (b"SPUBLISH", b"PUBLISH"):  # see `publish_order`
+            commands: list[Sequence[bytes]] = []
+            rest = iter(copies)
+            for each in publications:
+                if len(each.channels) > 1:
+                    commands.append((publish, name, _announcement(each)))
+                commands += (next(rest) for _ in each.channels)
+            try:
+                await self.transaction(commands)
+                return
+            except (NotAllowed, ResponseError):
+                continue  # no such command, or no right to the channel for orders: nothing was published
+        await self.transaction(copies)
 
     def publish_order(self, order: bytes) -> Deferred[Any]:
-        """Hand an order to every server that shares the prefix.
+        """Publish an order to every server that shares the prefix.
 
-        Through sharded pub/sub, which Redis has since 7.0 and which patterns know nothing of: no client hears
-        it, and PUBSUB goes on to name what clients hear and nothing else. Else through the usual.
+        Through sharded pub/sub, which Redis has since 7.0 and which patterns do not match: no client receives
+        it, and PUBSUB goes on to list the channels of clients alone. Before 7.0 through plain pub/sub.
         """
         name = self._prefix + CONTROL
         return self._sharded(self.command(b"SPUBLISH", name, order), b"PUBLISH", name, order)
+
+    def publish_heartbeat(self, token: str) -> Deferred[Any]:
+        """Publish a message that comes back to the connection that subscribes."""
+        return self.publish_order(json.dumps({"heartbeat": token}).encode())
 
     def _sharded(self, d: Deferred[Any], *otherwise: bytes) -> Deferred[Any]:
         def try_the_other(failure: Failure) -> Deferred[Any]:
@@ -112,8 +187,8 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
 
         return d.addErrback(try_the_other)
 
-    def leave(self) -> None:
-        """Nothing needs to be said."""
+    def log_out(self) -> None:
+        """End the connection; Redis needs no farewell."""
         self.transport.loseConnection()
 
     def tryConvertData(self, data: Any) -> Any:
@@ -121,15 +196,25 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         return data
 
     def dataReceived(self, data: bytes, *args: Any) -> None:
-        """Bytes came in. If it is not Redis that sends them, hiredis cannot read them."""
+        """Bytes came in. If they are not from Redis, hiredis cannot read them."""
+        self._unparsed += len(data)
+        if self._unparsed > REPLY_MAX:
+            self.abort(ReplyTooLong(f"one reply is longer than {REPLY_MAX} bytes"))
+            return
         try:
             super().dataReceived(data, *args)
         except txredisapi.InvalidData as error:
-            self.give_up(error)
+            self.abort(error)
 
-    def give_up(self, error: Exception) -> None:
-        """End the connection, for this reason."""
-        self._error = error
+    def replyReceived(self, reply: Any) -> None:
+        """One reply is complete."""
+        self._unparsed = 0
+        super().replyReceived(reply)
+
+    def abort(self, error: Exception) -> None:
+        """End the connection at once, for this reason."""
+        if self._error is None:
+            self._error = error
         self.transport.abortConnection()
 
     def connectionLost(self, why: Failure) -> None:
@@ -138,35 +223,55 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         if self._pinging.running:
             self._pinging.stop()
         super().connectionLost(why)
-        self.gone.callback(self._reason())
+        self.ended.callback(self._reason())
 
     def _explain(self, failure: Failure) -> Failure:
-        """Say why the connection was lost instead of that it was."""
-        return Failure(self._reason()) if failure.check(txredisapi.ConnectionError) else failure
+        """Turn what the library says into what it means for us."""
+        error = failure.value
+        if isinstance(error, txredisapi.ConnectionError):
+            return Failure(self._reason())  # why the connection was lost instead of that it was
+        if isinstance(error, ResponseError):
+            text = str(error)
+            if text.startswith(_NOT_ALLOWED):
+                return Failure(NotAllowed(text))
+            if text.startswith(_WRONG_SERVER):
+                # Without this, a publisher would be refused until the server is restarted.
+                self.abort(WrongServer(text))
+                return Failure(WrongServer(text))
+        return failure
 
     def _reason(self) -> BaseException:
         return self.lost or ConnectionLost()
 
     def _ping(self) -> Deferred[Any]:
-        d: Deferred[Any] = self.ping()
-        return d.addTimeout(PING_WAIT, self._reactor).addErrback(self._not_answered)
+        d: Deferred[Any]
+        if self.must_be_master and not self.is_subscriber:
+            d = Deferred.fromCoroutine(self._check_role())
+        else:
+            d = self.ping()
+        return d.addTimeout(PING_WAIT, self._reactor).addErrback(self._ping_failed)
 
-    def _not_answered(self, failure: Failure) -> None:
+    def _ping_failed(self, failure: Failure) -> None:
         if failure.check(TimeoutError):
-            self.give_up(TimeoutError("no answer to a ping"))
+            self.abort(TimeoutError("no answer to a ping"))
+        elif failure.check(WrongServer):
+            self.abort(WrongServer(str(failure.value)))
 
 
 class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ignore[misc]
-    """A connection that subscribes, and takes all copies of a message for one.
+    """A connection that subscribes, and delivers all copies of a message as one.
 
     Redis sends a copy for each of our subscriptions that a message matches, one right after the other
-    (redis.io, "Pub/sub"). Its answers to SUBSCRIBE and the like stand in the same row, so at each message we
-    know for which subscriptions copies must come: the first copy stands for all, and the others are dropped,
-    in however many reads they arrive.
+    (redis.io, "Pub/sub"), and so it does with what one transaction publishes to several channels, which an
+    announcement goes before. Its answers to SUBSCRIBE and the like stand in the same row, so at each message
+    we know for which subscriptions copies must come: the first copy stands for all, and the others are
+    dropped, in however many reads they arrive.
 
     deliver: called with the names of our subscriptions that a message matches, its channel (both without the
     prefix) and its bytes.
     """
+
+    is_subscriber = True
 
     def __init__(self, deliver: Deliver, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -174,27 +279,29 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
         self._escaped = escape_glob(self._prefix)  # what a pattern begins with
         self._channels: set[bytes] = set()  # subscribed, as Redis has confirmed
         self._patterns = Patterns(compile_glob)
-        self._message: tuple[bytes, bytes] | None = None  # channel and bytes of the last copy
-        self._to_come: set[bytes | None] = set()  # of that message: the patterns, None for the channel's own
+        self._announced: tuple[int, tuple[bytes, ...]] | None = None  # checksum, channels
+        self._message = b""  # of the last copy
+        # The copies of it that are to come: channel, and pattern or None for the channel's own.
+        self._copies: set[tuple[bytes, bytes | None]] = set()
 
     def subscribe(self, channel: str) -> Deferred[Any]:
         """One command for each channel, so that each has an answer of its own."""
         return self._change(b"SUBSCRIBE", channel)
 
     def unsubscribe(self, channel: str) -> Deferred[Any]:
-        """The reverse."""
+        """One command for each channel."""
         return self._change(b"UNSUBSCRIBE", channel)
 
     def subscribe_to_orders(self) -> Deferred[Any]:
-        """Hear what any server that shares the prefix orders: see ``publish_order``."""
+        """Receive what any server that shares the prefix orders: see ``publish_order``."""
         name = self._prefix + CONTROL
         return self._sharded(self.command(b"SSUBSCRIBE", name), b"SUBSCRIBE", name)
 
     def _change(self, what: bytes, channel: str) -> Deferred[Any]:
         try:
             name = channel.encode()
-        except UnicodeError:
-            return fail()
+        except UnicodeError as error:
+            return fail(NotAllowed(str(error)))
         if is_pattern(channel):
             return self.command(b"P" + what, self._escaped + name)
         return self.command(what, self._prefix + name)
@@ -203,7 +310,8 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
         """An answer to a command, or a copy of a message."""
         kind = reply[0] if isinstance(reply, list) and len(reply) == 3 else None
         if kind == b"smessage":
-            self._deliver([], CONTROL, reply[2])
+            self._unparsed = 0
+            self._control_received(reply[2])
             return
         if kind == b"subscribe":
             self._channels.add(reply[1])
@@ -214,30 +322,68 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
         elif kind == b"punsubscribe":
             self._patterns.discard(reply[1])
         if not isinstance(reply, list) or reply[0] not in (b"message", b"pmessage"):
-            self._to_come.clear()  # nothing stands between the copies of a message
+            self._copies.clear()  # nothing stands between the copies of a message
+            self._announced = None
         super().replyReceived(reply)
 
     def messageReceived(self, pattern: bytes | None, channel: bytes, message: bytes) -> None:
         """A copy of a message."""
-        if pattern in self._to_come and (channel, message) == self._message:
-            self._to_come.discard(pattern)
+        if (channel, pattern) in self._copies and message == self._message:
+            self._copies.discard((channel, pattern))
             return
-        patterns = self._patterns.matching(channel)
-        self._message = (channel, message)
-        self._to_come = {*patterns, None} if channel in self._channels else {*patterns}
-        # Should Redis match otherwise than we, it is right, and we say no more than it did.
-        expected = pattern in self._to_come
-        self._to_come.discard(pattern)
-        names = [channel[len(self._prefix) :]] if channel in self._channels else []
-        names += [each[len(self._escaped) :] for each in patterns]
-        if not expected:
-            self._to_come.clear()
+        if pattern is None and channel == self._prefix + CONTROL:
+            self._control_received(message)
+            return
+        channels = self._announced_with(channel, message)
+        names, copies = self._match(channels)
+        # If Redis matches otherwise than we do, it is right, and we deliver no more than it did.
+        if (channel, pattern) not in copies:
             names = [channel[len(self._prefix) :] if pattern is None else pattern[len(self._escaped) :]]
+            copies = set()
+        copies.discard((channel, pattern))
+        self._message, self._copies = message, copies
         self._deliver(names, channel[len(self._prefix) :], message)
+
+    def _match(self, channels: Sequence[bytes]) -> tuple[list[bytes], set[tuple[bytes, bytes | None]]]:
+        """The names of our subscriptions that these channels match, and the copies that come of them."""
+        names: dict[bytes, None] = {}
+        copies: set[tuple[bytes, bytes | None]] = set()
+        for channel in channels:
+            if channel in self._channels:
+                names[channel[len(self._prefix) :]] = None
+                copies.add((channel, None))
+            for pattern in self._patterns.matching(channel):
+                names[pattern[len(self._escaped) :]] = None
+                copies.add((channel, pattern))
+        return list(names), copies
+
+    def _announced_with(self, channel: bytes, message: bytes) -> Sequence[bytes]:
+        """All channels that this message is published to, as far as that was announced."""
+        announced, self._announced = self._announced, None
+        if announced is not None and announced[0] == zlib.crc32(message) and channel in announced[1]:
+            return announced[1]
+        return (channel,)
+
+    def _control_received(self, message: bytes) -> None:
+        self._copies.clear()
+        self._announced = None
+        if not message.startswith(COPIES):
+            self._deliver([], CONTROL, message)
+            return
+        try:
+            checksum, *channels = json.loads(message[len(COPIES) :])
+            self._announced = checksum, tuple(self._prefix + channel.encode() for channel in channels)
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            return  # any client of Redis may have sent it
+
+
+def _announcement(publication: Publication) -> bytes:
+    """What goes before the copies of a message for several channels, so that they are one event."""
+    return COPIES + json.dumps([zlib.crc32(publication.data), *publication.channels]).encode()
 
 
 def is_pattern(channel: str) -> bool:
-    """Whether the name stands for many channels, as it has been told since the first version."""
+    """Whether the name stands for many channels, as it has been documented since the first version."""
     return "*" in channel
 
 

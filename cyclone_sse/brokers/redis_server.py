@@ -1,15 +1,15 @@
 """Where Redis is: at a fixed address, or where its sentinels say that the master is now.
 
-All Redis brokers connect through here. A sentinel is asked anew for each connection, so that a failover is
-nothing but a lost connection and the next one; whoever the sentinels name must itself say that it is the
-master, since they name the old one until they have agreed.
+All Redis brokers connect through here. A sentinel is asked again for each connection, so that a failover is
+nothing but a lost connection and the next one; and now and then, since an old master may live on. The server
+that sentinels name must itself say that it is the master: they name the old one until they have agreed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
@@ -17,12 +17,13 @@ from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import optionsForClientTLS
 
+from cyclone_sse.brokers.link import WrongServer
 from cyclone_sse.brokers.redis_link import RedisLink
 
 CONNECT_WAIT = 5.0  # seconds
 SENTINEL_WAIT = 1.0  # seconds in which a sentinel must answer, before the next one is asked
 
-Address = tuple[str, int]
+RedisAddress: TypeAlias = tuple[str, int]
 
 
 class RedisServer:
@@ -36,7 +37,7 @@ class RedisServer:
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any) -> None:
         self.name = f"Redis at {settings['redis-host']}:{settings['redis-port']}"
-        self._address: Address = (settings["redis-host"], settings["redis-port"])
+        self._address: RedisAddress = (settings["redis-host"], settings["redis-port"])
         self._tls: bool = settings["redis-tls"]
         self._login = [settings[f"redis-{name}"] for name in ("username", "password", "db")]
         self._reactor = reactor
@@ -45,10 +46,13 @@ class RedisServer:
         """Make a connection to the master; it is not yet logged in. kind: what to make of it."""
         return Deferred.fromCoroutine(self._open(partial(kind, self._reactor, *self._login, prefix)))
 
+    async def check(self, links: Iterable[Any]) -> None:
+        """Raise WrongServer if one of these connections is to a server that is no longer the master."""
+
     async def _open(self, make: Callable[[], RedisLink]) -> RedisLink:
         return await self._connect(self._address, make, CONNECT_WAIT)
 
-    async def _connect(self, address: Address, make: Callable[[], RedisLink], wait: float) -> RedisLink:
+    async def _connect(self, address: RedisAddress, make: Callable[[], RedisLink], wait: float) -> RedisLink:
         host, port = address
         endpoint: Any = HostnameEndpoint(self._reactor, host, port, timeout=wait)
         if self._tls:
@@ -66,30 +70,47 @@ class SentinelServer(RedisServer):
     Sentinels are asked without a password, and with TLS if Redis has it.
     """
 
-    # A failover takes seconds; who asks only after 20 s loses more by waiting than by asking.
+    # A failover takes seconds; asking again only after 20 s would lose more than it saves.
     longest_retry = 2.0
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any) -> None:
         super().__init__(settings, reactor)
-        self._sentinels: Sequence[Address] = settings["redis-sentinel"]
+        self._sentinels: Sequence[RedisAddress] = settings["redis-sentinel"]
         self._master: str = settings["redis-sentinel-name"]
         self.name = f"Redis master {self._master!r}"
+
+    async def check(self, links: Iterable[Any]) -> None:
+        """Ask the sentinels, and compare with where these connections lead."""
+        for sentinel in self._sentinels:
+            try:
+                address = await self._ask(sentinel)
+            except (CancelledError, ConnectingCancelledError):
+                raise
+            except Exception:
+                continue  # the next one may know; if none does, there is nothing to compare with
+            for link in links:
+                if link is not None and link.address not in (None, address):
+                    raise WrongServer(f"the sentinels name {address[0]}:{address[1]} as the master")
+            return
 
     async def _open(self, make: Callable[[], RedisLink]) -> RedisLink:
         failures = []
         for sentinel in self._sentinels:
             try:
                 address = await self._ask(sentinel)
-                return await self._connect_to_master(address, make)
+                link = await self._connect(address, make, CONNECT_WAIT)
             except (CancelledError, ConnectingCancelledError):
-                raise  # time is over, or the server stops: the next one is not to be asked any more
+                raise  # time is over, or the server stops: no other sentinel is to be asked
             except Exception as error:
                 failures.append(
                     f"{sentinel[0]}:{sentinel[1]}: {str(error).rstrip('.') or type(error).__name__}"
                 )
+            else:
+                link.address = address
+                return link
         raise ConnectError(string=f"no sentinel leads to it ({'; '.join(failures)})")
 
-    async def _ask(self, sentinel: Address) -> Address:
+    async def _ask(self, sentinel: RedisAddress) -> RedisAddress:
         link = await self._connect(
             sentinel, partial(RedisLink, self._reactor, None, None, None), SENTINEL_WAIT
         )
@@ -102,11 +123,6 @@ class SentinelServer(RedisServer):
             raise ConnectError(string=f"it knows no master {self._master!r}")
         host, port = answer
         return host.decode(), int(port)
-
-    async def _connect_to_master(self, address: Address, make: Callable[[], RedisLink]) -> RedisLink:
-        link = await self._connect(address, make, CONNECT_WAIT)
-        link.must_be_master = True
-        return link
 
 
 def redis_server(settings: Mapping[str, Any], reactor: Any) -> RedisServer:

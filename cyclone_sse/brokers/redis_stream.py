@@ -23,6 +23,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from cyclone_sse.brokers.base import Subscriber
 from cyclone_sse.brokers.redis_link import ResponseError, is_pattern
 from cyclone_sse.brokers.redis_server import redis_server
 from cyclone_sse.brokers.redis_stream_link import BEGINNING, Entry, StreamLink, Survey
@@ -47,8 +48,9 @@ class RedisStreamBroker(UpstreamBroker):
     """Reads one Redis stream, and adds to it what is published."""
 
     lingers = False
-    carries_types = True
-    carries_retry = True
+    open_patterns = False
+    has_heartbeat = False  # it reads what it publishes
+    carries = frozenset(("event", "retry"))
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
         super().__init__(settings, "redis-stream", reactor, ids=EventIds(None))
@@ -74,7 +76,7 @@ class RedisStreamBroker(UpstreamBroker):
         """Whether the name stands for many channels."""
         return is_pattern(channel)
 
-    def open(self, publishing: bool) -> Deferred[Any]:
+    def open_link(self, publishing: bool) -> Deferred[Any]:
         """Both connections are of one kind."""
         return self._redis.open(self._kind)
 
@@ -100,21 +102,25 @@ class RedisStreamBroker(UpstreamBroker):
         return waiting.addTimeout(AHEAD_WAIT, self.reactor).addErrback(lambda _: None)
 
     def add_client(
-        self, client: Any, channels: str | Iterable[str], last_event_id: str | None = None
+        self, handler: Subscriber, channels: str | Iterable[str], last_event_id: str | None = None
     ) -> None:
         """Make the patterns among the channels known before the client hears them."""
         names = [channels] if isinstance(channels, str) else list(channels)
         for name in filter(is_pattern, names):
             self._add_pattern(name)
-        super().add_client(client, names, last_event_id)
+        super().add_client(handler, names, last_event_id)
         self._forget_some_patterns()
 
     def _stop_waiting(self, waiting: Deferred[None]) -> None:
         del self._waiting[waiting]
 
+    async def check_server(self) -> None:
+        """Find out whether the sentinels name another master by now."""
+        await self._redis.check((self._link, self._publisher))
+
     # Reading.
 
-    async def prepare(self, link: StreamLink) -> None:
+    async def set_up(self, link: StreamLink) -> None:
         """Find our place in the stream, and read up to the present."""
         tag = await link.claim()
         if self._tag is None:
@@ -129,13 +135,13 @@ class RedisStreamBroker(UpstreamBroker):
         if not self._caught_up.called:
             self._caught_up.callback(None)
 
-    async def serve(self, link: StreamLink) -> None:
+    async def run(self, link: StreamLink) -> None:
         """Read what comes, for ever."""
         while link.lost is None:
             try:
                 await self._read(link, READ_WAIT)
             except ResponseError as error:  # it has become another kind of key, say
-                link.give_up(error)
+                link.abort(error)
                 return
             if self.reactor.seconds() >= self._next_trim:
                 self._next_trim = self.reactor.seconds() + TRIM_INTERVAL
@@ -256,7 +262,7 @@ class RedisStreamBroker(UpstreamBroker):
             publication = Publication.from_entry(zip(fields[::2], fields[1::2], strict=True))
             eid = self._event_id(id)
         except ValueError as error:
-            self.say_seldom(
+            self.log_rarely(
                 "left out an entry of {server}: {reason}; there may be more",
                 server=self.server,
                 reason=str(error),
@@ -284,7 +290,7 @@ class RedisStreamBroker(UpstreamBroker):
         try:
             await link.trim(max(0, await link.now() - int(keep * 1000)))
         except ResponseError as error:
-            self.say_seldom("{server} cannot be trimmed: {reason}", server=self.server, reason=str(error))
+            self.log_rarely("{server} cannot be trimmed: {reason}", server=self.server, reason=str(error))
 
     # Patterns.
 

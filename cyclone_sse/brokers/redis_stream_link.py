@@ -56,9 +56,12 @@ class StreamLink(RedisLink):
         self._stream = stream.encode()
         self._size = size
 
-    def publish(self, publications: Sequence[Publication]) -> Deferred[Any]:
-        """Add an entry for each; fires with the ids that Redis gives them."""
-        return gatherResults([self._add(_fields_of(each)) for each in publications], consumeErrors=True)
+    async def publish(self, publications: Sequence[Publication]) -> Sequence[Any]:
+        """Add an entry for each; returns the ids that Redis gives them."""
+        ids: list[bytes] = await gatherResults(
+            [self._add(_fields_of(each)) for each in publications], consumeErrors=True
+        )
+        return ids
 
     def publish_order(self, order: bytes) -> Deferred[Any]:
         """An order to every server that reads the stream is an entry that is no message."""

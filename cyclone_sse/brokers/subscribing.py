@@ -1,110 +1,138 @@
 """What the Redis and the AMQP broker share: an upstream that has to be asked for each channel.
 
-What the upstream is subscribed to follows ``interests`` and nothing else. While there is a
-connection, each change is one command on it; when there is a new connection,
-everything that is wanted at that moment is subscribed again. So nothing is lost when
-clients come and go while the upstream is away, however often.
+What the upstream is subscribed to follows ``subscriptions`` and nothing else. While there is a connection,
+each change is one command on it; on a new connection, everything that is needed at that moment is subscribed
+again. So nothing is lost when clients connect and disconnect while the upstream is away, however often.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.python.failure import Failure
 
+from cyclone_sse.brokers.link import NotAllowed, SubscribingLink
 from cyclone_sse.brokers.subscriptions import Phase, Subscription
-from cyclone_sse.brokers.upstream import Link, UpstreamBroker, text_of
+from cyclone_sse.brokers.upstream import UpstreamBroker, text_of
 from cyclone_sse.errors import Ending, Refusal
 
-LOT = 300  # channels that are asked for together: some milliseconds of work
-
-
-class SubscribingLink(Link, Protocol):
-    """A connection that subscribes; whatever was asked for is carried out in that order."""
-
-    def subscribe(self, channel: str) -> Deferred[Any]:
-        """Ask for all messages of a channel. Fires when it is confirmed, fails with what is said."""
-
-    def unsubscribe(self, channel: str) -> Deferred[Any]:
-        """The reverse."""
+LOT = 300  # channels that are requested together: some milliseconds of work
+REQUEST_AGAIN = 1.0  # seconds after which a request that failed for the moment (-BUSY, -LOADING) is repeated
 
 
 class SubscribingBroker(UpstreamBroker):
-    """Base of the brokers that subscribe to what their clients want to hear."""
+    """Base of the brokers that subscribe to the channels of their clients."""
 
     def subscribe(self, channel: str) -> None:
-        """Ask for the channel now, if the upstream is there; else it is asked for when it is back."""
-        interest = self.interests.get(channel)
-        if interest is not None and self._link is not None:
-            Deferred.fromCoroutine(self._ask(self._link, [interest])).addErrback(self._bug, "subscription")
+        """Request the channel now if the upstream is there; else it is requested when it is back."""
+        subscription = self.subscriptions.get(channel)
+        if subscription is not None and self._link is not None:
+            d = Deferred.fromCoroutine(self._request_late(self._link, [subscription]))
+            d.addErrback(self._log_bug, "subscription")
 
     def unsubscribe(self, channel: str) -> None:
-        """Give the subscription back; when the upstream is away there is none."""
+        """Cancel the subscription; while the upstream is away there is none."""
         if self._link is not None:
-            # It fails when the connection does, and then it has come true all the same.
+            # If the connection is lost first, the subscription ended with it.
             self._link.unsubscribe(channel).addErrback(lambda _: None)
 
     def _subscribe(self, channel: str) -> None:
-        # Not as with other brokers, whose `subscribe` says when it is confirmed: see `_confirm`.
-        maybeDeferred(self.subscribe, channel).addErrback(self._bug, "subscribe")
+        # Not as with other brokers, whose `subscribe` fires when it is confirmed: see `_confirm`.
+        maybeDeferred(self.subscribe, channel).addErrback(self._log_bug, "subscribe")
 
-    async def serve(self, link: SubscribingLink) -> None:
-        """Subscribe to everything anew, lot by lot: there may be a hundred thousand."""
-        wanted = list(self.interests)
-        for start in range(0, len(wanted), LOT):
-            lot = [interest for interest in wanted[start : start + LOT] if self._is_open(interest, link)]
-            if lot:
-                await self._ask(link, lot)
-            if link.lost is not None:
-                return
+    async def run(self, link: SubscribingLink) -> None:
+        """Subscribe to everything again, lot by lot: there may be a hundred thousand.
 
-    def _is_open(self, interest: Subscription, link: SubscribingLink) -> bool:
-        """Whether it is still to be asked for on this connection."""
-        return interest.link is not link and self.interests.get(interest.channel) is interest
-
-    async def _ask(self, link: SubscribingLink, interests: Sequence[Subscription]) -> None:
-        for interest in interests:
-            interest.link = link
-        answers = await DeferredList([link.subscribe(each.channel) for each in interests], consumeErrors=True)
-        if link.lost is not None or link is not self._link:
-            return  # it is asked for again on the next one
-        # What was given back since, and even asked for again, has another record by now.
-        current = [
-            (interest, answer)
-            for interest, (done, answer) in zip(interests, answers, strict=True)
-            if self.interests.get(interest.channel) is interest
-        ]
-        self._confirm([interest for interest, answer in current if not isinstance(answer, Failure)])
-        for interest, answer in current:
-            if isinstance(answer, Failure):
-                self._refuse(interest.channel, answer)
-
-    def _confirm(self, interests: Sequence[Subscription]) -> None:
-        """The upstream sends everything of these channels from now on.
-
-        Whoever is already in, because it was there before an interruption or had waited too long, may have
-        missed something.
+        Clients are told of the gap when all of it is done, so that one outage is one event for a client of
+        several lots.
         """
-        interrupted = [interest.channel for interest in interests if interest.phase is not Phase.REQUESTED]
-        if interrupted:
-            self.hub.send_gap(interrupted)
-        self.hub.set_complete(
-            [interest.channel for interest in interests if interest.phase is Phase.REQUESTED]
-        )
-        for interest in interests:
-            self.interests.confirm(interest.channel)
+        needed = list(self.subscriptions)
+        interrupted: list[str] = []
+        for start in range(0, len(needed), LOT):
+            lot = [each for each in needed[start : start + LOT] if self._is_to_request(each, link)]
+            if lot:
+                interrupted += await self._request(link, lot)
+            if link.lost is not None:
+                return  # on the next connection all of them are interrupted again
+        self._gap(interrupted)
 
-    def _refuse(self, channel: str, failure: Failure) -> None:
-        """The upstream does not let us hear the channel, so nobody is to believe that he hears it."""
-        self.say_seldom(
+    async def _request_late(self, link: SubscribingLink, subscriptions: Sequence[Subscription]) -> None:
+        self._gap(await self._request(link, subscriptions))
+
+    def _gap(self, channels: Sequence[str]) -> None:
+        current = [channel for channel in channels if self.subscriptions.get(channel) is not None]
+        if current:
+            self.hub.send_gap(current)
+
+    def _is_to_request(self, subscription: Subscription, link: SubscribingLink) -> bool:
+        """Whether it is still to be requested on this connection."""
+        return subscription.link is not link and self._is_current(subscription)
+
+    def _is_current(self, subscription: Subscription) -> bool:
+        """Whether it is needed still; what was given up and is needed again has another record."""
+        return self.subscriptions.get(subscription.channel) is subscription
+
+    async def _request(self, link: SubscribingLink, subscriptions: Sequence[Subscription]) -> list[str]:
+        """Subscribe to these. Returns those channels of which clients may have missed something."""
+        for subscription in subscriptions:
+            subscription.link = link
+        answers = await DeferredList(
+            [link.subscribe(each.channel) for each in subscriptions], consumeErrors=True
+        )
+        if link.lost is not None or link is not self._link:
+            return []  # they are requested again on the next one
+        current = [
+            (subscription, answer)
+            for subscription, (_, answer) in zip(subscriptions, answers, strict=True)
+            if self._is_current(subscription)
+        ]
+        interrupted = self._confirm(
+            [subscription for subscription, answer in current if not isinstance(answer, Failure)]
+        )
+        for subscription, answer in current:
+            if isinstance(answer, Failure):
+                self._not_subscribed(subscription, answer)
+        return interrupted
+
+    def _confirm(self, subscriptions: Sequence[Subscription]) -> list[str]:
+        """Note that the upstream sends everything of these channels from now on.
+
+        Returns the channels whose clients may have missed something: they were subscribed before an
+        interruption, or had waited too long.
+        """
+        interrupted = [each.channel for each in subscriptions if each.phase is not Phase.REQUESTED]
+        self.hub.set_complete([each.channel for each in subscriptions])
+        for subscription in subscriptions:
+            self.subscriptions.confirm(subscription.channel)
+        return interrupted
+
+    def _not_subscribed(self, subscription: Subscription, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, NotAllowed):
+            self._refuse(subscription.channel, error)
+            return
+        self.log_rarely(
+            "{server} does not subscribe: {reason}; trying again", server=self.server, reason=text_of(error)
+        )
+        self.reactor.callLater(REQUEST_AGAIN, self._request_again, subscription)
+
+    def _request_again(self, subscription: Subscription) -> None:
+        link: SubscribingLink | None = self._link
+        if link is not None and subscription.link is link and self._is_current(subscription):
+            d = Deferred.fromCoroutine(self._request_late(link, [subscription]))
+            d.addErrback(self._log_bug, "subscription")
+
+    def _refuse(self, channel: str, error: Any) -> None:
+        """Refuse and end the channel's clients: without this they would believe that they receive it."""
+        self.log_rarely(
             "{server} does not let us subscribe to {channel!r}: {reason}",
             server=self.server,
             channel=channel[:100],
-            reason=text_of(failure.value),
+            reason=text_of(error),
         )
-        self.interests.refuse(
+        self.subscriptions.refuse(
             channel, Refusal(403, f"the broker does not allow the channel {channel[:100]!r}")
         )
         self.hub.forget(channel)

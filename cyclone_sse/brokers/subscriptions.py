@@ -1,21 +1,23 @@
 """What the upstream (Redis, RabbitMQ) is to be subscribed to, and what it has confirmed.
 
-One record for each subscription says all there is to know of it::
+One record for each subscription holds all there is to know of it::
 
     REQUESTED --confirmed--> CONFIRMED
       |                      ^
-      +--not in time--> LATE-+    (clients were let in before: they are told of a gap then)
+      +--not in time--> LATE-+    (clients are subscribed already: they are told of a gap then)
 
-    refused: the record is gone, with everybody who waited
+    refused: the record is removed, and the clients that wait are refused
 
-A subscription lives on for a while after the channel's last client has left, so that a page
-that reloads, or a client whose connection broke, finds in the history what was published in
-between. A client that comes waits until the upstream has confirmed: a stream that is open is a
-stream that hears. Who waits holds all subscriptions that it is going to need.
+A subscription outlives the channel's last client for a while (``linger``), so that a page that reloads, or a
+client whose connection broke, finds in the history what was published meanwhile. Only channels that have had
+a client linger, and a bounded number of them: strangers choose the names. A client that connects waits until
+the upstream has confirmed, so that an open stream receives what is published. A waiting client keeps every
+subscription that it will need alive.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any
@@ -23,30 +25,36 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import LoopingCall
 
-from cyclone_sse.deadlines import Deadlines
+from cyclone_sse.slices import Slices, each
 
-SUBSCRIBE_WAIT = 2.0  # seconds a client waits for the upstream before it is let in all the same
-_GRACE = 1.0  # seconds in which a client comes that was told that all is ready
+SUBSCRIBE_WAIT = 2.0  # seconds a client waits for the upstream before it is subscribed all the same
+GRACE = 1.0  # seconds for a client to be subscribed after it was found that all is ready
+MAX_IDLE = 10_000  # subscriptions without clients; the oldest go first
+_SLICE = 100  # waiting clients, or subscriptions, that are worked on in one turn
 
 
 class Phase(Enum):
     """How far a subscription is."""
 
-    REQUESTED = "asked"
+    REQUESTED = "requested"
     LATE = "late"
     CONFIRMED = "confirmed"
 
 
 class Subscription:
-    """One subscription. listened: it has clients; waiting: clients that are about to come. link: on which
-    connection it was asked for last. refusal: why it has come to nothing."""
+    """One subscription.
 
-    __slots__ = ("channel", "link", "listened", "phase", "refusal", "timer", "waiting")
+    occupied: it has clients; was_occupied: it has had some. waiting: clients that are about to be subscribed.
+    link: the connection on which it was requested last. refusal: why it was refused.
+    """
+
+    __slots__ = ("channel", "link", "occupied", "phase", "refusal", "timer", "waiting", "was_occupied")
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
         self.phase = Phase.REQUESTED
-        self.listened = False
+        self.occupied = False
+        self.was_occupied = False
         self.waiting: dict[Waiter, None] = {}
         self.timer: Any = None
         self.link: object = None
@@ -56,30 +64,29 @@ class Subscription:
 class Waiter:
     """One client that waits for its subscriptions to be confirmed.
 
-    interests: all that it needs; it holds them until it is let in.
+    subscriptions: all that it needs. done: fires when none of them is missing.
     """
 
-    __slots__ = ("_interests", "_missing", "let_in")
+    __slots__ = ("_missing", "done", "subscriptions")
 
-    def __init__(self, interests: Sequence[Subscription], missing: int) -> None:
-        self._interests = interests
+    def __init__(self, subscriptions: Sequence[Subscription], missing: int) -> None:
+        self.subscriptions = subscriptions
         self._missing = missing
-        self.let_in: Deferred[None] = Deferred()
+        self.done: Deferred[None] = Deferred()
 
-    def settle(self) -> Sequence[Subscription]:
-        """One that was missing is there, or late. After the last, gives what is held no longer."""
+    def count_down(self) -> bool:
+        """Note that one that was missing is confirmed, or late. Returns whether it was the last."""
         self._missing -= 1
         if self._missing:
-            return ()
-        self.let_in.callback(None)
-        return self._interests
+            return False
+        self.done.callback(None)
+        return True
 
-    def fail(self, error: Exception) -> Sequence[Subscription]:
-        """One of them is refused, and so the client is. Gives what is held no longer."""
+    def fail(self, error: Exception) -> None:
+        """Note that one of them is refused, and the client with it."""
         if self._missing:
             self._missing = 0
-            self.let_in.errback(error)
-        return self._interests
+            self.done.errback(error)
 
 
 class Subscriptions:
@@ -93,141 +100,202 @@ class Subscriptions:
         linger: float,
         subscribe: Callable[[str], None],
         unsubscribe: Callable[[str], None],
+        slices: Slices,
         reactor: Any,
     ) -> None:
         self._linger = linger
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
+        self._slices = slices
         self._reactor = reactor
         self._by_channel: dict[str, Subscription] = {}
-        self._lingering: Deadlines[str] = Deadlines(min(1.0, linger / 10) or 1.0)
-        self._ticking = LoopingCall(self.unsubscribe_expired)
+        # Channels without clients, and when each is given up, in this order: those that have had clients,
+        # and those that have not.
+        self._lingering: OrderedDict[str, float] = OrderedDict()
+        self._unused: OrderedDict[str, float] = OrderedDict()
+        self._expiring = False
+        self._ticking = LoopingCall(self.expire)
         self._ticking.clock = reactor
 
     def start(self) -> None:
-        """Begin to give back what nobody wants any more."""
+        """Start giving up subscriptions whose time is over."""
         self._ticking.start(min(1.0, self._linger / 10) or 1.0, now=False)
 
     def stop(self) -> None:
-        """Give nothing back any more."""
+        """Stop giving up subscriptions."""
         if self._ticking.running:
             self._ticking.stop()
-
-    def names(self) -> set[str]:
-        """Everything the upstream is to be subscribed to."""
-        return set(self._by_channel)
 
     def __iter__(self) -> Iterator[Subscription]:
         return iter(self._by_channel.values())
 
+    def __len__(self) -> int:
+        return len(self._by_channel)
+
+    @property
+    def idle(self) -> int:
+        """The number of subscriptions without clients."""
+        return len(self._lingering) + len(self._unused)
+
     def get(self, channel: str) -> Subscription | None:
-        """The record of a channel, if it is wanted."""
+        """The record of a channel, if there is one."""
         return self._by_channel.get(channel)
 
     def ready(self, channels: Iterable[str]) -> Deferred[None] | None:
-        """Subscribe to what is missing. None when all these are confirmed; else a Deferred that fires when
-        they are, at the latest after SUBSCRIBE_WAIT seconds, and fails when one is refused."""
-        interests = [self._wanted(channel) for channel in channels]
-        refusals = [interest.refusal for interest in interests if interest.refusal is not None]
-        missing = [interest for interest in interests if interest.phase is Phase.REQUESTED]
+        """Subscribe to what is missing.
+
+        None when all these are confirmed; else a Deferred that fires when they are, at the latest after
+        SUBSCRIBE_WAIT seconds, and fails when one is refused.
+        """
+        needed = [self._needed(channel) for channel in channels]
+        refusals = [each.refusal for each in needed if each.refusal is not None]
+        missing = sum(each.phase is Phase.REQUESTED for each in needed)
         if refusals or not missing:
-            for interest in interests:
-                if not interest.listened and not interest.waiting:
-                    self._let_go(interest, max(self._linger, _GRACE))
+            for subscription in needed:
+                if not subscription.occupied and not subscription.waiting:
+                    self._set_idle(subscription, max(self._linger_of(subscription), GRACE))
             return fail(refusals[0]) if refusals else None
-        waiter = Waiter(interests, len(missing))
-        for interest in interests:
-            interest.waiting[waiter] = None
-        return waiter.let_in
+        waiter = Waiter(needed, missing)
+        for subscription in needed:
+            subscription.waiting[waiter] = None
+        return waiter.done
 
-    def keep(self, channels: Iterable[str]) -> None:
-        """These channels have clients now."""
+    def occupy(self, channels: Iterable[str]) -> None:
+        """Note that these channels have their first clients."""
         for channel in channels:
-            interest = self._wanted(channel)
-            interest.listened = True
-            if interest.phase is Phase.REQUESTED:  # it did not wait
-                self._late(interest)
+            subscription = self._needed(channel)
+            subscription.occupied = subscription.was_occupied = True
+            if subscription.phase is Phase.REQUESTED:  # the client did not wait
+                self._set_late(subscription)
 
-    def release(self, channels: Iterable[str]) -> None:
-        """The last clients of these channels have left."""
+    def vacate(self, channels: Iterable[str]) -> None:
+        """Note that the last clients of these channels have left."""
         for channel in channels:
-            interest = self._by_channel.get(channel)
-            if interest is not None:
-                interest.listened = False
-                if not interest.waiting:
-                    self._let_go(interest, self._linger)
+            subscription = self._by_channel.get(channel)
+            if subscription is not None:
+                subscription.occupied = False
+                if not subscription.waiting:
+                    self._set_idle(subscription, self._linger)
 
     def is_late(self, channel: str) -> bool:
-        """Whether clients were let in before the upstream had confirmed."""
-        interest = self._by_channel.get(channel)
-        return interest is not None and interest.phase is Phase.LATE
+        """Whether clients were subscribed before the upstream had confirmed."""
+        subscription = self._by_channel.get(channel)
+        return subscription is not None and subscription.phase is Phase.LATE
 
     def confirm(self, channel: str) -> None:
-        """The upstream has the subscription: let in who waits for it."""
-        interest = self._by_channel.get(channel)
-        if interest is not None:
-            asked = interest.phase is Phase.REQUESTED
-            interest.phase = Phase.CONFIRMED
-            if asked:  # else those who wait do so for another channel
-                self._settle(interest)
+        """Note that the upstream has the subscription, and release the clients that wait for it."""
+        subscription = self._by_channel.get(channel)
+        if subscription is not None:
+            requested = subscription.phase is Phase.REQUESTED
+            subscription.phase = Phase.CONFIRMED
+            if requested:  # else those that wait do so for another channel
+                self._release_waiting(subscription)
 
     def refuse(self, channel: str, error: Exception) -> None:
-        """The upstream does not want to: whoever waits for it is refused with this error."""
-        interest = self._by_channel.pop(channel, None)
-        if interest is None:
+        """Remove what the upstream does not allow; clients that wait for it fail with this error."""
+        subscription = self._by_channel.pop(channel, None)
+        if subscription is None:
             return
-        interest.refusal = error
-        self._lingering.clear(channel)
-        self._stop_timer(interest)
-        for waiter in list(interest.waiting):
-            self._release(waiter, waiter.fail(error))
+        subscription.refusal = error
+        self._clear_idle(channel)
+        self._stop_timer(subscription)
 
-    def unsubscribe_expired(self) -> None:
-        """Give back the subscriptions that nobody came back to."""
-        for channel in self._lingering.pop_due(self._reactor.seconds()):
-            self._drop(channel)
+        def fail_waiter(waiter: Waiter) -> None:
+            waiter.fail(error)
+            self._remove_waiter(waiter)
 
-    def _wanted(self, channel: str) -> Subscription:
-        interest = self._by_channel.get(channel)
-        if interest is None:
-            interest = self._by_channel[channel] = Subscription(channel)
-            interest.timer = self._reactor.callLater(SUBSCRIBE_WAIT, self._late, interest)
+        self._for_each(list(subscription.waiting), fail_waiter)
+
+    def expire(self) -> None:
+        """Give up the subscriptions whose time is over, in slices."""
+        if not self._expiring and self._next_due() is not None:
+            self._expiring = True
+            self._slices.add(self._expire())
+
+    def _expire(self) -> Iterator[None]:
+        count = 0
+        while (channel := self._next_due()) is not None:
+            self._remove(channel)
+            count += 1
+            if not count % _SLICE:
+                yield
+        self._expiring = False
+
+    def _next_due(self) -> str | None:
+        """A channel whose time is over, if there is one."""
+        now = self._reactor.seconds()
+        for idle in (self._unused, self._lingering):
+            channel = next(iter(idle), None)
+            if channel is not None and idle[channel] <= now:
+                return channel
+        return None
+
+    def _clear_idle(self, channel: str) -> None:
+        self._lingering.pop(channel, None)
+        self._unused.pop(channel, None)
+
+    def _needed(self, channel: str) -> Subscription:
+        subscription = self._by_channel.get(channel)
+        if subscription is None:
+            subscription = self._by_channel[channel] = Subscription(channel)
+            subscription.timer = self._reactor.callLater(SUBSCRIBE_WAIT, self._set_late, subscription)
             self._subscribe(channel)
         else:
-            self._lingering.clear(channel)
-        return interest
+            self._clear_idle(channel)
+        return subscription
 
-    def _late(self, interest: Subscription) -> None:
-        interest.phase = Phase.LATE
-        self._settle(interest)
+    def _set_late(self, subscription: Subscription) -> None:
+        subscription.phase = Phase.LATE
+        self._release_waiting(subscription)
 
-    def _settle(self, interest: Subscription) -> None:
-        self._stop_timer(interest)
-        for waiter in list(interest.waiting):
-            self._release(waiter, waiter.settle())
+    def _release_waiting(self, subscription: Subscription) -> None:
+        self._stop_timer(subscription)
 
-    def _release(self, waiter: Waiter, interests: Sequence[Subscription]) -> None:
-        """The waiter has come to its end: whoever was to come is a client by now, or has gone."""
-        for held in interests:
-            held.waiting.pop(waiter, None)
-            if not held.listened and not held.waiting:
-                self._let_go(held, self._linger)
+        def release(waiter: Waiter) -> None:
+            if waiter.count_down():
+                self._remove_waiter(waiter)
 
-    def _stop_timer(self, interest: Subscription) -> None:
-        if interest.timer is not None:
-            if interest.timer.active():
-                interest.timer.cancel()
-            interest.timer = None
+        self._for_each(list(subscription.waiting), release)
 
-    def _let_go(self, interest: Subscription, after: float) -> None:
-        if self._by_channel.get(interest.channel) is not interest:
-            return
-        if after:
-            self._lingering.set(interest.channel, self._reactor.seconds() + after)
+    def _for_each(self, waiters: Sequence[Waiter], step: Callable[[Waiter], None]) -> None:
+        """A few at once, so that a single client need not wait for a turn; a crowd in slices."""
+        if len(waiters) <= _SLICE:
+            for waiter in waiters:
+                step(waiter)
         else:
-            self._drop(interest.channel)
+            self._slices.add(each(waiters, step, _SLICE))
 
-    def _drop(self, channel: str) -> None:
+    def _remove_waiter(self, waiter: Waiter) -> None:
+        """The waiter is done: its client is subscribed by now, or has left."""
+        for subscription in waiter.subscriptions:
+            subscription.waiting.pop(waiter, None)
+            if not subscription.occupied and not subscription.waiting:
+                self._set_idle(subscription, self._linger_of(subscription))
+
+    def _linger_of(self, subscription: Subscription) -> float:
+        """Without this, names that strangers make up would be kept as long as channels in use."""
+        return self._linger if subscription.was_occupied else min(self._linger, GRACE)
+
+    def _stop_timer(self, subscription: Subscription) -> None:
+        if subscription.timer is not None:
+            if subscription.timer.active():
+                subscription.timer.cancel()
+            subscription.timer = None
+
+    def _set_idle(self, subscription: Subscription, seconds: float) -> None:
+        channel = subscription.channel
+        if self._by_channel.get(channel) is not subscription:
+            return
+        if not seconds:
+            self._remove(channel)
+            return
+        self._clear_idle(channel)
+        idle = self._lingering if subscription.was_occupied else self._unused
+        idle[channel] = self._reactor.seconds() + seconds
+        if self.idle > MAX_IDLE:
+            self._remove(next(iter(self._unused or self._lingering)))
+
+    def _remove(self, channel: str) -> None:
         self._stop_timer(self._by_channel.pop(channel))
-        self._lingering.clear(channel)
+        self._clear_idle(channel)
         self._unsubscribe(channel)

@@ -1,11 +1,15 @@
 """What the brokers share that fetch their messages from a server: a connection that is kept up.
 
-A second connection, opened with the first message to hand over, is for publishing: Redis allows
-none on a connection that subscribes or waits, and RabbitMQ stops reading from one that publishes when it
-is short of memory, which must not hold up subscriptions.
+A second connection is for publishing: Redis allows none on a connection that subscribes or waits, and
+RabbitMQ stops reading from one that publishes when it is short of memory, which must not hold up
+subscriptions.
 
-``ClientService`` does not do here: it logs each attempt, and Twisted 26.10 does not foresee that
-a connection is lost while it is being prepared, which is how RabbitMQ answers a wrong password.
+A connection that is open may still be deaf: its queue was deleted, say, or a proxy has another server behind
+it. So a heartbeat goes out on the connection that publishes, by the way that messages take, and must come in
+on the other one; if it does not, that connection ends and all is set up again.
+
+``ClientService`` does not do here: it logs each attempt, and Twisted 26.10 does not foresee that a connection
+is lost while it is being set up, which is how RabbitMQ answers a wrong password.
 """
 
 from __future__ import annotations
@@ -13,8 +17,8 @@ from __future__ import annotations
 import json
 import random
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import (
@@ -24,143 +28,160 @@ from twisted.internet.defer import (
     DeferredLock,
     FirstError,
     TimeoutError,
+    fail,
     maybeDeferred,
 )
-from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
-from twisted.internet.task import deferLater
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    ConnectionLost,
+    DNSLookupError,
+)
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.base import Broker, UnsupportedType
+from cyclone_sse.brokers.base import Broker
+from cyclone_sse.brokers.link import Link, NotAllowed, NotPublished, WrongServer
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Refusal, Unavailable
 
-GREETING_WAIT = 10.0  # seconds in which a connection must be made and the log-in answered
+LOG_IN_WAIT = 10.0  # seconds in which a connection must be made and the log-in answered
 PUBLISH_WAIT = 5.0  # seconds in which the upstream must take a message
+PENDING_MAX = 32 * 2**20  # bytes of messages that wait for the upstream
+PENDING_OVERHEAD = 2000  # bytes of a message that waits, besides its own
 FIRST_RETRY = 0.25  # seconds
 RETRY_FACTOR = 1.5
-RETRY_JITTER = 1.0  # seconds: a hundred instances are not to come back in the same moment
-SETTLED = 20.0  # seconds after which a connection was no failure
-QUIET = 60.0  # seconds between two lines of one kind about what strangers or publishers do
+RETRY_JITTER = 1.0  # seconds: without this, a hundred instances would come back in the same moment
+STABLE = 20.0  # seconds after which a connection counts as one that worked
+HEARTBEAT_INTERVAL = 5.0  # seconds
+HEARTBEAT_WAIT = 15.0  # seconds in which a heartbeat that the upstream has taken must come back
+HEARTBEAT_SLOW = 2.0  # seconds after which one that is missing is a problem to report
 
 _UNREACHABLE = (ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError, TimeoutError)
 
 
-class Link(Protocol):
-    """A connection, as the brokers build it from their library's protocol."""
+class Attempt:
+    """One attempt to publish. size: bytes that wait. sent: the upstream may have got some of it."""
 
-    transport: Any
-    gone: Deferred[BaseException]  # fires with the reason when the connection is lost
-    lost: BaseException | None  # that reason
+    __slots__ = ("sent", "size")
 
-    def greet(self) -> Deferred[Any]:
-        """Log in, and be sure that the other side answers. Fails with what it says."""
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.sent = False
 
-    def publish(self, publications: Sequence[Publication]) -> Deferred[Any]:
-        """Hand over messages. Fires when the upstream has taken them, with their ids as far as it gives
-        some. Fails with Refusal where the publisher is at fault."""
 
-    def publish_order(self, order: bytes) -> Deferred[Any]:
-        """Hand over an order to all servers."""
+class Failed(NamedTuple):
+    """The outcome of an attempt that failed."""
 
-    def leave(self) -> Deferred[Any] | None:
-        """End the connection in an orderly way."""
+    error: BaseException
 
 
 class UpstreamBroker(Broker):
     """Base of the brokers that fetch their messages from a server.
 
     server: what it is called in the log. longest_retry: seconds between two attempts to connect, at most.
-    carries_types: messages can have a type. carries_retry: and a reconnection time.
+    has_heartbeat: messages are published and received on two connections, which a heartbeat connects.
     """
 
     server = ""
     longest_retry = 20.0
-    carries_types = False
-    carries_retry = False
+    has_heartbeat = True
 
     def __init__(self, settings: Mapping[str, Any], name: str, reactor: Any = None, **how: Any) -> None:
         super().__init__(settings, name, reactor=reactor, **how)
         self._link: Any = None  # the Link where messages come from
         self._publisher: Link | None = None
         self._publisher_lock = DeferredLock()
+        self._pending = 0  # bytes of messages that wait for the upstream
         self._loop: Deferred[None] | None = None
-        self._leaving = False  # the end: connect no more
+        self._stopping = False  # the end: never connect again
         self._state = ""  # what the log said last
-        self._said: dict[str, float] = {}  # when a line was last logged that is logged seldom
         self._sender = secrets.token_hex(8)  # of our orders
+        self._heartbeats: dict[str, float] = {}  # those that are to come back, and when they were sent
+        self._checking = LoopingCall(self._check)
+        self._checking.clock = self.reactor
+        self._is_checking = False
 
     # What a subclass does.
 
-    def open(self, publishing: bool) -> Deferred[Any]:
-        """Make a connection; for messages to come, or for publishing."""
+    def open_link(self, publishing: bool) -> Deferred[Any]:
+        """Make a connection; for messages to come in, or for publishing."""
         raise NotImplementedError
 
-    async def prepare(self, link: Any) -> None:
+    async def set_up(self, link: Any) -> None:
         """What else to do on a connection for messages before it counts as one."""
 
-    async def serve(self, link: Any) -> None:
+    async def run(self, link: Any) -> None:
         """Work on a connection for messages. What it raises ends the connection."""
+
+    async def check_server(self) -> None:
+        """Raise WrongServer if this is no longer the server to talk to. Called every HEARTBEAT_INTERVAL."""
 
     # The hooks of Broker.
 
     @property
-    def available(self) -> bool:
-        """Whether there is a connection for messages to come."""
-        return self._link is not None
+    def problem(self) -> str | None:
+        """Why messages do not come in, or cannot be published."""
+        if self._link is None:
+            return "the broker is away"
+        if self._publisher is not None and self._publisher.blocked:
+            return f"the broker takes no messages: {self._publisher.blocked}"
+        if self._heartbeats and self._heartbeat_age() > HEARTBEAT_SLOW:
+            return "a heartbeat through the broker does not come back"
+        return None
 
     def connect(self) -> Deferred[Any] | None:
-        """Be connected from now on, as far as it is in our power."""
+        """Connect, and connect again whenever the connection is lost."""
         self._loop = Deferred.fromCoroutine(self._stay_connected())
         self._loop.addErrback(lambda failure: failure.trap(CancelledError))
-        self._loop.addErrback(self._bug, "connection")
+        self._loop.addErrback(self._log_bug, "connection")
+        self._checking.start(HEARTBEAT_INTERVAL, now=False)
         return None
 
     async def _disconnect(self) -> None:
-        self._leaving = True
+        self._stopping = True
+        if self._checking.running:
+            self._checking.stop()
         if self._loop is not None:
             self._loop.cancel()
         links = [link for link in (self._link, self._publisher) if link is not None]
         self._link = self._publisher = None
-        await DeferredList([maybeDeferred(link.leave) for link in links], consumeErrors=True)
+        await DeferredList([maybeDeferred(link.log_out) for link in links], consumeErrors=True)
 
     def disconnect(self) -> Deferred[None]:
-        """Let go of all connections."""
+        """End all connections."""
         return Deferred.fromCoroutine(self._disconnect())
 
     def publish_all(self, publications: Sequence[Publication]) -> Deferred[Any]:
         """Fires when the upstream has taken everything, with the ids that it gave."""
+        self.check_carried(publications)
         for each in publications:
-            if each.type is not None and not self.carries_types:
-                raise UnsupportedType(
-                    f"the broker {self.name} has no place for an event's type: leave out event"
-                )
-            if each.retry is not None and not self.carries_retry:
-                raise UnsupportedType(f"the broker {self.name} has no place for a retry: leave it out")
-        return self._hand_over(lambda link: link.publish(publications))
+            try:
+                self.check_size(each.data)
+            except ValueError as error:
+                raise Refusal(413, str(error)) from None
+        size = sum(PENDING_OVERHEAD + len(each.data) + sum(map(len, each.channels)) for each in publications)
+        return self._send(lambda link: link.publish(publications), size)
 
     def control(self, order: Mapping[str, Any]) -> Deferred[int]:
-        """Carry it out here, and hand it over to the other servers."""
+        """Carry the order out here, and send it to the other servers."""
         count = self.obey(order)
         text = json.dumps({**order, "from": self._sender}).encode()
-        return self._hand_over(lambda link: link.publish_order(text)).addCallback(lambda _: count)
+        return self._send(lambda link: link.publish_order(text), len(text)).addCallback(lambda _: count)
 
     def obey_json(self, order: bytes) -> None:
-        """An order came in. Anybody who can publish upstream may have written it."""
+        """Carry out an order that came in. Any client of the upstream may have written it."""
         try:
             decoded = json.loads(order)
         except (ValueError, RecursionError):
             decoded = None
         if not isinstance(decoded, dict):
-            self.say_seldom("an order from {server} is no JSON object: left out", server=self.server)
+            self.log_rarely("an order from {server} is no JSON object: left out", server=self.server)
+        elif "heartbeat" in decoded:
+            self.heartbeat_received(str(decoded["heartbeat"]))
         elif decoded.get("from") != self._sender:
             self.obey(decoded)
-
-    def say_seldom(self, line: str, **values: Any) -> None:
-        """Log an error, but not more than one line of this kind in a minute."""
-        now = self.reactor.seconds()
-        if now - self._said.get(line, -QUIET) >= QUIET:
-            self._said[line] = now
-            self.log.error(line, **values)
 
     # The connection for messages.
 
@@ -178,28 +199,28 @@ class UpstreamBroker(Broker):
             except CancelledError:
                 raise
             except Exception as error:
-                if self._leaving:
-                    return  # an endpoint that is cancelled says so by an error of its own
-                self._tell_failure(error)
+                if self._stopping:
+                    return  # an endpoint that is cancelled fails with an error of its own
+                self._log_failure(error)
             else:
                 since = self.reactor.seconds()
                 self._connected(link)
-                reason = await link.gone
+                reason = await link.ended
                 self._link = None
                 self._state = "away"
                 self.log.error("lost {server}: {reason}", server=self.server, reason=text_of(reason))
-                if self.reactor.seconds() - since > SETTLED:
+                if self.reactor.seconds() - since > STABLE:
                     attempt = 0
             await deferLater(self.reactor, delay(attempt))
             attempt += 1
 
     async def _open(self, publishing: bool) -> Any:
-        link = await self.open(publishing).addTimeout(GREETING_WAIT, self.reactor)
+        link = await self.open_link(publishing).addTimeout(LOG_IN_WAIT, self.reactor)
         try:
-            await link.greet().addTimeout(GREETING_WAIT, self.reactor)
+            await link.log_in().addTimeout(LOG_IN_WAIT, self.reactor)
             if not publishing:
-                await self.prepare(link)
-        except BaseException:  # also when we are told to stop
+                await self.set_up(link)
+        except BaseException:  # also when we are stopped
             link.transport.abortConnection()
             raise
         return link
@@ -212,70 +233,166 @@ class UpstreamBroker(Broker):
         )
         self._state = "connected"
         self._link = link
-        Deferred.fromCoroutine(self._serve(link)).addErrback(self._bug, "connection")
+        self._heartbeats.clear()
+        Deferred.fromCoroutine(self._run(link)).addErrback(self._log_bug, "connection")
 
-    async def _serve(self, link: Link) -> None:
+    async def _run(self, link: Link) -> None:
         try:
-            await self.serve(link)
+            await self.run(link)
         except Exception:
             if link.lost is not None:
                 return  # what was under way failed with the connection
             link.transport.abortConnection()
             raise
 
-    def _tell_failure(self, error: Exception) -> None:
+    def _log_failure(self, error: Exception) -> None:
         """Log why there is no connection, but once, not at each attempt."""
         unreachable = isinstance(error, _UNREACHABLE)
         state = "away" if unreachable else text_of(error)
         if self._state != state:
             self._state = state
             self.log.error(
-                "{what} {server}: {reason}; trying on",
+                "{what} {server}: {reason}; still trying",
                 what="cannot reach" if unreachable else "refused by",
                 server=self.server,
                 reason=text_of(error),
             )
 
+    # Proof that messages arrive.
+
+    def heartbeat_received(self, token: str) -> None:
+        """A heartbeat came in; those of other servers are ignored."""
+        if token in self._heartbeats:
+            while next(iter(self._heartbeats)) != token:
+                del self._heartbeats[next(iter(self._heartbeats))]
+            del self._heartbeats[token]
+
+    def end_links(self, error: Exception) -> None:
+        """End both connections for this reason; they are made again."""
+        for link in (self._link, self._publisher):
+            if link is not None:
+                link.abort(error)
+
+    def _heartbeat_age(self) -> float:
+        """Seconds since the oldest heartbeat that did not come back was taken."""
+        return float(self.reactor.seconds() - next(iter(self._heartbeats.values())))
+
+    def _check(self) -> None:
+        if self._link is None:
+            return
+        if self._heartbeats and self._heartbeat_age() >= HEARTBEAT_WAIT:
+            self._heartbeats.clear()
+            self._link.abort(TimeoutError("a heartbeat through it did not come back"))
+            return
+        if not self._is_checking:
+            self._is_checking = True
+            d = Deferred.fromCoroutine(self._check_upstream())
+            d.addTimeout(PUBLISH_WAIT, self.reactor)  # publishers wait behind it
+            d.addErrback(lambda failure: failure.trap(TimeoutError))
+            d.addErrback(self._log_bug, "heartbeat").addBoth(self._checked)
+
+    def _checked(self, _: object) -> None:
+        self._is_checking = False
+
+    async def _check_upstream(self) -> None:
+        try:
+            await self.check_server()
+            if self.has_heartbeat:
+                await self._send_heartbeat()
+        except WrongServer as error:
+            self.end_links(error)
+        except NotAllowed as error:
+            self.log_rarely(
+                "{server} allows no heartbeat: {reason}", server=self.server, reason=text_of(error)
+            )
+        except Exception:
+            return  # the publishing connection is away: its own end says so, and publishers are told
+
+    async def _send_heartbeat(self) -> None:
+        publisher = await self._publishing_link()
+        if publisher.blocked:
+            return
+        token = f"{self._sender}-{secrets.token_hex(4)}"
+        self._heartbeats[token] = self.reactor.seconds()
+        try:
+            await publisher.publish_heartbeat(token).addTimeout(PUBLISH_WAIT, self.reactor)
+        except BaseException:
+            self._heartbeats.pop(token, None)  # it may not have been sent: its absence proves nothing
+            raise
+
     # The connection for publishing.
 
-    def _hand_over(self, command: Callable[[Any], Deferred[Any]]) -> Deferred[Any]:
-        d = Deferred.fromCoroutine(self._publish(command))
+    def _send(self, command: Callable[[Any], Awaitable[Any]], size: int) -> Deferred[Any]:
+        """Run the command on the connection for publishing. size: bytes that it makes wait."""
+        if self._pending and self._pending + size > PENDING_MAX:
+            return fail(self._unavailable("too much waits for it already", False))
+        attempt = Attempt(size)
+        self._pending += size
+        d = Deferred.fromCoroutine(self._run_command(command, attempt))
         d.addTimeout(PUBLISH_WAIT, self.reactor)
-        return d.addErrback(self._unavailable)
+        return d.addBoth(self._end_attempt, attempt)
 
-    async def _publish(self, command: Callable[[Any], Deferred[Any]]) -> Any:
+    async def _run_command(self, command: Callable[[Any], Awaitable[Any]], attempt: Attempt) -> Any:
         link = await self._publishing_link()
+        if link.blocked:
+            raise NotPublished(link.blocked)
+        attempt.sent = True
         try:
             return await command(link)
-        except CancelledError:
-            # No answer in time: the next one is not to wait on the same connection.
-            link.transport.abortConnection()
-            raise
+        except BaseException as error:
+            if isinstance(error, CancelledError):
+                # No answer in time: the next message must not wait on the same connection.
+                link.transport.abortConnection()
+            # Not raised: Twisted keeps the frames of a coroutine that fails in a reference cycle, and with
+            # them the bodies of all that failed, until the next full collection.
+            return Failed(_plain(error))
 
     async def _publishing_link(self) -> Link:
         await self._publisher_lock.acquire()
         try:
+            if self._stopping:
+                raise NotPublished("this server stops")
             if self._publisher is None:
                 self._publisher = await self._open(publishing=True)
-                self._publisher.gone.addCallback(self._publisher_gone)
+                self._publisher.ended.addCallback(self._publisher_ended)
             return self._publisher
         finally:
             self._publisher_lock.release()
 
-    def _publisher_gone(self, _: object) -> None:
+    def _publisher_ended(self, reason: object) -> None:
         self._publisher = None
+        if isinstance(reason, WrongServer) and self._link is not None:
+            self._link.abort(reason)  # it is most likely connected to the same server
 
-    def _unavailable(self, failure: Failure) -> None:
-        """Tell the log why, and the publisher only that it is so."""
-        error = failure.value
-        if isinstance(error, FirstError):
-            error = error.subFailure.value
+    def _end_attempt(self, result: Any, attempt: Attempt) -> Any:
+        self._pending -= attempt.size
+        if isinstance(result, Failure):
+            error = _plain(result.value)
+            result.cleanFailure()
+        elif isinstance(result, Failed):
+            error = result.error
+        else:
+            return result
         if isinstance(error, Refusal):
-            raise error
-        self.say_seldom(
-            "{server} does not take what is published: {reason}", server=self.server, reason=text_of(error)
+            return Failure(error)
+        certain = not attempt.sent or isinstance(error, NotPublished)
+        return Failure(self._unavailable(text_of(error), False if certain else "unknown"))
+
+    def _unavailable(self, reason: str, published: Any) -> Unavailable:
+        """Log why, and make the error that tells the publisher only that it is so."""
+        self.log_rarely(
+            "{server} does not take what is published: {reason}", server=self.server, reason=reason
         )
-        raise Unavailable("the broker is away") from None
+        return Unavailable("the broker is away", published)
+
+
+def _plain(error: BaseException | None) -> BaseException:
+    """What went wrong, without the frames in which it did."""
+    inner = error.subFailure.value if isinstance(error, FirstError) else error
+    for each in (error, inner):
+        if each is not None:
+            each.__traceback__ = each.__context__ = each.__cause__ = None
+    return inner or ConnectionLost()
 
 
 def text_of(error: BaseException | None) -> str:

@@ -55,7 +55,7 @@ HOUSE = [
     {"brokers.redis_link"},
     {"brokers.amqp_pubsub", "brokers.base"},
     {"brokers.amqp_protocol"},
-    {"brokers.amqp_wire", "brokers.subscriptions"},
+    {"brokers.amqp_wire", "brokers.link", "brokers.subscriptions"},
     {"delivery.hub"},
     {"delivery.presence_feed"},
     {"delivery.lifecycle"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cyclone_sse.brokers import BROKERS
+from cyclone_sse.brokers import CLASSES
 from cyclone_sse.options import BROKERS as NAMES
 from cyclone_sse.options import DEFAULTS, DERIVED, OPTIONS, with_defaults
 from tools.option_samples import CONF, ENVIRONMENT, conf, environment
@@ -43,7 +43,7 @@ def test_the_page_names_the_defaults_that_follow_from_other_options() -> None:
 
 
 def test_every_broker_has_a_name() -> None:
-    assert set(BROKERS) <= set(NAMES)
+    assert set(CLASSES) <= set(NAMES)
 
 
 def test_names_are_unique_and_each_option_says_what_it_does() -> None:

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.task import Clock
 
+from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.subscribing import SubscribingBroker
 from cyclone_sse.delivery import client as delivery
 
@@ -18,23 +19,28 @@ class FakeLink:
 
     def __init__(self, prompt: bool = True) -> None:
         self.transport = self
-        self.gone: Deferred[BaseException] = Deferred()
+        self.ended: Deferred[BaseException] = Deferred()
         self.lost: BaseException | None = None
-        self.greeting: Deferred[Any] = Deferred()
+        self.blocked: str | None = None
+        self.heartbeats: list[str] = []
+        self.login: Deferred[Any] = Deferred()
         self.held: set[str] = set()
         self.pending: list[tuple[Callable[[], None], Deferred[None]]] = []
         self.published: list[tuple[Any, Deferred[Any]]] = []  # publications, or an order
         self.forbidden: set[str] = set()
         self.aborted = False
+        self.busy = False
         if prompt:
-            self.greeting.callback(None)
+            self.login.callback(None)
 
-    def greet(self) -> Deferred[Any]:
-        return self.greeting
+    def log_in(self) -> Deferred[Any]:
+        return self.login
 
     def subscribe(self, channel: str) -> Deferred[Any]:
         if channel in self.forbidden:
-            return fail(ValueError("NOPERM"))
+            return fail(NotAllowed("NOPERM"))
+        if self.busy:
+            return fail(ValueError("BUSY Redis is busy running a script"))
         return self._later(lambda: self.held.add(channel))
 
     def unsubscribe(self, channel: str) -> Deferred[Any]:
@@ -54,7 +60,15 @@ class FakeLink:
 
     publish_order = publish
 
-    def leave(self) -> None:
+    def publish_heartbeat(self, token: str) -> Deferred[Any]:
+        self.heartbeats.append(token)
+        return succeed(None)
+
+    def abort(self, error: Exception) -> None:
+        self.aborted = True
+        self.lose(error)
+
+    def log_out(self) -> None:
         self.lose()
 
     def abortConnection(self) -> None:
@@ -69,20 +83,22 @@ class FakeLink:
             action()
             done.callback(None)
 
-    def lose(self) -> None:
+    def lose(self, reason: BaseException | None = None) -> None:
         """The connection breaks, with everything that waits on it."""
-        self.lost = ConnectionLost()
+        self.lost = reason or ConnectionLost()
         pending, self.pending = self.pending, []
         for _, done in pending:
             done.errback(self.lost)
         for _, waiting in self.published:
             if not waiting.called:
                 waiting.errback(self.lost)
-        self.gone.callback(self.lost)
+        self.ended.callback(self.lost)
 
 
 class FakeBroker(SubscribingBroker):
     """A broker of fake links; `reachable` says what comes of an attempt to connect."""
+
+    has_heartbeat = False
 
     def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
@@ -106,7 +122,7 @@ class FakeBroker(SubscribingBroker):
 
         self.hub.send_gap, self.hub.set_complete = gap, confirmed  # type: ignore[method-assign]
 
-    def open(self, publishing: bool) -> Deferred[Any]:
+    def open_link(self, publishing: bool) -> Deferred[Any]:
         self.attempts += 1
         try:
             link = self.reachable()
@@ -121,9 +137,9 @@ class FakeBroker(SubscribingBroker):
         self.orders.append(order)
         return 3
 
-    def wanted(self) -> set[str]:
+    def needed(self) -> set[str]:
         """What the upstream is to be subscribed to."""
-        return {interest.channel for interest in self.interests}
+        return {each.channel for each in self.subscriptions}
 
     def come(self, client: Client, *channels: str) -> list[Any]:
         """Let a client in as the handler does; gives [True] when it is in, or the error."""

@@ -8,9 +8,9 @@ import pytest
 from twisted.internet.task import Clock
 
 from cyclone_sse.brokers.amqp import AmqpBroker
-from cyclone_sse.brokers.base import UnsupportedType
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.publication import publication
+from cyclone_sse.errors import Refusal
 from tests.unit.brokers.links import Client
 
 
@@ -28,8 +28,8 @@ def held(broker: AmqpBroker, *channels: str) -> list[Event]:
 
 def deliver(broker: AmqpBroker, key: str, message: str = "x", type: str | None = None) -> set[str]:
     """A message comes in; in which channels' history it is."""
-    broker._deliver("exchange", key, message.encode(), type)
-    names = [interest.channel for interest in broker.interests]
+    broker.message_received("exchange", key, message.encode(), type)
+    names = [interest.channel for interest in broker.subscriptions]
     return {name for name in names if held(broker, name)}
 
 
@@ -77,11 +77,11 @@ def test_an_order_comes_by_an_exchange_of_its_own() -> None:
     orders: list[Any] = []
     made = Obeying({"amqp-exchange-type": "fanout"}, reactor=Clock())
     made.add_client(Client(), ["a"])
-    made._deliver("sse-cyclone-server.control", "", b'{"end": {}}', None)
+    made.message_received("sse-cyclone-server.control", "", b'{"end": {}}', None)
     assert orders == [{"end": {}}]
     assert not held(made, "a")
 
 
 def test_a_retry_is_refused_by_name_since_amqp_has_no_place_for_it() -> None:
-    with pytest.raises(UnsupportedType, match="retry"):
+    with pytest.raises(Refusal, match="retry"):
         broker("direct").publish_all([publication("a", "x", type="t", retry=5)])

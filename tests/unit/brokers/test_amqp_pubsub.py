@@ -14,8 +14,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.amqp_protocol import AmqpError
 from cyclone_sse.brokers.amqp_pubsub import AmqpPublisherFactory, AmqpSubscriberFactory
+from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.delivery.publication import Publication, publication
 from cyclone_sse.errors import Refusal
 
@@ -44,7 +44,7 @@ class Server:
         self.link.makeConnection(self.transport)
         assert self.transport.value() == HEADER
         self.transport.clear()
-        self.greeted = self.link.greet()
+        self.greeted = self.link.log_in()
         self.errors: list[BaseException] = []
         self.greeted.addErrback(lambda failure: self.errors.append(failure.value))
 
@@ -93,7 +93,7 @@ class Server:
             sent += self.read()
         return sent
 
-    def greet(self, channel: int = 1) -> list[Any]:
+    def log_in(self, channel: int = 1) -> list[Any]:
         """Go through the log-in; returns what was sent for it."""
         self.send(amqp.Connection.Start(0, 9, {"product": "test"}, "PLAIN AMQPLAIN", "en_US"), channel=0)
         sent = self.read()
@@ -123,7 +123,7 @@ def server(clock: Clock, messages: list[tuple[Any, ...]]) -> Server:
     server = Server(
         AmqpSubscriberFactory(lambda *message: messages.append(message), heartbeat=10, reactor=clock)
     )
-    server.greet()
+    server.log_in()
     server.get_ready()
     assert server.greeted.called
     assert not server.errors
@@ -134,7 +134,7 @@ def server(clock: Clock, messages: list[tuple[Any, ...]]) -> Server:
 def publisher(clock: Clock) -> Server:
     """A connection that publishes, logged in."""
     server = Server(AmqpPublisherFactory(lambda *_: None, reactor=clock))
-    server.greet()
+    server.log_in()
     server.send(amqp.Confirm.SelectOk())
     assert server.greeted.called
     assert not server.errors
@@ -151,7 +151,7 @@ def fate(d: Deferred[Any]) -> list[Any]:
 def test_the_login_says_everything_in_bytes(clock: Clock) -> None:
     how = {"username": "mäx", "password": "größe", "vhost": "/ü", "exchange": "é", "exchange_type": "topic"}
     server = Server(AmqpSubscriberFactory(lambda *_: None, **how, channel=7, heartbeat=12, reactor=clock))
-    start, tune, opened, channel, exchange, queue = server.greet(channel=7)
+    start, tune, opened, channel, exchange, queue = server.log_in(channel=7)
     assert (start.mechanism, start.response) == ("PLAIN", "\0mäx\0größe".encode())
     assert (tune.channel_max, tune.frame_max, tune.heartbeat) == (2047, 131072, 12)
     assert opened.virtual_host == "/ü"
@@ -246,7 +246,7 @@ def test_a_binding_that_is_refused_hurts_no_other(server: Server, messages: list
 
 
 def test_what_is_wrong_with_a_binding_and_no_refusal_starts_all_over(server: Server) -> None:
-    gone, done = fate(server.link.gone), fate(server.link.subscribe("a"))
+    gone, done = fate(server.link.ended), fate(server.link.subscribe("a"))
     server.send(amqp.Channel.Close(404, "NOT_FOUND - no exchange", 50, 20), channel=2)
     assert "NOT_FOUND" in str(done[0])
     assert "NOT_FOUND" in str(gone[0])
@@ -254,7 +254,7 @@ def test_what_is_wrong_with_a_binding_and_no_refusal_starts_all_over(server: Ser
 
 def test_a_server_that_lets_no_orders_through_is_used_without(clock: Clock) -> None:
     server = Server(AmqpSubscriberFactory(lambda *_: None, reactor=clock))
-    server.greet()
+    server.log_in()
     server.send(amqp.Queue.DeclareOk("amq.gen-1", 0, 0))
     server.send(amqp.Basic.ConsumeOk("tag"))
     server.send(amqp.Channel.OpenOk(), channel=2)
@@ -267,7 +267,7 @@ def test_a_server_that_lets_no_orders_through_is_used_without(clock: Clock) -> N
 
 def test_a_fanout_exchange_is_bound_once(clock: Clock) -> None:
     server = Server(AmqpSubscriberFactory(lambda *_: None, exchange_type="fanout", reactor=clock))
-    server.greet()
+    server.log_in()
     sent = server.get_ready(fanout=True)
     assert keys(sent[2:3]) == [("", True)]
     assert fate(server.link.subscribe("a")) == fate(server.link.unsubscribe("a")) == [None]
@@ -329,7 +329,7 @@ def test_a_deliver_that_fails_does_not_end_the_connection(clock: Clock) -> None:
         raise ValueError("a bug")
 
     server = Server(AmqpSubscriberFactory(fail, reactor=clock))
-    server.greet()
+    server.log_in()
     server.get_ready()
     server.deliver("a", b"x")
     assert server.transport.connected
@@ -342,14 +342,14 @@ def test_a_name_that_amqp_cannot_carry_is_an_error_and_sends_nothing(
 ) -> None:
     publisher.read()
     for done in (server.link.subscribe(name), server.link.unsubscribe(name)):
-        assert isinstance(fate(done)[0], AmqpError)
+        assert isinstance(fate(done)[0], NotAllowed)
     (refused,) = fate(publisher.link.publish([Publication(("a", name), b"x")]))
     assert (type(refused), refused.status) == (Refusal, 400)
     assert server.read() == publisher.read() == []
 
 
 def test_silence_for_two_heartbeats_ends_the_connection(server: Server, clock: Clock) -> None:
-    gone = fate(server.link.gone)
+    gone = fate(server.link.ended)
     for _ in range(5):
         clock.advance(10)
         server.link.dataReceived(pika.frame.Heartbeat().marshal())
@@ -393,7 +393,7 @@ def test_what_is_not_confirmed_has_failed(publisher: Server) -> None:
 
 
 def test_leaving_says_good_bye_and_does_not_wait_for_ever(server: Server, clock: Clock) -> None:
-    left = fate(server.link.leave())
+    left = fate(server.link.log_out())
     assert isinstance(server.read()[-1], amqp.Connection.Close)
     assert left == []
     clock.advance(1)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from cyclone_sse.brokers.base import UnsupportedType
 from cyclone_sse.brokers.redis import RedisBroker
 from cyclone_sse.brokers.redis_link import CONTROL
 from cyclone_sse.delivery.publication import publication
+from cyclone_sse.errors import Refusal
 
 
 def held(broker: RedisBroker, *channels: str) -> list[str]:
@@ -20,7 +20,7 @@ def held(broker: RedisBroker, *channels: str) -> list[str]:
 
 def test_a_message_is_one_event_under_all_its_names() -> None:
     broker = RedisBroker({}, reactor=Clock())
-    broker._deliver([b"ab", b"a*"], b"ab", b"x")
+    broker.message_received([b"ab", b"a*"], b"ab", b"x")
     assert held(broker, "ab") == held(broker, "a*") == held(broker, "ab", "a*") == ["x"]
 
 
@@ -30,9 +30,9 @@ def test_a_blocked_pattern_takes_nothing_from_the_others() -> None:
             return pattern == "a*"
 
     broker = Blocking({}, reactor=Clock())
-    broker._deliver([b"a*", b"*b"], b"ab", b"both")
-    broker._deliver([b"a*"], b"ac", b"blocked")
-    broker._deliver([b"a*"], b"a*", b"the channel of that name")
+    broker.message_received([b"a*", b"*b"], b"ab", b"both")
+    broker.message_received([b"a*"], b"ac", b"blocked")
+    broker.message_received([b"a*"], b"a*", b"the channel of that name")
     assert held(broker, "*b") == ["both"]
     assert held(broker, "a*") == ["the channel of that name"]
 
@@ -45,18 +45,18 @@ def test_an_order_is_no_message_whoever_hears_it() -> None:
 
     orders: list[Any] = []
     broker = Obeying({}, reactor=Clock())
-    broker._deliver([CONTROL, b"*"], CONTROL, b'{"end": {"user": "7"}}')
-    broker._deliver([b"*"], CONTROL, b"no JSON")
-    broker._deliver([CONTROL], CONTROL, b"[1]")
+    broker.message_received([CONTROL, b"*"], CONTROL, b'{"end": {"user": "7"}}')
+    broker.message_received([b"*"], CONTROL, b"no JSON")
+    broker.message_received([CONTROL], CONTROL, b"[1]")
     assert orders == [{"end": {"user": "7"}}]
     assert held(broker, "*") == []
 
 
 def test_what_pub_sub_has_no_place_for_is_refused_by_name() -> None:
     broker = RedisBroker({}, reactor=Clock())
-    with pytest.raises(UnsupportedType, match="event"):
+    with pytest.raises(Refusal, match="event"):
         broker.publish_all([publication("a", "x"), publication("a", "x", type="price")])
-    with pytest.raises(UnsupportedType, match="retry"):
+    with pytest.raises(Refusal, match="retry"):
         broker.publish_all([publication("a", "x", retry=5)])
 
 

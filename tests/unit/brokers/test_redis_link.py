@@ -5,92 +5,24 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import TimeoutError
 from twisted.internet.error import ConnectionLost
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransportWithDisconnection
-from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.redis_link import CONTROL, PING_INTERVAL, PING_WAIT, RedisSubscriberLink
+from cyclone_sse.brokers.link import NotAllowed
+from cyclone_sse.brokers.redis_link import (
+    CONTROL,
+    COPIES,
+    PING_INTERVAL,
+    PING_WAIT,
+)
 from cyclone_sse.delivery.publication import publication
+from tests.unit.brokers.redis_wire import MASTER, Server, fate, publish, reply
 
 ROOT = Path(__file__).parents[3]
-
-Message = tuple[list[bytes], bytes, bytes]
-
-
-class Transport(StringTransportWithDisconnection):
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """As a TCP transport."""
-
-    setTcpKeepAlive = setTcpNoDelay
-
-    def abortConnection(self) -> None:
-        if self.connected:
-            self.connected = False
-            self.protocol.connectionLost(Failure(ConnectionLost()))
-
-
-class Server:
-    """The other side of one connection."""
-
-    def __init__(
-        self,
-        username: str | None = None,
-        password: str | None = None,
-        db: int | None = None,
-        prefix: str = "",
-    ) -> None:
-        self.clock = Clock()
-        self.messages: list[Message] = []
-        self.transport = Transport()
-        self.link = RedisSubscriberLink(
-            lambda *message: self.messages.append(message), self.clock, username, password, db, prefix
-        )
-        self.transport.protocol = self.link
-        self.link.makeConnection(self.transport)
-
-    def send(self, data: bytes) -> None:
-        """Send bytes; txredisapi takes up what follows a bulk string in the next turn."""
-        self.link.dataReceived(data)
-        while (
-            self.clock.getDelayedCalls() and self.clock.getDelayedCalls()[0].getTime() <= self.clock.seconds()
-        ):
-            self.clock.advance(0)
-
-    def subscribe(self, *names: str) -> None:
-        """Let the client subscribe, and confirm."""
-        for name in names:
-            self.link.subscribe(name)
-            kind = b"psubscribe" if "*" in name else b"subscribe"
-            self.send(reply(kind, name.encode(), 1))
-        self.read()
-
-    def read(self) -> bytes:
-        """What was sent since the last time."""
-        sent: bytes = self.transport.value()
-        self.transport.clear()
-        return sent
-
-
-def reply(*words: bytes | int) -> bytes:
-    """An array as Redis sends it."""
-    parts = [
-        b":%d\r\n" % word if isinstance(word, int) else b"$%d\r\n%s\r\n" % (len(word), word) for word in words
-    ]
-    return b"*%d\r\n" % len(words) + b"".join(parts)
-
-
-def fate(d: Deferred[Any]) -> list[Any]:
-    """A list that will hold the result, or the exception."""
-    results: list[Any] = []
-    d.addCallbacks(results.append, lambda failure: results.append(failure.value))
-    return results
 
 
 @pytest.fixture
@@ -109,13 +41,15 @@ def test_a_message_arrives_as_it_was_sent(server: Server, message: bytes) -> Non
 
 def test_the_login_is_in_utf8_and_ends_with_a_ping() -> None:
     server = Server("usér", "pässword", 3)
-    greeted = fate(server.link.greet())
+    greeted = fate(server.link.log_in())
     assert server.read() == reply(b"AUTH", "usér".encode(), "pässword".encode())
     server.send(b"+OK\r\n")
     assert server.read() == reply(b"SELECT", b"3")
     server.send(b"+OK\r\n")
     assert (server.read(), greeted) == (reply(b"PING"), [])
     server.send(b"+PONG\r\n")
+    assert (server.read(), greeted) == (reply(b"ROLE"), [])
+    server.send(MASTER)
     assert greeted == [None]
 
 
@@ -124,13 +58,13 @@ def test_the_login_is_in_utf8_and_ends_with_a_ping() -> None:
 )
 def test_a_refusal_at_the_login_is_the_error(error: str) -> None:
     server = Server(password="x")
-    greeted = fate(server.link.greet())
+    greeted = fate(server.link.log_in())
     server.send(b"-%s\r\n" % error.encode())
     assert str(greeted[0]) == error
 
 
 def test_a_connection_that_is_lost_at_the_login_says_so(server: Server) -> None:
-    greeted = fate(server.link.greet())
+    greeted = fate(server.link.log_in())
     server.transport.abortConnection()
     assert isinstance(greeted[0], ConnectionLost)
 
@@ -153,18 +87,26 @@ def test_each_subscription_has_its_own_confirmation(server: Server) -> None:
 
 
 def test_publishing_waits_for_every_answer(server: Server) -> None:
-    done = fate(server.link.publish([publication(["a", "é"], b"x"), publication("b", "ü")]))
-    sent = [(b"a", b"x"), ("é".encode(), b"x"), (b"b", "ü".encode())]
-    assert server.read() == b"".join(reply(b"PUBLISH", *words) for words in sent)
-    server.send(b":0\r\n:2\r\n")
+    done = fate(publish(server.link, [publication(["a", "é"], b"x"), publication("b", "ü")]))
+    announcement = COPIES + b'[2363233923, "a", "\\u00e9"]'
+    sent = [
+        (b"MULTI",),
+        (b"SPUBLISH", CONTROL, announcement),
+        (b"PUBLISH", b"a", b"x"),
+        (b"PUBLISH", "é".encode(), b"x"),
+        (b"PUBLISH", b"b", "ü".encode()),
+        (b"EXEC",),
+    ]
+    assert server.read() == b"".join(reply(*words) for words in sent)
+    server.send(b"+OK\r\n" + b"+QUEUED\r\n" * 4)
     assert done == []
-    server.send(b":2\r\n")
+    server.send(reply(1, 0, 2, 2))
     assert done == [[None, None]]
     both = [publication(["a", "b"], "x")]
-    lost = fate(server.link.publish(both))
+    lost = fate(publish(server.link, both))
     server.transport.abortConnection()
-    assert isinstance(lost[0].subFailure.value, ConnectionLost)
-    assert isinstance(fate(server.link.publish(both))[0].subFailure.value, ConnectionLost)
+    assert isinstance(lost[0], ConnectionLost)
+    assert isinstance(fate(publish(server.link, both))[0], ConnectionLost)
 
 
 def test_everything_lies_below_the_prefix() -> None:
@@ -173,7 +115,7 @@ def test_everything_lies_below_the_prefix() -> None:
     server.link.subscribe("n*")
     server.link.unsubscribe("n*")
     server.link.subscribe_to_orders()
-    server.link.publish([publication("a", "x")])
+    publish(server.link, [publication("a", "x")])
     server.link.publish_order(b"{}")
     assert server.read() == b"".join(
         [
@@ -191,14 +133,14 @@ def test_everything_lies_below_the_prefix() -> None:
 
 
 def test_a_name_that_is_not_unicode_is_an_error(server: Server) -> None:
-    assert isinstance(fate(server.link.subscribe("\ud800"))[0], UnicodeError)
+    assert isinstance(fate(server.link.subscribe("\ud800"))[0], NotAllowed)
     assert server.read() == b""
 
 
 def test_a_ping_that_is_not_answered_ends_the_connection(server: Server) -> None:
-    gone = fate(server.link.gone)
-    server.link.greet()
-    server.send(b"+PONG\r\n")
+    gone = fate(server.link.ended)
+    server.link.log_in()
+    server.send(b"+PONG\r\n" + MASTER)
     server.link.subscribe("a")
     server.send(reply(b"subscribe", b"a", 1))
     server.read()
@@ -227,7 +169,7 @@ def test_a_redis_without_sharded_channels_has_a_plain_one_for_orders(server: Ser
     assert server.read() == reply(b"SUBSCRIBE", CONTROL) + reply(b"PUBLISH", CONTROL, b"{}")
     server.send(reply(b"subscribe", CONTROL, 1) + b":1\r\n" + reply(b"message", CONTROL, b"{}"))
     assert (len(heard), sent) == (1, [1])
-    assert server.messages == [([CONTROL], CONTROL, b"{}")]
+    assert server.messages == [([], CONTROL, b"{}")]
     refused = fate(server.link.subscribe_to_orders())
     server.send(b"-NOPERM no\r\n")
     assert "NOPERM" in str(refused[0])
@@ -261,7 +203,7 @@ def test_redis_is_right_where_it_matches_otherwise_than_we(server: Server) -> No
 
 
 def test_what_is_not_redis_is_given_up(server: Server) -> None:
-    greeted = fate(server.link.greet())
+    greeted = fate(server.link.log_in())
     server.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
     assert "rotocol error" in str(greeted[0])
     assert not server.transport.connected

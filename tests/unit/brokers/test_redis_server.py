@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.brokers.redis_link import RedisLink
 from cyclone_sse.brokers.redis_server import RedisServer, SentinelServer, redis_server
 from cyclone_sse.options import with_defaults
-from tests.unit.brokers.test_redis_link import Transport, fate, reply
+from tests.unit.brokers.redis_wire import Transport, fate, reply
 
 
 class Network:
@@ -51,7 +51,7 @@ def test_without_sentinels_it_is_where_the_options_say() -> None:
     assert type(network.server) is RedisServer
     assert network.server.name == "Redis at 10.0.0.9:9"
     assert network.accept()[0] == 9
-    assert not network.done[0].must_be_master
+    assert network.done[0].must_be_master
 
 
 def test_a_sentinel_that_is_away_is_followed_by_the_next() -> None:
@@ -89,10 +89,10 @@ def test_one_that_is_no_master_yet_is_refused() -> None:
     _, transport = network.accept()
     (link,) = network.done
     link.must_be_master = True
-    greeted = fate(link.greet())
+    greeted = fate(link.log_in())
     link.dataReceived(b"+PONG\r\n" + reply(b"slave", b"10.0.0.9"))
     assert transport.value().endswith(reply(b"ROLE"))
-    assert "no master yet" in str(greeted[0])
+    assert "not the master" in str(greeted[0])
 
 
 def test_no_other_is_asked_when_the_attempt_is_given_up() -> None:

@@ -111,7 +111,7 @@ class Reader:
 
     def connect(self) -> None:
         """A new connection."""
-        done(self.broker.prepare(self.stream))  # type: ignore[arg-type]
+        done(self.broker.set_up(self.stream))  # type: ignore[arg-type]
 
     def read(self) -> Any:
         """One lot."""
@@ -255,7 +255,7 @@ def test_orders_from_before_the_start_are_over() -> None:
             return 0
 
     broker = Obeying({}, reactor=Clock())
-    done(broker.prepare(stream))  # type: ignore[arg-type]
+    done(broker.set_up(stream))  # type: ignore[arg-type]
     stream.add(b"control", b'{"end": {"user": "new"}}')
     done(broker._read(stream))  # type: ignore[arg-type]
     assert orders == [{"end": {"user": "new"}}]

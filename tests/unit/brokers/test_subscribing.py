@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from cyclone_sse.brokers.subscribing import LOT
+from cyclone_sse.brokers.subscribing import LOT, REQUEST_AGAIN
 from cyclone_sse.brokers.subscriptions import SUBSCRIBE_WAIT, Phase
 from cyclone_sse.errors import Ending, Refusal
 from tests.unit.brokers.links import Client, FakeBroker, FakeLink, connected, refused
@@ -39,7 +39,7 @@ def test_what_is_asked_for_while_it_is_away_is_asked_for_when_it_is_back() -> No
     broker.links[0].answer()
     assert broker.links[0].held == {"a", "b"}
     assert broker.gaps == [{"a", "b"}]  # they were let in before
-    assert broker.wanted() == {"a", "b"}
+    assert broker.needed() == {"a", "b"}
 
 
 def test_after_a_loss_everything_is_asked_for_again_and_the_gap_told_once() -> None:
@@ -71,7 +71,7 @@ def test_a_loss_during_the_way_back_tells_no_gap_yet() -> None:
     assert broker.gaps == [{"a", "b"}]
 
 
-def test_very_many_are_asked_for_in_lots_and_each_is_told_when_it_is_confirmed() -> None:
+def test_very_many_are_requested_in_lots_and_each_client_is_told_of_one_gap() -> None:
     names = [f"c{n}" for n in range(2 * LOT + 1)]
     broker = connected()
     stays, leaves = Client(), Client()
@@ -82,14 +82,33 @@ def test_very_many_are_asked_for_in_lots_and_each_is_told_when_it_is_confirmed()
     broker.clock.pump([1] * 3)
     link = broker.links[1]
     assert len(link.pending) == LOT
-    broker.come(Client(), "new")
+    inside = broker.come(Client(), "new")
     assert len(link.pending) == LOT + 1  # it does not wait for the others
     broker.remove_client(leaves)
     link.answer(LOT)
-    assert (broker.gaps, len(link.pending)) == ([set(names[:LOT])], LOT + 2)  # "new", and an unsubscription
+    assert (broker.gaps, len(link.pending)) == ([], LOT + 2)  # "new", and an unsubscription
+    assert set(broker.sure) >= set(names[:LOT])  # they are complete from here on
     link.answer()
-    assert broker.gaps == [set(names[:LOT]), set(names[LOT : 2 * LOT])]
-    assert link.held == broker.wanted() == {*names[:-1], "new"}
+    assert (broker.gaps, inside) == ([set(names[: 2 * LOT])], [True])
+    assert link.held == broker.needed() == {*names[:-1], "new"}
+
+
+def test_an_error_of_the_moment_refuses_no_client(log: list[str]) -> None:
+    broker = connected()
+    link = broker.links[0]
+    link.busy = True
+    client = Client()
+    inside = broker.come(client, "a")
+    link.answer()
+    broker.clock.advance(SUBSCRIBE_WAIT)
+    assert inside == [True]  # it has waited long enough
+    link.busy = False
+    broker.clock.advance(REQUEST_AGAIN)
+    link.answer()
+    assert (link.held, broker.gaps, client.ending) == ({"a"}, [{"a"}], None)
+    assert [line for line in log if "BUSY" in line] == [
+        "Fake at 1:2 does not subscribe: BUSY Redis is busy running a script; trying again"
+    ]
 
 
 def test_a_confirmation_of_what_was_given_back_confirms_nothing_new() -> None:
@@ -113,7 +132,7 @@ def test_whoever_waits_holds_the_subscription() -> None:
     link.answer()
     inside = broker.come(comes, "a", "b")
     broker.remove_client(leaves)
-    assert broker.wanted() == {"a", "b"}
+    assert broker.needed() == {"a", "b"}
     link.answer()
     assert (inside, link.held) == ([True], {"a", "b"})
 
@@ -121,16 +140,16 @@ def test_whoever_waits_holds_the_subscription() -> None:
 @pytest.mark.parametrize(("options", "seconds"), [({}, 300), ({"history-ttl": 50}, 50), ({"linger": 5}, 5)])
 def test_a_channel_is_listened_to_as_long_as_its_history_lasts(options: Any, seconds: int) -> None:
     broker = connected(**{"linger": None, **options})
-    broker.interests.start()
+    broker.subscriptions.start()
     client = Client()
     broker.come(client, "a")
     broker.links[0].answer()
     broker.remove_client(client)
     broker.clock.pump([1] * (seconds - 1))
-    assert broker.wanted() == {"a"}
+    assert broker.needed() == {"a"}
     broker.clock.pump([1] * 3)
-    assert broker.wanted() == set()
-    broker.interests.stop()
+    assert broker.needed() == set()
+    broker.subscriptions.stop()
 
 
 def test_one_that_is_refused_is_told_and_the_others_are_let_in(log: list[str]) -> None:
@@ -142,7 +161,7 @@ def test_one_that_is_refused_is_told_and_the_others_are_let_in(log: list[str]) -
     (error,) = both
     assert isinstance(error, Refusal)
     assert (error.status, "secret" in error.reason, other) == (403, True, [True])
-    assert broker.wanted() == {"a"}
+    assert broker.needed() == {"a"}
     assert broker.come(Client(), "secret") != [True]  # asked for anew: it may be allowed by now
     assert [line for line in log if "secret" in line] == [
         "Fake at 1:2 does not let us subscribe to 'secret': NOPERM"
@@ -162,7 +181,7 @@ def test_clients_of_what_is_refused_after_a_return_are_let_go() -> None:
     broker.clock.pump([0] * 3)
     assert (stays.ending, goes.ending) == (None, Ending.DENIED)
     broker.remove_client(goes)
-    assert broker.wanted() == {"a"}
+    assert broker.needed() == {"a"}
 
 
 def forbidding(channel: str) -> FakeLink:
@@ -223,19 +242,19 @@ class Registry(RuleBasedStateMachine):
                 action()
                 self.link.held = saved
             # What was refused has no record; a binding that stays behind does no harm.
-            assert held >= self.broker.wanted() >= {name for name, _ in self.broker.stats()}
+            assert held >= self.broker.needed() >= {name for name, _ in self.broker.stats()}
 
     @invariant()
     def who_hears_nothing_for_certain_is_let_go(self) -> None:
         for channel, _ in self.broker.stats():
-            assert self.broker.interests.get(channel)
+            assert self.broker.subscriptions.get(channel)
 
     def teardown(self) -> None:
         self.broker.clock.pump([1] * 25)
         assert self.link
         self.link.answer()
-        assert self.link.held >= self.broker.wanted()
-        for interest in self.broker.interests:
+        assert self.link.held >= self.broker.needed()
+        for interest in self.broker.subscriptions:
             assert interest.phase is Phase.CONFIRMED
             assert interest.timer is None
 

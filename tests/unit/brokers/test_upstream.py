@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from typing import Any
+
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectingCancelledError
+from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.base import UnsupportedType
-from cyclone_sse.brokers.upstream import GREETING_WAIT, PUBLISH_WAIT, QUIET
-from cyclone_sse.delivery.publication import publication
+from cyclone_sse.brokers.base import LOG_INTERVAL
+from cyclone_sse.brokers.link import NotPublished
+from cyclone_sse.brokers.upstream import LOG_IN_WAIT, PENDING_MAX, PUBLISH_WAIT
+from cyclone_sse.delivery.publication import Publication, publication
 from cyclone_sse.errors import Refusal, Unavailable
 from tests.unit.brokers.links import FakeBroker, FakeLink, connected, outcome, refused, wrong
 
@@ -42,12 +48,12 @@ def test_one_that_does_not_answer_the_login_is_given_up(log: list[str]) -> None:
     broker = FakeBroker()
     broker.reachable = lambda: FakeLink(prompt=False)
     broker.connect()
-    broker.clock.advance(GREETING_WAIT)
+    broker.clock.advance(LOG_IN_WAIT)
     assert broker.links[0].aborted
     broker.reachable = FakeLink
     broker.clock.pump([1] * 3)
     assert log == [
-        "cannot reach Fake at 1:2: no answer in time; trying on",
+        "cannot reach Fake at 1:2: no answer in time; still trying",
         "back at Fake at 1:2",
     ]
 
@@ -58,7 +64,7 @@ def test_the_time_between_attempts_grows_to_twenty_seconds() -> None:
     broker.connect()
     waits = []
     while broker.attempts < 30:
-        (call,) = [each for each in broker.clock.getDelayedCalls() if each.getTime() > broker.clock.seconds()]
+        (call,) = [each for each in broker.clock.getDelayedCalls() if "LoopingCall" not in str(each)]
         waits.append(call.getTime() - broker.clock.seconds())
         broker.clock.advance(waits[-1])
     assert waits[0] < 2
@@ -114,7 +120,7 @@ def test_the_reason_why_nothing_can_be_handed_over_is_for_the_log_alone(log: lis
     lines = [line for line in log if "does not take" in line]
     assert len(lines) == 1  # not one for each POST
     assert lines[0].startswith("Fake at 1:2 does not take what is published: Connection was refused")
-    broker.clock.advance(QUIET)
+    broker.clock.advance(LOG_INTERVAL)
     broker.reachable = refused
     outcome(broker.publish(["a"], "x"))
     assert len([line for line in log if "does not take" in line]) == 2
@@ -129,12 +135,12 @@ def test_a_publisher_at_fault_is_told_so() -> None:
 
 def test_what_has_no_place_upstream_is_refused_before_it_is_sent() -> None:
     broker = connected()
-    with pytest.raises(UnsupportedType, match="type"):
+    with pytest.raises(Refusal, match="event"):
         broker.publish_all([publication("a", "x", type="t")])
-    broker.carries_types = True
-    with pytest.raises(UnsupportedType, match="retry"):
+    broker.carries = frozenset(("event",))  # type: ignore[misc]
+    with pytest.raises(Refusal, match="retry"):
         broker.publish_all([publication("a", "x", type="t", retry=5)])
-    broker.carries_retry = True
+    broker.carries = frozenset(("event", "retry"))  # type: ignore[misc]
     broker.publish_all([publication("a", "x", type="t", retry=5)])
     assert len(broker.links[1].published) == 1
 
@@ -198,3 +204,71 @@ def test_at_the_end_all_connections_are_left_and_none_is_made(log: list[str]) ->
     broker.clock.pump([1] * 60)
     assert len(broker.links) == 2
     assert not any(line.startswith("lost") for line in log)
+
+
+def test_what_waits_for_the_upstream_is_bounded(log: list[str]) -> None:
+    broker = connected(**{"max-body": PENDING_MAX})
+    waiting = [outcome(broker.publish(["a"], "x" * (PENDING_MAX // 4))) for _ in range(20)]
+    refused = [each[0] for each in waiting if each]
+    assert len(refused) >= 16
+    assert {error.published for error in refused} == {False}
+    assert len([line for line in log if "too much waits" in line]) == 1
+    for _, answer in broker.links[1].published:
+        answer.callback([None])
+    assert outcome(broker.publish(["a"], "x" * (PENDING_MAX // 4))) == []  # there is room again
+
+
+@pytest.mark.parametrize(
+    ("stuck", "published"),
+    [("connecting", False), ("log-in", False), ("answer", "unknown"), ("blocked", False), ("refused", False)],
+)
+def test_a_failure_says_whether_a_message_may_be_out(stuck: str, published: object) -> None:
+    broker = connected()
+    ways: dict[str, Any] = {"connecting": Deferred, "log-in": lambda: FakeLink(prompt=False)}
+    broker.reachable = ways.get(stuck, FakeLink)
+    if stuck == "blocked":
+        outcome(broker.publish(["a"], "x"))
+        broker.links[1].blocked = "low on memory"
+    fate = outcome(broker.publish(["a"], "x"))
+    if stuck == "refused":
+        broker.links[1].published[0][1].errback(NotPublished("OOM"))
+    broker.clock.advance(PUBLISH_WAIT)
+    (error,) = fate
+    assert isinstance(error, Unavailable)
+    assert error.published == published
+
+
+class PublishingInCoroutine(FakeLink):
+    async def publish(self, publications: Any) -> Any:  # type: ignore[override]
+        return await super().publish(publications)
+
+
+@pytest.mark.parametrize("stuck", ["connecting", "answer", "lost", "coroutine"])
+def test_a_failure_keeps_no_body(stuck: str) -> None:
+    broker = connected()
+    if stuck == "connecting":
+        broker.reachable = refused
+    elif stuck == "coroutine":
+        broker.reachable = PublishingInCoroutine
+    body = b"x" * 1000
+    references = sys.getrefcount(body)
+    failures: list[Failure] = []
+    gc.disable()  # what is garbage in a cycle counts as kept
+    try:
+        broker.publish_all([Publication(("a",), body)]).addErrback(failures.append)
+        if stuck == "lost":
+            broker.links[1].lose()
+        broker.clock.advance(PUBLISH_WAIT)
+        for link in broker.links:
+            link.published.clear()
+        assert len(failures) == 1
+        assert sys.getrefcount(body) == references
+    finally:
+        gc.enable()
+
+
+def test_a_message_that_is_larger_than_a_posted_one_is_refused() -> None:
+    broker = connected(**{"max-body": 10})
+    with pytest.raises(Refusal) as refusal:
+        broker.publish_all([publication("a", "x" * 11)])
+    assert refusal.value.status == 413
