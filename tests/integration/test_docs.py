@@ -28,6 +28,8 @@ RUN_BY = {
     "options.md": "test_readme.py",
     "publishing.md": "test_docs_access.py",
     "running.md": "test_docs_running.py",
+    "troubleshooting.md": "test_docs_help.py",
+    "upgrade.md": "test_docs_help.py",
 }
 
 

@@ -1,0 +1,40 @@
+"""The commands of docs/troubleshooting.md and docs/upgrade.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.harness.clients import stats
+from tests.harness.docs import commands
+from tests.harness.process import ROOT, need, until
+from tests.harness.servers import SseServer
+
+
+def test_the_first_step(server: SseServer) -> None:
+    subscribing, publishing, _ = commands("troubleshooting.md")
+    need("curl")
+    lines = [line.replace(":8888", f":{server.port}") for line in (subscribing, publishing)]
+    with subprocess.Popen(["bash", "-c", f"exec {lines[0]}"], stdout=subprocess.PIPE) as curl:
+        assert curl.stdout is not None
+        try:
+            until(lambda: stats(server.url) == {"base": 1}, what="the stream")
+            assert json.loads(subprocess.check_output(["bash", "-c", lines[1]])) == {"status": "ok"}
+            assert any(line == b"data: hello\n" for line in curl.stdout)
+        finally:
+            curl.kill()
+
+
+def test_the_options_are_checked(tmp_path: Path) -> None:
+    for line in (commands("troubleshooting.md")[-1], *commands("upgrade.md")):
+        env = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "CYCLONE_SSE_PORT": "0",
+            "CYCLONE_SSE_ENDPOINT": f"unix:{tmp_path}/sse.sock",
+        }
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=env, capture_output=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
