@@ -9,7 +9,7 @@ forward, is an argument.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
@@ -36,6 +36,9 @@ class Deadlines(Generic[T]):
     def __contains__(self, item: T) -> bool:
         return item in self._bucket_of
 
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._bucket_of)
+
     def set(self, item: T, when: float) -> None:
         """Give the item this deadline, in place of the one it has."""
         number = math.ceil(when / self._grain)
@@ -50,6 +53,12 @@ class Deadlines(Generic[T]):
             bucket = self._buckets[number] = {}
             heappush(self._order, number)
         bucket[item] = None
+
+    def set_earlier(self, item: T, when: float) -> None:
+        """Set this deadline if the item has a later one."""
+        before = self._bucket_of.get(item)
+        if before is not None and math.ceil(when / self._grain) < before:
+            self.set(item, when)
 
     def clear(self, item: T) -> None:
         """The item has no deadline any more; it need not have had one."""

@@ -177,7 +177,12 @@ def unix_url(value: str) -> tuple[str, str] | None:
 
 def file_or_url(value: str) -> str:
     """The path of a file; or an http or https URL."""
-    return url(value) if value.lower().startswith(("http:", "https:")) else value
+    return url(value) if is_url(value) else value
+
+
+def is_url(value: str | None) -> bool:
+    """Whether a text that may also be the path of a file, or missing, is a URL."""
+    return value is not None and value.lower().startswith(("http:", "https:"))
 
 
 def host_name(value: str) -> str:

@@ -62,7 +62,7 @@ class KeyUrl:
             self._fetch()
             if self._request is None:
                 return None  # the answer has come at once
-        waiting: Deferred[None] = Deferred(self._waiting.remove)
+        waiting: Deferred[None] = Deferred(self._waiting.remove)  # a client may leave meanwhile
         self._waiting.append(waiting)
         return waiting
 

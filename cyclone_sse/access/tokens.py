@@ -20,6 +20,7 @@ from cyclone_sse.access.grant import MAX_SECONDS, Grant, compact_info, user_name
 from cyclone_sse.access.key_url import KeyUrl
 from cyclone_sse.access.keys import MIN_SECRET, SigningKey, read_keys, secret_keys
 from cyclone_sse.access.secret_file import read_secrets
+from cyclone_sse.values import is_url
 
 LEEWAY = 30  # seconds that clocks may differ
 MAX_TOKEN = 8192  # characters; more fits into no cookie and hardly into a header
@@ -43,8 +44,8 @@ class Tokens:
         self._issuer: str | None = settings["jwt-issuer"]
         self._audience: str | None = settings["jwt-audience"]
         self._own_keys: Sequence[SigningKey] = ()
-        keys = settings["jwt-keys"] or ""
-        self._key_url = KeyUrl(keys, reactor) if keys.lower().startswith(("http:", "https:")) else None
+        keys = settings["jwt-keys"]
+        self._key_url = KeyUrl(keys, reactor) if is_url(keys) else None
         self.reload()
 
     def start(self) -> None:

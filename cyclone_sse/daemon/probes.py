@@ -1,4 +1,4 @@
-"""The servers that ``--check=1`` tries: the broker, and the application behind ``--auth-url``.
+"""The servers that ``--check=1`` tries: the broker, the application, and the keys of tokens by URL.
 
 Each is asked by the very code that asks it later, so that what passes here works there; the reason
 of a failure is the line that the log would have. Nothing is published and no client is affected.
@@ -17,7 +17,9 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from zope.interface import implementer
 
 from cyclone_sse.access.auth_url import AuthUrl
+from cyclone_sse.access.key_url import KeyUrl
 from cyclone_sse.errors import Refusal
+from cyclone_sse.values import is_url
 
 PATIENCE = 6.0  # seconds: a second more than the broker and the application get
 _INTERVAL = 0.05  # seconds between two looks at the broker
@@ -69,7 +71,7 @@ async def probe_broker(broker: Any, reactor: Any) -> str | None:
 
 async def probe_auth_url(settings: Mapping[str, Any], reactor: Any) -> str | None:
     """Ask the application about a channel; the reason why that gives no decision, None if it does."""
-    auth_url = AuthUrl(settings["auth-url"], 1, reactor=reactor)
+    auth_url = AuthUrl(settings["auth-url"], 1, host=settings["auth-host"], reactor=reactor)
     with collected_errors() as lines:
         try:
             await auth_url.ask(CheckRequest(), [_CHANNEL])
@@ -79,17 +81,27 @@ async def probe_auth_url(settings: Mapping[str, Any], reactor: Any) -> str | Non
     return None
 
 
+async def probe_keys(url: str, reactor: Any) -> str | None:
+    """Fetch the keys of tokens; the reason why that fails, None if it does not."""
+    keys = KeyUrl(url, reactor)
+    with collected_errors() as lines:
+        await maybeDeferred(keys.refresh)
+    return None if keys.keys else f"--jwt-keys: {lines[0] if lines else 'no answer in time'}"
+
+
 async def probe_upstreams(settings: Mapping[str, Any], broker: Any, reactor: Any) -> list[str]:
     """Try the servers that these settings name; one line for each that fails."""
     found = [await probe_broker(broker, reactor)] if broker is not None else []
     if settings["auth-url"]:
         found.append(await probe_auth_url(settings, reactor))
+    if is_url(settings["jwt-keys"]):
+        found.append(await probe_keys(settings["jwt-keys"], reactor))
     return [line for line in found if line]
 
 
 def run_probes(settings: Mapping[str, Any], broker: Any, reactor: Any) -> list[str]:
     """Run the reactor until all servers have been tried. broker: None if there is nothing to connect to."""
-    if broker is None and not settings["auth-url"]:
+    if broker is None and not settings["auth-url"] and not is_url(settings["jwt-keys"]):
         return []
     found: list[str] = []
 

@@ -10,9 +10,12 @@ are remembered, and such a client is ended as well: it reconnects and is authori
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from twisted.logger import Logger
 
 from cyclone_sse.deadlines import Deadlines
 from cyclone_sse.delivery.client import NOT_LIVE, Client, State
@@ -22,6 +25,7 @@ from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.errors import Ending
 
 _AGE_SPREAD = 0.1  # streams that opened together end within a tenth of their age, not at once
+_JUMP = 1.0  # seconds by which the wall clock must run ahead of the reactor's to be noticed
 _STEP = 0.05  # seconds between two groups of streams that are ended over some time
 
 
@@ -38,12 +42,23 @@ class LifecycleFigures:
 class Lifecycle:
     """The deadlines and the endings of all clients.
 
-    settings: ping-interval, max-age and stall-timeout, all in seconds, 0 for none.
+    settings: ping-interval, max-age and stall-timeout, all in seconds, 0 for none. wall_clock: seconds since
+    the epoch, by which access expires.
     """
 
-    def __init__(self, settings: Mapping[str, Any], fanout: Fanout, reactor: Any) -> None:
+    log = Logger()
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        fanout: Fanout,
+        reactor: Any,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._fanout = fanout
         self._reactor = reactor
+        self._wall_clock = wall_clock
+        self._ahead = wall_clock() - reactor.seconds()
         self._interval: float = settings["ping-interval"]
         self._max_age: float = settings["max-age"]
         self._stall_timeout: float = settings["stall-timeout"]
@@ -95,6 +110,7 @@ class Lifecycle:
 
     def end_overdue(self) -> None:
         """End the clients that are too old, whose access has expired, or that have stopped reading."""
+        self._follow_wall_clock()
         aged = self._ages.pop_due(self._reactor.seconds())
         if aged:
             self._fanout.each(aged, self._end_aged)
@@ -102,6 +118,26 @@ class Lifecycle:
         if stalled:
             # A client that was ended before keeps that reason.
             self._fanout.each(stalled, lambda client: client.abort(client.ending or Ending.STALLED))
+
+    def _follow_wall_clock(self) -> None:
+        """Bring the ends of access forward by the time that the reactor's clock has missed.
+
+        That clock stands still while a machine is suspended. Without this, a stream would go on for as long
+        after its token has expired.
+        """
+        ahead = self._wall_clock() - self._reactor.seconds()
+        missed = ahead - self._ahead
+        if missed < _JUMP:
+            return
+        self._ahead = ahead
+        self.log.info("the wall clock jumped by {seconds:.0f} s: access expires by it", seconds=missed)
+
+        def bring_forward(client: Client) -> None:
+            if client.expires is not None:
+                client.expires -= missed
+                self._ages.set_earlier(client, client.expires)
+
+        self._fanout.each(list(self._ages), bring_forward)
 
     def end(
         self,

@@ -7,16 +7,21 @@ from typing import Any
 
 import pytest
 
+from cyclone_sse.counters import Counters
+from cyclone_sse.delivery.channels import Channels
 from cyclone_sse.delivery.client import State
+from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.hub import Hub
-from cyclone_sse.delivery.lifecycle import LifecycleFigures
+from cyclone_sse.delivery.lifecycle import Lifecycle, LifecycleFigures
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.delivery.socket_client import SocketClient
 from cyclone_sse.errors import Ending
+from cyclone_sse.options import with_defaults
 from tests.unit.delivery.clients import Recorder, make_hub, turns
 from tests.unit.fakes import FakeSocket, TurnClock
 
 PING = b": sse ping\n\n"
+SETTINGS = with_defaults({"max-age": 1000.0})
 
 
 @pytest.fixture
@@ -184,3 +189,41 @@ def test_no_turn_is_long_in_a_crowd_of_many_channels(clock: TurnClock) -> None:
             most = max(most, served)
     assert {client.ending for client in crowd} == {Ending.AGED}
     assert most <= 1000, "about 10 ms of sends"
+
+
+def test_access_expires_by_the_wall_clock(clock: TurnClock) -> None:
+    """The reactor's clock stands still while a machine is suspended."""
+    wall = [1000.0]
+    lifecycle = Lifecycle(
+        SETTINGS, Fanout(Channels(), Counters(), clock), clock, lambda: wall[0] + clock.seconds()
+    )
+    ending, going_on, aging = clients = [Recorder() for _ in range(3)]
+    for client, expires in zip(clients, (50.0, 100.0, None), strict=True):
+        client.expires = expires
+        lifecycle.add(client)
+    wall[0] += 60  # suspended
+    for _ in range(3):
+        lifecycle.end_overdue()
+        turns(clock)
+    assert ending.ending is Ending.EXPIRED
+    assert (going_on.ending, aging.ending) == (None, None)
+    clock.advance(40)
+    lifecycle.end_overdue()
+    turns(clock)
+    assert going_on.ending is Ending.EXPIRED
+    assert aging.ending is None
+
+
+def test_a_wall_clock_that_is_set_back_ends_nothing(clock: TurnClock) -> None:
+    wall = [1000.0]
+    lifecycle = Lifecycle(
+        SETTINGS, Fanout(Channels(), Counters(), clock), clock, lambda: wall[0] + clock.seconds()
+    )
+    client = Recorder()
+    client.expires = 50.0
+    lifecycle.add(client)
+    for step in (-3600, 3600):
+        wall[0] += step
+        lifecycle.end_overdue()
+        turns(clock)
+    assert client.ending is None
