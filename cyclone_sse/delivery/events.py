@@ -202,8 +202,14 @@ def with_channels(frame: bytes, channels: Iterable[str]) -> bytes:
 
     EventSource ignores a field that it does not know (WHATWG HTML 9.2.6).
     """
-    lines = [b"channel: %s\n" % b" ".join(name.encode().splitlines()) for name in channels]
-    return b"".join(lines) + frame
+    return b"".join([channel_line(name) for name in channels]) + frame
+
+
+def channel_line(name: str) -> bytes:
+    """The line that names a channel. A name with a line break, which would end it, is percent-encoded."""
+    if "\n" in name or "\r" in name:
+        name = name.replace("%", "%25").replace("\n", "%0A").replace("\r", "%0D")
+    return f"channel: {name}\n".encode()
 
 
 def encode_gap(channels: Iterable[str], eid: object = None) -> bytes:

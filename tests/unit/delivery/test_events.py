@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclone_sse.delivery.events import Event, EventId, EventIds, encode, encode_gap
+from cyclone_sse.delivery.events import Event, EventId, EventIds, encode, encode_gap, with_channels
 from tests.harness.eventstream import Parser
 
 LINES = st.text(st.one_of(st.sampled_from("\r\n :"), st.characters(codec="utf-8")))
@@ -49,3 +50,18 @@ def test_the_bytes_on_the_wire() -> None:
     assert encode("a\r\nb\rc\n", "1") == b"id: 1\ndata: a\ndata: b\ndata: c\ndata: \n\n"
     assert encode(b"x", event="e", retry=5) == b"event: e\nretry: 5\ndata: x\n\n"
     assert encode_gap({"b", "a"}) == b'event: sse-gap\ndata: {"channels": ["a", "b"]}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("a", "a"),
+        ("100%", "100%"),
+        ("a\nb", "a%0Ab"),
+        ("a\r\nb", "a%0D%0Ab"),
+        ("50%\r", "50%25%0D"),
+        ("\u2028", "\u2028"),
+    ],
+)
+def test_a_channel_is_named_in_one_line(name: str, line: str) -> None:
+    assert with_channels(b"data: 1\n\n", [name]) == f"channel: {line}\ndata: 1\n\n".encode()
