@@ -157,7 +157,7 @@ OPTIONS = (
         "retry",
         None,
         "0",
-        _count,
+        integer(0, 3_600_000),
         "reconnection time sent to clients, in ms (each gets 50 to 150 %); 0: none",
     ),
     Option(
