@@ -14,14 +14,29 @@ export interface StreamEvent<T = any> {
     readonly channels: string[];
 }
 
-/** Events of these channels were lost: load their state anew. */
+/** Events of these channels were lost: load their state again. */
 export interface Gap {
     readonly channels: string[];
 }
 
+/** The members of a channel, after each change. */
+export interface Presence<T = any> {
+    readonly channel: string;
+    /** All members: the user, and what the server shows of them. Empty if there are more than the server names. */
+    readonly members: Readonly<Record<string, T>>;
+    /** Those who came with this change; nobody with the first list. */
+    readonly joined: Readonly<Record<string, T>>;
+    /** Those who left with this change. */
+    readonly left: readonly string[];
+    /** The number of members. */
+    readonly count: number;
+    /** The number of streams without a user. */
+    readonly anonymous: number;
+}
+
 /**
- * `waiting`: the connection was lost or not to be had, and will be tried again.
- * `stopped`: for good: it was refused (401, 403), the server said so (204), or it was closed.
+ * `waiting`: the connection was lost or could not be made, and will be tried again.
+ * `stopped`: for good: it was refused (400, 401, 403, 404, 410, 414), the server asks for no more (204), or it was closed.
  */
 export interface State {
     readonly state: 'connecting' | 'open' | 'waiting' | 'stopped';
@@ -50,6 +65,13 @@ export interface Options {
     credentials?: RequestCredentials;
     /** The server's --ping-interval in ms: silence of twice that ends a connection. 30000 */
     ping?: number;
+    /** Also hear the state of each channel that starts: the last event that was published with `keep`. */
+    state?: boolean;
+    /**
+     * Long polls in place of a stream: `auto` (the default) after two streams that stayed without a byte, as behind a
+     * proxy that holds them back; `true` always, `false` never.
+     */
+    poll?: boolean | 'auto';
 }
 
 export interface Stream {
@@ -57,9 +79,12 @@ export interface Stream {
     /** The id up to which all has come: give it to the next page as `lastEventId`. */
     readonly lastEventId: string;
     readonly channels: string[];
+    /** The id of this stream: an event that is published with `except` and this id does not reach it. */
+    readonly client: string;
     /** Calls `handle` with what happens, and gives a function that ends that. `*` is every event of any type. */
     on(type: 'state', handle: (state: State) => void): () => void;
     on(type: 'gap', handle: (gap: Gap) => void): () => void;
+    on<T = any>(type: 'presence', handle: (room: Presence<T>) => void): () => void;
     on<T = any>(type: string, handle: (event: StreamEvent<T>) => void): () => void;
     /** Hear these channels too, from now on. */
     add(channels: string | Iterable<string>): void;
@@ -67,7 +92,10 @@ export interface Stream {
     close(): void;
 }
 
-/** Opens a stream of events. Never throws for what the network or the server does: see `on('state')`. */
+/**
+ * Opens a stream of events. Throws a TypeError for a relative URL outside of a page; never for what the network or the
+ * server does: see `on('state')`.
+ */
 export function connect(url: string | URL, options?: Options): Stream;
 
 export as namespace cycloneSSE;

@@ -1,55 +1,81 @@
 /*
- * cyclone-sse.js: server-sent events for pages of today, without dependencies. Types: cyclone-sse.d.ts.
+ * cyclone-sse.js: server-sent events for pages and Node.js, without dependencies. Types: cyclone-sse.d.ts.
  *
  *     import {connect} from '/media/cyclone-sse.js';
  *     const stream = connect('/sse/', {channels: ['news'], shared: true});
  *     stream.on('message', (event) => show(event.json));
- *     stream.on('gap', ({channels}) => loadAnew(channels));
+ *     stream.on('gap', ({channels}) => reload(channels));
  *
- * It reads the stream with fetch, where EventSource shows neither a refusal's status nor a proxy's error page,
- * and cannot send a token. The format is that of WHATWG HTML 9.2.6; `fields=channel` asks the server to name the
- * channels of each event.
- *
- * Two parts. A tab (`connect`) knows its channels and up to which id it has seen each of them. A hub (`makeHub`)
- * holds one connection for one tab or for many, and goes on after the id it got last; it may go back for a tab
- * that comes later, since each tab drops what it has seen. With `shared` the tabs of a browser elect one by a Web
- * Lock, which runs the hub and passes everything on by a BroadcastChannel; when it goes the next one takes over.
- *
- * cyclone-sse.global.js is made from this file: python -m tools.plain_module
+ * It reads the stream with fetch, where EventSource shows neither the status of a refusal nor a proxy's error
+ * page, and cannot send a token. Made from media/src: change the files there, and run `make docs`.
  */
 
-const FIRST_RETRY = 1000;   // ms, until the server says another
-const LONGEST_RETRY = 30000;    // ms
-const STEADY = 5000;    // ms after which a connection counts as a success, and delays begin anew
-const PING = 30000;     // ms, the server's --ping-interval unless the page says another
-const TICK = 500;       // ms, how often a tab looks whether the leading one is there
-const ASK = 2;          // ticks without a word from it after which it is asked
-const GIVE_UP = 4;      // and after which it counts as frozen
-const GATHER = 50;      // ms to gather what several tabs want, before one connection is made for all
-const PART = 1000;      // ms before channels that nobody wants any more are let go: a page may come back with them
-const REFUSALS = 3;     // 401 in a row after which a new token is not asked for any more
+/* Ids of events: <ms>-<n>-<node>, in order among those of one node. Numbers of up to 64 bits, so compared as text. */
 
-// ---- Ids: <ms>-<n>-<node>, in order among those of one node ----
+const ID = /^0*(\d+)-0*(\d+)-(.+)$/s;
 
-const parts = (id) => id === 'earliest' ? [0, 0, 0, ''] : /^(\d+)-(\d+)-(.+)$/.exec(id) || [];
-const difference = (one, other) => one[1] - other[1] || one[2] - other[2];
-const earlier = (one, other) => difference(parts(other), parts(one)) < 0 ? other : one;
+const idParts = (id) => id === 'earliest' ? ['', '', ''] : (ID.exec(id) || []).slice(1);
+const compareNumbers = (one, other) => one.length - other.length || (one < other ? -1 : Number(one > other));
 
-function after(id, mark) {
-    const [one, other] = [parts(id), parts(mark)];
-    return one[3] && one[3] === other[3] ? difference(one, other) > 0 : !mark || id !== mark;
+function compareIds(one, other) {
+    return compareNumbers(one[0], other[0]) || compareNumbers(one[1], other[1]);
 }
 
-// ---- The format: pieces of text in, blocks out ----
+// The earlier of two ids; the first if one of them is none of this form.
+function earlier(one, other) {
+    const [a, b] = [idParts(one), idParts(other)];
+    return a.length && b.length && compareIds(b, a) < 0 ? other : one;
+}
 
-function parser(onBlock, onRetry) {
-    let rest = '', afterCR = false, id = '', block;
-    const begin = () => { block = {type: '', data: '', channels: [], own: false}; };
+// Whether an event with this id comes after the position `mark`. Ids of another node are new, unless they are equal.
+function isAfter(id, mark) {
+    const [a, b] = [idParts(id), idParts(mark)];
+    return a[2] && a[2] === b[2] ? compareIds(a, b) > 0 : !mark || id !== mark;
+}
 
-    function line(text) {
+/* Every timer of the module takes its time from `delay`. */
+
+const SHORTEST = 500;        // ms between two attempts
+const LONGEST = 60 * 60 * 1000;     // ms
+
+// Bounds a time in ms. Without this, `retry: 0` would connect hundreds of times a second, and so would a time of more
+// than 24.8 days, which overflows the browser's timers to none.
+function delay(ms, least = SHORTEST) {
+    return Math.min(Math.max(ms, least) || least, LONGEST);
+}
+
+// Waits; returns early if the signal is aborted.
+function pause(ms, signal) {
+    return new Promise((resolve) => {
+        const timer = setTimeout(resolve, delay(ms, 0));
+        signal.addEventListener('abort', () => { clearTimeout(timer); resolve(); }, {once: true});
+    });
+}
+
+// Settles as the function's promise does, but fails as soon as the signal is aborted.
+function raced(signal, ask) {
+    return new Promise((resolve, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason), {once: true});
+        Promise.resolve().then(ask).then(resolve, reject);
+    });
+}
+
+/*
+ * The format of event streams (WHATWG HTML 9.2.6): pieces of text in, blocks out.
+ *
+ * A block is {type, data, channels, except, id, own}: own is true if it brought its id itself. Its data ends with a
+ * line break, and is empty if the block is no event.
+ */
+
+const newBlock = () => ({type: '', data: '', channels: [], except: '', own: false});
+
+function makeParser(onBlock, onRetry) {
+    let rest = '', endedWithCR = false, id = '', block = newBlock();
+
+    function readLine(text) {
         if (!text) {
             onBlock({...block, type: block.type || 'message', id});
-            begin();
+            block = newBlock();
             return;
         }
         const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(text);
@@ -59,6 +85,8 @@ function parser(onBlock, onRetry) {
             block.type = value;
         } else if (field === 'channel') {
             block.channels.push(value);
+        } else if (field === 'except') {
+            block.except = value;
         } else if (field === 'id' && !value.includes('\0')) {
             id = value;
             block.own = true;
@@ -67,51 +95,174 @@ function parser(onBlock, onRetry) {
         }
     }
 
-    begin();
     return (text) => {
-        const lines = (rest + (afterCR && text[0] === '\n' ? text.slice(1) : text)).split(/\r\n|\n|\r/);
-        afterCR = text ? text.endsWith('\r') : afterCR;
+        const lines = (rest + (endedWithCR && text[0] === '\n' ? text.slice(1) : text)).split(/\r\n|\n|\r/);
+        endedWithCR = text ? text.endsWith('\r') : endedWithCR;
         rest = lines.pop();
-        lines.forEach(line);
+        lines.forEach(readLine);
     };
 }
 
-// ---- The hub: one connection after another, for all tabs that have said hello ----
-// A tab's marks: {channel: the id up to which it has all, '' if that is not known, null for one that begins now}.
-// tell(message) is what all tabs hear: {open, start}, {state, reason, status}, {event}, {refused, reason, status}.
+// A channel's name as the server writes it into the line `channel:`, which a line break would end.
+function asField(name) {
+    return /[\r\n]/.test(name) ? name.replace(/[%\r\n]/g, encodeURIComponent) : name;
+}
 
-function makeHub(address, options, gather, getToken, tell) {
-    const silence = 2 * (options.ping || PING);
-    const tabs = new Map();     // id: marks
-    let at = '';        // the id after which the next connection goes on
-    let link = null, covered = null;    // the open connection's AbortController, and its channels
-    let attempt = null;                 // that of the connection to come
-    let retry = FIRST_RETRY, failures = 0, refusals = 0, eachAlone = false;
-    let opened = 0, heard = 0, last = null;     // times in ms; the state told last, if it is not open
-    let waiting = 0, notBefore = 0, swap = 0, quiet = 0;    // timers, and the time before which none may end
+/* One request for a stream, or for what a stream would start with. Fails with what is answered instead. */
 
-    const wanted = () => [...new Set([...tabs.values()].flatMap(Object.keys))];
-    const isCovered = (channel) => covered?.includes(channel);
-    const abortable = (controller, reason) => setTimeout(() => controller.abort(new Error(reason)), silence);
+const STREAM_TYPE = /^text\/event-stream\s*(;|$)/i;
 
-    function tellState(state, {message: reason, status} = {}) {
-        last = {state, reason, status};
-        tell(last);
+// Times to wait in ms, as in Retry-After: a number of seconds, or a date.
+const retryAfter = (text) => (/^\d+$/.test(text) ? text * 1000 : Date.parse(text) - Date.now()) || 0;
+
+async function refusal(response) {
+    const {status, headers} = response;
+    const body = /json/.test(headers.get('Content-Type')) ? await response.json().catch(() => null) : null;
+    const fault = new Error(body?.reason || (status === 200 ? 'not an event stream' : 'HTTP ' + status));
+    fault.status = status;
+    fault.pause = retryAfter(headers.get('Retry-After'));
+    return fault;
+}
+
+// parameters: [[name, value], ...]; poll: one answer is enough, when there is an event.
+async function request(address, parameters, {method, token, poll, signal, credentials}) {
+    const to = new URL(address), headers = {Accept: 'text/event-stream'};
+    parameters.forEach(([name, value]) => to.searchParams.append(name, value));
+    if (token) {
+        headers.Authorization = 'Bearer ' + token;
+    }
+    if (poll) {
+        headers['X-Requested-With'] = 'XMLHttpRequest';
+    }
+    const response = await fetch(to, {method, headers, signal, cache: 'no-store', credentials});
+    if (response.status === 200 && STREAM_TYPE.test(response.headers.get('Content-Type'))) {
+        return response;
+    }
+    throw await refusal(response);
+}
+
+// Calls `onText` with each piece of the body, until it returns true or the body ends.
+async function readText(response, onText) {
+    const decoder = new TextDecoder(), reader = response.body.getReader();
+    for (;;) {
+        const {done, value} = await reader.read();
+        if (done) {
+            return;
+        }
+        if (onText(decoder.decode(value, {stream: true}))) {
+            return;
+        }
+    }
+}
+
+/* The members of each channel, from what the server sends as sse-presence: a whole list first, then what changed. */
+
+function makeRooms() {
+    const rooms = new Map();    // channel: room
+
+    return {
+        // The rooms of all channels that a list has come of; `joined` and `left` are empty.
+        get all() {
+            return [...rooms.values()].map((room) => ({...room, joined: {}, left: []}));
+        },
+
+        // Returns the room after a message of the server: {channel, members, count, anonymous, joined, left}. Of a large
+        // room the server sends the count alone: its members stay unknown until a whole list comes.
+        update({channel, members, joined = {}, left = [], count, anonymous = 0}) {
+            const known = rooms.get(channel), before = known?.members || {};
+            const isLarge = count !== undefined || known?.isLarge && !members;
+            const now = members || (isLarge ? {} : {...before, ...joined});
+            left.forEach((user) => delete now[user]);
+            const changed = isLarge ? Object.keys(joined).length - left.length : 0;
+            const added = Object.entries(now).filter(([user]) => known && !known.isLarge && !Object.hasOwn(before, user));
+            const room = {
+                channel, anonymous, isLarge,
+                members: now,
+                count: count ?? (isLarge ? known.count + changed : Object.keys(now).length),
+                joined: Object.fromEntries(added),
+                left: isLarge ? [] : Object.keys(before).filter((user) => !Object.hasOwn(now, user))
+            };
+            rooms.set(channel, room);
+            return room;
+        }
+    };
+}
+
+/*
+ * A link: one connection after another, for one tab or for several that share it.
+ *
+ * A tab wants {marks, presence}. Its marks are {channel: id up to which the tab has everything}; '' stands for the
+ * position of the link, and null for a channel that starts with the next connection. The link continues after the
+ * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen.
+ *
+ * What it sends to its tabs, by `publish`: {tabs, open, start}, {tabs, state, reason, status}, {event}, {room}, and to
+ * one of them {to, start, states}, {to, room}, {to, state, reason, status}.
+ */
+
+const FIRST_RETRY = 1000;       // ms, until the server sends another
+const LONGEST_RETRY = 30000;    // ms
+const STEADY = 5000;            // ms after which a connection counts as a success, and delays start again
+const FIRST_BYTE = 15000;       // ms for the first byte of a stream: the server sends it at once
+const SILENT_STREAMS = 2;       // streams without a byte after which a proxy is taken to hold them back
+const REMOVAL = 1000;           // ms before channels are given up: a page that reloads wants them again
+const REFUSALS = 3;             // 401 in a row after which no new token is asked for
+const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no other token is to be had
+const GAP = 'sse-gap', EXPIRED = 'sse-expired', PRESENCE = 'sse-presence';
+
+// What a link needs: `options` are those of `connect`; `silence`: ms without a byte that end a connection; `gather`: ms to
+// collect what several tabs want; `client`: the id of the only tab, or ''. `askToken()`, `publish(message)`, and
+// `onTokenFault(fault)`: returns true if another tab connects from now on;
+// `onRefused(fault)`: the tab that connects has no right to any stream;
+// `onTooLarge(id, count)`: together the tabs want more than the server accepts, and this one is to leave the link;
+// `onStopped(id)`: the only tab was refused.
+function makeLink({address, options, silence, gather, client, askToken, publish, ...parent}) {
+    const tabs = new Map();     // id: wants
+    const rooms = makeRooms();
+    const mayPoll = options.poll !== false, onlyPolls = options.poll === true;
+    let at = '';                // the position: the id of the last event read
+    let open = null;            // the open connection: {controller, channels, presence, since}
+    let attempt = null;         // the AbortController of the next one
+    let retry = FIRST_RETRY, failures = 0, refusals = 0, asksEach = false;
+    let polls = onlyPolls, silentStreams = 0;
+    let wasOpen = false, heard = 0, last = null;    // the state published last, unless the link is open
+    let waiting = 0, swap = 0;  // timers
+    let notBefore = 0;          // the time before which no wait may be cut short
+
+    const namesOf = (marks) => Object.keys(marks);
+    const wanted = () => [...new Set([...tabs.values()].flatMap(({marks}) => namesOf(marks)))];
+    const wantsPresence = () => !polls && [...tabs.values()].some(({presence}) => presence);
+    const isOpenFor = (names) => Boolean(open) && names.every((name) => open.channels.includes(name));
+    const isBehind = () => position() !== at;
+
+    function position() {
+        const marks = [...tabs.values()].flatMap((wants) => Object.values(wants.marks));
+        return marks.filter(Boolean).reduce((one, other) => one ? earlier(one, other) : other, at);
     }
 
-    function expectBytes(controller) {
-        heard = Date.now();
-        clearTimeout(quiet);
-        quiet = abortable(controller, 'silent');
+    // Aborts the controller unless `expect` is called again in time, or `clear`.
+    function makeWatchdog(controller) {
+        let timer = 0;
+        return {
+            expect(ms, reason) {
+                clearTimeout(timer);
+                const fault = Object.assign(new Error(reason), {isSilence: true});
+                timer = setTimeout(() => controller.abort(fault), delay(ms));
+            },
+            clear() { clearTimeout(timer); }
+        };
+    }
+
+    function setState(state, {message: reason, status} = {}) {
+        last = {state, reason, status};
+        publish({tabs: [...tabs.keys()], ...last});
     }
 
     function drop() {
-        clearTimeout(quiet);
-        link?.abort();
-        link = covered = null;
+        open?.controller.abort();
+        open = null;
     }
 
-    function halt() {
+    function cancelAttempt() {
         clearTimeout(waiting);
         clearTimeout(swap);
         waiting = swap = 0;
@@ -120,222 +271,501 @@ function makeHub(address, options, gather, getToken, tell) {
     }
 
     function stop() {
-        halt();
+        cancelAttempt();
         drop();
     }
 
-    function soon(ms) {
+    function connectSoon(ms) {
         if (!waiting) {
             clearTimeout(swap);
-            swap = setTimeout(go, ms);
+            swap = setTimeout(connect, delay(ms, 0));
         }
     }
 
-    // Asks for a stream of these channels; fails with what the server, or a proxy before it, says instead.
-    async function request(channels, lastEventId, token, {signal}) {
-        const to = new URL(address), headers = {Accept: 'text/event-stream'};
-        channels.forEach((channel) => to.searchParams.append('channels', channel));
-        to.searchParams.set('fields', 'channel');
-        if (lastEventId) {  // not as a header, which costs a preflight on another origin
-            to.searchParams.set('lastEventId', lastEventId);
-        }
-        if (token) {
-            headers.Authorization = 'Bearer ' + token;
-        }
-        const response = await fetch(to, {headers, signal, cache: 'no-store', credentials: options.credentials});
-        const {status} = response, kind = response.headers.get('Content-Type') || '';
-        if (status === 200 && /^text\/event-stream\s*(;|$)/i.test(kind)) {
-            return response;
-        }
-        const told = /json/.test(kind) ? await response.json().catch(() => null) : null;
-        const pause = response.headers.get('Retry-After');
-        const fault = new Error(told?.reason || (status === 200 ? 'not an event stream' : 'HTTP ' + status));
-        fault.status = status;
-        fault.pause = (/^\d+$/.test(pause) ? pause * 1000 : Date.parse(pause) - Date.now()) || 0;
-        throw fault;
+    function ask(channels, lastEventId, {presence, method, ...how}) {
+        const parameters = channels.map((name) => ['channels', name]);
+        const add = (name, value) => value && parameters.push([name, value]);
+        add('fields', 'channel');
+        add('state', options.state && '1');
+        add('presence', presence && '1');
+        add('client', client);
+        add('lastEventId', lastEventId);    // not as a header, which costs a preflight on another origin
+        const {credentials} = options;
+        return request(address, parameters, {...how, method, poll: polls && !method, credentials});
     }
 
-    // Asks, beside the open connection, whether a tab may hear what it wants, and where the server is now: so one that
-    // is refused takes no other with it, and what came before it asked is not told to it.
-    async function admit(id, channels, token, controller) {
-        const probe = new AbortController();
+    function asEvent({type, data, channels, except, id, own}, known) {
+        const names = new Map(known.map((name) => [asField(name), name]));
+        return {type, data: data.slice(0, -1), channels: channels.map((name) => names.get(name) || name), except, id, own};
+    }
+
+    // ---- Before the connection: may a tab hear what it starts with, and where does it start? ----
+
+    // The states at the head of an answer; the rest of it is left.
+    async function readStates(response, start, names) {
+        const states = [];
+        let isComplete = false;
+        const feed = makeParser((block) => {
+            isComplete = isComplete || block.own && (!block.data || isAfter(block.id, start));
+            if (block.data && !isComplete && block.type !== PRESENCE) {
+                states.push(asEvent(block, names));
+            }
+        }, () => {});
+        await readText(response, (text) => {
+            feed(text);
+            return isComplete;
+        });
+        return states;
+    }
+
+    // Asks beside the open connection, so that a tab that is refused takes no other with it.
+    async function admit(id, token, controller) {
+        const {marks} = tabs.get(id), names = namesOf(marks), probe = new AbortController(), {signal} = probe;
         controller.signal.addEventListener('abort', () => probe.abort(controller.signal.reason));
         try {
-            return (await request(channels, '', token, probe)).headers.get('Last-Event-ID');
+            const response = await ask(names, '', {token, signal, method: polls && !options.state ? 'HEAD' : undefined});
+            const start = response.headers.get('Last-Event-ID') || '';
+            const states = options.state ? await readStates(response, start, names) : [];
+            if (attempt === controller && tabs.get(id)?.marks === marks) {
+                publish({to: id, start, states});
+                names.forEach((name) => { marks[name] = marks[name] ?? start; });
+            }
         } catch (fault) {
-            if (fault.status !== 403 || tabs.size < 2) {
+            if (!PERMANENT.includes(fault.status) || tabs.size < 2) {
                 throw fault;
             }
-            tabs.delete(id);
-            tell({refused: id, reason: fault.message, status: 403});
-            return '';
+            refuse(id, fault);
         } finally {
             probe.abort();
         }
     }
 
-    // The tabs whose channels begin with the next connection learn where: at the id `start`.
-    function greet(start) {
-        tabs.forEach((marks) => Object.keys(marks).filter(isCovered).forEach((channel) => {
-            marks[channel] = marks[channel] || '';
-        }));
-        last = null;    // what is open is greeted
-        tell({open: covered, start});
+    function refuse(id, {message: reason, status}) {
+        tabs.delete(id);
+        publish({to: id, state: 'stopped', reason, status});
+        parent.onStopped(id);
     }
 
-    async function read(response, controller) {
-        const decoder = new TextDecoder(), reader = response.body.getReader();
-        const feed = parser((block) => {
-            if (controller.signal.aborted) {
-                return;     // the next connection goes on from the block before this one
+    function mustBeAdmitted(marks) {
+        return namesOf(marks).some((name) => marks[name] === null && (options.state || !isOpenFor([name])));
+    }
+
+    async function admitTabs(token, controller) {
+        for (const [id, {marks}] of at || asksEach ? [...tabs] : []) {
+            if (attempt === controller && tabs.has(id) && (asksEach || mustBeAdmitted(marks))) {
+                await admit(id, token, controller);
             }
-            if (block.own) {
-                at = block.id;
-            }
-            if (block.type === 'sse-expired') {
-                controller.abort(new Error('expired'));
-            } else if (block.data) {
-                tell({event: {...block, data: block.data.slice(0, -1)}});
-            }
-        }, (ms) => { retry = ms; });
-        for (;;) {
-            const {done, value} = await reader.read();
-            if (done) {
-                throw new Error('ended');
-            }
-            expectBytes(controller);
-            feed(decoder.decode(value, {stream: true}));
         }
     }
 
-    // The next connection, in place of the open one if there is one: that is read until this one can be asked for.
-    async function go() {
-        halt();
-        const controller = attempt = new AbortController();
-        const stale = () => attempt !== controller;
-        const limit = abortable(controller, 'no answer');
+    // ---- The connection ----
+
+    // From here on the tabs follow the link. Channels that start now start at its position; but where they need their
+    // states first (`admit`), only a first connection brings those.
+    function greet(isFirst) {
+        const start = options.state && !isFirst ? null : at;
+        tabs.forEach(({marks}) => namesOf(marks).filter((name) => isOpenFor([name])).forEach((name) => {
+            marks[name] = marks[name] === null && start === null ? null : '';
+        }));
+        last = null;
+        publish({tabs: [...tabs.keys()], open: open.channels, start});
+    }
+
+    // Reads an answer to its end; returns whether there was an event.
+    async function read(response, {controller, channels}, onBytes) {
+        let hasEvents = false;
+        const feed = makeParser((block) => {
+            if (controller.signal.aborted) {
+                return;     // the next connection continues before this block
+            }
+            // A stream has its events in the order of their ids; only a state may be older than the position.
+            const isState = Boolean(options.state && block.own && block.data && block.type !== GAP && at &&
+                !isAfter(block.id, at));
+            at = block.own && !isState ? block.id : at;
+            hasEvents = hasEvents || Boolean(block.data);
+            if (block.type === EXPIRED) {
+                controller.abort(new Error('expired'));
+            } else if (block.type === PRESENCE) {
+                publish({room: rooms.update(JSON.parse(block.data))});
+            } else if (block.data) {
+                publish({event: {...asEvent(block, channels), isState}});
+            }
+        }, (ms) => { retry = delay(ms); });
+        await readText(response, (text) => {
+            onBytes();
+            feed(text);
+        });
+        return hasEvents;
+    }
+
+    // A proxy may hold a poll back until there is an event; this tells the position at once.
+    async function askPosition(channels, lastEventId, token, signal) {
+        const response = await ask(channels, lastEventId, {token, signal, method: 'HEAD'}).catch(() => null);
+        return response?.headers.get('Last-Event-ID');
+    }
+
+    async function newToken(signal) {
+        try {
+            return await raced(signal, askToken);
+        } catch (fault) {
+            throw Object.assign(new Error(fault?.message || String(fault)), {isToken: true});
+        }
+    }
+
+    async function listen(trial, token, watchdog) {
+        const {controller} = trial, {signal} = controller;
+        const channels = wanted(), presence = wantsPresence(), from = position(), isBlind = wasOpen && !from;
+        const patience = polls || !mayPoll ? silence : Math.min(silence, FIRST_BYTE);
+        drop();
+        trial.isAsked = true;
+        watchdog.expect(patience, 'no answer');
+        const start = polls && (from || !options.state) && await askPosition(channels, from, token, signal);
+        let response = start ? null : await ask(channels, from, {token, signal, presence});
+        if (attempt !== controller) {
+            return;
+        }
+        at = from || start || response.headers.get('Last-Event-ID') || '';
+        [attempt, refusals, asksEach, wasOpen, heard] = [null, 0, false, true, Date.now()];
+        const connection = open = {controller, channels, presence, since: heard};
+        watchdog.expect(patience, 'silent');
+        greet(!from);
+        if (isBlind) {  // there was no id to continue from: what was missed is not known
+            publish({event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
+        }
+        for (;;) {
+            response = response || await ask(channels, at, {token, signal});
+            const hasEvents = await read(response, connection, () => {
+                heard = Date.now();
+                trial.hasBytes = true;
+                silentStreams = polls ? silentStreams : 0;
+                watchdog.expect(silence, 'silent');
+            });
+            if (!polls) {
+                throw new Error('ended');
+            }
+            response = null;
+            watchdog.expect(retry + silence, 'silent');
+            await pause(hasEvents ? 0 : retry, signal);
+        }
+    }
+
+    // Replaces the open connection, if there is one: that is read until the next one can be asked for.
+    async function connect() {
+        cancelAttempt();
+        const controller = attempt = new AbortController(), {signal} = controller;
+        const trial = {controller, isAsked: false, hasBytes: false}, watchdog = makeWatchdog(controller);
         try {
             if (!wanted().length) {
                 drop();
-                tellState('waiting', new Error('no channels'));
+                setState('waiting', new Error('no channels'));
                 return;
             }
-            if (!covered) {
-                tellState('connecting');
+            if (!open) {
+                setState('connecting');
             }
-            const token = await getToken();
-            let start = '';
-            for (const [id, marks] of at || eachAlone ? [...tabs] : []) {
-                const names = Object.keys(marks);
-                if (!stale() && (eachAlone || names.some((name) => marks[name] === null && !isCovered(name)))) {
-                    const here = await admit(id, names, token, controller);
-                    start = start || here;
-                }
+            watchdog.expect(silence, 'no answer');
+            const token = await newToken(signal);
+            await admitTabs(token, controller);
+            if (attempt === controller && !isOpenAsWanted()) {
+                await listen(trial, token, watchdog);
+            } else if (attempt === controller) {
+                attempt = null;
+                greet();
             }
-            if (stale()) {
-                return;
-            }
-            at = at && start ? earlier(at, start) : at;
-            const channels = wanted(), blind = opened && !at;
-            drop();
-            const response = await request(channels, at, token, controller);
-            if (stale()) {
-                return;
-            }
-            clearTimeout(limit);
-            [link, attempt, covered, opened] = [controller, null, channels, Date.now()];
-            [refusals, eachAlone] = [0, false];
-            at = at || response.headers.get('Last-Event-ID') || '';
-            expectBytes(controller);
-            greet(start || at);
-            if (blind) {    // nobody knows what was missed meanwhile
-                tell({event: {type: 'sse-gap', data: JSON.stringify({channels}), channels: []}});
-            }
-            await read(response, controller);
         } catch (fault) {
-            failed(fault, controller);
+            failed(fault, trial);
         } finally {
-            clearTimeout(limit);
+            watchdog.clear();
             controller.abort();
         }
     }
 
-    function failed(fault, controller) {
-        const wasOpen = link === controller;
-        if (wasOpen) {
-            failures = Date.now() - opened > STEADY ? 0 : failures;
+    // ---- After it ----
+
+    // Streams that stay without a byte are held back on their way: long polls, which end, are not.
+    function choosePolls({isSilence, status, message}, {isAsked, hasBytes}, wasOpened) {
+        if (isSilence && isAsked && !hasBytes) {
+            silentStreams = polls ? 0 : silentStreams + 1;
+        } else if (polls && wasOpened && !status && message !== 'expired') {
+            silentStreams = SILENT_STREAMS - 1;     // perhaps on another network: one stream is tried
+        }
+        polls = onlyPolls || mayPoll && silentStreams >= SILENT_STREAMS;
+    }
+
+    function failed(fault, trial) {
+        const {controller} = trial, wasOpened = open?.controller === controller;
+        if (wasOpened) {
+            failures = Date.now() - open.since > STEADY ? 0 : failures;
             drop();
         }
-        if (attempt !== (wasOpen ? null : controller)) {
+        if (attempt !== (wasOpened ? null : controller)) {
             return;     // the next one is under way
         }
         attempt = null;
+        choosePolls(fault, trial, wasOpened);
         if (waiting) {  // or soon will be
-            tellState('waiting', fault);
+            setState('waiting', fault);
             return;
         }
-        const {status, pause = 0, message} = fault;
+        const {status, message, pause: told = 0} = fault, isPermanent = PERMANENT.includes(status);
         refusals += status === 401;
-        if (status === 204 || status === 403 && tabs.size < 2 ||
-            status === 401 && (typeof options.token !== 'function' || refusals > REFUSALS)) {
-            stop();
-            tellState('stopped', fault);
+        if (fault.isToken && parent.onTokenFault(fault)) {
             return;
         }
-        eachAlone = status === 403;
-        const atOnce = !failures && (status === 401 || status === 403 || message === 'expired');
-        const longest = Math.min(Math.max(LONGEST_RETRY, retry), retry * 2 ** failures);
-        failures += 1;
-        notBefore = Date.now() + pause;
-        waiting = setTimeout(go, atOnce ? 0 : Math.max(pause, longest * (0.5 + Math.random() / 2)));
-        if (!covered) {
-            tellState('waiting', fault);
+        if (status === 204 || status === 401 && (typeof options.token !== 'function' || refusals > REFUSALS)) {
+            parent.onRefused(fault);
+            return;
         }
+        if (isPermanent && tabs.size < 2) {
+            stop();
+            refuse([...tabs.keys()][0], fault);
+            return;
+        }
+        if (isPermanent && asksEach) {  // each alone is welcome
+            parent.onTooLarge([...tabs.keys()].at(-1), wanted().length);
+        }
+        asksEach = isPermanent && !asksEach;
+        const isFree = isPermanent || !failures && (status === 401 || message === 'expired');
+        const longest = Math.min(Math.max(LONGEST_RETRY, retry), retry * 2 ** failures);
+        failures += isPermanent ? 0 : 1;
+        notBefore = Date.now() + delay(told, 0);
+        waiting = setTimeout(connect, isFree ? 0 : delay(Math.max(told, longest * (0.5 + Math.random() / 2))));
+        if (!open) {
+            setState('waiting', fault);
+        }
+    }
+
+    // ---- Its tabs ----
+
+    function isOpenAsWanted() {
+        const names = wanted();
+        return isOpenFor(names) && names.length === open.channels.length && open.presence >= wantsPresence() && !isBehind();
+    }
+
+    function replaceIfTooWide() {
+        const names = wanted();
+        if (open && !swap && open.channels.some((name) => !names.includes(name))) {
+            connectSoon(gather && REMOVAL);
+        }
+    }
+
+    function publishRooms(id, channels) {
+        rooms.all.filter(({channel}) => channels.includes(channel)).forEach((room) => publish({to: id, room}));
     }
 
     return {
         stop,
-        hello(id, marks) {
-            const isNew = !tabs.has(id);
-            let lacks = false;
-            tabs.set(id, marks);
-            Object.entries(marks).forEach(([channel, mark]) => {
-                const behind = mark && (!at || earlier(at, mark) !== at);
-                at = behind ? mark : at;
-                lacks = lacks || behind || !isCovered(channel);
+        // The channels that the link needs without this tab.
+        namesWithout(id) {
+            return [...new Set([...tabs].flatMap(([tab, {marks}]) => tab === id ? [] : namesOf(marks)))];
+        },
+        update(id, {marks, presence}) {
+            const before = tabs.get(id), names = namesOf(marks);
+            names.forEach((name) => {   // what follows the link goes on to do so
+                marks[name] = before?.marks[name] === '' ? '' : marks[name];
             });
-            if (covered && !lacks) {
-                greet(at);
-                this.part();
-            } else {
-                if (last && !covered) {
-                    tell(last);
+            if (names.some((name) => before?.marks[name] === undefined)) {   // it counts as the last that came
+                tabs.delete(id);
+            }
+            tabs.set(id, {marks, presence});
+            if (isOpenFor(names) && open.presence >= wantsPresence() && !isBehind() && !mustBeAdmitted(marks)) {
+                greet();
+                if (presence && !before?.presence) {
+                    publishRooms(id, names);
                 }
-                soon(gather);
+                replaceIfTooWide();
+                return;
             }
-            return isNew;
+            if (last && !open) {
+                publish({tabs: [id], ...last});
+            }
+            connectSoon(gather);
         },
-        bye(id) {
+        // Returns what the tab wants, from where it stands.
+        remove(id) {
+            const wants = tabs.get(id);
             tabs.delete(id);
-            this.part();
-        },
-        part() {
-            const still = wanted();
-            if (covered && !swap && !covered.every((channel) => still.includes(channel))) {
-                soon(gather && PART);
-            }
+            replaceIfTooWide();
+            namesOf(wants.marks).forEach((name) => { wants.marks[name] = wants.marks[name] === '' ? at : wants.marks[name]; });
+            return wants;
         },
         wake() {
-            if (waiting ? Date.now() >= notBefore : covered && Date.now() - heard > silence) {
-                go();
+            if (waiting ? Date.now() >= notBefore : open && Date.now() - heard > silence) {
+                drop();
+                connect();
             }
         }
     };
 }
 
-// ---- A tab ----
+/*
+ * The links of one tab, or of all tabs that share connections.
+ *
+ * Tabs share a link as long as the server accepts what they want together. Then the tab that came last gets another, so
+ * that tabs are not bounded by each other's channels.
+ */
 
-// Who a token stands for: tabs share a connection if all but the times of their tokens is the same.
+const MOST_CHANNELS = 400;      // of one link; the server's --max-channels is 500
+const MOST_BYTES = 6000;        // of their names in the address; common proxies accept 8 KiB
+
+const size = (names) => names.reduce((sum, name) => sum + encodeURIComponent(name).length + '&channels='.length, 0);
+
+// settings: those of makeLink, but for its events. onTokenFault(fault), onRefused(fault): as makeLink's.
+function makeHub({publish, onTokenFault, onRefused, ...settings}) {
+    const linkOf = new Map();   // tab: link
+    let number = 0, most = MOST_CHANNELS;
+
+    const links = () => [...new Set(linkOf.values())];
+
+    function hasRoom(link, id, names) {
+        const others = link.namesWithout(id), all = [...new Set([...others, ...names])];
+        return !others.length || all.length <= most && size(all) <= MOST_BYTES;
+    }
+
+    function newLink() {
+        const own = number += 1;
+        const link = makeLink({
+            ...settings,
+            publish: (message) => publish({link: own, ...message}),
+            onTokenFault: (fault) => onTokenFault(fault, linkOf.size),
+            onRefused,
+            onStopped: (id) => linkOf.delete(id),
+            onTooLarge(id, count) {
+                most = Math.min(most, count - 1);
+                assign(id, link.remove(id), link);
+            }
+        });
+        return link;
+    }
+
+    function assign(id, wants, full) {
+        const names = Object.keys(wants.marks);
+        const link = links().find((other) => other !== full && hasRoom(other, id, names)) || newLink();
+        linkOf.set(id, link);
+        link.update(id, wants);
+    }
+
+    function remove(id) {
+        const link = linkOf.get(id);
+        linkOf.delete(id);
+        if (link && links().includes(link)) {
+            link.remove(id);
+        } else {
+            link?.stop();
+        }
+    }
+
+    return {
+        // Returns whether the tab is new.
+        update(id, wants) {
+            const link = linkOf.get(id);
+            if (link && hasRoom(link, id, Object.keys(wants.marks))) {
+                link.update(id, wants);
+            } else {
+                remove(id);
+                assign(id, wants);
+            }
+            return !link;
+        },
+        remove,
+        wake() { links().forEach((link) => link.wake()); },
+        stop() { links().forEach((link) => link.stop()); }
+    };
+}
+
+/*
+ * The tabs of a browser that share connections. One of them leads: it holds a Web Lock, connects, and passes on what
+ * comes by a BroadcastChannel. When it closes, crashes or freezes the next one leads.
+ */
+
+const TICK = 500;       // ms between two looks at whether the leader is there
+const ASK = 2;          // ticks without a message from it before it is asked
+const STEAL = 4;        // ticks after which it counts as frozen, and its lock is taken from it
+
+const canShare = () => Boolean(globalThis.navigator?.locks && globalThis.BroadcastChannel);
+
+// Holds a lock until the signal is aborted, and calls `onHeld` when it is had.
+function holdLock(name, how, signal, onHeld) {
+    return navigator.locks.request(name, how, () => signal.aborted || new Promise((resolve) => {
+        signal.addEventListener('abort', resolve);
+        onHeld();
+    }));
+}
+
+// Joins the tabs of this name, until `signal` is aborted. onLead() and onResign(): this tab is the leader, or no more;
+// onMessage(message): what another tab posted. Fails where the browser lets a page share nothing.
+async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
+    let candidacy = new AbortController(), leads = false, silent = 0, absentUntil = 0;
+    await new Promise((resolve, reject) => { holdLock(name + me, {}, signal, resolve).then(reject, reject); });
+    const channel = new BroadcastChannel(name);
+
+    function lead() {
+        leads = true;
+        onLead();
+    }
+
+    function resign() {
+        leads = false;
+        onResign();
+    }
+
+    // Waits for the lock, or takes it from a leader that is silent.
+    async function stand(steal, absence = 0) {
+        candidacy.abort();
+        const mine = candidacy = new AbortController();
+        absentUntil = Date.now() + absence;
+        if (absence) {
+            await pause(absence, mine.signal);
+        }
+        try {
+            await holdLock(name, steal ? {steal} : {signal: mine.signal}, mine.signal, lead);
+        } catch { /* another tab took it, or this one no longer waits for it */ }
+        if (!mine.signal.aborted) {
+            resign();
+            stand();
+        }
+    }
+
+    function look() {
+        silent = leads || Date.now() < absentUntil ? 0 : silent + 1;
+        if (silent >= STEAL) {
+            silent = 0;
+            stand(true);
+        } else if (silent >= ASK) {
+            channel.postMessage({ask: true});
+        }
+    }
+
+    channel.onmessage = ({data}) => onMessage(data);
+    const ticking = setInterval(look, TICK);
+    signal.addEventListener('abort', () => {
+        clearInterval(ticking);
+        candidacy.abort();
+        channel.close();
+    });
+    stand();
+    return {
+        post(message) { channel.postMessage(message); },
+        // Watches over a lock that another tab holds as long as it lives.
+        onceGone(tab, react) { navigator.locks.request(name + tab, {signal}, react).catch(() => {}); },
+        heard() { silent = 0; },
+        // Leaves the lead to another tab, and stands for it again after so many ms.
+        handOver(ms) {
+            resign();
+            stand(false, ms);
+        }
+    };
+}
+
+/* The stream of one tab: what it hears of its channels, and up to which id it has seen each of them. */
+
+const VERSION = 2;      // of what tabs send each other: those of another version share nothing with these
+const PING = 30000;     // ms, the server's --ping-interval unless the page names another
+const GATHER = 50;      // ms to collect what several tabs want, before one connection is made for all
+const TOKEN_PAUSE = 1000;   // ms for which a tab without a token leaves the lead to others, doubled with each failure
+const OWN_TYPES = ['state', 'gap', 'presence'];     // of `on`: events that are called like these reach '*' alone
+
+// Whom a token stands for: tabs share a connection if all but the times and the id of their tokens is the same.
 function identity(token) {
     try {
         const text = token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/');
@@ -346,20 +776,40 @@ function identity(token) {
     }
 }
 
-export function connect(url, options = {}) {
-    const address = new URL(url, globalThis.location?.href).href;
-    const {locks} = globalThis.navigator || {};
-    const me = Math.random().toString(36);
-    const listeners = new Map();    // type: functions
-    const begins = new Map();       // channel: the id after which it begins, null while that is to be told
-    const seen = new Map();         // channel: the id up to which all has come
-    const done = new AbortController();
-    let lastEventId = options.lastEventId || '', state = '', closed = false;
-    let hub = null, term = 0, life = new AbortController(), key = '', channel = null, silent = 0, known;
-    let withdraw = () => {};
+function absolute(url) {
+    try {
+        return new URL(url, globalThis.location?.href).href;
+    } catch {
+        throw new TypeError(`connect: '${url}' is not an absolute URL, which is needed outside of a page: ` +
+            "'http://localhost:8888/'");
+    }
+}
 
-    const list = (names) => typeof names === 'string' ? [names] : [...names || []];
+function asJSON(text) {
+    try {
+        return JSON.parse(text);
+    } catch {
+        return undefined;
+    }
+}
+
+const asList = (names) => typeof names === 'string' ? [names] : [...names || []];
+
+export function connect(url, options = {}) {
+    const address = absolute(url);
+    const client = Array.from('12', () => Math.random().toString(36).slice(2)).join('') || '0';
+    const silence = delay(2 * options.ping || 2 * PING);
+    const listeners = new Map();    // type: functions
+    const begins = new Map();       // channel: the id after which it starts, null while that is not known
+    const seen = new Map();         // channel: the id up to which everything has come
+    const done = new AbortController();
+    let life = new AbortController();   // of one visit: a page that is kept by the browser has several
+    let lastEventId = options.lastEventId || '', state = '', closed = false;
+    let hub = null, group = null, link = 0, term = 0, knownToken, tokenFailures = 0;
+
     const active = () => [...begins.keys()].filter((name) => begins.get(name) !== null);
+
+    // ---- What the page hears ----
 
     function emit(type, event) {
         for (const handle of [...listeners.get(type) || []]) {
@@ -378,98 +828,157 @@ export function connect(url, options = {}) {
         }
     }
 
-    function hear({type, data, id, own, channels}) {
-        const isGap = type === 'sse-gap';
-        let json;
-        try {
-            json = JSON.parse(data);
-        } catch { /* text */ }
-        const named = isGap && json?.channels || channels;
-        let mine = active().filter((name) => !named.length || named.includes(name));
-        if (own) {
-            if (mine.some((name) => seen.has(name) && !after(id, seen.get(name)))) {
-                return;     // the connection went back for another tab
-            }
-            mine = mine.filter((name) => isGap || after(id, begins.get(name)));
-            active().filter((name) => after(id, seen.get(name))).forEach((name) => seen.set(name, id));
-            lastEventId = id;
-        }
-        if (!mine.length) {
-            return;
-        }
-        if (isGap) {
-            emit('gap', {channels: mine});
-            return;
-        }
-        const event = {type, data, json, lastEventId: id, channels: channels.length ? mine : []};
-        if (type !== 'state' && type !== 'gap') {
+    function emitEvent({type, data, id, channels}, mine) {
+        const event = {type, data, json: asJSON(data), lastEventId: id, channels: channels.length ? mine : []};
+        if (!OWN_TYPES.includes(type)) {
             emit(type, event);
         }
         emit('*', event);
     }
 
-    // What the hub says, this tab's own or the leading one's. Each that leads has a higher term than the one before:
-    // what an earlier one still says is not heard, since what it read comes again.
+    function hear(event) {
+        const {type, data, id, own, channels} = event, isGap = type === 'sse-gap';
+        const named = isGap && asJSON(data)?.channels || channels;
+        let mine = active().filter((name) => !named.length || named.includes(name));
+        if (own && !event.isState) {
+            if (mine.some((name) => seen.has(name) && !isAfter(id, seen.get(name)))) {
+                return;     // the connection went back for another tab
+            }
+            mine = mine.filter((name) => isGap || isAfter(id, begins.get(name)));
+            active().filter((name) => isAfter(id, seen.get(name))).forEach((name) => seen.set(name, id));
+            lastEventId = id;
+        }
+        if (!mine.length || event.except === client) {
+            return;
+        }
+        if (isGap) {
+            emit('gap', {channels: mine});
+        } else {
+            emitEvent(event, mine);
+        }
+    }
+
+    // The channels that start, after their states if those were asked for.
+    function startAt(start, states) {
+        const starting = [...begins.keys()].filter((name) => begins.get(name) === null);
+        starting.forEach((name) => begins.set(name, start));
+        lastEventId = lastEventId || start;
+        states.forEach((event) => {
+            const mine = starting.filter((name) => !event.channels.length || event.channels.includes(name));
+            if (mine.length) {
+                emitEvent(event, mine);
+            }
+        });
+    }
+
+    // ---- Messages of the tab that leads, which may be this one ----
+
+    // Each that leads has a higher term than the one before. What an earlier one still sends is not heard: it comes again.
+    function isForMe(message) {
+        if (message.to || message.tabs) {
+            return message.to === client || message.tabs?.includes(client);
+        }
+        return message.link === link || !message.link;
+    }
+
     function receive(message) {
         if (closed || !(message.term >= term)) {
             return;
         }
         if (message.term > term) {
             resign();
+            link = 0;
         }
         term = message.term;
-        silent = 0;
-        if (message.who) {
-            say();
-        } else if (message.open) {
-            begins.forEach((start, name) => {
-                if (start === null && message.open.includes(name)) {
-                    begins.set(name, message.start);
-                    lastEventId = lastEventId || message.start;
-                }
-            });
-            if ([...begins.keys()].every((name) => message.open.includes(name))) {
+        group?.heard();
+        if (isForMe(message)) {
+            react(message);
+        }
+    }
+
+    function react(message) {
+        const {state: next, open, event, room} = message;
+        if (message.isNew) {
+            announce();
+        } else if (open) {
+            link = message.link;
+            if (message.start !== null) {
+                startAtOpen(message);
+            }
+            if (active().length === begins.size && active().every((name) => open.includes(name))) {
+                tokenFailures = hub ? 0 : tokenFailures;
                 setState('open');
             }
-        } else if (message.event) {
-            hear(message.event);
-        } else if (message.state) {
-            setState(message.state, message.reason, message.status);
-        } else if (message.refused === me) {
-            setState('stopped', message.reason, message.status);
-        }
-        if (state === 'stopped') {
-            end();
+        } else if (event) {
+            hear(event);
+        } else if (room) {
+            if (begins.has(room.channel)) {
+                const {isLarge, ...told} = room;
+                emit('presence', told);
+            }
+        } else if (message.states) {
+            startAt(message.start, message.states);
+        } else if (next) {
+            setState(next, message.reason, message.status);
+            if (next === 'stopped') {
+                end();
+            }
         }
     }
 
-    function tell(message) {
-        message = {...message, term};
-        channel?.postMessage(message);
-        receive(message);
+    function startAtOpen({open, start}) {
+        begins.forEach((begin, name) => {
+            if (begin === null && open.includes(name)) {
+                begins.set(name, start);
+            }
+        });
+        lastEventId = lastEventId || start;     // where a page that loads now continues
     }
 
-    // Says to the hub what this tab wants, and from where.
-    function say() {
-        const marks = {};
-        begins.forEach((start, name) => { marks[name] = seen.get(name) || start; });
+    function publish(message) {
+        const sent = {...message, term};
+        group?.post(sent);
+        receive(sent);
+    }
+
+    // Names what this tab wants, and from where.
+    function announce() {
+        const marks = {}, presence = Boolean(listeners.get('presence')?.size);
+        begins.forEach((begin, name) => { marks[name] = seen.get(name) || begin; });
         if (hub) {
-            hub.hello(me, marks);
+            hub.update(client, {marks, presence});
         } else {
-            channel?.postMessage({hello: me, marks});
+            group?.post({from: client, wants: {marks, presence}});
         }
     }
 
-    async function getToken() {
-        const token = known || (typeof options.token === 'function' ? await options.token() : options.token);
-        known = '';
+    // ---- Leading ----
+
+    async function askToken() {
+        const token = knownToken || (typeof options.token === 'function' ? await options.token() : options.token);
+        knownToken = '';
         return token;
     }
 
     function lead() {
         term = Math.max(Date.now(), term + 1) + Math.random();
-        hub = makeHub(address, options, channel ? GATHER : 0, getToken, tell);
-        tell({who: true});
+        hub = makeHub({
+            address, options, silence, askToken, publish,
+            gather: group ? GATHER : 0,
+            client: group ? '' : client,
+            // Another tab's function may have a token.
+            onTokenFault(fault, tabs) {
+                if (group && tabs > 1) {
+                    tokenFailures += 1;
+                    group.handOver(delay(TOKEN_PAUSE * 2 ** tokenFailures));
+                    return true;
+                }
+                return false;
+            },
+            // Another tab's token may be good.
+            onRefused: ({message: reason, status}) => react({state: 'stopped', reason, status})
+        });
+        publish({isNew: true});
     }
 
     function resign() {
@@ -477,99 +986,62 @@ export function connect(url, options = {}) {
         hub = null;
     }
 
-    // ---- One connection for all tabs ----
-
-    function hold(name, how, {signal}, holding) {
-        return locks.request(name, how, () => signal.aborted || new Promise((resolve) => {
-            signal.addEventListener('abort', resolve);
-            holding();
-        }));
-    }
-
-    // Waits for the lock of the tab that leads, or takes it from one that says nothing any more.
-    async function stand(steal) {
-        const ours = life, waiting = new AbortController(), mine = () => waiting.abort();
-        withdraw();
-        withdraw = mine;
-        ours.signal.addEventListener('abort', withdraw);
-        try {
-            await hold(key, steal ? {steal} : {signal: waiting.signal}, ours, lead);
-        } catch { /* another tab took it, or this one withdrew */ }
-        if (mine === withdraw && !ours.signal.aborted) {
-            resign();
-            stand();
-        }
-    }
-
-    // What another tab says to the one that leads.
-    function answer({hello, marks, bye, wake}) {
-        if (hello) {
+    function onMessage(message) {
+        if (message.term) {
+            receive(message);
+        } else if (!hub) {
+            return;
+        } else if (message.from) {
             const its = hub;
-            if (its.hello(hello, marks)) {  // its lock is free when it has gone, in whatever way
-                locks.request(key + hello, {signal: life.signal}, () => its.bye(hello)).catch(() => {});
+            if (its.update(message.from, message.wants)) {
+                group.onceGone(message.from, () => its.remove(message.from));
             }
-        } else if (bye) {
-            hub.bye(bye);
-        } else if (wake) {
+        } else if (message.gone) {
+            hub.remove(message.gone);
+        } else if (message.wake) {
             hub.wake();
         } else {
-            tell({});
+            publish({});
         }
     }
 
-    function look() {
-        silent += hub ? 0 : 1;
-        if (silent >= GIVE_UP) {
-            silent = 0;
-            stand(true);
-        } else if (silent >= ASK) {
-            channel.postMessage({ask: true});
+    async function share({signal}) {
+        const limit = new AbortController(), timer = setTimeout(() => limit.abort(new Error('no token')), silence);
+        try {
+            knownToken = await raced(limit.signal, askToken);
+        } finally {
+            clearTimeout(timer);
         }
-    }
-
-    async function share(ours) {
-        known = await getToken();
-        key = JSON.stringify(['cyclone-sse', address, options.shared, options.credentials, identity(known)]);
-        await new Promise((resolve, reject) => { hold(key + me, {}, ours, resolve).then(reject, reject); });
-        channel = new BroadcastChannel(key);
-        channel.onmessage = ({data}) => {
-            if (data.term) {
-                receive(data);
-            } else if (hub) {
-                answer(data);
-            }
-        };
-        const ticking = setInterval(look, TICK);
-        ours.signal.addEventListener('abort', () => clearInterval(ticking));
-        stand();
-        say();
+        const {shared, credentials} = options;
+        const key = ['cyclone-sse', VERSION, address, shared, credentials, Boolean(options.state), identity(knownToken)];
+        group = await joinGroup(JSON.stringify(key), client, {signal, onLead: lead, onResign: resign, onMessage});
+        announce();
     }
 
     // ---- Its life ----
 
-    async function begin() {
+    async function start() {
         const ours = life = new AbortController();
         setState('connecting');
         try {
-            if (options.shared && locks && globalThis.BroadcastChannel) {
+            if (options.shared && canShare()) {
                 await share(ours);
                 return;
             }
-        } catch { /* no token, which the hub will ask for again; or the browser lets this page share nothing */ }
+        } catch { /* no token, which the hub asks for again; or the browser lets this page share nothing */ }
         if (!ours.signal.aborted) {
             lead();
         }
     }
 
     function leave() {
-        life.abort();
         if (hub) {
             resign();
         } else {
-            channel?.postMessage({bye: me});
+            group?.post({gone: client});
         }
-        channel?.close();
-        channel = null;
+        life.abort();
+        group = null;
     }
 
     function end() {
@@ -582,42 +1054,47 @@ export function connect(url, options = {}) {
         if (hub) {
             hub.wake();
         } else {
-            channel?.postMessage({wake: true});
+            group?.post({wake: true});
         }
     }
 
-    function when(target, type, react) {
-        target?.addEventListener?.(type, react, {signal: done.signal});
+    function listenTo(target, type, handle) {
+        target?.addEventListener?.(type, handle, {signal: done.signal});
     }
 
-    when(globalThis, 'online', wake);
-    when(globalThis.document, 'visibilitychange', () => document.visibilityState === 'visible' && wake());
-    // A page that is left lets go of everything, so that the browser may keep it and another tab leads at once.
-    when(globalThis, 'pagehide', leave);
-    when(globalThis, 'pageshow', ({persisted}) => persisted && begin());
-    list(options.channels).forEach((name) => begins.set(name, options.lastEventId || null));
-    Promise.resolve().then(() => closed || begin());    // not at once: listeners come first
+    listenTo(globalThis, 'online', wake);
+    listenTo(globalThis.document, 'visibilitychange', () => document.visibilityState === 'visible' && wake());
+    // A page that is left gives up everything, so that the browser may keep it and another tab leads at once.
+    listenTo(globalThis, 'pagehide', leave);
+    listenTo(globalThis, 'pageshow', ({persisted}) => persisted && start());
+    asList(options.channels).forEach((name) => begins.set(name, options.lastEventId || null));
+    Promise.resolve().then(() => closed || start());    // not at once: the page adds its listeners first
 
     return {
         get state() { return state; },
         get lastEventId() { return lastEventId; },
         get channels() { return [...begins.keys()]; },
+        get client() { return client; },
         on(type, handle) {
-            listeners.set(type, (listeners.get(type) || new Set()).add(handle));
-            return () => { listeners.get(type).delete(handle); };
+            const handles = listeners.get(type) || new Set();
+            listeners.set(type, handles.add(handle));
+            if (type === 'presence' && handles.size === 1 && state && !closed) {
+                announce();
+            }
+            return () => { handles.delete(handle); };
         },
         add(names) {
-            const more = list(names).filter((name) => !begins.has(name));
+            const more = asList(names).filter((name) => !begins.has(name));
             more.forEach((name) => begins.set(name, null));
             if (more.length && !closed) {
-                say();
+                announce();
             }
         },
         remove(names) {
-            const less = list(names).filter((name) => begins.delete(name));
+            const less = asList(names).filter((name) => begins.delete(name));
             less.forEach((name) => seen.delete(name));
             if (less.length && !closed) {
-                say();
+                announce();
             }
         },
         close() {

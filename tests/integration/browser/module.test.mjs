@@ -1,85 +1,12 @@
-// media/cyclone-sse.js by itself: every answer is given, and every moment is chosen, by the test.
-// Run by test_module.py as: node --test module.test.mjs
+// media/cyclone-sse.js by itself. Run by test_module.py as: node --test *.test.mjs
 
 import assert from 'node:assert/strict';
 import {readFileSync} from 'node:fs';
-import {afterEach, beforeEach, mock, test} from 'node:test';
-import {setImmediate as turn} from 'node:timers/promises';
+import {mock, test} from 'node:test';
 
-import {connect} from '../../../media/cyclone-sse.js';
+import {Answer, answerWith, last, open, pass, query, reject, requests, settle, silence} from './module_harness.mjs';
 
 const cases = JSON.parse(readFileSync(new URL('format_cases.json', import.meta.url)));
-const JSON_KIND = {'Content-Type': 'application/json'};
-
-let requests, answers, streams;
-
-// One answer that stays open: write(text or bytes), end(), or break().
-class Answer {
-    constructor(signal, headers = {}) {
-        const body = new ReadableStream({start: (control) => { this.control = control; }});
-        signal.addEventListener('abort', () => { this.aborted = true; this.control.error(signal.reason); });
-        this.response = new Response(body, {headers: {'Content-Type': 'text/event-stream', ...headers}});
-    }
-    async write(text) {
-        this.control.enqueue(typeof text === 'string' ? new TextEncoder().encode(text) : text);
-        await settle();
-    }
-    async end() { this.control.close(); await settle(); }
-    async break() { this.control.error(new TypeError('network error')); await settle(); }
-}
-
-async function settle() {
-    for (let i = 0; i < 5; i += 1) {
-        await turn();
-    }
-}
-
-async function pass(ms) {
-    mock.timers.tick(ms);
-    await settle();
-}
-
-// Opens a stream, and notes all that it tells.
-async function open(options = {}) {
-    const stream = connect('http://server/sse/?x=1', {channels: ['a'], ...options});
-    const heard = {events: [], states: [], gaps: []};
-    stream.on('message', (event) => heard.events.push(event));
-    stream.on('state', ({state, reason, status}) => heard.states.push([state, reason, status].filter(Boolean).join(' ')));
-    stream.on('gap', (gap) => heard.gaps.push(gap.channels));
-    streams.push(stream);
-    await settle();
-    await pass(0);
-    return {stream, heard};
-}
-
-const last = () => requests.at(-1);
-const query = (request = last()) => new URL(request.url).searchParams;
-const reject = (status, reason, headers = {}) => () =>
-    new Response(status === 204 ? null : JSON.stringify({status: 'error', reason}), {status, headers: {...JSON_KIND, ...headers}});
-
-beforeEach(() => {
-    mock.timers.enable({apis: ['setTimeout', 'setInterval', 'Date'], now: 1e12});
-    mock.method(Math, 'random', () => 1);   // the longest delay
-    requests = [];
-    answers = [];
-    streams = [];
-    globalThis.fetch = async (url, {headers, signal}) => {
-        const request = {url: String(url), headers, signal};
-        requests.push(request);
-        const answer = answers.shift();
-        if (answer) {
-            return answer(request);
-        }
-        request.answer = new Answer(signal, {'Last-Event-ID': '5-0-n'});
-        return request.answer.response;
-    };
-});
-
-afterEach(() => {
-    streams.forEach((stream) => stream.close());
-    mock.timers.reset();
-    mock.restoreAll();
-});
 
 for (const {name, stream: text, events, lastEventId} of cases) {
     for (const size of [1, 2, 1000]) {
@@ -103,7 +30,7 @@ for (const {name, stream: text, events, lastEventId} of cases) {
 
 test('what it asks for, and what it tells', async () => {
     const {stream, heard} = await open({channels: ['a', 'b&c'], token: 't'});
-    assert.deepEqual([...query()], [['x', '1'], ['channels', 'a'], ['channels', 'b&c'], ['fields', 'channel']]);
+    assert.deepEqual([...query()], [['x', '1'], ['channels', 'a'], ['channels', 'b&c'], ['fields', 'channel'], ['client', stream.client]]);
     assert.equal(last().headers.Authorization, 'Bearer t');
     await last().answer.write('id: 6-0-n\nchannel: a\nchannel: z\nevent: news\ndata: {"x": 1}\n\ndata: no JSON\n\n');
     assert.deepEqual(heard.events, [{type: 'message', data: 'no JSON', json: undefined, lastEventId: '6-0-n', channels: []}]);
@@ -152,7 +79,7 @@ test('it begins where it is told to', async () => {
 });
 
 test('delays grow, are random, and have a limit', async () => {
-    answers = Array.from({length: 9}, () => () => { throw new TypeError('no network'); });
+    answerWith(...Array.from({length: 9}, () => () => { throw new TypeError('no network'); }));
     await open();
     const delays = [];
     for (let count = 2; count < 9; count += 1) {
@@ -197,7 +124,7 @@ test('the server says how long to wait', async () => {
 
 for (const retryAfter of ['120', new Date(1e12 + 120_000).toUTCString()]) {
     test(`503 with Retry-After: ${retryAfter}`, async () => {
-        answers = [reject(503, 'draining', {'Retry-After': retryAfter})];
+        answerWith(reject(503, 'draining', {'Retry-After': retryAfter}));
         const {heard} = await open();
         assert.deepEqual(heard.states, ['connecting', 'waiting draining 503']);
         globalThis.dispatchEvent?.(new Event('online'));
@@ -209,11 +136,10 @@ for (const retryAfter of ['120', new Date(1e12 + 120_000).toUTCString()]) {
 }
 
 test('the error pages of a proxy', async () => {
-    answers = [
-        () => new Response('<h1>Bad gateway</h1>', {status: 502, headers: {'Content-Type': 'text/html'}}),
+    answerWith(        () => new Response('<h1>Bad gateway</h1>', {status: 502, headers: {'Content-Type': 'text/html'}}),
         () => new Response('data: 0\n\n', {headers: {'Content-Type': 'text/html'}}),
-        () => new Response('{', {status: 500, headers: JSON_KIND})
-    ];
+        () => new Response('{', {status: 500, headers: {'Content-Type': 'application/json'}})
+    );
     const {heard} = await open();
     await pass(1000);
     await pass(2000);
@@ -224,7 +150,7 @@ test('the error pages of a proxy', async () => {
 
 for (const [status, reason] of [[403, 'channel a is not allowed'], [204, 'HTTP 204'], [401, 'no token']]) {
     test(`${status} stops it`, async () => {
-        answers = [reject(status, reason)];
+        answerWith(reject(status, reason));
         const {stream, heard} = await open();
         assert.deepEqual(heard.states, ['connecting', `stopped ${reason} ${status}`]);
         await pass(100_000);
@@ -236,7 +162,7 @@ for (const [status, reason] of [[403, 'channel a is not allowed'], [204, 'HTTP 2
 
 test('a token is asked for at each connection, and anew when it is refused or has expired', async () => {
     let asked = 0;
-    answers = [reject(401, 'expired')];
+    answerWith(reject(401, 'expired'));
     const {heard} = await open({token: async () => `t${asked += 1}`});
     await pass(0);
     assert.deepEqual(requests.map((request) => request.headers.Authorization), ['Bearer t1', 'Bearer t2']);
@@ -252,7 +178,7 @@ test('a token is asked for at each connection, and anew when it is refused or ha
 });
 
 test('a token that is refused again and again', async () => {
-    answers = Array.from({length: 9}, () => reject(401, 'bad token'));
+    answerWith(...Array.from({length: 9}, () => reject(401, 'bad token')));
     const {heard} = await open({token: () => 't'});
     await pass(100_000);
     await pass(100_000);
@@ -271,6 +197,7 @@ test('a token that cannot be had is asked for again', async () => {
 
 test('silence for longer than twice the ping', async () => {
     const {heard} = await open({ping: 10_000});
+    await last().answer.write('\n\n');
     await pass(19_000);
     await last().answer.write(': sse ping\n\n');
     await pass(19_000);
@@ -283,14 +210,14 @@ test('silence for longer than twice the ping', async () => {
 });
 
 test('no answer at all', async () => {
-    answers = [({signal}) => new Promise((_, fail) => signal.addEventListener('abort', () => fail(signal.reason)))];
+    answerWith(silence);
     const {heard} = await open();
-    await pass(60_000);
+    await pass(15_000);
     assert.equal(heard.states.at(-1), 'waiting no answer');
 });
 
 test('a gap, and one that the server cannot know of', async () => {
-    answers = [({signal}) => (requests[0].answer = new Answer(signal)).response];
+    answerWith(({signal}) => (requests[0].answer = new Answer(signal)).response);
     const {heard} = await open({channels: ['a', 'b']});
     await last().answer.write('event: sse-gap\ndata: {"channels": ["b", "z"]}\n\n');
     assert.deepEqual(heard.gaps, [['b']]);
@@ -302,7 +229,7 @@ test('a gap, and one that the server cannot know of', async () => {
 test('channels that come later begin at that moment', async () => {
     const {stream, heard} = await open();
     await last().answer.write('id: 6-0-n\nchannel: a\ndata: 1\n\n');
-    answers = [({signal}) => new Answer(signal, {'Last-Event-ID': '9-0-n'}).response];
+    answerWith(({signal}) => new Answer(signal, {'Last-Event-ID': '9-0-n'}).response);
     stream.add(['b']);
     stream.add('c');
     await pass(0);
@@ -321,9 +248,9 @@ test('channels that come later begin at that moment', async () => {
 test('what comes while the next connection is asked for', async () => {
     const {stream, heard} = await open();
     let answer;
-    answers = [({signal}) => new Promise((resolve) => {
+    answerWith(({signal}) => new Promise((resolve) => {
         answer = () => resolve(new Answer(signal, {'Last-Event-ID': '7-0-n'}).response);
-    })];
+    }));
     stream.add(['b']);
     await pass(0);
     await requests[0].answer.write('id: 8-0-n\nchannel: a\nchannel: b\ndata: 1\n\n');

@@ -75,6 +75,7 @@ class Site:
     """Serves `pages` (path to text), /media/, /jquery/<version>.js, and relays /sse/ to `backend_port`.
 
     `answers` (path to a list of status, type and body) are given one after another, then 502.
+    With `buffers` an answer of the daemon is passed on when it is complete, as some proxies do it.
     """
 
     def __init__(self, backend_port: int = 0) -> None:
@@ -83,6 +84,7 @@ class Site:
         self.answers: dict[str, list[tuple[int, str, str]]] = {}
         self.requests: list[str] = []
         self.passing = True
+        self.buffers = False
         self._ends: set[socket.socket] = set()
         self._lock = threading.Lock()
         site = self
@@ -120,6 +122,7 @@ class Site:
         except OSError:
             return  # nobody there: the browser's connection closes without an answer
         pair = {browser: daemon, daemon: browser}
+        held = b""
         with self._lock:
             self._ends.update(pair)
         try:
@@ -129,8 +132,12 @@ class Site:
                 for end in readable if self.passing else []:
                     received = end.recv(65536)
                     if not received:
+                        browser.sendall(held)
                         return
-                    pair[end].sendall(received)
+                    if self.buffers and end is daemon:
+                        held += received
+                    else:
+                        pair[end].sendall(received)
                 if browser not in self._ends:
                     return
         except OSError:
@@ -173,6 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def do_POST(self) -> None:
+        self._relay()
+
+    def do_HEAD(self) -> None:
+        self.site.requests.append(self.path)
         self._relay()
 
     def do_OPTIONS(self) -> None:

@@ -37,7 +37,12 @@ TABLE = {
         "module: test_the_network_was_cut",
         "reconnect: test_the_network_was_cut_for_an_old_browser",
     ),
-    "401, 403, 204": (
+    "a proxy holds the stream back": (
+        "faults: test_event_source_waits_behind_it",
+        "faults: test_a_proxy_that_holds_streams_back",
+        "faults: test_event_source_waits_behind_it",
+    ),
+    "204, 400, 401, 403, 404, 410, 414": (
         "docs_browsers: test_event_source_gives_up_at_an_error_page",
         NODE,
         "refusals: test_the_server_wants_no_other_try",
@@ -86,7 +91,7 @@ def test_each_cell_has_its_test() -> None:
             assert callable(getattr(module, function)), cell
 
 
-@pytest.mark.parametrize("status", [502, 401, 403, 204])
+@pytest.mark.parametrize("status", [502, 204, 400, 401, 403, 404, 410, 414])
 def test_event_source_gives_up_at_an_error_page(site: Site, browse: Open, status: int) -> None:
     site.pages["/"] = "<!DOCTYPE html><title>x</title><script>source = new EventSource('/answer');</script>"
     site.answers["/answer"] = [(status, "text/html", "")]
@@ -108,7 +113,7 @@ def test_the_module_needs_fetch(server: SseServer, site: Site, browse: Open) -> 
 
 
 def test_its_script_runs(server: SseServer, site: Site, browse: Open) -> None:
-    (script,) = re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL)
+    script = re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL)[0]
     site.pages["/"] = f'<!DOCTYPE html><title>x</title><script type="module">{script}</script>'
     page = browse("about:blank")
     with page.expect_console_message(lambda message: message.text.startswith("open ")):

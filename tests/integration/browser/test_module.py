@@ -16,11 +16,11 @@ from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
 from tests.integration.browser.site import Site, module_page, node_modules
 from tests.integration.conftest import Serve
-from tools.plain_module import MODULE, PLAIN, plain
+from tools.plain_module import MODULE, PLAIN, module, plain
 
 HERE = Path(__file__).parent
 CASES = json.loads((HERE / "format_cases.json").read_text())
-SMALL = 8 * 1024  # bytes, minified
+SMALL = 16 * 1024  # bytes, minified
 LISTEN = """
     window.states = []; window.gaps = [];
     const listen = (options) => {
@@ -51,7 +51,7 @@ READ = """
 
 
 def test_under_node() -> None:
-    command = [need("node"), "--test", str(HERE / "module.test.mjs")]
+    command = [need("node"), "--test", *map(str, sorted(HERE.glob("module*.test.mjs")))]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
     assert "# fail 0" in done.stdout
@@ -73,8 +73,12 @@ def test_its_types(tmp_path: Path) -> None:
     }
     right = """
         const stream: Stream = connect('/sse/', {
-            channels: ['a'], token: async () => 't', shared: true, lastEventId: 'earliest'
+            channels: ['a'], token: async () => 't', shared: true, lastEventId: 'earliest',
+            state: true, poll: 'auto'
         });
+        stream.on<{name: string}>('presence', ({members, left, count, anonymous}) =>
+            [members[42]?.name, left[0]?.length, count + anonymous]);
+        stream.client.length;
         const off: () => void = stream.on<{x: number}>('news', (event) => event.json?.x.toFixed(2));
         stream.on('message', ({type, data, lastEventId}) => [type, data, lastEventId].join());
         stream.on('state', ({state, reason, status}) => state === 'stopped' && (status === 403 || reason));
@@ -111,7 +115,8 @@ def test_its_types(tmp_path: Path) -> None:
         assert expected in fault
 
 
-def test_the_plain_script_is_the_module() -> None:
+def test_what_is_made_from_its_source_is_up_to_date() -> None:
+    assert MODULE.read_text() == module(), "python -m tools.plain_module"
     assert PLAIN.read_text() == plain(MODULE.read_text()), "python -m tools.plain_module"
 
 

@@ -1,0 +1,352 @@
+/* The stream of one tab: what it hears of its channels, and up to which id it has seen each of them. */
+import {canShare, joinGroup} from './group.js';
+import {makeHub} from './hub.js';
+import {isAfter} from './ids.js';
+import {delay, raced} from './timers.js';
+
+const VERSION = 2;      // of what tabs send each other: those of another version share nothing with these
+const PING = 30000;     // ms, the server's --ping-interval unless the page names another
+const GATHER = 50;      // ms to collect what several tabs want, before one connection is made for all
+const TOKEN_PAUSE = 1000;   // ms for which a tab without a token leaves the lead to others, doubled with each failure
+const OWN_TYPES = ['state', 'gap', 'presence'];     // of `on`: events that are called like these reach '*' alone
+
+// Whom a token stands for: tabs share a connection if all but the times and the id of their tokens is the same.
+function identity(token) {
+    try {
+        const text = token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/');
+        const {exp, iat, nbf, jti, ...claims} = JSON.parse(atob(text));
+        return claims;
+    } catch {
+        return token;
+    }
+}
+
+function absolute(url) {
+    try {
+        return new URL(url, globalThis.location?.href).href;
+    } catch {
+        throw new TypeError(`connect: '${url}' is not an absolute URL, which is needed outside of a page: ` +
+            "'http://localhost:8888/'");
+    }
+}
+
+function asJSON(text) {
+    try {
+        return JSON.parse(text);
+    } catch {
+        return undefined;
+    }
+}
+
+const asList = (names) => typeof names === 'string' ? [names] : [...names || []];
+
+export function connect(url, options = {}) {
+    const address = absolute(url);
+    const client = Array.from('12', () => Math.random().toString(36).slice(2)).join('') || '0';
+    const silence = delay(2 * options.ping || 2 * PING);
+    const listeners = new Map();    // type: functions
+    const begins = new Map();       // channel: the id after which it starts, null while that is not known
+    const seen = new Map();         // channel: the id up to which everything has come
+    const done = new AbortController();
+    let life = new AbortController();   // of one visit: a page that is kept by the browser has several
+    let lastEventId = options.lastEventId || '', state = '', closed = false;
+    let hub = null, group = null, link = 0, term = 0, knownToken, tokenFailures = 0;
+
+    const active = () => [...begins.keys()].filter((name) => begins.get(name) !== null);
+
+    // ---- What the page hears ----
+
+    function emit(type, event) {
+        for (const handle of [...listeners.get(type) || []]) {
+            try {
+                handle(event);
+            } catch (exception) {   // one handler's fault must not end the stream, nor stay hidden
+                setTimeout(() => { throw exception; }, 0);
+            }
+        }
+    }
+
+    function setState(next, reason, status) {
+        if (next !== state || next === 'waiting') {
+            state = next;
+            emit('state', {state, reason, status});
+        }
+    }
+
+    function emitEvent({type, data, id, channels}, mine) {
+        const event = {type, data, json: asJSON(data), lastEventId: id, channels: channels.length ? mine : []};
+        if (!OWN_TYPES.includes(type)) {
+            emit(type, event);
+        }
+        emit('*', event);
+    }
+
+    function hear(event) {
+        const {type, data, id, own, channels} = event, isGap = type === 'sse-gap';
+        const named = isGap && asJSON(data)?.channels || channels;
+        let mine = active().filter((name) => !named.length || named.includes(name));
+        if (own && !event.isState) {
+            if (mine.some((name) => seen.has(name) && !isAfter(id, seen.get(name)))) {
+                return;     // the connection went back for another tab
+            }
+            mine = mine.filter((name) => isGap || isAfter(id, begins.get(name)));
+            active().filter((name) => isAfter(id, seen.get(name))).forEach((name) => seen.set(name, id));
+            lastEventId = id;
+        }
+        if (!mine.length || event.except === client) {
+            return;
+        }
+        if (isGap) {
+            emit('gap', {channels: mine});
+        } else {
+            emitEvent(event, mine);
+        }
+    }
+
+    // The channels that start, after their states if those were asked for.
+    function startAt(start, states) {
+        const starting = [...begins.keys()].filter((name) => begins.get(name) === null);
+        starting.forEach((name) => begins.set(name, start));
+        lastEventId = lastEventId || start;
+        states.forEach((event) => {
+            const mine = starting.filter((name) => !event.channels.length || event.channels.includes(name));
+            if (mine.length) {
+                emitEvent(event, mine);
+            }
+        });
+    }
+
+    // ---- Messages of the tab that leads, which may be this one ----
+
+    // Each that leads has a higher term than the one before. What an earlier one still sends is not heard: it comes again.
+    function isForMe(message) {
+        if (message.to || message.tabs) {
+            return message.to === client || message.tabs?.includes(client);
+        }
+        return message.link === link || !message.link;
+    }
+
+    function receive(message) {
+        if (closed || !(message.term >= term)) {
+            return;
+        }
+        if (message.term > term) {
+            resign();
+            link = 0;
+        }
+        term = message.term;
+        group?.heard();
+        if (isForMe(message)) {
+            react(message);
+        }
+    }
+
+    function react(message) {
+        const {state: next, open, event, room} = message;
+        if (message.isNew) {
+            announce();
+        } else if (open) {
+            link = message.link;
+            if (message.start !== null) {
+                startAtOpen(message);
+            }
+            if (active().length === begins.size && active().every((name) => open.includes(name))) {
+                tokenFailures = hub ? 0 : tokenFailures;
+                setState('open');
+            }
+        } else if (event) {
+            hear(event);
+        } else if (room) {
+            if (begins.has(room.channel)) {
+                const {isLarge, ...told} = room;
+                emit('presence', told);
+            }
+        } else if (message.states) {
+            startAt(message.start, message.states);
+        } else if (next) {
+            setState(next, message.reason, message.status);
+            if (next === 'stopped') {
+                end();
+            }
+        }
+    }
+
+    function startAtOpen({open, start}) {
+        begins.forEach((begin, name) => {
+            if (begin === null && open.includes(name)) {
+                begins.set(name, start);
+            }
+        });
+        lastEventId = lastEventId || start;     // where a page that loads now continues
+    }
+
+    function publish(message) {
+        const sent = {...message, term};
+        group?.post(sent);
+        receive(sent);
+    }
+
+    // Names what this tab wants, and from where.
+    function announce() {
+        const marks = {}, presence = Boolean(listeners.get('presence')?.size);
+        begins.forEach((begin, name) => { marks[name] = seen.get(name) || begin; });
+        if (hub) {
+            hub.update(client, {marks, presence});
+        } else {
+            group?.post({from: client, wants: {marks, presence}});
+        }
+    }
+
+    // ---- Leading ----
+
+    async function askToken() {
+        const token = knownToken || (typeof options.token === 'function' ? await options.token() : options.token);
+        knownToken = '';
+        return token;
+    }
+
+    function lead() {
+        term = Math.max(Date.now(), term + 1) + Math.random();
+        hub = makeHub({
+            address, options, silence, askToken, publish,
+            gather: group ? GATHER : 0,
+            client: group ? '' : client,
+            // Another tab's function may have a token.
+            onTokenFault(fault, tabs) {
+                if (group && tabs > 1) {
+                    tokenFailures += 1;
+                    group.handOver(delay(TOKEN_PAUSE * 2 ** tokenFailures));
+                    return true;
+                }
+                return false;
+            },
+            // Another tab's token may be good.
+            onRefused: ({message: reason, status}) => react({state: 'stopped', reason, status})
+        });
+        publish({isNew: true});
+    }
+
+    function resign() {
+        hub?.stop();
+        hub = null;
+    }
+
+    function onMessage(message) {
+        if (message.term) {
+            receive(message);
+        } else if (!hub) {
+            return;
+        } else if (message.from) {
+            const its = hub;
+            if (its.update(message.from, message.wants)) {
+                group.onceGone(message.from, () => its.remove(message.from));
+            }
+        } else if (message.gone) {
+            hub.remove(message.gone);
+        } else if (message.wake) {
+            hub.wake();
+        } else {
+            publish({});
+        }
+    }
+
+    async function share({signal}) {
+        const limit = new AbortController(), timer = setTimeout(() => limit.abort(new Error('no token')), silence);
+        try {
+            knownToken = await raced(limit.signal, askToken);
+        } finally {
+            clearTimeout(timer);
+        }
+        const {shared, credentials} = options;
+        const key = ['cyclone-sse', VERSION, address, shared, credentials, Boolean(options.state), identity(knownToken)];
+        group = await joinGroup(JSON.stringify(key), client, {signal, onLead: lead, onResign: resign, onMessage});
+        announce();
+    }
+
+    // ---- Its life ----
+
+    async function start() {
+        const ours = life = new AbortController();
+        setState('connecting');
+        try {
+            if (options.shared && canShare()) {
+                await share(ours);
+                return;
+            }
+        } catch { /* no token, which the hub asks for again; or the browser lets this page share nothing */ }
+        if (!ours.signal.aborted) {
+            lead();
+        }
+    }
+
+    function leave() {
+        if (hub) {
+            resign();
+        } else {
+            group?.post({gone: client});
+        }
+        life.abort();
+        group = null;
+    }
+
+    function end() {
+        closed = true;
+        leave();
+        done.abort();
+    }
+
+    function wake() {
+        if (hub) {
+            hub.wake();
+        } else {
+            group?.post({wake: true});
+        }
+    }
+
+    function listenTo(target, type, handle) {
+        target?.addEventListener?.(type, handle, {signal: done.signal});
+    }
+
+    listenTo(globalThis, 'online', wake);
+    listenTo(globalThis.document, 'visibilitychange', () => document.visibilityState === 'visible' && wake());
+    // A page that is left gives up everything, so that the browser may keep it and another tab leads at once.
+    listenTo(globalThis, 'pagehide', leave);
+    listenTo(globalThis, 'pageshow', ({persisted}) => persisted && start());
+    asList(options.channels).forEach((name) => begins.set(name, options.lastEventId || null));
+    Promise.resolve().then(() => closed || start());    // not at once: the page adds its listeners first
+
+    return {
+        get state() { return state; },
+        get lastEventId() { return lastEventId; },
+        get channels() { return [...begins.keys()]; },
+        get client() { return client; },
+        on(type, handle) {
+            const handles = listeners.get(type) || new Set();
+            listeners.set(type, handles.add(handle));
+            if (type === 'presence' && handles.size === 1 && state && !closed) {
+                announce();
+            }
+            return () => { handles.delete(handle); };
+        },
+        add(names) {
+            const more = asList(names).filter((name) => !begins.has(name));
+            more.forEach((name) => begins.set(name, null));
+            if (more.length && !closed) {
+                announce();
+            }
+        },
+        remove(names) {
+            const less = asList(names).filter((name) => begins.delete(name));
+            less.forEach((name) => seen.delete(name));
+            if (less.length && !closed) {
+                announce();
+            }
+        },
+        close() {
+            if (!closed) {
+                setState('stopped', 'closed');
+                end();
+            }
+        }
+    };
+}

@@ -1,0 +1,84 @@
+/*
+ * The tabs of a browser that share connections. One of them leads: it holds a Web Lock, connects, and passes on what
+ * comes by a BroadcastChannel. When it closes, crashes or freezes the next one leads.
+ */
+import {pause} from './timers.js';
+
+const TICK = 500;       // ms between two looks at whether the leader is there
+const ASK = 2;          // ticks without a message from it before it is asked
+const STEAL = 4;        // ticks after which it counts as frozen, and its lock is taken from it
+
+export const canShare = () => Boolean(globalThis.navigator?.locks && globalThis.BroadcastChannel);
+
+// Holds a lock until the signal is aborted, and calls `onHeld` when it is had.
+function holdLock(name, how, signal, onHeld) {
+    return navigator.locks.request(name, how, () => signal.aborted || new Promise((resolve) => {
+        signal.addEventListener('abort', resolve);
+        onHeld();
+    }));
+}
+
+// Joins the tabs of this name, until `signal` is aborted. onLead() and onResign(): this tab is the leader, or no more;
+// onMessage(message): what another tab posted. Fails where the browser lets a page share nothing.
+export async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
+    let candidacy = new AbortController(), leads = false, silent = 0, absentUntil = 0;
+    await new Promise((resolve, reject) => { holdLock(name + me, {}, signal, resolve).then(reject, reject); });
+    const channel = new BroadcastChannel(name);
+
+    function lead() {
+        leads = true;
+        onLead();
+    }
+
+    function resign() {
+        leads = false;
+        onResign();
+    }
+
+    // Waits for the lock, or takes it from a leader that is silent.
+    async function stand(steal, absence = 0) {
+        candidacy.abort();
+        const mine = candidacy = new AbortController();
+        absentUntil = Date.now() + absence;
+        if (absence) {
+            await pause(absence, mine.signal);
+        }
+        try {
+            await holdLock(name, steal ? {steal} : {signal: mine.signal}, mine.signal, lead);
+        } catch { /* another tab took it, or this one no longer waits for it */ }
+        if (!mine.signal.aborted) {
+            resign();
+            stand();
+        }
+    }
+
+    function look() {
+        silent = leads || Date.now() < absentUntil ? 0 : silent + 1;
+        if (silent >= STEAL) {
+            silent = 0;
+            stand(true);
+        } else if (silent >= ASK) {
+            channel.postMessage({ask: true});
+        }
+    }
+
+    channel.onmessage = ({data}) => onMessage(data);
+    const ticking = setInterval(look, TICK);
+    signal.addEventListener('abort', () => {
+        clearInterval(ticking);
+        candidacy.abort();
+        channel.close();
+    });
+    stand();
+    return {
+        post(message) { channel.postMessage(message); },
+        // Watches over a lock that another tab holds as long as it lives.
+        onceGone(tab, react) { navigator.locks.request(name + tab, {signal}, react).catch(() => {}); },
+        heard() { silent = 0; },
+        // Leaves the lead to another tab, and stands for it again after so many ms.
+        handOver(ms) {
+            resign();
+            stand(false, ms);
+        }
+    };
+}

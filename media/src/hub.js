@@ -1,0 +1,75 @@
+/*
+ * The links of one tab, or of all tabs that share connections.
+ *
+ * Tabs share a link as long as the server accepts what they want together. Then the tab that came last gets another, so
+ * that tabs are not bounded by each other's channels.
+ */
+import {makeLink} from './link.js';
+
+const MOST_CHANNELS = 400;      // of one link; the server's --max-channels is 500
+const MOST_BYTES = 6000;        // of their names in the address; common proxies accept 8 KiB
+
+const size = (names) => names.reduce((sum, name) => sum + encodeURIComponent(name).length + '&channels='.length, 0);
+
+// settings: those of makeLink, but for its events. onTokenFault(fault), onRefused(fault): as makeLink's.
+export function makeHub({publish, onTokenFault, onRefused, ...settings}) {
+    const linkOf = new Map();   // tab: link
+    let number = 0, most = MOST_CHANNELS;
+
+    const links = () => [...new Set(linkOf.values())];
+
+    function hasRoom(link, id, names) {
+        const others = link.namesWithout(id), all = [...new Set([...others, ...names])];
+        return !others.length || all.length <= most && size(all) <= MOST_BYTES;
+    }
+
+    function newLink() {
+        const own = number += 1;
+        const link = makeLink({
+            ...settings,
+            publish: (message) => publish({link: own, ...message}),
+            onTokenFault: (fault) => onTokenFault(fault, linkOf.size),
+            onRefused,
+            onStopped: (id) => linkOf.delete(id),
+            onTooLarge(id, count) {
+                most = Math.min(most, count - 1);
+                assign(id, link.remove(id), link);
+            }
+        });
+        return link;
+    }
+
+    function assign(id, wants, full) {
+        const names = Object.keys(wants.marks);
+        const link = links().find((other) => other !== full && hasRoom(other, id, names)) || newLink();
+        linkOf.set(id, link);
+        link.update(id, wants);
+    }
+
+    function remove(id) {
+        const link = linkOf.get(id);
+        linkOf.delete(id);
+        if (link && links().includes(link)) {
+            link.remove(id);
+        } else {
+            link?.stop();
+        }
+    }
+
+    return {
+        // Returns whether the tab is new.
+        update(id, wants) {
+            const link = linkOf.get(id);
+            if (link && hasRoom(link, id, Object.keys(wants.marks))) {
+                link.update(id, wants);
+            } else {
+                remove(id);
+                assign(id, wants);
+            }
+            return !link;
+        },
+        remove,
+        wake() { links().forEach((link) => link.wake()); },
+        stop() { links().forEach((link) => link.stop()); }
+    };
+}

@@ -1,0 +1,414 @@
+/*
+ * A link: one connection after another, for one tab or for several that share it.
+ *
+ * A tab wants {marks, presence}. Its marks are {channel: id up to which the tab has everything}; '' stands for the
+ * position of the link, and null for a channel that starts with the next connection. The link continues after the
+ * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen.
+ *
+ * What it sends to its tabs, by `publish`: {tabs, open, start}, {tabs, state, reason, status}, {event}, {room}, and to
+ * one of them {to, start, states}, {to, room}, {to, state, reason, status}.
+ */
+import {earlier, isAfter} from './ids.js';
+import {asField, makeParser} from './parser.js';
+import {readText, request} from './request.js';
+import {makeRooms} from './rooms.js';
+import {delay, pause, raced, SHORTEST} from './timers.js';
+
+const FIRST_RETRY = 1000;       // ms, until the server sends another
+const LONGEST_RETRY = 30000;    // ms
+const STEADY = 5000;            // ms after which a connection counts as a success, and delays start again
+const FIRST_BYTE = 15000;       // ms for the first byte of a stream: the server sends it at once
+const SILENT_STREAMS = 2;       // streams without a byte after which a proxy is taken to hold them back
+const REMOVAL = 1000;           // ms before channels are given up: a page that reloads wants them again
+const REFUSALS = 3;             // 401 in a row after which no new token is asked for
+const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no other token is to be had
+const GAP = 'sse-gap', EXPIRED = 'sse-expired', PRESENCE = 'sse-presence';
+
+// What a link needs: `options` are those of `connect`; `silence`: ms without a byte that end a connection; `gather`: ms to
+// collect what several tabs want; `client`: the id of the only tab, or ''. `askToken()`, `publish(message)`, and
+// `onTokenFault(fault)`: returns true if another tab connects from now on;
+// `onRefused(fault)`: the tab that connects has no right to any stream;
+// `onTooLarge(id, count)`: together the tabs want more than the server accepts, and this one is to leave the link;
+// `onStopped(id)`: the only tab was refused.
+export function makeLink({address, options, silence, gather, client, askToken, publish, ...parent}) {
+    const tabs = new Map();     // id: wants
+    const rooms = makeRooms();
+    const mayPoll = options.poll !== false, onlyPolls = options.poll === true;
+    let at = '';                // the position: the id of the last event read
+    let open = null;            // the open connection: {controller, channels, presence, since}
+    let attempt = null;         // the AbortController of the next one
+    let retry = FIRST_RETRY, failures = 0, refusals = 0, asksEach = false;
+    let polls = onlyPolls, silentStreams = 0;
+    let wasOpen = false, heard = 0, last = null;    // the state published last, unless the link is open
+    let waiting = 0, swap = 0;  // timers
+    let notBefore = 0;          // the time before which no wait may be cut short
+
+    const namesOf = (marks) => Object.keys(marks);
+    const wanted = () => [...new Set([...tabs.values()].flatMap(({marks}) => namesOf(marks)))];
+    const wantsPresence = () => !polls && [...tabs.values()].some(({presence}) => presence);
+    const isOpenFor = (names) => Boolean(open) && names.every((name) => open.channels.includes(name));
+    const isBehind = () => position() !== at;
+
+    function position() {
+        const marks = [...tabs.values()].flatMap((wants) => Object.values(wants.marks));
+        return marks.filter(Boolean).reduce((one, other) => one ? earlier(one, other) : other, at);
+    }
+
+    // Aborts the controller unless `expect` is called again in time, or `clear`.
+    function makeWatchdog(controller) {
+        let timer = 0;
+        return {
+            expect(ms, reason) {
+                clearTimeout(timer);
+                const fault = Object.assign(new Error(reason), {isSilence: true});
+                timer = setTimeout(() => controller.abort(fault), delay(ms));
+            },
+            clear() { clearTimeout(timer); }
+        };
+    }
+
+    function setState(state, {message: reason, status} = {}) {
+        last = {state, reason, status};
+        publish({tabs: [...tabs.keys()], ...last});
+    }
+
+    function drop() {
+        open?.controller.abort();
+        open = null;
+    }
+
+    function cancelAttempt() {
+        clearTimeout(waiting);
+        clearTimeout(swap);
+        waiting = swap = 0;
+        attempt?.abort();
+        attempt = null;
+    }
+
+    function stop() {
+        cancelAttempt();
+        drop();
+    }
+
+    function connectSoon(ms) {
+        if (!waiting) {
+            clearTimeout(swap);
+            swap = setTimeout(connect, delay(ms, 0));
+        }
+    }
+
+    function ask(channels, lastEventId, {presence, method, ...how}) {
+        const parameters = channels.map((name) => ['channels', name]);
+        const add = (name, value) => value && parameters.push([name, value]);
+        add('fields', 'channel');
+        add('state', options.state && '1');
+        add('presence', presence && '1');
+        add('client', client);
+        add('lastEventId', lastEventId);    // not as a header, which costs a preflight on another origin
+        const {credentials} = options;
+        return request(address, parameters, {...how, method, poll: polls && !method, credentials});
+    }
+
+    function asEvent({type, data, channels, except, id, own}, known) {
+        const names = new Map(known.map((name) => [asField(name), name]));
+        return {type, data: data.slice(0, -1), channels: channels.map((name) => names.get(name) || name), except, id, own};
+    }
+
+    // ---- Before the connection: may a tab hear what it starts with, and where does it start? ----
+
+    // The states at the head of an answer; the rest of it is left.
+    async function readStates(response, start, names) {
+        const states = [];
+        let isComplete = false;
+        const feed = makeParser((block) => {
+            isComplete = isComplete || block.own && (!block.data || isAfter(block.id, start));
+            if (block.data && !isComplete && block.type !== PRESENCE) {
+                states.push(asEvent(block, names));
+            }
+        }, () => {});
+        await readText(response, (text) => {
+            feed(text);
+            return isComplete;
+        });
+        return states;
+    }
+
+    // Asks beside the open connection, so that a tab that is refused takes no other with it.
+    async function admit(id, token, controller) {
+        const {marks} = tabs.get(id), names = namesOf(marks), probe = new AbortController(), {signal} = probe;
+        controller.signal.addEventListener('abort', () => probe.abort(controller.signal.reason));
+        try {
+            const response = await ask(names, '', {token, signal, method: polls && !options.state ? 'HEAD' : undefined});
+            const start = response.headers.get('Last-Event-ID') || '';
+            const states = options.state ? await readStates(response, start, names) : [];
+            if (attempt === controller && tabs.get(id)?.marks === marks) {
+                publish({to: id, start, states});
+                names.forEach((name) => { marks[name] = marks[name] ?? start; });
+            }
+        } catch (fault) {
+            if (!PERMANENT.includes(fault.status) || tabs.size < 2) {
+                throw fault;
+            }
+            refuse(id, fault);
+        } finally {
+            probe.abort();
+        }
+    }
+
+    function refuse(id, {message: reason, status}) {
+        tabs.delete(id);
+        publish({to: id, state: 'stopped', reason, status});
+        parent.onStopped(id);
+    }
+
+    function mustBeAdmitted(marks) {
+        return namesOf(marks).some((name) => marks[name] === null && (options.state || !isOpenFor([name])));
+    }
+
+    async function admitTabs(token, controller) {
+        for (const [id, {marks}] of at || asksEach ? [...tabs] : []) {
+            if (attempt === controller && tabs.has(id) && (asksEach || mustBeAdmitted(marks))) {
+                await admit(id, token, controller);
+            }
+        }
+    }
+
+    // ---- The connection ----
+
+    // From here on the tabs follow the link. Channels that start now start at its position; but where they need their
+    // states first (`admit`), only a first connection brings those.
+    function greet(isFirst) {
+        const start = options.state && !isFirst ? null : at;
+        tabs.forEach(({marks}) => namesOf(marks).filter((name) => isOpenFor([name])).forEach((name) => {
+            marks[name] = marks[name] === null && start === null ? null : '';
+        }));
+        last = null;
+        publish({tabs: [...tabs.keys()], open: open.channels, start});
+    }
+
+    // Reads an answer to its end; returns whether there was an event.
+    async function read(response, {controller, channels}, onBytes) {
+        let hasEvents = false;
+        const feed = makeParser((block) => {
+            if (controller.signal.aborted) {
+                return;     // the next connection continues before this block
+            }
+            // A stream has its events in the order of their ids; only a state may be older than the position.
+            const isState = Boolean(options.state && block.own && block.data && block.type !== GAP && at &&
+                !isAfter(block.id, at));
+            at = block.own && !isState ? block.id : at;
+            hasEvents = hasEvents || Boolean(block.data);
+            if (block.type === EXPIRED) {
+                controller.abort(new Error('expired'));
+            } else if (block.type === PRESENCE) {
+                publish({room: rooms.update(JSON.parse(block.data))});
+            } else if (block.data) {
+                publish({event: {...asEvent(block, channels), isState}});
+            }
+        }, (ms) => { retry = delay(ms); });
+        await readText(response, (text) => {
+            onBytes();
+            feed(text);
+        });
+        return hasEvents;
+    }
+
+    // A proxy may hold a poll back until there is an event; this tells the position at once.
+    async function askPosition(channels, lastEventId, token, signal) {
+        const response = await ask(channels, lastEventId, {token, signal, method: 'HEAD'}).catch(() => null);
+        return response?.headers.get('Last-Event-ID');
+    }
+
+    async function newToken(signal) {
+        try {
+            return await raced(signal, askToken);
+        } catch (fault) {
+            throw Object.assign(new Error(fault?.message || String(fault)), {isToken: true});
+        }
+    }
+
+    async function listen(trial, token, watchdog) {
+        const {controller} = trial, {signal} = controller;
+        const channels = wanted(), presence = wantsPresence(), from = position(), isBlind = wasOpen && !from;
+        const patience = polls || !mayPoll ? silence : Math.min(silence, FIRST_BYTE);
+        drop();
+        trial.isAsked = true;
+        watchdog.expect(patience, 'no answer');
+        const start = polls && (from || !options.state) && await askPosition(channels, from, token, signal);
+        let response = start ? null : await ask(channels, from, {token, signal, presence});
+        if (attempt !== controller) {
+            return;
+        }
+        at = from || start || response.headers.get('Last-Event-ID') || '';
+        [attempt, refusals, asksEach, wasOpen, heard] = [null, 0, false, true, Date.now()];
+        const connection = open = {controller, channels, presence, since: heard};
+        watchdog.expect(patience, 'silent');
+        greet(!from);
+        if (isBlind) {  // there was no id to continue from: what was missed is not known
+            publish({event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
+        }
+        for (;;) {
+            response = response || await ask(channels, at, {token, signal});
+            const hasEvents = await read(response, connection, () => {
+                heard = Date.now();
+                trial.hasBytes = true;
+                silentStreams = polls ? silentStreams : 0;
+                watchdog.expect(silence, 'silent');
+            });
+            if (!polls) {
+                throw new Error('ended');
+            }
+            response = null;
+            watchdog.expect(retry + silence, 'silent');
+            await pause(hasEvents ? 0 : retry, signal);
+        }
+    }
+
+    // Replaces the open connection, if there is one: that is read until the next one can be asked for.
+    async function connect() {
+        cancelAttempt();
+        const controller = attempt = new AbortController(), {signal} = controller;
+        const trial = {controller, isAsked: false, hasBytes: false}, watchdog = makeWatchdog(controller);
+        try {
+            if (!wanted().length) {
+                drop();
+                setState('waiting', new Error('no channels'));
+                return;
+            }
+            if (!open) {
+                setState('connecting');
+            }
+            watchdog.expect(silence, 'no answer');
+            const token = await newToken(signal);
+            await admitTabs(token, controller);
+            if (attempt === controller && !isOpenAsWanted()) {
+                await listen(trial, token, watchdog);
+            } else if (attempt === controller) {
+                attempt = null;
+                greet();
+            }
+        } catch (fault) {
+            failed(fault, trial);
+        } finally {
+            watchdog.clear();
+            controller.abort();
+        }
+    }
+
+    // ---- After it ----
+
+    // Streams that stay without a byte are held back on their way: long polls, which end, are not.
+    function choosePolls({isSilence, status, message}, {isAsked, hasBytes}, wasOpened) {
+        if (isSilence && isAsked && !hasBytes) {
+            silentStreams = polls ? 0 : silentStreams + 1;
+        } else if (polls && wasOpened && !status && message !== 'expired') {
+            silentStreams = SILENT_STREAMS - 1;     // perhaps on another network: one stream is tried
+        }
+        polls = onlyPolls || mayPoll && silentStreams >= SILENT_STREAMS;
+    }
+
+    function failed(fault, trial) {
+        const {controller} = trial, wasOpened = open?.controller === controller;
+        if (wasOpened) {
+            failures = Date.now() - open.since > STEADY ? 0 : failures;
+            drop();
+        }
+        if (attempt !== (wasOpened ? null : controller)) {
+            return;     // the next one is under way
+        }
+        attempt = null;
+        choosePolls(fault, trial, wasOpened);
+        if (waiting) {  // or soon will be
+            setState('waiting', fault);
+            return;
+        }
+        const {status, message, pause: told = 0} = fault, isPermanent = PERMANENT.includes(status);
+        refusals += status === 401;
+        if (fault.isToken && parent.onTokenFault(fault)) {
+            return;
+        }
+        if (status === 204 || status === 401 && (typeof options.token !== 'function' || refusals > REFUSALS)) {
+            parent.onRefused(fault);
+            return;
+        }
+        if (isPermanent && tabs.size < 2) {
+            stop();
+            refuse([...tabs.keys()][0], fault);
+            return;
+        }
+        if (isPermanent && asksEach) {  // each alone is welcome
+            parent.onTooLarge([...tabs.keys()].at(-1), wanted().length);
+        }
+        asksEach = isPermanent && !asksEach;
+        const isFree = isPermanent || !failures && (status === 401 || message === 'expired');
+        const longest = Math.min(Math.max(LONGEST_RETRY, retry), retry * 2 ** failures);
+        failures += isPermanent ? 0 : 1;
+        notBefore = Date.now() + delay(told, 0);
+        waiting = setTimeout(connect, isFree ? 0 : delay(Math.max(told, longest * (0.5 + Math.random() / 2))));
+        if (!open) {
+            setState('waiting', fault);
+        }
+    }
+
+    // ---- Its tabs ----
+
+    function isOpenAsWanted() {
+        const names = wanted();
+        return isOpenFor(names) && names.length === open.channels.length && open.presence >= wantsPresence() && !isBehind();
+    }
+
+    function replaceIfTooWide() {
+        const names = wanted();
+        if (open && !swap && open.channels.some((name) => !names.includes(name))) {
+            connectSoon(gather && REMOVAL);
+        }
+    }
+
+    function publishRooms(id, channels) {
+        rooms.all.filter(({channel}) => channels.includes(channel)).forEach((room) => publish({to: id, room}));
+    }
+
+    return {
+        stop,
+        // The channels that the link needs without this tab.
+        namesWithout(id) {
+            return [...new Set([...tabs].flatMap(([tab, {marks}]) => tab === id ? [] : namesOf(marks)))];
+        },
+        update(id, {marks, presence}) {
+            const before = tabs.get(id), names = namesOf(marks);
+            names.forEach((name) => {   // what follows the link goes on to do so
+                marks[name] = before?.marks[name] === '' ? '' : marks[name];
+            });
+            if (names.some((name) => before?.marks[name] === undefined)) {   // it counts as the last that came
+                tabs.delete(id);
+            }
+            tabs.set(id, {marks, presence});
+            if (isOpenFor(names) && open.presence >= wantsPresence() && !isBehind() && !mustBeAdmitted(marks)) {
+                greet();
+                if (presence && !before?.presence) {
+                    publishRooms(id, names);
+                }
+                replaceIfTooWide();
+                return;
+            }
+            if (last && !open) {
+                publish({tabs: [id], ...last});
+            }
+            connectSoon(gather);
+        },
+        // Returns what the tab wants, from where it stands.
+        remove(id) {
+            const wants = tabs.get(id);
+            tabs.delete(id);
+            replaceIfTooWide();
+            namesOf(wants.marks).forEach((name) => { wants.marks[name] = wants.marks[name] === '' ? at : wants.marks[name]; });
+            return wants;
+        },
+        wake() {
+            if (waiting ? Date.now() >= notBefore : open && Date.now() - heard > silence) {
+                drop();
+                connect();
+            }
+        }
+    };
+}

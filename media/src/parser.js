@@ -1,0 +1,47 @@
+/*
+ * The format of event streams (WHATWG HTML 9.2.6): pieces of text in, blocks out.
+ *
+ * A block is {type, data, channels, except, id, own}: own is true if it brought its id itself. Its data ends with a
+ * line break, and is empty if the block is no event.
+ */
+
+const newBlock = () => ({type: '', data: '', channels: [], except: '', own: false});
+
+export function makeParser(onBlock, onRetry) {
+    let rest = '', endedWithCR = false, id = '', block = newBlock();
+
+    function readLine(text) {
+        if (!text) {
+            onBlock({...block, type: block.type || 'message', id});
+            block = newBlock();
+            return;
+        }
+        const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(text);
+        if (field === 'data') {
+            block.data += value + '\n';
+        } else if (field === 'event') {
+            block.type = value;
+        } else if (field === 'channel') {
+            block.channels.push(value);
+        } else if (field === 'except') {
+            block.except = value;
+        } else if (field === 'id' && !value.includes('\0')) {
+            id = value;
+            block.own = true;
+        } else if (field === 'retry' && /^\d+$/.test(value)) {
+            onRetry(Number(value));
+        }
+    }
+
+    return (text) => {
+        const lines = (rest + (endedWithCR && text[0] === '\n' ? text.slice(1) : text)).split(/\r\n|\n|\r/);
+        endedWithCR = text ? text.endsWith('\r') : endedWithCR;
+        rest = lines.pop();
+        lines.forEach(readLine);
+    };
+}
+
+// A channel's name as the server writes it into the line `channel:`, which a line break would end.
+export function asField(name) {
+    return /[\r\n]/.test(name) ? name.replace(/[%\r\n]/g, encodeURIComponent) : name;
+}

@@ -1,0 +1,46 @@
+/* One request for a stream, or for what a stream would start with. Fails with what is answered instead. */
+
+const STREAM_TYPE = /^text\/event-stream\s*(;|$)/i;
+
+// Times to wait in ms, as in Retry-After: a number of seconds, or a date.
+const retryAfter = (text) => (/^\d+$/.test(text) ? text * 1000 : Date.parse(text) - Date.now()) || 0;
+
+async function refusal(response) {
+    const {status, headers} = response;
+    const body = /json/.test(headers.get('Content-Type')) ? await response.json().catch(() => null) : null;
+    const fault = new Error(body?.reason || (status === 200 ? 'not an event stream' : 'HTTP ' + status));
+    fault.status = status;
+    fault.pause = retryAfter(headers.get('Retry-After'));
+    return fault;
+}
+
+// parameters: [[name, value], ...]; poll: one answer is enough, when there is an event.
+export async function request(address, parameters, {method, token, poll, signal, credentials}) {
+    const to = new URL(address), headers = {Accept: 'text/event-stream'};
+    parameters.forEach(([name, value]) => to.searchParams.append(name, value));
+    if (token) {
+        headers.Authorization = 'Bearer ' + token;
+    }
+    if (poll) {
+        headers['X-Requested-With'] = 'XMLHttpRequest';
+    }
+    const response = await fetch(to, {method, headers, signal, cache: 'no-store', credentials});
+    if (response.status === 200 && STREAM_TYPE.test(response.headers.get('Content-Type'))) {
+        return response;
+    }
+    throw await refusal(response);
+}
+
+// Calls `onText` with each piece of the body, until it returns true or the body ends.
+export async function readText(response, onText) {
+    const decoder = new TextDecoder(), reader = response.body.getReader();
+    for (;;) {
+        const {done, value} = await reader.read();
+        if (done) {
+            return;
+        }
+        if (onText(decoder.decode(value, {stream: true}))) {
+            return;
+        }
+    }
+}

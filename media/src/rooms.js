@@ -1,0 +1,32 @@
+/* The members of each channel, from what the server sends as sse-presence: a whole list first, then what changed. */
+
+export function makeRooms() {
+    const rooms = new Map();    // channel: room
+
+    return {
+        // The rooms of all channels that a list has come of; `joined` and `left` are empty.
+        get all() {
+            return [...rooms.values()].map((room) => ({...room, joined: {}, left: []}));
+        },
+
+        // Returns the room after a message of the server: {channel, members, count, anonymous, joined, left}. Of a large
+        // room the server sends the count alone: its members stay unknown until a whole list comes.
+        update({channel, members, joined = {}, left = [], count, anonymous = 0}) {
+            const known = rooms.get(channel), before = known?.members || {};
+            const isLarge = count !== undefined || known?.isLarge && !members;
+            const now = members || (isLarge ? {} : {...before, ...joined});
+            left.forEach((user) => delete now[user]);
+            const changed = isLarge ? Object.keys(joined).length - left.length : 0;
+            const added = Object.entries(now).filter(([user]) => known && !known.isLarge && !Object.hasOwn(before, user));
+            const room = {
+                channel, anonymous, isLarge,
+                members: now,
+                count: count ?? (isLarge ? known.count + changed : Object.keys(now).length),
+                joined: Object.fromEntries(added),
+                left: isLarge ? [] : Object.keys(before).filter((user) => !Object.hasOwn(now, user))
+            };
+            rooms.set(channel, room);
+            return room;
+        }
+    };
+}

@@ -1,0 +1,26 @@
+/* Every timer of the module takes its time from `delay`. */
+
+export const SHORTEST = 500;        // ms between two attempts
+const LONGEST = 60 * 60 * 1000;     // ms
+
+// Bounds a time in ms. Without this, `retry: 0` would connect hundreds of times a second, and so would a time of more
+// than 24.8 days, which overflows the browser's timers to none.
+export function delay(ms, least = SHORTEST) {
+    return Math.min(Math.max(ms, least) || least, LONGEST);
+}
+
+// Waits; returns early if the signal is aborted.
+export function pause(ms, signal) {
+    return new Promise((resolve) => {
+        const timer = setTimeout(resolve, delay(ms, 0));
+        signal.addEventListener('abort', () => { clearTimeout(timer); resolve(); }, {once: true});
+    });
+}
+
+// Settles as the function's promise does, but fails as soon as the signal is aborted.
+export function raced(signal, ask) {
+    return new Promise((resolve, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason), {once: true});
+        Promise.resolve().then(ask).then(resolve, reject);
+    });
+}

@@ -1,0 +1,194 @@
+// Tabs that share connections: what one of them does wrong takes no other with it.
+
+import assert from 'node:assert/strict';
+import {beforeEach, mock, test} from 'node:test';
+
+import {Answer, answerWith, open, pass, query, requests} from './module_harness.mjs';
+import {installTabs} from './module_tabs.mjs';
+
+// A server: rules(names, token) returns a status, 200 if all is well. `links` are the open streams.
+let rules, links;
+const LIMIT = 500;      // channels of a stream, as the server's --max-channels
+
+function serve(request) {
+    const names = query(request).getAll('channels'), status = names.length > LIMIT ? 400 : rules(names, request.headers.Authorization);
+    if (status !== 200) {
+        return new Response(status === 204 ? null : JSON.stringify({reason: 'refused'}), {status, headers: {'Content-Type': 'application/json'}});
+    }
+    const answer = new Answer(request.signal, {'Last-Event-ID': query(request).get('lastEventId') || '5-0-n'});
+    links.push({names, answer});
+    answer.control.enqueue(new TextEncoder().encode('\n\n'));
+    return answer.response;
+}
+
+const openLinks = () => links.filter(({answer}) => !answer.aborted);
+
+async function publish(id, channel, data) {
+    for (const {names, answer} of openLinks()) {
+        if (names.includes(channel)) {
+            await answer.write(`id: ${id}\nchannel: ${channel}\ndata: ${data}\n\n`);
+        }
+    }
+}
+
+async function passed(ms) {
+    for (let time = 0; time < ms; time += 100) {
+        await pass(100);
+    }
+}
+
+async function tab(options) {
+    const opened = await open({shared: true, ...options});
+    await passed(300);
+    return opened;
+}
+
+const many = (name, number) => Array.from({length: number}, (_, index) => `${name}-${index}`);
+
+beforeEach(() => {
+    installTabs();
+    let seed = 0;
+    mock.method(Math, 'random', () => 1 - (seed += 1) / 1e6);    // the tabs' ids differ
+    rules = () => 200;
+    links = [];
+    answerWith(...Array.from({length: 500}, () => serve));
+});
+
+// Tokens of one user: only their times differ, so that they share.
+const jwt = (exp) => `x.${btoa(JSON.stringify({sub: 'ann', exp}))}.y`;
+
+test('401 for the token of the leader stops the leader alone', async () => {
+    const [old, good] = [jwt(1), jwt(2)];
+    const leader = await tab({channels: ['a'], token: old});
+    const other = await tab({channels: ['b'], token: good});
+    assert.equal(openLinks().length, 1);
+    rules = (names, token) => token === `Bearer ${old}` ? 401 : 200;
+    await openLinks()[0].answer.break();
+    await passed(2000);
+    assert.equal(leader.heard.states.at(-1), 'stopped refused 401');
+    assert.equal(other.heard.states.at(-1), 'open');
+    await publish('6-0-n', 'b', 1);
+    assert.deepEqual(other.heard.events.map((event) => event.data), ['1']);
+    assert.ok(!other.heard.states.some((state) => state.startsWith('stopped')));
+});
+
+test('204 stops one tab after another', async () => {
+    const tabs = [await tab({}), await tab({})];
+    rules = () => 204;
+    await openLinks()[0].answer.break();
+    await passed(5000);
+    assert.deepEqual(tabs.map(({heard}) => heard.states.at(-1)), Array(2).fill('stopped HTTP 204 204'));
+});
+
+for (const how of ['throws', 'never comes']) {
+    test(`a leader's token that ${how} stalls no other`, async () => {
+        let asked = 0;
+        const fail = () => how === 'throws' ? Promise.reject(new Error('login is down')) : new Promise(() => {});
+        const token = () => (asked += 1) > 1 ? fail() : jwt(1);
+        const leader = await tab({channels: ['a'], token});
+        const other = await tab({channels: ['b'], token: () => jwt(2)});
+        await openLinks()[0].answer.break();
+        await passed(how === 'throws' ? 3000 : 63_000);
+        assert.deepEqual([leader.heard.states.at(-1), other.heard.states.at(-1)], ['open', 'open']);
+        await publish('6-0-n', 'a', 1);
+        assert.deepEqual(leader.heard.events.map((event) => event.data), ['1']);
+        assert.equal(openLinks().length, 1);
+    });
+}
+
+test('tokens that no tab can have are asked for with growing pauses', async () => {
+    let isDown = false, asked = 0;
+    const token = async () => {
+        asked += 1;
+        if (isDown) {
+            throw new Error('login is down');
+        }
+        return jwt(1);
+    };
+    const tabs = [await tab({token}), await tab({token}), await tab({token})];
+    isDown = true;
+    asked = 0;
+    await openLinks()[0].answer.break();
+    await passed(60_000);
+    assert.ok(asked < 40, String(asked));
+    isDown = false;
+    await passed(70_000);
+    assert.deepEqual(tabs.map(({heard}) => heard.states.at(-1)), ['open', 'open', 'open']);
+});
+
+test('tabs whose channels are too many for one request have several', async () => {
+    const sets = [many('a', 300), many('b', 300), many('c', 450), many('d', 20)];
+    const tabs = [];
+    for (const channels of sets) {
+        tabs.push(await tab({channels}));
+    }
+    assert.equal(openLinks().length, 3);
+    assert.deepEqual(tabs.map(({heard}) => heard.states.at(-1)), Array(4).fill('open'));
+    for (const [number, name] of ['a-0', 'b-299', 'c-449', 'd-0'].entries()) {
+        await publish(`${number + 6}-0-n`, name, number);
+    }
+    assert.deepEqual(tabs.map(({heard}) => heard.events.map((event) => event.data)), [['0'], ['1'], ['2'], ['3']]);
+    assert.ok(requests.every((request) => request.url.length < 8000));
+});
+
+test('a server that accepts fewer channels', async () => {
+    const refuse = (names) => names.length > 25 ? 400 : 200;
+    rules = refuse;
+    const tabs = [];
+    for (const name of ['a', 'b', 'c', 'd', 'e']) {
+        tabs.push(await tab({channels: many(name, 10)}));
+        await passed(1000);
+    }
+    assert.deepEqual(tabs.map(({heard}) => heard.states.at(-1)), Array(5).fill('open'));
+    assert.equal(openLinks().length, 3);
+    for (const [number, name] of ['a-0', 'b-9', 'c-9', 'd-0', 'e-5'].entries()) {
+        await publish(`${number + 6}-0-n`, name, number);
+    }
+    assert.deepEqual(tabs.map(({heard}) => heard.events.length), [1, 1, 1, 1, 1]);
+    const asked = requests.length;
+    await passed(20_000);
+    assert.equal(requests.length, asked);   // nothing is tried again and again
+});
+
+test('a tab with a name that the server never accepts stops alone', async () => {
+    rules = (names) => names.includes('bad') ? 400 : 200;
+    const first = await tab({channels: ['a']});
+    const bad = await tab({channels: ['bad']});
+    const third = await tab({channels: ['c']});
+    await passed(2000);
+    const states = [first, bad, third].map(({heard}) => heard.states.at(-1));
+    assert.deepEqual(states, ['open', 'stopped refused 400', 'open']);
+    assert.equal(openLinks().length, 1);
+});
+
+test('a channel of two links comes once, in order', async () => {
+    const one = await tab({channels: ['all', ...many('a', 300)]});
+    const two = await tab({channels: ['all', ...many('b', 300)]});
+    await publish('6-0-n', 'a-1', 1);
+    await openLinks()[1].answer.write('id: 9-0-n\nchannel: all\ndata: 3\n\n');
+    await openLinks()[0].answer.write('id: 8-0-n\nchannel: a-2\ndata: 2\n\nid: 9-0-n\nchannel: all\ndata: 3\n\n');
+    assert.deepEqual(one.heard.events.map((event) => event.data), ['1', '2', '3']);
+    assert.deepEqual(two.heard.events.map((event) => event.data), ['3']);
+    one.stream.add(many('a2', 100));
+    await passed(500);
+    assert.deepEqual([one, two].map(({heard}) => heard.states.at(-1)), ['open', 'open']);
+});
+
+test('a tab that leaves gives its link up', async () => {
+    const [one, two] = [await tab({channels: many('a', 300)}), await tab({channels: many('b', 300)})];
+    two.stream.close();
+    await passed(2000);
+    assert.equal(openLinks().length, 1);
+    one.stream.close();
+    await passed(2000);
+    assert.equal(openLinks().length, 0);
+});
+
+test('tabs of another version share nothing', async () => {
+    const names = [];
+    const {request} = navigator.locks;
+    navigator.locks.request = (name, ...rest) => { names.push(name); return request(name, ...rest); };
+    await tab({});
+    navigator.locks.request = request;
+    assert.ok(names.length && names.every((name) => JSON.parse(/^\[.*\]/.exec(name)[0])[1] === 2));
+});

@@ -1,0 +1,166 @@
+"""What servers, proxies and other tabs do wrong, and what a page with the module notices of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jwt
+import pytest
+
+from tests.harness.clients import publish, stats
+from tests.harness.process import until
+from tests.harness.servers import SseServer
+from tests.integration.browser.conftest import Open
+from tests.integration.browser.site import Site, bare_page, module_page
+from tests.integration.browser.test_module import LISTEN
+from tests.integration.conftest import Serve
+
+SECRET = "a secret of at least 32 bytes, or none"
+SHARED = """
+    window.states = [];
+    const names = (name, count) => Array.from({length: count}, (_, number) => `${name}-${number}`);
+    window.listen = (options) => {
+        window.stream = connect('/sse/', {shared: true, ...options});
+        stream.on('message', (event) => seen.push(event.json));
+        stream.on('state', ({state, status}) => states.push(status ? `${state} ${status}` : state));
+    };
+    window.many = (name, count) => listen({channels: names(name, count)});
+"""
+
+Tabs = Callable[[str], Any]
+
+
+@pytest.fixture
+def tab(chromium: Any, site: Site) -> Iterator[Tabs]:
+    """`tab(script)` opens a tab that runs it, all in one profile."""
+    context = chromium.new_context()
+    context.set_default_timeout(20_000)  # ms; a limit, nothing waits for it to pass
+    site.pages["/"] = module_page(SHARED)
+
+    def open_tab(script: str) -> Any:
+        page = context.new_page()
+        page.goto(site.url)
+        page.wait_for_function("Boolean(window.listen)")
+        page.evaluate(f"() => {{ {script} }}")
+        page.wait_for_function("/open|stopped/.test(window.stream.state)")
+        return page
+
+    yield open_tab
+    context.close()
+
+
+def asked(site: Site) -> int:
+    return len([path for path in site.requests if path.startswith("/sse/")])
+
+
+def test_a_proxy_that_holds_streams_back(serve: Serve, browse: Open) -> None:
+    server = serve("--ping-interval=1")
+    with Site(server.port) as site:
+        site.buffers = True
+        site.pages["/"] = module_page(LISTEN + "listen({ping: 1000});")
+        page = browse(site.url)
+        page.wait_for_function("stream.state === 'open'")
+        for number in range(25):
+            publish(server.url, "a", str(number))
+        page.wait_for_function("seen.length >= 25")
+        assert page.evaluate("[seen, gaps]") == [list(range(25)), []]
+        page.evaluate("stream.close()")
+
+
+@pytest.mark.parametrize("plugin", [False, True])
+def test_event_source_waits_behind_it(server: SseServer, site: Site, browse: Open, plugin: bool) -> None:
+    site.buffers = True
+    native = "source = new EventSource('/sse/?channels=a'); source.onopen = () => seen.push('open');"
+    with_plugin = "$.eventsource({url: '/sse/', data: {channels: 'a'}, open: () => seen.push('open')});"
+    site.pages["/"] = bare_page(with_plugin if plugin else native)
+    page = browse(site.url)
+    until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+    publish(server.url, "a", "1")
+    assert page.evaluate("seen") == []
+
+
+def test_retry_0_and_an_outage(site: Site, browse: Open) -> None:
+    site.pages["/"] = module_page(LISTEN.replace("'/sse/'", "'/answer'") + "listen();")
+    site.answers["/answer"] = [(200, "text/event-stream", "retry: 0\n\nid: 7\ndata: 1\n\n")]
+    page = browse(site.url)
+    page.wait_for_function("states.includes('waiting')")
+    page.evaluate("new Promise((resolve) => setTimeout(resolve, 4000))")
+    assert len([path for path in site.requests if path.startswith("/answer")]) <= 9
+
+
+def test_a_channel_whose_name_has_a_line_break(server: SseServer, site: Site, browse: Open) -> None:
+    site.pages["/"] = module_page(LISTEN + "listen({channels: ['a\\nb', 'c']});")
+    page = browse(site.url)
+    until(lambda: stats(server.url) == {"a\nb": 1, "c": 1}, what="the stream")
+    page.evaluate("() => { stream.on('message', ({channels}) => seen.push(channels)); }")
+    publish(server.url, "a\nb", "1")
+    page.wait_for_function("seen.length === 2")
+    assert page.evaluate("seen") == [1, ["a\nb"]]
+
+
+def test_tabs_with_more_channels_than_one_stream_may_have(server: SseServer, site: Site, tab: Tabs) -> None:
+    tabs = [tab(f"many('{name}', 300)") for name in "abc"]
+    assert [page.evaluate("stream.state") for page in tabs] == ["open"] * 3
+    until(lambda: len(stats(server.url)) == 900, what="all channels")
+    for number, name in enumerate("abc"):
+        publish(server.url, f"{name}-299", str(number))
+    for number, page in enumerate(tabs):
+        page.wait_for_function("seen.length === 1")
+        assert page.evaluate("[seen, states.filter((state) => state !== 'connecting')]") == [
+            [number],
+            ["open"],
+        ]
+    settled = asked(site)
+    tabs[0].close()  # it led
+    publish(server.url, "b-1", "3")
+    tabs[1].wait_for_function("seen.length === 2")
+    publish(server.url, "c-1", "4")
+    tabs[2].wait_for_function("seen.length === 2")
+    assert asked(site) <= settled + 4
+
+
+def test_a_server_that_accepts_fewer_channels(serve: Serve, site: Site, tab: Tabs) -> None:
+    server = serve("--max-channels=12")
+    site.backend_port = server.port
+    tabs = [tab(f"many('{name}', 10)") for name in "abc"]
+    until(lambda: len(stats(server.url)) == 30, what="all channels")
+    for name in "abc":
+        publish(server.url, f"{name}-9", "1")
+    for page in tabs:
+        page.wait_for_function("seen.length === 1")
+        assert page.evaluate("stream.state") == "open"
+    until(lambda: stats(server.url)["a-0"] == 1, what="one stream for each")
+
+
+def token(exp: float) -> str:
+    """A token of one user: these differ in nothing but their times, so that tabs share."""
+    return jwt.encode({"sub": "ann", "subscribe": ["*"], "exp": exp}, SECRET, "HS256")
+
+
+@pytest.mark.parametrize("how", ["refused", "fails"])
+def test_a_token_of_the_tab_that_leads(serve: Serve, site: Site, tab: Tabs, how: str) -> None:
+    server = serve(f"--jwt-secret={SECRET}", "--http-secret=k")
+    site.backend_port = server.port
+    now = time.time()
+    other = token(now + 3600)
+    if how == "refused":  # of the server's leeway of 30 s some seconds are left
+        leader = tab(f"listen({{channels: ['a'], token: '{token(now - 27)}'}});")
+    else:
+        fail = "if (count++) throw Error('down');"
+        asking = f"let count = 0; const ask = async () => {{ {fail} return '{token(now + 60)}'; }};"
+        leader = tab(f"{asking} listen({{channels: ['a'], token: ask}});")
+    follower = tab(f"listen({{channels: ['b'], token: '{other}'}});")
+    assert stats(server.url) == {"a": 1, "b": 1}
+    if how == "refused":
+        leader.wait_for_function("states.at(-1) === 'stopped 401'")
+    else:
+        site.heal()  # cuts the connection
+    follower.wait_for_function("states.filter((state) => state === 'open').length === 2")
+    publish(server.url, "b", "1", key="k")
+    follower.wait_for_function("seen.length === 1")
+    assert not any(state.startswith("stopped") for state in follower.evaluate("states"))
+    if how == "fails":
+        publish(server.url, "a", "2", key="k")
+        leader.wait_for_function("seen.includes(2)")
