@@ -19,19 +19,27 @@ class Refusal(Exception):
     """The request is refused, and the client is told why.
 
     status: the HTTP status. reason: one sentence for the client's author; it must name
-    neither keys nor hosts of this side. headers: what goes with it (``Retry-After``, say).
+    neither keys nor hosts of this side. headers: what goes with it (``Retry-After``, say). details: further
+    members of the answer.
     """
 
-    def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        headers: Mapping[str, str] | None = None,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
         self.headers: Mapping[str, str] = headers or {}
+        self.details: Mapping[str, object] = details or {}
 
 
-def error_body(reason: str) -> bytes:
+def error_body(reason: str, details: Mapping[str, object] | None = None) -> bytes:
     """The body of every refusal, as JSON in UTF-8: ``{"status": "error", "reason": ...}``."""
-    return json.dumps({"status": "error", "reason": reason}).encode()
+    return json.dumps({"status": "error", "reason": reason, **(details or {})}).encode()
 
 
 class Unavailable(Exception):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -20,12 +21,16 @@ from cyclone_sse.access.rules import FORBIDDEN
 from cyclone_sse.broker_handler import BrokerHandler
 from cyclone_sse.delivery.publication import Publication, channel_names
 from cyclone_sse.errors import Refusal, Unavailable
-from cyclone_sse.http.bodies import Body, read_body
+from cyclone_sse.http.bodies import Body, may_hold_key, read_body
+from cyclone_sse.slices import finish_in_turns
+
+CHECKED_AT_ONCE = 500  # publications, or channels, that are checked in one slice: about 3 ms
 
 _FORM_ANSWER = b'{"status": "ok"}'
 _DISCONNECT_FIELDS = {"channel", "channels", "user", "key"}
 
 Understood = TypeVar("Understood")
+Result = TypeVar("Result")
 
 
 class OperatorHandler(BrokerHandler):
@@ -39,14 +44,28 @@ class OperatorHandler(BrokerHandler):
         """What a publisher must send as ``key``; empty: nothing."""
         return str(self.broker.secret_key)
 
-    def grant(self, body: Body) -> Grant:
-        """What the publisher may do. Raises Refusal."""
-        return self.rules.publisher(self.request, body.key, self.secret_key)
+    def read(self) -> Generator[None, None, tuple[Grant, Body]]:
+        """Decide what the publisher may do, and read the body, in slices. Raises Refusal.
+
+        The header is enough for the decision, or the key in the body: a body that cannot hold it is not read.
+        """
+        request, rules, secret = self.request, self.rules, self.secret_key
+        grant = rules.publisher_by_header(request, secret)
+        if grant is None and not may_hold_key(request, partial(rules.is_key, secret=secret)):
+            grant = rules.publisher_by_key("", secret)
+        body = yield from read_body(request, self.broker.settings["max-batch"])
+        return grant or rules.publisher_by_key(body.key, secret), body
+
+    def in_turns(self, work: Generator[None, None, Result]) -> Result | Deferred[Result]:
+        """The result of this work: at once if there is little of it, else when its turns are over."""
+        return finish_in_turns(work, self.request.connection.slices)
 
     def refuse_failed(self, failure: Failure) -> None:
         """Turn a failure of the broker into a refusal; its own text may name hosts of this side."""
         failure.trap(Unavailable)
-        raise Refusal(503, "the broker is away", {"Retry-After": str(random.randint(1, 5))})
+        # Whether a publisher that tries again may publish twice.
+        published = {"published": getattr(failure.value, "published", "unknown")}
+        raise Refusal(503, "the broker is away", {"Retry-After": str(random.randint(1, 5))}, published)
 
 
 class PublishHandler(OperatorHandler):
@@ -54,17 +73,36 @@ class PublishHandler(OperatorHandler):
     JSON; several at once as an array, or one in each line. Override ``post``; it may call
     ``self.broker.publish(channels, message)``."""
 
+    _started: float | None = None  # when the publication began
+
     def post(self) -> Deferred[None] | None:
         """Hand over what was posted to the broker, and answer when it has been accepted."""
-        started = self.broker.reactor.seconds()
-        body = read_body(self.request)
-        grant = self.grant(body)
+        self._started = self.broker.reactor.seconds()
+        checked = self.in_turns(self._check())
+        if isinstance(checked, Deferred):
+            return checked.addCallback(self._publish)
+        return self._publish(checked)
+
+    def finish(self, chunk: Any = None) -> None:
+        """Answer, and count how long it took, whatever the answer is."""
+        if self._started is not None:
+            seconds = self.broker.reactor.seconds() - self._started
+            self.broker.hub.counters.publish_seconds.observe(seconds)
+        super().finish(chunk)
+
+    def _check(self) -> Generator[None, None, tuple[Body, Sequence[Publication]]]:
+        """The publications of the body. All are checked before the first is published. Raises Refusal."""
+        grant, body = yield from self.read()
         if body.form is not None:
             publications = [_understand(Publication.from_form, body.form, "")]
         else:
-            publications = _all_publications(body)
+            publications = yield from _all_publications(body)
         if not grant.may_publish_everywhere:
-            _check_channels(grant, publications)
+            yield from _check_channels(grant, publications)
+        return body, publications
+
+    def _publish(self, checked: tuple[Body, Sequence[Publication]]) -> Deferred[None] | None:
+        body, publications = checked
         try:
             accepted = self.broker.publish_all(publications)
         except Exception:
@@ -72,14 +110,11 @@ class PublishHandler(OperatorHandler):
         if inspect.iscoroutine(accepted):
             accepted = Deferred.fromCoroutine(accepted)
         if isinstance(accepted, Deferred):
-            return accepted.addCallbacks(self._answer, self.refuse_failed, (body, publications, started))
-        self._answer(accepted, body, publications, started)
+            return accepted.addCallbacks(self._answer, self.refuse_failed, (body, publications))
+        self._answer(accepted, body, publications)
         return None
 
-    def _answer(
-        self, ids: Sequence[str | None] | None, body: Body, sent: Sequence[Publication], started: float
-    ) -> None:
-        self.broker.hub.counters.publish_seconds.observe(self.broker.reactor.seconds() - started)
+    def _answer(self, ids: Sequence[str | None] | None, body: Body, sent: Sequence[Publication]) -> None:
         if body.form is not None:
             self.finish(_FORM_ANSWER)
             return
@@ -99,8 +134,14 @@ class DisconnectHandler(OperatorHandler):
 
     def post(self) -> Deferred[None]:
         """Send the order to all servers, and answer how many streams of this server it concerns."""
-        body = read_body(self.request)
-        if not self.grant(body).may_publish_everywhere:
+        reading = self.in_turns(self.read())
+        if isinstance(reading, Deferred):
+            return reading.addCallback(self._end_streams)
+        return self._end_streams(reading)
+
+    def _end_streams(self, read: tuple[Grant, Body]) -> Deferred[None]:
+        grant, body = read
+        if not grant.may_publish_everywhere:
             raise Refusal(403, "ending streams needs the key, or a token that may publish to *", FORBIDDEN)
         fields = body.form if body.form is not None else _fields(body)
         channels, user = channel_names(fields), (fields.get("user") or [""])[-1]
@@ -113,21 +154,28 @@ class DisconnectHandler(OperatorHandler):
         self.finish(json.dumps({"status": "ok", "streams": streams}))
 
 
-def _all_publications(body: Body) -> list[Publication]:
-    """The publications of a JSON body. All are checked before the first is sent."""
+def _all_publications(body: Body) -> Generator[None, None, list[Publication]]:
+    """The publications of a JSON body, in slices."""
     if not body.values:
         raise Refusal(400, "there is nothing to publish")
-    return [
-        _understand(Publication.from_json, value, f"index {index}: " if body.is_batch else "")
-        for index, value in enumerate(body.values)
-    ]
+    publications = []
+    for index, value in enumerate(body.values):
+        where = f"index {index}: " if body.is_batch else ""
+        publications.append(_understand(Publication.from_json, value, where))
+        if not len(publications) % CHECKED_AT_ONCE:
+            yield
+    return publications
 
 
-def _check_channels(grant: Grant, publications: Sequence[Publication]) -> None:
+def _check_channels(grant: Grant, publications: Sequence[Publication]) -> Generator[None, None, None]:
+    checked = 0
     for publication in publications:
         for channel in publication.channels:
             if not grant.may_publish(channel):
                 raise Refusal(403, f"the token does not allow to publish to {channel!r}", FORBIDDEN)
+            checked += 1
+            if not checked % CHECKED_AT_ONCE:
+                yield
 
 
 def _understand(read: Callable[[Any], Understood], value: object, where: str) -> Understood:

@@ -11,7 +11,7 @@ that must not overtake each other; each is finished before the next starts.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -82,3 +82,35 @@ class Slices:
     def _finish(self, done: Deferred[None]) -> None:
         self._works.popleft()
         done.callback(None)
+
+
+def finish(work: Generator[None, None, T]) -> T:
+    """The result of a work that is known to be short, in this turn."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def finish_in_turns(work: Generator[None, None, T], queue: Slices) -> T | Deferred[T]:
+    """The result of a work: at once if its first slice gives it, else by the queue, as a Deferred.
+
+    Raises, or fails with, what the work raises.
+    """
+    try:
+        next(work)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    result: Deferred[T] = Deferred()
+    queue.add(_with_result(work, result))
+    return result
+
+
+def _with_result(work: Generator[None, None, T], result: Deferred[T]) -> Iterator[None]:
+    try:
+        value = yield from work
+    except Exception:
+        result.errback()
+    else:
+        result.callback(value)

@@ -162,26 +162,44 @@ class Rules:
         return all(self._public.allows(name, self._is_pattern(name)) for name in channels)
 
     def publisher(self, request: AccessRequest, key: str, secret: str) -> Grant:
-        """The publisher's right. Raises Refusal.
+        """The publisher's right by the header, or by the key in its body, which may be empty.
 
-        key: the one in the body, or empty. secret: one that is wanted beside those of ``--http-secret-file``;
-        empty if none is.
+        secret: a key that is wanted beside those of ``--http-secret-file``; empty if none is. Raises Refusal.
+        """
+        return self.publisher_by_header(request, secret) or self.publisher_by_key(key, secret)
+
+    def publisher_by_header(self, request: AccessRequest, secret: str) -> Grant | None:
+        """The publisher's right, before its body is looked at; None: a key in the body decides.
+
+        Raises Refusal.
         """
         bearer = bearer_token(request)
         # A header's bytes have become text as latin-1; what a publisher meant is UTF-8.
-        shown = (key.encode(errors="replace"), (bearer or "").encode("latin-1", "replace"))
-        secrets = (*([secret] if secret else []), *self._secrets)
-        # Each comparison takes the same time, whatever is compared.
-        if any(hmac.compare_digest(one, known.encode()) for one in shown for known in secrets):
+        if bearer is not None and self.is_key(bearer.encode("latin-1", "replace"), secret):
             return OPERATOR
         if self._tokens is not None and bearer is not None:
             return self._read(bearer)
-        if secrets or self._tokens is not None:
-            raise Refusal(401, "wrong key" if secrets else "publishing needs a token", UNAUTHORIZED)
+        if secret or self._secrets:
+            return None
+        if self._tokens is not None:
+            raise Refusal(401, "publishing needs a token: Authorization: Bearer ...", UNAUTHORIZED)
         if self.refuse_publishers:
             raise Refusal(403, "channels are private here: publishing needs a key (--http-secret) or a token")
         check_origin(request, self._settings["cors-origin"])
         return OPERATOR
+
+    def publisher_by_key(self, key: str, secret: str) -> Grant:
+        """The right of a publisher whose body holds this key, or none. Raises Refusal."""
+        if self.is_key(key.encode(errors="replace"), secret):
+            return OPERATOR
+        reason = "wrong key" if key else "the key is missing: send it as Authorization: Bearer ..."
+        raise Refusal(401, reason, UNAUTHORIZED)
+
+    def is_key(self, key: bytes, secret: str) -> bool:
+        """Whether this is one of the keys."""
+        secrets = (*([secret] if secret else []), *self._secrets)
+        # Each comparison takes the same time, whatever is compared.
+        return any(hmac.compare_digest(key, known.encode()) for known in secrets)
 
     def publisher_key(self) -> str | None:
         """The first publishing key, which this server shows to others that know it; None if there is none."""

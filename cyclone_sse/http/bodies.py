@@ -1,22 +1,37 @@
 """The body of a POST, whatever it is written in: a form, JSON, or a JSON text in each line.
 
-Knows media types, and of the fields only the one that authorises: the key.
+Knows media types, and of the fields only the one that authorises: the key. Long bodies are read in slices;
+one whose sender has shown no key yet is not read at all unless the key can be in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.forms import MULTIPART, URLENCODED, media_type
-from cyclone_sse.values import read_json
+from cyclone_sse.values import JSON_DECODER, read_json
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
+SHORT = 64 * 1024  # bytes of a body that is read whole to look for the key
 
 _KNOWN = {"Accept": ", ".join((URLENCODED, MULTIPART, JSON, LINES))}  # RFC 9110 15.5.16
+_VALUES_AT_ONCE = 500  # read in one slice
+_BLANKS = re.compile(r"[ \t\r\n]*")  # RFC 8259 2
+_MAX_KEY = 1024  # bytes of a key in a body that is not short, as it is written there
+_MAX_CANDIDATES = 1000  # values that are compared with the key
+# Each begins with letters that a search finds quickly, and looks at a bounded number of bytes from there.
+_FORM_KEY = re.compile(rb"&key=([^&]{0,%d})(?=&|\Z)" % _MAX_KEY)
+_JSON_KEY = re.compile(rb'"key"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.){0,%d}")' % _MAX_KEY)
+_PART_KEY = re.compile(
+    rb'name="?key"?\r\n(?:Content-[^\r\n]{1,80}\r\n){0,2}\r\n([^\r\n]{0,%d})\r\n--' % _MAX_KEY
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +49,65 @@ class Body:
     key: str = ""
 
 
-def read_body(request: Any) -> Body:
-    """Read the body of a request. Raises Refusal: 400, and 415 where it is written in another way."""
+def read_body(request: Any, max_batch: int) -> Generator[None, None, Body]:
+    """Read the body of a request, in slices. max_batch: values of a batch.
+
+    Raises Refusal: 400, 413 for a larger batch, 415 where it is written in another way.
+    """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Refusal(415, "no content coding is known here", {"Accept-Encoding": "identity"})
     kind = media_type(request.headers.get("Content-Type"))
     if not request.body or kind in (URLENCODED, MULTIPART):
+        yield from request.read_form()
         # The key counts in the body alone: a query is written to logs on its way.
         key = request.form.get("key", [""])[-1]
         return Body({**request.form, **request.arguments}, key=key)
-    if kind == JSON:
-        value = _json(request.body, "")
-        is_batch = isinstance(value, list)
-        values = value if is_batch else [value]
-    elif kind == LINES:
-        is_batch = True
-        lines = [line for line in request.body.split(b"\n") if line.strip(b" \t\r")]
-        values = [_json(line, f"index {index}: ") for index, line in enumerate(lines)]
-    else:
+    if kind == LINES:
+        values = yield from _read_lines(request.body, max_batch)
+        return Body(None, values, True, _key(values))
+    if kind != JSON:
         raise Refusal(415, f"this Content-Type is not known here: send a form, {JSON} or {LINES}", _KNOWN)
-    return Body(None, values, is_batch, _key(values))
+    text = _json_text(request.body)
+    start = _skip_blanks(text, 0)
+    if text[start : start + 1] == "[":
+        values = yield from _read_array(text, start, max_batch)
+        return Body(None, values, True, _key(values))
+    values = [_json(request.body, "")]
+    return Body(None, values, False, _key(values))
+
+
+def may_hold_key(request: Any, is_key: Callable[[bytes], bool]) -> bool:
+    """Whether the key can be in this body. Cheap, and wrong in one direction only: to be read, and compared.
+
+    A key that is written in an unusual way, as with its name percent-encoded, is found in a short body only.
+    """
+    body = request.body
+    if len(body) <= SHORT:
+        return bool(body)
+    kind = media_type(request.headers.get("Content-Type"))
+    return any(map(is_key, islice(_candidates(kind, body), _MAX_CANDIDATES)))
+
+
+def _candidates(kind: str, body: bytes) -> Iterator[bytes]:
+    if kind == URLENCODED:
+        for match in _FORM_KEY.finditer(b"&" + body):
+            yield unquote_to_bytes(match[1].replace(b"+", b" "))
+    elif kind == MULTIPART:
+        for match in _PART_KEY.finditer(body):
+            yield match[1]
+    else:
+        for match in _JSON_KEY.finditer(body):
+            try:
+                yield str(read_json(match[1])).encode(errors="replace")
+            except ValueError:
+                continue
+
+
+def _json_text(body: bytes) -> str:
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Refusal(400, "JSON is not UTF-8") from None
 
 
 def _json(text: bytes, where: str) -> Any:
@@ -61,6 +115,58 @@ def _json(text: bytes, where: str) -> Any:
         return read_json(text)
     except ValueError as error:
         raise Refusal(400, f"{where}{error}") from None
+
+
+def _skip_blanks(text: str, position: int) -> int:
+    match = _BLANKS.match(text, position)
+    assert match is not None
+    return match.end()
+
+
+def _read_array(text: str, start: int, max_batch: int) -> Generator[None, None, list[Any]]:
+    """The values of the array that begins there, one by one: what is too long is found before it is read."""
+    values: list[Any] = []
+    position = _skip_blanks(text, start + 1)
+    try:
+        while not (text[position : position + 1] == "]" and not values):
+            if len(values) == max_batch:
+                raise _too_many(max_batch)
+            value, position = JSON_DECODER.raw_decode(text, position)
+            values.append(value)
+            position = _skip_blanks(text, position)
+            separator = text[position : position + 1]
+            if separator == "]":
+                break
+            if separator != ",":
+                raise ValueError
+            position = _skip_blanks(text, position + 1)
+            if not len(values) % _VALUES_AT_ONCE:
+                yield
+    except RecursionError:
+        raise Refusal(400, "JSON is nested too deeply") from None
+    except ValueError:
+        raise Refusal(400, "this is not JSON") from None
+    if _skip_blanks(text, position + 1) != len(text):
+        raise Refusal(400, "this is not JSON")
+    return values
+
+
+def _read_lines(body: bytes, max_batch: int) -> Generator[None, None, list[Any]]:
+    if body.count(b"\n") > max_batch:
+        raise _too_many(max_batch)
+    values: list[Any] = []
+    for line in body.split(b"\n"):
+        if line.strip(b" \t\r"):
+            values.append(_json(line, f"index {len(values)}: "))
+            if not len(values) % _VALUES_AT_ONCE:
+                yield
+    if len(values) > max_batch:
+        raise _too_many(max_batch)
+    return values
+
+
+def _too_many(max_batch: int) -> Refusal:
+    return Refusal(413, f"more than {max_batch} events in one request (--max-batch)")
 
 
 def _key(values: Sequence[Any]) -> str:

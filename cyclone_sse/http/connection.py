@@ -41,6 +41,7 @@ from cyclone_sse.http.requests import Request, takes_body
 from cyclone_sse.http.responses import answer, refusal_answer
 from cyclone_sse.http.server_state import ServerState
 from cyclone_sse.http.target import ASTERISK
+from cyclone_sse.slices import Slices
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
 REFUSAL_TIMEOUT = 5.0  # seconds for a refused client to read why
@@ -243,6 +244,11 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if self._server.ending or self.no_keep_alive:
             return False
         return self._keep_alive and self.state is ANSWERING
+
+    @property
+    def slices(self) -> Slices:
+        """The server's queue for long work."""
+        return self._server.slices
 
     def cors(self, origin: str | None) -> Mapping[str, str]:
         """The headers that say to a page of this origin whether it may read the answer."""

@@ -1,30 +1,32 @@
 """From a query or a form's body to its fields.
 
 All is text: what a client percent-encoded or sent must be UTF-8, or the request is refused (cyclone itself
-replaces what it cannot decode, and so changes messages silently). Time and memory are linear in what came:
-multipart is read flat, by python-multipart; a part that holds parts is just bytes.
+replaces what it cannot decode, and so changes messages silently). Time and memory are linear in what came,
+and long bodies are read in slices. Multipart is read flat, by python-multipart: a part that holds parts is
+just bytes.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_to_bytes
 
 from cyclone.httputil import HTTPFile
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from cyclone_sse.errors import Refusal
+from cyclone_sse.slices import finish
 
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 MAX_FIELDS = 1000  # form fields or query parameters of one request
 MAX_PART_HEADERS = 64 * 1024  # bytes of all parts' headers, which are read byte by byte
 
-_PIECE = 16 * 1024  # bytes between two looks at that limit
+_PIECE = 16 * 1024  # bytes read in one slice: about 2 ms
 _PARAMETER = re.compile(
     r';[ \t]*([^ \t;="]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;" \t]*))[ \t]*', re.DOTALL
 )
@@ -56,38 +58,72 @@ def parameters(value: str) -> dict[str, str]:
 
 
 def url_encoded(data: bytes) -> Fields:
-    """The fields of a query or an urlencoded body, empty ones too. Raises Refusal."""
+    """The fields of a query, or of a short urlencoded body, empty ones too. Raises Refusal."""
+    return finish(read_url_encoded(data))
+
+
+def read_url_encoded(data: bytes) -> Generator[None, None, Fields]:
+    """The fields of an urlencoded body, in slices. Raises Refusal."""
     fields: Fields = {}
     if data.count(b"&") >= MAX_FIELDS:
         raise Refusal(400, f"more than {MAX_FIELDS} parameters")
-    try:
-        encoded = b"%" in data or b"+" in data
-        for pair in data.decode().split("&"):
-            if pair:
-                name, _, value = pair.partition("=")
-                if encoded:
-                    name, value = unquote_plus(name, errors="strict"), unquote_plus(value, errors="strict")
-                fields.setdefault(name, []).append(value)
-    except UnicodeDecodeError:
-        raise Refusal(400, "the parameters are not UTF-8") from None
+    encoded = b"%" in data or b"+" in data
+    decoded = 0  # bytes in this slice
+    for pair in data.split(b"&"):
+        if not pair:
+            continue
+        name, _, value = pair.partition(b"=")
+        if encoded:
+            name = yield from _percent_decoded(name)
+            value = yield from _percent_decoded(value)
+            decoded += len(pair)
+            if decoded > _PIECE:
+                decoded = 0
+                yield
+        fields.setdefault(_text(name), []).append(_text(value))
     return fields
 
 
+def _percent_decoded(data: bytes) -> Generator[None, None, bytes]:
+    data = data.replace(b"+", b" ")
+    if b"%" not in data:
+        return data
+    decoded = bytearray()
+    start = 0
+    while start < len(data):
+        end = start + _PIECE
+        if b"%" in data[end - 2 : end]:
+            end = data.rindex(b"%", end - 2, end)  # never between a percent sign and its digits
+        decoded += unquote_to_bytes(data[start:end])
+        start = end
+        if start < len(data):
+            yield
+    return bytes(decoded)
+
+
 def multipart(content_type: str, body: bytes) -> tuple[Fields, dict[str, list[HTTPFile]]]:
-    """The fields and files of a multipart/form-data body. Raises Refusal."""
+    """The fields and files of a short multipart/form-data body. Raises Refusal."""
+    return finish(read_multipart(content_type, body))
+
+
+def read_multipart(
+    content_type: str, body: bytes
+) -> Generator[None, None, tuple[Fields, dict[str, list[HTTPFile]]]]:
+    """The fields and files of a multipart/form-data body, in slices. Raises Refusal."""
     boundary = parameters(content_type).get("boundary")
     if not boundary:
         raise Refusal(400, "multipart/form-data without a boundary")
     fields: Fields = {}
     files: dict[str, list[HTTPFile]] = {}
-    for headers, data in _parts(boundary, body):
+    parts = yield from _parts(boundary, body)
+    for headers, data in parts:
         given = parameters(_text(headers.get(b"content-disposition", b"")))
         name = given.get("name")
         if name is None:
             continue
         if "filename" in given or "filename*" in given:
             kind = _text(headers.get(b"content-type", b"application/octet-stream"))
-            file = HTTPFile(filename=given.get("filename", ""), body=data, content_type=kind)
+            file = HTTPFile(filename=given.get("filename", ""), body=bytes(data), content_type=kind)
             files.setdefault(name, []).append(file)
         else:
             fields.setdefault(name, []).append(_text(data))
@@ -142,7 +178,7 @@ class _Parts:
         self.complete = True
 
 
-def _parts(boundary: str, body: bytes) -> Iterator[tuple[dict[bytes, bytes], bytes]]:
+def _parts(boundary: str, body: bytes) -> Generator[None, None, list[tuple[dict[bytes, bytes], bytearray]]]:
     parts = _Parts()
     if body.count(b"--" + boundary.encode("latin-1")) > MAX_FIELDS + 1:  # each is looked at byte by byte
         raise Refusal(400, f"more than {MAX_FIELDS} parts")
@@ -150,15 +186,16 @@ def _parts(boundary: str, body: bytes) -> Iterator[tuple[dict[bytes, bytes], byt
         parser = MultipartParser(boundary.encode("latin-1"), parts.callbacks())  # type: ignore[arg-type]
         for start in range(0, len(body), _PIECE):
             parser.write(body[start : start + _PIECE])
+            if start + _PIECE < len(body):
+                yield
     except FormParserError:
         parts.complete = False
     if not parts.complete:
         raise Refusal(400, "malformed multipart/form-data")
-    for headers, data in parts.found:
-        yield headers, bytes(data)
+    return parts.found
 
 
-def _text(data: bytes) -> str:
+def _text(data: bytes | bytearray) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:

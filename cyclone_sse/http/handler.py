@@ -126,17 +126,17 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         """Say what is wrong: ``{"status": "error", "reason": ...}``."""
         self.request.connection.count_refusal(status_code)
         self._headers["Cache-Control"] = "no-store"
-        reason = self._reason
+        reason, details = self._reason, None
         refusal = kwargs.get("exception")
         if isinstance(refusal, Refusal):
-            reason = refusal.reason
+            reason, details = refusal.reason, refusal.details
             self._headers.update(refusal.headers)
         if status_code == 405:
             self.set_header("Allow", self.allowed)
         elif status_code == 401 and "WWW-Authenticate" not in self._headers:
             self.set_header("WWW-Authenticate", 'Bearer realm="cyclone-sse"')  # RFC 9110 15.5.2
         self._transforms = []
-        self.finish(error_body(reason))
+        self.finish(error_body(reason, details))
 
     def _handle_request_exception(self, error: Any) -> None:
         refusal = error.value if isinstance(error, Failure) else error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
 from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import unquote_plus
@@ -11,9 +12,18 @@ from cyclone.httpserver import HTTPRequest
 from cyclone.httputil import HTTPFile
 from twisted.internet.interfaces import ISSLTransport
 
-from cyclone_sse.http.forms import MULTIPART, URLENCODED, Fields, media_type, multipart, url_encoded
+from cyclone_sse.http.forms import (
+    MULTIPART,
+    URLENCODED,
+    Fields,
+    media_type,
+    read_multipart,
+    read_url_encoded,
+    url_encoded,
+)
 from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.request_reader import RequestHead
+from cyclone_sse.slices import finish
 
 _TOKEN = "access_token"  # RFC 6750 2.3
 
@@ -74,13 +84,21 @@ class Request(HTTPRequest):  # type: ignore[misc]
 
     @cached_property
     def _content(self) -> tuple[Fields, dict[str, list[HTTPFile]]]:
+        return finish(self._read_content())
+
+    def read_form(self) -> Generator[None, None, None]:
+        """Read the form of a long body in slices, before it is asked for. Raises Refusal."""
+        self._content = yield from self._read_content()
+
+    def _read_content(self) -> Generator[None, None, tuple[Fields, dict[str, list[HTTPFile]]]]:
         if self.body and self.method in ("POST", "PUT", "PATCH"):
             content_type = self.headers.get("Content-Type")
             kind = media_type(content_type)
             if kind == URLENCODED:
-                return url_encoded(self.body), {}
+                fields = yield from read_url_encoded(self.body)
+                return fields, {}
             if kind == MULTIPART:
-                return multipart(content_type, self.body)
+                return (yield from read_multipart(content_type, self.body))
         return {}, {}
 
     @cached_property

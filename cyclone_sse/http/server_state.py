@@ -21,6 +21,7 @@ from cyclone_sse.errors import Refusal
 from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.responses import Cors
 from cyclone_sse.options import with_defaults
+from cyclone_sse.slices import Slices
 
 EXPIRED_AT_ONCE = 200  # connections closed before the reactor gets a turn: about 10 ms
 RETRY_AFTER = (5, 30)  # seconds; each refused client is told its own, so that they do not all return at once
@@ -55,6 +56,7 @@ class ServerState:
     def __init__(self, settings: Mapping[str, Any], clock: Any, refusals: Counter[int] | None = None) -> None:
         settings = with_defaults(settings)
         self.clock = clock
+        self.slices = Slices(clock)  # bodies that are read over several turns
         self.max_body: int = settings["max-body"]
         self.idle_timeout: float = settings["idle-timeout"]  # seconds between requests on one connection
         self.proxies = Proxies(settings["trust-proxy"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 import pytest
 
@@ -207,6 +208,7 @@ def test_publish_tells_when_the_broker_is_away_but_not_where_it_is() -> None:
         assert status == 503
         assert "Retry-After: " in head
         assert json.loads(content)["reason"] == "the broker is away"
+        assert json.loads(content)["published"] == "unknown"
 
 
 def test_one_name_given_as_text_is_one_channel() -> None:
@@ -266,3 +268,70 @@ def test_a_token_says_where_its_bearer_may_publish() -> None:
     events = json.dumps([{"channel": name, "message": "x"} for name in "ac"]).encode()
     assert server.request("POST", "/publish", JSON, bearer, body=events)[0] == 403
     assert server.request("POST", "/publish", FORM, body=b"channel=a&message=x")[0] == 401
+
+
+def test_a_long_body_without_the_key_is_not_read() -> None:
+    server = MemoryServer({"http-secret": "secret", "max-batch": 1 << 20})
+    for kind, body in (
+        (LINES, b"1\n" * 50_000),
+        (JSON, b"[" + b"{}," * 50_000 + b"{}]"),
+        (FORM, b"%41" * 50_000),
+    ):
+        client = server.connect("POST", "/publish", kind, body=body, turn=False)
+        assert b"HTTP/1.1 401 " in client.value(), "at once"
+        assert b"the key is missing" in client.value()
+        assert not server.connections.slices
+
+
+@pytest.mark.parametrize("kind", [FORM, JSON, LINES])
+def test_the_key_is_found_in_a_long_body(kind: str) -> None:
+    server = MemoryServer({"http-secret": "secret"})
+    client = server.connect("GET", "/?channels=a")
+    message = "x" * 500_000
+    event = {"channel": "a", "message": message, "key": "secret"}
+    body = urlencode(event) if kind is FORM else json.dumps(event)
+    assert server.request("POST", "/publish", kind, body=body.encode())[0] == 200
+    assert client.events == [message]
+    wrong = body.replace("secret", "wrong!").encode()
+    assert server.request("POST", "/publish", kind, body=wrong)[0] == 401
+
+
+def test_a_long_batch_is_read_and_checked_in_turns() -> None:
+    server = MemoryServer()
+    watching = server.connect("GET", "/?channels=a")
+    events = [{"channel": "a", "message": str(number)} for number in range(3000)]
+    publisher = server.connect("POST", "/publish", JSON, body=json.dumps(events).encode(), turn=False)
+    turns = 0
+    while not publisher.value():
+        assert server.publish("b", "others are served meanwhile") == 200
+        server.clock.turn()
+        turns += 1
+    assert turns > 1  # of five each
+    assert json.loads(publisher.value().partition(b"\r\n\r\n")[2])["status"] == "ok"
+    server.turn()
+    assert watching.events == [str(number) for number in range(3000)]
+
+
+def test_a_batch_has_so_many_events_at_most() -> None:
+    server = MemoryServer({"max-batch": 2})
+    for count, status in ((2, 200), (3, 413)):
+        events = [{"channel": "a", "message": "x"}] * count
+        assert server.request("POST", "/publish", JSON, body=json.dumps(events).encode())[0] == status
+        lines = "\n".join(map(json.dumps, events)).encode()
+        assert server.request("POST", "/publish", LINES, body=lines)[0] == status
+
+
+def test_a_missing_key_is_called_missing() -> None:
+    server = MemoryServer({"http-secret": "secret"})
+    for body, reason in (
+        (b"channel=a&message=b", "the key is missing"),
+        (b"channel=a&message=b&key=x", "wrong key"),
+    ):
+        assert reason in json.loads(server.request("POST", "/publish", FORM, body=body)[2])["reason"]
+
+
+def test_how_long_a_publication_took_is_counted_whatever_becomes_of_it() -> None:
+    server = MemoryServer({"http-secret": "secret"})
+    server.request("POST", "/publish", FORM, body=b"channel=a&message=b&key=secret")
+    server.request("POST", "/publish", FORM, body=b"channel=a&message=b")
+    assert sum(server.broker.hub.counters.publish_seconds.counts) == 2

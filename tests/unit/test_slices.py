@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
-from cyclone_sse.slices import Slices, each
+from cyclone_sse.slices import Slices, each, finish, finish_in_turns
 from tests.unit.fakes import TurnClock
 
 
@@ -78,3 +80,37 @@ def test_what_is_added_by_a_step_comes_last(clock: TurnClock) -> None:
     for _ in range(4):
         clock.turn()
     assert seen == ["c", "b"]
+
+
+def doubled(numbers: list[int]) -> Generator[None, None, list[int]]:
+    found: list[int] = []
+    for number in numbers:
+        if found:
+            yield
+        found.append(number * 2)
+        if number < 0:
+            raise ValueError(number)
+    return found
+
+
+def test_what_one_slice_does_has_its_result_at_once(clock: TurnClock) -> None:
+    assert finish_in_turns(doubled([1]), Slices(clock)) == [2]
+    assert finish(doubled([1, 2, 3])) == [2, 4, 6]
+    with pytest.raises(ValueError, match="-1"):
+        finish_in_turns(doubled([-1]), Slices(clock))
+
+
+def test_the_result_of_more_comes_when_its_turns_are_over(clock: TurnClock) -> None:
+    slices = Slices(clock)
+    result = finish_in_turns(doubled([1, 2, 3]), slices)
+    failing = finish_in_turns(doubled([1, -1]), slices)
+    assert isinstance(result, Deferred)
+    assert isinstance(failing, Deferred)
+    assert not result.called
+    for _ in range(5):
+        clock.turn()
+    assert result.result == [2, 4, 6]
+    failures: list[Failure] = []
+    failing.addErrback(failures.append)
+    assert failures[0].check(ValueError)
+    assert not slices

@@ -10,12 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyclone_sse.errors import Refusal
+from cyclone_sse.http import forms
 from cyclone_sse.http.forms import (
     MAX_FIELDS,
     MAX_PART_HEADERS,
     media_type,
     multipart,
     parameters,
+    read_multipart,
+    read_url_encoded,
     url_encoded,
 )
 
@@ -147,3 +150,17 @@ def test_no_bytes_raise_anything_else(body: bytes, value: str) -> None:
             multipart(TYPE, data)
         with suppress(Refusal):
             url_encoded(data)
+
+
+@given(st.text(), st.integers(1, 40))
+def test_a_long_value_is_decoded_in_pieces_as_in_one(text: str, piece: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forms, "_PIECE", max(3, piece))
+        assert url_encoded(b"a=" + quote_plus(text).encode()) == {"a": [text]}
+
+
+def test_long_forms_are_read_in_slices() -> None:
+    assert len(list(read_url_encoded(b"a=" + b"%41" * 100_000))) > 10
+    assert len(list(read_url_encoded(b"&".join([b"a=%41"] * 1000 + [])))) == 0
+    body = part("a", "x" * 100_000) + END
+    assert len(list(read_multipart(TYPE, body))) > 4
