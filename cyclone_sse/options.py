@@ -7,6 +7,7 @@ reads the command line.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -188,7 +189,13 @@ OPTIONS = (
     ),
     Option("max-channels", None, "500", integer(1), "most channels of one stream"),
     Option("max-patterns", None, "20", _count, "most patterns of one stream"),
-    Option("max-clients", None, "0", _count, "most clients of the server; 0: no limit"),
+    Option(
+        "max-clients",
+        None,
+        None,
+        _count,
+        "most clients of the server; 0: no limit [default: the open files less 256, at least half of them]",
+    ),
     Option(
         "max-clients-per-ip", None, "0", _count, "most clients of one address (IPv6: of one /64); 0: no limit"
     ),
@@ -249,9 +256,20 @@ DEFAULTS: Mapping[str, Any] = {
     row.name: None if row.default is None else row.read(row.default) for row in OPTIONS
 }
 
-# Defaults that follow from other options; the help texts name them.
+
+def most_clients(open_files: int) -> int:
+    """The clients that so many open files allow; 0: no limit. open_files: -1 is no limit.
+
+    The rest is for other requests: without it publishers wait until a client leaves.
+    """
+    return 0 if open_files < 0 else open_files - min(256, open_files // 2)
+
+
+# Defaults that follow from other options, or from the process; the help texts name them.
 DERIVED: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "linger": lambda settings: settings["history-ttl"],
+    # The hard limit: the server raises its own to it at the start.
+    "max-clients": lambda _: most_clients(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
     # Redis pub/sub and AMQP have publishers of their own, and give no ids.
     # Where channels are private, publishing to them must not be open to every client by default.
     "http-publish": lambda settings: (

@@ -1,9 +1,10 @@
-"""One listening socket: takes connections as long as there are descriptors for them.
+"""One listening socket: accepts connections as long as there are descriptors for them.
 
-Twisted's own port answers "too many open files" by taking and closing the connections that wait,
-with three log lines for each: browsers come back at once, and the log grows by a megabyte a
-second. Here they wait in the kernel's queue, some descriptors are left for files and brokers, and
-the log says it once a minute.
+Twisted's own port answers "too many open files" by accepting and closing the connections that wait,
+with three log lines for each: browsers reconnect at once, and the log grows by a megabyte a
+second. Here the last descriptors are kept for files, brokers and the admin port. When the others
+are used up, an idle connection is closed for each new one; if there is none, new connections wait
+in the kernel's queue, and the log says so once a minute.
 
 Knows a socket and a factory of connections; nothing of where the socket came from.
 """
@@ -13,7 +14,9 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -27,14 +30,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-BACKLOG = 4096  # connections the kernel may keep waiting: a site's clients all come back at once
-PAUSE = 0.5  # seconds until a full process looks for a free descriptor again
-COMPLAINT = 60.0  # seconds between two log lines about it
+BACKLOG = 4096  # connections the kernel may keep waiting: all clients of a site may reconnect at once
+PAUSE = 0.1  # seconds until a full process looks for a free descriptor again
+PACE = 0.01  # seconds until one that is busy with TLS handshakes accepts again
+COMPLAINT = 60.0  # seconds between two log lines about missing descriptors
 
-_TURN = 100  # connections taken before others get their turn
+_TURN = 100  # connections accepted in one turn of the reactor
 _RESERVE = 32  # descriptors kept for files, databases and brokers; a quarter when there are few
 _FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# Errors of one connection that is gone by now, or that a firewall took: accept(2).
+# Errors of one connection that is gone, or that a firewall dropped: accept(2).
 _GONE = frozenset(
     {
         errno.ECONNABORTED,
@@ -48,13 +52,13 @@ _GONE = frozenset(
     }
 )
 
-Address = IPv4Address | IPv6Address | UNIXAddress
+SocketAddress = IPv4Address | IPv6Address | UNIXAddress
 # Makes a transport: socket, protocol, peer as the socket tells it, number, reactor.
 Transport = Callable[[socket.socket, Any, Any, int, Any], Any]
 
 
-def address(family: int, name: Any) -> Address:
-    """Twisted's form of what the socket says about itself or its peer."""
+def socket_address(family: int, name: Any) -> SocketAddress:
+    """Turn the name of a socket, or of its peer, into an address of Twisted."""
     if family == socket.AF_UNIX:
         return UNIXAddress(name or None)
     if family == socket.AF_INET6:
@@ -63,29 +67,33 @@ def address(family: int, name: Any) -> Address:
 
 
 def plain_transport(client: socket.socket, protocol: Any, peer: Any, number: int, reactor: Any) -> Any:
-    """The transport of a connection without TLS."""
+    """Make the transport of a connection without TLS."""
     kind: Any = unix.Server if client.family == socket.AF_UNIX else tcp.Server
     return kind(client, protocol, peer, None, number, reactor)
 
 
-def prepare(listening: socket.socket, stall_timeout: float) -> None:
-    """Set what all connections of a socket inherit, which spares two calls for each.
+def set_inherited_options(listening: socket.socket, stall_timeout: float) -> None:
+    """Set options that all connections of a socket inherit, which saves two calls for each.
 
-    stall_timeout: seconds after which the kernel gives up a peer that acknowledges nothing, 0: its own idea.
+    stall_timeout: seconds after which the kernel drops a peer that acknowledges nothing; 0: its default.
     """
     if listening.family == socket.AF_UNIX:
         return
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # no event waits for the last one's ACK
+    listening.setsockopt(
+        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+    )  # no event waits for the ACK of the one before
     if stall_timeout and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; RFC 5482
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(stall_timeout * 1000))
 
 
 @implementer(IListeningPort)
 class Listener(FileDescriptor):
-    """Takes the connections of one socket, which is bound; ``startListening`` makes it listen.
+    """Accepts the connections of one socket, which is bound; ``startListening`` makes it listen.
 
     factory: makes their protocols. transport: makes their transports, without TLS if None. shared: other
-    processes have this very socket too.
+    processes have this very socket. make_room: closes a connection that can be spared, returns False if there
+    is none. is_busy: tells that the connections that were accepted still cost too much. reserve: descriptors
+    that are never used for connections.
     """
 
     log = Logger()
@@ -96,7 +104,11 @@ class Listener(FileDescriptor):
         factory: Any,
         reactor: Any,
         transport: Transport | None = None,
+        *,
         shared: bool = False,
+        make_room: Callable[[], bool] = lambda: False,
+        is_busy: Callable[[], bool] = lambda: False,
+        reserve: int = _RESERVE,
     ) -> None:
         super().__init__(reactor)
         sock.setblocking(False)
@@ -105,24 +117,28 @@ class Listener(FileDescriptor):
         self.fileno = sock.fileno  # type: ignore[method-assign]
         self._transport = transport or plain_transport
         self._shared = shared
+        self._make_room = make_room
+        self._is_busy = is_busy
         self._clock = reactor
-        self._taken = 0  # connections so far
+        self._accepted = 0  # connections so far
         self._complained = -COMPLAINT
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._highest = limit - min(_RESERVE, limit // 4)  # the first descriptor that is too high
+        # A connection with this descriptor, or a higher one, uses the reserve.
+        self._first_reserved = limit - min(reserve, limit // 4) if limit >= 0 else sys.maxsize
+        self._most_over = max(1, min(reserve, limit // 4) // 2)  # of these in one turn
 
     def startListening(self) -> None:
-        """Listen, and take connections from now on."""
+        """Listen, and accept connections from now on."""
         self.socket.listen(BACKLOG)
         self.factory.doStart()
         self.connected = 1
         self.startReading()
 
     def stopListening(self) -> Deferred[None]:
-        """Take no more connections, and close the socket.
+        """Accept no more connections, and close the socket.
 
-        Those that wait are still taken, or they would be reset; unless somebody else has the
-        socket too, and takes them.
+        Those that wait are still accepted, or the kernel would reset them; unless another process has the
+        socket, too, and accepts them.
         """
         if self.connected:
             if not self._shared:
@@ -131,21 +147,25 @@ class Listener(FileDescriptor):
         return succeed(None)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Close the socket. One that somebody else has too goes on to listen there."""
+        """Close the socket. Another process that has it goes on listening."""
         super().connectionLost(reason)
         self.connected = 0
         self.socket.close()
         self.factory.doStop()
 
-    def getHost(self) -> Address:
-        """Where it listens."""
-        return address(self.socket.family, self.socket.getsockname())
+    def getHost(self) -> SocketAddress:
+        """The address on which it listens."""
+        return socket_address(self.socket.family, self.socket.getsockname())
 
     def doRead(self) -> None:
-        """Take what waits, as much as fits in a turn."""
-        self._accept(_TURN)
+        """Accept what waits, as much as fits in a turn."""
+        if self._is_busy():
+            self._pause(PACE)
+        else:
+            self._accept(_TURN)
 
     def _accept(self, most: int) -> None:
+        over = 0  # connections of this turn that use the reserve
         for _ in range(most):
             try:
                 client, peer = self.socket.accept()
@@ -154,35 +174,54 @@ class Listener(FileDescriptor):
             except OSError as error:
                 if error.errno in _GONE:
                     continue
-                if error.errno in _FULL:
-                    self._rest()
-                    return
-                raise
-            number = client.fileno()  # now: TLS puts a socket of its own in place of this one
-            self._take(client, peer)
-            if number >= self._highest:
-                self._rest()
+                if error.errno not in _FULL:
+                    raise
+                self._wait_for_room()
                 return
+            number = client.fileno()  # now: TLS puts a socket of its own in place of this one
+            if number < self._first_reserved:
+                self._connect(client, peer)
+            elif _has_gone(client):
+                client.close()  # Without this, a flood that is over keeps newcomers waiting behind it.
+            else:
+                self._connect(client, peer)
+                over += 1
+                if not self._make_room():
+                    self._complain()
+                    self._pause(PAUSE)
+                    return
+                if over >= self._most_over:
+                    return  # The connections that were closed free their descriptors in the next turn.
 
-    def _take(self, client: socket.socket, peer: Any) -> None:
+    def _connect(self, client: socket.socket, peer: Any) -> None:
         try:
-            protocol = self.factory.buildProtocol(address(client.family, peer))
+            protocol = self.factory.buildProtocol(socket_address(client.family, peer))
             if protocol is None:
                 client.close()
                 return
-            self._taken += 1
-            transport = self._transport(client, protocol, peer, self._taken, self._clock)
-            transport.repstr = f"<{type(protocol).__name__} #{self._taken}>"
+            self._accepted += 1
+            transport = self._transport(client, protocol, peer, self._accepted, self._clock)
+            transport.repstr = f"<{type(protocol).__name__} #{self._accepted}>"
             protocol.makeConnection(transport)
         except OSError:
             client.close()  # it has gone already
         except Exception:
-            # One connection's failure is not that of all which wait behind it.
+            # Without this, the failure of one connection would also be that of those behind it.
             self.log.failure("a connection failed at its start")
             client.close()
 
-    def _rest(self) -> None:
+    def _pause(self, seconds: float) -> None:
         self.stopReading()
+        self._clock.callLater(seconds, self._resume)
+
+    def _wait_for_room(self) -> None:
+        if self._make_room():
+            self._pause(PACE)
+        else:
+            self._complain()
+            self._pause(PAUSE)
+
+    def _complain(self) -> None:
         now = self._clock.seconds()
         if now - self._complained >= COMPLAINT:
             self._complained = now
@@ -190,15 +229,20 @@ class Listener(FileDescriptor):
                 "no descriptor is free for more connections ({n} open files): they wait",
                 n=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             )
-        self._clock.callLater(PAUSE, self._look_again)
 
-    def _look_again(self) -> None:
+    def _resume(self) -> None:
         if not self.connected:
             return
-        if self._has_room():
+        if self._has_room() or not self._has_waiting():
             self.startReading()
         else:
-            self._rest()
+            self._wait_for_room()
+
+    def _has_waiting(self) -> bool:
+        """Whether a connection waits to be accepted; without one no other is closed for it."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _has_room(self) -> bool:
         """Whether the next connection would get a descriptor that is not reserved."""
@@ -207,4 +251,14 @@ class Listener(FileDescriptor):
         except OSError:
             return False
         os.close(probe)
-        return probe < self._highest
+        return probe < self._first_reserved
+
+
+def _has_gone(client: socket.socket) -> bool:
+    """Whether the peer has closed the connection and sent nothing before."""
+    try:
+        return not client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

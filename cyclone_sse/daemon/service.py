@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from cyclone_sse.access.rules import rules_of
 from cyclone_sse.daemon.admin import Admin
 from cyclone_sse.daemon.exposure import warnings
-from cyclone_sse.daemon.listener import Listener, prepare
+from cyclone_sse.daemon.listener import Listener, set_inherited_options
 from cyclone_sse.daemon.sockets import ADMIN, HTTPS, Bound
 from cyclone_sse.errors import Ending
 from cyclone_sse.http.connection import STREAMING, Connection
@@ -120,9 +120,11 @@ class ServerService(Service):
             return
         public = [bound for bound in self.bound if bound.serves != ADMIN]
         for bound in public:
-            transport = self.tls if bound.serves == HTTPS else None
-            prepare(bound.socket, self.settings["stall-timeout"])
-            self._listen(bound, bound.factory or self.application, transport)
+            set_inherited_options(bound.socket, self.settings["stall-timeout"])
+            how = {"make_room": self.connections.make_room}
+            if bound.serves == HTTPS:
+                how |= {"transport": self.tls, "is_busy": lambda: self.tls.is_busy}
+            self._listen(bound, bound.factory or self.application, **how)
         self._is_open = True
         self.log.info(
             "cyclone-sse serves {addresses} with the {broker} broker",
@@ -136,11 +138,13 @@ class ServerService(Service):
         """Open the admin port before the others: it also reports why those are not open."""
         for bound in self.bound:
             if bound.serves == ADMIN:
-                self._listen(bound, Admin(self).site())
+                # It may use the last descriptors. Without this, a healthy server that is full does not answer
+                # /healthz, and is killed with all its clients.
+                self._listen(bound, Admin(self).site(), reserve=0)
                 self.log.info("figures and health at {address}", address=bound.url)
 
-    def _listen(self, bound: Bound, factory: Any, transport: Any = None) -> None:
-        listener = Listener(bound.socket, factory, self.reactor, transport, bound.shared)
+    def _listen(self, bound: Bound, factory: Any, **how: Any) -> None:
+        listener = Listener(bound.socket, factory, self.reactor, shared=bound.shared, **how)
         try:
             listener.startListening()
         except OSError as error:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
-from cyclone_sse.daemon.tls_transport import TlsServer
+from cyclone_sse.daemon.tls_transport import Handshakes, TlsServer
 
 T = TypeVar("T")
 
@@ -79,6 +79,12 @@ class TlsTransports:
         self._paths = cert, key
         self._context = tls_context(cert, key)
         self.expiry = expiry(cert)
+        self._handshakes: Handshakes | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether so many handshakes wait that no more connections should be accepted."""
+        return self._handshakes is not None and self._handshakes.is_busy
 
     def reload(self) -> None:
         """Read the files for new connections. Raises ValueError, and keeps the old certificate."""
@@ -95,7 +101,11 @@ class TlsTransports:
         """Make the transport of a connection that was just accepted."""
         client.setblocking(False)
         secure = self._context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
-        return TlsServer(secure, protocol, peer, None, number, reactor)  # type: ignore[arg-type]
+        if self._handshakes is None:
+            self._handshakes = Handshakes(reactor)
+        transport = TlsServer(secure, protocol, peer, None, number, reactor)  # type: ignore[arg-type]
+        transport.handshakes = self._handshakes
+        return transport
 
 
 def _load_key(pem: bytes) -> PrivateKeyTypes:

@@ -1,50 +1,89 @@
-"""A TLS connection that encrypts and sends at once.
+"""A TLS connection that encrypts and sends at once, and shakes hands when it is its turn.
 
 Twisted's TLS is a protocol above a plain transport: what is written goes through a buffer in
 memory, a turn of the reactor, and two ``epoll_ctl`` calls. Here OpenSSL, by the standard library's
 ``ssl``, writes to the socket itself, so that a write costs what the encryption and ``send()``
 cost, and an idle connection holds no buffers.
 
-What OpenSSL asks of its user: a record that did not fit into the socket must be offered again
-with the same bytes, and perhaps more behind them, before anything else. Twisted's transport does
-that with its buffer, and so does ``delivery.subscriber`` with its queue.
+OpenSSL asks its user to offer a record that did not fit into the socket again with the same bytes,
+and perhaps more behind them, before anything else. Twisted's transport does that with its buffer,
+and ``delivery.socket_client`` with its queue.
 
-Knows nothing of HTTP, but for the words to somebody who speaks it in clear.
+A handshake costs about a millisecond, four with RSA of 4096 bits, and any client may ask for one:
+``Handshakes`` does a few in each turn of the reactor, and tells the listener when many wait.
+
+Knows nothing of HTTP, except for the answer to a client that speaks it without TLS.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
 from twisted.internet import main, tcp
+from twisted.python.failure import Failure
 
 from cyclone_sse.http.responses import plain_http_refused
 
+HANDSHAKES_A_TURN = 5
+MAX_WAITING = 20  # handshakes that wait before the listener stops accepting: fewer than time out
+
 _RECORD = 16384  # bytes that fit in one TLS record (RFC 8446, 5.1)
+
+
+class Handshakes:
+    """The connections that have something to read for their handshake, in order.
+
+    Without this, 1,000 clients that connect at once hold the reactor for more than a second.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._waiting: deque[TlsServer] = deque()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether so many wait that no more connections should be accepted."""
+        return len(self._waiting) >= MAX_WAITING
+
+    def add(self, connection: TlsServer) -> None:
+        """Let the connection continue its handshake when it is its turn."""
+        self._waiting.append(connection)
+        if len(self._waiting) == 1:
+            self._reactor.callLater(0, self._run)
+
+    def _run(self) -> None:
+        for _ in range(min(HANDSHAKES_A_TURN, len(self._waiting))):
+            self._waiting.popleft().continue_handshake()
+        if self._waiting:
+            self._reactor.callLater(0, self._run)
 
 
 class TlsServer(tcp.Server):
     """The server's side of one TLS connection over TCP.
 
-    Its socket is an ``SSLSocket`` that has not shaken hands: that comes with the first reads.
+    Its socket is an ``SSLSocket`` that has not shaken hands: that comes with the first reads, each of which
+    waits for its turn in ``handshakes``.
     """
 
+    handshakes: Handshakes
+    _has_shaken_hands = False
     _write_waits = False  # to write, OpenSSL must first read: it shakes hands
     _read_waits = False  # to read, OpenSSL must first write
     _half_closed = False  # our side has ended, and its socket knows no TLS any more
 
     def getHandle(self) -> TlsServer:  # type: ignore[override]
-        """What takes bytes at once, by ``send``."""
+        """The object whose ``send`` takes bytes at once: this one."""
         return self
 
     def send(self, data: bytes | memoryview) -> int:
-        """Encrypt and send; gives the number of bytes that are out.
+        """Encrypt and send; returns the number of bytes that were sent.
 
-        Raises BlockingIOError when there is no room for any, and OSError when the connection is
-        broken. Must not be called while the transport's own buffer holds something.
+        Raises BlockingIOError if there is no room for any, and OSError if the connection is
+        broken. Must not be called while the transport's own buffer is not empty.
         """
         size = len(data)
         try:
@@ -65,11 +104,11 @@ class TlsServer(tcp.Server):
         return sent
 
     def getsockopt(self, *option: int) -> int | bytes:
-        """What the kernel knows of the connection: how much the client has acknowledged, say."""
+        """Ask the kernel about the connection: how much the client has acknowledged, for example."""
         return self.socket.getsockopt(*option)
 
     def writeSomeData(self, data: bytes) -> int | Any:
-        """Send as much as there is room for; 0 when there is none."""
+        """Send as much as there is room for; returns 0 if there is none."""
         if not data:
             return 0
         try:
@@ -82,7 +121,7 @@ class TlsServer(tcp.Server):
             return main.CONNECTION_LOST
 
     def doWrite(self) -> Any:
-        """There is room."""
+        """Write, or read, for which OpenSSL waited for room."""
         if self._read_waits:
             self._read_waits = False
             self.stopWriting()
@@ -90,7 +129,31 @@ class TlsServer(tcp.Server):
         return super().doWrite()
 
     def doRead(self) -> Any:
-        """Shake hands, and read all that OpenSSL has: the kernel tells of its own bytes only."""
+        """Read, or wait for the turn of this handshake."""
+        if self._has_shaken_hands:
+            return self._read()
+        self.stopReading()
+        self.handshakes.add(self)
+        return None
+
+    def continue_handshake(self) -> None:
+        """Do the next step of the handshake; what follows it in the same bytes is read too."""
+        if not self.connected:
+            return
+        self.startReading()
+        reason = self._read()
+        if not self._has_shaken_hands and self.connected:
+            self._has_shaken_hands = self.socket.version() is not None  # type: ignore[attr-defined]
+        if reason is main.CONNECTION_DONE:
+            self.stopReading()
+            self.readConnectionLost(Failure(reason))
+        elif reason is not None:
+            self.stopReading()
+            self.stopWriting()
+            self.connectionLost(Failure(reason))
+
+    def _read(self) -> Any:
+        """Read all that OpenSSL has: the kernel reports its own bytes only."""
         while True:
             try:
                 data = self.socket.recv(self.bufferSize)
@@ -117,16 +180,16 @@ class TlsServer(tcp.Server):
                 socket.socket.send(self.socket, plain_http_refused())
         return main.CONNECTION_LOST
 
-    def _goodbye(self) -> None:
-        """Tell the client that this is the end (close_notify), and do not wait for its answer."""
-        with suppress(OSError, ValueError):  # it has not answered yet, has gone, or never shook hands
+    def _send_close_notify(self) -> None:
+        """Send the end of the connection (close_notify), and do not wait for the answer of the client."""
+        with suppress(OSError, ValueError):  # It has not answered yet, has gone, or never shook hands.
             self.socket.unwrap()  # type: ignore[attr-defined]
 
     def _postLoseConnection(self) -> Any:
-        self._goodbye()
+        self._send_close_notify()
         return super()._postLoseConnection()
 
     def _closeWriteConnection(self) -> None:
-        self._goodbye()
+        self._send_close_notify()
         self._half_closed = True
         super()._closeWriteConnection()

@@ -80,6 +80,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     _in_run = False
     _began: float | None = None  # when the first byte of the request came that is being read
     first_response = True  # nothing has been written
+    quiet_since = 0.0  # when the server began to wait for the client
 
     def __init__(self, server: ServerState) -> None:
         self._server = server

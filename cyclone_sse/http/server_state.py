@@ -18,12 +18,14 @@ from twisted.logger import Logger
 
 from cyclone_sse.deadlines import Deadlines
 from cyclone_sse.errors import Refusal
+from cyclone_sse.http.eviction import pick_idlest
 from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.responses import Cors
 from cyclone_sse.options import with_defaults
 from cyclone_sse.slices import Slices
 
 EXPIRED_AT_ONCE = 200  # connections closed before the reactor gets a turn: about 10 ms
+MIN_QUIET = 0.5  # seconds: without this, a connection would be closed before its request can arrive
 RETRY_AFTER = (5, 30)  # seconds; each refused client is told its own, so that they do not all return at once
 
 
@@ -31,6 +33,7 @@ class Timed(Protocol):
     """A connection, as far as the server's state knows it."""
 
     transport: Any
+    quiet_since: float  # when the server began to wait for its client
 
     def time_out(self) -> None:
         """The deadline has passed."""
@@ -69,6 +72,7 @@ class ServerState:
         self._max_of_address: int = settings["max-clients-per-ip"]
         self._of_address: Counter[str] = Counter()
         self._deadlines: Deadlines[Any] = Deadlines()
+        self._idlest: list[tuple[Any, float]] = []  # to be closed next if room is needed; see `make_room`
         self._empty: list[Deferred[None]] = []  # fire when no connection is left
 
     def add(self, connection: Timed) -> None:
@@ -118,11 +122,27 @@ class ServerState:
 
     def set_deadline(self, connection: Timed, seconds: float) -> None:
         """Let the connection time out so many seconds from now, in place of its last deadline."""
-        self._deadlines.set(connection, self.clock.seconds() + seconds)
+        connection.quiet_since = now = self.clock.seconds()
+        self._deadlines.set(connection, now + seconds)
 
     def clear_deadline(self, connection: Timed) -> None:
         """Let the connection stay as long as it likes."""
         self._deadlines.clear(connection)
+
+    def make_room(self) -> bool:
+        """Close a connection on which the server waits: the idlest of the network that has most of them.
+
+        Returns False if there is none. Called when no descriptor is free for a new connection. Without this
+        one network with idle connections keeps all other clients, and publishers, out.
+        """
+        for _ in range(2):
+            while self._idlest:
+                connection, since = self._idlest.pop()
+                if connection in self._deadlines and connection.quiet_since == since:
+                    connection.transport.abortConnection()
+                    return True
+            self._idlest = pick_idlest(self._deadlines, _network, self.clock.seconds() - MIN_QUIET)
+        return False
 
     def expire(self) -> None:
         """Time out the connections whose deadline has passed. Called once a second."""
@@ -135,6 +155,12 @@ class ServerState:
                 self.log.failure("a connection could not be timed out")
         if len(due) == EXPIRED_AT_ONCE:
             self.clock.callLater(0, self.expire)
+
+
+def _network(connection: Timed) -> str:
+    """The network from which a connection comes; "" for a UNIX socket."""
+    host: str = getattr(connection.transport.getPeer(), "host", "")
+    return network_of(host) if ":" in host else host
 
 
 def network_of(address: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import signal
 import socket
 import subprocess
@@ -93,47 +92,6 @@ class LoggingServer(SseServer):
 
     def is_ready(self) -> bool:
         return self.file.exists() and "cyclone-sse serves http" in self.file.read_text()
-
-
-class Confined(SseServer):
-    """A daemon that may have 80 open files."""
-
-    def argv(self) -> list[str]:
-        return [need("prlimit"), "--nofile=80:80", *super().argv()]
-
-
-@pytest.mark.parametrize("over", ["tcp", "tls"])
-def test_without_descriptors_clients_wait_and_the_log_says_it_once(tmp_path: Path, over: str) -> None:
-    options = [*tls_options(write_certificates(tmp_path)), "--demo=1"]
-    with Confined(tmp_path, *options) as server:
-        port = server.port if over == "tcp" else server.ssl_port
-        crowd = [socket.create_connection(("127.0.0.1", port)) for _ in range(120)]
-        until(lambda: "no descriptor is free" in server.log, what="the complaint")
-        used = cpu_seconds(server.pid)
-        assert 50 < descriptors(server.pid) < 75, "some are left for files"
-        # Those that are in are served, files included, which are opened now.
-        if over == "tcp":
-            crowd[0].sendall(b"GET /media/demo.js HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert crowd[0].recv(100).startswith(b"HTTP/1.1 200 ")
-        for client in crowd:
-            client.close()
-        with Subscriber(server.url) as reader:
-            publish(server.url, "base", "recovered")
-            assert reader.data(1) == ["recovered"]
-        # Each port says it, and no port twice.
-        assert 1 <= len(re.findall("no descriptor is free", server.log)) <= 2
-        assert cpu_seconds(server.pid) - used < 1
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def descriptors(pid: int) -> int:
-    """How many files a process has open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def test_with_uid_the_log_and_the_pid_file_are_that_user_s(tmp_path: Path) -> None:

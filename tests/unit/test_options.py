@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 from cyclone_sse.brokers import CLASSES
 from cyclone_sse.options import BROKERS as NAMES
-from cyclone_sse.options import DEFAULTS, DERIVED, OPTIONS, with_defaults
+from cyclone_sse.options import DEFAULTS, DERIVED, OPTIONS, most_clients, with_defaults
 from tools.option_samples import CONF, ENVIRONMENT, conf, environment
 from tools.options_page import page
 
@@ -54,3 +55,12 @@ def test_names_are_unique_and_each_option_says_what_it_does() -> None:
 
 def test_the_page_of_options_is_made_from_the_table() -> None:
     assert (ROOT / "docs" / "options.md").read_text() == page(), "make docs"
+
+
+def test_clients_are_refused_before_the_open_files_are_used_up() -> None:
+    assert most_clients(-1) == 0, "without a limit of files there is none of clients"
+    assert most_clients(100_000) == 100_000 - 256
+    for files in (64, 80, 110, 256, 1024, 4096):
+        assert files // 2 <= most_clients(files) < files
+    assert with_defaults({})["max-clients"] == most_clients(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    assert with_defaults({"max-clients": 0})["max-clients"] == 0

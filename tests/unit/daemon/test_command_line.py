@@ -49,7 +49,6 @@ def test_defaults_are_those_of_the_contract() -> None:
         "stall-timeout": 60,
         "max-channels": 500,
         "max-patterns": 20,
-        "max-clients": 0,
         "patterns": False,
         "redis-prefix": "",
         "redis-stream": "cyclone-sse",

@@ -1,14 +1,15 @@
-"""One listening socket: it takes what waits, rests when descriptors run out, and drops nobody."""
+"""One listening socket: it accepts what waits, makes room or rests when descriptors run out."""
 
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 from typing import Any
 
 import pytest
 
-from cyclone_sse.daemon.listener import COMPLAINT, PAUSE, Listener
+from cyclone_sse.daemon.listener import COMPLAINT, PACE, PAUSE, Listener
 from tests.unit.daemon.fakes import FakeReactor
 
 
@@ -47,12 +48,20 @@ class Client:
 
     family = socket.AF_INET
 
-    def __init__(self, number: int = 10) -> None:
+    def __init__(self, number: int = 10, gone: bool = False) -> None:
         self.number = number
+        self.gone = gone
         self.closed = False
 
     def fileno(self) -> int:
         return self.number
+
+    def recv(self, size: int, flags: int) -> bytes:
+        """Nothing has come yet; or the end, from one that has gone."""
+        assert flags & socket.MSG_PEEK
+        if self.gone:
+            return b""
+        raise BlockingIOError
 
     def close(self) -> None:
         self.closed = True
@@ -175,3 +184,51 @@ def test_those_of_a_shared_socket_are_left_to_the_others(reactor: FakeReactor) -
     listener.stopListening()
     assert not factory.made
     assert sock.waiting
+
+
+def test_an_idle_connection_makes_room_for_each_new_one(reactor: FakeReactor) -> None:
+    closed: list[int] = []
+
+    def make_room() -> bool:
+        closed.append(1)
+        return True
+
+    clients = [Client(1_000_000_000) for _ in range(1000)]
+    listener, factory, sock = listening(reactor, *clients, make_room=make_room)
+    turns = 0
+    while sock.waiting:
+        before = len(factory.made)
+        listener.doRead()
+        turns += 1
+        assert len(factory.made) - before <= 16, "the reserve is there for those of one turn"
+        assert listener in reactor.readers, "it does not rest"
+    assert len(closed) == len(factory.made) == 1000
+
+
+def test_what_is_dead_is_dropped_in_lots_and_a_newcomer_does_not_wait(reactor: FakeReactor) -> None:
+    dead = [Client(1_000_000_000, gone=True) for _ in range(90)]
+    listener, factory, _ = listening(reactor, *dead, Client(1_000_000_000))
+    listener.doRead()
+    assert all(client.closed for client in dead)
+    assert len(factory.made) == 1
+
+
+def test_the_admin_port_may_use_the_last_descriptors(reactor: FakeReactor) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    listener, factory, _ = listening(reactor, Client(limit - 1), Client(limit - 2), reserve=0)
+    listener.doRead()
+    assert len(factory.made) == 2
+    assert listener in reactor.readers
+
+
+def test_it_accepts_no_more_than_can_shake_hands(reactor: FakeReactor) -> None:
+    busy = [True]
+    listener, factory, _ = listening(reactor, Client(), is_busy=lambda: busy[0])
+    listener.doRead()
+    assert not factory.made
+    assert listener not in reactor.readers
+    busy[0] = False
+    reactor.advance(PACE)
+    assert listener in reactor.readers
+    listener.doRead()
+    assert len(factory.made) == 1

@@ -12,9 +12,10 @@ import pytest
 from twisted.internet import main
 
 from cyclone_sse.daemon.tls import TlsTransports
-from cyclone_sse.daemon.tls_transport import TlsServer
+from cyclone_sse.daemon.tls_transport import HANDSHAKES_A_TURN, MAX_WAITING, Handshakes, TlsServer
 from tests.harness.certificates import write_certificates
 from tests.unit.daemon.fakes import FakeReactor
+from tests.unit.fakes import TurnClock
 
 
 class Protocol:
@@ -22,6 +23,11 @@ class Protocol:
 
     def __init__(self) -> None:
         self.received = b""
+
+    lost = False
+
+    def connectionLost(self, reason: Any) -> None:
+        self.lost = True
 
     def dataReceived(self, data: bytes) -> None:
         self.received += data
@@ -46,6 +52,7 @@ class Pair:
         self.protocol = Protocol()
         self.server: TlsServer = transports(ours, self.protocol, ("a", 1), 1, reactor)
         self.server.repstr = "pair"
+        self.reactor = reactor
         context = ssl.create_default_context(cafile=str(files / "root.pem"))
         self.client = context.wrap_socket(theirs, server_hostname="127.0.0.1", do_handshake_on_connect=False)
 
@@ -55,9 +62,11 @@ class Pair:
                 self.client.do_handshake()
             except ssl.SSLWantReadError:
                 assert self.server.doRead() is None
+                self.reactor.advance(0)
             else:
                 break
         assert self.server.doRead() is None
+        self.reactor.advance(0)
 
     def read(self, size: int = 1 << 20) -> bytes:
         data = b""
@@ -70,7 +79,8 @@ class Pair:
 
     def close(self) -> None:
         self.client.close()
-        self.server.socket.close()
+        if not self.protocol.lost:
+            self.server.socket.close()
 
 
 @pytest.fixture
@@ -142,6 +152,37 @@ def test_what_is_written_before_the_handshake_waits_for_it(tmp_path: Path, react
 def test_plain_http_is_told_and_ended(tmp_path: Path, reactor: FakeReactor) -> None:
     pair = Pair(tmp_path, reactor)
     socket.socket.send(pair.client, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert pair.server.doRead() is main.CONNECTION_LOST
+    assert pair.server.doRead() is None
+    reactor.advance(0)
+    assert pair.protocol.lost
     assert socket.socket.recv(pair.client, 1000).startswith(b"HTTP/1.1 400 ")
     pair.close()
+
+
+class Shaking:
+    """A connection that counts how often it was its turn."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def continue_handshake(self) -> None:
+        self.steps += 1
+
+
+def test_a_few_handshakes_a_turn_and_the_listener_is_told() -> None:
+    clock = TurnClock()
+    handshakes = Handshakes(clock)
+    connections = [Shaking() for _ in range(3 * HANDSHAKES_A_TURN)]
+    for connection in connections:
+        handshakes.add(connection)  # type: ignore[arg-type]
+    assert handshakes.is_busy == (len(connections) >= MAX_WAITING)
+    for number in range(MAX_WAITING):
+        handshakes.add(connections[number % len(connections)])  # type: ignore[arg-type]
+    assert handshakes.is_busy
+    for turn in range(1, 3):
+        clock.turn()
+        assert sum(each.steps for each in connections) == turn * HANDSHAKES_A_TURN
+    for _ in range(20):
+        clock.turn()
+    assert sum(each.steps for each in connections) == len(connections) + MAX_WAITING
+    assert not handshakes.is_busy

@@ -9,7 +9,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from cyclone_sse.http.server_state import EXPIRED_AT_ONCE, RETRY_AFTER, ServerState, network_of
+from cyclone_sse.http.server_state import EXPIRED_AT_ONCE, MIN_QUIET, RETRY_AFTER, ServerState, network_of
 from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, MemoryServer, parse
 
 GONE = Failure(ConnectionDone())
@@ -134,6 +134,8 @@ class Fake:
         self.ended = 0
         self.transport: Any = None
 
+    quiet_since = 0.0
+
     def time_out(self) -> None:
         self.ended += 1
         if self.fails:
@@ -176,3 +178,28 @@ def test_only_what_is_due_is_looked_at() -> None:
     clock.advance(20)
     connections.expire()
     assert (early.ended, late.ended, never.ended) == (1, 0, 0)
+
+
+def test_room_is_made_by_the_idlest_connection_of_the_greediest_network() -> None:
+    server = MemoryServer({})
+    honest = server.peer(address="192.0.2.1")
+    greedy = []
+    for _ in range(3):
+        greedy.append(server.peer(address="198.51.100.1"))
+        server.clock.advance(1)
+    stream = server.peer(address="198.51.100.1")
+    stream.send(SUBSCRIBE)
+    greedy[0].send(STATS)  # now the least idle of them
+    server.clock.advance(MIN_QUIET)
+    assert server.connections.make_room()
+    assert [peer.transport.aborted for peer in greedy] == [False, True, False]
+    assert server.connections.make_room()
+    assert [peer.transport.aborted for peer in greedy] == [False, True, True]
+    assert not honest.transport.aborted
+    for peer in greedy[1:]:
+        peer.connection.connectionLost(GONE)
+    for peer in (honest, greedy[0]):
+        assert server.connections.make_room()
+        peer.connection.connectionLost(GONE)
+    assert not server.connections.make_room()
+    assert not stream.transport.aborted, "streams are bounded by --max-clients"
