@@ -1,8 +1,8 @@
-"""What is due when: pings, ages, stalled clients, idle connections, subscriptions that nobody came back to.
+"""Deadlines of many items: pings, ages, stalled clients, idle connections, subscriptions without clients.
 
 Ten thousand clients have a deadline each, and a walk over all of them every second would cost more than
 serving them. Here deadlines lie in buckets of a common width: setting and clearing one costs O(1), and
-asking what is due looks at nothing that is not. Plain Python: the time, in seconds of any clock that goes
+finding those that are due looks at no others. Plain Python: the time, in seconds of any clock that goes
 forward, is an argument.
 """
 
@@ -40,7 +40,7 @@ class Deadlines(Generic[T]):
         return iter(self._bucket_of)
 
     def set(self, item: T, when: float) -> None:
-        """Give the item this deadline, in place of the one it has."""
+        """Set the item's deadline, in place of the one it has."""
         number = math.ceil(when / self._grain)
         before = self._bucket_of.get(item)
         if before == number:
@@ -54,22 +54,20 @@ class Deadlines(Generic[T]):
             heappush(self._order, number)
         bucket[item] = None
 
-    def set_earlier(self, item: T, when: float) -> None:
-        """Set this deadline if the item has a later one."""
-        before = self._bucket_of.get(item)
-        if before is not None and math.ceil(when / self._grain) < before:
-            self.set(item, when)
-
     def clear(self, item: T) -> None:
-        """The item has no deadline any more; it need not have had one."""
+        """Remove the item's deadline, if it has one."""
         number = self._bucket_of.pop(item, None)
         if number is not None:
             del self._buckets[number][item]
 
-    def pop_due(self, now: float, most: int | None = None) -> list[T]:
-        """Take out what is due, the earliest bucket first; ``most`` bounds how many at a time.
+    def is_due(self, now: float) -> bool:
+        """Whether there may be an item that is due: a bucket that is due may be empty."""
+        return bool(self._order) and self._order[0] * self._grain <= now
 
-        Who gives a bound asks again, in another turn of the reactor, until nothing comes.
+    def pop_due(self, now: float, most: int | None = None) -> list[T]:
+        """Remove and return the items that are due, the earliest bucket first.
+
+        most: how many at most; there may be more then, for another turn of the reactor.
         """
         found: list[T] = []
         while self._order and self._order[0] * self._grain <= now:

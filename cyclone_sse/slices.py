@@ -1,8 +1,8 @@
 """Long work in slices: this for each, so many a turn, in order.
 
-Whatever a stranger or a crowd can make long (clients, channels, entries, lines of a body) is walked through
-here and nowhere else. Without this, one request or one broken connection stops the server for all other
-clients until the list is at its end.
+Every list that clients or publishers can make long (clients, channels, entries, lines of a body) is walked
+through here and nowhere else. Without this, one request or one broken connection stops the server for all
+other clients until the list is at its end.
 
 A work is an iterator of None that does a bounded piece each time it is advanced. One queue holds the works
 that must not overtake each other; each is finished before the next starts.

@@ -42,6 +42,7 @@ _VARY = ("X-Requested-With", "Last-Event-ID")  # what makes another answer of th
 _BEGINNING = b"\n\n"  # of each body, as it has always been
 _LAST_CHUNK = b"0\r\n\r\n"
 _NOTHING: Any = None
+_LONGEST_ACCESS = 10 * 365 * 86400.0  # seconds; an application may say 1e308
 _MISTAKES = (tuple, list, types.FunctionType, types.MethodType)
 
 
@@ -187,11 +188,11 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         client.info = self.info
         client.presence = not is_poll and "1" in self.request.arguments.get("presence", ())
         client.fields = "channel" in self.request.arguments.get("fields", ())
-        client.shares_frames = not client.fields and not is_poll
+        client.renews_id = self._is_event_source()
         if type(self).sendEvent is not ExtendedSSEHandler.sendEvent:
             client.render, client.shares_frames = self._render, False
         if self.expires is not None:
-            client.expires = self.broker.reactor.seconds() + self.expires - time.time()
+            client.expires = min(self.expires, time.time() + _LONGEST_ACCESS)
         self._sink = client.send
         if not is_poll:
             # Without this, ten thousand idle clients keep what cyclone builds for templates.

@@ -19,6 +19,7 @@ from cyclone_sse.brokers.subscriptions import Subscriptions
 from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import EventIds
 from cyclone_sse.delivery.hub import Hub
+from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.publication import Publication, publication
 from cyclone_sse.errors import Ending, Refusal, Unavailable
 from cyclone_sse.options import with_defaults
@@ -58,6 +59,7 @@ class Broker:
 
     log = Logger()
     lingers = True  # there is an upstream to subscribe to, and its subscriptions outlive clients
+    matches_patterns = False  # in this process: every event comes this way, whatever is subscribed to
     open_patterns = True  # every client may subscribe to patterns, also without --patterns=1
     # What an event can have besides channels and message, by the names that publishers use.
     carries: ClassVar[frozenset[str]] = frozenset()
@@ -81,7 +83,8 @@ class Broker:
         self.name = name
         self.reactor = reactor
         self.secret_key: str = self.settings["http-secret"] or ""
-        self.hub = Hub(self.settings, not self.lingers, reactor, ids)
+        patterns = PatternIndex(self.is_pattern_blocked) if self.matches_patterns else None
+        self.hub = Hub(self.settings, not self.lingers, reactor, ids, patterns=patterns)
         self.slices = Slices(reactor)
         # A channel's history is complete for as long as it is subscribed to.
         self.subscriptions = Subscriptions(
@@ -236,7 +239,7 @@ class Broker:
 
         Raises ValueError at once if the options cannot be met.
         """
-        if self.settings["history-file"] and not self.hub.durable:
+        if self.settings["history-file"] and not self.hub.is_durable:
             raise ValueError(f"--history-file goes with --broker=http, not with {self.name}")
         self.hub.start()
         self.subscriptions.start()

@@ -37,7 +37,5 @@ class HttpBroker(Broker):
         await self.hub.close_journal()
 
     def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
-        """Deliver these events. With a history file the ids come when all of them are kept, together."""
-        ids = [str(self.hub.publish(each).id) for each in publications]
-        written = self.hub.when_written()
-        return ids if written is None else written.addCallback(lambda _: ids)
+        """Deliver these events. With a history file the ids come when all of them are on the disk."""
+        return self.hub.publish_all(publications)

@@ -16,21 +16,18 @@ Anybody may write the stream: what cannot be understood is skipped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from cyclone_sse.brokers.base import Subscriber
 from cyclone_sse.brokers.redis_link import ResponseError, is_pattern
 from cyclone_sse.brokers.redis_server import redis_server
 from cyclone_sse.brokers.redis_stream_link import BEGINNING, Entry, StreamLink, Survey
 from cyclone_sse.brokers.upstream import UpstreamBroker
 from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.publication import Publication
-from cyclone_sse.patterns import Patterns, compile_glob
 
 READ_WAIT = 5.0  # seconds that Redis waits for an entry before it says that there is none
 AHEAD_WAIT = 2.0  # seconds that a client waits for us to read what it has heard elsewhere
@@ -39,8 +36,6 @@ LOT = 500  # entries read at a time, at the most: some milliseconds of work
 LOT_BYTES = 1 << 20  # and about so many bytes
 TRIM_INTERVAL = 10.0  # seconds
 KEPT = 60.0  # seconds that entries are kept at least, for instances that are behind
-LONGEST_MS, LONGEST_COUNT = 15, 12  # digits in the two parts of an id that clients send back
-UNHEARD = 100  # patterns that are kept though nobody listens to them
 UNTOLD = 1  # a position that no event can have, before all others
 
 
@@ -48,6 +43,7 @@ class RedisStreamBroker(UpstreamBroker):
     """Reads one Redis stream, and adds to it what is published."""
 
     lingers = False
+    matches_patterns = True
     open_patterns = False
     has_heartbeat = False  # it reads what it publishes
     carries = frozenset(("event", "retry"))
@@ -68,8 +64,6 @@ class RedisStreamBroker(UpstreamBroker):
         self._in_doubt = False  # something may have been trimmed that lies just behind us
         self._live = False  # orders count from now on
         self._next_trim = 0.0
-        self._patterns = Patterns(compile_glob)
-        self._heard: dict[bytes, float] = {}  # when each pattern had clients last, the longest ago first
         self._waiting: dict[Deferred[None], int] = {}  # clients, and the position that they wait for
 
     def is_pattern(self, channel: str) -> bool:
@@ -100,16 +94,6 @@ class RedisStreamBroker(UpstreamBroker):
         waiting: Deferred[None] = Deferred(self._stop_waiting)
         self._waiting[waiting] = eid.seq
         return waiting.addTimeout(AHEAD_WAIT, self.reactor).addErrback(lambda _: None)
-
-    def add_client(
-        self, handler: Subscriber, channels: str | Iterable[str], last_event_id: str | None = None
-    ) -> None:
-        """Make the patterns among the channels known before the client hears them."""
-        names = [channels] if isinstance(channels, str) else list(channels)
-        for name in filter(is_pattern, names):
-            self._add_pattern(name)
-        super().add_client(handler, names, last_event_id)
-        self._forget_some_patterns()
 
     def _stop_waiting(self, waiting: Deferred[None]) -> None:
         del self._waiting[waiting]
@@ -145,7 +129,6 @@ class RedisStreamBroker(UpstreamBroker):
                 return
             if self.reactor.seconds() >= self._next_trim:
                 self._next_trim = self.reactor.seconds() + TRIM_INTERVAL
-                self._forget_patterns()
                 await self._trim(link)
 
     async def _begin(self, link: StreamLink, tag: str) -> None:
@@ -268,14 +251,12 @@ class RedisStreamBroker(UpstreamBroker):
                 reason=str(error),
             )
             return
-        self.hub.publish(self._with_patterns(publication), eid)
+        self.hub.publish(publication, eid)
 
     def _event_id(self, id: bytes) -> EventId:
         """The id of the event that an entry is; ValueError for one that only a person can have given it."""
         ms, _, n = id.partition(b"-")
         assert self._tag is not None
-        if len(ms) > LONGEST_MS or len(n) > LONGEST_COUNT:
-            raise ValueError("its id is too large")
         return EventId(int(ms), int(n), self._tag)
 
     def _let_in(self) -> None:
@@ -291,56 +272,6 @@ class RedisStreamBroker(UpstreamBroker):
             await link.trim(max(0, await link.now() - int(keep * 1000)))
         except ResponseError as error:
             self.log_rarely("{server} cannot be trimmed: {reason}", server=self.server, reason=str(error))
-
-    # Patterns.
-
-    def _with_patterns(self, publication: Publication) -> Publication:
-        """The same for whoever listens to a pattern, too."""
-        if not len(self._patterns):
-            return publication
-        matching = (self._patterns.matching(name.encode()) for name in publication.channels)
-        patterns = dict.fromkeys(pattern.decode() for each in matching for pattern in each)
-        names = [name for name in patterns if not self.is_pattern_blocked(name)]
-        if not names:
-            return publication
-        channels = tuple(dict.fromkeys((*publication.channels, *names)))
-        return Publication(channels, publication.data, publication.type, publication.retry)
-
-    def _add_pattern(self, pattern: str) -> None:
-        name = pattern.encode()
-        self._heard.pop(name, None)
-        self._heard[name] = self.reactor.seconds()
-        if name not in self._patterns:
-            self._patterns.add(name)
-            compiled = compile_glob(name)
-            self.hub.fill_pattern(pattern, lambda channel: compiled.matches(channel.encode()))
-
-    def _forget_patterns(self) -> None:
-        """Let go of those that nobody has listened to for as long as anything is held."""
-        now = self.reactor.seconds()
-        for name, heard in list(self._heard.items()):
-            if self.hub.count_clients([name.decode()]):
-                self._heard[name] = now
-            elif now - heard > self.settings["history-ttl"]:
-                self._forget_pattern(name)
-
-    def _forget_some_patterns(self) -> None:
-        """Let go of what is too much, at once: each costs something with every entry, and strangers who come
-        and go could make any number known. A client brings half as many as are looked at for it, and one that
-        is listened to goes to the end of the row, so that this keeps up."""
-        for name in list(
-            islice(self._heard, min(2 * self.settings["max-patterns"], max(0, len(self._heard) - UNHEARD)))
-        ):
-            if self.hub.count_clients([name.decode()]):
-                del self._heard[name]
-                self._heard[name] = self.reactor.seconds()
-            else:
-                self._forget_pattern(name)
-
-    def _forget_pattern(self, name: bytes) -> None:
-        del self._heard[name]
-        self._patterns.discard(name)
-        self.hub.forget(name.decode())
 
 
 def _seq(id: bytes) -> int:

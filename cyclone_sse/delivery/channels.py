@@ -1,13 +1,12 @@
-"""Who listens to which channel.
+"""The subscribers of each channel, and the channels of each subscriber.
 
-Both ways are kept: a channel knows its subscribers, a subscriber its channels. Every change
-says whether it mattered (first in, last out), so that nobody looks twice. Joining and leaving
-cost O(1) for each channel. Knows nothing of sockets; a subscriber is anything with ``channels``.
+Every change returns whether it mattered (first in, last out), which spares a second look-up. Joining and
+leaving cost O(1) for each channel. Knows nothing of sockets; a subscriber is anything with ``channels``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, KeysView
+from collections.abc import Iterable
 from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
@@ -30,7 +29,7 @@ class Channels(Generic[S]):
         self._present: dict[str, tuple[str, dict[S, None]]] = {}
 
     def add(self, subscriber: S, channels: Iterable[str]) -> list[str]:
-        """Let the subscriber hear these channels too; gives those that had nobody before."""
+        """Subscribe to these channels too; returns those that had no subscribers before."""
         first, names = [], []
         for channel in channels:
             present = self._present.get(channel)
@@ -44,7 +43,7 @@ class Channels(Generic[S]):
         return first
 
     def remove(self, subscriber: S, channels: Iterable[str] | None = None) -> list[str]:
-        """The reverse of add, by default of all its channels; gives those that have nobody any more."""
+        """Unsubscribe from these channels, by default all; returns those without subscribers now."""
         last = []
         mine = dict.fromkeys(subscriber.channels)
         for channel in subscriber.channels if channels is None else channels:
@@ -72,10 +71,6 @@ class Channels(Generic[S]):
         """How many subscribers the channel has."""
         present = self._present.get(channel)
         return 0 if present is None else len(present[1])
-
-    def names(self) -> KeysView[str]:
-        """The channels that have subscribers."""
-        return self._present.keys()
 
     def stats(self) -> list[tuple[str, int]]:
         """Each channel that has subscribers, and how many."""

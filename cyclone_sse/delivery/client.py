@@ -1,22 +1,59 @@
 """What the hub knows of a client, whether it holds a stream open or polls.
 
-A client has channels, a position, and takes bytes; what becomes of these is its own affair.
-Knows nothing of sockets or HTTP.
+A client has channels, a position, and takes bytes; what it does with them is up to its kind. Knows nothing
+of sockets or HTTP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-from cyclone_sse.delivery.events import Event, with_channels
+from cyclone_sse.delivery.events import Event
 from cyclone_sse.errors import Ending
 
-NOT_LIVE = float("inf")  # `skip_until` of who hears nothing yet
+NOT_LIVE = float("inf")  # `skip_until` of a client that is not due live events yet
+
+# What stands for a position of bytes that are no event.
+KEEP = None  # the history cannot repeat them
+REPEATABLE = 0  # pings, and gaps, which the history reports itself
+RESET = -1  # the gap event of ids that were reset: positions before it mean nothing after it
+
+Seq = int | None
+
+
+class Piece(NamedTuple):
+    """Frames to send, and the position of each. data: the frames joined, if they are."""
+
+    frames: Sequence[bytes]
+    seqs: Sequence[Seq]
+    data: bytes | None = None
+
+
+NOTHING = Piece((), ())
+
+
+class Dropped(NamedTuple):
+    """What was taken out of the queue of a slow client.
+
+    after: the position that it had reached; None: one from before ids were reset. events, bytes: how much.
+    """
+
+    after: int | None
+    events: int
+    bytes: int
+
+
+class Sent(NamedTuple):
+    """How many events were sent, and their bytes."""
+
+    events: int
+    bytes: int
+
 
 Render = Callable[[Sequence[Event]], bytes]
-Refill = Callable[[], Sequence[bytes]]
+Refill = Callable[[], Piece]
 
 
 class State(Enum):
@@ -30,57 +67,75 @@ class State(Enum):
 
 
 class Client:
-    """One client; ``send`` and what follows it is the business of the kind of client."""
+    """One client; ``send`` and the methods below it depend on the kind of client.
+
+    channels: the names to which it is subscribed. client_id: the id that publications can exclude.
+    expires: when its access ends, in seconds since the epoch. fields: it wants the names of the channels of
+    each event. last_event_id: the id with which it opens. last_sent_at: when it was last sent something;
+    None: it has no id yet. renews_id: pings bring it the present id, which it does not take for an event.
+    shares_frames: it is sent the same bytes as others; else events go to ``deliver``. skip_until: live events
+    after this position (`Event.seq`) are for it. user: the user to whom access was granted.
+    """
 
     __slots__ = (
         "channels",
+        "client_id",
         "ending",
         "expires",
         "fields",
         "info",
+        "last_event_id",
         "last_sent_at",
         "on_full",
+        "on_open",
+        "on_overflow",
         "presence",
         "render",
+        "renews_id",
         "shares_frames",
         "skip_until",
         "state",
         "user",
     )
 
-    is_poll: ClassVar[bool] = False  # it gets one answer and comes back for the next
+    is_poll: ClassVar[bool] = False  # it gets one answer and asks again
 
     def __init__(self) -> None:
         self.state = State.CORKED
         self.channels: tuple[str, ...] = ()
-        self.user: str | None = None  # who it is, where access was granted to somebody
+        self.client_id: str | None = None
+        self.user: str | None = None
+        self.expires: float | None = None
+        self.last_event_id: str | None = None
+        self.skip_until: float = NOT_LIVE
+        self.last_sent_at: float | None = None
+        self.shares_frames = True
+        self.fields = False
+        self.renews_id = False
         self.info: str | None = None  # what other members of a channel see of the user, as JSON
         self.presence = False  # it wants to be sent the members of its channels
-        self.expires: float | None = None  # when its access ends, in the reactor's seconds
-        self.skip_until: float = NOT_LIVE  # it is due live events after this position (`Event.seq`)
-        self.last_sent_at: float | None = None  # when it was last sent something; None: it has no id yet
-        self.shares_frames = True  # the bytes of events are all it wants; else it is given them by `deliver`
-        self.fields = False  # it wants to be told the channels of each event
         self.render: Render | None = None  # how a custom application writes events to it
         self.ending: Ending | None = None  # why it ended, once it has
-        self.on_full: Callable[[Client], None] | None = None  # told when something begins to wait
+        self.on_open: Callable[[Client], None] | None = None  # called once, before its head leaves
+        self.on_full: Callable[[Client], None] | None = None  # called when bytes start to wait
+        self.on_overflow: Callable[[Client, Dropped], None] | None = None  # called when too many do
 
-    def send(self, data: bytes, frames: Sequence[bytes] = ()) -> None:
-        """Give the client these bytes now or, in their turn, when there is room for them.
+    def send(self, data: bytes, frames: Sequence[bytes] = (), seqs: Sequence[Seq] = ()) -> None:
+        """Send these bytes to the client now or, in their turn, when there is room for them.
 
-        frames: the parts that data consists of, if there are several; they are what waits.
+        frames: the parts of data, if there are several; they are what waits. seqs: the positions of the
+        frames; without them the history cannot repeat the data.
         """
         raise NotImplementedError
 
-    def deliver(self, events: Sequence[Event]) -> None:
-        """Render these events for this client, then send. Polling and an overridden ``sendEvent``
-        need it; all others share the bytes that `send` gets."""
+    def deliver(self, events: Sequence[Event]) -> Sent:
+        """Render these events for this client and send them: polls and custom ``sendEvent`` need it."""
         raise NotImplementedError
 
-    def catch_up(self, frames: Sequence[bytes], refill: Refill) -> None:
-        """Send these, and then as fast as the client reads what ``refill`` gives.
+    def catch_up(self, piece: Piece, refill: Refill) -> None:
+        """Send the piece, and then as fast as the client reads what ``refill`` returns.
 
-        refill: called whenever there is room, gives the next frames, none after the last.
+        refill: called whenever there is room, returns the next piece, or an empty one after the last.
         """
         raise NotImplementedError
 
@@ -93,14 +148,5 @@ class Client:
         raise NotImplementedError
 
     def progress(self) -> object:
-        """Something that changes whenever the client has taken a byte of what waits for it."""
+        """A value that changes whenever the client has taken a byte of what waits for it."""
         raise NotImplementedError
-
-    def rendered(self, events: Sequence[Event]) -> bytes:
-        """The bytes of these events for this client."""
-        if self.render is not None:
-            return self.render(events)
-        if self.fields:
-            mine = set(self.channels)
-            return b"".join([with_channels(e.frame, [c for c in e.channels if c in mine]) for e in events])
-        return b"".join([event.frame for event in events])

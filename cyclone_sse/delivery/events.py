@@ -20,17 +20,17 @@ GAP_TYPE = "sse-gap"
 EXPIRED_TYPE = "sse-expired"
 PRESENCE_TYPE = "sse-presence"
 
-# The counter within a millisecond. Wide, because Redis counts on in it for as long as its clock is behind.
-_COUNTER_BITS = 40
-_ID_FORM = re.compile(r"(\d{1,15})-(\d{1,13})-([0-9a-z]{1,16})", re.ASCII)
+# Each of the two numbers of an id has 64 bits, as in a Redis stream, where any program may choose them.
+_NUMBER_BITS = 64
+_ID_FORM = re.compile(r"(\d{1,20})-(\d{1,20})-([0-9a-z]{1,16})", re.ASCII)
 _FIELD_BREAK = re.compile(r"[\r\n\0]")
 
 
 class EventId(NamedTuple):
     """``<ms>-<n>-<node>``: where an event stands in the order of the process that took it.
 
-    ms: milliseconds since the epoch; n: a counter within the millisecond; node: the tag of whoever
-    gives the ids: a process, its journal, or a Redis stream.
+    ms: milliseconds since the epoch; n: a counter within the millisecond; node: the tag of the source of ids,
+    which is a process, its history file, or a Redis stream.
     """
 
     ms: int
@@ -39,16 +39,17 @@ class EventId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> EventId | None:
-        """Read an id that a client sent; None where it is not one of ours."""
+        """Read an id that a client sent; None if it does not have the form of an id."""
         match = _ID_FORM.fullmatch(text)
-        if match is None or int(match[2]) >> _COUNTER_BITS:
+        if match is None:
             return None
-        return cls(int(match[1]), int(match[2]), match[3])
+        ms, n = int(match[1]), int(match[2])
+        return None if (ms | n) >> _NUMBER_BITS else cls(ms, n, match[3])
 
     @classmethod
     def at(cls, seq: int, node: str) -> EventId:
         """The id at this position."""
-        return cls(seq >> _COUNTER_BITS, seq & (1 << _COUNTER_BITS) - 1, node)
+        return cls(seq >> _NUMBER_BITS, seq & (1 << _NUMBER_BITS) - 1, node)
 
     @property
     def seq(self) -> int:
@@ -61,14 +62,14 @@ class EventId(NamedTuple):
 
 def seq_at(ms: int, n: int = 0) -> int:
     """The sequence number of the n-th event of the millisecond ``ms`` since the epoch."""
-    return ms << _COUNTER_BITS | n
+    return ms << _NUMBER_BITS | n
 
 
 class EventIds:
-    """Gives out ids that only ever grow, even when the clock steps back.
+    """A source of ids that only ever grow, even when the clock steps back.
 
-    clock: returns the time in seconds since the epoch; None where all ids come from elsewhere (``follow``).
-    node: the tag of this process, random unless given. last: the position after which to go on.
+    clock: returns the time in seconds since the epoch; None if all ids come from elsewhere (``follow``).
+    node: the tag of this process, random unless given. last: the position after which to continue.
     """
 
     def __init__(self, clock: Callable[[], float] | None, node: str | None = None, last: int = 0) -> None:
@@ -90,24 +91,24 @@ class EventIds:
         return self._last
 
     def next(self) -> EventId:
-        """A new id, greater than every one before."""
+        """Give out a new id, greater than all before."""
         self._last += 1
         self._catch_up()
         return self._id(self._last)
 
     def now(self) -> EventId:
-        """The present position: not before any event there was, before every one to come."""
+        """Return an id for this moment: at least the last event's, less than the next one's."""
         self._catch_up()
         if self._now.seq != self._last or self._now.node != self.node:
-            self._now = self._id(self._last)  # mostly asked for by many clients in one millisecond
+            self._now = self._id(self._last)  # many clients ask in one millisecond
         return self._now
 
     def follow(self, eid: EventId) -> None:
-        """An id that was given elsewhere, under our tag; from now on this is the present position."""
+        """Make an id that was given elsewhere, under our tag, the present position."""
         self._last = max(self._last, eid.seq)
 
     def reset(self, node: str, last: int) -> None:
-        """Go on from another position, under another tag, even if that is a step back."""
+        """Continue from another position, under another tag, even if that is a step back."""
         self.former.add(self.node)
         self.former.discard(node)
         self.node = node
@@ -124,19 +125,44 @@ class EventIds:
 class Event:
     """One event, encoded. seq orders it; frame is what goes to every client as it is.
 
-    channels: all names under which it went out. holders: in how many channels' histories it is. row: where
-    it is in the journal, 0 if nowhere.
+    channels: the names under which it was published. patterns: the subscribed patterns that match them.
+    excluded: the id of a client that does not get it. taken: when it was published, in the reactor's seconds.
+    holders: how many channels' histories hold it. row: its row in the history file, 0 if none.
     """
 
-    __slots__ = ("channels", "frame", "holders", "id", "row", "seq")
+    __slots__ = (
+        "__weakref__",
+        "channels",
+        "excluded",
+        "frame",
+        "holders",
+        "node",
+        "patterns",
+        "row",
+        "seq",
+        "taken",
+    )
 
     def __init__(self, eid: EventId, frame: bytes, channels: Sequence[str] = ()) -> None:
-        self.id = eid
+        self.node = eid.node
         self.seq = eid.seq
         self.frame = frame
         self.channels = channels
+        self.patterns: Sequence[str] = ()
+        self.excluded: str | None = None
+        self.taken = 0.0
         self.holders = 0
         self.row = 0
+
+    @property
+    def id(self) -> EventId:
+        """Its id, as clients see it."""
+        return EventId.at(self.seq, self.node)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All names under which clients may be subscribed to it."""
+        return (*self.channels, *self.patterns) if self.patterns else self.channels
 
     def __repr__(self) -> str:
         return f"<Event {self.id}>"
@@ -154,7 +180,7 @@ class Event:
 
     @property
     def retry(self) -> int | None:
-        """Milliseconds until the client shall reconnect, if the event says so."""
+        """The reconnection time in milliseconds that the event sets, if it does."""
         values = self._values(b"retry: ")
         return int(values[0]) if values else None
 
@@ -170,8 +196,8 @@ def encode(
 
     message: text, or its UTF-8 bytes; each line of it (they may end with CR, LF or CRLF)
     becomes a ``data:`` line. eid: the id, if any. event: the type, ``message`` if None.
-    retry: milliseconds that the client shall wait before it reconnects. Raises ValueError where
-    the id or the type would end its line and begin a field of its own.
+    retry: milliseconds that the client waits before it reconnects. Raises ValueError if the id or the type
+    has a line break, which would start another field.
     """
     data = message.encode() if isinstance(message, str) else message
     if b"\r" in data:
@@ -213,12 +239,12 @@ def channel_line(name: str) -> bytes:
 
 
 def encode_gap(channels: Iterable[str], eid: object = None) -> bytes:
-    """The event that tells a client in which channels it may have missed something."""
+    """The event that names the channels of which a client may have missed events."""
     return encode(json.dumps({"channels": sorted(channels)}), eid, GAP_TYPE)
 
 
 def encode_expired() -> bytes:
-    """The event before the end of a stream whose permission has run out."""
+    """The last event of a stream whose access has expired."""
     return encode('{"reason": "expired"}', None, EXPIRED_TYPE)
 
 

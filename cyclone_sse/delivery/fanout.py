@@ -1,153 +1,145 @@
-"""The one walk over the clients: events, gaps, pings and farewells.
+"""The walk over the clients, for events, gaps, pings and endings.
 
-A walk over very many clients gives the reactor a turn now and then. That must not break the order
-of what a client gets, so there is one queue of walks, and each is finished before the next begins:
-whatever is asked for after an event reaches a client after that event.
+A walk over very many clients is done in slices, with a turn of the reactor between two of them. There is one
+queue of walks, and each is finished before the next starts. Without this a client could be sent a later event
+first: what is asked for after an event reaches a client after that event.
 
-The inner loop of ``_serve`` is the fast path of this server. It must add next to nothing to the
-kernel's ``send()``.
+The inner loop of ``_send`` is the fast path of this server. It must add next to nothing to the kernel's
+``send()``.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
+from cyclone_sse import slices
 from cyclone_sse.counters import Counters
+from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.channels import Channels
-from cyclone_sse.delivery.client import Client
+from cyclone_sse.delivery.client import Client, State
 from cyclone_sse.delivery.events import Event
-from cyclone_sse.delivery.turn import Group, Turn
+from cyclone_sse.delivery.turn import Turn
 
-SLICE = 500  # clients served before the reactor gets a turn: about 5 ms
+_GONE = State.GONE
 
 
 class Fanout:
-    """Gathers events for the length of a turn, then walks over those who are due them.
+    """Collects the events of a turn, then walks over the clients that they are for.
 
-    registry: who listens. reactor: the clock, and its turns. slice: clients served in a turn.
+    registry: the subscribers of each channel. reactor: the clock, and its turns. slice: clients served in a
+    turn.
     """
 
     log = Logger()
 
     def __init__(
-        self, registry: Channels[Client], counters: Counters, reactor: Any, slice: int = SLICE
+        self, registry: Channels[Client], counters: Counters, reactor: Any, slice: int = slices.SIZE
     ) -> None:
         self._registry = registry
         self._counters = counters
         self._reactor = reactor
         self._slice = slice
-        self._turn: Turn | None = None  # what was published and is on no walk yet
-        self._walks: deque[Iterator[None]] = deque()
-        self._scheduled = False
-        self._waiting: list[Deferred[None]] = []
+        self._turn: Turn | None = None  # collects events; its walk has not started
+        self._walks = slices.Slices(reactor)
 
     def add(self, event: Event) -> None:
-        """Give the event to the subscribers of its channels, after this turn of the reactor."""
+        """Send the event to the subscribers of its channels, after this turn of the reactor."""
         if self._turn is None:
             self._turn = Turn(self._reactor.seconds())
-            self._schedule()
+            self._walks.add(self._serve(self._turn))
         self._turn.add(event)
 
-    def each(self, clients: Sequence[Client], step: Callable[[Client], None]) -> None:
-        """Do something with each of these clients, after what was asked for before."""
-        self._begin_turn()
-        self._walks.append(self._steps(clients, step))
-        self._schedule()
+    def add_after(self, work: Iterator[None], event: Event) -> None:
+        """Do the work in slices, then send the event; what is published meanwhile comes after it."""
+        turn = Turn(self._reactor.seconds())
+        turn.add(event)
+        self.work(chain(work, self._serve(turn)))
+
+    def each(self, clients: Iterable[Client], step: Callable[[Client], object]) -> None:
+        """Call step with each of these clients, after what was asked for before.
+
+        They are looked at when their turn comes.
+        """
+        self.work(slices.each(clients, step, self._slice))
+
+    def work(self, work: Iterator[None]) -> Deferred[None]:
+        """Do this work in slices, after what was asked for before."""
+        self._turn = None  # later events are for a later walk
+        return self._walks.add(work)
 
     def idle(self) -> Deferred[None]:
-        """Fires when everything asked for has been done."""
-        waiting: Deferred[None] = Deferred()
-        if self._turn is None and not self._walks:
-            waiting.callback(None)
-        else:
-            self._waiting.append(waiting)
-        return waiting
-
-    def _begin_turn(self) -> None:
-        if self._turn is not None:
-            turn, self._turn = self._turn, None
-            self._walks.append(self._serve(turn))
-
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self._reactor.callLater(0, self._go_on)
-
-    def _go_on(self) -> None:
-        """Serve one slice. While a walk is under way, events gather for the next one."""
-        self._scheduled = False
-        if not self._walks:
-            self._begin_turn()
-        while self._walks:
-            try:
-                next(self._walks[0])
-            except StopIteration:
-                self._walks.popleft()
-                continue
-            except Exception:
-                self.log.failure("a walk over the clients failed")
-                self._walks.popleft()
-            self._schedule()
-            return
-        if self._turn is not None:
-            self._schedule()
-            return
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            one.callback(None)
-
-    def _steps(self, clients: Sequence[Client], step: Callable[[Client], None]) -> Iterator[None]:
-        for start in range(0, len(clients), self._slice):
-            for client in clients[start : start + self._slice]:
-                try:
-                    step(client)
-                except Exception:
-                    # One client's failure is not to end the walk for the others.
-                    self.log.failure("could not send to a subscriber")
-            yield
+        """Return a Deferred that fires when everything asked for so far has been done."""
+        return self.work(iter(())) if len(self._walks) else succeed(None)
 
     def _serve(self, turn: Turn) -> Iterator[None]:
-        """Walk over everybody who is due something of this turn."""
-        counters, served = self._counters, 0
+        """Walk over all clients that are due some events of this turn."""
+        if self._turn is turn:
+            self._turn = None
+        served = 0
         for group in turn.groups(self._registry):
             if group is None:
                 yield
                 continue
-            frames = tuple(event.frame for event in group.events)
-            data = frames[0] if len(frames) == 1 else b"".join(frames)
-            counters.deliveries += len(group.clients) * len(frames)
-            counters.sent_bytes += len(group.clients) * len(data)
-            served += len(frames) // 4  # joining them takes time too
+            batch = group.batch
+            served += len(batch.events) // 4  # joining them takes time too
             left = 0
             while left < len(group.clients):
                 part = group.clients[left : left + max(1, self._slice - served)]
-                self._send(part, group, data, frames, turn.first)
+                self._send(part, batch)
                 left += len(part)
                 served += len(part)
                 if served >= self._slice:
                     served = 0
                     yield
-        counters.fanout_seconds.observe(self._reactor.seconds() - turn.taken)
+        self._counters.fanout_seconds.observe(self._reactor.seconds() - turn.taken)
 
-    def _send(
-        self, clients: list[Client], group: Group, data: bytes, frames: tuple[bytes, ...], first: int
-    ) -> None:
+    def _send(self, clients: list[Client], batch: Batch) -> None:
         now = self._reactor.seconds()
+        first, excluded, seqs = batch.seqs[0], batch.excluded, batch.seqs
+        data, frames = batch.plain
+        shared = events = size = 0
         for client in clients:
             try:
-                if client.skip_until < first and client.shares_frames:
-                    client.last_sent_at = now
-                    client.send(data, frames)
+                if client.state is _GONE:
+                    continue
+                if client.skip_until >= first or not client.shares_frames or client.client_id in excluded:
+                    sent = self._send_alone(client, batch, now)
+                    events += sent[0]
+                    size += sent[1]
+                    continue
+                client.last_sent_at = now
+                if client.fields:
+                    data, frames = batch.with_names(client.channels)
+                    size += len(data) - len(batch.plain.data)
                 else:
-                    due = [event for event in group.events if event.seq > client.skip_until]
-                    if due:
-                        client.last_sent_at = now
-                        client.deliver(due)
+                    data, frames = batch.plain
+                shared += 1
+                client.send(data, frames, seqs)
             except Exception:
-                # A custom application's sendEvent; the others are not to suffer.
+                # A custom application's sendEvent; the walk goes on for the others.
                 self.log.failure("could not send to a subscriber")
+        self._counters.deliveries += shared * len(seqs) + events
+        self._counters.sent_bytes += shared * len(batch.plain.data) + size
+
+    def _send_alone(self, client: Client, batch: Batch, now: float) -> tuple[int, int]:
+        """Send the events that are for this client to it; returns how many, and their bytes."""
+        due = [
+            event
+            for event in batch.events
+            if event.seq > client.skip_until
+            and (event.excluded is None or event.excluded != client.client_id)
+        ]
+        if not due:
+            return 0, 0
+        client.last_sent_at = now
+        if not client.shares_frames:
+            return client.deliver(due)
+        own = Batch(due)
+        data, frames = own.rendering_for(client)
+        client.send(data, frames, own.seqs)
+        return len(due), len(data)

@@ -1,69 +1,96 @@
 """Bounded memory of past events: what came after a position in these channels?
 
-It must answer that for a client that returns after seconds or minutes, and say honestly when it
-cannot: every channel has a *floor*, the position after which nothing is missing. Whatever makes
-the memory forget (a full channel, age, the bound of the whole process, an upstream that was
-away) raises floors, and a client that comes from below a floor is told of the gap.
+It must answer that for a client that reconnects after seconds or minutes, and say when it cannot: every
+channel has a *floor*, the position after which nothing is missing. Whatever makes the memory forget (a full
+channel, age, the bound of the process, an upstream that was away) raises floors, and a client whose position
+is below a floor is told of the gap.
 
-An append costs O(1), and so does forgetting to make room. A question costs a binary search for each
-channel, and what it answers. The bytes of an event are held and counted once, in however many
-channels it is. Plain Python: positions are the ``seq`` of events, and the time is an argument.
+There is one log of all events in id order, and for each channel a view of it. Clients of channels are
+answered from the views; clients of patterns read the log, since a pattern has no history of its own. An
+append costs O(1) for each channel, and so does forgetting. A question costs a binary search for each channel
+and what it answers. The bytes of an event are held and counted once, in however many channels it is, and
+freed at the moment at which the last channel forgets it. Plain Python: positions are the ``seq`` of events,
+and the time is an argument.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
+from typing import NamedTuple
 
 from cyclone_sse.delivery.events import Event
+from cyclone_sse.delivery.sorted_log import SortedLog
 
 FLOORS = 100_000  # channels without events whose floor is still known, about 15 MB
+MANY = 500  # channels of an event that are given it in one call
 
-_EVENT_OVERHEAD = 300  # bytes of an event besides its frame: the objects around it
-_ENTRY_OVERHEAD = 60  # bytes of an event in one channel more
-_CHANNEL_OVERHEAD = 500  # bytes of a channel besides its events
-_SLACK = 32  # forgotten entries that may stay in a list before they are cut off at once
+_EVENT_OVERHEAD = 300  # bytes of an event in addition to its frame: the objects around it
+_ENTRY_OVERHEAD = 20  # bytes of an event for each of its channels
+_CHANNEL_OVERHEAD = 450  # bytes of a channel in addition to its name and events
 
 _seq = attrgetter("seq")
 
 
-class _Past:
-    """The events of one channel, oldest first, and the time each was taken.
+class Limits(NamedTuple):
+    """What a channel holds at most: so many events, and each for so many seconds. size 0: nothing."""
 
-    floor: the position after which nothing is missing; None: nobody has listened yet.
+    size: int
+    ttl: float
+
+
+class Loss(NamedTuple):
+    """A channel has forgotten the events up to its floor."""
+
+    channel: str
+    floor: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryFigures:
+    """What is held at present, and for how many channels without events a floor is known."""
+
+    bytes: int
+    events: int
+    channels: int
+    floors: int
+
+
+class _View:
+    """The events of one channel, oldest first.
+
+    floor: the position after which nothing is missing; None: not known to be complete. size: bytes, each
+    event counted in full.
     """
 
-    __slots__ = ("events", "floor", "size", "start", "times")
+    __slots__ = ("age_order", "events", "floor", "limits", "name", "size")
 
-    def __init__(self, floor: int | None) -> None:
+    def __init__(
+        self, name: str, floor: int | None, limits: Limits, age_order: OrderedDict[str, _View]
+    ) -> None:
+        self.name = name
         self.floor = floor
-        self.events: list[Event] = []
-        self.times: list[float] = []
-        self.start = 0  # index of the oldest event that counts
-        self.size = _CHANNEL_OVERHEAD  # bytes, each frame counted in full
-
-    def __len__(self) -> int:
-        return len(self.events) - self.start
+        self.limits = limits
+        self.age_order = age_order
+        self.events: list[Event] = []  # short: taking out the first moves some pointers
+        self.size = 0
 
     def after(self, seq: int) -> Iterator[Event]:
         """The events after that position, oldest first."""
-        first = bisect_right(self.events, seq, lo=self.start, key=_seq)
-        return islice(self.events, first, None)
+        return islice(self.events, bisect_right(self.events, seq, key=_seq), None)
 
-    def drop_oldest(self) -> Event:
-        """Take out the oldest event. A list shifts all that follows, so it is cut now and then only."""
-        event = self.events[self.start]
-        self.start += 1
-        self.size -= len(event.frame) + _ENTRY_OVERHEAD
-        self.floor = event.seq if self.floor is None else max(self.floor, event.seq)
-        if self.start > _SLACK and self.start * 2 > len(self.events):
-            del self.events[: self.start], self.times[: self.start]
-            self.start = 0
-        return event
+    def append(self, event: Event) -> None:
+        """Add an event. Its place is mostly the end; one with very many channels may come late to some."""
+        if self.events and self.events[-1].seq > event.seq:
+            self.events.insert(bisect_right(self.events, event.seq, key=_seq), event)
+        else:
+            self.events.append(event)
+        self.size += len(event.frame) + _ENTRY_OVERHEAD
 
 
 class _BySize:
@@ -97,191 +124,336 @@ class _BySize:
 class History:
     """The past of all channels.
 
-    size: events kept for each channel; 0 keeps none. ttl: seconds they are kept. max_bytes:
-    bound for all channels together; the largest channels give up their oldest events first, and the
-    newest event of all stays. start: the floor of channels never heard of; None where a channel is
-    complete only after ``raise_floor``.
+    limits: gives the bounds of a channel. max_bytes: bound of all channels together; the largest channels
+    forget their oldest events first, and the newest event of all stays. start: the floor of unknown
+    channels; None if a channel is complete only after ``raise_floor``. log_losses: remember for
+    ``losses_after`` what was forgotten, too.
     """
 
-    def __init__(self, size: int, ttl: float, max_bytes: int, start: int | None) -> None:
-        self._size = size
-        self._ttl = ttl
+    def __init__(
+        self,
+        limits: Callable[[str], Limits],
+        max_bytes: int,
+        start: int | None,
+        log_losses: bool = False,
+    ) -> None:
+        self._limits = limits
+        self._log_losses = log_losses
         self._max_bytes = max_bytes
         self._start = start
-        self._past: OrderedDict[str, _Past] = OrderedDict()  # least recently published first
+        self._log: SortedLog[Event] = SortedLog()
+        self._views: dict[str, _View] = {}
+        self._by_age: dict[float, OrderedDict[str, _View]] = {}  # by ttl; least recently published first
         self._floors: OrderedDict[str, int | None] = OrderedDict()  # of channels without events
-        self._by_size = _BySize()  # those with more than one event
-        self.on_forgotten: Callable[[Event], None] | None = None  # told what no channel holds any more
+        self._by_size = _BySize()  # channels with more than one event
+        self._spreading: dict[Event, frozenset[str]] = {}  # events that not all their channels have yet
+        self._losses: SortedLog[Loss] = SortedLog()  # the last loss of each channel
+        self._loss_keys: dict[str, int] = {}
+        self._loss_key = 0  # the last given
+        self.on_forgotten: Callable[[Event], None] | None = None  # called when no channel holds it any more
         self.bytes = 0  # held at present, as accounted
-        self.events = 0  # held at present, each counted once
+        self.last = 0  # the position of the newest event that was ever held
 
-    def append(self, channel: str, event: Event, now: float) -> None:
-        """Keep an event of the channel; now: seconds, from a clock that goes forward."""
-        if not self._size:
-            self._set_floor(channel, event.seq)
-            return
-        past = self._past.get(channel)
-        if past is None:
-            past = self._past[channel] = _Past(self._floors.pop(channel, self._start))
-            self.bytes += _CHANNEL_OVERHEAD
+    @property
+    def is_overfull(self) -> bool:
+        """Whether more than the bound is held: there was too much to forget in one call."""
+        return self.bytes > self._max_bytes
+
+    @property
+    def events(self) -> int:
+        """How many events are held, each counted once."""
+        return len(self._log)
+
+    def figures(self) -> HistoryFigures:
+        """The figures of this moment."""
+        return HistoryFigures(self.bytes, len(self._log), len(self._views), len(self._floors))
+
+    # What is published.
+
+    def append(self, event: Event, now: float) -> None:
+        """Hold an event in all its channels; now: seconds, from a clock that goes forward."""
+        self._add(event, now)
+        event.channels = tuple([self._hold(name, event) for name in event.channels])
+        self._release(event)
+        self._make_room()
+
+    def spread(self, event: Event, now: float) -> Iterator[None]:
+        """Do the same in slices. The event is part of every answer from now on."""
+        self._add(event, now)
+        self._spreading[event] = frozenset(event.channels)
+        return self._spread(event)
+
+    def _spread(self, event: Event) -> Iterator[None]:
+        names = []
+        for number, name in enumerate(event.channels, 1):
+            if event not in self._spreading:
+                return  # everything was forgotten meanwhile
+            names.append(self._hold(name, event))
+            if not number % MANY:
+                self._make_room()
+                yield
+        event.channels = tuple(names)
+        del self._spreading[event]
+        self._release(event)
+        self._make_room()
+
+    def _add(self, event: Event, now: float) -> None:
+        event.taken = now
+        event.holders = 1  # until all its channels have it
+        self.last = max(self.last, event.seq)
+        self._log.append(event.seq, event)
+        self.bytes += len(event.frame) + _EVENT_OVERHEAD
+
+    def _hold(self, name: str, event: Event) -> str:
+        """Hold the event in one channel. Returns the channel's own copy of its name."""
+        view = self._views.get(name)
+        if view is None:
+            limits = self._limits(name)
+            if not limits.size:
+                self._set_floor(name, event.seq)
+                self._note_loss(name, event.seq)
+                return name
+            view = self._open_view(name, limits)
         else:
-            self._past.move_to_end(channel)
-        past.events.append(event)
-        past.times.append(now)
-        self._hold(past, event)
-        if len(past) > self._size:
-            self._forget_oldest(channel, past)
-        if len(past) > 1:
-            self._by_size.set(channel, past.size)
-        if self.bytes > self._max_bytes:
-            self._make_room(channel)
+            view.age_order.move_to_end(name)
+            self._expire(view, event.taken)
+        view.append(event)
+        event.holders += 1
+        self.bytes += _ENTRY_OVERHEAD
+        if len(view.events) > view.limits.size:
+            self._forget_oldest(view)
+        if len(view.events) > 1:
+            self._by_size.set(view.name, view.size)
+        return view.name
+
+    def _open_view(self, name: str, limits: Limits) -> _View:
+        age_order = self._by_age.get(limits.ttl)
+        if age_order is None:
+            age_order = self._by_age[limits.ttl] = OrderedDict()
+        view = _View(name, self._floors.pop(name, self._start), limits, age_order)
+        self._views[name] = age_order[name] = view
+        self.bytes += _CHANNEL_OVERHEAD + len(name)
+        return view
+
+    # What is known to be complete.
 
     def raise_floor(self, channel: str, seq: int) -> None:
-        """From this position on the channel is complete; before it, nobody knows."""
-        past = self._past.get(channel)
-        if past is not None:
-            past.floor = seq if past.floor is None else max(past.floor, seq)
-        else:
+        """Note that the channel is complete from this position on, and may not be before it."""
+        view = self._views.get(channel)
+        if view is None:
             self._set_floor(channel, seq)
-
-    def fill_pattern(self, name: str, matches: Callable[[str], bool], now: float) -> None:
-        """Let a name that stands for many channels have what those hold. Costs a look at all channels."""
-        names = [channel for channel in self._past if channel == name or matches(channel)]
-        floors = [self.floor(channel) for channel in (name, *names, *filter(matches, self._floors))]
-        floor = max((floor for floor in floors if floor is not None), default=0)
-        events = list(self.since(0, names, now))
-        self.forget(
-            name
-        )  # a channel may have been called like that before: its events have their places, too
-        self.raise_floor(name, max(floor, self._start or 0))
-        for event in events:
-            self.append(name, event, now)
+        elif view.floor is None or view.floor < seq:
+            view.floor = seq
+        self._note_loss(channel, seq)
 
     def clear(self, start: int) -> None:
         """Forget everything; every channel is complete from this position on."""
-        self._past.clear()
+        self._log = SortedLog()
+        self._views.clear()
+        self._by_age.clear()
         self._floors.clear()
+        self._spreading.clear()
+        self._losses = SortedLog()
+        self._loss_keys.clear()
         self._by_size = _BySize()
         self._start = start
-        self.bytes = self.events = 0
+        self._loss_key = 0
+        self.bytes = 0
+        self.last = start
 
     def forget(self, channel: str) -> None:
         """Forget the channel and its floor: nothing of it comes any more."""
-        if channel in self._past:
-            self._forget_channel(channel)
+        view = self._views.get(channel)
+        if view is not None:
+            self._forget_view(view)
         self._floors.pop(channel, None)
 
     def floor(self, channel: str) -> int | None:
-        """The position after which nothing of the channel is missing; None: nobody has listened."""
-        past = self._past.get(channel)
-        return past.floor if past is not None else self._floors.get(channel, self._start)
+        """The position after which nothing of the channel is missing; None: not known to be complete."""
+        view = self._views.get(channel)
+        return view.floor if view is not None else self._floors.get(channel, self._start)
 
-    def with_events_after(self, seq: int, channels: Iterable[str]) -> tuple[str, ...]:
-        """Those of the channels that hold something after the position."""
-        past = self._past
-        return tuple(name for name in channels if name in past and past[name].events[-1].seq > seq)
+    @property
+    def start(self) -> int | None:
+        """The floor of channels of which nothing is known."""
+        return self._start
 
-    def since(self, seq: int, channels: Iterable[str], now: float) -> Iterator[Event]:
+    # What was missed.
+
+    def missed(
+        self, seq: int, channels: Iterable[str], now: float
+    ) -> tuple[Collection[str], tuple[str, ...]]:
+        """What happened after a position: the channels that may lack events, and those that hold some."""
+        gaps, missed = [], []
+        for channel in channels:
+            view = self._views.get(channel)
+            if view is None:
+                floor = self._floors.get(channel, self._start)
+            else:
+                self._expire(view, now)
+                floor = view.floor
+                if view.events and view.events[-1].seq > seq:
+                    missed.append(channel)
+            if floor is None or floor > seq:
+                gaps.append(channel)
+        for names in self._spreading.values():
+            missed += [channel for channel in channels if channel in names and channel not in missed]
+        return gaps, tuple(missed)
+
+    def since(self, seq: int, channels: Iterable[str]) -> Iterator[Event]:
         """The events held of these channels after the position, each once, in id order.
 
-        To be taken before anything else is published.
+        Nothing must be published while it is read.
         """
-        parts = [past.after(seq) for past in self._listed(channels, now)]
+        views = [self._views[name] for name in channels if name in self._views]
+        parts = [view.after(seq) for view in views]
+        for event, names in self._spreading.items():
+            if event.seq > seq and not names.isdisjoint(channels):
+                parts.append(iter((event,)))
         if len(parts) == 1:
             return parts[0]
         return _each_once(merge(*parts, key=_seq))
 
-    def gaps(self, seq: int, channels: Iterable[str], now: float) -> Collection[str]:
-        """The channels of which something after the position may be missing."""
-        gaps = []
-        for channel in channels:
-            past = self._past.get(channel)
-            if past is not None:
-                self._expire(channel, past, now)
-            floor = self.floor(channel)
-            if floor is None or floor > seq:
-                gaps.append(channel)
-        return gaps
+    def log_after(self, seq: int) -> Iterator[Event]:
+        """All events held after the position, in id order. Nothing must be published while it is read."""
+        return (event for _, event in self._log.after(seq))
 
-    def sweep(self, now: float, most: int = 1000) -> bool:
-        """Forget the channels whose events have all become too old, so many at the most.
+    def losses_after(self, key: int) -> Iterator[tuple[int, Loss]]:
+        """The last loss of each channel after this key, oldest first; see ``loss_key``."""
+        return self._losses.after(key)
 
-        True if there are more of them: ask again in another turn of the reactor.
+    @property
+    def last_loss_key(self) -> int:
+        """The key of the last loss so far."""
+        return self._loss_key
+
+    @staticmethod
+    def loss_key(seq: int) -> int:
+        """The key before the losses of events after this position."""
+        return seq << _LOSS_BITS
+
+    # What is forgotten.
+
+    def forget_old(self, now: float, most: int = 1000) -> bool:
+        """Forget the channels whose events are all too old, so many at the most.
+
+        True if there are more of them: to be called again in another turn of the reactor.
         """
+        self._make_room()
         for _ in range(most):
-            channel = next(iter(self._past), None)
-            if channel is None or self._past[channel].times[-1] + self._ttl > now:
+            view = self._most_overdue(now)
+            if view is None:
                 return False
-            self._forget_channel(channel)
+            self._forget_view(view)
         return True
 
-    def _listed(self, channels: Iterable[str], now: float) -> Sequence[_Past]:
-        found = []
-        for channel in channels:
-            past = self._past.get(channel)
-            if past is not None:
-                self._expire(channel, past, now)
-                if past:
-                    found.append(past)
-        return found
+    def renew_limits(self) -> Iterator[None]:
+        """Apply changed limits to the channels that hold events, in slices."""
+        for number, name in enumerate(list(self._views), 1):
+            view = self._views.get(name)
+            if view is not None:
+                self._renew(view)
+            if not number % MANY:
+                yield
 
-    def _expire(self, channel: str, past: _Past, now: float) -> None:
-        while past and past.times[past.start] + self._ttl <= now:
-            self._forget_oldest(channel, past)
-        if not past:
-            self._forget_channel(channel)
+    def _renew(self, view: _View) -> None:
+        limits = self._limits(view.name)
+        del view.age_order[view.name]
+        view.limits = limits
+        view.age_order = self._by_age.setdefault(limits.ttl, OrderedDict())
+        view.age_order[view.name] = view
+        while view.events and len(view.events) > limits.size:
+            self._forget_oldest(view)
+        if not view.events:
+            self._forget_view(view)
 
-    def _make_room(self, newest: str) -> None:
-        while self.bytes > self._max_bytes:
+    def _most_overdue(self, now: float) -> _View | None:
+        for ttl, views in self._by_age.items():
+            view = next(iter(views.values()), None)
+            if view is not None and view.events[-1].taken + ttl <= now:
+                return view
+        return None
+
+    def _expire(self, view: _View, now: float) -> None:
+        oldest = now - view.limits.ttl
+        while view.events and view.events[0].taken <= oldest:
+            self._forget_oldest(view)
+
+    def _make_room(self) -> None:
+        """Forget until the bound holds; what is too much for one call is left to the next."""
+        for _ in range(MANY):
+            if self.bytes <= self._max_bytes:
+                return
             largest = self._by_size.largest()
             if largest is not None:
-                self._forget_oldest(largest, self._past[largest])
+                self._forget_oldest(self._views[largest])
                 continue
-            oldest = next(iter(self._past))
-            if oldest == newest:
-                return  # its one event is the newest of all
-            self._forget_channel(oldest)
+            view = self._least_recent()
+            if view is None or view.events[-1].seq == self.last:
+                return  # only the newest event of all is left
+            self._forget_view(view)
 
-    def _forget_oldest(self, channel: str, past: _Past) -> None:
-        self._release(past.drop_oldest())
-        if len(past) > 1:
-            self._by_size.set(channel, past.size)
+    def _least_recent(self) -> _View | None:
+        heads = [next(iter(views.values())) for views in self._by_age.values() if views]
+        return min(heads, key=lambda view: view.events[-1].seq if view.events else 0, default=None)
+
+    def _forget_oldest(self, view: _View) -> None:
+        event = view.events.pop(0)
+        view.size -= len(event.frame) + _ENTRY_OVERHEAD
+        if view.floor is None or view.floor < event.seq:
+            view.floor = event.seq
+        if len(view.events) > 1:
+            self._by_size.set(view.name, view.size)
         else:
-            self._by_size.discard(channel)
+            self._by_size.discard(view.name)
+        self._note_loss(view.name, event.seq)
+        self.bytes -= _ENTRY_OVERHEAD
+        self._release(event)
 
-    def _forget_channel(self, channel: str) -> None:
-        past = self._past.pop(channel)
-        self._by_size.discard(channel)
-        self.bytes -= _CHANNEL_OVERHEAD
-        while past:
-            self._release(past.drop_oldest())
-        self._set_floor(channel, past.floor)
-
-    def _hold(self, past: _Past, event: Event) -> None:
-        past.size += len(event.frame) + _ENTRY_OVERHEAD
-        self.bytes += _ENTRY_OVERHEAD
-        if not event.holders:
-            self.bytes += len(event.frame) + _EVENT_OVERHEAD
-            self.events += 1
-        event.holders += 1
+    def _forget_view(self, view: _View) -> None:
+        while view.events:
+            self._forget_oldest(view)
+        del self._views[view.name], view.age_order[view.name]
+        self.bytes -= _CHANNEL_OVERHEAD + len(view.name)
+        self._set_floor(view.name, view.floor)
 
     def _release(self, event: Event) -> None:
         event.holders -= 1
-        self.bytes -= _ENTRY_OVERHEAD
-        if not event.holders:
+        if not event.holders and self._log.pop(event.seq) is not None:
             self.bytes -= len(event.frame) + _EVENT_OVERHEAD
-            self.events -= 1
             if self.on_forgotten is not None:
                 self.on_forgotten(event)
 
+    def _note_loss(self, channel: str, floor: int) -> None:
+        if not self._log_losses:
+            return
+        before = self._loss_keys.get(channel)
+        if before is not None:
+            self._losses.pop(before)
+        self._loss_key = max(self._loss_key + 1, self.loss_key(max(self.last, floor)))
+        self._loss_keys[channel] = self._loss_key
+        self._losses.append(self._loss_key, Loss(channel, floor))
+
     def _set_floor(self, channel: str, seq: int | None) -> None:
+        before = self._floors.get(channel, self._start)
+        if seq is not None and before is not None:
+            seq = max(seq, before)
         self._floors[channel] = seq
         self._floors.move_to_end(channel)
         if len(self._floors) > FLOORS:
-            # Better a gap told that was none than one hidden. (Where the start is unknown, so it stays.)
-            _, forgotten = self._floors.popitem(last=False)
+            # A gap that is told without need is better than one that is hidden. (An unknown start stays so.)
+            name, forgotten = self._floors.popitem(last=False)
+            self._forget_loss(name)
             if self._start is not None and forgotten is not None:
                 self._start = max(self._start, forgotten)
+
+    def _forget_loss(self, channel: str) -> None:
+        key = self._loss_keys.pop(channel, None)
+        if key is not None:
+            self._losses.pop(key)
+
+
+_LOSS_BITS = 40  # losses after the same event that are told apart
 
 
 def _each_once(events: Iterable[Event]) -> Iterator[Event]:

@@ -11,34 +11,40 @@ is reported to the client; and a failure for one client affects no other.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from cyclone_sse import slices
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.channels import Channels
-from cyclone_sse.delivery.client import Client
+from cyclone_sse.delivery.client import RESET, Client, State
 from cyclone_sse.delivery.events import Event, EventId, EventIds, encode, encode_gap
-from cyclone_sse.delivery.fanout import SLICE, Fanout
-from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.fanout import Fanout
+from cyclone_sse.delivery.history import MANY, History, Limits
 from cyclone_sse.delivery.journal import Journal, Writer, WriterThread
 from cyclone_sse.delivery.kinds import read_kinds
 from cyclone_sse.delivery.lifecycle import Lifecycle
+from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.presence_feed import PresenceFeed
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.delivery.resume import Resume
 from cyclone_sse.errors import Ending
 
+BATCH = 200  # events that are published in one turn
+
 
 class Hub:
     """All clients of this process, and all events.
 
-    settings: the options. complete: every event there is comes this way from the start, so that a channel
-    nobody has listened to yet is known to be complete; else it is so from ``confirmed`` on. reactor: the
-    clock and the turns. slice: clients served in one turn.
+    settings: the options. complete: every event comes this way from the start, so that a channel of which
+    nothing is known is complete; else it is so after ``set_complete``. reactor: the clock and the turns.
+    patterns: the index of the patterns that are matched here; None if patterns are subscribed to upstream.
+    wall: seconds since the epoch. slice: clients served in one turn.
     """
 
     log = Logger()
@@ -49,72 +55,117 @@ class Hub:
         complete: bool,
         reactor: Any,
         ids: EventIds | None = None,
-        slice: int = SLICE,
+        *,
+        patterns: PatternIndex | None = None,
+        wall: Callable[[], float] = time.time,
+        slice: int = slices.SIZE,
     ) -> None:
         self._reactor = reactor
         self.counters = Counters()
-        self.ids = ids or EventIds(time.time)
+        self.ids = ids or EventIds(wall)
+        limits = Limits(settings["history-size"], settings["history-ttl"])
         self.history = History(
-            settings["history-size"],
-            settings["history-ttl"],
+            lambda _: limits,
             settings["history-bytes"],
             start=self.ids.last if complete else None,
+            log_losses=patterns is not None,
         )
         self.channels: Channels[Client] = Channels()
         self.clients: dict[Client, None] = {}  # in the order in which they came
+        self._patterns = patterns
         self._fanout = Fanout(self.channels, self.counters, reactor, slice)
-        self._resume = Resume(self.history, self.ids, self.counters, reactor.seconds)
-        self.lifecycle = Lifecycle(settings, self._fanout, reactor)
+        self._resume = Resume(self.history, self.ids, self.counters, reactor, patterns)
+        self.lifecycle = Lifecycle(settings, self._fanout, reactor, wall)
         self._kinds_file: str | None = settings["channels"]
         self.kinds = read_kinds(self._kinds_file)
         self.presence = PresenceFeed(self.kinds, settings, self._fanout, reactor)
+        self._batches = slices.Slices(reactor)
         self._tick = min(1.0, settings["ping-interval"] / 10) or 1.0  # seconds
         self._ticking = LoopingCall(self._tidy)
         self._ticking.clock = reactor
         self._journal: Journal | None = None
-        self._cut_off = 0  # clients, since the log last said so
+        self._cut_off = 0  # clients, since the last line in the log
 
     # Events.
 
     def publish(self, publication: Publication, eid: EventId | None = None) -> Event:
-        """Send an event to everybody who listens to one of its channels, once to each.
+        """Send an event to the subscribers of its channels, once to each.
 
-        eid: the id, where another has given it. Raises Unavailable where it could not be kept.
+        eid: the id, if it was given elsewhere; one that is not newer than all before was published already.
+        Raises Unavailable if it cannot be written.
         """
         if self._journal is not None:
             self._journal.check()
+        return self._publish(publication, eid)
+
+    def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
+        """Publish all of these, in this order. Returns their ids, or a Deferred of them.
+
+        With a history file it fires when all are written. Raises, or fails with, Unavailable.
+        """
+        if self._journal is not None:
+            self._journal.check()  # once for all: a batch is not split
+        if len(publications) <= BATCH:
+            ids = [str(self._publish(each).id) for each in publications]
+            return ids if self._journal is None else self._journal.when_written().addCallback(lambda _: ids)
+        ids = []
+        done = self._batches.add(
+            slices.each(publications, lambda each: ids.append(str(self._publish(each).id)), BATCH)
+        )
+        if self._journal is not None:
+            journal = self._journal
+            done.addCallback(lambda _: journal.when_written())
+        return done.addCallback(lambda _: ids)
+
+    def _publish(self, publication: Publication, eid: EventId | None = None) -> Event:
         if eid is None:
             eid = self.ids.next()
-        else:
-            self.ids.follow(eid)
         frame = encode(publication.data, eid, publication.type, publication.retry)
         event = Event(eid, frame, publication.channels)
-        now = self._reactor.seconds()
-        for channel in event.channels:
-            self.history.append(channel, event, now)
+        if eid.seq <= self.history.last:
+            return event
+        self.ids.follow(eid)
+        self._resume.forget_answers()
+        if len(event.channels) > MANY:
+            spread = self.history.spread(event, self._reactor.seconds())
+            self._fanout.add_after(chain(spread, self._match(event)), event)
+        else:
+            self.history.append(event, self._reactor.seconds())
+            if self._patterns is not None and len(self._patterns):
+                for _ in self._match(event):
+                    pass
+            self._fanout.add(event)
         if self._journal is not None:
             self._journal.append(event)
-        self._resume.forget_answers()
-        self._fanout.add(event)
         self.counters.events += 1
         return event
 
+    def _match(self, event: Event) -> Iterator[None]:
+        """Find the patterns under which clients hear the event."""
+        found: dict[str, None] = {}
+        if self._patterns is not None:
+            for number, channel in enumerate(event.channels, 1):
+                found.update(dict.fromkeys(self._patterns.matching(channel)))
+                if not number % MANY:
+                    yield
+        for channel in event.channels if found else ():
+            found.pop(channel, None)  # it was published under the name of the pattern itself
+        event.patterns = tuple(found)
+
     @property
-    def durable(self) -> bool:
-        """What is published survives this process."""
+    def is_durable(self) -> bool:
+        """Whether what is published survives this process."""
         return self._journal is not None
 
-    def when_written(self) -> Deferred[None] | None:
-        """Return a Deferred that fires when everything published so far will survive this process.
-
-        None: there is no history file. It fails with Unavailable if the disk does.
-        """
-        return None if self._journal is None else self._journal.when_written()
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be published at present; None if it can."""
+        return None if self._journal is None else self._journal.figures().trouble
 
     def open_journal(
         self, path: str, clock: Callable[[], float] = time.time, writer: Writer | None = None
     ) -> None:
-        """Fill the history from this file, and from now on keep there what is published.
+        """Fill the history from this file, and write to it what is published from now on.
 
         To be called before there are clients. clock, writer: see Journal. Raises JournalError.
         """
@@ -132,30 +183,36 @@ class Hub:
         if self._journal is not None:
             await self._journal.close()
 
-    def set_complete(self, channels: Iterable[str]) -> None:
-        """Note that from now on no event of these channels will be missing."""
+    def set_complete(self, channels: Iterable[str]) -> int:
+        """Note that from now on no event of these channels will be missing. Returns the position."""
         seq = self.ids.next().seq  # no client has this id: what was before it may be missing
         for channel in channels:
             self.history.raise_floor(channel, seq)
         self._resume.forget_answers()
+        return seq
 
     def send_gap(self, channels: Iterable[str]) -> None:
         """Note that events of these channels may be missing up to now, and send their clients a gap event."""
-        names = set(channels)
-        self.set_complete(names)
+        names = frozenset(channels)
+        floor = self.set_complete(names)
         moment = self.ids.now()
         frames: dict[tuple[str, ...], bytes] = {}
+        concerned: dict[Client, None] = {}
 
-        def tell(client: Client) -> None:
+        def collect(name: str) -> None:
+            concerned.update(dict.fromkeys(self.channels.of(name)))
+
+        def send(client: Client) -> None:
             if client.skip_until >= moment.seq:
-                return  # not yet live: it is told when it comes to this
+                return  # not yet live: it is sent the gap when it comes to this position
             frame = frames.get(client.channels)
             if frame is None:
                 frame = frames[client.channels] = encode_gap(names.intersection(client.channels), moment)
             client.last_sent_at = self._reactor.seconds()
-            client.send(frame)
+            client.send(frame, (frame,), (floor,))
 
-        self._fanout.each(self.channels.listening(names), tell)
+        self._fanout.work(slices.each(names, collect))
+        self._fanout.each(concerned, send)
 
     def reset_ids(self, node: str, last: int) -> None:
         """The source of ids lost them: drop the history, and continue after ``last`` under a new tag.
@@ -166,17 +223,13 @@ class Hub:
         self.ids.reset(node, last)
         self._resume.reset()
 
-        def tell(client: Client) -> None:
+        def send(client: Client) -> None:
             client.skip_until = min(client.skip_until, 0)
             client.last_sent_at = self._reactor.seconds()
-            client.send(encode_gap(client.channels, EventId.at(last, node)))
+            frame = encode_gap(client.channels, EventId.at(last, node))
+            client.send(frame, (frame,), (RESET,))
 
-        self._fanout.each(list(self.clients), tell)
-
-    def fill_pattern(self, name: str, matches: Callable[[str], bool]) -> None:
-        """Fill the history of a pattern from the channels that it matches."""
-        self.history.fill_pattern(name, matches, self._reactor.seconds())
-        self._resume.forget_answers()
+        self._fanout.each(list(self.clients), send)
 
     def forget(self, channel: str) -> None:
         """Forget the history of a channel that is no longer subscribed to."""
@@ -188,28 +241,43 @@ class Hub:
     def subscribe(
         self, client: Client, channels: Iterable[str], last_event_id: str | None = None
     ) -> list[str]:
-        """Let a client hear these channels (too): first what it missed since that id, then what comes.
+        """Subscribe a client to these channels too: it is sent what it missed since that id, then what comes.
 
-        Gives the channels that nobody has listened to before.
+        A client that is not open yet is sent what it missed of all its channels when it opens. Returns the
+        channels that had no subscribers before.
         """
         before = client.channels
         first = self.channels.add(client, channels)
-        new = client not in self.clients
-        if new:
+        if self._patterns is not None:
+            for name in filter(self._patterns.is_pattern, first):
+                self._patterns.add(name)
+        is_new = client not in self.clients
+        if is_new:
             self.clients[client] = None
             self.counters.subscribes += 1
             client.on_full = self.lifecycle.watch_progress
+            client.on_overflow = self._resume.fall_back
             self.lifecycle.add(client)
+            if not last_event_id:
+                self._resume.go_live(client)
         self.presence.add(client, client.channels[len(before) :])
-        if last_event_id:
-            self._resume.start(client, last_event_id)
-        elif new:
-            self._resume.go_live(client)
+        if last_event_id and client.state is State.CORKED:
+            client.last_event_id = last_event_id
+            client.on_open = self._resume.start
+        elif last_event_id and is_new:
+            client.last_event_id = last_event_id
+            self._resume.start(client)
+        elif last_event_id:
+            added = [name for name in client.channels if name not in before]
+            self._resume.add(client, added, last_event_id)
         return first
 
     def unsubscribe(self, client: Client, channels: Iterable[str] | None = None) -> list[str]:
-        """The reverse, by default for all its channels. Gives those that nobody listens to any more."""
+        """Unsubscribe a client from these channels, by default all. Returns those without subscribers now."""
         last = self.channels.remove(client, channels)
+        if self._patterns is not None:
+            for name in filter(self._patterns.is_pattern, last):
+                self._patterns.discard(name)
         if not client.channels and client in self.clients:
             del self.clients[client]
             self.presence.remove(client)
@@ -229,8 +297,8 @@ class Hub:
     ) -> int:
         """End the streams of these channels, or of this user; all streams if neither is given.
 
-        over: seconds over which they end, evenly spread. farewell: what each is told before. Gives how many
-        there are.
+        over: seconds over which they end, evenly spread. farewell: makes what each is sent before. Returns
+        how many there are.
         """
         names = None if channels is None else set(channels)
         clients = list(self.clients) if names is None else self.channels.listening(names)
@@ -254,8 +322,10 @@ class Hub:
             self.lifecycle.end([client], Ending.ENDED)
 
     def idle(self) -> Deferred[None]:
-        """Fires when everything that was published or asked for has been handed to the clients."""
-        return self._fanout.idle()
+        """Return a Deferred that fires when all that was published or asked for has reached the clients."""
+        if not len(self._batches):
+            return self._fanout.idle()
+        return self._batches.add(iter(())).addCallback(lambda _: self._fanout.idle())
 
     def position(self) -> str:
         """The id of the present moment, for a client to come back with."""
@@ -277,28 +347,34 @@ class Hub:
         self.kinds = self.presence.kinds = read_kinds(self._kinds_file)
 
     def start(self) -> None:
-        """Begin to look after the clients; called when the reactor runs."""
+        """Start to ping and end clients, and to forget; called when the reactor runs."""
         self._ticking.start(self._tick, now=False)
 
     def stop(self) -> None:
-        """No pings, ages or forgetting any more."""
+        """Stop pinging, ending and forgetting."""
         if self._ticking.running:
             self._ticking.stop()
 
     def _tidy(self) -> None:
-        tasks = [self._forget_old, self._send_pings, self.lifecycle.end_overdue, self._log_cut_off]
+        tasks = [
+            self._forget_old,
+            self._send_pings,
+            self.lifecycle.end_overdue,
+            self.lifecycle.orders.forget_old,
+            self._log_cut_off,
+        ]
         if self._journal is not None:
             tasks.append(self._journal.tidy)
         for task in tasks:
             try:
                 task()
             except Exception:
-                # The others, and the next time, are not to suffer.
+                # Without this the others, and the next time, would be left out.
                 self.log.failure("could not {task}", task=task.__name__.strip("_").replace("_", " "))
 
     def _forget_old(self) -> None:
         self._resume.forget_answers()
-        if self.history.sweep(self._reactor.seconds()):
+        if self.history.forget_old(self._reactor.seconds()) or self.history.is_overfull:
             self._reactor.callLater(0, self._forget_old)
 
     def _send_pings(self) -> None:

@@ -157,8 +157,7 @@ class Journal:
         for event, taken in journal.events():
             # The clock may have been set: no event is from the future, nor older than the one before it.
             time_taken = max(time_taken, now - max(0.0, wall - taken / 1000))
-            for channel in event.channels:
-                history.append(channel, event, time_taken)
+            history.append(event, time_taken)
             last = event.seq
         self._row = journal.row
         self._ids.reset(journal.node, max(last, journal.reserved))

@@ -11,21 +11,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.logger import Logger
 
 from cyclone_sse.deadlines import Deadlines
-from cyclone_sse.delivery.client import NOT_LIVE, Client, State
+from cyclone_sse.delivery.client import NOT_LIVE, REPEATABLE, Client, State
 from cyclone_sse.delivery.end_orders import EndOrders
 from cyclone_sse.delivery.events import PING, EventId, encode_expired, id_line
 from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.errors import Ending
 
+_PING_SPREAD = 0.1  # pings come up to a tenth early: one event gives all clients the same deadline
 _AGE_SPREAD = 0.1  # streams that opened together end within a tenth of their age, not at once
-_JUMP = 1.0  # seconds by which the wall clock must run ahead of the reactor's to be noticed
+_SLICE = 500  # clients whose deadlines are looked at in one turn of the reactor
 _STEP = 0.05  # seconds between two groups of streams that are ended over some time
 
 
@@ -35,6 +36,7 @@ class LifecycleFigures:
 
     pings: int
     ages: int
+    expiries: int
     stalls: int
     endings: int
 
@@ -42,8 +44,8 @@ class LifecycleFigures:
 class Lifecycle:
     """The deadlines and the endings of all clients.
 
-    settings: ping-interval, max-age and stall-timeout, all in seconds, 0 for none. wall_clock: seconds since
-    the epoch, by which access expires.
+    settings: ping-interval, max-age and stall-timeout, all in seconds, 0 for none. wall: seconds since the
+    epoch. Access ends by that clock: the reactor's stands still while a virtual machine is suspended.
     """
 
     log = Logger()
@@ -53,18 +55,18 @@ class Lifecycle:
         settings: Mapping[str, Any],
         fanout: Fanout,
         reactor: Any,
-        wall_clock: Callable[[], float] = time.time,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._fanout = fanout
         self._reactor = reactor
-        self._wall_clock = wall_clock
-        self._ahead = wall_clock() - reactor.seconds()
+        self.wall = wall
         self._interval: float = settings["ping-interval"]
         self._max_age: float = settings["max-age"]
         self._stall_timeout: float = settings["stall-timeout"]
         grain = min(1.0, self._interval / 10) or 1.0
         self._pings: Deadlines[Client] = Deadlines(grain)
         self._ages: Deadlines[Client] = Deadlines(grain)
+        self._expiries: Deadlines[Client] = Deadlines(grain)  # by the wall clock
         self._stalls: Deadlines[Client] = Deadlines(min(1.0, self._stall_timeout / 10) or 1.0)
         self._progress: dict[Client, object] = {}  # of those in `_stalls`, at the last look
         self._endings = 0  # that take some time, under way
@@ -72,23 +74,25 @@ class Lifecycle:
 
     def figures(self) -> LifecycleFigures:
         """The figures of this moment."""
-        return LifecycleFigures(len(self._pings), len(self._ages), len(self._stalls), self._endings)
+        return LifecycleFigures(
+            len(self._pings), len(self._ages), len(self._expiries), len(self._stalls), self._endings
+        )
 
     def add(self, client: Client) -> None:
         """Set the deadlines of a new client."""
         now = self._reactor.seconds()
         if self._interval:
-            self._pings.set(client, now + self._interval)
-        ends = [] if client.expires is None else [client.expires]
+            self._pings.set(client, now + self._ping_interval())
+        if client.expires is not None:
+            self._expiries.set(client, client.expires)
         if self._max_age and not client.is_poll:
-            ends.append(now + self._max_age * random.uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD))
-        if ends:
-            self._ages.set(client, min(ends))
+            self._ages.set(client, now + self._max_age * random.uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD))
 
     def remove(self, client: Client) -> None:
         """Clear the deadlines of a client that is gone."""
         self._pings.clear(client)
         self._ages.clear(client)
+        self._expiries.clear(client)
         self._stalls.clear(client)
         self._progress.pop(client, None)
 
@@ -103,41 +107,18 @@ class Lifecycle:
 
         now: gives the present id. renew: send it also to clients that have one.
         """
-        due = self._pop_ping_due()
-        if due:
-            moment = now()
-            self._fanout.each(due, lambda client: self._ping(client, moment, renew))
+        if self._pings.is_due(self._reactor.seconds()):
+            self._fanout.work(self._pop_pings(now, renew))
 
     def end_overdue(self) -> None:
         """End the clients that are too old, whose access has expired, or that have stopped reading."""
-        self._follow_wall_clock()
-        aged = self._ages.pop_due(self._reactor.seconds())
-        if aged:
-            self._fanout.each(aged, self._end_aged)
-        stalled = self._pop_stalled()
-        if stalled:
-            # A client that was ended before keeps that reason.
-            self._fanout.each(stalled, lambda client: client.abort(client.ending or Ending.STALLED))
-
-    def _follow_wall_clock(self) -> None:
-        """Bring the ends of access forward by the time that the reactor's clock has missed.
-
-        That clock stands still while a machine is suspended. Without this, a stream would go on for as long
-        after its token has expired.
-        """
-        ahead = self._wall_clock() - self._reactor.seconds()
-        missed = ahead - self._ahead
-        if missed < _JUMP:
-            return
-        self._ahead = ahead
-        self.log.info("the wall clock jumped by {seconds:.0f} s: access expires by it", seconds=missed)
-
-        def bring_forward(client: Client) -> None:
-            if client.expires is not None:
-                client.expires -= missed
-                self._ages.set_earlier(client, client.expires)
-
-        self._fanout.each(list(self._ages), bring_forward)
+        now = self._reactor.seconds()
+        if self._ages.is_due(now):
+            self._fanout.work(self._pop_each(self._ages, now, self._end_aged))
+        if self._expiries.is_due(self.wall()):
+            self._fanout.work(self._pop_each(self._expiries, self.wall(), self._end_expired))
+        if self._stalls.is_due(now):
+            self._fanout.work(self._pop_each(self._stalls, now, self._end_stalled))
 
     def end(
         self,
@@ -177,48 +158,68 @@ class Lifecycle:
         else:
             self._endings -= 1
 
-    def _pop_ping_due(self) -> list[Client]:
-        """The clients that are due a ping; each gets its next deadline."""
-        now = self._reactor.seconds()
-        due = []
-        for client in self._pings.pop_due(now):
-            next_ping = now if client.last_sent_at is None else client.last_sent_at + self._interval
-            if next_ping <= now:
-                due.append(client)
-                next_ping = now + self._interval
-            self._pings.set(client, next_ping)
-        return due
+    def _ping_interval(self) -> float:
+        return self._interval * random.uniform(1 - _PING_SPREAD, 1)
+
+    def _pop_pings(self, now: Callable[[], EventId], renew: bool) -> Iterator[None]:
+        """Ping the clients that are due one, in slices; each client gets its next deadline."""
+        seconds = self._reactor.seconds()
+        while due := self._pings.pop_due(seconds, _SLICE):
+            moment = now()
+            for client in due:
+                next_ping = seconds
+                if client.last_sent_at is not None:
+                    next_ping = client.last_sent_at + self._ping_interval()
+                if next_ping <= seconds:
+                    next_ping = seconds + self._ping_interval()
+                    self._try(self._ping, client, moment, renew)
+                if client.state is not State.GONE:
+                    self._pings.set(client, next_ping)
+            yield
+
+    def _pop_each(
+        self, deadlines: Deadlines[Client], now: float, step: Callable[[Client], None]
+    ) -> Iterator[None]:
+        """Do this with each client whose deadline is due, in slices."""
+        while due := deadlines.pop_due(now, _SLICE):
+            for client in due:
+                self._try(step, client)
+            yield
+
+    def _try(self, step: Callable[..., None], *arguments: object) -> None:
+        try:
+            step(*arguments)
+        except Exception:
+            # Without this the clients after it would lose their deadlines.
+            self.log.failure("a client could not be pinged or ended")
 
     def _ping(self, client: Client, moment: EventId, renew: bool) -> None:
         """Ping a client. One without an id gets that of the moment, unless its own is ahead of it.
 
-        renew: also where it has one. Without this a quiet client that reconnects to another process, with an
-        old id, would be told of a gap: that process knows only what is younger.
+        renew: also where it has one. Without this a quiet client that reconnects to another process, or after
+        very many other channels had events, would be told of a gap: its old id is from before what is known.
         """
         if client.skip_until == NOT_LIVE:
             return  # it is still being sent what it missed
-        if (renew or client.last_sent_at is None) and client.skip_until <= moment.seq:
-            client.send(id_line(moment) + PING)
-        else:
-            client.send(PING)
+        needs_id = renew or client.renews_id or client.last_sent_at is None
+        ping = id_line(moment) + PING if needs_id and client.skip_until <= moment.seq else PING
+        client.send(ping, (ping,), (REPEATABLE,))
         client.last_sent_at = self._reactor.seconds()
 
     def _end_aged(self, client: Client) -> None:
-        if client.expires is not None and client.expires <= self._reactor.seconds():
-            client.send(encode_expired())
-            client.end(Ending.EXPIRED)
-        else:
-            client.end(Ending.AGED)
+        client.end(Ending.AGED)
         self.watch_progress(client)
 
-    def _pop_stalled(self) -> list[Client]:
-        """The clients that have taken nothing of what waits for them during the stall timeout."""
-        stalled = []
-        for client in self._stalls.pop_due(self._reactor.seconds()):
-            before = self._progress.pop(client, None)
-            if client.state in (State.FULL, State.CLOSING):
-                if client.progress() == before:
-                    stalled.append(client)
-                else:
-                    self.watch_progress(client)
-        return stalled
+    def _end_expired(self, client: Client) -> None:
+        client.send(encode_expired())
+        client.end(Ending.EXPIRED)
+        self.watch_progress(client)
+
+    def _end_stalled(self, client: Client) -> None:
+        """End a client that has taken nothing of what waits for it; one that was ended keeps that reason."""
+        before = self._progress.pop(client, None)
+        if client.state in (State.FULL, State.CLOSING):
+            if client.progress() == before:
+                client.abort(client.ending or Ending.STALLED)
+            else:
+                self.watch_progress(client)

@@ -1,14 +1,15 @@
 """One client of long polling: it asks, waits for one answer, and asks again.
 
-Browsers without EventSource listen like this. An answer is an ordinary HTTP response, so that the
-connection stays for the next question.
+Browsers without EventSource subscribe like this. An answer is an ordinary HTTP response, so the connection
+stays for the next question.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cyclone_sse.delivery.client import Client, Refill, State
+from cyclone_sse.delivery.batch import Batch
+from cyclone_sse.delivery.client import Client, Piece, Refill, Sent, Seq, State
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.errors import Ending
 
@@ -16,76 +17,88 @@ from cyclone_sse.errors import Ending
 class PollClient(Client):
     """A client that waits for one answer.
 
-    begin: called when there is nothing to answer with yet. answer: called once with the events. abort:
+    send_head: called when there is nothing to answer with yet. answer: called once with the events. abort:
     ends the connection. batch: an answer holds all events there are, instead of the first.
     """
 
-    __slots__ = ("_abort", "_answer", "_begin", "batch")
+    __slots__ = ("_abort", "_answer", "_send_head", "batch")
 
     is_poll = True
 
     def __init__(
         self,
-        begin: Callable[[], None],
+        send_head: Callable[[], None],
         answer: Callable[[bytes], None],
         abort: Callable[[], None],
         batch: bool = False,
     ) -> None:
         super().__init__()
-        self._begin = begin
+        self._send_head = send_head
         self._answer = answer
         self._abort = abort
         self.batch = batch
         self.shares_frames = False
-        self.state = State.OPEN
 
     def open(self) -> None:
-        """Let the head of the answer leave, unless it does with the body."""
+        """Answer with what was missed, or else send the head of an answer to come."""
+        if self.state is not State.CORKED:
+            return
+        self.state = State.OPEN
+        if self.on_open is not None:
+            on_open, self.on_open = self.on_open, None
+            on_open(self)
         if self.state is State.OPEN:
-            self._begin()
+            self._send_head()
 
-    def send(self, data: bytes, frames: Sequence[bytes] = ()) -> None:
+    def send(self, data: bytes, frames: Sequence[bytes] = (), seqs: Sequence[Seq] = ()) -> None:
         """Answer with this."""
-        self._settle(data, Ending.ONCE)
+        self._finish(data, Ending.ONCE)
 
-    def rendered(self, events: Sequence[Event]) -> bytes:
-        """What one answer holds of these events: the first that is not rendered to nothing, or all."""
+    def choose(self, events: Sequence[Event]) -> tuple[Sequence[Event], bytes]:
+        """The events in one answer, and its bytes: the first that is not rendered to nothing, or all."""
         parts = [events] if self.batch else [[event] for event in events]
-        return next(filter(None, map(super().rendered, parts)), b"")
+        for part in parts:
+            data = self.render(part) if self.render is not None else Batch(part).rendering_for(self).data
+            if data:
+                return part, data
+        return (), b""
 
-    def deliver(self, events: Sequence[Event]) -> None:
+    def deliver(self, events: Sequence[Event]) -> Sent:
         """Answer with these events, as far as one answer holds them."""
-        data = self.rendered(events)
-        if data:
-            self.send(data)
+        sent, data = self.choose(events)
+        if not data or self.state is State.GONE:
+            return Sent(0, 0)
+        self.send(data)
+        return Sent(len(sent), len(data))
 
-    def catch_up(self, frames: Sequence[bytes], refill: Refill) -> None:
-        """Answer with these; what comes after them is for the next question."""
-        self.send(b"".join(frames))
+    def catch_up(self, piece: Piece, refill: Refill) -> None:
+        """Answer with the piece; what comes after it is for the next question."""
+        self.send(b"".join(piece.frames or refill().frames))
 
     def end(self, why: Ending) -> None:
         """Answer with nothing."""
-        self._settle(b"", why)
+        self._finish(b"", why)
 
     def abort(self, why: Ending) -> None:
         """End the connection without an answer."""
-        if self.state is State.OPEN:
+        if self.state is not State.GONE:
             self.state = State.GONE
             self.ending = why
             self._abort()
 
     def lost(self) -> None:
-        """The connection is gone, or the answer given."""
+        """Note that the connection is gone, or that the answer was given."""
         self.state = State.GONE
+        self.on_open = None
         if self.ending is None:
             self.ending = Ending.LEFT
 
     def progress(self) -> object:
-        """Nothing waits for it here."""
+        """A new value each time: nothing waits here."""
         return object()
 
-    def _settle(self, data: bytes, why: Ending) -> None:
-        if self.state is State.OPEN:
+    def _finish(self, data: bytes, why: Ending) -> None:
+        if self.state is not State.GONE:
             self.state = State.GONE
             self.ending = why
             self._answer(data)

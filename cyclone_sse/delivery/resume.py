@@ -1,24 +1,29 @@
-"""How a client that was here before gets what it missed.
+"""How a client that reconnects gets what it missed.
 
-What is missed is taken from the history piece by piece, as the client reads it, so that a slow
-client cannot make the server hold more than one piece for it, and no turn of the reactor is long.
-While a client catches up it hears no live events, since the history has them; the step to hearing
-them is taken in the very call that finds nothing more to send, so the seam has neither a hole nor a
-double.
+What is missed is taken from the history piece by piece, as the client reads it, so that a slow client cannot
+make the server hold more than one piece for it, and no turn of the reactor is long. While a client catches
+up it is sent no live events, since the history has them; the step to live events is taken in the very call
+that finds nothing more to send, so the seam has neither a hole nor a double. A client that does not read fast
+enough falls back to the same way: see ``SocketClient``.
 
-When a thousand clients come back at once they ask the same question. It is answered once: the
-answer is kept until something else is published.
+When a thousand clients reconnect at once they ask the same question. It is answered once: the answer is kept
+until something else is published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from cyclone_sse.counters import Counters
-from cyclone_sse.delivery.client import Client
+from cyclone_sse.delivery.batch import Batch
+from cyclone_sse.delivery.client import KEEP, NOT_LIVE, NOTHING, Client, Dropped, Piece, State
 from cyclone_sse.delivery.events import Event, EventId, EventIds, encode_gap, seq_at
 from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.log_reader import LogReader
+from cyclone_sse.delivery.pattern_index import PatternIndex
+from cyclone_sse.delivery.poll_client import PollClient
+from cyclone_sse.slices import Slices
 
 EARLIEST_ID = "earliest"  # in place of an id: all that is held
 TOLERANCE = 5000  # milliseconds between the clocks of two processes
@@ -44,10 +49,10 @@ NO_ID_OF_OURS = Start(0, True)  # it may have missed anything
 def starting_point(last_event_id: str, ids: EventIds) -> Start:
     """Where the stream of a client with this id begins.
 
-    An id of another process counts by its time, with some tolerance: what it tells then may be
-    doubled, but not lost. An id from the future, or one that nobody gave, tells nothing. Where all processes
-    have the same ids, one from the future was heard from a process that has read on further than this one,
-    which will come to it; one with another tag tells nothing, since what gave it is lost.
+    An id of another process counts by its time, with some tolerance: events may then come twice, but none is
+    lost. An id from the future, or of no known form, means nothing. Where all processes have the same ids,
+    one from the future comes from a process that has read further than this one, which will come to it; one
+    with another tag means nothing, since its source is lost.
     """
     if last_event_id == EARLIEST_ID:
         return EARLIEST
@@ -61,172 +66,295 @@ def starting_point(last_event_id: str, ids: EventIds) -> Start:
     return Start(seq_at(max(0, eid.ms - TOLERANCE)), True)
 
 
-class Answer(NamedTuple):
-    """What was missed after a position. complete: there is nothing after these events."""
+class Step(NamedTuple):
+    """What a client missed next.
 
-    events: Sequence[Event]
-    frames: Sequence[bytes]
-    data: bytes
-    complete: bool
+    gaps: the channels of which more may be missing. batch: events, None if there are none. is_complete: there
+    is nothing after them. is_paused: there was too much to look at, the rest is for another turn.
+    """
+
+    gaps: Collection[str]
+    batch: Batch | None
+    is_complete: bool
+    is_paused: bool = False
+
+
+class Answer(NamedTuple):
+    """What some channels had after a position. is_complete: there is nothing after these events."""
+
+    batch: Batch | None
+    is_complete: bool
 
 
 class Resume:
-    """Brings clients back to the present.
+    """Brings clients from their last event to the present.
 
-    clock: the time in the history's seconds.
+    reactor: the clock, and the turns in which the log is read for patterns. patterns: those that are matched
+    with the channels of the log; None if there are none.
     """
 
     def __init__(
-        self, history: History, ids: EventIds, counters: Counters, clock: Callable[[], float]
+        self,
+        history: History,
+        ids: EventIds,
+        counters: Counters,
+        reactor: Any,
+        patterns: PatternIndex | None = None,
     ) -> None:
         self.history = history
         self.ids = ids
-        self.clock = clock
-        self._counters = counters
+        self.clock = reactor.seconds
+        self.counters = counters
+        self.readings = Slices(reactor)
+        self.era = 0  # changes when ids are reset: positions from before mean nothing then
+        self._patterns = patterns
         self._answers: dict[tuple[int, tuple[str, ...]], Answer] = {}
-        self.era = 0  # changes when ids begin anew: positions from before mean nothing then
 
-    def start(self, client: Client, last_event_id: str) -> None:
-        """Send the client what it missed since this id; then it is live."""
+    def start(self, client: Client) -> None:
+        """Send a client what it missed since its last event id; then it is live."""
+        assert client.last_event_id is not None
+        start, client.last_event_id = starting_point(client.last_event_id, self.ids), None
+        catch_up = CatchUp(self, client, self._questions(client, client.channels, start))
+        catch_up.counts = start != EARLIEST and not client.is_poll
+        client.skip_until = NOT_LIVE
+        catch_up.start(start.after)
+
+    def add(self, client: Client, channels: Sequence[str], last_event_id: str) -> None:
+        """Send a client that is open what it missed of these channels, which it did not hear before."""
         start = starting_point(last_event_id, self.ids)
-        now = self.clock()
-        channels = client.channels
-        gaps = self.history.gaps(start.after, channels, now) if start.tell_gap else ()
-        if gaps:
-            self._counters.resumes_gap += 1
-        else:
-            self._counters.resumes_complete += 1
-        missed = self.history.with_events_after(start.after, channels)
-        answer = self.answer(start.after, missed)
-        if not (gaps or answer.events):
-            self.go_live(client, start.after)
-            return
-        client.last_sent_at = now
-        if client.is_poll:
-            self._answer_poll(client, start.after, missed, gaps)
-            return
-        if answer.complete:
-            self.go_live(client)
-            if client.shares_frames and not gaps:
-                client.send(answer.data, answer.frames)
-            else:
-                data = client.rendered(answer.events)
-                client.send(self._gap(gaps, bool(data)) + data)
-        else:
-            known = {} if start.tell_gap else {name: self.history.floor(name) for name in channels}
-            CatchUp(self, client, start.after, known).start(self._gap(gaps, True))
+        questions = ChannelQuestions(self, channels, start)
+        step = questions.next()
+        while True:
+            piece = self.piece(client, step.gaps, step.batch, step.is_complete)
+            if piece.frames:
+                client.send(b"".join(piece.frames), piece.frames, piece.seqs)
+            if step.is_complete or client.state is State.GONE:
+                return
+            step = questions.next()
+
+    def fall_back(self, client: Client, dropped: Dropped) -> None:
+        """Go on from the history for a client that did not read what waited for it."""
+        self.counters.deliveries -= dropped.events
+        self.counters.sent_bytes -= dropped.bytes
+        start = NO_ID_OF_OURS if dropped.after is None else Start(dropped.after, True)
+        questions = self._questions(client, client.channels, start)
+        questions.ignore_unknown()
+        client.skip_until = NOT_LIVE
+        client.catch_up(NOTHING, CatchUp(self, client, questions).refill)
 
     def answer(self, after: int, channels: tuple[str, ...]) -> Answer:
         """What these channels, which have something after the position, brought next."""
         if not channels:
-            return Answer((), (), b"", True)
+            return Answer(None, True)
         answer = self._answers.get((after, channels))
         if answer is None:
-            events = self.history.since(after, channels, self.clock())
-            batch = list(_bounded(events))
-            frames = tuple(event.frame for event in batch)
-            answer = Answer(batch, frames, b"".join(frames), next(events, None) is None)
+            events = self.history.since(after, channels)
+            batch = Batch(list(_bounded(events)))
+            answer = Answer(batch if batch.events else None, next(events, None) is None)
             if len(self._answers) >= ANSWERS:
                 self._answers.clear()
             self._answers[after, channels] = answer
         return answer
 
     def forget_answers(self) -> None:
-        """Something was published or forgotten: each question has another answer now."""
+        """Forget the answers: something was published or forgotten, and they are others now."""
         if self._answers:
             self._answers.clear()
 
     def reset(self) -> None:
-        """Ids begin anew, and what was held is gone: nobody catches up with it any more."""
+        """Stop catching up: ids were reset, and what was held is gone."""
         self.era += 1
         self.forget_answers()
 
     def go_live(self, client: Client, after: int = 0) -> None:
-        """All there is has been given to the client; it is due what comes from now on.
+        """Make the client due for what comes from now on: everything before has been sent to it.
 
-        after: a position up to which it needs nothing, even if we have not come to it yet.
+        after: a position up to which it needs nothing, even if this process has not come to it yet.
         """
         client.skip_until = max(self.ids.last, after)
 
-    def _gap(self, gaps: Collection[str], is_followed: bool) -> bytes:
-        """What tells of these gaps. With no event to follow, the client needs an id to come back with."""
-        return encode_gap(gaps, None if is_followed else self.ids.now()) if gaps else b""
+    def piece(self, client: Client, gaps: Collection[str], batch: Batch | None, is_last: bool) -> Piece:
+        """The bytes of a gap and of events for one client.
 
-    def _answer_poll(
-        self, client: Client, after: int, channels: tuple[str, ...], gaps: Collection[str]
-    ) -> None:
-        """Answer with what was missed. A poll never goes live with more to come: an event of the
-        present would leave behind what was not sent."""
-        answer = self.answer(after, channels)
-        while not (data := client.rendered(answer.events)) and not answer.complete:
-            # A custom application's sendEvent left all of it out.
-            answer = self.answer(answer.events[-1].seq, channels)
-        data = self._gap(gaps, bool(data)) + data
-        if data:
-            client.send(data)
+        A gap without an event to follow brings the present id, or the client would be told the same again.
+        """
+        piece = NOTHING if batch is None else self._events(client, batch)
+        if not gaps:
+            return piece
+        gap = encode_gap(gaps, None if piece.frames or not is_last else self.ids.now())
+        return Piece((gap, *piece.frames), (KEEP, *piece.seqs))
+
+    def _events(self, client: Client, batch: Batch) -> Piece:
+        if client.client_id in batch.excluded:
+            due = [event for event in batch.events if event.excluded != client.client_id]
+            if not due:
+                return NOTHING
+            batch = Batch(due)
+        events: Sequence[Event] = batch.events
+        if client.shares_frames:
+            rendering = batch.rendering_for(client)
+            piece = Piece(rendering.frames, batch.seqs, rendering.data)
         else:
-            self.go_live(client)
+            if isinstance(client, PollClient):
+                events, data = client.choose(events)
+            else:
+                data = client.render(events) if client.render is not None else b""
+            if not data:
+                return NOTHING
+            piece = Piece((data,), (events[0].seq,))
+        self.counters.deliveries += len(events)
+        self.counters.sent_bytes += len(piece.data or b"".join(piece.frames))
+        return piece
+
+    def _questions(self, client: Client, channels: Sequence[str], start: Start) -> Questions:
+        if self._patterns is not None and any(name in self._patterns for name in channels):
+            return PatternQuestions(self, channels, start, self._patterns)
+        return ChannelQuestions(self, channels, start)
+
+
+class ChannelQuestions:
+    """What some channels brought after a position, answered from their views of the history."""
+
+    def __init__(self, resume: Resume, channels: Sequence[str], start: Start) -> None:
+        self._resume = resume
+        self._channels = channels
+        self._after = start.after
+        self._known: dict[str, int | None] = {}  # floors that were reported, or are not to be
+        if not start.tell_gap:
+            self._known = {name: resume.history.floor(name) for name in channels}
+
+    def ignore_unknown(self) -> None:
+        """Report no gap for channels that are not known to be complete."""
+        for name in self._channels:
+            if self._resume.history.floor(name) is None:
+                self._known[name] = None
+
+    def next(self) -> Step:
+        """Ask for what comes next."""
+        history = self._resume.history
+        gaps, missed = history.missed(self._after, self._channels, self._resume.clock())
+        new = [name for name in gaps if self._is_new(name, history.floor(name))] if gaps else ()
+        answer = self._resume.answer(self._after, missed)
+        if answer.batch is not None:
+            self._after = answer.batch.seqs[-1]
+        return Step(new, answer.batch, answer.is_complete)
+
+    def _is_new(self, channel: str, floor: int | None) -> bool:
+        if channel in self._known and self._known[channel] == floor:
+            return False
+        self._known[channel] = floor
+        return True
+
+
+class PatternQuestions:
+    """What patterns and channels brought after a position, answered by reading the log of all events."""
+
+    def __init__(self, resume: Resume, channels: Sequence[str], start: Start, patterns: PatternIndex) -> None:
+        self._reader = LogReader(resume.history, channels, patterns, start.after)
+        if not start.tell_gap:
+            self._reader.ignore_gaps()
+
+    def ignore_unknown(self) -> None:
+        """Do nothing: where patterns are matched here, every channel is known to be complete."""
+
+    def next(self) -> Step:
+        """Ask for what comes next."""
+        gaps, events, is_complete = self._reader.read(BATCH, BATCH_EVENTS)
+        batch = Batch(events) if events else None
+        return Step(gaps, batch, is_complete, is_paused=not is_complete and batch is None)
+
+
+Questions = ChannelQuestions | PatternQuestions
 
 
 class CatchUp:
-    """One client that missed more than goes out in one piece.
+    """One client on its way to the present. counts: whether it is counted as resumed."""
 
-    after: the position that it has reached. known: the floors of channels of which it need not be told.
-    """
-
-    def __init__(self, resume: Resume, client: Client, after: int, known: dict[str, int | None]) -> None:
+    def __init__(self, resume: Resume, client: Client, questions: Questions) -> None:
         self._resume = resume
         self._client = client
-        self._after = after
-        self._known = known
-        self._live = False
+        self._questions = questions
+        self._gaps: set[str] = set()  # to be sent before the next event
+        self._is_live = False
         self._era = resume.era
+        self._after = 0
+        self._had_gap = False
+        self.counts = False
 
-    def start(self, head: bytes) -> None:
-        """Send the first piece; head: what goes before it."""
-        if head:
-            self._new_gaps()  # those that the head tells
-        self._client.catch_up([head, *self.refill()], self.refill)
+    def start(self, after: int) -> None:
+        """Send the first piece. after: where the client starts."""
+        self._after = after
+        client = self._client
+        piece = self.refill()
+        if piece.frames:
+            client.last_sent_at = self._resume.clock()
+            if self._is_live or client.is_poll:
+                client.send(piece.data or b"".join(piece.frames), piece.frames, piece.seqs)
+            else:
+                client.catch_up(piece, self.refill)
 
-    def refill(self) -> Sequence[bytes]:
-        """The next frames for the client; none if it is live now, or if ids have begun anew: then it is
-        told of the gap, and is live from there on."""
-        while not self._live and self._era == self._resume.era:
-            frames = self._batch()
-            if frames:
-                return frames
-        return ()
+    def refill(self) -> Piece:
+        """The next piece for the client; empty if it is live now, or if ids were reset.
 
-    def _batch(self) -> Sequence[bytes]:
-        """The next piece. It is empty where a custom application's sendEvent left all of it out."""
-        history, client = self._resume.history, self._client
-        frames: list[bytes] = []
-        gaps = self._new_gaps()
-        if gaps:
-            frames.append(encode_gap(gaps))
-        missed = history.with_events_after(self._after, client.channels)
-        answer = self._resume.answer(self._after, missed)
-        if client.shares_frames:
-            frames += answer.frames
-        elif rendered := client.rendered(answer.events):
-            frames.append(rendered)
-        if answer.events:
-            self._after = answer.events[-1].seq
-        if answer.complete:
-            self._live = True
-            self._resume.go_live(client)
-        return frames
+        After a reset it is sent a gap event, and is live from there on. An empty piece also means that the
+        log is being read in other turns; what is found there is sent then.
+        """
+        while self._is_under_way:
+            step = self._questions.next()
+            piece = self._take(step)
+            if piece.frames:
+                return piece
+            if step.is_paused:
+                self._resume.readings.add(self._read_on())
+                break
+        return NOTHING
 
-    def _new_gaps(self) -> list[str]:
-        """The channels that have forgotten what is still to be sent, each time they do."""
-        history = self._resume.history
-        gaps = []
-        for channel in history.gaps(self._after, self._client.channels, self._resume.clock()):
-            floor = history.floor(channel)
-            if channel not in self._known or self._known[channel] != floor:
-                self._known[channel] = floor
-                gaps.append(channel)
-        return gaps
+    @property
+    def _is_under_way(self) -> bool:
+        return (
+            not self._is_live
+            and self._era == self._resume.era
+            and self._client.state not in (State.CLOSING, State.GONE)
+        )
+
+    def _take(self, step: Step) -> Piece:
+        """The piece that comes of a step: a gap goes out with the event after it, or as the last."""
+        resume, client = self._resume, self._client
+        self._gaps.update(step.gaps)
+        self._had_gap = self._had_gap or bool(self._gaps)
+        piece = NOTHING
+        if step.batch is not None or step.is_complete:
+            piece = resume.piece(client, self._gaps, step.batch, step.is_complete)
+            if len(piece.frames) == (1 if self._gaps else 0) and not step.is_complete:
+                piece = NOTHING  # nothing of these events is for this client
+        if piece.frames:
+            self._gaps = set()
+        if client.is_poll and piece.frames:
+            self._is_live = True  # it never goes live with more to come: that would leave the rest behind
+        elif step.is_complete:
+            self._is_live = True
+            # An id ahead of this process, from another one, stands for events that the client has.
+            resume.go_live(client, self._after)
+            self._count()
+        return piece
+
+    def _count(self) -> None:
+        if self.counts:
+            counters = self._resume.counters
+            if self._had_gap:
+                counters.resumes_gap += 1
+            else:
+                counters.resumes_complete += 1
+
+    def _read_on(self) -> Iterator[None]:
+        """Read the log in slices up to the next events for the client."""
+        while self._is_under_way:
+            piece = self._take(self._questions.next())
+            if piece.frames:
+                self._client.last_sent_at = self._resume.clock()
+                self._client.catch_up(piece, self.refill)
+                return
+            yield
 
 
 def _bounded(events: Iterator[Event]) -> Iterable[Event]:

@@ -1,14 +1,17 @@
-"""One client: write at once, queue the rest, cut it off when it is hopelessly slow.
+"""One client: write at once, queue the rest, fall back to the history when too much waits.
 
-The cost of fan-out is the kernel's ``send()``. ``SocketClient.send`` runs for each client and
-write and must add next to nothing to it: no timer, Deferred or allocation on its way. Twisted's
-``transport.write`` costs two ``epoll_ctl`` calls and a trip through the reactor each time, and
-even its ``writeSomeData`` a microsecond, so bytes go straight to the socket as long as nothing
-waits. When it is full, the rest waits here, and the transport, asked as a pull producer, says
-when it has drained. What waits is the frames themselves, not copies: an event is in memory once,
-however many slow clients wait for it.
+The cost of fan-out is the kernel's ``send()``. ``SocketClient.send`` runs for each client and write and must
+add next to nothing to it: no timer, Deferred or allocation on its way. Twisted's ``transport.write`` costs
+two ``epoll_ctl`` calls and a trip through the reactor each time, and even its ``writeSomeData`` a
+microsecond, so bytes go straight to the socket as long as nothing waits. When it is full, the rest waits
+here, and the transport, as the consumer of a pull producer, asks for more when it has drained. What waits is
+the frames themselves, not copies: an event is in memory once, however many slow clients wait for it.
 
-The states of a subscriber, and what leads from one to the other::
+When more waits than the limit, the events in the queue are dropped, all but the one under way, and the
+client is sent them from the history as it reads. So the limit bounds what a slow client holds, and does not
+end its stream; the stall timeout does.
+
+The states of a client, and what leads from one to the other::
 
     CORKED --open()--> OPEN <--the socket is full / has drained--> FULL
     any of these --end()--> CLOSING --all has gone out, or lost()--> GONE
@@ -21,32 +24,41 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
-from cyclone_sse.delivery.client import Client, Refill, State
+from cyclone_sse.delivery.batch import Batch
+from cyclone_sse.delivery.client import KEEP, RESET, Client, Dropped, Piece, Refill, Sent, Seq, State
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.errors import Ending
-
-BUFFER = 1024 * 1024  # bytes that may wait for a client
 
 PIECE = 64 * 1024  # bytes handed to the transport at a time, where they are a copy for each slow client
 _BYTES_ACKED = 120  # offset of tcpi_bytes_acked in Linux's struct tcp_info (linux/tcp.h), 8 bytes
 
-
 _OPEN = State.OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class SocketFigures:
+    """What waits for a client: its frames, all bytes, and those of them that the transport has."""
+
+    frames: tuple[bytes, ...]
+    waiting_bytes: int
+    in_transport: int
 
 
 @implementer(IPullProducer)
 class SocketClient(Client):
     """The stream of one client over a plain TCP connection.
 
-    transport: the connection. head: the first bytes of the response. limit: bytes that may wait
-    for the client; a single write may be larger when nothing waits. first_response: nothing was written
-    on this connection before, so that the transport's own buffer is known to be empty.
+    transport: the connection. head: the first bytes of the response. limit: bytes that may wait for the
+    client; a single write may be larger when nothing waits. first_response: nothing was written on this
+    connection before, so that the transport's own buffer is known to be empty.
     """
 
     __slots__ = (
@@ -55,19 +67,21 @@ class SocketClient(Client):
         "_offset",
         "_queue",
         "_refill",
+        "_seqs",
         "_unsent",
         "_write",
         "first_response",
         "transport",
     )
 
-    def __init__(self, transport: Any, head: bytes, limit: int = BUFFER, first_response: bool = True) -> None:
+    def __init__(self, transport: Any, head: bytes, limit: int, first_response: bool = True) -> None:
         super().__init__()
         self.transport = transport
         self.first_response = first_response
         self._limit = limit
-        self._queue: deque[bytes] | None = deque((head,))  # made when needed
-        self._offset = 0  # bytes of the queue's first piece that have gone out
+        self._queue: deque[bytes] | None = deque((head,))  # None as long as nothing waits
+        self._seqs: deque[Seq] | None = deque((KEEP,))  # of what is in the queue
+        self._offset = 0  # bytes of the queue's first frame that have gone out
         self._unsent = len(head)  # bytes in the queue and in the transport
         self._in_transport = 0
         self._refill: Refill | None = None
@@ -77,24 +91,32 @@ class SocketClient(Client):
         write: Callable[[bytes], int] = self.transport.getHandle().send
         return write
 
+    def figures(self) -> SocketFigures:
+        """The figures of this moment."""
+        return SocketFigures(tuple(self._queue or ()), self._unsent, self._in_transport)
+
     def open(self) -> None:
-        """Send the head, and in the same write whatever has been added to it since."""
+        """Send the head, and in the same write what has been added to it since."""
         if self.state is not State.CORKED:
             return
+        if self.on_open is not None:
+            on_open, self.on_open = self.on_open, None
+            on_open(self)
         if not self.first_response:
             # Earlier answers may still lie in the transport's own buffer.
             self._wait()
             return
         assert self._queue is not None
-        data = b"".join(self._queue)
-        self._queue, self._unsent = None, 0
+        assert self._seqs is not None
+        frames, seqs = tuple(self._queue), tuple(self._seqs)
+        self._queue, self._seqs, self._unsent = None, None, 0
         self.state = State.OPEN
-        self.send(data)
+        self.send(frames[0] if len(frames) == 1 else b"".join(frames), frames, seqs)
         if self._refill is not None and self.state is State.OPEN:
             self._wait()
 
-    def send(self, data: bytes, frames: Sequence[bytes] = ()) -> None:
-        """Give the client these bytes now or, in their turn, when there is room for them."""
+    def send(self, data: bytes, frames: Sequence[bytes] = (), seqs: Sequence[Seq] = ()) -> None:
+        """Send these bytes to the client now or, in their turn, when there is room for them."""
         if self.state is _OPEN:
             try:
                 sent = self._write(data)
@@ -104,22 +126,26 @@ class SocketClient(Client):
                 self._abort(Ending.LEFT)
                 return
             if sent != len(data):
-                self._hold(frames or (data,), sent)
-        elif self.state is State.FULL or self.state is State.CORKED:
-            if self._unsent and self._unsent + len(data) > self._limit and self.state is State.FULL:
-                self._abort(Ending.SLOW)
+                self._queue_rest(frames or (data,), seqs, sent)
+        elif self.state is State.FULL:
+            if self._unsent and self._unsent + len(data) > self._limit:
+                self._overflow(frames or (data,), seqs)
             else:
-                self._enqueue(frames or (data,))
+                self._enqueue(frames or (data,), seqs)
+        elif self.state is State.CORKED:
+            self._enqueue(frames or (data,), seqs)
 
-    def deliver(self, events: Sequence[Event]) -> None:
-        """Render these events for this client, then send."""
-        data = self.rendered(events)
+    def deliver(self, events: Sequence[Event]) -> Sent:
+        """Render these events for this client, then send them."""
+        data = self.render(events) if self.render is not None else Batch(events).rendering_for(self).data
         if data:
-            self.send(data)
+            self.send(data, (data,), (events[0].seq,))
+        return Sent(len(events) if data else 0, len(data))
 
-    def catch_up(self, frames: Sequence[bytes], refill: Refill) -> None:
-        """Send these, and then as fast as the client reads what ``refill`` gives."""
-        self.send(b"".join(frames), frames)
+    def catch_up(self, piece: Piece, refill: Refill) -> None:
+        """Send the piece, and then as fast as the client reads what ``refill`` returns."""
+        if piece.frames:
+            self.send(b"".join(piece.frames), piece.frames, piece.seqs)
         if self.state not in (State.CLOSING, State.GONE):
             self._refill = refill
             if self.state is _OPEN:
@@ -137,11 +163,12 @@ class SocketClient(Client):
                 self._close()
 
     def lost(self) -> None:
-        """The connection is gone: let go of everything."""
+        """Release everything: the connection is gone."""
         self.state = State.GONE
         if self.ending is None:
             self.ending = Ending.LEFT
-        self._queue = self._refill = self.on_full = None
+        self._queue = self._seqs = self._refill = None
+        self.on_full = self.on_open = self.on_overflow = None
         self._unsent = 0
 
     def abort(self, why: Ending) -> None:
@@ -155,28 +182,53 @@ class SocketClient(Client):
             info = self.transport.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
             return struct.unpack_from("=Q", info, _BYTES_ACKED)[0]
         except (AttributeError, OSError, struct.error):
-            # Not TCP, or not Linux: then what left the queue has to do.
+            # Not TCP, or not Linux: what has left the queue is the next best.
             return self._unsent
 
-    def _hold(self, frames: Iterable[bytes], sent: int) -> None:
-        """Let these wait, but for the first ``sent`` bytes of them."""
-        for frame in frames:
-            if sent >= len(frame):
-                sent -= len(frame)
-                continue
-            if not self._queue:
+    def _queue_rest(self, frames: Sequence[bytes], seqs: Sequence[Seq], sent: int) -> None:
+        """Queue what is left of these frames after the first ``sent`` bytes, and wait for room."""
+        for index, frame in enumerate(frames):
+            if sent < len(frame):
+                self._enqueue(frames[index:], seqs[index:])
                 self._offset = sent
-            self._enqueue((frame,))
-            self._unsent -= sent
-            sent = 0
+                self._unsent -= sent
+                break
+            sent -= len(frame)
         self._wait()
 
-    def _enqueue(self, frames: Iterable[bytes]) -> None:
-        if self._queue is None:
-            self._queue = deque()
-        for frame in frames:
-            self._queue.append(frame)
-            self._unsent += len(frame)
+    def _enqueue(self, frames: Sequence[bytes], seqs: Sequence[Seq]) -> None:
+        if self._queue is None or self._seqs is None:
+            self._queue, self._seqs = deque(), deque()
+        self._queue.extend(frames)
+        self._seqs.extend(seqs or repeat(KEEP, len(frames)))
+        self._unsent += sum(map(len, frames))
+
+    def _overflow(self, frames: Sequence[bytes], seqs: Sequence[Seq]) -> None:
+        """Drop the events that wait, but for one that is under way, and these; the history has them.
+
+        What it does not have stays. If that alone is too much, the client is cut off.
+        """
+        queue, positions = self._queue or (), self._seqs or ()
+        self._queue, self._seqs = deque(), deque()
+        self._unsent = self._in_transport - self._offset
+        first: Seq = None
+        events = size = 0
+        waiting = chain(zip(queue, positions, strict=True), zip(frames, seqs or repeat(KEEP), strict=False))
+        for number, (frame, seq) in enumerate(waiting):
+            if seq is KEEP or (not number and self._offset):
+                self._enqueue((frame,), (seq,))
+                continue
+            if seq == RESET or (seq and first is None):
+                first = seq
+            if seq > 0:
+                events += 1
+                size += len(frame)
+        if self.on_overflow is None or self._unsent > max(
+            self._limit, PIECE + len(queue[0] if queue else b"")
+        ):
+            self._abort(Ending.SLOW)
+        elif first is not None:
+            self.on_overflow(self, Dropped(None if first == RESET else first - 1, events, size))
 
     def _wait(self) -> None:
         self.state = State.FULL
@@ -185,7 +237,7 @@ class SocketClient(Client):
         self.transport.registerProducer(self, streaming=False)
 
     def resumeProducing(self) -> None:
-        """The transport's buffer is empty: give it more, or go back to writing at once."""
+        """Give the transport more, or go back to writing at once: its buffer is empty."""
         self._unsent -= self._in_transport
         data = self._next()
         self._in_transport = len(data)
@@ -199,18 +251,19 @@ class SocketClient(Client):
             self.state = State.OPEN
 
     def stopProducing(self) -> None:
-        """The transport was closed; `lost` will follow."""
+        """Do nothing: the transport was closed, and `lost` will follow."""
 
     def _next(self) -> bytes:
         """A piece of what waits, b"" if nothing does; it counts as unsent until the next call."""
         if not self._queue and self._refill is not None and self.state is not State.CLOSING:
-            frames = self._refill()
-            if not frames:
-                self._refill = None
-            self._enqueue(frames)
-        queue = self._queue
-        if not queue:
-            self._queue = None
+            refill, self._refill = self._refill, None
+            piece = refill()
+            if piece.frames:
+                self._refill = refill
+                self._enqueue(piece.frames, piece.seqs)
+        queue, seqs_ = self._queue, self._seqs
+        if not queue or seqs_ is None:
+            self._queue = self._seqs = None
             return b""
         pieces: list[bytes] = []
         size = 0
@@ -221,6 +274,7 @@ class SocketClient(Client):
             size += len(pieces[-1])
             if end == len(head):
                 queue.popleft()
+                seqs_.popleft()
                 self._offset = 0
             else:
                 self._offset = end

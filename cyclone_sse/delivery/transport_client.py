@@ -1,7 +1,7 @@
 """One client over a transport that is no socket: bytes go out by its ``write``.
 
-The server's own transports are sockets, with TLS too. This is for those who put the application on one
-of Twisted's other transports, and for transports in memory.
+The server's own transports are sockets, with TLS too. This is for applications on another of Twisted's
+transports, and for transports in memory.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cyclone_sse.delivery.socket_client import PIECE, SocketClient
 class TransportClient(SocketClient):
     """The stream of one client over a transport that only knows ``write``.
 
-    The transport says when its buffer is full (``pauseProducing``); what comes then waits here,
-    with the same bound.
+    The transport reports when its buffer is full (``pauseProducing``); what comes then waits here, with the
+    same bound.
     """
 
     __slots__ = ("_paused",)
@@ -31,7 +31,7 @@ class TransportClient(SocketClient):
         return self._write_pieces
 
     def open(self) -> None:
-        """Send the head, and with it whatever has been added since."""
+        """Send the head, and with it what has been added since."""
         if self.state is State.CORKED:
             self.first_response = True
             self.transport.registerProducer(self, streaming=True)
@@ -46,7 +46,7 @@ class TransportClient(SocketClient):
         return min(sent, len(view))
 
     def pauseProducing(self) -> None:
-        """The transport has enough for now."""
+        """Let bytes wait here: the transport has enough for now."""
         self._paused = True
         if self.state is State.OPEN:
             self.state = State.FULL
@@ -54,7 +54,7 @@ class TransportClient(SocketClient):
                 self.on_full(self)
 
     def resumeProducing(self) -> None:
-        """The transport has room again."""
+        """Write what waits: the transport has room again."""
         self._paused = False
         while not self._paused:
             data = self._next()
@@ -75,17 +75,17 @@ class TransportClient(SocketClient):
             self.resumeProducing()
 
     def _close(self) -> None:
-        # A TLS transport does not close as long as somebody may have more for it.
+        # Without this a TLS transport does not close: a producer may have more for it.
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
 
 def client_class(transport: Any) -> type[SocketClient]:
-    """The kind of subscriber for a transport.
+    """The kind of client for a transport.
 
-    The class is asked, not the instance: the wrapper around a TLS connection passes unknown
-    attributes on to the socket below it, where bytes would leave in clear. And not for
-    ``getHandle``, of which a TLS connection has its own: what is sent there stays there.
+    The class is asked, not the instance: the wrapper around a TLS connection passes unknown attributes on to
+    the socket below it, where bytes would leave unencrypted. And not for ``getHandle``, of which a TLS
+    connection has its own: what is sent there stays there.
     """
     if hasattr(type(transport), "writeSomeData"):
         return SocketClient

@@ -64,14 +64,3 @@ def test_each_item_comes_between_its_deadline_and_a_grain_later(
             assert expected.pop(item) <= now + 1e-6
         assert all(when > now - grain - 1e-6 for when in expected.values())
     assert not expected
-
-
-def test_a_deadline_can_only_be_set_earlier() -> None:
-    deadlines: Deadlines[str] = Deadlines()
-    deadlines.set("a", 10)
-    deadlines.set_earlier("a", 20)
-    deadlines.set_earlier("b", 5)
-    assert list(deadlines) == ["a"]
-    assert deadlines.pop_due(9) == []
-    deadlines.set_earlier("a", 9)
-    assert deadlines.pop_due(9) == ["a"]

@@ -158,6 +158,8 @@ def test_a_private_channel_needs_a_token() -> None:
 def test_a_stream_ends_with_its_token(poll: tuple[str, ...]) -> None:
     server = MemoryServer({"jwt-secret": SECRET, "ping-interval": 0.0})
     server.broker.start()
+    started = time.time() - server.clock.seconds()
+    server.broker.hub.lifecycle.wall = lambda: started + server.clock.seconds()
     expires = int(time.time()) + 5
     client = server.connect(
         "GET", f"/?channels=a&access_token={token(subscribe=['a'], exp=expires)}", "X: y", *poll

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.subscribing import SubscribingBroker
 from cyclone_sse.delivery import client as delivery
+from cyclone_sse.delivery.client import Seq
 
 
 class FakeLink:
@@ -116,9 +117,10 @@ class FakeBroker(SubscribingBroker):
             self.gaps.append(set(channels))
             tell_gap(channels)
 
-        def confirmed(channels: Iterable[str]) -> None:
-            self.sure += channels
-            confirm(channels)
+        def confirmed(channels: Iterable[str]) -> int:
+            names = list(channels)
+            self.sure += names
+            return confirm(names)
 
         self.hub.send_gap, self.hub.set_complete = gap, confirmed  # type: ignore[method-assign]
 
@@ -164,7 +166,7 @@ class Client(delivery.Client):
         super().__init__()
         self.subscriber = self
 
-    def send(self, data: bytes, frames: Sequence[bytes] = ()) -> None:
+    def send(self, data: bytes, frames: Sequence[bytes] = (), seqs: Sequence[Seq] = ()) -> None:
         """Drop it."""
 
     def end(self, why: Any) -> None:

@@ -23,7 +23,7 @@ def broker(kind: str, *channels: str) -> AmqpBroker:
 
 def held(broker: AmqpBroker, *channels: str) -> list[Event]:
     """The events that the history has of these channels."""
-    return list(broker.hub.history.since(0, channels, 0))
+    return list(broker.hub.history.since(0, channels))
 
 
 def deliver(broker: AmqpBroker, key: str, message: str = "x", type: str | None = None) -> set[str]:

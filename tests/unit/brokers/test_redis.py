@@ -15,7 +15,7 @@ from cyclone_sse.errors import Refusal
 
 def held(broker: RedisBroker, *channels: str) -> list[str]:
     """The messages that the history has of these channels."""
-    return [event.message for event in broker.hub.history.since(0, channels, 0)]
+    return [event.message for event in broker.hub.history.since(0, channels)]
 
 
 def test_a_message_is_one_event_under_all_its_names() -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cyclone_sse.delivery.client import Client, Refill, State
+from cyclone_sse.delivery.client import Client, Piece, Refill, Sent, Seq, State
 from cyclone_sse.delivery.events import Event, EventIds
 from cyclone_sse.delivery.hub import Hub
+from cyclone_sse.delivery.pattern_index import PatternIndex
+from cyclone_sse.delivery.socket_client import SocketClient
 from cyclone_sse.errors import Ending
 from cyclone_sse.options import with_defaults
 from tests.unit.fakes import TurnClock
+
+EPOCH = 1_700_000_000.0  # the wall clock when a test starts
 
 
 class Recorder(Client):
@@ -21,17 +25,19 @@ class Recorder(Client):
         self.state = State.OPEN
         self.got: list[bytes] = []
 
-    def send(self, data: bytes, frames: Sequence[bytes] = ()) -> None:
+    def send(self, data: bytes, frames: Sequence[bytes] = (), seqs: Sequence[Seq] = ()) -> None:
         if self.state is State.OPEN:
             self.got.append(data)
 
-    def deliver(self, events: Sequence[Event]) -> None:
-        self.send(self.rendered(events))
+    def deliver(self, events: Sequence[Event]) -> Sent:
+        assert self.render is not None
+        self.send(self.render(events))
+        return Sent(len(events), len(self.got[-1]))
 
-    def catch_up(self, frames: Sequence[bytes], refill: Refill) -> None:
-        while frames:
-            self.send(b"".join(frames))
-            frames = refill()
+    def catch_up(self, piece: Piece, refill: Refill) -> None:
+        while piece.frames:
+            self.send(b"".join(piece.frames))
+            piece = refill()
 
     def end(self, why: Ending) -> None:
         self.state, self.ending = State.GONE, why
@@ -48,10 +54,23 @@ class Recorder(Client):
         return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
 
 
-def make_hub(clock: TurnClock, complete: bool = True, ids: EventIds | None = None, **settings: Any) -> Hub:
+def make_hub(
+    clock: TurnClock,
+    complete: bool = True,
+    ids: EventIds | None = None,
+    patterns: PatternIndex | None = None,
+    **settings: Any,
+) -> Hub:
     """A hub with these options; ``ping_interval`` stands for ``ping-interval``."""
     named = {name.replace("_", "-"): value for name, value in settings.items()}
-    return Hub(with_defaults(named), complete, clock, ids)
+    return Hub(
+        with_defaults(named), complete, clock, ids, patterns=patterns, wall=lambda: EPOCH + clock.seconds()
+    )
+
+
+def socket_client(socket: object, head: bytes = b"", limit: int = 1 << 20) -> SocketClient:
+    """A client of this socket with the usual limit."""
+    return SocketClient(socket, head, limit)
 
 
 def turns(clock: TurnClock, most: int = 1000) -> int:

@@ -84,7 +84,7 @@ def test_who_is_further_on_gets_the_rest_alone() -> None:
 def test_who_fails_hurts_nobody_else(how: str, failures: list[Any]) -> None:
     site = Site()
     broken, whole = site.client("a"), site.client("a")
-    broken.send = lambda data, frames=(): 1 / 0  # type: ignore[method-assign, assignment]
+    broken.send = lambda data, frames=(), seqs=(): 1 / 0  # type: ignore[method-assign, assignment]
     if how == "event":
         site.publish("a")
     else:

@@ -1,7 +1,9 @@
-"""Bounded memory: what it holds, what it tells is missing, and that its bounds hold."""
+"""Bounded memory: what it holds, the gaps that it reports, and that its bounds hold."""
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterable
 
 import pytest
@@ -10,17 +12,21 @@ from hypothesis import strategies as st
 
 from cyclone_sse.delivery import history as module
 from cyclone_sse.delivery.events import Event, EventId, encode
-from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.history import History, Limits
 
 
-def event(number: int, size: int = 0) -> Event:
-    return Event(EventId(number, 0, "node"), encode("x" * size))
+def event(number: int, size: int = 0, channels: Iterable[str] = ("a",)) -> Event:
+    return Event(EventId(number, 0, "node"), encode("x" * size), tuple(channels))
 
 
 def make_history(
-    size: int = 100, ttl: float = 300.0, max_bytes: int = 1 << 26, start: int | None = None
+    size: int = 100,
+    ttl: float = 300.0,
+    max_bytes: int = 1 << 26,
+    start: int | None = 0,
+    log_losses: bool = False,
 ) -> History:
-    return History(size, ttl, max_bytes, start)
+    return History(lambda _: Limits(size, ttl), max_bytes, start, log_losses)
 
 
 def numbers(events: Iterable[Event]) -> list[int]:
@@ -31,66 +37,81 @@ def seq(number: int) -> int:
     return event(number).seq
 
 
+def since(history: History, number: int, channels: Iterable[str], now: float = 0) -> list[int]:
+    """What the channels brought after that event."""
+    _, missed = history.missed(seq(number), tuple(channels), now)
+    return numbers(history.since(seq(number), missed))
+
+
+def gaps(history: History, number: int, channels: Iterable[str], now: float = 0) -> list[str]:
+    return list(history.missed(seq(number), tuple(channels), now)[0])
+
+
 def test_each_channel_keeps_its_last_events_only() -> None:
-    history = make_history(size=2, start=0)
+    history = make_history(size=2)
     for number in (1, 2, 3):
-        history.append("a", event(number), 0)
-    history.append("b", event(4), 0)
-    assert numbers(history.since(-1, ["a", "b"], 0)) == [2, 3, 4]
-    assert history.gaps(seq(1), ["a", "b"], 0) == []
-    assert history.gaps(seq(1) - 1, ["a", "b"], 0) == ["a"]
+        history.append(event(number), 0)
+    history.append(event(4, channels="b"), 0)
+    assert since(history, 0, "ab") == [2, 3, 4]
+    assert gaps(history, 1, "ab") == []
+    assert gaps(history, 0, "ab") == ["a"]
 
 
 def test_events_of_several_channels_come_in_order_and_once() -> None:
-    history = make_history(start=0)
-    for number, channels in enumerate(["a", "ab", "b", "c", "ba"]):
-        for channel in channels:
-            history.append(channel, event(number), 0)
-    assert numbers(history.since(seq(0), ["b", "a", "a"], 0)) == [1, 2, 4]
+    history = make_history()
+    for number, channels in enumerate(["a", "ab", "b", "c", "ba"], 1):
+        history.append(event(number, channels=channels), 0)
+    assert since(history, 1, ["b", "a", "a"]) == [2, 3, 5]
 
 
-def test_old_events_are_forgotten_and_that_is_told() -> None:
-    history = make_history(ttl=10, start=0)
-    history.append("a", event(1), 0)
-    history.append("a", event(2), 5)
-    assert numbers(history.since(0, ["a"], 9.9)) == [1, 2]
-    assert numbers(history.since(0, ["a"], 10)) == [2]
-    assert history.gaps(0, ["a"], 10) == ["a"]
-    assert history.gaps(seq(1), ["a"], 10) == []
-    history.sweep(15)
-    assert numbers(history.since(0, ["a"], 15)) == []
-    assert history.gaps(seq(1), ["a"], 15) == ["a"]
-    assert history.gaps(seq(2), ["a"], 15) == []
+def test_old_events_are_forgotten_and_that_is_reported() -> None:
+    history = make_history(ttl=10)
+    history.append(event(1), 0)
+    history.append(event(2), 5)
+    assert since(history, 0, "a", 9.9) == [1, 2]
+    assert since(history, 0, "a", 10) == [2]
+    assert gaps(history, 0, "a", 10) == ["a"]
+    assert gaps(history, 1, "a", 10) == []
+    history.forget_old(15)
+    assert since(history, 0, "a", 15) == []
+    assert gaps(history, 1, "a", 15) == ["a"]
+    assert gaps(history, 2, "a", 15) == []
     assert history.bytes == 0
 
 
+def test_what_expires_between_two_questions_is_not_hidden() -> None:
+    """The events and the gaps of one answer are of the same moment."""
+    history = make_history(ttl=10)
+    history.append(event(1), 0)
+    found, missed = history.missed(seq(0), ("a",), 10)
+    assert (list(found), missed) == (["a"], ())
+
+
 def test_the_least_recently_published_channel_goes_first_where_each_has_one_event() -> None:
-    history = make_history(max_bytes=3000, start=0)
+    history = make_history(max_bytes=3000)
     for number, channel in enumerate("abc", start=1):
-        history.append(channel, event(number, 100), 0)
-    history.append("d", event(4, 100), 0)
-    assert numbers(history.since(0, list("abcd"), 0)) == [2, 3, 4]
-    assert history.gaps(seq(0), list("abcd"), 0) == ["a"]
+        history.append(event(number, 100, channel), 0)
+    history.append(event(4, 100, "d"), 0)
+    assert since(history, 0, "abcd") == [2, 3, 4]
+    assert gaps(history, 0, "abcd") == ["a"]
 
 
 def test_the_largest_channel_gives_up_its_oldest_first_and_the_newest_stays() -> None:
-    history = make_history(max_bytes=10_000, start=0)
-    history.append("quiet", event(1, 100), 0)
-    history.append("quiet", event(2, 100), 0)
+    history = make_history(max_bytes=10_000)
+    history.append(event(1, 100, ["quiet"]), 0)
+    history.append(event(2, 100, ["quiet"]), 0)
     for number in range(3, 30):
-        history.append("busy", event(number, 3000), 0)
-        assert numbers(history.since(0, ["busy"], 0))[-1] == number
-    assert numbers(history.since(0, ["quiet"], 0)) == [1, 2]
+        history.append(event(number, 3000, ["busy"]), 0)
+        assert since(history, 0, ["busy"])[-1] == number
+    assert since(history, 0, ["quiet"]) == [1, 2]
     assert history.bytes <= 10_000
-    history.append("huge", event(30, 20_000), 0)
-    assert numbers(history.since(0, ["huge"], 0)) == [30]
+    history.append(event(30, 20_000, ["huge"]), 0)
+    assert since(history, 0, ["huge"]) == [30]
 
 
 def test_an_event_of_many_channels_is_counted_once() -> None:
-    history = make_history(start=0)
-    one = event(1, 10_000)
-    for number in range(100):
-        history.append(str(number), one, 0)
+    history = make_history()
+    history.append(event(1, 10_000, map(str, range(100))), 0)
     assert history.events == 1
     assert history.bytes < 10_000 + 100 * 1000
     for number in range(100):
@@ -98,29 +119,109 @@ def test_an_event_of_many_channels_is_counted_once() -> None:
     assert history.bytes == history.events == 0
 
 
-def test_nothing_is_complete_before_the_upstream_says_so() -> None:
+def test_what_is_forgotten_is_freed_at_once() -> None:
+    """Not when more than half of a channel is forgotten: that held ten times --history-bytes."""
+    history = make_history(max_bytes=20_000)
+    alive = []
+    for number in range(1, 101):
+        one = event(number, 1000)
+        alive.append(weakref.ref(one))
+        history.append(one, 0)
+    del one
+    gc.collect()
+    held = [each() for each in alive if each() is not None]
+    assert len(held) == history.events < 20
+    assert sum(len(each.frame) for each in held if each) < history.bytes <= 20_000
+
+
+def test_the_names_of_channels_count() -> None:
+    history = make_history(max_bytes=100_000)
+    for number in range(1, 500):
+        history.append(event(number, 1, [f"{number} {'x' * 2000}"]), 0)
+    assert history.bytes <= 100_000
+    assert history.figures().channels < 50
+
+
+def test_all_events_of_a_channel_share_one_copy_of_its_name() -> None:
+    history = make_history()
+    for number in range(1, 10):
+        history.append(event(number, channels=["".join(["na", "me"])]), 0)
+    assert len({id(one.channels[0]) for one in history.log_after(0)}) == 1
+
+
+def test_a_channel_is_complete_when_the_upstream_says_so() -> None:
     history = make_history(start=None)
-    history.append("a", event(1), 0)
-    assert history.gaps(seq(9), ["a", "b"], 0) == ["a", "b"]
+    history.append(event(1), 0)
+    assert gaps(history, 9, "ab") == ["a", "b"]
     for channel in "ab":
         history.raise_floor(channel, seq(5))
-    assert history.gaps(seq(5), ["a", "b"], 0) == []
-    assert history.gaps(seq(4), ["a", "b"], 0) == ["a", "b"]
+    assert gaps(history, 5, "ab") == []
+    assert gaps(history, 4, "ab") == ["a", "b"]
     history.raise_floor("a", seq(3))
     assert history.floor("a") == seq(5), "a floor never falls"
     history.forget("a")
-    assert history.gaps(seq(9), ["a"], 0) == ["a"]
-    assert numbers(history.since(0, ["a"], 0)) == []
+    assert gaps(history, 9, "a") == ["a"]
+    assert since(history, 0, "a") == []
 
 
 def test_floors_of_many_channels_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    history = make_history(size=0, start=0)
+    history = make_history(size=0)
     monkeypatch.setattr(module, "FLOORS", 3)
     for number in range(1, 6):
-        history.append(str(number), event(number), 0)
-    assert len(history._floors) == 3
-    assert history.gaps(seq(2), ["never heard of"], 0) == []
-    assert history.gaps(seq(1), ["1", "never heard of"], 0) == ["1", "never heard of"], "better told"
+        history.append(event(number, channels=str(number)), 0)
+    assert history.figures().floors == 3
+    assert gaps(history, 2, ["unknown"]) == []
+    assert gaps(history, 1, ["1", "unknown"]) == ["1", "unknown"], "rather one too many"
+
+
+def test_an_event_of_very_many_channels_is_in_every_answer_before_they_all_have_it() -> None:
+    history = make_history()
+    names = [str(number) for number in range(3 * module.MANY)]
+    spread = history.spread(event(1, channels=names), 0)
+    history.append(event(2, channels=names[-1:]), 0)
+    assert since(history, 0, [names[0], names[-1]]) == [1, 2]
+    slices = sum(1 for _ in spread)
+    assert slices == 3
+    assert since(history, 0, names[-1:]) == [1, 2], "in order, though it came late"
+    assert history.figures().events == 2
+    for name in names:
+        history.forget(name)
+    assert history.bytes == 0
+
+
+def test_what_is_too_much_to_forget_in_one_call_is_left_to_the_next() -> None:
+    history = make_history(max_bytes=2_000_000)
+    names = [str(number) for number in range(5 * module.MANY)]
+    for _ in history.spread(event(1, channels=names), 0):
+        pass
+    history.append(event(2, 1_500_000), 0)
+    assert history.is_overfull
+    for _ in range(10):
+        history.forget_old(0)
+    assert not history.is_overfull
+    assert since(history, 0, "a") == [2]
+
+
+def test_losses_are_read_from_a_position_on() -> None:
+    history = make_history(size=1, log_losses=True)
+    for number in range(1, 5):
+        history.append(event(number, channels="ab" if number == 3 else "a"), 0)
+    losses = [loss for _, loss in history.losses_after(history.loss_key(seq(0)))]
+    assert [(loss.channel, loss.floor) for loss in losses] == [("a", seq(3))], "the last of each channel"
+    assert list(history.losses_after(history.loss_key(seq(4)))) == []
+
+
+def test_limits_that_change_apply_to_what_is_held() -> None:
+    limits = {"a": Limits(10, 300)}
+    history = History(lambda name: limits.get(name, Limits(10, 300)), 1 << 20, 0)
+    for number in range(1, 6):
+        history.append(event(number, channels="ab"), 0)
+    limits["a"] = Limits(2, 10)
+    for _ in history.renew_limits():
+        pass
+    assert since(history, 0, "a") == [4, 5]
+    assert since(history, 0, "a", 11) == []
+    assert since(history, 0, "b", 11) == [1, 2, 3, 4, 5]
 
 
 published = st.lists(
@@ -134,23 +235,28 @@ published = st.lists(
 def test_what_it_gives_is_whole_or_told(
     script: list[tuple[list[str], int, int]], size: int, ttl: float, most: int
 ) -> None:
-    history = History(size, ttl, most, start=0)
+    history = make_history(size, ttl, most, log_losses=True)
     past: list[tuple[list[str], int]] = []
     now = 0
     for number, (channels, length, pause) in enumerate(script, start=1):
         now += pause
-        for channel in channels:
-            history.append(channel, event(number, length), now)
-            assert history.bytes <= most or len(history._past) == 1
+        history.append(event(number, length, channels), now)
+        assert history.bytes <= most or history.events == 1
         past.append((channels, number))
-        history.sweep(now)
-    for since in range(len(script) + 1):
+        history.forget_old(now)
+    for after in range(len(script) + 1):
         for channel in "abcd":
-            expected = [number for channels, number in past if channel in channels and number > since]
-            given = numbers(history.since(seq(since), [channel], now))
+            expected = [number for channels, number in past if channel in channels and number > after]
+            given = since(history, after, channel, now)
             assert given == expected[len(expected) - len(given) :]
+            lost = {
+                loss.channel
+                for _, loss in history.losses_after(history.loss_key(seq(after)))
+                if loss.floor > seq(after)
+            }
             if given != expected:
-                assert history.gaps(seq(since), [channel], now) == [channel]
+                assert gaps(history, after, channel, now) == [channel]
+                assert channel in lost
     for channel in "abcd":
         history.forget(channel)
-    assert history.bytes == 0
+    assert history.bytes == history.events == 0

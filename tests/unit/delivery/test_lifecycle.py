@@ -14,10 +14,9 @@ from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.lifecycle import Lifecycle, LifecycleFigures
 from cyclone_sse.delivery.publication import publication
-from cyclone_sse.delivery.socket_client import SocketClient
 from cyclone_sse.errors import Ending
 from cyclone_sse.options import with_defaults
-from tests.unit.delivery.clients import Recorder, make_hub, turns
+from tests.unit.delivery.clients import EPOCH, Recorder, make_hub, socket_client, turns
 from tests.unit.fakes import FakeSocket, TurnClock
 
 PING = b": sse ping\n\n"
@@ -45,13 +44,14 @@ def test_a_silent_client_is_pinged_each_interval(clock: TurnClock) -> None:
     hub = running(clock)
     client = Recorder()
     hub.subscribe(client, ["a"])
-    pass_time(clock, 29)
+    pass_time(clock, 26)
     assert client.got == []
-    pass_time(clock, 2)
+    pass_time(clock, 5)
     assert len(client.got) == 1
     assert client.got[0].startswith(b"id: "), "the first brings an id to come back with"
     pass_time(clock, 60)
-    assert client.got[1:] == [PING, PING]
+    assert set(client.got[1:]) == {PING}
+    assert 2 <= len(client.got[1:]) <= 3, "each up to a tenth early"
 
 
 def test_what_is_sent_puts_the_ping_off(clock: TurnClock) -> None:
@@ -92,7 +92,7 @@ def test_streams_have_an_age_each_its_own(clock: TurnClock) -> None:
 def test_a_stream_ends_with_its_access_and_says_so(clock: TurnClock, max_age: int) -> None:
     hub = running(clock, max_age=max_age, ping_interval=0)
     client = Recorder()
-    client.expires = clock.seconds() + 60
+    client.expires = EPOCH + 60
     hub.subscribe(client, ["a"])
     pass_time(clock, 59)
     assert client.ending is None
@@ -113,7 +113,7 @@ class Slow(FakeSocket):
 def test_a_client_that_takes_nothing_of_what_waits_is_cut_off(clock: TurnClock) -> None:
     hub = running(clock, stall_timeout=60, ping_interval=0)
     sockets = [Slow(room=0), Slow(room=0), Slow()]
-    clients = [SocketClient(socket, b"") for socket in sockets]
+    clients = [socket_client(socket, b"") for socket in sockets]
     for client in clients:
         hub.subscribe(client, ["a"])
         client.open()
@@ -129,7 +129,7 @@ def test_a_client_that_takes_nothing_of_what_waits_is_cut_off(clock: TurnClock) 
 
 def test_a_stream_that_was_ended_does_not_wait_for_a_client_for_ever(clock: TurnClock) -> None:
     hub = running(clock, stall_timeout=60, ping_interval=0)
-    client = SocketClient(Slow(room=0), b"")
+    client = socket_client(Slow(room=0), b"")
     hub.subscribe(client, ["a"])
     client.open()
     hub.publish(publication("a", "x"))
@@ -144,14 +144,14 @@ def test_a_stream_that_was_ended_does_not_wait_for_a_client_for_ever(clock: Turn
 def test_nothing_is_left_of_who_has_gone(clock: TurnClock) -> None:
     hub = running(clock, max_age=50, stall_timeout=5)
     socket = Slow(room=0)
-    client = SocketClient(socket, b"")
+    client = socket_client(socket, b"")
     hub.subscribe(client, ["a"])
     client.open()
     hub.publish(publication("a", "x"))
     turns(clock)
     client.lost()
     hub.unsubscribe(client)
-    assert hub.lifecycle.figures() == LifecycleFigures(pings=0, ages=0, stalls=0, endings=0)
+    assert hub.lifecycle.figures() == LifecycleFigures(pings=0, ages=0, expiries=0, stalls=0, endings=0)
 
 
 def test_no_turn_is_long_in_a_crowd_of_many_channels(clock: TurnClock) -> None:
@@ -165,7 +165,7 @@ def test_no_turn_is_long_in_a_crowd_of_many_channels(clock: TurnClock) -> None:
     served = 0
 
     class Counting(Recorder):
-        def send(self, data: bytes, frames: object = ()) -> None:
+        def send(self, data: bytes, frames: object = (), seqs: object = ()) -> None:
             nonlocal served
             served += 1
 
@@ -198,7 +198,7 @@ def test_access_expires_by_the_wall_clock(clock: TurnClock) -> None:
         SETTINGS, Fanout(Channels(), Counters(), clock), clock, lambda: wall[0] + clock.seconds()
     )
     ending, going_on, aging = clients = [Recorder() for _ in range(3)]
-    for client, expires in zip(clients, (50.0, 100.0, None), strict=True):
+    for client, expires in zip(clients, (1050.0, 1100.0, None), strict=True):
         client.expires = expires
         lifecycle.add(client)
     wall[0] += 60  # suspended
@@ -212,18 +212,3 @@ def test_access_expires_by_the_wall_clock(clock: TurnClock) -> None:
     turns(clock)
     assert going_on.ending is Ending.EXPIRED
     assert aging.ending is None
-
-
-def test_a_wall_clock_that_is_set_back_ends_nothing(clock: TurnClock) -> None:
-    wall = [1000.0]
-    lifecycle = Lifecycle(
-        SETTINGS, Fanout(Channels(), Counters(), clock), clock, lambda: wall[0] + clock.seconds()
-    )
-    client = Recorder()
-    client.expires = 50.0
-    lifecycle.add(client)
-    for step in (-3600, 3600):
-        wall[0] += step
-        lifecycle.end_overdue()
-        turns(clock)
-    assert client.ending is None

@@ -18,7 +18,11 @@ class Answers:
     def __init__(self, batch: bool = False) -> None:
         self.given: list[bytes] = []
         self.aborted = False
-        self.poll = PollClient(lambda: None, self.given.append, self._abort, batch)
+        self.heads = 0
+        self.poll = PollClient(self._send_head, self.given.append, self._abort, batch)
+
+    def _send_head(self) -> None:
+        self.heads += 1
 
     def _abort(self) -> None:
         self.aborted = True
@@ -30,8 +34,8 @@ def events(*messages: str) -> list[Event]:
 
 def test_the_first_event_is_the_answer() -> None:
     answers = Answers()
-    answers.poll.deliver(events("1", "2"))
-    answers.poll.deliver(events("3"))
+    assert answers.poll.deliver(events("1", "2")) == (1, 9), "one event, nine bytes"
+    assert answers.poll.deliver(events("3")) == (0, 0)
     assert answers.given == [b"data: 1\n\n"]
     assert answers.poll.ending is Ending.ONCE
 
@@ -72,6 +76,7 @@ def test_a_gap_and_the_first_event_after_it_are_one_answer() -> None:
     turns(clock)
     answers = Answers()
     hub.subscribe(answers.poll, ["a"], "nonsense")
+    answers.poll.open()
     (answer,) = answers.given
     assert answer.index(b"sse-gap") < answer.index(b"data: 0\n\n")
     assert b"data: 1" not in answer
@@ -85,6 +90,7 @@ def test_a_gap_and_all_events_after_it_are_one_answer_where_a_batch_is_wanted() 
     turns(clock)
     answers = Answers(batch=True)
     hub.subscribe(answers.poll, ["a"], "nonsense")
+    answers.poll.open()
     (answer,) = answers.given
     assert [line for line in answer.splitlines() if line.startswith(b"data: ")][1:] == [
         b"data: %d" % number for number in range(3)
@@ -100,6 +106,7 @@ def test_a_gap_before_what_is_rendered_to_nothing_moves_the_client_on(left_out: 
     answers = Answers()
     answers.poll.render = lambda some: b"" if some[0] in published[:left_out] else some[0].frame
     hub.subscribe(answers.poll, ["a"], "nonsense")
+    answers.poll.open()
     (answer,) = answers.given
     assert b"id: " in answer, "else it would be told the same for ever"
     assert (b"data: 1\n\n" in answer) == (left_out == 1)

@@ -12,8 +12,7 @@ from cyclone_sse.delivery.events import PING, Event, EventId, EventIds
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.delivery.resume import EARLIEST, NO_ID_OF_OURS, TOLERANCE, Start, starting_point
-from cyclone_sse.delivery.socket_client import SocketClient
-from tests.unit.delivery.clients import Recorder, make_hub, turns
+from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
 from tests.unit.fakes import FakeSocket, TurnClock
 
 
@@ -96,7 +95,7 @@ def fill(hub: Hub, channels: int, events: int, size: int = 0) -> list[str]:
 def behind(hub: Hub, channels: list[str]) -> FakeSocket:
     """The socket of a client that asked for all that is held, and has room for little of it."""
     socket = FakeSocket(room=1000)
-    client = SocketClient(socket, b"head")
+    client = socket_client(socket, b"head")
     hub.subscribe(client, channels, "earliest")
     client.open()
     return socket
@@ -171,7 +170,7 @@ def test_earliest_is_told_of_no_gap_however_much_there_is(clock: TurnClock) -> N
     fill(hub, 1, 100, size=20_000)
     turns(clock)
     socket = FakeSocket()
-    client = SocketClient(socket, b"")
+    client = socket_client(socket, b"")
     hub.subscribe(client, ["c0"], "earliest")
     client.open()
     socket.read(None)

@@ -1,4 +1,4 @@
-"""One client's socket: bytes in order, bounded, cut off when it is hopelessly slow."""
+"""One client's socket: bytes in order, bounded, and what happens when a client reads too slowly."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cyclone_sse.delivery.client import State
+from cyclone_sse.delivery.client import NOTHING, REPEATABLE, RESET, Dropped, Piece, State
 from cyclone_sse.delivery.socket_client import SocketClient
 from cyclone_sse.delivery.transport_client import client_class
 from cyclone_sse.errors import Ending
+from tests.unit.delivery.clients import socket_client
 from tests.unit.fakes import FakeSocket
 
 
@@ -57,7 +58,7 @@ class FakeTls:
 
 def test_what_fits_goes_out_at_once() -> None:
     socket = FakeSocket()
-    subscriber = SocketClient(socket, b"head ")
+    subscriber = socket_client(socket, b"head ")
     subscriber.open()
     subscriber.send(b"one ")
     subscriber.send(b"two")
@@ -68,7 +69,7 @@ def test_what_fits_goes_out_at_once() -> None:
 def test_what_was_written_before_goes_first() -> None:
     socket = FakeSocket(room=0)
     socket.write(b"the answer to an earlier request, ")
-    subscriber = SocketClient(socket, b"head, ", first_response=False)
+    subscriber = SocketClient(socket, b"head, ", 1 << 20, first_response=False)
     subscriber.open()
     subscriber.send(b"event")
     socket.read(None)
@@ -77,7 +78,7 @@ def test_what_was_written_before_goes_first() -> None:
 
 def test_nothing_that_is_sent_while_full_does_no_harm() -> None:
     socket = FakeSocket(room=0)
-    subscriber = SocketClient(socket, b"")
+    subscriber = socket_client(socket, b"")
     subscriber.open()
     for data in (b"A", b""):
         subscriber.send(data)
@@ -123,7 +124,7 @@ def test_bytes_arrive_in_order_or_the_client_is_cut(
 @pytest.mark.parametrize("kind", [FakeSocket, FakeTls])
 def test_close_waits_for_what_is_queued(kind: Any) -> None:
     socket = FakeSocket(room=3) if kind is FakeSocket else FakeTls()
-    subscriber = client_class(socket)(socket, b"")
+    subscriber = client_class(socket)(socket, b"", 1 << 20)
     subscriber.open()
     subscriber.send(b"x" * 150)
     subscriber.send(b"y" * 150)
@@ -149,7 +150,7 @@ def test_a_single_large_write_is_no_reason_to_cut() -> None:
 
 def test_a_broken_connection_ends_the_stream_quietly() -> None:
     socket = FakeSocket()
-    subscriber = SocketClient(socket, b"")
+    subscriber = socket_client(socket, b"")
     subscriber.open()
     socket.closed = True
     subscriber.send(b"x")
@@ -165,8 +166,8 @@ def test_what_was_missed_goes_out_as_fast_as_it_is_read(pieces: list[bytes], roo
     subscriber.open()
     left = list(pieces)
 
-    def refill() -> list[bytes]:
-        return [left.pop(0)] if left else []
+    def refill() -> Piece:
+        return Piece((left.pop(0),), (1,)) if left else NOTHING
 
     subscriber.catch_up(refill(), refill)
     assert len(b"".join(pieces)) - sum(map(len, left)) - len(socket.received) <= 50, "one piece at a time"
@@ -180,7 +181,7 @@ def test_what_was_missed_goes_out_as_fast_as_it_is_read(pieces: list[bytes], roo
 def test_the_head_leaves_with_what_was_added_to_it() -> None:
     socket = FakeSocket()
     writes: list[bytes] = []
-    subscriber = SocketClient(socket, b"head ")
+    subscriber = socket_client(socket, b"head ")
     subscriber._write = lambda data: writes.append(data) or len(data)  # type: ignore[func-returns-value]
     subscriber.send(b"missed ")
     assert not writes
@@ -192,10 +193,10 @@ def test_the_head_leaves_with_what_was_added_to_it() -> None:
 @given(frames=st.lists(st.binary(min_size=1, max_size=9), min_size=2, max_size=6), room=st.integers(0, 40))
 def test_what_waits_is_the_frames_not_a_copy(frames: list[bytes], room: int) -> None:
     socket = FakeSocket(room)
-    subscriber = SocketClient(socket, b"")
+    subscriber = socket_client(socket, b"")
     subscriber.open()
     subscriber.send(b"".join(frames), frames)
-    for frame in subscriber._queue or ():
+    for frame in subscriber.figures().frames:
         assert any(frame is each for each in frames)
     socket.read(None)
     assert socket.received == b"".join(frames)
@@ -203,10 +204,86 @@ def test_what_waits_is_the_frames_not_a_copy(frames: list[bytes], room: int) -> 
 
 def test_somebody_is_told_when_something_begins_to_wait() -> None:
     socket = FakeSocket(room=1)
-    subscriber = SocketClient(socket, b"")
+    subscriber = socket_client(socket, b"")
     told: list[object] = []
     subscriber.on_full = told.append
     subscriber.open()
     subscriber.send(b"xy")
     subscriber.send(b"z")
     assert told == [subscriber]
+
+
+class Slow:
+    """A client that does not read, and what is dropped for it."""
+
+    def __init__(self, room: int = 0, limit: int = 100) -> None:
+        self.socket = FakeSocket(room)
+        self.client = SocketClient(self.socket, b"", limit)
+        self.dropped: list[Dropped] = []
+        self.client.on_overflow = lambda _, dropped: self.dropped.append(dropped)
+        self.client.open()
+
+    def send(self, *seqs: int | None, size: int = 30) -> None:
+        frames = [bytes([65 + (seq or 0) % 26]) * size for seq in seqs]
+        self.client.send(b"".join(frames), frames, seqs)
+
+
+def test_a_client_that_is_too_slow_keeps_what_is_under_way_and_the_rest_is_dropped() -> None:
+    slow = Slow(room=10)
+    for seq in range(1, 5):
+        slow.send(seq)
+    assert slow.dropped == [Dropped(after=1, events=3, bytes=90)], "the first is with the transport"
+    assert not slow.socket.aborted
+    assert slow.client.ending is None
+    slow.socket.read(None)
+    assert slow.socket.received == b"B" * 30
+
+
+def test_only_a_position_that_was_not_sent_at_all_is_dropped() -> None:
+    slow = Slow()
+    slow.send(1, 2, 3, 4, size=40_000)
+    waiting = slow.client.figures()
+    assert waiting.in_transport == 64 * 1024
+    slow.send(5)
+    assert slow.dropped[0] == Dropped(after=2, events=3, bytes=80_030), "the second is under way"
+    assert slow.client.figures().waiting_bytes == 80_000
+    slow.socket.read(None)
+    assert slow.socket.received == b"B" * 40_000 + b"C" * 40_000
+
+
+def test_what_the_history_cannot_repeat_stays_in_the_queue() -> None:
+    slow = Slow(limit=160)
+    slow.send(1)
+    slow.send(2, None, 3, REPEATABLE)
+    slow.send(4)
+    assert slow.dropped == [Dropped(after=1, events=3, bytes=90)]
+    slow.socket.read(None)
+    assert slow.socket.received == b"B" * 30 + b"A" * 30
+
+
+def test_a_reset_of_ids_that_is_dropped_means_that_no_position_counts() -> None:
+    slow = Slow(limit=130)
+    slow.send(1)
+    slow.send(2, 3, RESET)
+    slow.send(4)
+    assert slow.dropped[0].after is None
+
+
+def test_a_client_that_does_not_read_what_cannot_be_repeated_is_cut_off() -> None:
+    slow = Slow()
+    slow.client.send(b"x" * 90)
+    for _ in range(1000):
+        slow.client.send(b"y" * 1000)
+    assert slow.socket.aborted
+    assert slow.client.ending is Ending.SLOW
+
+
+def test_a_head_that_does_not_fit_waits_as_the_frames_of_which_it_consists() -> None:
+    socket = FakeSocket(room=3)
+    client = SocketClient(socket, b"head", 1 << 20)
+    shared = b"x" * 1000
+    client.send(shared, (shared,), (1,))
+    client.open()
+    assert any(frame is shared for frame in client.figures().frames) or client.figures().in_transport
+    socket.read(None)
+    assert socket.received == b"head" + shared

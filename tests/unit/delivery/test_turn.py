@@ -42,7 +42,7 @@ def test_each_client_is_in_one_group_with_all_it_is_due_in_order(
     for group in groups(turn, registry) if published else []:
         for member in group.clients:
             assert member not in due, "a client is in one group"
-            due[member] = list(group.events)
+            due[member] = list(group.batch.events)
     for client, channels in clients:
         expected = [event for event in events if channels & set(event.channels)]
         assert due.get(client, []) == expected
@@ -64,10 +64,10 @@ def test_one_event_for_many_channels_is_one_group() -> None:
     assert [len(group.clients) for group in groups(turn, registry)] == [100]
 
 
-def test_a_turn_of_very_many_pairs_lets_the_reactor_breathe() -> None:
+def test_a_turn_of_very_many_pairs_is_done_in_slices() -> None:
     registry: Channels[Client] = Channels()
     channels = [str(number) for number in range(30)]
-    for _ in range(module.BREATH // 10):
+    for _ in range(module.PAIRS // 10):
         registry.add(Recorder(), channels)
     turn, _ = made([{channel} for channel in channels])
     assert sum(group is None for group in turn.groups(registry)) >= 2

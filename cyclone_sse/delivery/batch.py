@@ -1,0 +1,73 @@
+"""Some events in id order, and the bytes that clients share of them.
+
+Clients get the frames as they are. Clients that asked for ``fields=channel`` also get the names under which
+they hear each event; all that hear the same of these names share the same bytes, made once, by the walk over
+the clients and by those that resume. Plain Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cyclone_sse.delivery.client import Client
+from cyclone_sse.delivery.events import Event, with_channels
+
+RENDERINGS = 1000  # of one batch that are kept; beyond that names are rarely shared
+
+
+class Rendering(NamedTuple):
+    """The bytes of some events: in one piece, and one frame for each event."""
+
+    data: bytes
+    frames: Sequence[bytes]
+
+
+class Batch:
+    """Events and their bytes. seqs: the positions of the events."""
+
+    __slots__ = ("_by_names", "_names", "events", "excluded", "plain", "seqs")
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self.events = events
+        frames = tuple([event.frame for event in events])
+        self.plain = Rendering(frames[0] if len(frames) == 1 else b"".join(frames), frames)
+        self.seqs = tuple([event.seq for event in events])
+        self.excluded = frozenset([event.excluded for event in events if event.excluded])
+        self._by_names: dict[tuple[str, ...], Rendering] = {}
+        self._names: frozenset[str] | None = None
+
+    def rendering_for(self, client: Client) -> Rendering:
+        """The bytes for a client that shares them."""
+        return self.with_names(client.channels) if client.fields else self.plain
+
+    def with_names(self, channels: Sequence[str]) -> Rendering:
+        """The bytes with the names for clients of these channels."""
+        names = self._names
+        if names is None:
+            names = self._names = frozenset([name for event in self.events for name in event.names])
+        if len(channels) == 1:
+            heard = tuple(channels)
+        elif len(names) == 1:
+            heard = tuple(names)
+        else:
+            heard = tuple([name for name in channels if name in names])
+        rendering = self._by_names.get(heard)
+        if rendering is None:
+            if len(self._by_names) >= RENDERINGS:
+                self._by_names.clear()
+            frames = [frame_with_names(event, heard) for event in self.events]
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            rendering = self._by_names[heard] = Rendering(data, frames)
+        return rendering
+
+
+def frame_with_names(event: Event, heard: Sequence[str]) -> bytes:
+    """The frame with those of the heard names under which the event went out."""
+    names = event.names
+    if len(names) == 1:
+        return with_channels(event.frame, names)
+    if len(names) < len(heard):
+        return with_channels(event.frame, [name for name in names if name in heard])
+    places = dict.fromkeys(names)
+    return with_channels(event.frame, [name for name in heard if name in places])

@@ -1,0 +1,105 @@
+"""Reads the log of all events for a client of patterns.
+
+A pattern has no history of its own: the log is read from the client's position on, and each event's channels
+are matched. Each reading looks at a bounded number of names, since strangers choose patterns and positions;
+the rest is read in other turns of the reactor. What was forgotten before it was read is found in the
+log of losses, and is reported as a gap of the pattern. Plain Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from cyclone_sse.delivery.events import Event
+from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.pattern_index import PatternIndex
+
+NAMES = 1000  # names that are matched in one reading: some milliseconds
+
+
+class LogReader:
+    """A position in the log, for a client of these patterns and channels. after: where it starts."""
+
+    def __init__(self, history: History, channels: Iterable[str], patterns: PatternIndex, after: int) -> None:
+        self._history = history
+        self._patterns = patterns
+        names = list(channels)
+        self._mine = frozenset(name for name in names if name in patterns)
+        self._channels = [name for name in names if name not in self._mine]
+        self._exact = frozenset(self._channels)
+        self._after = after
+        self._loss_key = history.loss_key(after)
+        self._floors: dict[str, int | None] = {}  # of the channels, as they were reported
+        self._start: int | None = None  # likewise, of channels of which nothing is known
+        self._partial: tuple[int, int, bool] | None = None  # an event, names looked at, whether one matched
+
+    def ignore_gaps(self) -> None:
+        """Report only what is forgotten from now on."""
+        self._floors = {name: self._history.floor(name) for name in self._channels}
+        self._start = self._history.start
+        self._loss_key = self._history.last_loss_key
+
+    def read(self, most_bytes: int, most_events: int) -> tuple[Collection[str], Sequence[Event], bool]:
+        """Read on: the names with gaps, the events for them, and whether that is all there is.
+
+        It may be neither: too much was looked at in this call.
+        """
+        gaps = self._new_gaps()
+        looked_at = 0
+        for key, loss in self._history.losses_after(self._loss_key):
+            if looked_at == NAMES:
+                return gaps, (), False  # events are read when it is known what is missing of them
+            looked_at += 1
+            self._loss_key = key
+            if loss.floor > self._after:
+                gaps.update(self._mine.intersection(self._patterns.matching(loss.channel)))
+        events: list[Event] = []
+        size = 0
+        for event in self._history.log_after(self._after):
+            if looked_at >= NAMES or size >= most_bytes or len(events) == most_events:
+                return gaps, events, False
+            channels, matched = self._rest(event)
+            part = channels[: NAMES - looked_at]
+            looked_at += len(part)
+            if self._match(event, part) or matched:
+                matched = True
+            if len(part) < len(channels):
+                self._partial = (event.seq, len(event.channels) - len(channels) + len(part), matched)
+                return gaps, events, False
+            self._partial = None
+            self._after = event.seq
+            if matched:
+                events.append(event)
+                size += len(event.frame)
+        return gaps, events, True
+
+    def _new_gaps(self) -> set[str]:
+        gaps = set()
+        for name in self._channels:
+            floor = self._history.floor(name)
+            if (floor is None or floor > self._after) and self._floors.get(name, -1) != floor:
+                self._floors[name] = floor
+                gaps.add(name)
+        start = self._history.start
+        if start is not None and start > self._after and start != self._start:
+            self._start = start
+            gaps |= self._mine
+        return gaps
+
+    def _rest(self, event: Event) -> tuple[Sequence[str], bool]:
+        """The channels of the event that were not looked at yet, and whether one before them matched."""
+        if self._partial is None or self._partial[0] != event.seq:
+            return event.channels, False
+        return event.channels[self._partial[1] :], self._partial[2]
+
+    def _match(self, event: Event, channels: Iterable[str]) -> bool:
+        """Whether the client hears one of these channels; the event learns the patterns that match."""
+        found = False
+        for channel in channels:
+            found = found or channel in self._exact
+            for pattern in self._patterns.matching(channel):
+                if pattern in self._mine:
+                    found = True
+                    if pattern not in event.patterns and pattern not in event.channels:
+                        event.patterns = (*event.patterns, pattern)
+        return found

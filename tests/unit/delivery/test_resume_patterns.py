@@ -1,0 +1,125 @@
+"""Clients of patterns that reconnect: what they missed comes in slices, and the seam to live events holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from cyclone_sse.delivery.events import GAP_TYPE
+from cyclone_sse.delivery.log_reader import NAMES
+from cyclone_sse.delivery.pattern_index import PatternIndex
+from cyclone_sse.delivery.poll_client import PollClient
+from cyclone_sse.delivery.publication import publication
+from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
+from tests.unit.fakes import FakeSocket, TurnClock
+
+
+@pytest.fixture
+def clock() -> TurnClock:
+    return TurnClock()
+
+
+def test_a_pattern_hears_its_channels_live_and_later(clock: TurnClock) -> None:
+    hub = make_hub(clock, patterns=PatternIndex())
+    before = hub.position()
+    client = Recorder()
+    hub.subscribe(client, ["news.*"])
+    for channel in ("news.it", "other", "news.fr"):
+        hub.publish(publication(channel, channel))
+    hub.publish(publication(["news.de", "news.*", "x"], "both"))
+    turns(clock)
+    assert client.data == ["news.it", "news.fr", "both"]
+    hub.unsubscribe(client)
+    back = Recorder()
+    hub.subscribe(back, ["news.*"], before)
+    assert back.data == client.data
+    hub.publish(publication("news.it", "live"))
+    turns(clock)
+    assert back.data == [*client.data, "live"]
+
+
+def test_with_fields_the_pattern_is_named_live_and_later(clock: TurnClock) -> None:
+    hub = make_hub(clock, patterns=PatternIndex())
+    before = hub.position()
+    hub.publish(publication("news.it", "before"))
+    client = Recorder()
+    client.fields = True
+    hub.subscribe(client, ["news.*", "own"], before)
+    hub.publish(publication(["news.it", "own"], "live"))
+    turns(clock)
+    lines = b"".join(client.got).decode().splitlines()
+    assert [line for line in lines if line.startswith(("channel", "data"))] == [
+        "channel: news.*",
+        "data: before",
+        "channel: news.*",
+        "channel: own",
+        "data: live",
+    ]
+
+
+def test_a_long_log_is_read_in_slices_and_meanwhile_events_go_on(clock: TurnClock) -> None:
+    hub = make_hub(clock, patterns=PatternIndex())
+    before = hub.position()
+    hub.publish(publication("user-1", "first"))
+    for number in range(5 * NAMES):
+        hub.publish(publication(f"other-{number}", "x"))
+    hub.publish(publication("user-2", "second"))
+    turns(clock)
+    client, other = Recorder(), Recorder()
+    hub.subscribe(other, ["live"])
+    hub.subscribe(client, ["user-*"], before)
+    hub.publish(publication("live", "now"))
+    hub.publish(publication("user-3", "third"))
+    clock.turn()
+    assert other.data == ["now"], "it does not wait for the log to be read"
+    assert client.data == ["first"]
+    assert turns(clock) >= 3
+    assert client.data == ["first", "second", "third"]
+    hub.publish(publication("user-1", "fourth"))
+    turns(clock)
+    assert client.data[3:] == ["fourth"]
+
+
+@pytest.mark.parametrize("batch", [True, False])
+def test_a_poll_is_answered_when_the_log_has_been_read(clock: TurnClock, batch: bool) -> None:
+    hub = make_hub(clock, patterns=PatternIndex())
+    before = hub.position()
+    for number in range(3 * NAMES):
+        hub.publish(publication(f"other-{number}", "x"))
+    for text in ("first", "second"):
+        hub.publish(publication("user-2", text))
+    turns(clock)
+    answers: list[bytes] = []
+    poll = PollClient(lambda: None, answers.append, lambda: None, batch)
+    hub.subscribe(poll, ["user-*"], before)
+    poll.open()
+    turns(clock)
+    (answer,) = answers
+    assert b"data: first\n" in answer
+    assert (b"data: second\n" in answer) == batch
+
+
+def test_a_gap_with_nothing_after_it_brings_an_id(clock: TurnClock) -> None:
+    hub = make_hub(clock, patterns=PatternIndex(), history_ttl=10)
+    before = hub.position()
+    hub.publish(publication("user-1", "old"))
+    clock.advance(11)
+    hub.history.forget_old(clock.seconds())
+    client = Recorder()
+    hub.subscribe(client, ["user-*", "quiet"], before)
+    assert client.data == ['{"channels": ["user-*"]}']
+    assert client.got[0].startswith(b"id: ")
+    assert f"event: {GAP_TYPE}".encode() in client.got[0]
+
+
+def test_who_leaves_while_the_log_is_read_is_forgotten(clock: TurnClock) -> None:
+    hub = make_hub(clock, patterns=PatternIndex())
+    before = hub.position()
+    for number in range(3 * NAMES):
+        hub.publish(publication(f"other-{number}", "x"))
+    client = socket_client(FakeSocket())
+    hub.subscribe(client, ["user-*"], before)
+    client.open()
+    client.lost()
+    hub.unsubscribe(client)
+    assert turns(clock) < 10
+    assert hub.stats() == []
