@@ -57,7 +57,14 @@ class OperatorHandler(BrokerHandler):
         return grant or rules.publisher_by_key(body.key, secret), body
 
     def in_turns(self, work: Generator[None, None, Result]) -> Result | Deferred[Result]:
-        """The result of this work: at once if there is little of it, else when its turns are over."""
+        """The result of this work: at once if there is little of it, else when its turns are over.
+
+        It starts when the key of the publisher's token is known.
+        """
+        waiting = self.rules.missing_keys(self.request)
+        if waiting is not None:
+            slices = self.request.connection.slices
+            return waiting.addCallback(lambda _: finish_in_turns(work, slices))
         return finish_in_turns(work, self.request.connection.slices)
 
     def refuse_failed(self, failure: Failure) -> None:

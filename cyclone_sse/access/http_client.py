@@ -31,6 +31,7 @@ from cyclone_sse.access.answers import HttpAnswer
 from cyclone_sse.values import unix_url
 
 MAX_ANSWER = 65536  # bytes: status line, headers, body and all that comes before them
+MAX_INTERIM = 10  # 1xx answers before the one that counts; Twisted logs a line for each
 _IDLE_SECONDS = 30  # that a connection is kept
 
 
@@ -139,6 +140,7 @@ class BoundedProtocol(ProtocolWrapper):
     """Closes the connection when more than ``MAX_ANSWER`` bytes have come since the last request."""
 
     _received = 0
+    _interim = 0
 
     def abortConnection(self) -> None:
         """Close the connection at once. The Agent asks for it, too, when a request is cancelled."""
@@ -146,22 +148,26 @@ class BoundedProtocol(ProtocolWrapper):
         transport.abortConnection()
 
     def write(self, data: bytes) -> None:
-        self._received = 0
+        self._received = self._interim = 0
         super().write(data)
 
     def writeSequence(self, data: Any) -> None:
-        self._received = 0
+        self._received = self._interim = 0
         super().writeSequence(data)
 
     def dataReceived(self, data: bytes) -> None:
         self._received += len(data)
-        if self._received <= MAX_ANSWER:
+        self._interim += data.count(b"HTTP/1.1 1")
+        if not self._is_too_long():
             super().dataReceived(data)
         elif self.transport is not None:
             self.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(Failure(AnswerTooLong()) if self._received > MAX_ANSWER else reason)
+        super().connectionLost(Failure(AnswerTooLong()) if self._is_too_long() else reason)
+
+    def _is_too_long(self) -> bool:
+        return self._received > MAX_ANSWER or self._interim > MAX_INTERIM
 
 
 @implementer(IAgentEndpointFactory)

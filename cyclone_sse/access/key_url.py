@@ -36,7 +36,7 @@ class KeyUrl:
         self._client = client or HttpClient(url, 1, reactor)
         self._waiting: list[Deferred[None]] = []
         self._request: Deferred[None] | None = None
-        self._last = -math.inf  # when the last fetch started
+        self._last_refresh = -math.inf  # when an unknown key last caused a fetch
         self._timer: Any = None
         self._runs = False
         self._problem = ""  # what the log said last
@@ -45,6 +45,11 @@ class KeyUrl:
         """Fetch the keys now and every ten minutes."""
         self._runs = True
         self._fetch()
+
+    def reload(self) -> None:
+        """Fetch the keys now, too."""
+        if self._runs and self._request is None:
+            self._fetch()
 
     def stop(self) -> None:
         """Stop fetching."""
@@ -56,9 +61,10 @@ class KeyUrl:
     def refresh(self) -> Deferred[None] | None:
         """Fetch the keys because one is missing. Fires when that has been tried; None: not now."""
         if self._request is None:
-            pause = UNKNOWN_KEY if self.keys else RETRY
-            if self._reactor.seconds() - self._last < pause:
+            now = self._reactor.seconds()
+            if now - self._last_refresh < (UNKNOWN_KEY if self.keys else RETRY):
                 return None
+            self._last_refresh = now
             self._fetch()
             if self._request is None:
                 return None  # the answer has come at once
@@ -73,7 +79,6 @@ class KeyUrl:
 
     def _fetch(self) -> None:
         self._clear_timer()
-        self._last = self._reactor.seconds()
         request = self._request = Deferred.fromCoroutine(self._read())
         request.addTimeout(PATIENCE, self._reactor)
         request.addErrback(lambda failure: self._log_problem(failure.getErrorMessage()))

@@ -59,7 +59,12 @@ class Tokens:
             self._key_url.stop()
 
     def reload(self) -> None:
-        """Read the files of keys and secrets again. Raises ValueError, and the present keys stay."""
+        """Read the files of keys and secrets again, and fetch keys that have a URL.
+
+        Raises ValueError, and the present keys stay.
+        """
+        if self._key_url is not None:
+            self._key_url.reload()
         settings = self._settings
         secrets = [settings["jwt-secret"]] if settings["jwt-secret"] else []
         if settings["jwt-secret-file"]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,10 +29,27 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class AskedApplication:
-    """Listens on a free port. decide: called in a thread of its own for each question."""
+class _UnixServer(ThreadingHTTPServer):
+    address_family = socket.AF_UNIX
 
-    def __init__(self, decide: Callable[[Question], Reply]) -> None:
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
+        self.server_name, self.server_port = "localhost", 0
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        connection, _ = self.socket.accept()
+        return connection, ("unix", 0)
+
+
+class AskedApplication:
+    """Listens on a free port, or on a UNIX socket.
+
+    decide: called in a thread of its own for each question. socket: the path of the UNIX socket.
+    """
+
+    def __init__(
+        self, decide: Callable[[Question], Reply], socket: Path | None = None, port: int = 0
+    ) -> None:
         self.questions: list[Question] = []
         self.connections = 0
         self.under_way = 0
@@ -69,13 +88,20 @@ class AskedApplication:
             def log_message(self, *_: object) -> None:
                 """Nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._socket = socket
+        self._server = (
+            ThreadingHTTPServer(("127.0.0.1", port), Handler)
+            if socket is None
+            else _UnixServer(str(socket), Handler)  # type: ignore[arg-type]
+        )
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     @property
     def url(self) -> str:
         """What --auth-url is to be."""
+        if self._socket is not None:
+            return f"unix:{self._socket}:/sse-auth"
         return f"http://127.0.0.1:{self._server.server_address[1]}/sse-auth"
 
     def __enter__(self) -> Self:

@@ -6,6 +6,7 @@ import http.cookiejar
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlencode
@@ -28,6 +29,8 @@ INSTALLED_APPS = [
     "shop.apps.Shop",
 ]
 MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
 ]
@@ -136,11 +139,16 @@ class DjangoSite(Site):
 
     name = "django"
 
-    def __init__(self, directory: Path, push_url: str, port: int | None = None) -> None:
+    def __init__(self, directory: Path, push_url: str, port: int | None = None, settings: str = "") -> None:
         super().__init__(directory, push_url, port)
         package = directory / "shop"
         package.mkdir()
-        for name, text in {"__init__": "", "settings": _SETTINGS, "apps": _APPS, "urls": _URLS}.items():
+        for name, text in {
+            "__init__": "",
+            "settings": _SETTINGS + settings,
+            "apps": _APPS,
+            "urls": _URLS,
+        }.items():
             (package / f"{name}.py").write_text(text)
         for name in ("views.py", "push.py", "tokens.py", "behind_nginx.py"):
             write_shown("access.md", name, package)
@@ -161,9 +169,10 @@ class PhpSite(Site):
 
     name = "php"
 
-    def __init__(self, directory: Path, push_url: str) -> None:
+    def __init__(self, directory: Path, push_url: str, flags: Sequence[str] = ()) -> None:
         super().__init__(directory, push_url)
         self.program = need("php")
+        self.flags = flags
         for name in ("auth.php", "push.php"):
             write_shown("access.md", name, directory, "php")
         (directory / "login.php").write_text(
@@ -176,7 +185,16 @@ class PhpSite(Site):
 
     def argv(self) -> list[str]:
         sessions = f"session.save_path={self.directory}/sessions"
-        return [self.program, "-d", sessions, "-S", f"127.0.0.1:{self.port}", "-t", str(self.directory)]
+        return [
+            self.program,
+            *self.flags,
+            "-d",
+            sessions,
+            "-S",
+            f"127.0.0.1:{self.port}",
+            "-t",
+            str(self.directory),
+        ]
 
 
 class Browser:

@@ -30,7 +30,9 @@ def status(url: str, *channels: str, path: str = "/", headers: dict[str, str] | 
 def django(tmp_path: Path) -> Iterator[Callable[..., DjangoSite]]:
     """A function that starts the project."""
     with ExitStack() as stack:
-        yield lambda push_url, port=None: stack.enter_context(DjangoSite(tmp_path, push_url, port))
+        yield lambda push_url, port=None, settings="": stack.enter_context(
+            DjangoSite(tmp_path, push_url, port, settings)
+        )
 
 
 def test_a_django_session_decides(serve: Serve, django: Callable[..., DjangoSite]) -> None:
@@ -58,6 +60,32 @@ def test_a_django_session_decides(serve: Serve, django: Callable[..., DjangoSite
             assert status(server.url, "user-1", headers=cookies) == 401
             bob.get("/pay", order="9")
             assert other.data(1) == ['{"paid":"9"}']
+
+
+STRICT = """
+ALLOWED_HOSTS = ["www.example"]
+SECURE_SSL_REDIRECT = True
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+DEBUG = False
+"""
+
+
+def test_a_django_project_with_the_settings_of_production(
+    serve: Serve, django: Callable[..., DjangoSite]
+) -> None:
+    """It refuses names that it does not know, and sends clients to https."""
+    port = free_port()
+    auth = f"--auth-url=http://127.0.0.1:{port}/push/auth"
+    named = serve(auth, "--auth-host=www.example", "--trust-proxy=1")
+    django(named.url, port, STRICT)
+    as_https = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1"}
+    assert status(named.url, "user-1", headers=as_https) == 401, "it has decided: nobody is logged in"
+    assert "the application" not in named.log
+    assert status(named.url, "user-1") == 503
+    assert "SECURE_PROXY_SSL_HEADER" in named.log
+    unnamed = serve(auth, "--trust-proxy=1")
+    assert status(unnamed.url, "user-1", headers=as_https) == 503
+    assert "ALLOWED_HOSTS" in unnamed.log
 
 
 def test_a_push_that_fails_does_not_fail_the_request(django: Callable[..., DjangoSite]) -> None:
@@ -99,6 +127,43 @@ def test_a_php_session_decides(serve: Serve, tmp_path: Path) -> None:
             assert ann.get("/say.php", to="user-42", text="Grüße & Küsse") == (200, "sent")
             assert stream.data(1) == ['{"text":"Grüße & Küsse"}']
         assert server.running
+
+
+PAGES = {
+    "html": "<!DOCTYPE html><title>Log in</title>",
+    "false": "<?php header('Content-Type: application/json'); echo json_encode(false);",
+    "notice": "<?php echo $missing['x']; header('Content-Type: application/json'); echo '{}';",
+    "fatal": "<?php new PDO('mysql:host=127.0.0.1;port=1');",
+    "bom": "\ufeff<?php header('Content-Type: application/json'); echo '{\"channels\": [\"user-1\"]}';",
+    "null": "<?php header('Content-Type: application/json'); echo json_encode(null);",
+    "yes": "<?php header('Content-Type: text/plain');",
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "expected", "logged"),
+    [
+        ("html", 503, "an HTML page"),
+        ("false", 503, "false"),
+        ("notice", 503, "display_errors"),
+        ("fatal", 503, ""),
+        ("bom", 200, None),
+        ("null", 200, None),
+        ("yes", 200, None),
+    ],
+)
+def test_what_php_answers_opens_a_channel_only_if_it_decides(
+    serve: Serve, tmp_path: Path, page: str, expected: int, logged: str | None
+) -> None:
+    home = tmp_path / "php"
+    home.mkdir()
+    (home / "page.php").write_text(PAGES[page])
+    with PhpSite(home, "http://127.0.0.1:1", ["-d", "display_errors=1"]) as site:
+        server = serve(f"--auth-url={site.url}/page.php")
+        assert status(server.url, "user-1") == expected
+        lines = [line for line in server.log.splitlines() if "the application at --auth-url" in line]
+        assert len(lines) == (logged is not None)
+        assert not lines or (logged or "") in lines[0]
 
 
 def before(application: int, server: int) -> str:

@@ -87,14 +87,14 @@ def test_an_unknown_key_is_fetched_once_a_minute_at_most() -> None:
     site = Site()
     site.keys.start()
     site.answer(ONE)
-    assert site.keys.refresh() is None, "it has just been fetched"
-    site.clock.advance(UNKNOWN_KEY)
     waiting = [site.keys.refresh() for _ in range(1000)]
     assert site.count == 2
     assert all(waiting)
     site.answer(TWO)
     assert all(d is not None and d.called for d in waiting)
     assert site.keys.refresh() is None
+    site.clock.advance(UNKNOWN_KEY)
+    assert site.keys.refresh() is not None
 
 
 def test_a_client_that_leaves_is_no_longer_waited_for() -> None:
@@ -116,9 +116,12 @@ def test_without_a_key_it_is_tried_more_often(lines: list[str]) -> None:
     assert site.count == 2
     site.clock.advance(PATIENCE)
     assert site.kids == []
+    assert site.keys.refresh() is not None
+    assert site.count == 3
+    site.client.requests[-1].errback(ConnectionRefusedError())
     assert site.keys.refresh() is None
     site.clock.advance(RETRY)
-    assert site.count == 3
+    assert site.count == 4
     site.answer(ONE)
     assert site.kids == ["1"]
     assert "no token is accepted" in lines[0]
@@ -150,6 +153,19 @@ def test_the_last_good_keys_stay(lines: list[str], status: int, body: bytes) -> 
     assert len(lines) == 1, "the same trouble is logged once"
     assert "the last ones stay in use" in lines[0]
     site.clock.advance(REFRESH)
+    site.answer(TWO)
+    assert site.kids == ["2"]
+
+
+def test_a_reload_fetches_them_too() -> None:
+    site = Site()
+    site.keys.reload()
+    assert site.count == 0, "it has not been started"
+    site.keys.start()
+    site.keys.reload()
+    assert site.count == 1, "the first is under way"
+    site.answer(ONE)
+    site.keys.reload()
     site.answer(TWO)
     assert site.kids == ["2"]
 
