@@ -27,6 +27,7 @@ RUN_BY = {
     "history.md": "test_history_file.py",
     "options.md": "test_readme.py",
     "publishing.md": "test_docs_access.py",
+    "recipes.md": "test_docs_help.py",
     "running.md": "test_docs_running.py",
     "troubleshooting.md": "test_docs_help.py",
     "upgrade.md": "test_docs_help.py",

@@ -1,4 +1,4 @@
-"""The commands of docs/troubleshooting.md and docs/upgrade.md."""
+"""The commands of docs/troubleshooting.md, docs/upgrade.md and docs/recipes.md."""
 
 from __future__ import annotations
 
@@ -38,3 +38,15 @@ def test_the_options_are_checked(tmp_path: Path) -> None:
         }
         done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=env, capture_output=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_server_of_the_recipes_starts(tmp_path: Path) -> None:
+    """The application's commands are run by browser/test_recipes.py, with other ports."""
+    (command, *_, migrate, runserver) = commands("recipes.md")
+    assert "migrate --run-syncdb" in migrate
+    assert "runserver 127.0.0.1:8000" in runserver
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    option = command.rpartition(" ")[2]
+    with SseServer(tmp_path, option, cwd=tmp_path) as serving:
+        assert stats(serving.url) == {}
+    assert (tmp_path / "recipes.sqlite").exists()

@@ -1,0 +1,1 @@
+"""The answer of a language model, word by word."""

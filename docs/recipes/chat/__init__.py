@@ -1,0 +1,1 @@
+"""A chat: presence, typing, history."""

@@ -1,0 +1,1 @@
+"""Notifications with an unread count."""

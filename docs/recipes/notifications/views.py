@@ -1,0 +1,46 @@
+"""Notifications: the state of a user's channel is the unread count and the newest notes."""
+
+from cyclone_sse_client.django import publish
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import User
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import path
+from django.views.decorators.http import require_POST
+
+from notifications.models import Note
+
+
+def tell(user):
+    """Publish the state: it stays until the next one, and a page that opens gets it first."""
+    unread = Note.objects.filter(user=user, read=False)
+    newest = list(unread.order_by("-pk").values_list("text", flat=True)[:5])
+    publish(f"user-{user.pk}", {"unread": unread.count(), "newest": newest}, keep=True)
+
+
+@login_required
+def page(request):
+    """The page."""
+    return render(request, "notifications.html")
+
+
+@login_required
+@require_POST
+def send(request):
+    """A note to another user."""
+    to = get_object_or_404(User, username=request.POST["to"])
+    Note.objects.create(user=to, text=f"{request.user}: {request.POST['text']}")
+    tell(to)
+    return HttpResponse(status=204)
+
+
+@login_required
+@require_POST
+def read(request):
+    """All notes have been read, in every tab."""
+    Note.objects.filter(user=request.user, read=False).update(read=True)
+    tell(request.user)
+    return HttpResponse(status=204)
+
+
+urlpatterns = [path("", page), path("send", send), path("read", read)]

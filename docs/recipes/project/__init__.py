@@ -1,0 +1,1 @@
+"""What the recipes share: settings, pages to log in, and who may subscribe to what."""

@@ -1,0 +1,122 @@
+"""Each recipe of docs/recipes in two Chromiums, behind a network that can be cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.clients import stats
+from tests.harness.process import free_port, until
+from tests.harness.recipes import FOLDER, Recipes
+from tests.harness.servers import SseServer
+from tests.integration.browser.conftest import Open
+from tests.integration.browser.site import Site
+
+MOST_LINES = 60  # of a recipe's own on the server
+Visit = Callable[[str, str], Any]
+
+
+class World:
+    """The application, the server, and the network between the browsers and the server."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        port = free_port()
+        origin = f"http://127.0.0.1:{port}"
+        self.server = stack.enter_context(
+            SseServer(
+                directory,
+                "--http-secret=KEY",
+                f"--auth-url={origin}/push/auth",
+                f"--cors-origin={origin}",
+                f"--channels={FOLDER}/channels.toml",
+                f"--history-file={directory}/events.sqlite",
+                "--presence-grace=1",
+            )
+        )
+        self.network = stack.enter_context(Site(self.server.port))
+        self.application = stack.enter_context(
+            Recipes(directory, self.server.url, f"{self.network.url}/sse/", port)
+        )
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """All of it."""
+    with ExitStack() as stack:
+        yield World(tmp_path, stack)
+
+
+@pytest.fixture
+def visit(world: World, browse: Open) -> Visit:
+    """`visit("ann", "/chat/tea")`: the page in a browser of its own in which this user has logged in."""
+
+    def open_page(name: str, path: str) -> Any:
+        page = browse(world.application.url)
+        page.get_by_label("Name").fill(name)
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("heading", name="Recipes").wait_for()
+        page.goto(world.application.url + path)
+        return page
+
+    return open_page
+
+
+def wait_text(page: Any, selector: str, text: str) -> None:
+    """Wait until an element has this text."""
+    shown = "([selector, text]) => document.querySelector(selector)?.textContent.trim() === text"
+    page.wait_for_function(shown, arg=[selector, text])
+
+
+def test_a_live_table(world: World, visit: Visit) -> None:
+    ann, bob = visit("ann", "/table/"), visit("bob", "/table/")
+    ann.on("dialog", lambda dialog: dialog.accept("2.50"))
+    for page in (ann, bob):
+        wait_text(page, "#row-2", "Coffee1.00Change")
+    ann.locator("#row-2 button").click()
+    for page in (ann, bob):
+        wait_text(page, "#row-2", "Coffee2.50Change")
+    assert bob.locator("#rows tr").count() == 3
+    world.network.cut()
+    ann.locator("#row-3 button").click()
+    world.network.heal()
+    for page in (ann, bob):
+        wait_text(page, "#row-3", "Milk2.50Change")
+    assert not ann.faults + bob.faults
+
+
+def test_the_answer_of_a_language_model(world: World, visit: Visit) -> None:
+    ann = visit("ann", "/answer/")
+    ann.get_by_label("Question").fill("Why?")
+    ann.get_by_role("button", name="Ask").click()
+    ann.wait_for_function("document.querySelector('#answer')?.textContent.length > 50")
+    bob = visit("bob", ann.url.removeprefix(world.application.url))
+    ann.reload()  # in the middle of the answer
+    bob.wait_for_function("document.querySelector('#answer').textContent.length > 60")
+    world.network.cut()
+    world.network.heal()
+    expected = "You asked: Why?\n\n" + " ".join(f"This is word {n} of the answer." for n in range(1, 21))
+    for page in (ann, bob):
+        page.wait_for_function("document.querySelector('#answer').ariaBusy === 'false'")
+        assert page.locator("#answer").text_content() == expected
+    assert not ann.faults + bob.faults
+
+
+def test_a_user_that_logs_out_hears_nothing_more(world: World, visit: Visit) -> None:
+    ann = visit("ann", "/table/")
+    wait_text(ann, "#row-1", "Tea1.00Change")
+    until(lambda: "table" in stats(world.server.url), what="the stream")
+    other = ann.context.new_page()
+    other.goto(world.application.url)
+    other.get_by_role("button", name="Log out").click()
+    other.get_by_label("Name").wait_for()
+    until(lambda: "table" not in stats(world.server.url), what="its end")
+
+
+@pytest.mark.parametrize("name", ["chat", "notifications", "job", "table", "answer"])
+def test_it_is_short(name: str) -> None:
+    lines = [line for path in (FOLDER / name).glob("*.py") for line in path.read_text().splitlines()]
+    assert len([line for line in lines if line.strip()]) < MOST_LINES
