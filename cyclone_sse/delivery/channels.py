@@ -6,7 +6,7 @@ leaving cost O(1) for each channel. Knows nothing of sockets; a subscriber is an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
@@ -71,6 +71,13 @@ class Channels(Generic[S]):
         """How many subscribers the channel has."""
         present = self._present.get(channel)
         return 0 if present is None else len(present[1])
+
+    def stats_of(self, channels: Iterable[str] | None = None) -> Iterator[tuple[str, int]]:
+        """Each of these channels, or of all, that has subscribers when its turn comes, and how many."""
+        for channel in list(self._present if channels is None else channels):
+            present = self._present.get(channel)
+            if present is not None:
+                yield channel, len(present[1])
 
     def stats(self) -> list[tuple[str, int]]:
         """Each channel that has subscribers, and how many."""

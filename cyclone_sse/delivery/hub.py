@@ -33,6 +33,7 @@ from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.presence_feed import PresenceFeed
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.delivery.resume import Resume
+from cyclone_sse.delivery.stats import StatsTable
 from cyclone_sse.errors import Ending
 
 BATCH = 200  # events that are published in one turn
@@ -71,6 +72,7 @@ class Hub:
             log_losses=patterns is not None,
         )
         self.channels: Channels[Client] = Channels()
+        self.stats_table = StatsTable(self.channels, reactor)
         self.clients: dict[Client, None] = {}  # in the order in which they came
         self._patterns = patterns
         self._fanout = Fanout(self.channels, self.counters, reactor, slice)

@@ -67,7 +67,7 @@ HOUSE = [
     {"delivery.hub"},
     {"delivery.presence_feed"},
     {"delivery.lifecycle"},
-    {"delivery.end_orders", "delivery.fanout", "delivery.journal", "delivery.resume"},
+    {"delivery.end_orders", "delivery.fanout", "delivery.journal", "delivery.resume", "delivery.stats"},
     {"delivery.journal_file", "delivery.log_reader", "delivery.turn"},
     {"delivery.transport_client"},
     {"delivery.poll_client", "delivery.socket_client"},
