@@ -2,7 +2,7 @@
  * jquery.eventsource.js: server-sent events for jQuery 1.7.2, 3.x and 4.x.
  *
  * Uses the browser's EventSource; a browser without one gets the same events by XHR long polling, for which the
- * server ends its answer after the first event. Either way the stream goes on after the network or the server was
+ * server ends its answer after the first event. Either way the stream continues after the network or the server was
  * away: with the last event's id, so that the server sends what was missed.
  *
  *     $.eventsource({url: '/sse/', data: {channels: ['news', 'chat']}, message: function (data, event) { ... }});
@@ -17,16 +17,17 @@
  *     dataType         'json' or 'text': what `message` is given                              ('json')
  *     open(event)      the stream is open, again or for the first time
  *     message(data, event)
- *     error(event, exception)   the connection was lost, and will be tried again, unless event.status is 401, 403 or
- *                      204: then the server wants no other try, and the stream is closed. Or a message was not
- *                      JSON: then `exception` says why, event.data is the text, and the stream goes on
- *     gap(channels, event)      events of these channels were lost and are not kept any more: load the state
- *                      anew. An empty list: some channels, it is not known which
+ *     error(event, exception)   the connection was lost, and will be tried again, unless event.status is 204, 400,
+ *                      401, 403, 404, 410 or 414: then the stream is closed. Or a message was not JSON: then
+ *                      `exception` says why, event.data is the text, and the stream continues
+ *     gap(channels, event)      events of these channels were lost and are not kept any more: load their state
+ *                      again. An empty list: some channels, it is not known which
  *     events           {type: function (data, event)} for events with a type of their own     (none)
  *     lastEventId      start after this event, or 'earliest'                                  (from now on)
  *     withCredentials  send cookies to another origin                                         (false)
- *     retry            ms before the next try, doubled with each failure; the server's `retry:` replaces it in
- *                      long polling. While polls bring events the next one starts at once     (500)
+ *     retry            ms before the next try, doubled with each failure, and at least the server's Retry-After;
+ *                      the server's `retry:` replaces it in long polling. While polls bring events the next
+ *                      one starts at once                                                      (500)
  *     maxRetry         ms, the longest wait between tries                                     (30000)
  *     timeout          ms without a byte after which a poll is taken for dead; keep it above
  *                      the server's --ping-interval                                           (90000)
@@ -37,6 +38,9 @@
     var CONNECTING = 0, OPEN = 1, CLOSED = 2;
     var GAP = 'sse-gap';
     var ASKING = 10000;     // ms to wait for the status of a refusal
+    var SHORTEST = 500;     // ms between two tries that a server can ask for
+    var LONGEST = 3600000;  // ms; more than 24.8 days would be none for the browser's timers
+    var FINAL = [204, 400, 401, 403, 404, 410, 414];    // statuses after which there is no other try
     var DEFAULTS = {
         label: null, url: null, data: null, dataType: 'json',
         open: $.noop, message: $.noop, error: $.noop, gap: $.noop, events: null,
@@ -51,6 +55,24 @@
 
     function given(option) {
         return typeof option === 'function' ? option() : option;
+    }
+
+    function bounded(ms) {
+        return Math.min(Math.max(ms, SHORTEST) || SHORTEST, LONGEST);
+    }
+
+    // The ms that an answer asks to wait: Retry-After is a number of seconds, or a date. 0 if it asks for nothing.
+    function retryAfter(request) {
+        var value = request.getResponseHeader('Retry-After');
+        if (!value) {
+            return 0;
+        }
+        return bounded(/^\d+$/.test(value) ? value * 1000 : Date.parse(value) - new Date().getTime());
+    }
+
+    function isStream(request) {
+        return request.status === 200 &&
+            /^text\/event-stream\b/i.test(request.getResponseHeader('Content-Type') || '');
     }
 
     function parseJSON(text) {
@@ -98,9 +120,10 @@
         }
     };
 
-    Polling.prototype.fail = function (status) {
+    Polling.prototype.fail = function (status, wait) {
         this.close();
-        this.dispatch({type: 'error', status: status === 1223 ? 204 : status || 0});   // 1223: Internet Explorer
+        status = status === 1223 ? 204 : status || 0;    // 1223: Internet Explorer
+        this.dispatch({type: 'error', status: status, wait: wait || 0});
     };
 
     Polling.prototype.wait = function (ms) {
@@ -153,7 +176,7 @@
             return;
         }
         if (!poll.accepted || status !== 200) {
-            this.fail(status);
+            this.fail(status, retryAfter(request));
             return;
         }
         this.request = null;
@@ -163,7 +186,7 @@
     // The head of an answer has come: is it a stream, and where does it start?
     Polling.prototype.accept = function (request) {
         var position;
-        if (!/^text\/event-stream\b/i.test(request.getResponseHeader('Content-Type') || '')) {
+        if (!isStream(request)) {
             return false;
         }
         position = request.getResponseHeader('Last-Event-ID');
@@ -205,7 +228,7 @@
             } else if (field === 'id' && value.indexOf('\0') < 0) {
                 self.lastEventId = value;
             } else if (field === 'retry' && /^\d+$/.test(value)) {
-                self.retry = Number(value);
+                self.retry = bounded(Number(value));
             }
         });
         if (data === null) {
@@ -290,7 +313,9 @@
     };
 
     // EventSource reconnects by itself when a connection breaks, but gives up for good when it gets another answer
-    // than a stream, such as a proxy's 502 while the server restarts, and does not say which.
+    // than a stream, such as a proxy's 502 while the server restarts, and tells neither its status nor Retry-After.
+    // So the next try is a request that does, and an EventSource follows as soon as that is answered by a stream: a
+    // server that is full has one request to refuse for each try.
     Stream.prototype.failed = function (event) {
         var self = this, options = this.options, asks = typeof options.url === 'function' ||
             typeof options.data === 'function';
@@ -300,48 +325,68 @@
         }
         this.lastEventId = event.target.lastEventId || this.lastEventId;
         this.blind = this.wasOpen && !this.lastEventId;
-        if (event.status === undefined || event.status === 401 && asks) {
-            this.ask(function (status) { self.refused(event, status); });
+        if (event.status === undefined) {
+            this.later(0, function () { self.ask(event); });
+        } else if (event.status === 401 && asks) {
+            this.ask(event);    // at once: with the next address the server may accept it
         } else {
-            this.refused(event, event.status);
+            this.refused(event, event.status, event.wait);
         }
     };
 
-    // Asks once more, with new parameters if there are any, what the answer is; 0 if there is none.
-    Stream.prototype.ask = function (tell) {
-        var self = this, source = this.source, request = new window.XMLHttpRequest(), told = false;
+    // Calls `next` after a random time that grows with each failure, and after `least` ms.
+    Stream.prototype.later = function (least, next) {
+        var options = this.options,
+            wait = Math.min(options.maxRetry, options.retry * Math.pow(2, this.failures));
+        this.failures += 1;
+        this.timer = window.setTimeout(next, Math.max(least, wait * (0.5 + Math.random() / 2)));
+    };
+
+    // Makes the next try, with new parameters if there are any, by a request that shows the status; 0 if there is none.
+    Stream.prototype.ask = function (event) {
+        var self = this, source = this.source, request = new window.XMLHttpRequest(), isDone = false;
         request.open('GET', this.address(), true);
         if (this.options.withCredentials) {
             request.withCredentials = true;
         }
         request.setRequestHeader('Accept', 'text/event-stream');
         request.onreadystatechange = function () {
-            var status;
-            if (!told && request.readyState >= 2) {
-                told = true;
-                status = request.status;
-                request.abort();   // a stream has no end
-                window.clearTimeout(self.timer);
-                if (self.source === source) {   // else closed meanwhile
-                    tell(status);
-                }
+            var status, wait, isWelcome;
+            if (isDone || request.readyState < 2) {
+                return;
+            }
+            isDone = true;
+            status = request.status;
+            isWelcome = isStream(request);
+            wait = status ? retryAfter(request) : 0;
+            request.abort();   // a stream has no end
+            window.clearTimeout(self.timer);
+            if (self.source !== source) {   // closed meanwhile
+                return;
+            }
+            if (!isWelcome) {
+                self.refused(event, status, wait);
+                return;
+            }
+            self.connect();
+            if (event.status === undefined) {   // the page has not been told that the connection was lost
+                event.status = 0;
+                self.options.error.call(self, event);
             }
         };
         this.timer = window.setTimeout(function () { request.abort(); }, ASKING);
         request.send(null);
     };
 
-    Stream.prototype.refused = function (event, status) {
-        var self = this, options = this.options, wait;
+    Stream.prototype.refused = function (event, status, wait) {
+        var self = this;
         event.status = status;
-        if (status === 401 || status === 403 || status === 204) {
+        if ($.inArray(status, FINAL) >= 0) {
             this.close();
         } else {
-            wait = Math.min(options.maxRetry, options.retry * Math.pow(2, this.failures));
-            this.failures += 1;
-            this.timer = window.setTimeout(function () { self.connect(); }, wait * (0.5 + Math.random() / 2));
+            this.later(wait, window.EventSource ? function () { self.ask(event); } : function () { self.connect(); });
         }
-        options.error.call(this, event);
+        this.options.error.call(this, event);
     };
 
     Stream.prototype.close = function () {

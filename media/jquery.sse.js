@@ -13,10 +13,10 @@
  *
  * Events on every element that matches the selector:
  *     sse.open     (event)              the stream is open, again or for the first time
- *     sse.error    (event, exception)   the connection was lost and will be tried again, unless event.status is 401,
- *                                       403 or 204: then the stream is closed. Or a message was not JSON, or not
+ *     sse.error    (event, exception)   the connection was lost and will be tried again, unless event.status is a
+ *                                       refusal for good: then the stream is closed. Or a message was not JSON, or not
  *                                       [event, data]: then there is an exception, and event.data is the text
- *     sse.gap      (channels, event)    events of these channels were lost: load the state anew
+ *     sse.gap      (channels, event)    events of these channels were lost: load their state again
  *     sse.message  (text, event)        only with type 'text', where a message names no event
  *
  * Options (default):
@@ -69,7 +69,7 @@
             }
         }
 
-        // The elements are looked for anew each time: those that came later get events, those that went are free.
+        // The elements are looked up each time: those that came later get events, those that went can be freed.
         function trigger(elements, name, first, second) {
             log(options.label, name, first, second);
             $.eventsource.trigger(elements, options.eventPrefix + name, [first, second], function (element) {
@@ -83,7 +83,7 @@
             };
         }
 
-        function toThoseWhoNameIt(message, event) {
+        function toNamedEvent(message, event) {
             if (Object.prototype.toString.call(message) !== '[object Array]' || typeof message[0] !== 'string') {
                 toAll('error')(event, new Error('a message must be [event, data]'));
                 return;
@@ -106,7 +106,7 @@
             },
             dataType: options.type,
             open: toAll('open'),
-            message: options.type === 'text' ? toAll('message') : toThoseWhoNameIt,
+            message: options.type === 'text' ? toAll('message') : toNamedEvent,
             error: toAll('error'),
             gap: toAll('gap')
         }));

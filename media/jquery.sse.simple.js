@@ -8,10 +8,10 @@
  * Events on the element:
  *     sse.open     (event)              the stream is open, again or for the first time
  *     sse.message  (message, event)
- *     sse.error    (event, exception)   the connection was lost and will be tried again, unless event.status is 401,
- *                                       403 or 204: then the stream is closed. Or a message was not JSON: then
+ *     sse.error    (event, exception)   the connection was lost and will be tried again, unless event.status is a
+ *                                       refusal for good: then the stream is closed. Or a message was not JSON: then
  *                                       there is an exception, and event.data is the text
- *     sse.gap      (channels, event)    events of these channels were lost: load the state anew
+ *     sse.gap      (channels, event)    events of these channels were lost: load their state again
  *
  * Options (default):
  *     address      the server's address, or a function that gives it        (the element's data-sse-address, '/sse/')

@@ -11,6 +11,7 @@ import select
 import socket
 import struct
 import threading
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -74,7 +75,8 @@ def module_page(script: str) -> str:
 class Site:
     """Serves `pages` (path to text), /media/, /jquery/<version>.js, and relays /sse/ to `backend_port`.
 
-    `answers` (path to a list of status, type and body) are given one after another, then 502.
+    `answers` (path to a list of status, type and body) are given one after another, then 502; with
+    `retry_after` these answers have that header.
     With `buffers` an answer of the daemon is passed on when it is complete, as some proxies do it.
     """
 
@@ -85,6 +87,7 @@ class Site:
         self.requests: list[str] = []
         self.passing = True
         self.buffers = False
+        self.retry_after = ""
         self._ends: set[socket.socket] = set()
         self._lock = threading.Lock()
         site = self
@@ -171,7 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(self.site.pages[path].encode(), ".html")
         elif path in self.site.answers:
             status, kind, text = (self.site.answers[path] or [(502, "text/plain", "")]).pop(0)
-            self._answer(status, kind, text.encode())
+            headers = {"Retry-After": self.site.retry_after} if self.site.retry_after else {}
+            self._answer(status, kind, text.encode(), headers)
         elif path.startswith("/media/"):
             self._send_file(ROOT / path[1:])
         elif path.startswith("/jquery/"):
@@ -205,8 +209,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, body: bytes, suffix: str) -> None:
         self._answer(200, KINDS[suffix], body)
 
-    def _answer(self, status: int, kind: str, body: bytes) -> None:
+    def _answer(self, status: int, kind: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -1,4 +1,4 @@
-"""What the plugins do when the server lets them in no more, and with an address that changes."""
+"""What the plugins do when the server refuses them, and with an address that changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LISTEN = """
 EVENT = (200, "text/event-stream", "id: 7\ndata: 1\n\n")
 
 
-@pytest.mark.parametrize("status", [401, 403, 204])
+@pytest.mark.parametrize("status", [204, 400, 401, 403, 404, 410, 414])
 def test_the_server_wants_no_other_try(site: Site, browse: Open, old: bool, status: int) -> None:
     site.pages["/"] = bare_page(LISTEN.replace("URL", "'/answer'"), "1.7.2")
     site.answers["/answer"] = [(502, "text/html", "Bad gateway")] * 2 + [(status, "application/json", "")] * 2
@@ -34,6 +34,28 @@ def test_the_server_wants_no_other_try(site: Site, browse: Open, old: bool, stat
     asked = len(site.requests)
     page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")  # ten times the pause between tries
     assert len(site.requests) == asked
+
+
+def test_each_refusal_is_asked_for_once(site: Site, browse: Open, old: bool) -> None:
+    """EventSource shows no status: the request that does is the next try, not one more of the same."""
+    site.pages["/"] = bare_page(LISTEN.replace("URL", "'/answer'"))
+    site.answers["/answer"] = [(503, "application/json", "")] * 6 + [EVENT] * 2
+    page = browse(site.url, old)
+    page.wait_for_function("seen.length > 0")
+    page.evaluate("$.eventsource('close')")
+    refusals = [status for status, _ in page.evaluate("errors") if status == 503]
+    assert len(refusals) == (6 if old else 5)
+
+
+@pytest.mark.parametrize("value", ["3600", "Fri, 01 Jan 2099 00:00:00 GMT", "99999999999"])
+def test_a_full_server_says_when_to_come_back(site: Site, browse: Open, old: bool, value: str) -> None:
+    site.pages["/"] = bare_page(LISTEN.replace("URL", "'/answer'"))
+    site.answers["/answer"] = [(503, "application/json", "")] * 50
+    site.retry_after = value
+    page = browse(site.url, old)
+    page.wait_for_function("errors.length > 0")
+    page.evaluate("new Promise((resolve) => setTimeout(resolve, 500))")  # fifty times the pause between tries
+    assert len([path for path in site.requests if path.startswith("/answer")]) <= 2
 
 
 def test_a_new_address_after_a_refusal(site: Site, browse: Open, old: bool) -> None:
