@@ -69,7 +69,9 @@ def ask(server: SseServer, method: str, path: str, body: Any = None, **headers: 
 
 
 def test_the_paths_are_those_of_the_application(tmp_path: Path) -> None:
-    app = App({"http-secret": "KEY"})
+    rules = tmp_path / "channels.toml"
+    rules.write_text("")
+    app = App({"http-secret": "KEY", "channels": str(rules)})
     assert {route[0] for route in app.routes()} == set(PATHS)
 
 
@@ -136,6 +138,10 @@ def cases() -> list[tuple[str, str, Any, dict[str, str], int]]:
         found += [("GET", "/state?channel=a", None, {}, 200), ("GET", "/state", None, {}, 400)]
     if "/presence" in PATHS:
         found += [("GET", "/presence?channel=room-1", None, {}, 200), ("GET", "/presence", None, {}, 400)]
+        found += [
+            ("GET", "/presence?channel=a", None, {}, 404),
+            ("HEAD", "/presence?channel=room-1", None, {}, 200),
+        ]
     return found
 
 
