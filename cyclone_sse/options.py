@@ -145,6 +145,7 @@ OPTIONS = (
     # kinds of channel, and who is there
     Option("channels", None, None, text, "TOML file with the rules of kinds of channel"),
     Option("presence-grace", None, "10", seconds(0), "seconds a user stays a member after the last stream"),
+    Option("presence-url", None, None, server_url, "URL to POST to which users join and leave channels"),
     Option("presence-max", None, "1000", _count, "members of a channel above which only numbers are sent"),
     # streams
     Option(

@@ -31,6 +31,7 @@ from cyclone_sse.errors import Ending
 from cyclone_sse.http.connection import STREAMING, Connection
 from cyclone_sse.http.server_state import ServerState
 from cyclone_sse.options import with_defaults
+from cyclone_sse.presence_url import PresenceUrl
 
 STOP_GRACE = 2.0  # seconds for the clients to take what is under way when the server stops
 # Seconds for a request that is on its way on a connection that was accepted before.
@@ -72,6 +73,7 @@ class ServerService(Service):
         self.tls = tls
         self.reactor = reactor
         self.draining = False
+        self._presence_url: PresenceUrl | None = None
         self.bound: Sequence[Bound] = ()
         self._sockets = sockets
         self._on_open = on_open
@@ -103,8 +105,13 @@ class ServerService(Service):
         self._warn_of_certificate()
         self._sweeper.start(1.0, now=False).addErrback(self._bug)
         self._open_admin()
-        rules_of(self.application).start()
+        rules = rules_of(self.application)
+        rules.start()
         broker = self.application.broker
+        if broker.settings["presence-url"]:
+            url = broker.settings["presence-url"]
+            self._presence_url = PresenceUrl(url, rules.publisher_key, self.reactor)
+            broker.hub.presence.on_changes = self._presence_url.add
         try:
             started = broker.start()
         except ValueError as error:
@@ -238,6 +245,9 @@ class ServerService(Service):
         for listener in self._until_the_end:
             listener.stopListening()
         rules_of(self.application).stop()
+        if self._presence_url is not None:
+            await self._wait(Deferred.fromCoroutine(self._presence_url.stop()), STOP_GRACE)
+            self._presence_url.abort()
         if self._sweeper.running:
             self._sweeper.stop()
         # The reactor closes all transports at the end of this. Without a turn in between it would close that

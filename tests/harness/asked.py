@@ -18,6 +18,7 @@ class Question:
 
     channels: list[str]
     headers: Mapping[str, str]
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,9 @@ class AskedApplication:
 
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
-                question = Question(parse_qs(parts.query).get("channels", []), dict(self.headers.items()))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                channels = parse_qs(parts.query).get("channels", [])
+                question = Question(channels, dict(self.headers.items()), body)
                 with application._lock:
                     application.questions.append(question)
                     application.under_way += 1
@@ -84,6 +87,8 @@ class AskedApplication:
                     self.wfile.write(reply.body)
                 except OSError:
                     self.close_connection = True  # who asked did not wait
+
+            do_POST = do_GET
 
             def log_message(self, *_: object) -> None:
                 """Nothing."""

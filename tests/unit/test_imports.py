@@ -35,7 +35,7 @@ HOUSE = [
     {"handlers", "rooms"},
     {"publish", "subscribe"},
     {"broker_handler"},
-    {"amqp", "http.static_files"},
+    {"amqp", "http.static_files", "presence_url"},
     {"http.bodies", "http.connection", "http.handler", "periodic"},
     {"http.requests"},
     {"http.server_state", "http.request_reader"},

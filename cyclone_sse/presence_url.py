@@ -1,0 +1,165 @@
+"""Posts to ``--presence-url`` which users have joined and left channels, on this server.
+
+For "last seen", and for push messages to users who are not there. Each change is posted at least once, in
+order for each user of a channel: one request is under way at a time, and is repeated until it succeeds.
+What waits is bounded; the oldest changes are dropped first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+
+from cyclone_sse.access.http_client import HttpClient
+
+INTERVAL = 1.0  # seconds between two requests
+MAX_PAUSE = 30.0  # seconds between two tries
+PATIENCE = 5.0  # seconds for an answer
+BATCH = 500  # changes in one request: at most 700 kB
+MAX_WAITING = 20_000  # changes
+LOG_INTERVAL = 60.0  # seconds between two lines about the same trouble
+
+
+class PresenceUrl:
+    """The application that is notified of members.
+
+    key: gives the publishing key, by which the application knows this server. client: sends the requests.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, url: str, key: Callable[[], str | None], reactor: Any, client: HttpClient | None = None
+    ) -> None:
+        self._key = key
+        self._reactor = reactor
+        self._client = client or HttpClient(url, 1, reactor)
+        self._waiting: deque[tuple[bool, str, str, str | None]] = deque()  # joined, channel, user, info
+        self._in_request = 0  # of those, the first so many are under way
+        self._request: Deferred[None] | None = None
+        self._timer: Any = None
+        self._failures = 0  # since the last success
+        self._stopping = False
+        self._dropped = 0
+        self._logged: tuple[str, float] = ("", -math.inf)
+
+    def __len__(self) -> int:
+        """The changes that wait."""
+        return len(self._waiting)
+
+    def add(self, channel: str, joined: Mapping[str, str | None], left: list[str]) -> None:
+        """Post that these users have joined the channel, with their info, and that those have left it."""
+        for user in left:
+            self._waiting.append((False, channel, user, None))
+        for user, info in joined.items():
+            self._waiting.append((True, channel, user, info))
+        excess = len(self._waiting) - MAX_WAITING
+        for _ in range(excess):
+            self._drop_oldest()
+        if self._waiting and self._timer is None and self._request is None and not self._stopping:
+            self._timer = self._reactor.callLater(INTERVAL, self._post)
+
+    async def stop(self) -> None:
+        """Post what waits, without repeating what fails."""
+        self._stopping = True
+        self._clear_timer()
+        if self._request is not None:
+            await self._finished()
+        while self._waiting and not self._failures:
+            self._post()
+            await self._finished()
+
+    def abort(self) -> None:
+        """Post nothing more."""
+        self._stopping = True
+        self._clear_timer()
+        if self._request is not None:
+            self._request.cancel()
+
+    def _clear_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _finished(self) -> Deferred[None]:
+        """Fires when the request under way has succeeded or failed."""
+        done: Deferred[None] = Deferred()
+        assert self._request is not None
+        self._request.addBoth(lambda _: done.callback(None))
+        return done
+
+    def _drop_oldest(self) -> None:
+        self._waiting.popleft()
+        self._in_request = max(0, self._in_request - 1)
+        self._dropped += 1
+
+    def _post(self) -> None:
+        self._timer = None
+        body = self._batch()
+        request = self._request = Deferred.fromCoroutine(self._send(body))
+        request.addTimeout(PATIENCE, self._reactor)
+        request.addCallbacks(self._sent, self._failed)
+
+    def _batch(self) -> bytes:
+        """The body of the next request: the oldest changes, one at most for each user of a channel.
+
+        Without this, a user who leaves and joins within a second would be in both lists, in no order.
+        """
+        lists: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+        seen: set[tuple[str, str]] = set()
+        for has_joined, channel, user, info in self._waiting:
+            if (channel, user) in seen or len(seen) == BATCH:
+                break
+            seen.add((channel, user))
+            change: dict[str, Any] = {"channel": channel, "user": user}
+            if has_joined:
+                change["info"] = None if info is None else json.loads(info)
+            lists[has_joined].append(change)
+        self._in_request = len(seen)
+        return json.dumps({"joined": lists[True], "left": lists[False]}, ensure_ascii=False).encode(
+            "utf-8", "surrogatepass"
+        )
+
+    async def _send(self, body: bytes) -> None:
+        fields = [("Content-Type", "application/json"), ("User-Agent", "cyclone-sse")]
+        key = self._key()
+        if key:
+            fields.append(("Authorization", "Bearer " + key.encode().decode("latin-1")))
+        answer = await self._client.post(body, fields)
+        if not 200 <= answer.status < 300:
+            raise ValueError(f"answered {answer.status}")
+
+    def _sent(self, _: object) -> None:
+        self._request = None
+        for _number in range(self._in_request):
+            self._waiting.popleft()
+        self._failures = 0
+        if self._dropped:
+            self.log.error("--presence-url was away too long: {n} changes are lost", n=self._dropped)
+            self._dropped = 0
+        if self._waiting and not self._stopping:
+            self._timer = self._reactor.callLater(INTERVAL, self._post)
+
+    def _failed(self, failure: Any) -> None:
+        self._request = None
+        self._failures += 1
+        if failure.check(CancelledError):
+            return  # by `abort`
+        self._log(str(failure.value) or failure.type.__name__)
+        if not self._stopping:
+            pause = min(MAX_PAUSE, INTERVAL * 2 ** min(self._failures - 1, 10))
+            self._timer = self._reactor.callLater(pause, self._post)
+
+    def _log(self, problem: str) -> None:
+        """Log a new kind of trouble at once, and the same one once a minute."""
+        now = self._reactor.seconds()
+        last, at = self._logged
+        if problem != last or now - at >= LOG_INTERVAL:
+            self._logged = problem, now
+            self.log.error("the application at --presence-url {problem}: trying again", problem=problem)

@@ -1,0 +1,68 @@
+"""An application that is notified of the members of channels."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tests.harness.asked import AskedApplication, Question, Reply
+from tests.harness.clients import Subscriber
+from tests.harness.process import until
+from tests.harness.servers import SseServer
+from tests.integration.conftest import Serve
+from tests.unit.access.keys import SECRET, token
+
+
+def join(server: SseServer, user: str | None, room: str = "room-1") -> Subscriber:
+    bearer = {"Authorization": f"Bearer {token(subscribe=['*'], sub=user, info={'name': user})}"}
+    return Subscriber(server.url, room, headers=bearer).wait_open()
+
+
+class Notified:
+    """What the application has been told. failures: requests that fail before one succeeds."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.changes: list[tuple[str, str, str, Any]] = []
+
+    def __call__(self, question: Question) -> Reply:
+        assert question.headers["Authorization"] == "Bearer key"
+        if self.failures:
+            self.failures -= 1
+            return Reply(500)
+        told = json.loads(question.body)
+        for kind in ("left", "joined"):
+            self.changes += [(kind, each["channel"], each["user"], each.get("info")) for each in told[kind]]
+        return Reply(204)
+
+
+def test_joins_and_leaves_are_posted_in_order_and_again_after_failures(serve: Serve, tmp_path: Path) -> None:
+    kinds = tmp_path / "channels.toml"
+    kinds.write_text('["room-*"]\npresence = true\n')
+    notified = Notified(failures=2)
+    with AskedApplication(notified) as application, ExitStack() as clients:
+        server = serve(
+            f"--channels={kinds}",
+            "--presence-grace=1",
+            f"--presence-url={application.url}",
+            f"--jwt-secret={SECRET}",
+            "--http-secret=key",
+        )
+        ann = clients.enter_context(join(server, "ann"))
+        second = clients.enter_context(join(server, "ann"))
+        clients.enter_context(join(server, None))
+        clients.enter_context(join(server, "bob", "other"))
+        until(lambda: notified.changes, 20, "the first change")
+        ann.close()
+        second.close()
+        until(lambda: len(notified.changes) == 2, 20, "her leave")
+        assert notified.changes == [
+            ("joined", "room-1", "ann", {"name": "ann"}),
+            ("left", "room-1", "ann", None),
+        ]
+        assert server.log.count("--presence-url answered 500") == 1
+        clients.enter_context(join(server, "eve"))
+    # What waits when the server stops is posted before it ends.
+    assert notified.failures == 0
