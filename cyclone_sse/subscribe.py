@@ -23,7 +23,7 @@ from cyclone_sse.access.grant import Grant
 from cyclone_sse.broker_handler import BrokerHandler
 from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.poll_client import PollClient
-from cyclone_sse.delivery.publication import channel_names
+from cyclone_sse.delivery.publication import channel_names, check_client_id
 from cyclone_sse.delivery.socket_client import SocketClient
 from cyclone_sse.delivery.transport_client import client_class
 from cyclone_sse.errors import Ending, Refusal
@@ -183,7 +183,9 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
     def _open(self) -> SocketClient | PollClient:
         """Make the client. Its head leaves with whatever `bind` has for it."""
         is_poll = self._wants_poll()
+        client_id = self._client_id()
         client = self.subscriber = self._open_poll() if is_poll else self._open_stream()
+        client.client_id = client_id
         client.user = None if self.user is None else str(self.user)
         client.info = self.info
         client.presence = not is_poll and "1" in self.request.arguments.get("presence", ())
@@ -206,6 +208,16 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         if request.headers.exact("X-Requested-With") != "XMLHttpRequest":
             return False
         return bool(request.arguments.get("stream", [""])[-1] != "1")
+
+    def _client_id(self) -> str | None:
+        """The id by which publications can exclude this client. Raises Refusal."""
+        given = self.request.arguments.get("client")
+        try:
+            if given:
+                check_client_id(given[-1], "client")
+        except ValueError as error:
+            raise Refusal(400, str(error)) from None
+        return given[-1] if given else None
 
     def _start_head(self, fields: Mapping[str, str]) -> str | None:
         """Set these fields of the answer, and the position of the client, which is returned."""

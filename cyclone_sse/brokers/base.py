@@ -31,7 +31,13 @@ PRESENCE_TRIES = 20
 BrokerUnavailable = Unavailable  # the name that custom applications know
 
 LOG_INTERVAL = 60.0  # seconds between two log lines of one kind about what strangers or publishers do
-_FIELDS = {"event": "type", "retry": "retry"}  # by the names that publishers use
+_FIELDS = {
+    "event": "type",
+    "retry": "retry",
+    "ttl": "ttl",
+    "except": "excluded",
+    "keep": "keep",
+}  # by the names that publishers use
 
 
 class Subscriber(Protocol):
@@ -193,7 +199,8 @@ class Broker:
         missing = _FIELDS.keys() - self.carries
         for each in publications if missing else ():
             for field in sorted(missing):
-                if getattr(each, _FIELDS[field]) is not None:
+                value = getattr(each, _FIELDS[field])
+                if value is not None and value is not False:
                     raise Refusal(400, f"the broker {self.name} has no place for {field}: leave it out")
 
     def confirmed(self, channel: str) -> None:

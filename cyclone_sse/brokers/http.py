@@ -17,7 +17,7 @@ class HttpBroker(Broker):
     """Delivers what is POSTed to this process; there is no upstream that could be away."""
 
     lingers = False
-    carries = frozenset(("event", "retry"))
+    carries = frozenset(("event", "retry", "ttl", "except", "keep"))
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None, ids: EventIds | None = None) -> None:
         super().__init__(settings, "http", reactor=reactor, ids=ids)

@@ -46,7 +46,7 @@ class RedisStreamBroker(UpstreamBroker):
     matches_patterns = True
     open_patterns = False
     has_heartbeat = False  # it reads what it publishes
-    carries = frozenset(("event", "retry"))
+    carries = frozenset(("event", "retry", "ttl", "except"))
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
         super().__init__(settings, "redis-stream", reactor, ids=EventIds(None))

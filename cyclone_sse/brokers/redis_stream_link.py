@@ -141,6 +141,12 @@ def _fields_of(publication: Publication) -> list[bytes]:
         fields += [b"event", publication.type.encode()]
     if publication.retry is not None:
         fields += [b"retry", b"%d" % publication.retry]
+    if publication.ttl is not None:
+        fields += [b"ttl", b"%.6f" % publication.ttl]
+    if publication.excluded is not None:
+        fields += [b"except", publication.excluded.encode()]
+    if publication.keep:
+        fields += [b"keep", b"1"]
     return fields
 
 

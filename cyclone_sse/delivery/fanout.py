@@ -45,12 +45,14 @@ class Fanout:
         self._reactor = reactor
         self._slice = slice
         self._turn: Turn | None = None  # collects events; its walk has not started
+        self._waiting: dict[Turn, None] = {}  # turns whose walks have not started
         self._walks = slices.Slices(reactor)
 
     def add(self, event: Event) -> None:
         """Send the event to the subscribers of its channels, after this turn of the reactor."""
         if self._turn is None:
             self._turn = Turn(self._reactor.seconds())
+            self._waiting[self._turn] = None
             self._walks.add(self._serve(self._turn))
         self._turn.add(event)
 
@@ -58,6 +60,7 @@ class Fanout:
         """Do the work in slices, then send the event; what is published meanwhile comes after it."""
         turn = Turn(self._reactor.seconds())
         turn.add(event)
+        self._waiting[turn] = None
         self.work(chain(work, self._serve(turn)))
 
     def each(self, clients: Iterable[Client], step: Callable[[Client], object]) -> None:
@@ -72,6 +75,11 @@ class Fanout:
         self._turn = None  # later events are for a later walk
         return self._walks.add(work)
 
+    @property
+    def first_waiting(self) -> float:
+        """The position of the first event whose walk has not started; infinite if there is none."""
+        return next((turn.events[0].seq for turn in self._waiting), float("inf"))
+
     def idle(self) -> Deferred[None]:
         """Return a Deferred that fires when everything asked for so far has been done."""
         return self.work(iter(())) if len(self._walks) else succeed(None)
@@ -80,6 +88,7 @@ class Fanout:
         """Walk over all clients that are due some events of this turn."""
         if self._turn is turn:
             self._turn = None
+        del self._waiting[turn]
         served = 0
         for group in turn.groups(self._registry):
             if group is None:

@@ -15,7 +15,7 @@ and the time is an argument.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
+from cyclone_sse.deadlines import Deadlines
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.sorted_log import SortedLog
 
@@ -83,6 +84,11 @@ class _View:
     def after(self, seq: int) -> Iterator[Event]:
         """The events after that position, oldest first."""
         return islice(self.events, bisect_right(self.events, seq, key=_seq), None)
+
+    def place(self, event: Event) -> int | None:
+        """The index of an event, if it is held."""
+        index = bisect_left(self.events, event.seq, key=_seq)
+        return index if index < len(self.events) and self.events[index] is event else None
 
     def append(self, event: Event) -> None:
         """Add an event. Its place is mostly the end; one with very many channels may come late to some."""
@@ -146,12 +152,15 @@ class History:
         self._by_age: dict[float, OrderedDict[str, _View]] = {}  # by ttl; least recently published first
         self._floors: OrderedDict[str, int | None] = OrderedDict()  # of channels without events
         self._by_size = _BySize()  # channels with more than one event
+        self._expiring: Deadlines[Event] = Deadlines(0.1)  # events with an end of their own
+        self._dropping: list[tuple[Event, Iterator[str]]] = []  # those that are over, channels still to go
         self._spreading: dict[Event, frozenset[str]] = {}  # events that not all their channels have yet
         self._losses: SortedLog[Loss] = SortedLog()  # the last loss of each channel
         self._loss_keys: dict[str, int] = {}
         self._loss_key = 0  # the last given
         self.on_forgotten: Callable[[Event], None] | None = None  # called when no channel holds it any more
         self.bytes = 0  # held at present, as accounted
+        self.version = 0  # changes with whatever an answer may consist of
         self.last = 0  # the position of the newest event that was ever held
 
     @property
@@ -169,6 +178,10 @@ class History:
         return HistoryFigures(self.bytes, len(self._log), len(self._views), len(self._floors))
 
     # What is published.
+
+    def skip(self, event: Event) -> None:
+        """Note an event that is not held, and leaves no gap."""
+        self.last = max(self.last, event.seq)
 
     def append(self, event: Event, now: float) -> None:
         """Hold an event in all its channels; now: seconds, from a clock that goes forward."""
@@ -198,11 +211,14 @@ class History:
         self._make_room()
 
     def _add(self, event: Event, now: float) -> None:
+        self.version += 1
         event.taken = now
         event.holders = 1  # until all its channels have it
         self.last = max(self.last, event.seq)
         self._log.append(event.seq, event)
         self.bytes += len(event.frame) + _EVENT_OVERHEAD
+        if event.expires is not None:
+            self._expiring.set(event, event.expires)
 
     def _hold(self, name: str, event: Event) -> str:
         """Hold the event in one channel. Returns the channel's own copy of its name."""
@@ -254,10 +270,13 @@ class History:
         self._floors.clear()
         self._spreading.clear()
         self._losses = SortedLog()
+        self._expiring = Deadlines(0.1)
+        self._dropping.clear()
         self._loss_keys.clear()
         self._by_size = _BySize()
         self._start = start
         self._loss_key = 0
+        self.version += 1
         self.bytes = 0
         self.last = start
 
@@ -285,6 +304,7 @@ class History:
     ) -> tuple[Collection[str], tuple[str, ...]]:
         """What happened after a position: the channels that may lack events, and those that hold some."""
         gaps, missed = [], []
+        self._drop_expired(now)
         for channel in channels:
             view = self._views.get(channel)
             if view is None:
@@ -340,6 +360,7 @@ class History:
         True if there are more of them: to be called again in another turn of the reactor.
         """
         self._make_room()
+        self._drop_expired(now)
         for _ in range(most):
             view = self._most_overdue(now)
             if view is None:
@@ -374,6 +395,25 @@ class History:
                 return view
         return None
 
+    def _drop_expired(self, now: float) -> None:
+        """Forget the events whose own time is over. They leave no gap."""
+        if self._expiring.is_due(now):
+            due = self._expiring.pop_due(now, MANY)
+            self._dropping += [(event, iter(event.channels)) for event in due]
+        for _ in range(MANY):
+            if not self._dropping:
+                return
+            event, names = self._dropping[-1]
+            name = next(names, None)
+            if name is None:
+                self._dropping.pop()
+                continue
+            view = self._views.get(name)
+            if view is not None and (at := view.place(event)) is not None:
+                self._take_out(view, at)
+                if not view.events:
+                    self._forget_view(view)
+
     def _expire(self, view: _View, now: float) -> None:
         oldest = now - view.limits.ttl
         while view.events and view.events[0].taken <= oldest:
@@ -398,15 +438,21 @@ class History:
         return min(heads, key=lambda view: view.events[-1].seq if view.events else 0, default=None)
 
     def _forget_oldest(self, view: _View) -> None:
-        event = view.events.pop(0)
+        event = view.events[0]
+        if event.expires is None:
+            if view.floor is None or view.floor < event.seq:
+                view.floor = event.seq
+            self._note_loss(view.name, event.seq)
+        self._take_out(view, 0)
+
+    def _take_out(self, view: _View, index: int) -> None:
+        self.version += 1
+        event = view.events.pop(index)
         view.size -= len(event.frame) + _ENTRY_OVERHEAD
-        if view.floor is None or view.floor < event.seq:
-            view.floor = event.seq
         if len(view.events) > 1:
             self._by_size.set(view.name, view.size)
         else:
             self._by_size.discard(view.name)
-        self._note_loss(view.name, event.seq)
         self.bytes -= _ENTRY_OVERHEAD
         self._release(event)
 
@@ -421,6 +467,7 @@ class History:
         event.holders -= 1
         if not event.holders and self._log.pop(event.seq) is not None:
             self.bytes -= len(event.frame) + _EVENT_OVERHEAD
+            self._expiring.clear(event)
             if self.on_forgotten is not None:
                 self.on_forgotten(event)
 

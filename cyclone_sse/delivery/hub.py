@@ -64,9 +64,11 @@ class Hub:
         self._reactor = reactor
         self.counters = Counters()
         self.ids = ids or EventIds(wall)
-        limits = Limits(settings["history-size"], settings["history-ttl"])
+        self._settings = settings
+        self._kinds_file: str | None = settings["channels"]
+        self.kinds = read_kinds(self._kinds_file)
         self.history = History(
-            lambda _: limits,
+            self._limits,
             settings["history-bytes"],
             start=self.ids.last if complete else None,
             log_losses=patterns is not None,
@@ -78,8 +80,6 @@ class Hub:
         self._fanout = Fanout(self.channels, self.counters, reactor, slice)
         self._resume = Resume(self.history, self.ids, self.counters, reactor, patterns)
         self.lifecycle = Lifecycle(settings, self._fanout, reactor, wall)
-        self._kinds_file: str | None = settings["channels"]
-        self.kinds = read_kinds(self._kinds_file)
         self.presence = PresenceFeed(self.kinds, settings, self._fanout, reactor)
         self._batches = slices.Slices(reactor)
         self._tick = min(1.0, settings["ping-interval"] / 10) or 1.0  # seconds
@@ -127,20 +127,40 @@ class Hub:
         if eid.seq <= self.history.last:
             return event
         self.ids.follow(eid)
-        self._resume.forget_answers()
-        if len(event.channels) > MANY:
-            spread = self.history.spread(event, self._reactor.seconds())
-            self._fanout.add_after(chain(spread, self._match(event)), event)
-        else:
-            self.history.append(event, self._reactor.seconds())
-            if self._patterns is not None and len(self._patterns):
-                for _ in self._match(event):
-                    pass
-            self._fanout.add(event)
-        if self._journal is not None:
-            self._journal.append(event)
+        event.excluded = publication.excluded
+        self._hold(event, publication.ttl)
         self.counters.events += 1
         return event
+
+    def _hold(self, event: Event, ttl: float | None) -> None:
+        """Keep the event in the history and the history file, and send it."""
+        now = self._reactor.seconds()
+        work: Iterator[None] = iter(())
+        if ttl == 0:
+            self.history.skip(event)
+        else:
+            event.expires = None if ttl is None else now + ttl
+            if self._journal is not None:
+                self._journal.append(event)
+            if len(event.channels) > MANY:
+                work = self.history.spread(event, now)
+            else:
+                self.history.append(event, now)
+        if len(event.channels) > MANY:
+            self._fanout.add_after(chain(work, self._match(event)), event)
+            return
+        if self._patterns is not None and len(self._patterns):
+            for _ in self._match(event):
+                pass
+        self._fanout.add(event)
+
+    def _limits(self, channel: str) -> Limits:
+        kind = self.kinds.of(channel)
+        size, ttl = kind.history_size, kind.history_ttl
+        return Limits(
+            self._settings["history-size"] if size is None else size,
+            self._settings["history-ttl"] if ttl is None else ttl,
+        )
 
     def _match(self, event: Event) -> Iterator[None]:
         """Find the patterns under which clients hear the event."""
@@ -190,7 +210,6 @@ class Hub:
         seq = self.ids.next().seq  # no client has this id: what was before it may be missing
         for channel in channels:
             self.history.raise_floor(channel, seq)
-        self._resume.forget_answers()
         return seq
 
     def send_gap(self, channels: Iterable[str]) -> None:
@@ -236,7 +255,6 @@ class Hub:
     def forget(self, channel: str) -> None:
         """Forget the history of a channel that is no longer subscribed to."""
         self.history.forget(channel)
-        self._resume.forget_answers()
 
     # Clients.
 
@@ -271,7 +289,7 @@ class Hub:
             self._resume.start(client)
         elif last_event_id:
             added = [name for name in client.channels if name not in before]
-            self._resume.add(client, added, last_event_id)
+            self._resume.add(client, added, last_event_id, self._fanout.first_waiting)
         return first
 
     def unsubscribe(self, client: Client, channels: Iterable[str] | None = None) -> list[str]:
@@ -347,6 +365,7 @@ class Hub:
     def reload_kinds(self) -> None:
         """Read the file of ``--channels`` again. Raises ValueError, and the kinds in use stay."""
         self.kinds = self.presence.kinds = read_kinds(self._kinds_file)
+        self._batches.add(self.history.renew_limits())
 
     def start(self) -> None:
         """Start to ping and end clients, and to forget; called when the reactor runs."""
@@ -375,7 +394,6 @@ class Hub:
                 self.log.failure("could not {task}", task=task.__name__.strip("_").replace("_", " "))
 
     def _forget_old(self) -> None:
-        self._resume.forget_answers()
         if self.history.forget_old(self._reactor.seconds()) or self.history.is_overfull:
             self._reactor.callLater(0, self._forget_old)
 

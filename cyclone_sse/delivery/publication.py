@@ -1,6 +1,6 @@
-"""What a publisher says, checked: the same value from a form, from JSON and from a Redis stream.
+"""A publication, checked: the same value from a form, from JSON and from a Redis stream.
 
-Everything that is wrong with it is found here, before an event has an id, and said in a ValueError whose
+Everything that is wrong with it is found here, before an event has an id, and raised as a ValueError whose
 text is fit for the publisher (400) or for a line in the log. May cost microseconds for each event, nothing
 for each client. Plain Python: no reactor, no HTTP.
 """
@@ -17,9 +17,12 @@ from cyclone_sse.patterns import check_name
 
 MAX_TYPE = 100  # characters of an event's type
 MAX_RETRY = 3_600_000  # milliseconds: an hour
+MAX_TTL = 10 * 365 * 86400.0  # seconds
+MAX_CLIENT_ID = 64  # characters
 OWN_TYPES = "sse-"  # the beginning of the types that the server itself sends
 
-_FIELDS = frozenset(("channel", "channels", "message", "event", "retry", "key"))
+_FIELDS = frozenset(("channel", "channels", "message", "event", "retry", "key", "ttl", "except", "keep"))
+_SECONDS = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
 _PHP_CHANNEL = re.compile(r"channels?\[\d*\]", re.ASCII)  # PHP's http_build_query and its forms
 
 
@@ -28,14 +31,19 @@ class Publication:
     """One message for some channels.
 
     channels: at least one name, each once. data: the message in UTF-8. type: of the event, ``message`` if
-    None. retry: milliseconds until clients reconnect. Raises ValueError for a type or time that is not
-    allowed: with a line break in it a type would be able to write other fields of the event.
+    None. retry: milliseconds until clients reconnect. ttl: seconds for which the history holds it, at most
+    as long as others; 0: only connected clients get it. excluded: the id of a client that does not get it.
+    keep: it becomes the state of its channels. Raises ValueError for a value that is not allowed: a type with
+    a line break in it, say, would write other fields of the event.
     """
 
     channels: tuple[str, ...]
     data: bytes
     type: str | None = None
     retry: int | None = None
+    ttl: float | None = None
+    excluded: str | None = None
+    keep: bool = False
 
     def __post_init__(self) -> None:
         if not self.channels:
@@ -44,6 +52,10 @@ class Publication:
             _check_type(self.type)
         if self.retry is not None and not 0 <= self.retry <= MAX_RETRY:
             raise ValueError(f"retry is not between 0 and {MAX_RETRY} milliseconds")
+        if self.ttl is not None and not 0 <= self.ttl <= MAX_TTL:
+            raise ValueError("ttl is not a number of seconds")
+        if self.excluded is not None:
+            check_client_id(self.excluded, "except")
 
     @property
     def text(self) -> str:
@@ -58,12 +70,15 @@ class Publication:
         """
         if next(iter(arguments), "").lstrip().startswith("{"):
             raise ValueError("this is JSON: send it with Content-Type: application/json")
-        retry = arguments.get("retry", [None])[-1]
+        last = {name: values[-1] for name, values in arguments.items() if values}
         return publication(
             channel_names(arguments),
-            arguments.get("message", [""])[-1],
-            arguments.get("event", [None])[-1],
-            None if retry is None else _read_retry(retry),
+            last.get("message", ""),
+            last.get("event"),
+            _read_retry(last["retry"]) if "retry" in last else None,
+            ttl=_read_ttl(last["ttl"]) if "ttl" in last else None,
+            excluded=last.get("except"),
+            keep=_read_keep(last.get("keep", "0")),
         )
 
     @classmethod
@@ -81,19 +96,29 @@ class Publication:
             raise ValueError("event is not text")
         if retry is not None and type(retry) is not int:  # True is an int, too
             raise ValueError("retry is not a whole number")
+        ttl, excluded, keep = value.get("ttl"), value.get("except"), value.get("keep", False)
+        if ttl is not None and type(ttl) not in (int, float):
+            raise ValueError("ttl is not a number of seconds")
+        if excluded is not None and not isinstance(excluded, str):
+            raise ValueError("except is not text")
+        if not isinstance(keep, bool):
+            raise ValueError("keep is not true or false")
         message = value.get("message", "")
         if not isinstance(message, str):
             message = _compact(message)
-        return publication(_json_channels(value), message, event, retry)
+        return publication(
+            _json_channels(value), message, event, retry, ttl=ttl, excluded=excluded, keep=keep
+        )
 
     @classmethod
     def from_entry(cls, pairs: Iterable[tuple[bytes, bytes]]) -> Publication:
-        """Read an entry of a Redis stream, which anybody may write. Unknown fields are left alone.
+        """Read an entry of a Redis stream, which any program may write. Unknown fields are left alone.
 
         Raises ValueError.
         """
         channels: list[str] = []
         message, event, retry = b"", None, None
+        ttl, excluded, keep = None, None, False
         for name, content in pairs:
             try:
                 if name in (b"channel", b"channels"):
@@ -104,13 +129,26 @@ class Publication:
                     event = content.decode()
                 elif name == b"retry":
                     retry = _read_retry(content.decode())
+                elif name == b"ttl":
+                    ttl = _read_ttl(content.decode())
+                elif name == b"except":
+                    excluded = content.decode()
+                elif name == b"keep":
+                    keep = _read_keep(content.decode())
             except UnicodeDecodeError:
                 raise ValueError(f"{name.decode()} is not UTF-8") from None
-        return publication(channels, message, event, retry)
+        return publication(channels, message, event, retry, ttl=ttl, excluded=excluded, keep=keep)
 
 
 def publication(
-    channels: str | Iterable[str], message: str | bytes, type: str | None = None, retry: int | None = None
+    channels: str | Iterable[str],
+    message: str | bytes,
+    type: str | None = None,
+    retry: int | None = None,
+    *,
+    ttl: float | None = None,
+    excluded: str | None = None,
+    keep: bool = False,
 ) -> Publication:
     """Check a message and make a Publication of it. A text as ``channels`` is one name, not its letters.
 
@@ -120,6 +158,8 @@ def publication(
     unique = tuple(dict.fromkeys(filter(None, names)))
     if not unique:
         raise ValueError("channel is missing")
+    for name in unique:
+        check_name(name)
     for name in unique:
         check_name(name)
     if not message:
@@ -132,7 +172,25 @@ def publication(
             data.decode()
     except UnicodeError:
         raise ValueError("message is not UTF-8") from None
-    return Publication(unique, data, type, retry)
+    return Publication(unique, data, type, retry, ttl, excluded, keep)
+
+
+def check_client_id(text: str, field: str) -> None:
+    """Raise ValueError for what cannot be the id of a client."""
+    if not 1 <= len(text) <= MAX_CLIENT_ID or not _is_utf8(text):
+        raise ValueError(f"{field} is not 1 to {MAX_CLIENT_ID} characters long")
+
+
+def _read_ttl(text: str) -> float:
+    if not _SECONDS.fullmatch(text):
+        raise ValueError("ttl is not a number of seconds")
+    return float(text)
+
+
+def _read_keep(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError("keep is not 0 or 1")
+    return text == "1"
 
 
 def _read_retry(text: str) -> int:

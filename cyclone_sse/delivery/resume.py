@@ -7,7 +7,7 @@ that finds nothing more to send, so the seam has neither a hole nor a double. A 
 enough falls back to the same way: see ``SocketClient``.
 
 When a thousand clients reconnect at once they ask the same question. It is answered once: the answer is kept
-until something else is published.
+until something else is published or forgotten.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ class Resume:
         self.era = 0  # changes when ids are reset: positions from before mean nothing then
         self._patterns = patterns
         self._answers: dict[tuple[int, tuple[str, ...]], Answer] = {}
+        self._version = 0  # of the history, from which they are
 
     def start(self, client: Client) -> None:
         """Send a client what it missed since its last event id; then it is live."""
@@ -119,13 +120,20 @@ class Resume:
         client.skip_until = NOT_LIVE
         catch_up.start(start.after)
 
-    def add(self, client: Client, channels: Sequence[str], last_event_id: str) -> None:
-        """Send a client that is open what it missed of these channels, which it did not hear before."""
+    def add(self, client: Client, channels: Sequence[str], last_event_id: str, until: float) -> None:
+        """Send a client that is open what it missed of these channels, which it did not hear before.
+
+        until: the position of events that it will be sent as live ones.
+        """
         start = starting_point(last_event_id, self.ids)
         questions = ChannelQuestions(self, channels, start)
         step = questions.next()
         while True:
-            piece = self.piece(client, step.gaps, step.batch, step.is_complete)
+            batch = step.batch
+            if batch is not None and batch.seqs[-1] >= until:
+                events = [event for event in batch.events if event.seq < until]
+                batch = Batch(events) if events else None
+            piece = self.piece(client, step.gaps, batch, step.is_complete)
             if piece.frames:
                 client.send(b"".join(piece.frames), piece.frames, piece.seqs)
             if step.is_complete or client.state is State.GONE:
@@ -146,6 +154,9 @@ class Resume:
         """What these channels, which have something after the position, brought next."""
         if not channels:
             return Answer(None, True)
+        if self._version != self.history.version:
+            self._version = self.history.version
+            self._answers.clear()
         answer = self._answers.get((after, channels))
         if answer is None:
             events = self.history.since(after, channels)
@@ -156,15 +167,9 @@ class Resume:
             self._answers[after, channels] = answer
         return answer
 
-    def forget_answers(self) -> None:
-        """Forget the answers: something was published or forgotten, and they are others now."""
-        if self._answers:
-            self._answers.clear()
-
     def reset(self) -> None:
         """Stop catching up: ids were reset, and what was held is gone."""
         self.era += 1
-        self.forget_answers()
 
     def go_live(self, client: Client, after: int = 0) -> None:
         """Make the client due for what comes from now on: everything before has been sent to it.

@@ -211,6 +211,32 @@ def test_losses_are_read_from_a_position_on() -> None:
     assert list(history.losses_after(history.loss_key(seq(4)))) == []
 
 
+def test_an_event_whose_own_time_is_over_is_forgotten_and_leaves_no_gap() -> None:
+    history = make_history(log_losses=True)
+    for number in range(1, 5):
+        one = event(number, channels="ab")
+        one.expires = 10.0 if number in (2, 4) else None
+        history.append(one, 0)
+    assert since(history, 0, "a", 9) == [1, 2, 3, 4]
+    assert since(history, 0, "ab", 10.1) == [1, 3]
+    assert gaps(history, 0, "ab", 10.1) == []
+    assert history.events == 2
+    assert list(history.losses_after(0)) == []
+    history.forget("a")
+    history.forget("b")
+    assert history.bytes == 0
+
+
+def test_an_event_with_an_end_leaves_no_gap_when_it_has_to_make_room() -> None:
+    history = make_history(size=1)
+    one = event(1)
+    one.expires = 100.0
+    history.append(one, 0)
+    history.append(event(2), 0)
+    assert since(history, 0, "a") == [2]
+    assert gaps(history, 0, "a") == []
+
+
 def test_limits_that_change_apply_to_what_is_held() -> None:
     limits = {"a": Limits(10, 300)}
     history = History(lambda name: limits.get(name, Limits(10, 300)), 1 << 20, 0)

@@ -200,3 +200,60 @@ def test_a_long_name_is_refused_before_it_is_looked_at(name: str) -> None:
     with pytest.raises(ValueError, match="longer than 255 bytes"):
         publication(["ok", name], "x")
     assert publication(["a" * 255, "€" * 85], "x").channels[0] == "a" * 255
+
+
+@pytest.mark.parametrize("ttl", ["0", "1.5", "300"])
+def test_how_long_an_event_is_held_and_which_client_does_not_get_it(ttl: str) -> None:
+    form = Publication.from_form(
+        {"channel": ["a"], "message": ["x"], "ttl": [ttl], "except": ["tab-1"], "keep": ["1"]}
+    )
+    value = json.loads(f'{{"channel": "a", "message": "x", "ttl": {ttl}, "except": "tab-1", "keep": true}}')
+    entry = [
+        (b"channel", b"a"),
+        (b"message", b"x"),
+        (b"ttl", ttl.encode()),
+        (b"except", b"tab-1"),
+        (b"keep", b"1"),
+    ]
+    assert form == Publication.from_json(value) == Publication.from_entry(entry)
+    assert (form.ttl, form.excluded, form.keep) == (float(ttl), "tab-1", True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("ttl", "-1"),
+        ("ttl", "1e300"),
+        ("ttl", "nan"),
+        ("ttl", ""),
+        ("except", ""),
+        ("except", "x" * 65),
+        ("keep", "yes"),
+    ],
+)
+def test_what_these_fields_cannot_be_is_named(field: str, value: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        Publication.from_form({"channel": ["a"], "message": ["x"], field: [value]})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("ttl", True),
+        ("ttl", -1),
+        ("ttl", float("inf")),
+        ("except", 1),
+        ("except", ""),
+        ("keep", 1),
+        ("keep", "1"),
+    ],
+)
+def test_in_json_these_fields_have_their_types(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=field):
+        Publication.from_json({"channel": "a", "message": "x", field: value})
+
+
+def test_the_name_of_a_channel_has_at_most_255_bytes() -> None:
+    assert publication("\u00e4" * 127, "x")
+    with pytest.raises(ValueError, match="255 bytes"):
+        publication("\u00e4" * 128, "x")
