@@ -62,7 +62,8 @@ def test_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("cyclone_sse/**/*.py")}
     specifications = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("cyclone_sse/**/*.xml")}
-    pages = {path for path in ROOT.glob("media/*") if path.suffix != ".png"}  # the picture is the README's
+    kinds = {".js", ".ts", ".html", ".css", ".svg"}  # the rest is for npm, and the README's picture
+    pages = {path for path in ROOT.glob("media/*") if path.suffix in kinds}
     media = {f"cyclone_sse/media/{path.name}" for path in pages}
     plugin = {"twisted/plugins/cyclonesse_plugin.py"}
     expected = sources | specifications | media | plugin | {"cyclone_sse/py.typed"}

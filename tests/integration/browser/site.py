@@ -25,7 +25,7 @@ JQUERIES = {
     "3.x": "jquery-3/dist/jquery.js",
     "4.x": "jquery-4/dist/jquery.js",
 }
-OTHERS = ["axe-core", "eventsource", "terser", "typescript"]  # of tests/package.json
+OTHERS = ["axe-core", "esbuild", "eventsource", "terser", "typescript"]  # of tests/package.json
 KINDS = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
