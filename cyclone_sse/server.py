@@ -15,7 +15,7 @@ from cyclone_sse import brokers
 from cyclone_sse.access.rules import make_rules
 from cyclone_sse.handlers import BroadcastHandler, DisconnectHandler, PublishHandler, StatsHandler
 from cyclone_sse.http.handler import NotFoundHandler
-from cyclone_sse.http.static_files import MediaHandler, load
+from cyclone_sse.http.static_files import File, MediaHandler, load
 from cyclone_sse.options import with_defaults
 from cyclone_sse.rooms import PresenceHandler
 
@@ -100,10 +100,13 @@ def load_app(name: str) -> Any:
     return found
 
 
-def _demo() -> list[Route]:
-    """The page to try things, its script, and the plugins: beside the package when installed,
-    in the project's root otherwise."""
+def media_files() -> dict[str, File]:
+    """The files for browsers: below the package when installed, in the project's root otherwise."""
     package = Path(__file__).parent
-    media = next(path for path in (package / "media", package.parent / "media") if path.is_dir())
-    files = {"files": load(media)}
+    return load(next(path for path in (package / "media", package.parent / "media") if path.is_dir()))
+
+
+def _demo() -> list[Route]:
+    """The page to try things, its script, and the plugins."""
+    files = {"files": media_files()}
     return [(r"/(demo)", MediaHandler, files), (r"/media/(.*)", MediaHandler, files)]

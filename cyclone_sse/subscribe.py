@@ -187,6 +187,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         client = self.subscriber = self._open_poll() if is_poll else self._open_stream()
         client.client_id = client_id
         client.user = None if self.user is None else str(self.user)
+        client.address = self.request.remote_ip
         client.info = self.info
         client.presence = not is_poll and "1" in self.request.arguments.get("presence", ())
         client.fields = "channel" in self.request.arguments.get("fields", ())

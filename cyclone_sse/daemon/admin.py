@@ -15,12 +15,17 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from cyclone_sse.daemon.metrics import CONTENT_TYPE, Metrics
+from cyclone_sse.daemon.operator_page import add_page
+from cyclone_sse.server import media_files
 
 
 class Running(Protocol):
     """The service, as far as it is known here."""
 
     application: Any
+    settings: Any
+    reactor: Any
+    tls: Any
 
     def not_ready(self) -> list[str]:
         """Why it shall get no clients; nothing where it shall."""
@@ -75,6 +80,7 @@ class Admin:
             (b"stats", self._stats),
         ):
             root.putChild(path, Page(answer))
+        add_page(root, self._service, media_files())
         return QuietSite(root)
 
     def _health(self, request: Request) -> tuple[int, str, bytes]:

@@ -83,5 +83,9 @@ class Channels(Generic[S]):
         """Each channel that has subscribers, and how many."""
         return [(channel, len(subscribers)) for channel, (_, subscribers) in self._present.items()]
 
+    def names(self) -> list[str]:
+        """The channels that have subscribers, as of now: to be looked at in slices."""
+        return list(self._present)
+
     def __len__(self) -> int:
         return len(self._present)

@@ -78,6 +78,7 @@ class Client:
     """
 
     __slots__ = (
+        "address",
         "channels",
         "client_id",
         "ending",
@@ -89,6 +90,7 @@ class Client:
         "on_full",
         "on_open",
         "on_overflow",
+        "opened_at",
         "presence",
         "render",
         "renews_id",
@@ -112,6 +114,8 @@ class Client:
         self.shares_frames = True
         self.fields = False
         self.renews_id = False
+        self.address = ""  # of the client, for the operator
+        self.opened_at = 0.0  # in the reactor's seconds
         self.info: str | None = None  # what other members of a channel see of the user, as JSON
         self.presence = False  # it wants to be sent the members of its channels
         self.render: Render | None = None  # how a custom application writes events to it
@@ -119,6 +123,11 @@ class Client:
         self.on_open: Callable[[Client], None] | None = None  # called once, before its head leaves
         self.on_full: Callable[[Client], None] | None = None  # called when bytes start to wait
         self.on_overflow: Callable[[Client, Dropped], None] | None = None  # called when too many do
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The bytes that wait until the client reads."""
+        return 0
 
     def send(self, data: bytes, frames: Sequence[bytes] = (), seqs: Sequence[Seq] = ()) -> None:
         """Send these bytes to the client now or, in their turn, when there is room for them.

@@ -275,6 +275,7 @@ class Hub:
         if is_new:
             self.clients[client] = None
             self.counters.subscribes += 1
+            client.opened_at = self._reactor.seconds()
             client.on_full = self.lifecycle.watch_progress
             client.on_overflow = self._resume.fall_back
             self.lifecycle.add(client)

@@ -95,6 +95,11 @@ class SocketClient(Client):
         """The figures of this moment."""
         return SocketFigures(tuple(self._queue or ()), self._unsent, self._in_transport)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """The bytes in the queue and in the transport."""
+        return self._unsent if self.state is State.FULL else 0
+
     def open(self) -> None:
         """Send the head, and in the same write what has been added to it since."""
         if self.state is not State.CORKED:

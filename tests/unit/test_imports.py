@@ -24,6 +24,8 @@ HOUSE = [
     {"daemon.probes"},
     {"daemon.handover"},
     {"daemon.admin", "daemon.command_line", "daemon.sockets", "daemon.tls"},
+    {"daemon.operator_page"},
+    {"daemon.figures", "daemon.streams"},
     {
         "daemon.exposure",
         "daemon.listener",

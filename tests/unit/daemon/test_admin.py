@@ -11,6 +11,7 @@ from twisted.internet.testing import StringTransport
 
 from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.daemon.admin import Admin
+from cyclone_sse.options import with_defaults
 from tests.unit.fakes import FakeClient
 
 
@@ -18,7 +19,10 @@ class Service:
     """As much of the service as is known there."""
 
     def __init__(self) -> None:
-        self.broker = HttpBroker({}, reactor=Clock())
+        self.reactor = Clock()
+        self.broker = HttpBroker({}, reactor=self.reactor)
+        self.settings = with_defaults({"admin-port": 8889})
+        self.tls = None
         self.application: Any = self
         self.reasons: list[str] = []
 

@@ -1,0 +1,102 @@
+"""The figures of this moment for the operator's page, as one JSON object a second.
+
+Totals are those since the start: the page makes rates of them. Costs a walk over thirty figures; the largest
+channels are looked for in slices, now and then.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator
+from heapq import nlargest
+from pathlib import Path
+from typing import Any, Protocol
+
+from cyclone_sse import __version__
+from cyclone_sse.slices import Slices
+
+TOP = 10  # channels
+TOP_INTERVAL = 5.0  # seconds between two looks for the largest channels
+_SLICE = 5000  # channels looked at in one turn
+_PAGE_SIZE = resource.getpagesize()
+
+
+class Service(Protocol):
+    """The service, as far as it is known here."""
+
+    application: Any
+    tls: Any
+
+    def not_ready(self) -> list[str]:
+        """Why it shall get no clients; empty where it shall."""
+
+    def connection_count(self) -> int:
+        """How many connections are open."""
+
+
+class Figures:
+    """The figures of one server. clock: Unix time."""
+
+    def __init__(self, service: Service, reactor: Any, clock: Callable[[], float] = time.time) -> None:
+        self._service = service
+        self._reactor = reactor
+        self._clock = clock
+        self._started = clock()
+        self._slices = Slices(reactor)
+        self._top: list[tuple[str, int]] = []
+        self._next_top = 0.0
+
+    def now(self) -> dict[str, Any]:
+        """All figures, as JSON has them."""
+        self._look_for_top()
+        broker = self._service.application.broker
+        hub, counters = broker.hub, broker.hub.counters
+        return {
+            "version": __version__,
+            "time": self._clock(),
+            "started": self._started,
+            "not_ready": self._service.not_ready(),
+            "broker": {"name": broker.name, "connected": broker.available},
+            "connections": self._service.connection_count(),
+            "subscribers": len(hub.clients),
+            "slow": hub.lifecycle.figures().stalls,
+            "channels": len(hub.channels),
+            "events": counters.events,
+            "deliveries": counters.deliveries,
+            "sent_bytes": counters.sent_bytes,
+            "subscribes": counters.subscribes,
+            "disconnects": dict(counters.disconnects),
+            "refusals": {str(status): count for status, count in counters.refusals.items()},
+            "history_events": hub.history.events,
+            "history_bytes": hub.history.bytes,
+            "memory_bytes": _memory(),
+            "processor_seconds": sum(os.times()[:2]),
+            "certificate_expires": getattr(self._service.tls, "expiry", None),
+            "top": self._top,
+        }
+
+    def _look_for_top(self) -> None:
+        now = self._reactor.seconds()
+        if now >= self._next_top and not len(self._slices):
+            self._next_top = now + TOP_INTERVAL
+            self._slices.add(self._find_top())
+
+    def _find_top(self) -> Iterator[None]:
+        channels = self._service.application.broker.hub.channels
+        names = channels.names()
+        largest: list[tuple[str, int]] = []
+        for start in range(0, len(names), _SLICE):
+            counts = [(name, channels.count(name)) for name in names[start : start + _SLICE]]
+            largest = nlargest(TOP, [*largest, *counts], key=lambda row: row[1])
+            yield
+        self._top = [row for row in largest if row[1]]
+
+
+def _memory() -> int:
+    """The resident memory of this process in bytes; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_SIZE
+    except OSError:
+        return 0

@@ -1,0 +1,200 @@
+"""The operator's page on the admin port: what happens now, and whose streams there are.
+
+The page reads one stream of figures a second. It answers only to its own Host, so that a page of another
+site, whose name leads to this machine (DNS rebinding), reads nothing and ends no streams. With workers, the
+page reads the figures of each from its own admin port.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+from collections.abc import Collection, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from cyclone_sse.daemon.figures import Figures
+from cyclone_sse.daemon.streams import Streams
+from cyclone_sse.errors import Unavailable, error_body
+from cyclone_sse.http.static_files import File
+
+INTERVAL = 1.0  # seconds between two figures
+_PAGE = {b"": "operator.html", b"operator.js": "operator.js", b"operator.css": "operator.css"}
+
+
+def is_own_host(host: str, names: Collection[str]) -> bool:
+    """Whether this is an address, localhost or one of the names: what no other site can be called."""
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost" or name in names:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+class Guarded(Resource):
+    """One path that answers only to the page's own Host, and to no page of another site.
+
+    names: host names that count as own.
+    """
+
+    isLeaf = True
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__()
+        self._names = names
+
+    def render(self, request: Request) -> Any:
+        """Refuse requests of other sites, else answer."""
+        host, origin = request.getHeader("host") or "", request.getHeader("origin")
+        request.setHeader("Cache-Control", "no-store")
+        request.setHeader("X-Content-Type-Options", "nosniff")
+        if not is_own_host(host, self._names):
+            return refuse(request, 403, f"this page is not called {host}")
+        if origin is not None:
+            # The page of another worker is on the same host, with another port.
+            if urlsplit(origin).hostname != urlsplit(f"//{host}").hostname:
+                return refuse(request, 403, f"a page of {origin} may not read here")
+            request.setHeader("Access-Control-Allow-Origin", origin)
+            request.setHeader("Vary", "Origin")
+        if not hasattr(self, f"render_{request.method.decode('latin-1')}"):
+            return refuse(request, 405, "this method is not known here")
+        return super().render(request)
+
+
+def refuse(request: Request, status: int, reason: str) -> bytes:
+    """Answer with a reason, as JSON."""
+    request.setResponseCode(status)
+    request.setHeader("Content-Type", "application/json")
+    return error_body(reason)
+
+
+class PageFile(Guarded):
+    """A file of the page."""
+
+    def __init__(self, names: Collection[str], file: File) -> None:
+        super().__init__(names)
+        self._file = file
+
+    def render_GET(self, request: Request) -> bytes:
+        """Send it."""
+        name = urlsplit(f"//{request.getHeader('host')}").hostname or ""
+        host = f"[{name}]" if ":" in name else name
+        request.setHeader("Content-Type", self._file.type)
+        request.setHeader(
+            "Content-Security-Policy",
+            f"default-src 'none'; connect-src 'self' http://{host}:*; script-src 'self'; style-src 'self'; "
+            "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        )
+        return self._file.content
+
+
+class FiguresStream(Guarded):
+    """The figures, once a second, as an event stream. ports: the admin ports of all workers."""
+
+    def __init__(
+        self, names: Collection[str], figures: Figures, ports: Collection[int], reactor: Any
+    ) -> None:
+        super().__init__(names)
+        self._figures = figures
+        self._ports = list(ports)
+        self._reactor = reactor
+
+    def render_GET(self, request: Request) -> int:
+        """Send figures until the page is closed."""
+        request.setHeader("Content-Type", "text/event-stream")
+        sending = LoopingCall(self._send, request)
+        sending.clock = self._reactor
+        request.notifyFinish().addBoth(lambda _: sending.stop() if sending.running else None)
+        sending.start(INTERVAL)
+        return NOT_DONE_YET
+
+    def _send(self, request: Request) -> None:
+        figures = {**self._figures.now(), "ports": self._ports}
+        request.write(f"data: {json.dumps(figures)}\n\n".encode())
+
+
+class Connections(Guarded):
+    """``GET /connections?user=&channel=``: the open streams of a user, of a channel, or of both."""
+
+    def __init__(self, names: Collection[str], streams: Streams) -> None:
+        super().__init__(names)
+        self._streams = streams
+
+    def render_GET(self, request: Request) -> Any:
+        """Answer when all streams have been looked at."""
+        user, channel = _argument(request, b"user"), _argument(request, b"channel")
+        if user is None and channel is None:
+            return refuse(request, 400, "name a user or a channel: /connections?user=42")
+        answer_later(request, self._streams.find(user, channel))
+        return NOT_DONE_YET
+
+
+class Disconnect(Guarded):
+    """``POST /disconnect`` with ``user=`` or ``channel=`` in the query: ends their streams on all servers."""
+
+    log = Logger()
+
+    def __init__(self, names: Collection[str], broker: Any) -> None:
+        super().__init__(names)
+        self._broker = broker
+
+    def render_POST(self, request: Request) -> Any:
+        """End the streams, and answer how many of this server's they were."""
+        if request.getHeader("origin") is None and request.getHeader("sec-fetch-site") is not None:
+            return refuse(request, 403, "a form of another page may not end streams")
+        user, channel = _argument(request, b"user"), _argument(request, b"channel")
+        if (user is None) == (channel is None):
+            return refuse(request, 400, "name a user, or a channel: /disconnect?user=42")
+        order = {"user": user} if channel is None else {"channel": [channel]}
+        self.log.info("the operator ends streams of {whose}", whose="a user" if user else "a channel")
+        ended = maybeDeferred(self._broker.control, {"end": order})
+        answer_later(request, ended.addCallback(lambda streams: {"streams": streams}))
+        return NOT_DONE_YET
+
+
+def answer_later(request: Request, answer: Any) -> None:
+    """Answer with what the Deferred gives, as JSON, unless the client has gone."""
+    gone: list[object] = []
+    request.notifyFinish().addErrback(gone.append)
+
+    def send(value: Any) -> None:
+        if not gone:
+            request.setHeader("Content-Type", "application/json")
+            request.write(json.dumps(value).encode())
+            request.finish()
+
+    def fail(failure: Failure) -> None:
+        failure.trap(Unavailable)
+        if not gone:
+            request.write(refuse(request, 503, "the broker is away"))
+            request.finish()
+
+    answer.addCallbacks(send, fail)
+
+
+def add_page(root: Resource, service: Any, files: Mapping[str, File]) -> None:
+    """Add the page, and what it reads, to the paths of the admin port. files: those for browsers."""
+    settings, broker, reactor = service.settings, service.application.broker, service.reactor
+    names = {settings["admin-listen"], socket.gethostname()}
+    ports = range(settings["admin-port"], settings["admin-port"] + settings["workers"])
+    for path, name in _PAGE.items():
+        root.putChild(path, PageFile(names, files[name]))
+    root.putChild(b"figures", FiguresStream(names, Figures(service, reactor), ports, reactor))
+    root.putChild(b"connections", Connections(names, Streams(broker.hub, reactor)))
+    root.putChild(b"disconnect", Disconnect(names, broker))
+
+
+def _argument(request: Request, name: bytes) -> str | None:
+    values = (request.args or {}).get(name, [])
+    return values[-1].decode(errors="replace") if values and values[-1] else None

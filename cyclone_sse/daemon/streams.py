@@ -1,0 +1,61 @@
+"""The open streams of a user or of a channel, for the operator: who, from where, since when, how far.
+
+A look-up by channel costs the streams of that channel, one by user a walk over all streams, in slices.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from cyclone_sse.delivery.client import Client
+from cyclone_sse.delivery.hub import Hub
+from cyclone_sse.slices import Slices
+
+MOST = 500  # streams of one answer
+_SLICE = 2000  # streams looked at in one turn
+
+
+class Streams:
+    """Finds the open streams of one server. clock: Unix time."""
+
+    def __init__(self, hub: Hub, reactor: Any, clock: Callable[[], float] = time.time) -> None:
+        self._hub = hub
+        self._slices = Slices(reactor)
+        self._clock = clock
+        self._reactor = reactor
+
+    def find(self, user: str | None, channel: str | None) -> Deferred[dict[str, Any]]:
+        """Find the streams with this user and channel; None: any. Fires with the answer as JSON has it.
+
+        total: how many there are; streams: the first `MOST` of them.
+        """
+        clients = list(self._hub.clients) if channel is None else list(self._hub.channels.of(channel))
+        answer: dict[str, Any] = {"total": 0, "streams": []}
+        done = self._slices.add(self._collect(clients, user, answer))
+        return done.addCallback(lambda _: answer)
+
+    def _collect(self, clients: Iterable[Client], user: str | None, answer: dict[str, Any]) -> Iterator[None]:
+        for number, client in enumerate(clients, 1):
+            if user is None or client.user == user:
+                answer["total"] += 1
+                if len(answer["streams"]) < MOST:
+                    answer["streams"].append(self._described(client))
+            if not number % _SLICE:
+                yield
+
+    def _described(self, client: Client) -> dict[str, Any]:
+        age = self._reactor.seconds() - client.opened_at
+        waiting = client.waiting_bytes
+        return {
+            "user": client.user,
+            "address": client.address,
+            "channels": list(client.channels[:20]),
+            "since": round(self._clock() - age, 3),
+            "waiting_bytes": waiting,
+            # Nothing waits for it, so it has been sent all that there was; else nobody counts how far it is.
+            "last_id": self._hub.position() if not waiting else None,
+        }

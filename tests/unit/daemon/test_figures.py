@@ -1,0 +1,34 @@
+"""The figures of the operator's page."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cyclone_sse.brokers import HttpBroker
+from cyclone_sse.daemon.figures import Figures
+from tests.unit.fakes import TurnClock
+
+
+class Service:
+    """A service with one broker."""
+
+    tls = None
+
+    def __init__(self, clock: TurnClock) -> None:
+        self.broker = HttpBroker({}, reactor=clock)
+        self.application: Any = self
+
+    def not_ready(self) -> list[str]:
+        return ["draining"]
+
+    def connection_count(self) -> int:
+        return 7
+
+
+def test_all_figures_go_into_json() -> None:
+    clock = TurnClock()
+    figures = json.loads(json.dumps(Figures(Service(clock), clock, clock=lambda: 12.5).now()))
+    assert (figures["connections"], figures["not_ready"], figures["time"]) == (7, ["draining"], 12.5)
+    assert figures["memory_bytes"] > 1 << 20
+    assert figures["broker"] == {"name": "http", "connected": True}
