@@ -65,7 +65,7 @@ def test_each_command_that_publishes(servers: dict[bool, SseServer], command: st
 
 def test_the_page_tells_all_of_them() -> None:
     assert len(PUBLISHING) == 9
-    assert len(SERVING) == 3
+    assert len(SERVING) == 4
 
 
 class Shell(Process):
