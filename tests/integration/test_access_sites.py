@@ -219,7 +219,7 @@ def test_nginx_asks_the_application(
         assert stats(server.url) == {"user-1": 1}
     with Subscriber(front.url, "user-1", "earliest", path="/sse/", headers=ann.cookies) as stream:
         assert stream.data(1) == ["hello"]
-    query = {"lastEventId": "earliest", "fields": "channel"}
+    query = {"lastEventId": "earliest", "fields": "channel", "client": "tab-1"}
     with Subscriber(front.url, "user-1", path="/sse/", query=query, headers=ann.cookies) as stream:
         assert stream.data(1) == ["hello"]
         assert b"\nchannel: user-1\n" in stream.body
