@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from ipaddress import ip_address
 from typing import Protocol
 
 from cyclone_sse.errors import Refusal
@@ -35,6 +36,10 @@ class AccessRequest(Caller, Protocol):
     def access_token(self) -> str | None:
         """The query parameter of this name; handlers see it in no other place."""
 
+    @property
+    def is_host_proxied(self) -> bool:
+        """Whether a trusted proxy says what ``public_host`` is."""
+
 
 def bearer_token(request: AccessRequest) -> str | None:
     """The token or key in ``Authorization: Bearer``."""
@@ -61,16 +66,32 @@ def check_origin(request: AccessRequest, allowed: Container[str]) -> None:
     """Refuse what a page of another site makes its reader's browser post. Raises Refusal.
 
     A browser sends a form anywhere without asking (Fetch, "CORS-safelisted"), also to a server on the
-    reader's own machine; only ``Origin`` shows it. allowed: origins that may.
+    reader's own machine; only ``Origin`` shows it. A name in ``Host`` proves nothing: any site can let
+    its own name lead to this server (DNS rebinding). allowed: origins that may.
     """
     origin = request.headers.get("Origin", "").lower()
     if not origin or (origin != "*" and origin in allowed):
         return
-    own = [request.headers.get("Host", ""), request.public_host]
+    host = request.headers.get("Host", "")
+    own = [host] if _is_certain(host) else []
+    if request.is_host_proxied:
+        own.append(request.public_host)
     authority = _authority(origin.partition("://")[2])
     if not authority or authority not in map(_authority, own):
         reason = f"a page of {origin} may not publish here: allow it with --cors-origin, or set a key"
         raise Refusal(403, reason)
+
+
+def _is_certain(host: str) -> bool:
+    """Whether a page with this host can only be of this server: an address, or localhost."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    if name.lower().removesuffix(".") == "localhost" or name.lower().endswith(".localhost"):
+        return True
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _authority(host: str) -> str:

@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from cyclone_sse.errors import Refusal
+from cyclone_sse.http.body_budget import SMALL
 from cyclone_sse.http.flow_control import FlowControl
 from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.request_reader import RequestHead, RequestReader
@@ -44,6 +45,7 @@ from cyclone_sse.http.target import ASTERISK
 from cyclone_sse.slices import Slices
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
+BODY_WAIT = 60.0  # seconds for a body to wait until there is room for it
 REFUSAL_TIMEOUT = 5.0  # seconds for a refused client to read why
 ANSWERS_AT_ONCE = 20  # pipelined requests answered before the reactor gets a turn
 
@@ -79,6 +81,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     _body_left = False  # the client may still be sending a body, which is not read
     _in_run = False
     _began: float | None = None  # when the first byte of the request came that is being read
+    _has_room: bool | None = None  # for the body that is being read; False: it waits for some
     first_response = True  # nothing has been written
     quiet_since = 0.0  # when the server began to wait for the client
 
@@ -140,7 +143,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self.state = CLOSING
         self._reader = None
         self._server.discard(self)
-        self._release_client()
+        self._release()
         self._flow.release()
         super().connectionLost(reason)
         # Break the reference cycle: both are freed now, not at the next full collection.
@@ -221,9 +224,25 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self._server.clock.callLater(0, self._run)
         elif self._half_closed:
             self._close()
+        elif reader.body_size > SMALL and not self._reserve(reader.body_size):
+            self._flow.pause()
         else:
             self._flow.resume()
             self._limit_time(reader.in_request)
+
+    def _reserve(self, size: int) -> bool:
+        """Whether there is room for the body that is being read; if not, `continue_body` is called later."""
+        if self._has_room is None:
+            self._has_room = self._server.bodies.reserve(self, self._server.network(self), size)
+            if not self._has_room:
+                self._server.set_deadline(self, BODY_WAIT)
+        return self._has_room
+
+    def continue_body(self) -> None:
+        """Read the rest of the body: there is room for it now."""
+        self._has_room = True
+        self._began = None
+        self._server.clock.callLater(0, self._run)
 
     def _limit_time(self, in_request: bool) -> None:
         if not in_request:
@@ -290,7 +309,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         keep_alive = self.keep_alive
         self._request = None
         self._ends_on_half_close = False
-        self._release_client()
+        self._release()
         finished, self._finish_callback = self._finish_callback, None
         if finished is not None:
             finished.callback(None)
@@ -304,10 +323,14 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if not self._in_run:
             self._server.clock.callLater(0, self._run)
 
-    def _release_client(self) -> None:
+    def _release(self) -> None:
+        """Give back what was counted for the request."""
         if self._client is not None:
             self._server.release_client(self._client)
             self._client = None
+        if self._has_room is not None:
+            self._has_room = None
+            self._server.bodies.release(self, self._server.network(self))
 
     # The end.
 
@@ -320,6 +343,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self.write(refusal_answer(refusal, self.cors(origin)))
         self._body_left = True
         self._close()
+        self._release()
 
     def _close(self, timeout: float = REFUSAL_TIMEOUT) -> None:
         """Close the connection when all is sent, at the latest after so many seconds."""
@@ -346,6 +370,8 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """Close the connection, whose deadline has passed."""
         if self.state is CLOSING:
             self.transport.abortConnection()
+        elif self._has_room is False:
+            self.refuse(Refusal(503, "there are too many large bodies under way", {"Retry-After": "10"}))
         elif self._began is not None:
             self.refuse(Refusal(408, f"the request took more than {REQUEST_TIMEOUT:.0f} s"))
         else:

@@ -38,7 +38,7 @@ class Proxies:
         peer: the address at the other end of the connection; another text for a UNIX socket.
         """
         chain = headers.get("X-Forwarded-For", "")
-        if not chain or not self._trusts(peer):
+        if not chain or not self.trusts(peer):
             return peer
         address = peer
         for entry in reversed(chain.split(",")):
@@ -63,9 +63,9 @@ class Proxies:
 
     def _last(self, headers: Mapping[str, str], name: str, peer: str) -> str:
         value = headers.get(name, "")
-        return value.rpartition(",")[2].strip(" \t") if value and self._trusts(peer) else ""
+        return value.rpartition(",")[2].strip(" \t") if value and self.trusts(peer) else ""
 
-    def _trusts(self, peer: str) -> bool:
+    def trusts(self, peer: str) -> bool:
         """Whether the peer is a proxy of the operator's; over a UNIX socket it can only be one."""
         if self._trust_any or not self._networks:
             return self._trust_any

@@ -90,14 +90,11 @@ class RequestReader:
         return self._body_due or bool(self._buffer)
 
     @property
-    def in_body(self) -> bool:
-        """The head of a request is there, and its body is not."""
-        return self._body_due
-
-    @property
-    def size(self) -> int:
-        """The bytes that wait here for the rest of a request."""
-        return len(self._buffer) + (len(self._chunks.data) if self._chunks is not None else 0)
+    def body_size(self) -> int:
+        """The most bytes that the body takes that is being read; 0 if there is none."""
+        if not self._body_due or self.head is None:
+            return 0
+        return self._max_body if self.head.length is None else self.head.length
 
     @property
     def stopped_early(self) -> bool:

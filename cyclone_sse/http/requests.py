@@ -112,6 +112,11 @@ class Request(HTTPRequest):  # type: ignore[misc]
         return self._proxies.public_host(self.headers, self.connection._remote_ip)
 
     @property
+    def is_host_proxied(self) -> bool:
+        """Whether a trusted proxy says what ``public_host`` is."""
+        return "X-Forwarded-Host" in self.headers and self._proxies.trusts(self.connection._remote_ip)
+
+    @property
     def public_scheme(self) -> str:
         """``http`` or ``https`` in that URL, likewise."""
         peer = self.connection._remote_ip

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from cyclone_sse.deadlines import Deadlines
 from cyclone_sse.errors import Refusal
+from cyclone_sse.http.body_budget import BodyBudget
 from cyclone_sse.http.eviction import pick_idlest
 from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.responses import Cors
@@ -26,6 +27,7 @@ from cyclone_sse.slices import Slices
 
 EXPIRED_AT_ONCE = 200  # connections closed before the reactor gets a turn: about 10 ms
 MIN_QUIET = 0.5  # seconds: without this, a connection would be closed before its request can arrive
+SPARE_CONNECTIONS = 8  # of one network beside those of its clients, for requests that are no streams
 RETRY_AFTER = (5, 30)  # seconds; each refused client is told its own, so that they do not all return at once
 
 
@@ -59,6 +61,7 @@ class ServerState:
     def __init__(self, settings: Mapping[str, Any], clock: Any, refusals: Counter[int] | None = None) -> None:
         settings = with_defaults(settings)
         self.clock = clock
+        self.bodies = BodyBudget()
         self.slices = Slices(clock)  # bodies that are read over several turns
         self.max_body: int = settings["max-body"]
         self.idle_timeout: float = settings["idle-timeout"]  # seconds between requests on one connection
@@ -71,6 +74,7 @@ class ServerState:
         self._max_clients: int = settings["max-clients"]
         self._max_of_address: int = settings["max-clients-per-ip"]
         self._of_address: Counter[str] = Counter()
+        self._connections_of: dict[str, dict[Any, None]] = {}  # by network, where there is a limit
         self._deadlines: Deadlines[Any] = Deadlines()
         self._idlest: list[tuple[Any, float]] = []  # to be closed next if room is needed; see `make_room`
         self._empty: list[Deferred[None]] = []  # fire when no connection is left
@@ -78,10 +82,31 @@ class ServerState:
     def add(self, connection: Timed) -> None:
         """The connection was opened."""
         self.open.add(connection)
+        if self._max_of_address:
+            self._count_connection(connection)
+
+    def _count_connection(self, connection: Timed) -> None:
+        """Close the idlest connection of a network that has more than it needs for its clients."""
+        host = getattr(connection.transport.getPeer(), "host", "")
+        network = network_of(host)
+        if not network or self.proxies.trusts(host):
+            return
+        mine = self._connections_of.setdefault(network, {})
+        mine[connection] = None
+        if len(mine) > self._max_of_address + SPARE_CONNECTIONS:
+            idle = [each for each in mine if each in self._deadlines and each is not connection]
+            if idle:
+                min(idle, key=lambda each: each.quiet_since).transport.abortConnection()
 
     def discard(self, connection: Timed) -> None:
         """The connection is closed."""
         self.open.discard(connection)
+        if self._max_of_address:
+            network = _network(connection)
+            mine = self._connections_of.get(network, {})
+            mine.pop(connection, None)
+            if not mine:
+                self._connections_of.pop(network, None)
         self._deadlines.clear(connection)
         if not self.open:
             waiting, self._empty = self._empty, []
@@ -128,6 +153,10 @@ class ServerState:
     def clear_deadline(self, connection: Timed) -> None:
         """Let the connection stay as long as it likes."""
         self._deadlines.clear(connection)
+
+    def network(self, connection: Timed) -> str:
+        """The network from which a connection comes; "" for a UNIX socket."""
+        return _network(connection)
 
     def make_room(self) -> bool:
         """Close a connection on which the server waits: the idlest of the network that has most of them.

@@ -43,6 +43,7 @@ HOUSE = [
     {"http.server_state", "http.request_reader"},
     {
         "http.chunks",
+        "http.body_budget",
         "http.eviction",
         "http.flow_control",
         "http.forms",

@@ -254,7 +254,9 @@ def test_a_page_of_another_site_may_not_publish() -> None:
         status, _, content = server.request("POST", path, FORM, "Origin: https://evil.example", body=form)
         assert status == 403
         assert "--cors-origin" in json.loads(content)["reason"]
-        assert server.request("POST", path, FORM, "Origin: http://x", body=form)[0] == 200
+        assert server.request("POST", path, FORM, "Origin: http://x", body=form)[0] == 403, "a name"
+        own = server.connect("POST", path, FORM, "Origin: http://127.0.0.1", body=form, host="127.0.0.1")
+        assert b" 200 OK" in own.value()
 
 
 def test_a_token_says_where_its_bearer_may_publish() -> None:

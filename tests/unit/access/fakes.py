@@ -15,4 +15,5 @@ def request(access_token: str | None = None, public_host: str | None = None, **h
         access_token=access_token,
         public_host=named.get("Host", "") if public_host is None else public_host,
         public_scheme="http",
+        is_host_proxied=bool(public_host),
     )

@@ -36,10 +36,14 @@ def test_the_tokens_of_a_subscription_in_their_order() -> None:
     ("origin", "host", "public", "cors", "allowed"),
     [
         ("", "push.example", "push.example", (), True),
-        ("http://push.example", "push.example", "push.example", (), True),
-        ("https://push.example", "push.example", "push.example", (), True),  # TLS ended at a proxy
-        ("https://Push.example", "push.EXAMPLE:443", "", (), True),
-        ("http://push.example:8888", "push.example:8888", "", (), True),
+        ("http://push.example", "push.example", "push.example", (), True),  # as a trusted proxy says
+        ("https://push.example", "push.example", "push.example", (), True),  # TLS ended at it
+        ("http://evil.example:8888", "evil.example:8888", "", (), False),  # a name that leads here
+        ("https://127.0.0.1", "127.0.0.1:443", "", (), True),
+        ("http://127.0.0.1:8888", "127.0.0.1:8888", "", (), True),
+        ("http://LocalHost:8888", "localhost:8888", "", (), True),
+        ("http://localhost.evil.example:8888", "localhost.evil.example:8888", "", (), False),
+        ("http://[::1]", "[::1]", "", (), True),
         ("http://[::1]:8888", "[::1]:8888", "", (), True),
         ("http://push.example:8888", "push.example", "", (), False),
         ("https://evil.example", "push.example", "", (), False),

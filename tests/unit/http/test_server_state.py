@@ -9,7 +9,14 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from cyclone_sse.http.server_state import EXPIRED_AT_ONCE, MIN_QUIET, RETRY_AFTER, ServerState, network_of
+from cyclone_sse.http.server_state import (
+    EXPIRED_AT_ONCE,
+    MIN_QUIET,
+    RETRY_AFTER,
+    SPARE_CONNECTIONS,
+    ServerState,
+    network_of,
+)
 from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, MemoryServer, parse
 
 GONE = Failure(ConnectionDone())
@@ -203,3 +210,30 @@ def test_room_is_made_by_the_idlest_connection_of_the_greediest_network() -> Non
         peer.connection.connectionLost(GONE)
     assert not server.connections.make_room()
     assert not stream.transport.aborted, "streams are bounded by --max-clients"
+
+
+def test_an_address_keeps_so_many_idle_connections_at_most() -> None:
+    server = MemoryServer({"max-clients-per-ip": 2})
+    stream = server.peer("192.0.2.1")
+    stream.send(SUBSCRIBE)
+    greedy = []
+    for _ in range(SPARE_CONNECTIONS + 3):
+        greedy.append(server.peer("192.0.2.1"))
+        greedy[-1].send(STATS)
+        server.clock.advance(1)
+        for peer in greedy:
+            if peer.transport.aborted:
+                peer.connection.connectionLost(GONE)
+    assert [peer.transport.aborted for peer in greedy].count(True) == 2
+    assert greedy[0].transport.aborted
+    assert not stream.transport.aborted
+    assert not greedy[-1].transport.aborted
+    other = server.peer("192.0.2.2")
+    other.send(STATS)
+    assert not other.transport.aborted
+
+
+def test_connections_of_a_trusted_proxy_are_not_counted() -> None:
+    server = MemoryServer({"max-clients-per-ip": 1, "trust-proxy": True})
+    peers = [server.peer("127.0.0.1") for _ in range(SPARE_CONNECTIONS + 5)]
+    assert not any(peer.transport.aborted for peer in peers)

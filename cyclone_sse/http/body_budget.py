@@ -1,0 +1,79 @@
+"""The memory that all request bodies under way may take.
+
+A body that is not small gets its room before it is read, and keeps it until its request is answered; what
+finds no room waits, unread. Without this, three hundred clients that send all but the last byte of a large
+body take three hundred times its size. One network gets a quarter of the room, so that it cannot keep the
+publishers of others waiting.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import Protocol
+
+BUDGET = 64 * 2**20  # bytes
+SMALL = 16 * 1024  # bytes: as much as a head may take without asking
+
+
+class Sender(Protocol):
+    """A connection that a body comes in on."""
+
+    def continue_body(self) -> None:
+        """There is room for the body now."""
+
+
+class BodyBudget:
+    """The bodies of one server. limit: bytes."""
+
+    def __init__(self, limit: int = BUDGET) -> None:
+        self._limit = limit
+        self._network_limit = limit // 4
+        self._taken: dict[Sender, tuple[str, int]] = {}
+        self._waiting: dict[str, deque[tuple[Sender, int]]] = {}  # by network, each in the order it came
+        self._of_network: Counter[str] = Counter()
+        self.used = 0  # bytes
+
+    def reserve(self, sender: Sender, network: str, size: int) -> bool:
+        """Whether there is room for a body of so many bytes; if not, the sender waits for its turn."""
+        queue = self._waiting.get(network)
+        if not queue and self._fits(network, size):
+            self._take(sender, network, size)
+            return True
+        self._waiting.setdefault(network, deque()).append((sender, size))
+        return False
+
+    def release(self, sender: Sender, network: str) -> None:
+        """The body is no longer in memory, or not waited for any more."""
+        taken = self._taken.pop(sender, None)
+        if taken is None:
+            queue = self._waiting.get(network, deque())
+            self._waiting[network] = deque(each for each in queue if each[0] is not sender)
+        else:
+            self.used -= taken[1]
+            self._of_network[network] -= taken[1]
+        for name in (network, *[each for each in self._waiting if each != network]):
+            self._serve(name)
+
+    def _serve(self, network: str) -> None:
+        """Let those of this network go on that there is room for."""
+        queue = self._waiting.get(network)
+        while queue and self._fits(network, queue[0][1]):
+            sender, size = queue.popleft()
+            self._take(sender, network, size)
+            sender.continue_body()
+        if not queue:
+            self._waiting.pop(network, None)
+        if not self._of_network[network]:
+            del self._of_network[network]
+
+    def _fits(self, network: str, size: int) -> bool:
+        """One that is larger than the limit itself has room when there is no other."""
+        mine = self._of_network[network]
+        return (not self.used or self.used + size <= self._limit) and (
+            not mine or mine + size <= self._network_limit
+        )
+
+    def _take(self, sender: Sender, network: str, size: int) -> None:
+        self._taken[sender] = (network, size)
+        self.used += size
+        self._of_network[network] += size
