@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import random
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -19,6 +21,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.access.grant import Grant
 from cyclone_sse.access.rules import FORBIDDEN
 from cyclone_sse.broker_handler import BrokerHandler
+from cyclone_sse.delivery.kinds import Kind
 from cyclone_sse.delivery.publication import Publication, channel_names
 from cyclone_sse.errors import Refusal, Unavailable
 from cyclone_sse.http.bodies import Body, may_hold_key, read_body
@@ -106,7 +109,30 @@ class PublishHandler(OperatorHandler):
             publications = yield from _all_publications(body)
         if not grant.may_publish_everywhere:
             yield from _check_channels(grant, publications)
+        if self.broker.hub.kinds:
+            yield from self._check_kinds(grant, publications)
         return body, publications
+
+    def _check_kinds(self, grant: Grant, publications: Sequence[Publication]) -> Generator[None, None, None]:
+        """Hold the publications to the rules of their channels, in slices. Raises Refusal."""
+        kinds, events = self.broker.hub.kinds, Counter[Kind]()
+        for number, publication in enumerate(publications, 1):
+            for channel in publication.channels:
+                most = kinds.of(channel).max_message
+                if most is not None and len(publication.data) > most:
+                    raise Refusal(413, f"a message to {channel!r} may have {most} bytes")
+            events.update({kinds.of(channel) for channel in publication.channels})
+            if not number % CHECKED_AT_ONCE:
+                yield
+        if grant.may_publish_everywhere and grant.user is None:
+            return  # the key is exempt
+        now = self.broker.reactor.seconds()
+        wait = max(
+            [self.broker.hub.rates.spend(grant.user, kind, count, now) for kind, count in events.items()]
+        )
+        if wait:
+            after = {"Retry-After": str(math.ceil(wait))}
+            raise Refusal(429, "this user publishes more than the channel allows", after)
 
     def _publish(self, checked: tuple[Body, Sequence[Publication]]) -> Deferred[None] | None:
         body, publications = checked

@@ -32,6 +32,7 @@ from cyclone_sse.delivery.lifecycle import Lifecycle
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.presence_feed import PresenceFeed
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.delivery.rates import Rates
 from cyclone_sse.delivery.resume import Resume
 from cyclone_sse.delivery.stats import StatsTable
 from cyclone_sse.errors import Ending
@@ -67,6 +68,7 @@ class Hub:
         self._settings = settings
         self._kinds_file: str | None = settings["channels"]
         self.kinds = read_kinds(self._kinds_file)
+        self.rates = Rates()
         self.history = History(
             self._limits,
             settings["history-bytes"],

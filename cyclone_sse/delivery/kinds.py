@@ -74,6 +74,9 @@ class Kinds:
             self._found[channel] = kind
         return kind
 
+    def __bool__(self) -> bool:
+        return bool(self._tables)
+
     @property
     def longest_ttl(self) -> float:
         """The longest ``history_ttl`` of all kinds, in seconds; 0 if none has one."""

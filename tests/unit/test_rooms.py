@@ -71,3 +71,26 @@ def test_a_custom_handler_says_which_user_it_is(settings: dict[str, Any]) -> Non
 
     server = MemoryServer(settings, subscribe=Handler)
     assert b'"members":{"7":{}}' in server.request("GET", "/?channels=room-1&presence=1")[2]
+
+
+def publish(server: MemoryServer, bearer: str, *messages: str) -> tuple[int, str]:
+    """Publish a batch to room-1; status and head of the answer."""
+    body = json.dumps([{"channel": "room-1", "message": message} for message in messages]).encode()
+    headers = ["Content-Type: application/json", f"Authorization: Bearer {bearer}"]
+    return server.request("POST", "/publish", *headers, body=body)[:2]
+
+
+def test_the_rules_of_a_kind_hold_for_publishers(tmp_path: Path) -> None:
+    path = tmp_path / "channels.toml"
+    path.write_text('["room-*"]\nmax_message = 5\npublish_rate = 2\n')
+    server = MemoryServer({"channels": str(path), "jwt-secret": SECRET, "http-secret": "key"})
+    user = token(sub="42", publish=["*"])
+    assert publish(server, user, "123456")[0] == 413
+    assert publish(server, "key", "123456")[0] == 413
+    assert publish(server, user, *"1234")[0] == 200
+    status, head = publish(server, user, "5")
+    assert (status, "Retry-After: 1" in head) == (429, True)
+    assert publish(server, token(sub="43", publish=["*"]), "1")[0] == 200
+    assert publish(server, "key", *"12345678")[0] == 200
+    server.clock.advance(0.5)
+    assert publish(server, user, "5")[0] == 200
