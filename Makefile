@@ -25,25 +25,26 @@ help:
 	@echo 'make unit   the tests that open no socket, in a minute or two'
 	@echo 'make cover  the unit tests, and which lines they leave out'
 	@echo 'make lint   ruff and mypy'
-	@echo 'make format let ruff mend what it can'
+	@echo 'make format let ruff fix what it can'
 	@echo 'make check  all that must hold for a commit: what .ci/run runs'
 	@echo 'make hooks  lint before each commit'
 	@echo 'make docs   write the pages and pictures that are made from the source'
 	@echo 'make bench  measure the server and write BENCHMARK.md     (minutes; ARGS=--quick, ARGS="--only=storm")'
 	@echo 'make soak   clients come and go; is nothing lost?         (MINUTES=10 ARGS="--clients=300")'
 	@echo 'make crowd  60,000 clients, one worker replaced           (COUNT=60000 WORKERS=4 ARGS="--broker=redis-stream")'
-	@echo 'make dist   one executable file with everything in it    (dist/cyclone-sse.pex)'
+	@echo 'make dist   wheel, sdist, and one executable file that holds everything, in dist/'
 	@echo 'make lock   pin the newest versions in requirements*.txt'
 	@echo 'make clean  remove what these commands have made'
 
 # The stamp files make a second run start at once; a changed lock installs again.
-$(VENV)/.runtime: requirements.txt
+$(VENV)/.runtime: requirements.txt pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'cyclone-sse needs Python 3.11 or newer: make PYTHON=/path/to/python3'; exit 1; }
 	@echo 'Setting up $(VENV), once ...'
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo 'python3 cannot make a venv: apt install python3-venv'; exit 1; }
 	@$(INSTALL) -r requirements.txt
+	@$(INSTALL) --editable . # setup.py fetches cyclone
 	@touch $@
 
 # carbon would install itself below /opt/graphite without GRAPHITE_NO_PREFIX
@@ -56,7 +57,7 @@ run: $(VENV)/.runtime
 	@echo "Subscribe:  curl -N 'http://127.0.0.1:$(PORT)/?channels=base'"
 	@echo "Publish:    curl -X POST -d 'message=%5B123%2C+124%5D&channel=base' http://127.0.0.1:$(PORT)/publish"
 	@echo "Demo page:  http://127.0.0.1:$(PORT)/demo"
-	@exec env PYTHONPATH=. $(BIN)/twistd -n --pidfile= cyclone-sse --port=$(PORT) --demo=1 $(ARGS)
+	@exec $(BIN)/python -m cyclone_sse --port=$(PORT) --demo=1 $(ARGS)
 
 test: $(VENV)/.tests
 	@tests/prepare
@@ -99,24 +100,22 @@ soak: $(VENV)/.tests
 crowd: $(VENV)/.tests
 	@$(BIN)/python -m bench.crowd --count=$(COUNT) --workers=$(WORKERS) --output=BENCHMARK.md $(ARGS)
 
-# Holds the compiled parts for this Python: it needs the same version (3.11, say) where it runs.
 dist: $(VENV)/.tests
-	@rm -rf build
-	@mkdir -p dist
-	@$(BIN)/shiv --console-script twistd --python '/usr/bin/env python3' --output-file dist/cyclone-sse.pex \
-	  --quiet --disable-pip-version-check --use-pep517 --no-deps -r requirements.txt .
+	@rm -rf build dist
+	@$(BIN)/python -m build > /dev/null
+	@$(BIN)/python -m tools.single_file dist
 	@rm -rf build cyclone_sse.egg-info
-	@echo 'dist/cyclone-sse.pex -n cyclone-sse --help'
+	@ls dist/*
 
 lock: $(VENV)/.runtime
 	@$(INSTALL) uv
 	@UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-	  --override overrides.txt requirements.in -o requirements.txt
+	  pyproject.toml -o requirements.txt
 	@UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --no-emit-package pip --no-emit-package setuptools \
-	  --override overrides.txt -c requirements.txt requirements-test.in -o requirements-test.txt
+	  -c requirements.txt requirements-test.in -o requirements-test.txt
 
 clean:
-	rm -rf $(VENV) .venv-3.* build dist *.egg-info bench/bin tests/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .venv-3.* build dist cyclone_sse/vendored *.egg-info bench/bin tests/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache

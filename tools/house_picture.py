@@ -41,6 +41,8 @@ class Box:
 
 def room_of(module: str) -> str:
     """The box in which a module stands."""
+    if module == "__main__":
+        return "daemon"
     room = module.split(".", maxsplit=1)[0]
     if room in ABOUT and room != GROUND and (("." in module) or room == module):
         return room

@@ -68,7 +68,7 @@ def build(options: Mapping[str, Any]) -> tuple[Any, TlsTransports | None]:
         from cyclone_sse.server import App, load_app
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"{error.name} is missing; install it with: pip install --no-deps -r requirements.txt"
+            f"{error.name} is missing; install it with: pip install . (in a checkout: make run)"
         ) from None
     tls = TlsTransports(options["ssl-cert"], options["ssl-key"]) if options["use-ssl"] else None
     if not options["app"]:

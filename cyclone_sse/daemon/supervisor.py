@@ -93,8 +93,9 @@ class SupervisorService(Service):
         self._owner = owner
         # Both are found before twistd changes its directory: relative paths in the options start here.
         script = os.path.abspath(sys.argv[0])
+        program = ["-m", "cyclone_sse"] if script.endswith("cyclone_sse/__main__.py") else [script]
         self._directory = os.getcwd()
-        self._command = [sys.executable, script, "-n", "--pidfile=", *flags, "cyclone-sse", *words]
+        self._command = [sys.executable, *program, "-n", "--pidfile=", *flags, "cyclone-sse", *words]
         self._slots: list[Slot] = []
         self._processes: set[WorkerProcess] = set()  # all that have not ended
         self._replacing = self._reload_again = False

@@ -21,7 +21,7 @@ def units(tmp_path: Path) -> Path:
     """A directory with the units, whose program exists here."""
     for path in EXTRAS.glob("cyclone-sse*.*"):
         if path.suffix in (".service", ".socket"):
-            text = path.read_text().replace("/usr/local/bin/cyclone-sse.pex", "/bin/true")
+            text = path.read_text().replace("/usr/local/bin/cyclone-sse", "/bin/true")
             (tmp_path / path.name).write_text(text)
     return tmp_path
 
