@@ -12,7 +12,7 @@ COUNT ?= 60000
 WORKERS ?= 4
 # what `make test` runs, as T=tests/unit, and by what it needs, as M="not browser"
 T ?=
-M ?=
+M ?= not slow
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --no-deps
@@ -21,8 +21,8 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 -
 
 help:
 	@echo 'make run    serve on 127.0.0.1:8888 with the demo page    (PORT=9000 ARGS="--broker=redis")'
-	@echo 'make test   set up everything, then run all tests         (T=tests/unit M="not browser")'
-	@echo 'make unit   the tests that open no socket, in a minute or two'
+	@echo 'make test   set up everything, then run the tests, but for the slow ones  (T=tests/unit M="redis or rabbitmq" M=slow)'
+	@echo 'make unit   the tests that open no port, in a minute'
 	@echo 'make cover  the unit tests, and which lines they leave out'
 	@echo 'make lint   ruff and mypy'
 	@echo 'make format let ruff fix what it can'
@@ -61,10 +61,10 @@ run: $(VENV)/.runtime
 
 test: $(VENV)/.tests
 	@tests/prepare
-	@$(BIN)/python -m pytest -q -m '$(M)' $(T)
+	@$(BIN)/python -m pytest -m '$(M)' $(T)
 
 unit: $(VENV)/.tests
-	@$(BIN)/python -m pytest -q tests/unit
+	@$(BIN)/python -m pytest -q -m 'not slow' tests/unit
 
 cover: $(VENV)/.tests
 	@$(BIN)/python -m pytest -q --cov=cyclone_sse --cov-branch --cov-report=term-missing:skip-covered $(or $(T),tests/unit)

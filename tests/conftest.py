@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +13,10 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI", "").lower() == "true" else "local")
+
+# Children inherit an ignored SIGINT, as make has it in the background; a handler becomes the default in them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Which fixture, folder or file of tests needs what; `make test M="not browser"` leaves those out.
 FIXTURES = {"redis_server": "redis", "rabbit_server": "rabbitmq", "nginx": "nginx", "chromium": "browser"}

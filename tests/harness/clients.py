@@ -14,6 +14,14 @@ from urllib.parse import urlencode, urlsplit
 
 from tests.harness.eventstream import Event, Parser
 
+_opened: set[Subscriber] = set()  # without this one that is left open would warn in whichever test runs later
+
+
+def close_opened() -> None:
+    """Close all subscribers that are open."""
+    for subscriber in list(_opened):
+        subscriber.close()
+
 
 class Subscriber:
     """A subscriber on a socket of its own. It reads only in the methods that wait, so it can play a slow one.
@@ -44,9 +52,15 @@ class Subscriber:
         plain = socket.socket(socket.AF_INET6 if ":" in (where.hostname or "") else socket.AF_INET)
         if receive_buffer is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        plain.connect((where.hostname, where.port))
-        self.socket = tls.wrap_socket(plain, server_hostname=where.hostname) if tls else plain
-        self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        self.socket: socket.socket = plain
+        _opened.add(self)
+        try:
+            plain.connect((where.hostname, where.port))
+            self.socket = tls.wrap_socket(plain, server_hostname=where.hostname) if tls else plain
+            self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        except BaseException:
+            self.close()
+            raise
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
@@ -101,11 +115,16 @@ class Subscriber:
         return list(self._events)
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection. Idempotent."""
         self.socket.close()
+        _opened.discard(self)
 
     def __enter__(self) -> Self:
-        return self.wait_open()
+        try:
+            return self.wait_open()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -8,9 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.clients import close_opened
 from tests.harness.servers import Carbon, Nginx, RabbitServer, RedisServer, SseServer
 
 Serve = Callable[..., SseServer]
+
+
+@pytest.fixture(autouse=True)
+def close_subscribers() -> Iterator[None]:
+    """Close the subscribers that a test has left open."""
+    yield
+    close_opened()
 
 
 @pytest.fixture

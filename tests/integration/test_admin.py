@@ -121,7 +121,8 @@ class Prometheus(Process):
         return [self.program, f"--config.file={self.directory}/prometheus.yml", *where]
 
     def is_ready(self) -> bool:
-        return accepts(self.port)
+        """Not when it accepts connections: until then it answers 503."""
+        return accepts(self.port) and request("GET", f"http://127.0.0.1:{self.port}/-/ready").status == 200
 
     def value(self, expression: str) -> float | None:
         """What it knows of this."""

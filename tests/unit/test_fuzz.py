@@ -13,6 +13,7 @@ pytest.importorskip("atheris", reason="atheris is not made for this Python")
 TARGETS = ("reader", "connection", "form", "publication", "event_id")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_nothing_that_is_sent_raises(target: str, tmp_path: Path) -> None:
     limits = ["-max_total_time=3", "-max_len=3000", f"-artifact_prefix={tmp_path}/"]

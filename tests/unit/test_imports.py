@@ -10,6 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,7 @@ LIBRARIES = {
 }
 
 
+@cache
 def files() -> dict[str, Path]:
     """Every module of the package by its name below `cyclone_sse`."""
     found = {}

@@ -148,6 +148,7 @@ def test_a_request_that_is_cancelled_closes_its_connection() -> None:
     assert len(peer.results) == 1
 
 
+@pytest.mark.slow
 @given(st.one_of(st.text(), st.from_regex(r"\Ahttps?://[!-~éß ]{1,20}\Z")))
 def test_a_url_that_passes_as_an_option_can_be_asked(value: str) -> None:
     try:

@@ -209,6 +209,7 @@ def test_what_is_not_redis_is_given_up(server: Server) -> None:
     assert not server.transport.connected
 
 
+@pytest.mark.slow
 def test_it_works_without_hiredis_too() -> None:
     """txredisapi has a parser of its own where hiredis is not installed."""
     this = "import sys, pytest; sys.modules['hiredis'] = None; sys.exit(pytest.main(sys.argv[1:]))"

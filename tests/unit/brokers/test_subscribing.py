@@ -259,5 +259,5 @@ class Registry(RuleBasedStateMachine):
             assert interest.timer is None
 
 
-TestRegistry = Registry.TestCase
+TestRegistry = pytest.mark.slow(Registry.TestCase)
 TestRegistry.settings = settings(max_examples=100, stateful_step_count=30)

@@ -179,6 +179,7 @@ def grown(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_one_event_for_many_channels_takes_memory_for_each_channel_once(clock: TurnClock) -> None:
     costs = []
     for size in (2_000, 10_000):
@@ -196,6 +197,7 @@ def test_one_event_for_many_channels_takes_memory_for_each_channel_once(clock: T
     assert costs[1] * 10_000 < 20e6
 
 
+@pytest.mark.slow
 def test_the_bytes_of_an_event_are_held_once_however_clients_combine_their_channels(clock: TurnClock) -> None:
     """5,000 clients with 5,000 different sets of channels, a burst of 20 events, and nobody reads."""
     from tests.unit.fakes import FakeSocket

@@ -376,6 +376,7 @@ def test_a_bug_in_writing_is_logged_and_refuses_as_well(
     assert len(failures) == 1
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_too_slow_takes_no_more_than_fits_in_memory(server: Server) -> None:
     server.disk.held = True
     large = [publication("a", "x" * 2**20)] * (MAX_WAITING // 2**20)
@@ -424,6 +425,7 @@ step = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(step, max_size=40))
 def test_a_client_cannot_tell_that_there_was_a_restart(steps: list[tuple[str, Any]]) -> None:
     with TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,6 +119,7 @@ script = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(script, st.integers(1, 3), st.integers(0, 30))
 def test_what_it_gives_of_a_pattern_is_whole_or_told(
     published: list[tuple[set[str], int]], size: int, after: int

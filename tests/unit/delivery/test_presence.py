@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,6 +151,7 @@ def test_what_is_malformed_is_left_out() -> None:
     assert members(a) == {"42": 1}
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_all_servers_come_to_the_same_picture_whatever_becomes_of_messages(data: Any) -> None:
     servers = [Presence(name, GRACE) for name in "abc"]

@@ -184,6 +184,7 @@ def test_what_is_no_json(body: bytes) -> None:
         read_json(body)
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),

@@ -12,6 +12,7 @@ from cyclone_sse.http.chunks import CHUNKS_AT_ONCE, ChunkedBody
 SIZE = 1 << 17
 
 
+@pytest.mark.slow
 def test_a_body_in_tiny_chunks_costs_its_bytes() -> None:
     piece = b"2\r\nxx\r\n" * 8192
     body, buffer = ChunkedBody(1 << 20), bytearray()
