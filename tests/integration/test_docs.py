@@ -28,6 +28,7 @@ RUN_BY = {
     "options.md": "test_readme.py",
     "publishing.md": "test_docs_access.py",
     "recipes.md": "test_docs_help.py",
+    "rooms.md": "test_docs_rooms.py",
     "running.md": "test_docs_running.py",
     "troubleshooting.md": "test_docs_help.py",
     "upgrade.md": "test_docs_help.py",

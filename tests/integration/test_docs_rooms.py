@@ -1,0 +1,109 @@
+"""What docs/rooms.md shows: its file of kinds, its commands, and the shape of what it says is sent."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.clients import Subscriber, request
+from tests.harness.docs import commands, write_shown
+from tests.harness.process import need, until
+from tests.harness.servers import SseServer
+from tests.integration.conftest import Serve
+from tests.unit.access.keys import token
+
+SERVE, ASK = commands("rooms.md")
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def server(serve: Serve, tmp_path: Path) -> SseServer:
+    """The server of the page."""
+    kinds = write_shown("rooms.md", "channels.toml", tmp_path, "toml")
+    options = shlex.split(SERVE)[3:]
+    assert options[0] == "--channels=channels.toml"
+    return serve(f"--channels={kinds}", *options[1:], "--presence-grace=1")
+
+
+def join(server: SseServer, user: str | None, info: object = None) -> Subscriber:
+    given = token(SECRET, subscribe=["*"], sub=user, info=info)
+    query = {"presence": "1", "access_token": given}
+    return Subscriber(server.url, "room-7", query=query).wait_open()
+
+
+def presence(client: Subscriber) -> dict[str, Any]:
+    event = client.event()
+    assert event.type == "sse-presence"
+    told: dict[str, Any] = json.loads(event.data)
+    return told
+
+
+def test_members_as_the_page_says(server: SseServer) -> None:
+    need("curl")
+    with join(server, "42", {"name": "Ann"}) as ann:
+        ann_42 = {"42": {"name": "Ann"}}
+        assert presence(ann) == {"channel": "room-7", "members": ann_42, "anonymous": 0}
+        with join(server, "43") as eve, join(server, None):
+            assert presence(eve) == {"channel": "room-7", "members": {**ann_42, "43": {}}, "anonymous": 0}
+            joined: dict[str, Any] = {}
+            anonymous = 0
+            while "43" not in joined or not anonymous:
+                told = presence(ann)
+                joined |= told["joined"]
+                anonymous = told["anonymous"]
+            assert joined["43"] == {}
+        left: list[str] = []
+        while left != ["43"]:
+            told = presence(ann)
+            left += told["left"]
+        command = ASK.replace("localhost:8888", f"localhost:{server.port}")
+        assert command != ASK
+        asked = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=30)
+        answer = json.loads(asked.stdout)
+        assert answer["channel"] == "room-7"
+        assert answer["members"].keys() == {"42"}
+        assert answer["members"]["42"]["info"] == {"name": "Ann"}
+        assert answer["members"]["42"]["streams"] == 1
+        assert answer["members"]["42"]["since"] > 1.7e9
+
+
+def test_a_stranger_may_not_ask(server: SseServer) -> None:
+    url = f"{server.url}/presence?channel=room-7"
+    assert request("GET", url).status == 401
+    wrong = {"Authorization": "Bearer wrong"}
+    assert request("GET", url, headers=wrong).status == 401
+    other = token(SECRET, subscribe=["room-8"], sub="42")
+    assert request("GET", f"{url}&access_token={other}").status == 403
+    assert request("GET", f"{url}&access_token={token(SECRET, subscribe=['room-7'])}").status == 200
+
+
+@pytest.mark.slow
+def test_a_burst_of_a_thousand_costs_each_member_ten_events_at_most(server: SseServer) -> None:
+    clients = []
+    try:
+        for number in range(1000):
+            clients.append(join(server, str(number)))
+        first = clients[0]
+        counted, here = 0, set(presence(first)["members"])
+        while len(here) < 1000:
+            told = presence(first)
+            counted += 1
+            here |= set(told["joined"])
+        assert counted <= 10 + 2  # a slow machine takes more than ten seconds for the joins
+        last = presence(clients[-1])
+        assert len(last["members"]) == 1000
+        until(lambda: len(request_members(server)) == 1000, what="all members")
+    finally:
+        for client in clients:
+            client.close()
+    until(lambda: not request_members(server), 20, "the end of all")
+
+
+def request_members(server: SseServer) -> list[str]:
+    answer = request("GET", f"{server.url}/presence?channel=room-7", headers={"Authorization": "Bearer KEY"})
+    return list(answer.json["members"])
