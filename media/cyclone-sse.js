@@ -108,6 +108,15 @@ function asField(name) {
     return /[\r\n]/.test(name) ? name.replace(/[%\r\n]/g, encodeURIComponent) : name;
 }
 
+// The value of a text, or undefined if it is no JSON.
+function asJSON(text) {
+    try {
+        return JSON.parse(text);
+    } catch {
+        return undefined;
+    }
+}
+
 /* One request for a stream, or for what a stream would start with. Fails with what is answered instead. */
 
 const STREAM_TYPE = /^text\/event-stream\s*(;|$)/i;
@@ -386,7 +395,10 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             if (block.type === EXPIRED) {
                 controller.abort(new Error('expired'));
             } else if (block.type === PRESENCE) {
-                publish({room: rooms.update(JSON.parse(block.data))});
+                const message = asJSON(block.data);
+                if (message) {
+                    publish({room: rooms.update(message)});
+                }
             } else if (block.data) {
                 publish({event: {...asEvent(block, channels), isState}});
             }
@@ -743,8 +755,9 @@ async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
         candidacy.abort();
         channel.close();
     });
-    stand();
     return {
+        // Stands for the lead from here on.
+        stand() { stand(); },
         post(message) { channel.postMessage(message); },
         // Watches over a lock that another tab holds as long as it lives.
         onceGone(tab, react) { navigator.locks.request(name + tab, {signal}, react).catch(() => {}); },
@@ -782,14 +795,6 @@ function absolute(url) {
     } catch {
         throw new TypeError(`connect: '${url}' is not an absolute URL, which is needed outside of a page: ` +
             "'http://localhost:8888/'");
-    }
-}
-
-function asJSON(text) {
-    try {
-        return JSON.parse(text);
-    } catch {
-        return undefined;
     }
 }
 
@@ -1015,6 +1020,7 @@ export function connect(url, options = {}) {
         const {shared, credentials} = options;
         const key = ['cyclone-sse', VERSION, address, shared, credentials, Boolean(options.state), identity(knownToken)];
         group = await joinGroup(JSON.stringify(key), client, {signal, onLead: lead, onResign: resign, onMessage});
+        group.stand();
         announce();
     }
 

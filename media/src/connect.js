@@ -2,6 +2,7 @@
 import {canShare, joinGroup} from './group.js';
 import {makeHub} from './hub.js';
 import {isAfter} from './ids.js';
+import {asJSON} from './parser.js';
 import {delay, raced} from './timers.js';
 
 const VERSION = 2;      // of what tabs send each other: those of another version share nothing with these
@@ -27,14 +28,6 @@ function absolute(url) {
     } catch {
         throw new TypeError(`connect: '${url}' is not an absolute URL, which is needed outside of a page: ` +
             "'http://localhost:8888/'");
-    }
-}
-
-function asJSON(text) {
-    try {
-        return JSON.parse(text);
-    } catch {
-        return undefined;
     }
 }
 
@@ -260,6 +253,7 @@ export function connect(url, options = {}) {
         const {shared, credentials} = options;
         const key = ['cyclone-sse', VERSION, address, shared, credentials, Boolean(options.state), identity(knownToken)];
         group = await joinGroup(JSON.stringify(key), client, {signal, onLead: lead, onResign: resign, onMessage});
+        group.stand();
         announce();
     }
 

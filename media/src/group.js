@@ -69,8 +69,9 @@ export async function joinGroup(name, me, {signal, onLead, onResign, onMessage})
         candidacy.abort();
         channel.close();
     });
-    stand();
     return {
+        // Stands for the lead from here on.
+        stand() { stand(); },
         post(message) { channel.postMessage(message); },
         // Watches over a lock that another tab holds as long as it lives.
         onceGone(tab, react) { navigator.locks.request(name + tab, {signal}, react).catch(() => {}); },

@@ -9,7 +9,7 @@
  * one of them {to, start, states}, {to, room}, {to, state, reason, status}.
  */
 import {earlier, isAfter} from './ids.js';
-import {asField, makeParser} from './parser.js';
+import {asField, asJSON, makeParser} from './parser.js';
 import {readText, request} from './request.js';
 import {makeRooms} from './rooms.js';
 import {delay, pause, raced, SHORTEST} from './timers.js';
@@ -201,7 +201,10 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             if (block.type === EXPIRED) {
                 controller.abort(new Error('expired'));
             } else if (block.type === PRESENCE) {
-                publish({room: rooms.update(JSON.parse(block.data))});
+                const message = asJSON(block.data);
+                if (message) {
+                    publish({room: rooms.update(message)});
+                }
             } else if (block.data) {
                 publish({event: {...asEvent(block, channels), isState}});
             }

@@ -45,3 +45,12 @@ export function makeParser(onBlock, onRetry) {
 export function asField(name) {
     return /[\r\n]/.test(name) ? name.replace(/[%\r\n]/g, encodeURIComponent) : name;
 }
+
+// The value of a text, or undefined if it is no JSON.
+export function asJSON(text) {
+    try {
+        return JSON.parse(text);
+    } catch {
+        return undefined;
+    }
+}

@@ -1,0 +1,186 @@
+// States, presence, and events that do not go back to who published them, also where tabs share a connection.
+
+import assert from 'node:assert/strict';
+import {mock, test} from 'node:test';
+
+import {Answer, answerWith, last, open, pass, query, requests, settle} from './module_harness.mjs';
+import {installTabs} from './module_tabs.mjs';
+
+const presence = (room) => `event: sse-presence\ndata: ${JSON.stringify(room)}\n\n`;
+const event = (id, channel, data) => `id: ${id}-0-n\nchannel: ${channel}\ndata: ${data}\n\n`;
+const answerAt = (position, text) => ({signal}) => {
+    const answer = new Answer(signal, {'Last-Event-ID': `${position}-0-n`});
+    answer.control.enqueue(new TextEncoder().encode(text));
+    last().answer = answer;
+    return answer.response;
+};
+
+async function passed(ms) {
+    for (let time = 0; time < ms; time += 50) {
+        await pass(50);
+    }
+}
+
+function listen(stream) {
+    const rooms = [];
+    stream.on('presence', (room) => rooms.push(room));
+    return rooms;
+}
+
+function differ() {
+    let seed = 0;
+    mock.method(Math, 'random', () => 1 - (seed += 1) / 1e6);   // ids of tabs
+}
+
+const dataOf = ({heard}) => heard.events.map(({data, channels}) => `${channels} ${data}`);
+
+// ---- States ----
+
+test('states come first, and are told once', async () => {
+    answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}${event(5, 'b', 's5')}id: 9-0-n\n\n${event(10, 'a', 'e10')}`));
+    const opened = await open({channels: ['a', 'b'], state: true});
+    assert.equal(query().get('state'), '1');
+    assert.deepEqual(dataOf(opened), ['a s3', 'b s5', 'a e10']);
+    assert.equal(opened.stream.lastEventId, '10-0-n');
+    await last().answer.break();
+    answerWith(answerAt(10, `\n\n${event(11, 'b', 'e11')}`));
+    await pass(1000);
+    assert.deepEqual([query().get('lastEventId'), query().get('state')], ['10-0-n', '1']);
+    assert.deepEqual(dataOf(opened).slice(3), ['b e11']);
+});
+
+test('a break between the states and the position', async () => {
+    answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}`));
+    const opened = await open({state: true});
+    await last().answer.break();
+    await pass(1000);
+    assert.equal(query().get('lastEventId'), '9-0-n');
+    assert.deepEqual(dataOf(opened), ['a s3']);
+});
+
+test('the states after a gap', async () => {
+    answerWith(answerAt(2, '\n\nid: 2-0-n\n\n'));
+    const opened = await open({channels: ['a', 'b'], state: true});
+    await last().answer.break();
+    answerWith(answerAt(2, '\n\nid: 20-0-n\nevent: sse-gap\ndata: {"channels": ["a"]}\n\n' + event(12, 'a', 's12') + event(21, 'a', 'e21')));
+    await pass(1000);
+    assert.deepEqual(opened.heard.gaps, [['a']]);
+    assert.deepEqual(dataOf(opened), ['a s12', 'a e21']);
+});
+
+test('the state of a channel that comes later', async () => {
+    answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}id: 9-0-n\n\n`));
+    const opened = await open({state: true});
+    answerWith(
+        answerAt(12, `\n\n${event(3, 'a', 's3')}${event(7, 'b', 's7')}id: 12-0-n\n\n`),
+        answerAt(9, `\n\n${event(11, 'b', 'before')}${event(12, 'a', 'e12')}${event(13, 'b', 'e13')}`)
+    );
+    opened.stream.add(['b']);
+    await passed(100);
+    assert.deepEqual(dataOf(opened), ['a s3', 'b s7', 'a e12', 'b e13']);
+});
+
+test('each tab hears the states of its channels', async () => {
+    installTabs();
+    differ();
+    answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}id: 9-0-n\n\n`));
+    const first = await open({channels: ['a'], state: true, shared: true});
+    await passed(200);
+    await last().answer.write(event(10, 'a', 'e10'));
+    answerWith(answerAt(10, `\n\n${event(10, 'a', 'e10')}id: 10-0-n\n\n`));
+    const second = await open({channels: ['a'], state: true, shared: true});
+    await passed(200);
+    assert.deepEqual([dataOf(first), dataOf(second)], [['a s3', 'a e10'], ['a e10']]);
+    const stream = requests.find((request) => request.answer && !request.answer.aborted);
+    await stream.answer.write(event(11, 'a', 'e11'));
+    assert.deepEqual([dataOf(first).at(-1), dataOf(second).at(-1)], ['a e11', 'a e11']);
+    assert.deepEqual([first, second].map(({heard}) => heard.states.at(-1)), ['open', 'open']);
+});
+
+// ---- Presence ----
+
+test('the whole list is kept', async () => {
+    const {stream} = await open({channels: ['a', 'b']});
+    assert.equal(query().get('presence'), null);
+    const rooms = listen(stream);
+    await pass(0);
+    assert.equal(query().get('presence'), '1');
+    await last().answer.write(presence({channel: 'a', members: {42: {name: 'Ann'}}, anonymous: 3}));
+    await last().answer.write(presence({channel: 'a', joined: {43: {name: 'Bob'}}, left: [], anonymous: 2}));
+    await last().answer.write(presence({channel: 'a', joined: {}, left: ['42'], anonymous: 2}));
+    assert.deepEqual(rooms, [
+        {channel: 'a', members: {42: {name: 'Ann'}}, count: 1, anonymous: 3, joined: {}, left: []},
+        {channel: 'a', members: {42: {name: 'Ann'}, 43: {name: 'Bob'}}, count: 2, anonymous: 2, joined: {43: {name: 'Bob'}}, left: []},
+        {channel: 'a', members: {43: {name: 'Bob'}}, count: 1, anonymous: 2, joined: {}, left: ['42']}
+    ]);
+    await last().answer.break();
+    await pass(1000);
+    await last().answer.write(presence({channel: 'a', members: {43: {}, 44: {}}, anonymous: 0}));
+    assert.deepEqual(rooms.at(-1), {channel: 'a', members: {43: {}, 44: {}}, count: 2, anonymous: 0, joined: {44: {}}, left: []});
+});
+
+test('it is no event, and other names of members do no harm', async () => {
+    const opened = await open({channels: ['a']}), rooms = listen(opened.stream), all = [];
+    opened.stream.on('*', ({type}) => all.push(type));
+    await pass(0);
+    await last().answer.write(`event: sse-presence\ndata: {"channel": "a", "members": {"__proto__": {}, "toString": {}}, "anonymous": 0}\n\n`);
+    await last().answer.write(presence({channel: 'a', joined: {constructor: {}}, left: ['toString'], anonymous: 0}));
+    assert.deepEqual(Object.keys(rooms[1].members), ['__proto__', 'constructor']);
+    assert.deepEqual([rooms[1].left, all], [['toString'], []]);
+});
+
+test('a room of more members than the server names', async () => {
+    const {stream} = await open({channels: ['a']}), rooms = listen(stream);
+    await pass(0);
+    await last().answer.write(presence({channel: 'a', count: 1001, anonymous: 5}));
+    await last().answer.write(presence({channel: 'a', joined: {}, left: ['1', '2'], anonymous: 5}));
+    await last().answer.write(presence({channel: 'a', members: {3: {}}, anonymous: 0}));
+    assert.deepEqual(rooms.map(({members, count}) => [Object.keys(members).length, count]), [[0, 1001], [0, 999], [1, 1]]);
+});
+
+test('a list that cannot be read ends nothing', async () => {
+    const {stream, heard} = await open({channels: ['a']}), rooms = listen(stream);
+    await pass(0);
+    await last().answer.write('event: sse-presence\ndata: {"chan\n\n' + event(6, 'a', 1));
+    assert.deepEqual([rooms, heard.events.length, heard.states.at(-1)], [[], 1, 'open']);
+});
+
+test('a tab that comes later has the list at once', async () => {
+    installTabs();
+    differ();
+    const first = await open({channels: ['a'], shared: true}), rooms = listen(first.stream);
+    await passed(200);
+    await last().answer.write(presence({channel: 'a', members: {42: {}}, anonymous: 0}));
+    const asked = requests.length;
+    const second = await open({channels: ['a'], shared: true}), others = listen(second.stream);
+    const third = await open({channels: ['a'], shared: true});
+    await passed(200);
+    assert.equal(requests.length, asked);
+    assert.deepEqual(others.map(({members}) => members), [{42: {}}]);
+    await last().answer.write(presence({channel: 'a', joined: {43: {}}, left: [], anonymous: 0}));
+    assert.deepEqual([rooms, others].map((list) => list.at(-1).count), [2, 2]);
+    assert.deepEqual([third.heard.events, third.heard.states.at(-1)], [[], 'open']);
+    second.stream.close();
+});
+
+// ---- Not to the sender ----
+
+test('what is published except for this client', async () => {
+    const opened = await open();
+    assert.equal(query().get('client'), opened.stream.client);
+    assert.match(opened.stream.client, /^[0-9a-z]{1,64}$/);
+    await last().answer.write(`except: ${opened.stream.client}\n${event(6, 'a', 'mine')}except: other\n${event(7, 'a', 'else')}`);
+    assert.deepEqual(dataOf(opened), ['a else']);
+});
+
+test('other tabs of the same connection hear it', async () => {
+    installTabs();
+    differ();
+    const tabs = [await open({shared: true}), await open({shared: true})];
+    await passed(200);
+    assert.equal(query().get('client'), null);
+    assert.notEqual(tabs[0].stream.client, tabs[1].stream.client);
+    await last().answer.write(`except: ${tabs[0].stream.client}\n${event(6, 'a', 'x')}`);
+    assert.deepEqual(tabs.map(dataOf), [[], ['a x']]);
+    await settle();
+});
