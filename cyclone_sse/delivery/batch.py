@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cyclone_sse.delivery.client import Client
-from cyclone_sse.delivery.events import Event, with_channels
+from cyclone_sse.delivery.events import Event, except_line, with_channels
 
 RENDERINGS = 1000  # of one batch that are kept; beyond that names are rarely shared
 
@@ -63,11 +63,16 @@ class Batch:
 
 
 def frame_with_names(event: Event, heard: Sequence[str]) -> bytes:
-    """The frame with those of the heard names under which the event went out."""
+    """The frame with those of the heard names under which the event went out.
+
+    With the client it is not for, too, if it names one: streams that several tabs of a browser share are one
+    client here, and only the tab can leave out what it published itself.
+    """
     names = event.names
+    frame = event.frame if event.excluded is None else except_line(event.excluded) + event.frame
     if len(names) == 1:
-        return with_channels(event.frame, names)
+        return with_channels(frame, names)
     if len(names) < len(heard):
-        return with_channels(event.frame, [name for name in names if name in heard])
+        return with_channels(frame, [name for name in names if name in heard])
     places = dict.fromkeys(names)
-    return with_channels(event.frame, [name for name in heard if name in places])
+    return with_channels(frame, [name for name in heard if name in places])

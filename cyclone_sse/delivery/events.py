@@ -234,6 +234,11 @@ def with_channels(frame: bytes, channels: Iterable[str]) -> bytes:
     return b"".join([channel_line(name) for name in channels]) + frame
 
 
+def except_line(client_id: str) -> bytes:
+    """The line that names the client that an event is not for; none for an id that would end the line."""
+    return b"" if _FIELD_BREAK.search(client_id) else b"except: %s\n" % client_id.encode()
+
+
 def channel_line(name: str) -> bytes:
     """The line that names a channel. A name with a line break, which would end it, is percent-encoded."""
     if "\n" in name or "\r" in name:

@@ -72,3 +72,13 @@ def test_the_names_of_one_event_are_found_from_the_clients_side() -> None:
             str(number + 1),
         ]
     assert Counted.walks <= 60, "for each rendering once, as it is made"
+
+
+def test_with_fields_an_event_names_the_client_that_it_is_not_for() -> None:
+    excluding, forging = event(1, "a"), event(2, "a")
+    excluding.excluded, forging.excluded = "tab 1", "tab\nid: 9-0-node"
+    batch = Batch([excluding, forging])
+    data = batch.rendering_for(client("a")).data
+    assert data.startswith(b"channel: a\nexcept: tab 1\nid: 1-0-node\n")
+    assert data.count(b"except") == 1
+    assert b"except" not in batch.rendering_for(client("a", fields=False)).data
