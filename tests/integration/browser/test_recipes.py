@@ -71,6 +71,26 @@ def wait_text(page: Any, selector: str, text: str) -> None:
     page.wait_for_function(shown, arg=[selector, text])
 
 
+def test_chat(world: World, visit: Visit) -> None:
+    ann, bob = visit("ann", "/chat/tea"), visit("bob", "/chat/tea")
+    for page in (ann, bob):
+        wait_text(page, "#members", "annbob")
+    bob.get_by_label("Message").type("H")
+    wait_text(ann, "#typing", "bob is typing …")
+    assert bob.locator("#typing").text_content() == ""  # not to the sender
+    bob.get_by_label("Message").fill("Hello <b>Ann</b>")
+    bob.get_by_role("button", name="Send").click()
+    for page in (ann, bob):
+        wait_text(page, "#lines", "bobHello <b>Ann</b>")
+    wait_text(ann, "#typing", "")
+    eve = visit("eve", "/chat/tea")
+    wait_text(eve, "#lines", "bobHello <b>Ann</b>")  # what was said before
+    wait_text(ann, "#members", "annbobeve")
+    eve.close()
+    wait_text(ann, "#members", "annbob")
+    assert not ann.faults + bob.faults
+
+
 def test_a_live_table(world: World, visit: Visit) -> None:
     ann, bob = visit("ann", "/table/"), visit("bob", "/table/")
     ann.on("dialog", lambda dialog: dialog.accept("2.50"))
