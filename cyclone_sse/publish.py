@@ -25,6 +25,7 @@ from cyclone_sse.delivery.kinds import Kind
 from cyclone_sse.delivery.publication import Publication, channel_names
 from cyclone_sse.errors import Refusal, Unavailable
 from cyclone_sse.http.bodies import Body, may_hold_key, read_body
+from cyclone_sse.patterns import check_name
 from cyclone_sse.slices import finish_in_turns
 
 CHECKED_AT_ONCE = 500  # publications, or channels, that are checked in one slice: about 3 ms
@@ -180,6 +181,8 @@ class DisconnectHandler(OperatorHandler):
         channels, user = channel_names(fields), (fields.get("user") or [""])[-1]
         if bool(channels) == bool(user):
             raise Refusal(400, "whose streams shall end? name channel, or user")
+        for name in channels:
+            _understand(check_name, name, "")
         d = maybeDeferred(self.broker.control, {"end": {"channel": channels} if channels else {"user": user}})
         return d.addCallbacks(self._answer, self.refuse_failed)
 

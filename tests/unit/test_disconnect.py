@@ -36,6 +36,7 @@ def test_disconnect_ends_the_streams_of_a_channel(body: bytes, left: set[str]) -
         (FORM, b""),
         (FORM, b"channel=&user="),
         (FORM, b"channel=a&user=42"),
+        (FORM, b"channel=" + b"x" * 256),
         (JSON, b"[]"),
         (JSON, b"{}"),
         (JSON, b'[{"user": "42"}]'),
