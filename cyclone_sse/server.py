@@ -79,6 +79,10 @@ class App(Application):  # type: ignore[misc]
             routes.append((r"/disconnect", self.disconnect_handler))
         return routes + (_demo() if settings["demo"] else [])
 
+    def _get_host_handlers(self, request: Any) -> Any:
+        """The routes; cyclone compares the host with a pattern for each request, also where one fits all."""
+        return self.handlers[0][1] if len(self.handlers) == 1 else super()._get_host_handlers(request)
+
     def log_request(self, handler: Any) -> None:
         """Nothing: at ten thousand requests a second a line for each is a cost, not a help."""
 

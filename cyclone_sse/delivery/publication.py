@@ -23,6 +23,7 @@ OWN_TYPES = "sse-"  # the beginning of the types that the server itself sends
 
 _FIELDS = frozenset(("channel", "channels", "message", "event", "retry", "key", "ttl", "except", "keep"))
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
+_CHANNEL_FIELDS = ("channel", "channels")
 _PHP_CHANNEL = re.compile(r"channels?\[\d*\]", re.ASCII)  # PHP's http_build_query and its forms
 
 
@@ -203,7 +204,7 @@ def channel_names(arguments: Mapping[str, list[str]]) -> list[str]:
     """The channels that a form or query names: ``channel`` and ``channels``, and what PHP makes of arrays."""
     names: list[str] = []
     for field, values in arguments.items():
-        if field in ("channel", "channels") or _PHP_CHANNEL.fullmatch(field):
+        if field.startswith("channel") and (field in _CHANNEL_FIELDS or _PHP_CHANNEL.fullmatch(field)):
             names += [name for name in values if name]
     return names
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from cyclone_sse.errors import Refusal
@@ -34,8 +33,7 @@ _PART_KEY = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """The body of a POST, read but not yet understood.
 
     form: its fields by name, and those of the query behind them; None where it is JSON. values: the JSON

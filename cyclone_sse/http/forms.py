@@ -59,29 +59,40 @@ def parameters(value: str) -> dict[str, str]:
 
 def url_encoded(data: bytes) -> Fields:
     """The fields of a query, or of a short urlencoded body, empty ones too. Raises Refusal."""
-    return finish(read_url_encoded(data))
+    return finish(read_url_encoded(data)) if b"%" in data or b"+" in data else _plain_fields(data)
 
 
 def read_url_encoded(data: bytes) -> Generator[None, None, Fields]:
     """The fields of an urlencoded body, in slices. Raises Refusal."""
+    if not (b"%" in data or b"+" in data):
+        return _plain_fields(data)
     fields: Fields = {}
+    decoded = 0  # bytes in this slice
+    for pair in _pairs(data):
+        name, _, value = pair.partition(b"=")
+        name = yield from _percent_decoded(name)
+        value = yield from _percent_decoded(value)
+        fields.setdefault(_text(name), []).append(_text(value))
+        decoded += len(pair)
+        if decoded > _PIECE:
+            decoded = 0
+            yield
+    return fields
+
+
+def _plain_fields(data: bytes) -> Fields:
+    """The fields of data in which nothing is encoded."""
+    fields: Fields = {}
+    for pair in _pairs(data):
+        name, _, value = _text(pair).partition("=")
+        fields.setdefault(name, []).append(value)
+    return fields
+
+
+def _pairs(data: bytes) -> list[bytes]:
     if data.count(b"&") >= MAX_FIELDS:
         raise Refusal(400, f"more than {MAX_FIELDS} parameters")
-    encoded = b"%" in data or b"+" in data
-    decoded = 0  # bytes in this slice
-    for pair in data.split(b"&"):
-        if not pair:
-            continue
-        name, _, value = pair.partition(b"=")
-        if encoded:
-            name = yield from _percent_decoded(name)
-            value = yield from _percent_decoded(value)
-            decoded += len(pair)
-            if decoded > _PIECE:
-                decoded = 0
-                yield
-        fields.setdefault(_text(name), []).append(_text(value))
-    return fields
+    return [pair for pair in data.split(b"&") if pair]
 
 
 def _percent_decoded(data: bytes) -> Generator[None, None, bytes]:

@@ -16,19 +16,21 @@ FIELD = re.compile(rb"(%s):([\t -~\x80-\xff]*)\r\n" % TOKEN)  # RFC 9112 5
 FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 
 _SHORT_NAME = 40  # bytes; longer ones are not remembered
+_MAX_KNOWN = 500  # names
 
 
 def header_name(name: bytes) -> str:
     """The canonical form, ``Last-Event-Id``."""
-    # Remembering long ones would let strangers fill the memory with them.
-    return _short_name(name) if len(name) <= _SHORT_NAME else _canonical_name(name)
+    known = _known_names.get(name)
+    if known is None:
+        known = "-".join([part.capitalize() for part in name.decode("ascii").split("-")])
+        # Remembering all would let strangers fill the memory with them.
+        if len(name) <= _SHORT_NAME and len(_known_names) < _MAX_KNOWN:
+            _known_names[name] = known
+    return known
 
 
-def _canonical_name(name: bytes) -> str:
-    return "-".join([part.capitalize() for part in name.decode("ascii").split("-")])
-
-
-_short_name = lru_cache(maxsize=1024)(_canonical_name)
+_known_names: dict[bytes, str] = {}
 
 
 @lru_cache(maxsize=256)  # names that our own code asks for
@@ -50,18 +52,21 @@ class Headers(HTTPHeaders):  # type: ignore[misc]
         """Take headers as they came. Repeated ones are joined with commas (RFC 9110 5.3), cookies with
         semicolons (RFC 9113 8.2.3)."""
         headers = cls()
-        for name, value in pairs:
-            key, text = header_name(name), value.decode("latin-1").strip(" \t")
-            if dict.__contains__(headers, key):
-                headers.repeated |= {key}
-                text = f"{dict.__getitem__(headers, key)}{'; ' if key == 'Cookie' else ','}{text}"
-            dict.__setitem__(headers, key, text)
-        if headers.repeated:
-            lists: dict[str, list[str]] = {}
-            for name, value in pairs:
-                lists.setdefault(header_name(name), []).append(value.decode("latin-1").strip(" \t"))
-            headers._as_list = lists
+        names = [_known_names.get(name) or header_name(name) for name, _ in pairs]
+        texts = [value.decode("latin-1").strip(" \t") for _, value in pairs]
+        dict.update(headers, zip(names, texts, strict=True))
+        if dict.__len__(headers) != len(pairs):
+            headers._join_repeated(pairs)
         return headers
+
+    def _join_repeated(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        lists: dict[str, list[str]] = {}
+        for name, value in pairs:
+            lists.setdefault(header_name(name), []).append(value.decode("latin-1").strip(" \t"))
+        for key, texts in lists.items():
+            dict.__setitem__(self, key, ("; " if key == "Cookie" else ",").join(texts))
+        self.repeated = frozenset(key for key, texts in lists.items() if len(texts) > 1)
+        self._as_list = lists
 
     @cached_property
     def _as_list(self) -> dict[str, list[str]]:

@@ -25,6 +25,7 @@ from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.request_reader import RequestHead
 from cyclone_sse.slices import finish
 
+_NO_CONTENT: tuple[Fields, dict[str, list[HTTPFile]]] = {}, {}
 _TOKEN = "access_token"  # RFC 6750 2.3
 
 
@@ -57,6 +58,9 @@ class Request(HTTPRequest):  # type: ignore[misc]
             self.query = _without_token(self.query)
         self.uri = f"{self.path}?{self.query}" if self.query else self.path
         self.body = body
+        if not body:
+            # What most requests are: these need not be worked out from a body then.
+            self.arguments, self._content = self.parameters, _NO_CONTENT
         self._start_time = time.time()
         self._finish_time = None
 
@@ -67,10 +71,10 @@ class Request(HTTPRequest):  # type: ignore[misc]
     @cached_property
     def arguments(self) -> Fields:
         """The fields of the query and of a form, by name. Raises Refusal where the form is malformed."""
-        if not self.form:
-            return self.parameters
-        names = self.parameters.keys() | self.form.keys()
-        return {name: self.parameters.get(name, []) + self.form.get(name, []) for name in names}
+        parameters, form = self.parameters, self.form
+        if not (parameters and form):
+            return parameters or form
+        return {name: parameters.get(name, []) + form.get(name, []) for name in {**parameters, **form}}
 
     @property
     def form(self) -> Fields:
@@ -88,11 +92,12 @@ class Request(HTTPRequest):  # type: ignore[misc]
 
     def read_form(self) -> Generator[None, None, None]:
         """Read the form of a long body in slices, before it is asked for. Raises Refusal."""
-        self._content = yield from self._read_content()
+        if self.body:
+            self._content = yield from self._read_content()
 
     def _read_content(self) -> Generator[None, None, tuple[Fields, dict[str, list[HTTPFile]]]]:
         if self.body and self.method in ("POST", "PUT", "PATCH"):
-            content_type = self.headers.get("Content-Type")
+            content_type = self.headers.exact("Content-Type")
             kind = media_type(content_type)
             if kind == URLENCODED:
                 fields = yield from read_url_encoded(self.body)

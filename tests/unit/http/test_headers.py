@@ -40,7 +40,15 @@ def test_cookies_in_several_fields_stay_cookies() -> None:
 def test_long_names_are_not_remembered() -> None:
     from cyclone_sse.http import headers
 
-    before = headers._short_name.cache_info().currsize
+    before = len(headers._known_names)
     for number in range(50):
         assert headers.header_name(b"x" * 1000 + b"%d" % number).startswith("Xx")
-    assert headers._short_name.cache_info().currsize == before
+    assert len(headers._known_names) == before
+
+
+def test_so_many_names_are_remembered_at_most() -> None:
+    from cyclone_sse.http import headers
+
+    for number in range(1000):
+        assert headers.header_name(b"x-%d" % number) == f"X-{number}"
+    assert len(headers._known_names) <= headers._MAX_KNOWN
