@@ -1,1 +1,1 @@
-"""Who may hear and say what, and until when. Decided once, before a stream opens."""
+"""What clients and publishers may do, and until when. Decided once, before a stream opens."""

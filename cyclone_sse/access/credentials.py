@@ -1,4 +1,4 @@
-"""What a request shows of who sent it: tokens, and the page that it comes from."""
+"""What a request shows of its sender: tokens, and the page that it comes from."""
 
 from __future__ import annotations
 

@@ -66,12 +66,12 @@ class Rules:
 
     @property
     def know_operators(self) -> bool:
-        """Whether there is a key or a token by which to know who may publish."""
+        """Whether there is a key or a token by which to know a publisher."""
         return self._tokens is not None or bool(self._secrets) or bool(self._settings["http-secret"])
 
     @property
     def refuse_publishers(self) -> bool:
-        """Whether channels are private, and there is nothing by which to know who may publish to them."""
+        """Whether channels are private, and there is nothing by which to know a publisher."""
         return self.restrict and not self.know_operators and not self._settings["http-publish"]
 
     @property

@@ -86,7 +86,7 @@ class AskedApplication:
                     self.end_headers()
                     self.wfile.write(reply.body)
                 except OSError:
-                    self.close_connection = True  # who asked did not wait
+                    self.close_connection = True  # the server did not wait
 
             do_POST = do_GET
 

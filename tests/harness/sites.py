@@ -198,7 +198,7 @@ class PhpSite(Site):
 
 
 class Browser:
-    """Somebody with cookies, at one site."""
+    """A user with cookies, at one site."""
 
     def __init__(self, url: str) -> None:
         self._url = url

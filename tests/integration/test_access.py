@@ -47,7 +47,7 @@ def test_a_stream_ends_with_its_token(serve: Serve, headers: dict[str, str]) -> 
     assert old not in server.log
 
 
-def test_keys_are_read_anew_at_sighup(serve: Serve, tmp_path: Path) -> None:
+def test_keys_are_read_again_at_sighup(serve: Serve, tmp_path: Path) -> None:
     keys = tmp_path / "jwks.json"
     keys.write_text(json.dumps({"keys": [jwk("p256", kid="1")]}))
     server = serve(f"--jwt-keys={keys}")
@@ -67,7 +67,7 @@ def test_keys_are_read_anew_at_sighup(serve: Serve, tmp_path: Path) -> None:
         until(lambda: f"--jwt-keys={keys}" in server.log, what="a line about the file")
         assert subscribe(server, "a", Authorization=f"Bearer {new}") == 200
         assert server.running
-        assert stats(server.url) == {"a": 1}  # who is there stays
+        assert stats(server.url) == {"a": 1}  # streams that are open stay
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_an_open_server_is_warned_of(serve: Serve) -> None:
 
 
 def members(question: Question) -> Reply:
-    """Ann is user 42 and in room 1; whoever is nobody has to log in."""
+    """Ann is user 42 and in room 1; other clients have to log in."""
     if "member=ann" not in question.headers.get("Cookie", ""):
         return Reply(401, b"log in", {"WWW-Authenticate": 'Session realm="test"'})
     hers = {"user-42", "room-1"}
@@ -126,7 +126,7 @@ def test_the_application_decides(serve: Serve) -> None:
         assert application.connections == 1
 
 
-def test_what_the_application_grants_ends_and_is_asked_for_anew(serve: Serve) -> None:
+def test_what_the_application_grants_ends_and_it_is_asked_again(serve: Serve) -> None:
     answers = [b'{"expires": 1.5}', b'{"user": "42"}']
     with AskedApplication(lambda _: Reply(200, answers.pop(0))) as application:
         server = serve(f"--auth-url={application.url}", "--http-secret=k")
@@ -167,9 +167,7 @@ def test_the_past_of_a_private_channel_is_private_too(serve: Serve) -> None:
         Reply(200, b"", {"Content-Length": "-5"}),
     ],
 )
-def test_an_application_in_trouble_lets_nobody_in_and_public_channels_go_on(
-    serve: Serve, reply: Reply
-) -> None:
+def test_an_application_in_trouble_opens_no_channel_and_public_ones_go_on(serve: Serve, reply: Reply) -> None:
     with AskedApplication(lambda _: reply) as application:
         server = serve(f"--auth-url={application.url}", "--public=front")
         for _ in range(3):
@@ -203,7 +201,7 @@ def test_an_application_that_is_down_or_hangs(serve: Serve) -> None:
 
 
 @contextmanager
-def crowd_at(server: SseServer, count: int) -> Iterator[list[Subscriber]]:
+def many_clients(server: SseServer, count: int) -> Iterator[list[Subscriber]]:
     """So many clients that all come at once."""
     with ExitStack() as stack:
         yield [
@@ -214,15 +212,15 @@ def crowd_at(server: SseServer, count: int) -> Iterator[list[Subscriber]]:
         ]
 
 
-def test_a_crowd_does_not_drown_the_application(serve: Serve) -> None:
+def test_many_clients_do_not_overrun_the_application(serve: Serve) -> None:
     def slowly(question: Question) -> Reply:
         threading.Event().wait(0.02)  # as an application does that looks into its database
         return Reply(200, json.dumps({"user": question.headers["Cookie"]}).encode())
 
     with AskedApplication(slowly) as application:
         server = serve(f"--auth-url={application.url}", "--auth-concurrency=4")
-        with crowd_at(server, 200) as crowd:
-            for client in crowd:
+        with many_clients(server, 200) as clients:
+            for client in clients:
                 assert client.wait_open(30).status == 200
             assert len(application.questions) == 200
             assert application.most_under_way == 4
@@ -230,7 +228,7 @@ def test_a_crowd_does_not_drown_the_application(serve: Serve) -> None:
             assert len(stats(server.url)) == 200
 
 
-def test_who_waits_in_vain_for_a_turn_is_told_to_come_again(serve: Serve) -> None:
+def test_clients_that_wait_in_vain_for_a_turn_are_told_to_try_again(serve: Serve) -> None:
     release = threading.Event()
 
     def hang(_: Question) -> Reply:
@@ -239,16 +237,16 @@ def test_who_waits_in_vain_for_a_turn_is_told_to_come_again(serve: Serve) -> Non
 
     with AskedApplication(hang) as application:
         server = serve(f"--auth-url={application.url}", "--auth-concurrency=1", "--public=front")
-        with crowd_at(server, 6) as crowd:
+        with many_clients(server, 6) as clients:
             assert subscribe(server, "front") == 200
-            for client in crowd:
+            for client in clients:
                 assert client.wait_open(20).status == 503
                 assert "retry-after" in client.headers
         assert len(application.questions) < 6
         release.set()
 
 
-def test_disconnect_ends_streams_and_their_clients_are_checked_anew(serve: Serve) -> None:
+def test_disconnect_ends_streams_and_their_clients_are_checked_again(serve: Serve) -> None:
     barred: set[str] = set()
 
     def decide(question: Question) -> Reply:

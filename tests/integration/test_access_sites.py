@@ -1,4 +1,4 @@
-"""Who may hear what, decided by a Django project, a PHP page and nginx, with the code of docs/access.md."""
+"""Access, decided by a Django project, a PHP page and nginx, with the code of docs/access.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.access.keys import SECRET
 
 
 def status(url: str, *channels: str, path: str = "/", headers: dict[str, str] | None = None) -> int:
-    """What somebody with these headers is told. Leaves at once."""
+    """The status that a client with these headers gets. Leaves at once."""
     client = Subscriber(url, channels, path=path, headers=headers).wait_open()
     client.close()
     return client.status
@@ -79,7 +79,7 @@ def test_a_django_project_with_the_settings_of_production(
     named = serve(auth, "--auth-host=www.example", "--trust-proxy=1")
     django(named.url, port, STRICT)
     as_https = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1"}
-    assert status(named.url, "user-1", headers=as_https) == 401, "it has decided: nobody is logged in"
+    assert status(named.url, "user-1", headers=as_https) == 401, "it has decided: the client is not logged in"
     assert "the application" not in named.log
     assert status(named.url, "user-1") == 503
     assert "SECURE_PROXY_SSL_HEADER" in named.log
@@ -185,7 +185,7 @@ def test_the_sample_is_what_the_page_shows() -> None:
     assert sample.endswith("\n\n" + shown("access.md", "auth_request.conf", "nginx"))
 
 
-def test_who_comes_while_the_application_is_away_is_told_to_come_again(
+def test_a_client_that_comes_while_the_application_is_away_is_told_to_try_again(
     serve: Serve, nginx: Callable[[str], Nginx]
 ) -> None:
     front = nginx(before(free_port(), serve().port))

@@ -1,1 +1,1 @@
-"""Tests of who may hear and say what."""
+"""Tests of what clients and publishers may do."""

@@ -166,7 +166,7 @@ def test_only_so_many_are_asked_at_a_time_and_in_their_order() -> None:
     ]
 
 
-def test_who_waits_too_long_for_a_turn_is_told_to_come_again() -> None:
+def test_a_client_that_waits_too_long_for_a_turn_is_told_to_try_again() -> None:
     site = Site(concurrency=1)
     site.ask()
     late = site.ask()
@@ -187,7 +187,7 @@ def test_who_waits_too_long_for_a_turn_is_told_to_come_again() -> None:
     assert len(site.fetcher.asked) <= 5
 
 
-def test_who_leaves_frees_the_turn() -> None:
+def test_a_client_that_leaves_frees_the_turn() -> None:
     site = Site(concurrency=1)
     first, second, third = site.ask("1"), site.ask("2"), site.ask("3")
     for left in (second, first):

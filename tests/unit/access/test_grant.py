@@ -56,7 +56,7 @@ def test_a_pattern_is_held_under_its_own_name_only(claim: str, pattern: str, hel
     assert Grant(subscribe=(claim,)).may_subscribe(pattern) is held
 
 
-def test_what_is_a_pattern_besides_is_for_the_broker_to_say() -> None:
+def test_the_broker_says_which_other_names_are_patterns() -> None:
     grant = Grant(subscribe=("news.*", "room.#"))
     assert grant.may_subscribe("news.#")
     assert not grant.may_subscribe("news.#", is_pattern=True)
@@ -99,7 +99,7 @@ def test_info_has_a_bound() -> None:
         compact_info("ü" * (MAX_INFO // 2))
 
 
-def test_hearing_and_saying_are_two_things() -> None:
+def test_subscribing_and_publishing_are_two_rights() -> None:
     grant = Grant("42", ("a", "b-*"), ("c",))
     assert [grant.may_subscribe(name) for name in ("a", "b-1", "c")] == [True, True, False]
     assert [grant.may_publish(name) for name in ("a", "b-1", "c")] == [False, False, True]

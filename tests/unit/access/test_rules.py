@@ -1,4 +1,4 @@
-"""Who is let in by which rule."""
+"""Which client each rule allows."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_what_is_public_needs_nothing_and_ends_with_nothing() -> None:
     guarded = rules(jwt_secret=SECRET, public=("news.*", "front"))
     for where in ({}, {"access_token": BAD}):
         assert guarded.subscriber(request(**where), ["front", "news.de"]) == Grant(None, ("front", "news.de"))
-    # Whoever says who it is can be found by POST /disconnect; the right to what is public does not end.
+    # A client with a token can be found by POST /disconnect; the right to what is public does not end.
     assert guarded.subscriber(request(access_token=GOOD), ["front"]) == Grant("42", ("front",))
     mixed = guarded.subscriber(request(access_token=GOOD), ["front", "user-42"])
     assert mixed == Grant("42", ("front", "user-42"), (), SOON)

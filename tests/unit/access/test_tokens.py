@@ -1,4 +1,4 @@
-"""Tokens: whom they let in, and the attacks of RFC 8725 that they withstand."""
+"""Tokens: what they grant, and the attacks of RFC 8725 that they withstand."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_secret_and_a_file_serve_together(keys: Path) -> None:
     assert reader.grant(token(private("p256"), "ES256", sub="2")).user == "2"
 
 
-def test_keys_are_read_anew(keys: Path) -> None:
+def test_keys_are_read_again(keys: Path) -> None:
     keys.write_bytes(pem("p256"))
     reader = tokens(jwt_keys=str(keys))
     old, new = token(private("p256"), "ES256", sub="1"), token(private("ed25519"), "EdDSA", sub="2")
