@@ -19,7 +19,7 @@ from cyclone.web import HTTPError
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from cyclone_sse.access.grant import Grant
+from cyclone_sse.access.grant import Grant, compact_info
 from cyclone_sse.broker_handler import BrokerHandler
 from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.poll_client import PollClient
@@ -52,7 +52,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
     allowed = "GET, HEAD, OPTIONS"
     subscriber: SocketClient | PollClient | None = None  # from when the stream opens
     user: str | None = None  # the client's, if access was granted to one
-    info: str | None = None  # what is shown of the user to other members of a channel, as JSON
+    info: object = None  # what is shown of the user to other members of a channel: any JSON value
     expires: float | None = None  # when its access ends: seconds since the epoch
     is_private = False  # access was granted to this client, not to all
     _resume_id: str | None = None  # the id that the client came back with
@@ -188,7 +188,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         client.client_id = client_id
         client.user = None if self.user is None else str(self.user)
         client.address = self.request.remote_ip
-        client.info = self.info
+        client.info = compact_info(self.info)
         client.presence = not is_poll and "1" in self.request.arguments.get("presence", ())
         client.fields = "channel" in self.request.arguments.get("fields", ())
         client.renews_id = self._is_event_source()
@@ -346,7 +346,7 @@ class BroadcastHandler(ExtendedSSEHandler):
         if grant is not None:
             self.user, self.expires, self.channels = grant.user, grant.expires, grant.subscribe
             self.is_private = not self.rules.are_public(self.channels)
-            self.info = grant.info
+            self.info = None if grant.info is None else json.loads(grant.info)
         allowed = self.authorize()
         if isinstance(allowed, Deferred) or inspect.iscoroutine(allowed):
             return maybeDeferred(lambda: allowed).addCallback(self._authorized)

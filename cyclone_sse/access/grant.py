@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 EVERYTHING = "*"
+MAX_USER = 1024  # bytes of a user's name
 MAX_INFO = 1024  # bytes of a member's info, as compact JSON
 MAX_SECONDS = 315_576_000.0  # ten years: without a bound, an end of 1e308 is an overflow for each client
 
@@ -101,11 +102,15 @@ OPERATOR = Grant(publish=(EVERYTHING,))  # with the publishing key, or for every
 
 def user_name(value: object) -> str | None:
     """The user's name from a claim or an answer: text, or a number as text. Raises ValueError."""
-    if value is None or type(value) is str:
-        return value
+    if value is None:
+        return None
     if type(value) is int:
-        return str(value)
-    raise ValueError("is neither text nor a whole number")
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError("is neither text nor a whole number")
+    if _size(value) > MAX_USER:
+        raise ValueError(f"is longer than {MAX_USER} bytes")
+    return value
 
 
 def compact_info(value: object) -> str | None:
@@ -113,6 +118,17 @@ def compact_info(value: object) -> str | None:
     if value is None:
         return None
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_INFO:
+    if _size(text) > MAX_INFO:
         raise ValueError(f"is longer than {MAX_INFO} bytes as JSON")
     return text
+
+
+def _size(text: str) -> int:
+    """The bytes of a text in UTF-8. Raises ValueError where it cannot be written so.
+
+    Without this, half of a surrogate pair in one member's name would fail the list of all members.
+    """
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError("holds half of a surrogate pair") from None

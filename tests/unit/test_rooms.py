@@ -67,10 +67,28 @@ def test_a_custom_handler_says_which_user_it_is(settings: dict[str, Any]) -> Non
     class Handler(BroadcastHandler):
         def authorize(self) -> bool:
             self.user = 7  # type: ignore[assignment]  # as an application's database has it
+            self.info = {"name": "Ann"}
             return True
 
     server = MemoryServer(settings, subscribe=Handler)
-    assert b'"members":{"7":{}}' in server.request("GET", "/?channels=room-1&presence=1")[2]
+    body = server.request("GET", "/?channels=room-1&presence=1")[2]
+    assert b'"members":{"7":{"name":"Ann"}}' in body
+
+
+def test_the_info_of_a_token_is_shown(settings: dict[str, Any]) -> None:
+    server = MemoryServer({**settings, "jwt-secret": SECRET})
+    bearer = f"Authorization: Bearer {token(subscribe=['room-1'], sub='42', info={'name': 'Ann'})}"
+    body = server.request("GET", "/?channels=room-1&presence=1", bearer)[2]
+    assert b'"members":{"42":{"name":"Ann"}}' in body
+
+
+def test_a_key_of_a_file_may_ask(settings: dict[str, Any], tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("one\ntwo\n")
+    server = MemoryServer({**settings, "jwt-secret": SECRET, "http-secret-file": str(keys)})
+    for key, status in {"one": 200, "two": 200, "three": 401}.items():
+        bearer = f"Authorization: Bearer {key}"
+        assert server.request("GET", "/presence?channel=room-1", bearer)[0] == status
 
 
 def publish(server: MemoryServer, bearer: str, *messages: str) -> tuple[int, str]:

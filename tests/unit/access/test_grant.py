@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclone_sse.access.grant import MAX_INFO, OPERATOR, Grant, Names, compact_info, user_name
+from cyclone_sse.access.grant import MAX_INFO, MAX_USER, OPERATOR, Grant, Names, compact_info, user_name
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,15 @@ def test_other_values_are_no_name(value: object) -> None:
 )
 def test_info_is_compact(value: object, info: str | None) -> None:
     assert compact_info(value) == info
+
+
+def test_names_have_a_bound_and_can_be_sent() -> None:
+    assert user_name("ü" * (MAX_USER // 2))
+    with pytest.raises(ValueError, match="longer than 1024 bytes"):
+        user_name("ü" * (MAX_USER // 2) + "x")
+    for read in (user_name, compact_info):
+        with pytest.raises(ValueError, match="half of a surrogate pair"):
+            read("\ud800")
 
 
 def test_info_has_a_bound() -> None:
