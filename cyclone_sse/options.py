@@ -143,6 +143,7 @@ OPTIONS = (
         "history-file", None, None, text, "SQLite file that keeps the history over a restart (broker http)"
     ),
     # kinds of channel, and who is there
+    Option("state-bytes", None, str(64 * 2**20), _count, "bytes of the states of all channels together"),
     Option("channels", None, None, text, "TOML file with the rules of kinds of channel"),
     Option("presence-grace", None, "10", seconds(0), "seconds a user stays a member after the last stream"),
     Option("presence-url", None, None, server_url, "URL to POST to which users join and leave channels"),

@@ -190,6 +190,30 @@ class DisconnectHandler(OperatorHandler):
         self.finish(json.dumps({"status": "ok", "streams": streams}))
 
 
+class ClearHandler(OperatorHandler):
+    """Forget: ``POST /clear`` with ``channel`` (one or more) and ``key``.
+
+    The state and the history of the channels are forgotten on every server that shares the broker.
+    """
+
+    def post(self) -> Deferred[None]:
+        """Send the order to all servers."""
+        reading = self.in_turns(self.read())
+        if isinstance(reading, Deferred):
+            return reading.addCallback(self._clear)
+        return self._clear(reading)
+
+    def _clear(self, read: tuple[Grant, Body]) -> Deferred[None]:
+        grant, body = read
+        if not grant.may_publish_everywhere:
+            raise Refusal(403, "clearing needs the key, or a token that may publish to *", FORBIDDEN)
+        channels = channel_names(body.form if body.form is not None else _fields(body))
+        if not channels:
+            raise Refusal(400, "name at least one channel to clear")
+        d = maybeDeferred(self.broker.control, {"clear": {"channel": channels}})
+        return d.addCallbacks(lambda _: self.finish(_FORM_ANSWER), self.refuse_failed)
+
+
 def _all_publications(body: Body) -> Generator[None, None, list[Publication]]:
     """The publications of a JSON body, in slices."""
     if not body.values:

@@ -1,4 +1,4 @@
-"""What a page asks about its channels beside the stream: the members, with the rights of a subscription."""
+"""What a page asks about its channels: their members and states, with the rights of a subscription."""
 
 from __future__ import annotations
 
@@ -59,3 +59,16 @@ class PresenceHandler(ChannelsHandler):
         if not presence.kinds.of(channels[0]).presence:
             raise Refusal(404, f"{channels[0]!r} has no presence: see --channels")
         return presence.members(channels[0])
+
+
+class StateHandler(ChannelsHandler):
+    """States: ``GET /state?channel=a&channel=b``, the last event with ``keep`` of each channel."""
+
+    def get_answer(self, channels: list[str]) -> Any:
+        """The states of these channels, with their ids, types and data."""
+        states = {name: self.broker.hub.states.get(name) for name in channels}
+        return {
+            name: {"id": str(event.id), "event": event.type, "data": event.message}
+            for name, event in states.items()
+            if event is not None
+        }

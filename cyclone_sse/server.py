@@ -17,7 +17,8 @@ from cyclone_sse.handlers import BroadcastHandler, DisconnectHandler, PublishHan
 from cyclone_sse.http.handler import NotFoundHandler
 from cyclone_sse.http.static_files import File, MediaHandler, load
 from cyclone_sse.options import with_defaults
-from cyclone_sse.rooms import PresenceHandler
+from cyclone_sse.publish import ClearHandler
+from cyclone_sse.rooms import PresenceHandler, StateHandler
 
 Route = tuple[Any, ...]  # a regular expression, a handler, and maybe its keywords
 
@@ -48,6 +49,8 @@ class App(Application):  # type: ignore[misc]
     disconnect_handler: ClassVar[type[Any]] = DisconnectHandler
     stats_handler: ClassVar[type[Any]] = StatsHandler
     presence_handler: ClassVar[type[Any]] = PresenceHandler
+    state_handler: ClassVar[type[Any]] = StateHandler
+    clear_handler: ClassVar[type[Any]] = ClearHandler
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
         self.broker: brokers.Broker = self.make_broker(with_defaults(settings), reactor)
@@ -65,7 +68,7 @@ class App(Application):  # type: ignore[misc]
     def routes(self) -> list[Route]:
         """Which handler is at which path; a subclass may add to it."""
         settings = self.broker.settings
-        routes: list[Route] = [(r"/", self.broadcast_handler)]
+        routes: list[Route] = [(r"/", self.broadcast_handler), (r"/state", self.state_handler)]
         if settings["stats"]:
             routes.append((r"/stats", self.stats_handler))
         if settings["channels"]:
@@ -77,6 +80,7 @@ class App(Application):  # type: ignore[misc]
         if publishes or self.rules.know_operators:
             # Where nobody may publish without a key, nobody may end streams without one.
             routes.append((r"/disconnect", self.disconnect_handler))
+            routes.append((r"/clear", self.clear_handler))
         return routes + (_demo() if settings["demo"] else [])
 
     def _get_host_handlers(self, request: Any) -> Any:

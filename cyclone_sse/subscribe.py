@@ -192,6 +192,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         client.presence = not is_poll and "1" in self.request.arguments.get("presence", ())
         client.fields = "channel" in self.request.arguments.get("fields", ())
         client.renews_id = self._is_event_source()
+        client.wants_state = self._wants_state()
         if type(self).sendEvent is not ExtendedSSEHandler.sendEvent:
             client.render, client.shares_frames = self._render, False
         if self.expires is not None:
@@ -209,6 +210,10 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         if request.headers.exact("X-Requested-With") != "XMLHttpRequest":
             return False
         return bool(request.arguments.get("stream", [""])[-1] != "1")
+
+    def _wants_state(self) -> bool:
+        """Whether the client asks for the states of its channels."""
+        return "1" in self.request.arguments.get("state", ())
 
     def _client_id(self) -> str | None:
         """The id by which publications can exclude this client. Raises Refusal."""
@@ -245,7 +250,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         if settings["retry"]:
             # Each client another, so that they do not all reconnect in the same moment.
             head += b"retry: %d\n" % round(settings["retry"] * random.uniform(0.5, 1.5))
-        if position and self._is_event_source():
+        if position and self._is_event_source() and not (self._wants_state() and self._resume_id is None):
             head += b"id: %s\n\n" % position.encode()
         connection = self.request.connection
         connection.setRawMode()

@@ -222,6 +222,7 @@ class Broker:
         may have sent it.
         """
         self.hub.presence.receive(order.get("presence"))
+        self._clear(order.get("clear"))
         end = order.get("end")
         if not isinstance(end, Mapping):
             return 0
@@ -231,6 +232,12 @@ class Broker:
         if isinstance(user, str | int):
             count += self.hub.end(Ending.ENDED, user=str(user))
         return count
+
+    def _clear(self, order: object) -> None:
+        """Carry out an order to forget channels: ``{"channel": [..]}``."""
+        channels = order.get("channel") if isinstance(order, Mapping) else None
+        if isinstance(channels, list | tuple):
+            self.hub.clear([name for name in channels if isinstance(name, str)])
 
     def log_rarely(self, line: str, **values: Any) -> None:
         """Log an error, but not more than one line of this kind in a minute."""

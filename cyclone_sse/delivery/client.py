@@ -74,7 +74,8 @@ class Client:
     each event. last_event_id: the id with which it opens. last_sent_at: when it was last sent something;
     None: it has no id yet. renews_id: pings bring it the present id, which it does not take for an event.
     shares_frames: it is sent the same bytes as others; else events go to ``deliver``. skip_until: live events
-    after this position (`Event.seq`) are for it. user: the user to whom access was granted.
+    after this position (`Event.seq`) are for it. user: the user to whom access was granted. wants_state: it
+    is sent the states of its channels when it opens without an id, and after a gap.
     """
 
     __slots__ = (
@@ -98,6 +99,7 @@ class Client:
         "skip_until",
         "state",
         "user",
+        "wants_state",
     )
 
     is_poll: ClassVar[bool] = False  # it gets one answer and asks again
@@ -116,6 +118,7 @@ class Client:
         self.renews_id = False
         self.address = ""  # of the client, for the operator
         self.opened_at = 0.0  # in the reactor's seconds
+        self.wants_state = False
         self.info: str | None = None  # what other members of a channel see of the user, as JSON
         self.presence = False  # it wants to be sent the members of its channels
         self.render: Render | None = None  # how a custom application writes events to it

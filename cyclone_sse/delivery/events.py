@@ -126,8 +126,8 @@ class Event:
     """One event, encoded. seq orders it; frame is what goes to every client as it is.
 
     channels: the names under which it was published. patterns: the subscribed patterns that match them.
-    excluded: the id of a client that does not get it. expires: when the history forgets it, in the reactor's
-    seconds, if earlier than others. taken: when it was published, in the reactor's seconds.
+    excluded: the id of a client that does not get it. ttl: seconds for which the history holds it, if
+    fewer than others. taken: when it was published, in the reactor's seconds.
     holders: how many channels' histories hold it. row: its row in the history file, 0 if none.
     """
 
@@ -135,7 +135,6 @@ class Event:
         "__weakref__",
         "channels",
         "excluded",
-        "expires",
         "frame",
         "holders",
         "node",
@@ -143,6 +142,7 @@ class Event:
         "row",
         "seq",
         "taken",
+        "ttl",
     )
 
     def __init__(self, eid: EventId, frame: bytes, channels: Sequence[str] = ()) -> None:
@@ -152,7 +152,7 @@ class Event:
         self.channels = channels
         self.patterns: Sequence[str] = ()
         self.excluded: str | None = None
-        self.expires: float | None = None
+        self.ttl: float | None = None
         self.taken = 0.0
         self.holders = 0
         self.row = 0

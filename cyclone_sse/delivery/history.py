@@ -88,7 +88,7 @@ class _View:
     def place(self, event: Event) -> int | None:
         """The index of an event, if it is held."""
         index = bisect_left(self.events, event.seq, key=_seq)
-        return index if index < len(self.events) and self.events[index] is event else None
+        return index if index < len(self.events) and self.events[index].seq == event.seq else None
 
     def append(self, event: Event) -> None:
         """Add an event. Its place is mostly the end; one with very many channels may come late to some."""
@@ -217,8 +217,8 @@ class History:
         self.last = max(self.last, event.seq)
         self._log.append(event.seq, event)
         self.bytes += len(event.frame) + _EVENT_OVERHEAD
-        if event.expires is not None:
-            self._expiring.set(event, event.expires)
+        if event.ttl is not None:
+            self._expiring.set(event, now + event.ttl)
 
     def _hold(self, name: str, event: Event) -> str:
         """Hold the event in one channel. Returns the channel's own copy of its name."""
@@ -229,6 +229,9 @@ class History:
                 self._set_floor(name, event.seq)
                 self._note_loss(name, event.seq)
                 return name
+            floor = self._floors.get(name, self._start)
+            if floor is not None and floor >= event.seq:
+                return name  # the channel was cleared after it
             view = self._open_view(name, limits)
         else:
             view.age_order.move_to_end(name)
@@ -286,6 +289,18 @@ class History:
         if view is not None:
             self._forget_view(view)
         self._floors.pop(channel, None)
+
+    def clear_channel(self, channel: str, seq: int) -> None:
+        """Forget the events of a channel up to this position; older positions have a gap."""
+        view = self._views.get(channel)
+        if view is not None:
+            self._forget_view(view)
+        self.raise_floor(channel, seq)
+
+    def is_held(self, channel: str, event: Event) -> bool:
+        """Whether the channel holds this event, or one with its id."""
+        view = self._views.get(channel)
+        return view is not None and view.place(event) is not None
 
     def floor(self, channel: str) -> int | None:
         """The position after which nothing of the channel is missing; None: not known to be complete."""
@@ -439,7 +454,7 @@ class History:
 
     def _forget_oldest(self, view: _View) -> None:
         event = view.events[0]
-        if event.expires is None:
+        if event.ttl is None:
             if view.floor is None or view.floor < event.seq:
                 view.floor = event.seq
             self._note_loss(view.name, event.seq)

@@ -34,8 +34,9 @@ from cyclone_sse.delivery.presence_feed import PresenceFeed
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.delivery.rates import Rates
 from cyclone_sse.delivery.resume import Resume
+from cyclone_sse.delivery.states import States
 from cyclone_sse.delivery.stats import StatsTable
-from cyclone_sse.errors import Ending
+from cyclone_sse.errors import Ending, Refusal
 
 BATCH = 200  # events that are published in one turn
 
@@ -80,7 +81,8 @@ class Hub:
         self.clients: dict[Client, None] = {}  # in the order in which they came
         self._patterns = patterns
         self._fanout = Fanout(self.channels, self.counters, reactor, slice)
-        self._resume = Resume(self.history, self.ids, self.counters, reactor, patterns)
+        self.states = States(settings["state-bytes"])
+        self._resume = Resume(self.history, self.ids, self.counters, reactor, self.states, patterns=patterns)
         self.lifecycle = Lifecycle(settings, self._fanout, reactor, wall)
         self.presence = PresenceFeed(self.kinds, settings, self._fanout, reactor)
         self._batches = slices.Slices(reactor)
@@ -96,19 +98,23 @@ class Hub:
         """Send an event to the subscribers of its channels, once to each.
 
         eid: the id, if it was given elsewhere; one that is not newer than all before was published already.
-        Raises Unavailable if it cannot be written.
+        Raises Unavailable if it cannot be written, and Refusal if there is no room for it as a state.
         """
         if self._journal is not None:
             self._journal.check()
+        if eid is None:
+            self.check_states([publication])
         return self._publish(publication, eid)
 
     def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
         """Publish all of these, in this order. Returns their ids, or a Deferred of them.
 
-        With a history file it fires when all are written. Raises, or fails with, Unavailable.
+        With a history file it fires when all are written. Raises, or fails with, Unavailable; raises Refusal
+        if there is no room for the states among them.
         """
         if self._journal is not None:
             self._journal.check()  # once for all: a batch is not split
+        self.check_states(publications)
         if len(publications) <= BATCH:
             ids = [str(self._publish(each).id) for each in publications]
             return ids if self._journal is None else self._journal.when_written().addCallback(lambda _: ids)
@@ -130,9 +136,37 @@ class Hub:
             return event
         self.ids.follow(eid)
         event.excluded = publication.excluded
+        if publication.keep and (eid is None or self.states.fit([publication])):
+            self._set_state(event)
         self._hold(event, publication.ttl)
         self.counters.events += 1
         return event
+
+    def check_states(self, publications: Sequence[Publication]) -> None:
+        """Raise Refusal if these cannot become the states of their channels for want of room."""
+        if not self.states.fit(publications):
+            raise Refusal(507, "there is no room for more states: see --state-bytes")
+
+    def restore_state(self, channel: str, publication: Publication, eid: EventId) -> None:
+        """Take over a state that is kept elsewhere, unless the channel has a newer one."""
+        if self.states.fit([publication]):
+            frame = encode(publication.data, eid, publication.type, publication.retry)
+            self.states.set(Event(eid, frame, (channel,)))
+
+    def clear(self, channels: Iterable[str]) -> None:
+        """Forget the states and the history of these channels; clients with older ids are told of a gap."""
+        names = list(channels)
+        seq = self.ids.next().seq if not self.ids.from_elsewhere else max(self.ids.last, self.history.last)
+        for name in names:
+            self.states.clear(name)
+            self.history.clear_channel(name, seq)
+        if self._journal is not None:
+            self._journal.clear(names, seq)
+
+    def _set_state(self, event: Event) -> None:
+        self.states.set(event)
+        if self._journal is not None:
+            self._journal.set_state(event)
 
     def _hold(self, event: Event, ttl: float | None) -> None:
         """Keep the event in the history and the history file, and send it."""
@@ -141,7 +175,7 @@ class Hub:
         if ttl == 0:
             self.history.skip(event)
         else:
-            event.expires = None if ttl is None else now + ttl
+            event.ttl = ttl
             if self._journal is not None:
                 self._journal.append(event)
             if len(event.channels) > MANY:
@@ -196,6 +230,7 @@ class Hub:
         self._journal = Journal(
             path,
             self.history,
+            self.states,
             self.ids,
             self._reactor,
             clock=clock,
@@ -233,6 +268,7 @@ class Hub:
                 frame = frames[client.channels] = encode_gap(names.intersection(client.channels), moment)
             client.last_sent_at = self._reactor.seconds()
             client.send(frame, (frame,), (floor,))
+            self._send_states(client, names.intersection(client.channels))
 
         self._fanout.work(slices.each(names, collect))
         self._fanout.each(concerned, send)
@@ -243,6 +279,8 @@ class Hub:
         Every client is sent a gap event: ids from before do not compare with those to come.
         """
         self.history.clear(last)
+        if node != self.ids.node:
+            self.states.clear_all()
         self.ids.reset(node, last)
         self._resume.reset()
 
@@ -251,8 +289,16 @@ class Hub:
             client.last_sent_at = self._reactor.seconds()
             frame = encode_gap(client.channels, EventId.at(last, node))
             client.send(frame, (frame,), (RESET,))
+            self._send_states(client, client.channels)
 
         self._fanout.each(list(self.clients), send)
+
+    def _send_states(self, client: Client, channels: Iterable[str]) -> None:
+        """After a gap, send the states of its channels to a client that wants them."""
+        if client.wants_state:
+            piece = self._resume.states(client, channels)
+            if piece.frames:
+                client.send(b"".join(piece.frames), piece.frames, piece.seqs)
 
     def forget(self, channel: str) -> None:
         """Forget the history of a channel that is no longer subscribed to."""
@@ -281,12 +327,16 @@ class Hub:
             client.on_full = self.lifecycle.watch_progress
             client.on_overflow = self._resume.fall_back
             self.lifecycle.add(client)
-            if not last_event_id:
+            if not (last_event_id or client.wants_state):
                 self._resume.go_live(client)
         self.presence.add(client, client.channels[len(before) :])
         if last_event_id and client.state is State.CORKED:
             client.last_event_id = last_event_id
             client.on_open = self._resume.start
+        elif client.wants_state and is_new and client.state is State.CORKED:
+            client.on_open = self._resume.start_with_states
+        elif client.wants_state and is_new and not last_event_id:
+            self._resume.start_with_states(client)
         elif last_event_id and is_new:
             client.last_event_id = last_event_id
             self._resume.start(client)

@@ -17,7 +17,7 @@ been given out, always a little ahead.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.delivery.events import Event, EventIds, seq_at
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.journal_file import JournalError, JournalFile, Transaction
+from cyclone_sse.delivery.states import States
 from cyclone_sse.errors import Unavailable
 
 RETRY = 1.0  # seconds between two attempts to write
@@ -64,6 +65,7 @@ class Journal:
         self,
         path: str,
         history: History,
+        states: States,
         ids: EventIds,
         reactor: Any,
         *,
@@ -71,11 +73,14 @@ class Journal:
         writer: Writer,
     ) -> None:
         self._history = history
+        self._known_states = states
         self._ids = ids
         self._reactor = reactor
         self._clock = clock
         self._writer = writer
         self._unwritten_events: list[Event] = []
+        self._states: dict[str, Event | None] = {}  # new ones; None: cleared
+        self._cleared: dict[str, int] = {}  # channels, and the positions up to which
         self._waiting: list[Deferred[None]] = []  # for these events to be written
         self._waiting_bytes = 0  # of events that are not yet on the disk
         self._forgotten: dict[int, tuple[int, Sequence[str]]] = {}  # row: position and channels
@@ -113,6 +118,19 @@ class Journal:
         event.row = self._row
         self._unwritten_events.append(event)
         self._waiting_bytes += len(event.frame)
+        self._write_soon()
+
+    def set_state(self, event: Event) -> None:
+        """Write the event as the state of its channels with the next transaction."""
+        for channel in event.channels:
+            self._states[channel] = event
+        self._write_soon()
+
+    def clear(self, channels: Sequence[str], seq: int) -> None:
+        """Delete the states of these channels, and their events up to a position."""
+        for channel in channels:
+            self._states[channel] = None
+            self._cleared[channel] = seq
         self._write_soon()
 
     def when_written(self) -> Deferred[None]:
@@ -159,6 +177,8 @@ class Journal:
             time_taken = max(time_taken, now - max(0.0, wall - taken / 1000))
             history.append(event, time_taken)
             last = event.seq
+        for channel, event in journal.states():
+            self._known_states.set(event, (channel,))
         self._row = journal.row
         self._ids.reset(journal.node, max(last, journal.reserved))
         self._ids.now()  # the present, from which ids are reserved
@@ -197,7 +217,7 @@ class Journal:
             self._trouble = None
             self.log.info("the history file is written again; events are accepted")
         self._writing = False
-        if self._unwritten_events or self._waiting:
+        if self._unwritten_events or self._waiting or self._states:
             self._write_soon()
         else:
             self._fire_idle()
@@ -230,17 +250,19 @@ class Journal:
     def _next_transaction(self) -> Transaction:
         events, self._unwritten_events = self._unwritten_events, []
         transaction = Transaction(events, int(self._clock() * 1000), reserved=self._reservation())
+        transaction.states, self._states = self._states, {}
+        transaction.floors, self._cleared = self._cleared, {}
         now = self._reactor.seconds()
         if len(self._forgotten) >= FORGET_AT or now - self._forgot_at >= FORGET_AFTER:
             self._forgot_at = now
             transaction.forgotten = list(self._forgotten)
-            transaction.floors = self._floors()
+            transaction.floors = self._floors(transaction.floors)
             self._forgotten = {}
         return transaction
 
-    def _floors(self) -> dict[str, int]:
+    def _floors(self, cleared: Mapping[str, int]) -> dict[str, int]:
         """The positions from which the channels of the forgotten events are complete."""
-        floors: dict[str, int] = {}
+        floors = dict(cleared)
         for seq, channels in self._forgotten.values():
             for channel in channels:
                 floors[channel] = max(seq, floors.get(channel, seq))

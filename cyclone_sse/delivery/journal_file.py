@@ -1,18 +1,18 @@
-"""What was published, on the disk: one SQLite file, for one server.
+"""The history file: what was published, in one SQLite file, for one server.
 
 Written by ``Journal`` in transactions, read only once, at the start. It holds the frame of each event as it
-goes out, so that types and retry times need no columns; per channel a floor for what was deleted, so that
-a gap is told after a restart exactly where it would have been without; and how far ids were given out, so
-that they go on growing even if the clock was set back meanwhile.
+goes out, so that types and retry times need no columns; the states; per channel a floor for what was
+deleted, so that a gap is reported after a restart exactly where it would have been without; and how far ids
+were given out, so that they go on growing even if the clock was set back meanwhile.
 
 SQLite: in WAL mode a transaction is one write at the end of a file. The exclusive locking mode keeps every
-other process out for as long as this one lives, and the kernel lets go of the lock however it ends.
+other process out for as long as this one lives, and the kernel releases the lock however it ends.
 ``synchronous=NORMAL``: what is committed survives the death of the process, at once; a loss of power may cost
 the last moments before it, but never the file.
 
 Plain Python without threads or time; the only place that knows SQLite. A statement of many rows is one call
-in which Python's lock is free, so that the reactor goes on; one call for each row would be many quarrels
-about that lock.
+in which Python's lock is free, so that the reactor goes on; one call for each row would take and
+release that lock each time.
 """
 
 from __future__ import annotations
@@ -30,16 +30,25 @@ from cyclone_sse.delivery.events import Event, EventId, seq_at
 from cyclone_sse.delivery.history import FLOORS
 
 APPLICATION = 0x63535345  # "cSSE", SQLite's application_id: tells our files from others'
-VERSION = 1  # of the tables, SQLite's user_version
-LOCK_TIMEOUT = 1.0  # seconds for a predecessor to let go of the file
-_ROWS = 100  # rows in one statement: SQLite before 3.32 takes 999 parameters, a row has 6
+VERSION = 2  # of the tables, SQLite's user_version
+LOCK_TIMEOUT = 1.0  # seconds for a predecessor to close the file
+_ROWS = 100  # rows in one statement: SQLite before 3.32 takes 999 parameters, a row has 8
 
 _TABLES = """
 CREATE TABLE journal (node TEXT NOT NULL, begin_ms INTEGER NOT NULL, begin_n INTEGER NOT NULL,
                       reserved_ms INTEGER NOT NULL, reserved_n INTEGER NOT NULL);
 CREATE TABLE event (row INTEGER PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL,
-                    taken INTEGER NOT NULL, channels TEXT NOT NULL, frame BLOB NOT NULL);
+                    taken INTEGER NOT NULL, channels TEXT NOT NULL, frame BLOB NOT NULL,
+                    ttl REAL, excluded TEXT);
 CREATE TABLE floor (channel TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE state (channel TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL, frame BLOB NOT NULL)
+                    WITHOUT ROWID;
+"""
+_FROM_VERSION_1 = """
+ALTER TABLE event ADD COLUMN ttl REAL;
+ALTER TABLE event ADD COLUMN excluded TEXT;
+CREATE TABLE state (channel TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL, frame BLOB NOT NULL)
+                    WITHOUT ROWID;
 """
 _RAISE_FLOORS = (
     " ON CONFLICT (channel) DO UPDATE SET ms = excluded.ms, n = excluded.n"
@@ -66,7 +75,7 @@ class Transaction:
 
     events: with their rows. taken: when, in milliseconds since the epoch. forgotten: rows to delete. floors:
     the positions up to which something of a channel is missing then. reserved: the position up to which ids
-    may be given out; None to leave it.
+    may be given out; None to leave it. states: channels and their new states, None if it was cleared.
     """
 
     events: Sequence[Event] = ()
@@ -74,6 +83,7 @@ class Transaction:
     forgotten: Sequence[int] = ()
     floors: Mapping[str, int] = field(default_factory=dict)
     reserved: int | None = None
+    states: Mapping[str, Event | None] = field(default_factory=dict)
 
 
 class JournalFile:
@@ -82,7 +92,7 @@ class JournalFile:
     path: a missing file is made, for its owner alone to read. first: whose tag and position a new file
     begins with. Raises JournalError.
 
-    node: the tag of the ids. begin: the position after which channels never heard of are complete.
+    node: the tag of the ids. begin: the position after which unknown channels are complete.
     reserved: see Transaction. row: the last that is used.
     """
 
@@ -111,28 +121,43 @@ class JournalFile:
         node = self.node
         names: dict[str, tuple[str, ...]] = {}  # the same tuple for all events of the same channels
         with self._understood():
-            rows = self._db.execute("SELECT row, ms, n, taken, channels, frame FROM event ORDER BY row")
-            for row, ms, n, taken, text, frame in rows:
+            rows = self._db.execute(
+                "SELECT row, ms, n, taken, channels, frame, ttl, excluded FROM event ORDER BY row"
+            )
+            for row, ms, n, taken, text, frame, ttl, excluded in rows:
                 channels = names.get(text)
                 if channels is None:
                     channels = names[text] = tuple(json.loads(text))
                 if not (frame.startswith(b"id: %d-%d-" % (ms, n)) and frame.endswith(b"\n\n")):
                     raise JournalError(f"{self.path} is damaged: event {row} is not whole")
                 event = Event(EventId(ms, n, node), frame, channels)
-                event.row = row
+                event.row, event.ttl, event.excluded = row, ttl, excluded
                 yield event, taken
 
-    def write(self, lot: Transaction) -> None:
+    def states(self) -> Iterator[tuple[str, Event]]:
+        """The state of each channel that has one."""
+        with self._understood():
+            for channel, ms, n, frame in self._db.execute("SELECT channel, ms, n, frame FROM state"):
+                name = json.loads(channel)
+                yield name, Event(EventId(ms, n, self.node), frame, (name,))
+
+    def write(self, transaction: Transaction) -> None:
         """Write all of it, or nothing. Raises JournalError."""
         with self._explained():
             try:
-                if len(lot.events) > _ROWS or lot.forgotten or lot.reserved is not None:
+                if (
+                    len(transaction.events) > _ROWS
+                    or transaction.forgotten
+                    or transaction.states
+                    or transaction.reserved is not None
+                ):
                     self._db.execute("BEGIN IMMEDIATE")  # else it is one statement, a transaction by itself
-                self._add(lot.events, lot.taken)
-                self._delete(lot.forgotten)
-                self._raise_floors(lot.floors)
-                if lot.reserved is not None:
-                    end = EventId.at(lot.reserved, self.node)
+                self._add(transaction.events, transaction.taken)
+                self._delete(transaction.forgotten)
+                self._raise_floors(transaction.floors)
+                self._set_states(transaction.states)
+                if transaction.reserved is not None:
+                    end = EventId.at(transaction.reserved, self.node)
                     self._db.execute("UPDATE journal SET reserved_ms = ?, reserved_n = ?", (end.ms, end.n))
                 if self._db.in_transaction:
                     self._db.execute("COMMIT")
@@ -141,11 +166,11 @@ class JournalFile:
                     with contextlib.suppress(sqlite3.Error):
                         self._db.execute("ROLLBACK")
                 raise
-        if lot.reserved is not None:
-            self.reserved = lot.reserved
+        if transaction.reserved is not None:
+            self.reserved = transaction.reserved
 
     def close(self) -> None:
-        """Let go of the file. Raises JournalError."""
+        """Close the file. Raises JournalError."""
         with self._explained():
             self._db.close()
 
@@ -155,7 +180,7 @@ class JournalFile:
         new = not self._one("SELECT count(*) FROM sqlite_master")
         if not new and application != APPLICATION:
             raise JournalError(f"{self.path} is not a history file")
-        if not new and version != VERSION:
+        if not new and version not in (1, VERSION):
             raise JournalError(f"{self.path} is a history file of version {version}, not {VERSION}")
         if (damage := self._one("PRAGMA quick_check(1)")) != "ok":
             raise JournalError(f"{self.path} is damaged: {' '.join(str(damage).split())}")
@@ -163,6 +188,8 @@ class JournalFile:
         self._db.execute("PRAGMA synchronous = NORMAL")
         if new:
             self._create(first)
+        elif version == 1:
+            self._upgrade()
         self.node, *ends = self._db.execute("SELECT * FROM journal").fetchone()
         self.begin, self.reserved = seq_at(*ends[:2]), seq_at(*ends[2:])
         self.row: int = self._one("SELECT coalesce(max(row), 0) FROM event")
@@ -177,11 +204,33 @@ class JournalFile:
         self._db.execute(f"PRAGMA user_version = {VERSION}")
         self._db.execute("COMMIT")
 
+    def _upgrade(self) -> None:
+        """Add what files of version 1 did not have."""
+        self._db.execute("BEGIN IMMEDIATE")
+        for statement in filter(str.strip, _FROM_VERSION_1.split(";")):
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA user_version = {VERSION}")
+        self._db.execute("COMMIT")
+
+    def _set_states(self, states: Mapping[str, Event | None]) -> None:
+        cleared = [json.dumps(channel) for channel, event in states.items() if event is None]
+        for part in _parts(cleared):
+            self._db.execute(f"DELETE FROM state WHERE channel IN ({_marks(len(part))})", part)
+        rows = [
+            (json.dumps(channel), event.id.ms, event.id.n, event.frame)
+            for channel, event in states.items()
+            if event is not None
+        ]
+        self._insert("INSERT OR REPLACE INTO state VALUES ", rows)
+
     def _add(self, events: Sequence[Event], taken: int) -> None:
         # "or replace": an event is written once more if it was not certain that it had been
         self._insert(
             "INSERT OR REPLACE INTO event VALUES ",
-            [(e.row, e.id.ms, e.id.n, taken, json.dumps(e.channels), e.frame) for e in events],
+            [
+                (e.row, e.id.ms, e.id.n, taken, json.dumps(e.channels), e.frame, e.ttl, e.excluded)
+                for e in events
+            ],
         )
 
     def _delete(self, rows: Sequence[int]) -> None:
@@ -200,8 +249,8 @@ class JournalFile:
             self._forget_floors()
 
     def _forget_floors(self) -> None:
-        """Keep the newest of them. Better a gap told that was none than one hidden: what is never heard of
-        is complete from the highest forgotten on."""
+        """Keep the newest of them. A gap that is reported without need is better than one that is hidden:
+        unknown channels are complete from the highest forgotten on."""
         many = self._one("SELECT count(*) FROM floor") - FLOORS
         if many > 0:
             highest = self._db.execute("SELECT ms, n FROM floor ORDER BY ms, n LIMIT 1 OFFSET ?", (many - 1,))

@@ -27,7 +27,7 @@ class LogReader:
         self._mine = frozenset(name for name in names if name in patterns)
         self._channels = [name for name in names if name not in self._mine]
         self._exact = frozenset(self._channels)
-        self._after = after
+        self.after = after
         self._loss_key = history.loss_key(after)
         self._floors: dict[str, int | None] = {}  # of the channels, as they were reported
         self._start: int | None = None  # likewise, of channels of which nothing is known
@@ -51,11 +51,11 @@ class LogReader:
                 return gaps, (), False  # events are read when it is known what is missing of them
             looked_at += 1
             self._loss_key = key
-            if loss.floor > self._after:
+            if loss.floor > self.after:
                 gaps.update(self._mine.intersection(self._patterns.matching(loss.channel)))
         events: list[Event] = []
         size = 0
-        for event in self._history.log_after(self._after):
+        for event in self._history.log_after(self.after):
             if looked_at >= NAMES or size >= most_bytes or len(events) == most_events:
                 return gaps, events, False
             channels, matched = self._rest(event)
@@ -67,7 +67,7 @@ class LogReader:
                 self._partial = (event.seq, len(event.channels) - len(channels) + len(part), matched)
                 return gaps, events, False
             self._partial = None
-            self._after = event.seq
+            self.after = event.seq
             if matched:
                 events.append(event)
                 size += len(event.frame)
@@ -77,11 +77,11 @@ class LogReader:
         gaps = set()
         for name in self._channels:
             floor = self._history.floor(name)
-            if (floor is None or floor > self._after) and self._floors.get(name, -1) != floor:
+            if (floor is None or floor > self.after) and self._floors.get(name, -1) != floor:
                 self._floors[name] = floor
                 gaps.add(name)
         start = self._history.start
-        if start is not None and start > self._after and start != self._start:
+        if start is not None and start > self.after and start != self._start:
             self._start = start
             gaps |= self._mine
         return gaps

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.client import KEEP, NOT_LIVE, NOTHING, Client, Dropped, Piece, State
-from cyclone_sse.delivery.events import Event, EventId, EventIds, encode_gap, seq_at
+from cyclone_sse.delivery.events import Event, EventId, EventIds, encode_gap, id_line, seq_at
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.log_reader import LogReader
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.poll_client import PollClient
+from cyclone_sse.delivery.states import States
 from cyclone_sse.slices import Slices
 
 EARLIEST_ID = "earliest"  # in place of an id: all that is held
@@ -99,9 +100,12 @@ class Resume:
         ids: EventIds,
         counters: Counters,
         reactor: Any,
+        states: States,
+        *,
         patterns: PatternIndex | None = None,
     ) -> None:
         self.history = history
+        self._states = states
         self.ids = ids
         self.clock = reactor.seconds
         self.counters = counters
@@ -119,6 +123,35 @@ class Resume:
         catch_up.counts = start != EARLIEST and not client.is_poll
         client.skip_until = NOT_LIVE
         catch_up.start(start.after)
+
+    def start_with_states(self, client: Client) -> None:
+        """Send a client without an id the states of its channels, then the present position."""
+        piece = self.states(client, client.channels)
+        self.go_live(client)
+        if piece.frames:
+            client.last_sent_at = self.clock()
+            client.send(b"".join(piece.frames), piece.frames, piece.seqs)
+
+    def states(self, client: Client, channels: Iterable[str], after: float = NOT_LIVE) -> Piece:
+        """The states of these channels, and the present position: the states have older ids.
+
+        after: a position; states after it that the history holds are sent as what was missed.
+        """
+        names = list(channels)
+        states = [
+            event
+            for event in self._states.of(names)
+            if event.seq <= after or not any(self.history.is_held(name, event) for name in names)
+        ]
+        if not states:
+            return NOTHING
+        batch = Batch(states)
+        position = id_line(self.ids.now()) + b"\n"
+        if client.render is not None:
+            frames: Sequence[bytes] = (client.render(states), position)
+        else:
+            frames = (*batch.rendering_for(client).frames, position)
+        return Piece(frames, (KEEP,) * len(frames))
 
     def add(self, client: Client, channels: Sequence[str], last_event_id: str, until: float) -> None:
         """Send a client that is open what it missed of these channels, which it did not hear before.
@@ -178,14 +211,28 @@ class Resume:
         """
         client.skip_until = max(self.ids.last, after)
 
-    def piece(self, client: Client, gaps: Collection[str], batch: Batch | None, is_last: bool) -> Piece:
-        """The bytes of a gap and of events for one client.
+    def piece(
+        self,
+        client: Client,
+        gaps: Collection[str],
+        batch: Batch | None,
+        is_last: bool,
+        after: float = NOT_LIVE,
+    ) -> Piece:
+        """The bytes of a gap and of events for one client. after: the position that it has reached.
 
         A gap without an event to follow brings the present id, or the client would be told the same again.
         """
         piece = NOTHING if batch is None else self._events(client, batch)
         if not gaps:
             return piece
+        if client.wants_state:
+            states = self.states(client, gaps, after)
+            if states.frames:
+                # With events to follow, the position is theirs.
+                kept = states.frames[:-1] if piece.frames else states.frames
+                frames = (encode_gap(gaps), *kept, *piece.frames)
+                return Piece(frames, (*(KEEP,) * (1 + len(kept)), *piece.seqs))
         gap = encode_gap(gaps, None if piece.frames or not is_last else self.ids.now())
         return Piece((gap, *piece.frames), (KEEP, *piece.seqs))
 
@@ -223,7 +270,7 @@ class ChannelQuestions:
     def __init__(self, resume: Resume, channels: Sequence[str], start: Start) -> None:
         self._resume = resume
         self._channels = channels
-        self._after = start.after
+        self.after = start.after
         self._known: dict[str, int | None] = {}  # floors that were reported, or are not to be
         if not start.tell_gap:
             self._known = {name: resume.history.floor(name) for name in channels}
@@ -237,11 +284,11 @@ class ChannelQuestions:
     def next(self) -> Step:
         """Ask for what comes next."""
         history = self._resume.history
-        gaps, missed = history.missed(self._after, self._channels, self._resume.clock())
+        gaps, missed = history.missed(self.after, self._channels, self._resume.clock())
         new = [name for name in gaps if self._is_new(name, history.floor(name))] if gaps else ()
-        answer = self._resume.answer(self._after, missed)
+        answer = self._resume.answer(self.after, missed)
         if answer.batch is not None:
-            self._after = answer.batch.seqs[-1]
+            self.after = answer.batch.seqs[-1]
         return Step(new, answer.batch, answer.is_complete)
 
     def _is_new(self, channel: str, floor: int | None) -> bool:
@@ -261,6 +308,11 @@ class PatternQuestions:
 
     def ignore_unknown(self) -> None:
         """Do nothing: where patterns are matched here, every channel is known to be complete."""
+
+    @property
+    def after(self) -> int:
+        """The position that was reached."""
+        return self._reader.after
 
     def next(self) -> Step:
         """Ask for what comes next."""
@@ -305,8 +357,9 @@ class CatchUp:
         log is being read in other turns; what is found there is sent then.
         """
         while self._is_under_way:
+            after = self._questions.after
             step = self._questions.next()
-            piece = self._take(step)
+            piece = self._take(step, after)
             if piece.frames:
                 return piece
             if step.is_paused:
@@ -322,15 +375,15 @@ class CatchUp:
             and self._client.state not in (State.CLOSING, State.GONE)
         )
 
-    def _take(self, step: Step) -> Piece:
+    def _take(self, step: Step, after: int) -> Piece:
         """The piece that comes of a step: a gap goes out with the event after it, or as the last."""
         resume, client = self._resume, self._client
         self._gaps.update(step.gaps)
         self._had_gap = self._had_gap or bool(self._gaps)
         piece = NOTHING
         if step.batch is not None or step.is_complete:
-            piece = resume.piece(client, self._gaps, step.batch, step.is_complete)
-            if len(piece.frames) == (1 if self._gaps else 0) and not step.is_complete:
+            piece = resume.piece(client, self._gaps, step.batch, step.is_complete, after)
+            if not step.is_complete and not any(seq is not KEEP for seq in piece.seqs):
                 piece = NOTHING  # nothing of these events is for this client
         if piece.frames:
             self._gaps = set()
@@ -354,7 +407,8 @@ class CatchUp:
     def _read_on(self) -> Iterator[None]:
         """Read the log in slices up to the next events for the client."""
         while self._is_under_way:
-            piece = self._take(self._questions.next())
+            after = self._questions.after
+            piece = self._take(self._questions.next(), after)
             if piece.frames:
                 self._client.last_sent_at = self._resume.clock()
                 self._client.catch_up(piece, self.refill)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from cyclone_sse.delivery.publication import publication
 from cyclone_sse.handlers import BroadcastHandler
+from tests.harness.eventstream import Parser
 from tests.unit.access.keys import SECRET, token
 from tests.unit.http.peer import MemoryServer
 
@@ -112,3 +114,50 @@ def test_the_rules_of_a_kind_hold_for_publishers(tmp_path: Path) -> None:
     assert publish(server, "key", *"12345678")[0] == 200
     server.clock.advance(0.5)
     assert publish(server, user, "5")[0] == 200
+
+
+def test_the_states_of_channels() -> None:
+    server = MemoryServer()
+    for channel, event in (("a", "greeting"), ("b", None)):
+        server.broker.publish_all([publication(channel, f"state {channel}", event, keep=True)])
+    status, head, body = server.request("GET", "/state?channel=a&channels=b&channel=none")
+    answer = json.loads(body)
+    assert (status, sorted(answer)) == (200, ["a", "b"])
+    assert (answer["a"]["event"], answer["a"]["data"]) == ("greeting", "state a")
+    assert answer["b"]["event"] is None
+    assert "Cache-Control: private, no-store" in head
+    stream = server.connect("GET", f"/?channels=a&state=1&lastEventId={answer['b']['id']}")
+    assert b"data:" not in stream.value(), "the id of the last state is a position"
+
+
+def test_a_stream_with_state_starts_with_the_states() -> None:
+    server = MemoryServer()
+    server.broker.publish_all([publication("a", "state", keep=True)])
+    stream = server.connect("GET", "/?channels=a&state=1", "User-Agent: Mozilla/5.0")
+    body = stream.value().partition(b"\r\n\r\n")[2]
+    (event,) = (parser := Parser()).feed(body)
+    assert event.data == "state"
+    assert body.count(b"id: ") == 2, "the state's, then the position: none before them"
+    assert parser.last_id
+
+
+def _post(server: MemoryServer, target: str, form: str, *headers: str) -> tuple[int, str, bytes]:
+    fields = ("Content-Type: application/x-www-form-urlencoded",)
+    return server.request("POST", target, *fields, *headers, body=form.encode())
+
+
+def test_only_an_operator_clears_channels() -> None:
+    server = MemoryServer({"jwt-secret": SECRET, "http-secret": "key"})
+    server.broker.publish_all([publication("a", "state", keep=True)])
+    bearers = {token(publish=["a"]): 403, "wrong": 401, token(publish=["*"]): 200, "key": 200}
+    for bearer, status in bearers.items():
+        got, _, body = _post(server, "/clear", "channel=a", f"Authorization: Bearer {bearer}")
+        assert got == status, body
+        assert (server.broker.hub.states.get("a") is None) == (status == 200) or bearer == "key"
+    assert _post(server, "/clear", "user=a", "Authorization: Bearer key")[0] == 400
+
+
+def test_a_state_for_which_there_is_no_room_is_507() -> None:
+    server = MemoryServer({"state-bytes": 1000})
+    status, _, body = _post(server, "/publish", f"channel=a&message={'x' * 2000}&keep=1")
+    assert (status, "--state-bytes" in json.loads(body)["reason"]) == (507, True)

@@ -24,9 +24,9 @@ def app(**settings: Any) -> App:
 
 
 def test_what_is_served_follows_the_options() -> None:
-    assert paths(app()) == {"/", "/stats", "/publish", "/disconnect"}
-    assert paths(app(stats=False)) == {"/", "/publish", "/disconnect"}
-    assert paths(app(http_publish=False)) == {"/", "/stats"}
+    assert paths(app()) == {"/", "/stats", "/state", "/publish", "/disconnect", "/clear"}
+    assert paths(app(stats=False)) == {"/", "/state", "/publish", "/disconnect", "/clear"}
+    assert paths(app(http_publish=False)) == {"/", "/stats", "/state"}
     assert "/(demo)" in paths(app(demo=True))
 
 

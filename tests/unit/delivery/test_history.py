@@ -215,7 +215,7 @@ def test_an_event_whose_own_time_is_over_is_forgotten_and_leaves_no_gap() -> Non
     history = make_history(log_losses=True)
     for number in range(1, 5):
         one = event(number, channels="ab")
-        one.expires = 10.0 if number in (2, 4) else None
+        one.ttl = 10.0 if number in (2, 4) else None
         history.append(one, 0)
     assert since(history, 0, "a", 9) == [1, 2, 3, 4]
     assert since(history, 0, "ab", 10.1) == [1, 3]
@@ -230,7 +230,7 @@ def test_an_event_whose_own_time_is_over_is_forgotten_and_leaves_no_gap() -> Non
 def test_an_event_with_an_end_leaves_no_gap_when_it_has_to_make_room() -> None:
     history = make_history(size=1)
     one = event(1)
-    one.expires = 100.0
+    one.ttl = 100.0
     history.append(one, 0)
     history.append(event(2), 0)
     assert since(history, 0, "a") == [2]

@@ -147,7 +147,7 @@ def test_what_is_no_history_file_is_refused_and_left_alone(path: Path) -> None:
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("PRAGMA user_version = 2", "of version 2, not 1"),
+        ("PRAGMA user_version = 3", "of version 3, not 2"),
         ("UPDATE event SET frame = x'68'", "event 1 is not whole"),
         ("UPDATE event SET channels = '['", "damaged"),
         ("DELETE FROM journal", "damaged"),

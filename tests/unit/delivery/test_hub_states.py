@@ -1,0 +1,192 @@
+"""States and the stream that follows them: no seam, and what survives."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cyclone_sse.delivery.poll_client import PollClient
+from cyclone_sse.delivery.publication import publication
+from cyclone_sse.errors import Refusal
+from tests.harness.eventstream import Parser
+from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
+from tests.unit.fakes import FakeSocket, TurnClock
+
+
+@pytest.fixture
+def clock() -> TurnClock:
+    return TurnClock()
+
+
+def with_state(**attributes: object) -> Recorder:
+    client = Recorder()
+    client.wants_state = True
+    for name, value in attributes.items():
+        setattr(client, name, value)
+    return client
+
+
+def last_id(client: Recorder) -> str:
+    parser = Parser()
+    parser.feed(b"".join(client.got))
+    return parser.last_id
+
+
+def test_a_client_without_an_id_gets_the_states_the_position_and_then_what_comes(clock: TurnClock) -> None:
+    hub = make_hub(clock, history_size=1)
+    hub.publish(publication("b", "old b", keep=True))
+    first = hub.publish(publication("a", "state a", keep=True))
+    hub.publish(publication(["b", "c"], "state b", keep=True))
+    for number in range(3):
+        hub.publish(publication("a", str(number)))
+    client = with_state()
+    hub.subscribe(client, ["a", "b", "none"])
+    assert client.data == ["state a", "state b"]
+    assert str(first.id).encode() in client.got[0]
+    position = last_id(client)
+    hub.publish(publication("a", "live"))
+    turns(clock)
+    assert client.data == ["state a", "state b", "live"]
+    back = with_state()
+    hub.subscribe(back, ["a", "b"], position)
+    assert back.data == ["live"]
+
+
+def test_a_state_stays_whatever_the_history_forgets(clock: TurnClock) -> None:
+    hub = make_hub(clock, history_ttl=10)
+    hub.publish(publication("a", "state", keep=True, ttl=0))
+    clock.advance(100)
+    hub.history.forget_old(clock.seconds())
+    client = with_state()
+    hub.subscribe(client, ["a"])
+    assert client.data == ["state"]
+
+
+def test_the_states_follow_a_gap_without_doubling_what_is_held(clock: TurnClock) -> None:
+    hub = make_hub(clock, history_size=2)
+    before = hub.position()
+    hub.publish(publication("a", "state a", keep=True))
+    for number in range(5):
+        hub.publish(publication("a", str(number)))
+    hub.publish(publication("b", "state b", keep=True))
+    client = with_state()
+    hub.subscribe(client, ["a", "b"], before)
+    assert client.data == ['{"channels": ["a"]}', "state a", "3", "4", "state b"]
+    hub.publish(publication("a", "new", keep=True))
+    turns(clock)
+    late = with_state()
+    hub.subscribe(late, ["a"], before)
+    assert late.data == ['{"channels": ["a"]}', "4", "new"]
+    ahead = Recorder()
+    hub.subscribe(ahead, ["a"], last_id(late))
+    assert ahead.got == []
+
+
+def test_after_a_gap_with_nothing_to_follow_the_client_has_the_position(clock: TurnClock) -> None:
+    hub = make_hub(clock, history_ttl=10)
+    before = hub.position()
+    hub.publish(publication("a", "state", keep=True))
+    clock.advance(20)
+    client = with_state()
+    hub.subscribe(client, ["a"], before)
+    assert client.data == ['{"channels": ["a"]}', "state"]
+    again = with_state()
+    hub.subscribe(again, ["a"], last_id(client))
+    assert again.data == []
+
+
+def test_clients_of_a_gap_live_get_the_states(clock: TurnClock) -> None:
+    hub = make_hub(clock, complete=False)
+    hub.set_complete(["a"])
+    client = with_state()
+    hub.subscribe(client, ["a"])
+    hub.publish(publication("a", "state", keep=True))
+    hub.send_gap(["a"])
+    turns(clock)
+    assert client.data == ["state", '{"channels": ["a"]}', "state"]
+
+
+def test_with_fields_a_state_names_its_channels(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    hub.publish(publication(["a", "b"], "x", keep=True))
+    client = with_state(fields=True)
+    hub.subscribe(client, ["b", "c"])
+    assert b"channel: b\n" in client.got[0]
+    assert b"channel: a\n" not in client.got[0]
+
+
+def test_a_poll_is_answered_with_the_states(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    hub.publish(publication("a", "state", keep=True))
+    answers: list[bytes] = []
+    poll = PollClient(lambda: None, answers.append, lambda: None)
+    poll.wants_state = True
+    hub.subscribe(poll, ["a"])
+    poll.open()
+    assert b"data: state\n" in answers[0]
+
+
+def test_what_does_not_fit_is_refused_and_nothing_of_it_published(clock: TurnClock) -> None:
+    hub = make_hub(clock, state_bytes=2000)
+    with pytest.raises(Refusal) as refused:
+        hub.publish_all([publication("a", "first"), publication("a", "x" * 3000, keep=True)])
+    assert refused.value.status == 507
+    assert hub.counters.events == 0
+    hub.publish(publication("a", "small", keep=True))
+
+
+def test_a_channel_that_is_cleared_has_neither_state_nor_past(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    before = hub.position()
+    for channel in "ab":
+        hub.publish(publication(channel, "state", keep=True))
+    hub.clear(["a"])
+    client, other = with_state(), with_state()
+    hub.subscribe(client, ["a"], before)
+    hub.subscribe(other, ["b"], before)
+    assert client.data == ['{"channels": ["a"]}']
+    assert other.data == ["state"]
+    hub.publish(publication("a", "new"))
+    turns(clock)
+    assert client.data[1:] == ["new"]
+
+
+steps = st.lists(st.sampled_from(["publish", "keep", "join", "read", "turn"]), max_size=60)
+
+
+@settings(max_examples=60)
+@given(steps, st.integers(0, 5))
+def test_nothing_is_lost_or_doubled_between_state_and_stream(script: list[str], history: int) -> None:
+    """Each message is a number, and the state is the last that was kept: clients see consecutive numbers."""
+    clock = TurnClock()
+    hub = make_hub(clock, history_size=history)
+    number, state = 0, 0
+    clients: list[tuple[FakeSocket, int, int]] = []  # its socket, the state when it came, the last before
+    rng = random.Random(len(script))
+    for step in script:
+        if step in ("publish", "keep"):
+            number += 1
+            hub.publish(publication("a", str(number), keep=step == "keep"))
+            state = number if step == "keep" else state
+        elif step == "join":
+            socket = FakeSocket(rng.choice([None, 500]))
+            client = socket_client(socket)
+            client.wants_state = True
+            hub.subscribe(client, ["a"])
+            client.open()
+            clients.append((socket, state, number))
+        elif step == "turn":
+            clock.turn()
+        else:
+            for socket, *_ in clients:
+                socket.read(1000)
+    turns(clock)
+    for socket, first, before in clients:
+        socket.read(None)
+        turns(clock)
+        lines = bytes(socket.received).decode().splitlines()
+        got = [int(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+        assert got == [*([first] if first else []), *range(before + 1, number + 1)]

@@ -1,0 +1,59 @@
+"""The states of channels: the newest wins, and all of them are bounded."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cyclone_sse.delivery.events import Event, EventId, encode
+from cyclone_sse.delivery.publication import publication
+from cyclone_sse.delivery.states import States
+
+
+def event(number: int, *channels: str, size: int = 1) -> Event:
+    return Event(EventId(number, 0, "node"), encode("x" * size), channels)
+
+
+def test_the_newest_event_is_the_state() -> None:
+    states = States(10_000)
+    for number in (2, 1, 3):
+        states.set(event(number, "a", "b") if number < 3 else event(number, "b"))
+    assert [one.id.ms for one in states.of("abc")] == [2, 3]
+    assert states.get("c") is None
+    states.clear("a")
+    assert [one.id.ms for one in states.of("ab")] == [3]
+
+
+def test_what_would_be_too_much_does_not_fit() -> None:
+    states = States(10_000)
+    states.set(event(1, "a", size=8000))
+    assert not states.fit([publication("b", "x" * 2000, keep=True)])
+    assert states.fit([publication("b", "x" * 20_000)]), "it is not to be kept"
+    assert states.fit([publication("a", "x" * 9000, keep=True)]), "it replaces what is there"
+    assert not states.fit(
+        [publication("b", "x" * 500, keep=True)] * 1 + [publication("c", "x" * 500, keep=True)]
+    )
+    assert states.fit([publication("a", "x" * 8500, keep=True)] * 100), "only the last of them stays"
+
+
+def test_an_event_of_many_channels_is_counted_once() -> None:
+    states = States(1 << 20)
+    names = [str(number) for number in range(100)]
+    assert states.fit([publication(names, "x" * 100_000, keep=True)])
+    states.set(event(1, *names, size=100_000))
+    assert states.figures().bytes < 200_000
+    for name in names:
+        states.clear(name)
+    assert states.figures().bytes == len(states) == 0
+
+
+script = st.lists(st.tuples(st.sets(st.sampled_from("abc"), min_size=1), st.integers(1, 2000)), max_size=30)
+
+
+@given(script)
+def test_whatever_fits_stays_within_the_bound(published: list[tuple[set[str], int]]) -> None:
+    states = States(4000)
+    for number, (channels, size) in enumerate(published, 1):
+        if states.fit([publication(sorted(channels), "x" * size, keep=True)]):
+            states.set(event(number, *sorted(channels), size=size))
+        assert states.bytes <= 4000
