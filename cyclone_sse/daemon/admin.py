@@ -1,8 +1,8 @@
-"""A port for those who run the server: is it well, shall it get clients, what does it do.
+"""A port for operators: is the server well, may it get clients, what does it do.
 
-``/healthz`` says that it works, ``/readyz`` whether it shall be given clients, and if not why;
+``/healthz`` says that it works, ``/readyz`` whether it may be given clients, and if not why;
 ``/metrics`` is for Prometheus, ``/stats`` for people. By default on the loopback interface only:
-channel names are not for everybody.
+channel names are not for everyone.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Any, Protocol
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from cyclone_sse.daemon.metrics import CONTENT_TYPE, Metrics
+from cyclone_sse import __version__
+from cyclone_sse.daemon.metrics import CONTENT_TYPE, Metrics, Sources
 from cyclone_sse.daemon.operator_page import add_page
 from cyclone_sse.server import media_files
 
 
-class Running(Protocol):
-    """The service, as far as it is known here."""
+class AdminService(Protocol):
+    """The service, as far as the admin port knows it."""
 
     application: Any
     settings: Any
@@ -28,14 +29,17 @@ class Running(Protocol):
     tls: Any
 
     def not_ready(self) -> list[str]:
-        """Why it shall get no clients; nothing where it shall."""
+        """The reasons why it must not get clients; none if it may."""
 
     def connection_count(self) -> int:
-        """How many connections are open."""
+        """The number of connections that are open."""
+
+    def sources(self) -> Sources:
+        """Where its figures come from."""
 
 
 class Page(Resource):
-    """One path. render: gives status, content type and body."""
+    """One path. answer: gives status, content type and body."""
 
     isLeaf = True
 
@@ -44,7 +48,7 @@ class Page(Resource):
         self._answer = answer
 
     def render_GET(self, request: Request) -> bytes:
-        """Answer with what is so at this moment."""
+        """Answer with the state of this moment."""
         status, kind, body = self._answer(request)
         request.setResponseCode(status)
         request.setHeader("Content-Type", kind)
@@ -53,51 +57,47 @@ class Page(Resource):
 
 
 class QuietSite(Site):
-    """Logs no requests: whoever watches the server asks every few seconds."""
+    """A site that logs no requests: monitoring asks every few seconds."""
 
     noisy = False
     displayTracebacks = False
 
     def log(self, request: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 class Admin:
     """The pages of one service."""
 
-    def __init__(self, service: Running) -> None:
+    def __init__(self, service: AdminService) -> None:
         self._service = service
-        broker = service.application.broker
-        self._metrics = Metrics(broker.hub, service.connection_count, lambda: broker.available)
+        self._metrics = Metrics(service.sources())
 
     def site(self) -> Site:
-        """What makes the connections of the port."""
+        """Make the factory of the port's connections."""
         root = Resource()
         for path, answer in (
             (b"healthz", self._health),
             (b"readyz", self._ready),
             (b"metrics", self._figures),
-            (b"stats", self._stats),
         ):
             root.putChild(path, Page(answer))
         add_page(root, self._service, media_files())
         return QuietSite(root)
 
     def _health(self, request: Request) -> tuple[int, str, bytes]:
-        return _json(200, {"status": "ok"})
+        return json_answer(200, {"status": "ok", "version": __version__})
 
     def _ready(self, request: Request) -> tuple[int, str, bytes]:
         reasons = self._service.not_ready()
         if reasons:
-            return _json(503, {"status": "not ready", "reasons": reasons})
-        return _json(200, {"status": "ready"})
+            return json_answer(503, {"status": "not ready", "reasons": reasons})
+        return json_answer(200, {"status": "ready"})
 
     def _figures(self, request: Request) -> tuple[int, str, bytes]:
         return 200, CONTENT_TYPE, self._metrics.text()
 
-    def _stats(self, request: Request) -> tuple[int, str, bytes]:
-        return _json(200, self._service.application.broker.stats())
 
-
-def _json(status: int, value: Any) -> tuple[int, str, bytes]:
+def json_answer(status: int, value: Any) -> tuple[int, str, bytes]:
+    """An answer in JSON."""
     return status, "application/json", json.dumps(value).encode()

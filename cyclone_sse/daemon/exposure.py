@@ -38,9 +38,9 @@ def warnings(settings: Mapping[str, Any]) -> list[str]:
     lines = []
     restricted = bool(_given(settings, _SUBSCRIBER_RULES))
     if publishers(settings) == "any client":
-        lines.append("any client may publish to every channel: see --http-secret")
+        lines.append("any client may publish to every channel: there is no key (docs/access.md)")
     if subscribers(settings) == "any client" and not _given(settings, _PUBLISHER_RULES):
-        lines.append("any client may subscribe to every channel: see --jwt-secret, --jwt-keys and --auth-url")
+        lines.append("any client may subscribe to every channel: there is no rule (docs/access.md)")
     if settings["patterns"] and not restricted and settings["broker"] == "redis":
         lines.append(
             "--patterns=1: any client may receive everything that any program publishes on this Redis"

@@ -1,36 +1,61 @@
 """The figures of a server in Prometheus' text format.
 
-They are counted in plain integers where things happen, and turned into metrics only when somebody
-asks: a scrape costs a walk over about thirty figures, and what is measured costs nothing. No label
-holds a channel, a user or an address: their number has no bound.
+They are counted in plain integers where things happen, and turned into metrics only for a scrape:
+a scrape costs a walk over about fifty figures, and what is measured costs nothing. No label holds
+a channel, a user or an address: their number has no bound.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from cyclone_sse import __version__
+from cyclone_sse.access.auth_url import AuthFigures
 from cyclone_sse.counters import BUCKETS, Histogram
+from cyclone_sse.daemon.process_figures import process_figures
 from cyclone_sse.errors import Ending
 
 PREFIX = "cyclone_sse_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+_PROCESS = {
+    "cpu_seconds_total": "Processor time used, in user and system mode",
+    "max_fds": "Files that may be open",
+    "open_fds": "Files that are open; each connection is one",
+    "resident_memory_bytes": "Memory in use",
+    "virtual_memory_bytes": "Address space in use",
+    "start_time_seconds": "Start of the process, in seconds since the epoch",
+}
 
-class Metrics:
-    """A collector, in prometheus_client's sense.
 
-    hub: whose figures. connections: how many there are. connected: whether the broker is.
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the figures come from.
+
+    broker: the broker and its hub. connections: how many there are. longest_turn: of the last minute, in
+    seconds. certificate_expiry: in seconds since the epoch, None without TLS. auth: the questions to
+    ``--auth-url``, None without it.
     """
 
-    def __init__(self, hub: Any, connections: Callable[[], int], connected: Callable[[], bool]) -> None:
-        self._hub = hub
-        self._connections = connections
-        self._connected = connected
+    broker: Any
+    connections: Callable[[], int]
+    longest_turn: Callable[[], float] = lambda: 0.0
+    certificate_expiry: Callable[[], float | None] = lambda: None
+    auth: Callable[[], AuthFigures | None] = lambda: None
+
+
+class Metrics:
+    """A collector, as prometheus_client calls it."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -39,47 +64,94 @@ class Metrics:
         return generate_latest(self._registry)
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: asked for when registered, which must not collect."""
+        """Nothing: without this, registering would collect."""
         yield from ()
 
     def collect(self) -> Iterator[Metric]:
         """The figures of this moment."""
+        build = GaugeMetricFamily(PREFIX + "build_info", "1, by version", labels=["version", "python"])
+        build.add_metric([__version__, platform.python_version()], 1)
+        yield build
         yield from self._gauges()
         yield from self._totals()
-        counters = self._hub.counters
+        counters = self._sources.broker.hub.counters
         yield _histogram("publish_seconds", "Time until a publisher is answered", counters.publish_seconds)
         yield _histogram(
             "fanout_seconds", "Time from taking an event to the last client's send", counters.fanout_seconds
         )
+        yield from self._auth()
+        yield from _process()
 
     def _gauges(self) -> Iterator[Metric]:
-        hub = self._hub
-        for name, text, value in (
-            ("connections", "Connections that are open, of all kinds", self._connections()),
-            ("subscribers", "Clients that listen", len(hub.clients)),
-            ("channels", "Channels that somebody listens to", len(hub.stats())),
-            ("history_events", "Events that are kept", hub.history.events),
-            ("history_bytes", "Bytes that the kept events take", hub.history.bytes),
-            ("broker_connected", "1 while the broker can be reached", int(self._connected())),
-        ):
-            yield GaugeMetricFamily(PREFIX + name, text, value)
+        for name, (text, value) in gauges(self._sources).items():
+            if value is not None:
+                yield GaugeMetricFamily(PREFIX + name, text, value)
 
     def _totals(self) -> Iterator[Metric]:
-        counters = self._hub.counters
+        counters = self._sources.broker.hub.counters
         for name, text, value in (
-            ("events", "Events taken, from whatever source", counters.events),
+            ("events", "Events accepted, from any source", counters.events),
             ("deliveries", "Events handed to clients, counted for each client", counters.deliveries),
             ("sent_bytes", "Bytes of events handed to clients", counters.sent_bytes),
             ("subscribes", "Streams that were opened", counters.subscribes),
-            ("broker_reconnects", "Times that the broker was lost and is back", counters.broker_reconnects),
+            ("broker_reconnects", "Reconnections to the broker", counters.broker_reconnects),
         ):
             yield CounterMetricFamily(PREFIX + name, text, value)
         resumes = {"complete": counters.resumes_complete, "gap": counters.resumes_gap}
-        yield _labelled("resumes", "Clients that came back, by what they missed for good", "result", resumes)
+        yield _labelled("resumes", "Clients that resumed, by whether anything is missing", "result", resumes)
         reasons = {ending.value: counters.disconnects[ending.value] for ending in Ending}
         yield _labelled("disconnects", "Streams that ended, by reason", "reason", reasons)
         refusals = {str(status): count for status, count in sorted(counters.refusals.items())}
         yield _labelled("refusals", "Requests that were refused, by HTTP status", "status", refusals)
+
+    def _auth(self) -> Iterator[Metric]:
+        figures = self._sources.auth()
+        if figures is None:
+            return
+        yield GaugeMetricFamily(
+            PREFIX + "auth_requests_in_flight", "Requests to --auth-url under way", figures.under_way
+        )
+        answers = dict(sorted(figures.answers.items()))
+        yield _labelled("auth_requests", "Requests to --auth-url, by HTTP status", "status", answers)
+        yield _histogram("auth_seconds", "Time until --auth-url has answered", figures.seconds)
+
+
+def gauges(sources: Sources) -> dict[str, tuple[str, float | None]]:
+    """The values of this moment by name, each with its help text; None: there is no such figure here."""
+    broker = sources.broker
+    hub = broker.hub
+    slow = hub.slow_clients()
+    return {
+        "connections": ("Connections that are open, of all kinds", sources.connections()),
+        "subscribers": ("Clients that are subscribed", len(hub.clients)),
+        "slow_clients": ("Clients for which bytes wait", len(slow)),
+        "waiting_bytes": ("Bytes that wait for slow clients", sum(client.waiting_bytes for client in slow)),
+        "channels": ("Channels that have subscribers", len(hub.channels)),
+        "history_events": ("Events that are kept", hub.history.events),
+        "history_bytes": ("Bytes of the events that are kept", hub.history.bytes),
+        "journal_waiting_bytes": (
+            "Bytes of events that are not yet in the history file",
+            hub.journal_waiting_bytes,
+        ),
+        "stream_lag_entries": ("Entries of the Redis stream not yet read", getattr(broker, "lag", None)),
+        "broker_connected": ("1 while the broker can be reached", int(broker.available)),
+        "longest_turn_seconds": (
+            "The longest turn of the reactor in the last minute",
+            round(sources.longest_turn(), 4),
+        ),
+        "certificate_expiry_timestamp_seconds": (
+            "End of the certificate, in seconds since the epoch",
+            sources.certificate_expiry(),
+        ),
+    }
+
+
+def _process() -> Iterator[Metric]:
+    for name, value in process_figures().items():
+        if name.endswith("_total"):
+            yield CounterMetricFamily(f"process_{name.removesuffix('_total')}", _PROCESS[name], value)
+        else:
+            yield GaugeMetricFamily(f"process_{name}", _PROCESS[name], value)
 
 
 def _labelled(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:

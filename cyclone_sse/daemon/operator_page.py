@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from cyclone_sse.brokers import Broker
 from cyclone_sse.daemon.figures import Figures
 from cyclone_sse.daemon.streams import Streams
 from cyclone_sse.errors import Unavailable, error_body
@@ -140,6 +141,25 @@ class Connections(Guarded):
         return NOT_DONE_YET
 
 
+class Stats(Guarded):
+    """``GET /stats``: each channel that has subscribers, and how many."""
+
+    def __init__(self, names: Collection[str], broker: Any) -> None:
+        super().__init__(names)
+        self._broker = broker
+
+    def render_GET(self, request: Request) -> bytes | int:
+        """Send the table, which is made in slices if it is large."""
+        request.setHeader("Content-Type", "application/json")
+        if type(self._broker).stats is not Broker.stats:
+            return json.dumps(self._broker.stats()).encode()
+        table = self._broker.hub.stats_table.table()
+        if isinstance(table, bytes):
+            return table
+        answer_later(request, table)
+        return NOT_DONE_YET
+
+
 class Disconnect(Guarded):
     """``POST /disconnect`` with ``user=`` or ``channel=`` in the query: ends their streams on all servers."""
 
@@ -171,7 +191,7 @@ def answer_later(request: Request, answer: Any) -> None:
     def send(value: Any) -> None:
         if not gone:
             request.setHeader("Content-Type", "application/json")
-            request.write(json.dumps(value).encode())
+            request.write(value if isinstance(value, bytes) else json.dumps(value).encode())
             request.finish()
 
     def fail(failure: Failure) -> None:
@@ -192,6 +212,7 @@ def add_page(root: Resource, service: Any, files: Mapping[str, File]) -> None:
         root.putChild(path, PageFile(names, files[name]))
     root.putChild(b"figures", FiguresStream(names, Figures(service, reactor), ports, reactor))
     root.putChild(b"connections", Connections(names, Streams(broker.hub, reactor)))
+    root.putChild(b"stats", Stats(names, broker))
     root.putChild(b"disconnect", Disconnect(names, broker))
 
 

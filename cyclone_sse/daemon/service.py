@@ -22,11 +22,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
+from cyclone_sse import __version__
 from cyclone_sse.access.rules import rules_of
 from cyclone_sse.daemon.admin import Admin
-from cyclone_sse.daemon.exposure import warnings
+from cyclone_sse.daemon.exposure import publishers, subscribers, warnings
 from cyclone_sse.daemon.listener import Listener, set_inherited_options
+from cyclone_sse.daemon.metrics import Sources
 from cyclone_sse.daemon.sockets import ADMIN, HTTPS, Bound
+from cyclone_sse.daemon.turn_watch import TurnWatch
 from cyclone_sse.errors import Ending
 from cyclone_sse.http.connection import STREAMING, Connection
 from cyclone_sse.http.server_state import ServerState
@@ -83,6 +86,7 @@ class ServerService(Service):
         self.connections = ServerState(settings, reactor, application.broker.hub.counters.refusals)
         self._sweeper = LoopingCall(self.connections.expire)
         self._sweeper.clock = reactor
+        self._turn_watch = TurnWatch(reactor)
         self._step: Deferred[None] = Deferred()  # of the stop: fires when it is done or given up
         self._in_hurry = False
         application.protocol = partial(Connection, self.connections)
@@ -125,6 +129,7 @@ class ServerService(Service):
         """Open the public ports."""
         if self.draining:
             return
+        settings = with_defaults(self.settings)
         public = [bound for bound in self.bound if bound.serves != ADMIN]
         for bound in public:
             set_inherited_options(bound.socket, self.settings["stall-timeout"])
@@ -134,9 +139,13 @@ class ServerService(Service):
             self._listen(bound, bound.factory or self.application, **how)
         self._is_open = True
         self.log.info(
-            "cyclone-sse serves {addresses} with the {broker} broker",
+            "cyclone-sse serves {addresses} with the {broker} broker; version {version}; "
+            "to publish by HTTP: {publishers}; to subscribe: {subscribers}",
             addresses=" and ".join(bound.url for bound in public),
             broker=self.application.broker.name,
+            version=__version__,
+            publishers=publishers(settings),
+            subscribers=subscribers(settings),
         )
         if self._on_open is not None:
             self._on_open()
@@ -145,6 +154,7 @@ class ServerService(Service):
         """Open the admin port before the others: it also reports why those are not open."""
         for bound in self.bound:
             if bound.serves == ADMIN:
+                self._turn_watch.start()
                 # It may use the last descriptors. Without this, a healthy server that is full does not answer
                 # /healthz, and is killed with all its clients.
                 self._listen(bound, Admin(self).site(), reserve=0)
@@ -210,6 +220,16 @@ class ServerService(Service):
         """The number of connections that are open on the public ports."""
         return len(self.connections.open)
 
+    def sources(self) -> Sources:
+        """Where the figures of this server come from."""
+        return Sources(
+            self.application.broker,
+            connections=self.connection_count,
+            longest_turn=self._turn_watch.longest,
+            certificate_expiry=lambda: None if self.tls is None else self.tls.expiry,
+            auth=lambda: rules_of(self.application).auth_figures,
+        )
+
     # Stop.
 
     def stopService(self) -> Deferred[None]:
@@ -250,6 +270,7 @@ class ServerService(Service):
             self._presence_url.abort()
         if self._sweeper.running:
             self._sweeper.stop()
+        self._turn_watch.stop()
         # The reactor closes all transports at the end of this. Without a turn in between it would close that
         # of the broker while it is reading from it, and then try to write to it.
         await deferLater(self.reactor, 0)

@@ -409,6 +409,15 @@ class Hub:
         names = list(channels)
         return self.channels.count(names[0]) if len(names) == 1 else len(self.channels.listening(names))
 
+    def slow_clients(self) -> list[Client]:
+        """The clients for which bytes wait, or did a moment ago."""
+        return self.lifecycle.slow_clients()
+
+    @property
+    def journal_waiting_bytes(self) -> int | None:
+        """The bytes of events that are not yet in the history file; None without one."""
+        return None if self._journal is None else self._journal.figures().waiting_bytes
+
     def stats(self) -> list[tuple[str, int]]:
         """Each channel that has subscribers, and how many."""
         return self.channels.stats()

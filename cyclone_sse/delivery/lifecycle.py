@@ -78,6 +78,10 @@ class Lifecycle:
             len(self._pings), len(self._ages), len(self._expiries), len(self._stalls), self._endings
         )
 
+    def slow_clients(self) -> list[Client]:
+        """The clients whose stall timeout runs: bytes wait for them, or did a moment ago."""
+        return list(self._progress)
+
     def add(self, client: Client) -> None:
         """Set the deadlines of a new client."""
         now = self._reactor.seconds()

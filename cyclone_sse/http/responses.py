@@ -12,10 +12,11 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
+from cyclone_sse import __version__
 from cyclone_sse.errors import Refusal, error_body
 
 EVERY_ANSWER: Mapping[str, str] = {
-    "Server": "cyclone-sse",
+    "Server": f"cyclone-sse/{__version__}",
     "Content-Type": "application/json",
     "X-Content-Type-Options": "nosniff",
     "Access-Control-Expose-Headers": "Last-Event-ID, Retry-After, WWW-Authenticate",

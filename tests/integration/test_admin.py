@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from cyclone_sse import __version__
 from tests.harness.clients import Subscriber, publish, request
 from tests.harness.process import ROOT, Process, accepts, free_port, need, until
 from tests.harness.servers import RedisServer
@@ -77,6 +78,58 @@ def test_promtool_understands_the_dashboard(tmp_path: Path) -> None:
     subprocess.run([need("promtool"), "check", "rules", str(file)], check=True, capture_output=True)
 
 
+def test_promtool_understands_the_alerts_and_each_has_a_remedy() -> None:
+    rules = ROOT / "extras" / "alerts.yml"
+    subprocess.run([need("promtool"), "check", "rules", str(rules)], check=True, capture_output=True)
+    alerts = re.findall(r"- alert: (\w+)", rules.read_text())
+    remedies = re.findall(r"^\| (CycloneSse\w+) \|", (ROOT / "docs" / "running.md").read_text(), re.M)
+    assert alerts == remedies
+
+
+def test_the_alerts_fire_when_they_should(tmp_path: Path) -> None:
+    series = {
+        'cyclone_sse_broker_connected{instance="a"}': "0x20",
+        'cyclone_sse_longest_turn_seconds{instance="a"}': "0.5x20",
+        'cyclone_sse_longest_turn_seconds{instance="b"}': "0.01x20",
+        'cyclone_sse_refusals_total{instance="a",status="503"}': "0+600x20",
+        'cyclone_sse_refusals_total{instance="a",status="404"}': "0+600x20",
+        'up{job="cyclone-sse",instance="a"}': "1x20",
+        'process_open_fds{job="cyclone-sse",instance="a"}': "95x20",
+        'process_max_fds{job="cyclone-sse",instance="a"}': "100x20",
+    }
+    warning, critical = {"severity": "warning"}, {"severity": "critical"}
+    expected: dict[str, tuple[dict[str, str], str] | None] = {
+        "CycloneSseBrokerAway": (critical, "a cannot reach its broker"),
+        "CycloneSseLongTurns": (warning, "a turn of a takes 0.5 s"),
+        "CycloneSseRefusals": (warning | {"status": "503"}, "a refuses requests with 503"),
+        "CycloneSseFilesShort": (
+            critical | {"job": "cyclone-sse"},
+            "a uses nine of ten files that it may open",
+        ),
+        "CycloneSseDown": None,
+        "CycloneSseCertificateExpires": None,
+    }
+    tests = [
+        {
+            "eval_time": "15m",
+            "alertname": name,
+            "exp_alerts": [
+                {"exp_labels": {"instance": "a", **labels}, "exp_annotations": {"summary": summary}}
+                for labels, summary in ([alert] if alert else [])
+            ],
+        }
+        for name, alert in expected.items()
+    ]
+    inputs = [{"series": name, "values": values} for name, values in series.items()]
+    test = {"interval": "1m", "input_series": inputs, "alert_rule_test": tests}
+    file = tmp_path / "alerts_test.yml"
+    file.write_text(json.dumps({"rule_files": [str(ROOT / "extras" / "alerts.yml")], "tests": [test]}))
+    done = subprocess.run(
+        [need("promtool"), "test", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_promtool_finds_nothing(serve: Serve, port: int) -> None:
     server = serve(f"--admin-port={port}")
     assert request("GET", f"{server.url}/").status == 400
@@ -92,6 +145,9 @@ def test_promtool_finds_nothing(serve: Serve, port: int) -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
+LABELS = {"le", "python", "reason", "result", "status", "version"}
+
+
 def test_no_label_holds_what_has_no_bound(serve: Serve, port: int) -> None:
     server = serve(f"--admin-port={port}")
     with Subscriber(server.url, "secret-channel"):
@@ -99,7 +155,7 @@ def test_no_label_holds_what_has_no_bound(serve: Serve, port: int) -> None:
         text = request("GET", f"http://127.0.0.1:{port}/metrics").body.decode()
     assert "secret" not in text
     assert "127.0.0.1" not in text
-    assert set(re.findall(r"[{,]([a-z]+)=", text)) <= {"le", "reason", "result", "status"}
+    assert set(re.findall(r"[{,]([a-z]+)=", text)) <= LABELS
 
 
 class Prometheus(Process):
@@ -143,7 +199,7 @@ def test_prometheus_scrapes_it(serve: Serve, port: int, tmp_path: Path) -> None:
 def test_health_and_readiness(serve: Serve, port: int) -> None:
     server = serve(f"--admin-port={port}", "--drain=3")
     admin = f"http://127.0.0.1:{port}"
-    assert request("GET", f"{admin}/healthz").json == {"status": "ok"}
+    assert request("GET", f"{admin}/healthz").json == {"status": "ok", "version": __version__}
     assert request("GET", f"{admin}/readyz").json == {"status": "ready"}
     assert request("GET", f"{admin}/nowhere").status == 404
     assert request("GET", f"{server.url}/metrics").status == 404, "not on the public port"

@@ -35,6 +35,7 @@ HOUSE = [
         "daemon.log_file",
         "daemon.tls_transport",
     },
+    {"daemon.process_figures", "daemon.turn_watch"},
     {"server"},
     {"handlers", "rooms"},
     {"publish", "subscribe"},

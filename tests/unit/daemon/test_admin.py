@@ -9,8 +9,10 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
+from cyclone_sse import __version__
 from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.daemon.admin import Admin
+from cyclone_sse.daemon.metrics import Sources
 from cyclone_sse.options import with_defaults
 from tests.unit.fakes import FakeClient
 
@@ -32,18 +34,21 @@ class Service:
     def connection_count(self) -> int:
         return 3
 
+    def sources(self) -> Sources:
+        return Sources(self.broker, connections=self.connection_count)
+
 
 @pytest.fixture
 def service() -> Service:
     return Service()
 
 
-def get(service: Service, path: str) -> tuple[int, bytes]:
+def get(service: Service, path: str, host: str = "127.0.0.1:8889") -> tuple[int, bytes]:
     """Status and body of the answer."""
     transport = StringTransport()
     channel = Admin(service).site().buildProtocol(None)
     channel.makeConnection(transport)
-    channel.dataReceived(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    channel.dataReceived(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
     head, _, body = transport.value().partition(b"\r\n\r\n")
     channel.connectionLost(None)
     return int(head.split()[1]), body
@@ -51,7 +56,8 @@ def get(service: Service, path: str) -> tuple[int, bytes]:
 
 def test_it_works_as_long_as_it_answers(service: Service) -> None:
     service.reasons = ["draining"]
-    assert get(service, "/healthz")[0] == 200
+    status, body = get(service, "/healthz")
+    assert (status, json.loads(body)) == (200, {"status": "ok", "version": __version__})
 
 
 def test_it_is_ready_unless_there_is_a_reason(service: Service) -> None:
@@ -73,3 +79,8 @@ def test_figures_and_channels_are_those_of_the_moment(service: Service) -> None:
 @pytest.mark.filterwarnings("ignore:twisted.web.resource._UnsafeNoResource:DeprecationWarning")
 def test_there_is_nothing_else(service: Service) -> None:
     assert get(service, "/publish")[0] == 404
+
+
+def test_what_monitoring_asks_is_answered_under_any_name(service: Service) -> None:
+    for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/stats", 403)):
+        assert get(service, path, "sse-1.cluster.local:8889")[0] == status

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.daemon.admin import Admin
+from cyclone_sse.daemon.metrics import Sources
 from cyclone_sse.daemon.operator_page import is_own_host
 from cyclone_sse.options import with_defaults
 from tests.unit.delivery.clients import Recorder, turns
@@ -35,6 +36,9 @@ class Service:
 
     def connection_count(self) -> int:
         return 3
+
+    def sources(self) -> Sources:
+        return Sources(self.broker, connections=self.connection_count)
 
     def subscribe(self, user: str | None, *channels: str) -> Recorder:
         client = Recorder()
@@ -61,7 +65,9 @@ def request(service: Service, target: str, *headers: str, method: str = "GET") -
     return int(head.split()[1]), head, body
 
 
-@pytest.mark.parametrize("path", ["/", "/operator.js", "/operator.css", "/figures", "/connections?user=42"])
+@pytest.mark.parametrize(
+    "path", ["/", "/operator.js", "/operator.css", "/figures", "/connections?user=42", "/stats"]
+)
 def test_it_answers_to_its_own_host_only(service: Service, path: str) -> None:
     assert request(service, path)[0] == 200
     assert request(service, path, "Host: evil.example:8889")[0] == 403
