@@ -18,6 +18,7 @@ from cyclone_sse.daemon.log_file import open_log, owner_of
 from cyclone_sse.daemon.process import Daemon, WorkerDaemon
 from cyclone_sse.daemon.sockets import open_sockets
 from cyclone_sse.daemon.supervisor import SupervisorService
+from cyclone_sse.daemon.systemd import SystemdNotifier
 
 if TYPE_CHECKING:
     from cyclone_sse.daemon.service import ServerService
@@ -43,6 +44,7 @@ def makeService(options: Options) -> Daemon:
             reports = Reports(reactor)
             server = _server(options, sockets=handover.sockets, on_open=partial(reports.send, READY))
             return _with_export(WorkerDaemon(server, reports, reactor), server, options)
+        notifier = SystemdNotifier(os.environ, reactor)
         if options["workers"] > 1:
             build(options)
             supervisor = SupervisorService(
@@ -52,10 +54,11 @@ def makeService(options: Options) -> Daemon:
                 reactor,
                 flags=_flags(options),
                 owner=_owner(options),
+                on_open=notifier.send_ready,
             )
-            return Daemon(supervisor, _log_file(options), reactor)
-        server = _server(options)
-        return _with_export(Daemon(server, _log_file(options), reactor), server, options)
+            return Daemon(supervisor, _log_file(options), notifier, reactor)
+        server = _server(options, on_open=notifier.send_ready)
+        return _with_export(Daemon(server, _log_file(options), notifier, reactor), server, options)
     except (ValueError, ImportError) as error:
         raise SystemExit(f"cyclone-sse: {error}") from None
 

@@ -22,6 +22,7 @@ from twisted.logger import ILogObserver, Logger
 
 from cyclone_sse.daemon.handover import STOPPING, Lifeline, Reports, pipe_observer
 from cyclone_sse.daemon.log_file import Log, file_observer, handle_rotate_signal
+from cyclone_sse.daemon.systemd import SystemdNotifier
 
 _MACOS_LIMIT = 10240  # open files; macOS refuses to set more, also if its hard limit is unlimited
 
@@ -48,13 +49,17 @@ def handle_signal(number: int, handler: Callable[..., object]) -> None:
 class Daemon(MultiService):
     """What twistd starts: all services, and the signals that twistd does not handle.
 
-    server: what the signals concern. log_file: our log file, None if the log goes elsewhere.
+    server: what the signals concern. log_file: our log file, None if the log goes elsewhere. notifier: tells
+    systemd.
     """
 
     log = Logger()
 
-    def __init__(self, server: Reloadable, log_file: Log | None, reactor: Any) -> None:
+    def __init__(
+        self, server: Reloadable, log_file: Log | None, notifier: SystemdNotifier, reactor: Any
+    ) -> None:
         super().__init__()
+        self._notifier = notifier
         self._observer = None if log_file is None else file_observer(log_file)
         self._server = server
         self._log_file = log_file
@@ -85,7 +90,13 @@ class Daemon(MultiService):
         # Twisted installs its own handlers when the reactor runs, also for signals that are ignored.
         self._ignored = {number for number in stop_signals if signal.getsignal(number) is signal.SIG_IGN}
         self._reactor.callWhenRunning(self._handle_stop_signals)
+        self._notifier.start()
         super().startService()
+
+    def stopService(self) -> Any:
+        """Stop all services."""
+        self._notifier.send_stopping()
+        return super().stopService()
 
     def _handle_stop_signals(self) -> None:
         """Replace Twisted's handlers, which take a second signal for a mistake."""
@@ -116,6 +127,7 @@ class Daemon(MultiService):
 
         A failure of one keeps none of the others from being done.
         """
+        self._notifier.send_reloading()
         problems = []
         for step in (self._log_file.reopen if self._log_file is not None else None, self._server.reload):
             try:
@@ -127,6 +139,7 @@ class Daemon(MultiService):
             self.log.error("could not read everything again: {reason}", reason="; ".join(problems))
         else:
             self.log.info("read certificates and keys again, and opened the log")
+        self._notifier.send_ready()
 
 
 class WorkerDaemon(Daemon):
@@ -137,7 +150,7 @@ class WorkerDaemon(Daemon):
     """
 
     def __init__(self, server: Reloadable, reports: Reports, reactor: Any) -> None:
-        super().__init__(server, None, reactor)
+        super().__init__(server, None, SystemdNotifier({}, reactor), reactor)
         self._reports = reports
         self._observer = pipe_observer()
 

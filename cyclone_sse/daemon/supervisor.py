@@ -72,7 +72,7 @@ class SupervisorService(Service):
 
     settings: the options. words: the command line that gave them. flags: those of twistd to pass on. check:
     raises ValueError if a new worker could not start with what is on the disk. owner: of the files of UNIX
-    sockets.
+    sockets. on_open: called when all workers serve.
     """
 
     log = Logger()
@@ -86,11 +86,13 @@ class SupervisorService(Service):
         *,
         flags: Sequence[str] = (),
         owner: Owner | None = None,
+        on_open: Callable[[], object] = lambda: None,
     ) -> None:
         self._settings = settings
         self._check = check
         self._reactor = reactor
         self._owner = owner
+        self._on_open = on_open
         # Both are found before twistd changes its directory: relative paths in the options start here.
         script = os.path.abspath(sys.argv[0])
         program = ["-m", "cyclone_sse"] if script.endswith("cyclone_sse/__main__.py") else [script]
@@ -133,6 +135,8 @@ class SupervisorService(Service):
                 n=len(self._slots),
                 addresses=" and ".join(addresses),
             )
+        # Also if one does not start: it is restarted, and the others serve.
+        self._on_open()
 
     def _spawn(self, slot: Slot) -> WorkerProcess:
         process = WorkerProcess(slot.next_name(), lambda: self._stops_by_itself(slot, process), self._reactor)

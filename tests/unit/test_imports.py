@@ -22,7 +22,7 @@ HOUSE = [
     {"__main__"},
     {"daemon.plugin"},
     {"daemon.check", "daemon.process", "daemon.service", "daemon.supervisor"},
-    {"daemon.worker_process"},
+    {"daemon.worker_process", "daemon.systemd"},
     {"daemon.probes"},
     {"daemon.commands", "daemon.handover"},
     {"daemon.admin", "daemon.command_line", "daemon.sockets", "daemon.tls"},

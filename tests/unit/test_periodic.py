@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from cyclone_sse.brokers import HttpBroker
-from cyclone_sse.periodic import DATAGRAM, GraphiteExport, path_part
+from cyclone_sse.periodic import CHANNELS_AT_ONCE, DATAGRAM, GraphiteExport, path_part
 from tests.unit.fakes import FakeClient, TurnClock
 
 
@@ -46,3 +48,34 @@ def test_the_totals_of_the_server_when_they_are_wanted() -> None:
     assert b"cyclone-sse.total.subscribes 3 1234" in lines
     assert b"cyclone-sse.total.events 0 1234" in lines
     assert b"cyclone-sse.total.channels 2 1234" in lines
+
+
+def test_very_many_channels_are_counted_over_several_turns() -> None:
+    clock = TurnClock()
+    broker = HttpBroker({}, reactor=clock)
+    for start in range(0, 10_000, 100):
+        FakeClient(broker).listen(*[f"c{number}" for number in range(start, start + 100)])
+    exporter = GraphiteExport(broker, {}, reactor=clock)
+    exporter.clock = lambda: 1234.5
+    made = exporter.prepare_in_turns()
+    assert isinstance(made, Deferred), "not in one turn"
+    found: list[list[bytes]] = []
+    made.addCallback(found.append)
+    turns = 0
+    while not found:
+        clock.turn()
+        turns += 1
+    assert turns >= 2 * 10_000 // CHANNELS_AT_ONCE - 1
+    assert sorted(b"".join(found[0]).splitlines()) == sorted(b"".join(exporter.prepare()).splitlines())
+
+
+def test_a_subclass_that_overrides_prepare_is_asked() -> None:
+    class Own(GraphiteExport):
+        """An application's own figures."""
+
+        def prepare(self) -> list[bytes]:
+            return [b"mine 1 2\n"]
+
+    assert Own(HttpBroker({}, reactor=TurnClock()), {}, reactor=TurnClock()).prepare_in_turns() == [
+        b"mine 1 2\n"
+    ]

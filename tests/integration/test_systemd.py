@@ -1,0 +1,83 @@
+"""What systemd hears from the daemon: that it is ready, alive, reloads, and stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.clients import Subscriber
+from tests.harness.servers import RedisServer, SseServer
+
+
+class Systemd:
+    """The socket to which a service reports."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.settimeout(30)
+
+    def wait(self, wanted: str) -> list[str]:
+        """Wait for a report that begins so; returns those before it."""
+        before = []
+        while not (report := self.socket.recv(1000).decode()).startswith(wanted):
+            before.append(report)
+        return before
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[Systemd]:
+    """The socket of systemd."""
+    made = Systemd(tmp_path / "notify")
+    yield made
+    made.socket.close()
+
+
+def test_it_says_what_it_does(tmp_path: Path, systemd: Systemd) -> None:
+    env = {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": "200000"}
+    with SseServer(tmp_path, env=env) as server:
+        systemd.wait("READY=1")
+        systemd.wait("WATCHDOG=1")
+        with Subscriber(server.url):
+            os.kill(server.pid, signal.SIGHUP)
+            systemd.wait("RELOADING=1\nMONOTONIC_USEC=")
+            assert "STOPPING=1" not in systemd.wait("READY=1")
+        os.kill(server.pid, signal.SIGTERM)
+        systemd.wait("STOPPING=1")
+        server.wait()
+
+
+def test_it_is_ready_when_its_broker_is(tmp_path: Path, systemd: Systemd, redis_server: RedisServer) -> None:
+    redis_server.pause()
+    server = SseServer(
+        tmp_path,
+        "--broker=redis-stream",
+        f"--redis-port={redis_server.port}",
+        env={"NOTIFY_SOCKET": str(systemd.path)},
+    )
+    server.is_ready = lambda: "open files" in server.log  # type: ignore[method-assign]
+    with server:
+        systemd.socket.settimeout(1)
+        with pytest.raises(TimeoutError):
+            systemd.wait("READY=1")
+        redis_server.resume()
+        systemd.socket.settimeout(30)
+        systemd.wait("READY=1")
+
+
+def test_only_the_parent_of_workers_reports(
+    tmp_path: Path, systemd: Systemd, redis_server: RedisServer
+) -> None:
+    options = ["--workers=2", "--broker=redis", f"--redis-port={redis_server.port}"]
+    with SseServer(tmp_path, *options, env={"NOTIFY_SOCKET": str(systemd.path)}) as server:
+        assert systemd.wait("READY=1") == []
+        assert "2 workers of cyclone-sse serve" in server.log
+        os.kill(server.pid, signal.SIGTERM)
+        assert systemd.wait("STOPPING=1") == []
+        server.wait()
