@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.harness.clients import stats
-from tests.harness.docs import commands
+from tests.harness.docs import commands, page_path
 from tests.harness.process import ROOT, need, until
 from tests.harness.servers import SseServer
 
@@ -26,6 +27,21 @@ def test_the_first_step(server: SseServer) -> None:
             assert any(line == b"data: hello\n" for line in curl.stdout)
         finally:
             curl.kill()
+
+
+def test_the_reasons_are_those_of_the_server() -> None:
+    """The second cell of the table of statuses, and the first of that of the log, quote the source."""
+    source = "".join(path.read_text() for path in (ROOT / "cyclone_sse").rglob("*.py"))
+    source = source.replace("{PATIENCE:g}", "5")
+    page = page_path("troubleshooting.md").read_text()
+    statuses = page[page.index("| the reason says |") : page.index("What the log says")]
+    logged = page[page.index("| log | cause |") : page.index("## Gaps")]
+    first = [row.split("|")[2] for row in statuses.splitlines() if row.startswith("|")]
+    first += [row.split("|")[1] for row in logged.splitlines() if row.startswith("|")]
+    quoted = [words for cell in first for words in re.findall(r"`([^`]+)`", cell) if words != "false"]
+    assert len(quoted) > 7
+    for words in quoted:
+        assert words in source, words
 
 
 def test_the_options_are_checked(tmp_path: Path) -> None:
