@@ -152,6 +152,11 @@ def test_check_that_everything_works(shell: Serve, home: Home) -> None:
             curl.kill()
 
 
+def test_the_first_block_serves_the_demo(shell: Serve) -> None:
+    serving = shell("cyclone-sse --demo=1")
+    assert request("GET", f"{serving.url}/demo").status == 200
+
+
 def test_publish_as_form_and_as_json(shell: Serve, home: Home) -> None:
     serving = shell("cyclone-sse")
     with Subscriber(serving.url, ["news", "base"]) as subscriber:
