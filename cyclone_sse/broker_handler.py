@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cyclone_sse.access.rules import Rules, rules_of
+from typing import Any
+
+from cyclone_sse.access.rules import Rules
 from cyclone_sse.brokers.base import Broker
 from cyclone_sse.http.handler import JsonHandler
 
@@ -10,13 +12,7 @@ from cyclone_sse.http.handler import JsonHandler
 class BrokerHandler(JsonHandler):
     """A handler with a broker and rules of access: those of its application."""
 
-    @property
-    def broker(self) -> Broker:
-        """The application's broker."""
-        broker: Broker = self.application.broker
-        return broker
-
-    @property
-    def rules(self) -> Rules:
-        """The application's rules of access."""
-        return rules_of(self.application)
+    def __init__(self, application: Any, request: Any, **kwargs: Any) -> None:
+        self.broker: Broker = application.broker
+        self.rules: Rules = application.rules
+        super().__init__(application, request, **kwargs)

@@ -26,7 +26,7 @@ from cyclone_sse.delivery.publication import Publication, channel_names
 from cyclone_sse.errors import Refusal, Unavailable
 from cyclone_sse.http.bodies import Body, may_hold_key, read_body
 from cyclone_sse.patterns import check_name
-from cyclone_sse.slices import finish_in_turns
+from cyclone_sse.slices import Slices
 
 CHECKED_AT_ONCE = 500  # publications, or channels, that are checked in one slice: about 3 ms
 
@@ -67,9 +67,16 @@ class OperatorHandler(BrokerHandler):
         """
         waiting = self.rules.missing_keys(self.request)
         if waiting is not None:
-            slices = self.request.connection.slices
-            return waiting.addCallback(lambda _: finish_in_turns(work, slices))
-        return finish_in_turns(work, self.request.connection.slices)
+            return waiting.addCallback(lambda _: self._start(work))
+        return self._start(work)
+
+    def _start(self, work: Generator[None, None, Result]) -> Result | Deferred[Result]:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        slices: Slices = self.request.connection.slices
+        return slices.finish(work)
 
     def refuse_failed(self, failure: Failure) -> None:
         """Turn a failure of the broker into a refusal; its own text may name hosts of this side."""

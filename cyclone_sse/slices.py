@@ -61,6 +61,12 @@ class Slices:
         self._schedule()
         return done
 
+    def finish(self, work: Generator[None, None, T]) -> Deferred[T]:
+        """Queue the work. The Deferred has its result, or fails with what it raises."""
+        result: Deferred[T] = Deferred()
+        self.add(_with_result(work, result))
+        return result
+
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
@@ -102,9 +108,7 @@ def finish_in_turns(work: Generator[None, None, T], queue: Slices) -> T | Deferr
         next(work)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
-    result: Deferred[T] = Deferred()
-    queue.add(_with_result(work, result))
-    return result
+    return queue.finish(work)
 
 
 def _with_result(work: Generator[None, None, T], result: Deferred[T]) -> Iterator[None]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from cyclone_sse.errors import Refusal
-from cyclone_sse.http.forms import MULTIPART, URLENCODED, media_type
+from cyclone_sse.http.forms import MULTIPART, URLENCODED
 from cyclone_sse.values import JSON_DECODER, read_json
 
 JSON = "application/json"
@@ -52,9 +52,9 @@ def read_body(request: Any, max_batch: int) -> Generator[None, None, Body]:
 
     Raises Refusal: 400, 413 for a larger batch, 415 where it is written in another way.
     """
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    coding, kind = request.headers.get("Content-Encoding"), request.media_type
+    if coding is not None and coding.lower() != "identity":
         raise Refusal(415, "no content coding is known here", {"Accept-Encoding": "identity"})
-    kind = media_type(request.headers.get("Content-Type"))
     if not request.body or kind in (URLENCODED, MULTIPART):
         yield from request.read_form()
         # The key counts in the body alone: a query is written to logs on its way.
@@ -82,8 +82,7 @@ def may_hold_key(request: Any, is_key: Callable[[bytes], bool]) -> bool:
     body = request.body
     if len(body) <= SHORT:
         return bool(body)
-    kind = media_type(request.headers.get("Content-Type"))
-    return any(map(is_key, islice(_candidates(kind, body), _MAX_CANDIDATES)))
+    return any(map(is_key, islice(_candidates(request.media_type, body), _MAX_CANDIDATES)))
 
 
 def _candidates(kind: str, body: bytes) -> Iterator[bytes]:

@@ -39,7 +39,7 @@ from cyclone_sse.http.flow_control import FlowControl
 from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.request_reader import RequestHead, RequestReader
 from cyclone_sse.http.requests import Request, takes_body
-from cyclone_sse.http.responses import answer, refusal_answer
+from cyclone_sse.http.responses import answer, answer_fields, refusal_answer
 from cyclone_sse.http.server_state import ServerState
 from cyclone_sse.http.target import ASTERISK
 from cyclone_sse.slices import Slices
@@ -159,7 +159,8 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         answered = 0
         try:
             while self.state is READING and not self._flow.full and answered < ANSWERS_AT_ONCE:
-                if not self._next():
+                assert self._reader is not None
+                if not (self._reader.in_request and self._next()):
                     break
                 answered += 1
         except Refusal as refusal:
@@ -219,6 +220,8 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if self._flow.full:
             self._flow.pause()
             self._server.set_deadline(self, self._server.idle_timeout)
+        elif not reader.in_request:
+            self._wait_for_request()
         elif reader.stopped_early:
             self._flow.pause()
             self._server.clock.callLater(0, self._run)
@@ -228,7 +231,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self._flow.pause()
         else:
             self._flow.resume()
-            self._limit_time(reader.in_request)
+            self._limit_time()
 
     def _reserve(self, size: int) -> bool:
         """Whether there is room for the body that is being read; if not, `continue_body` is called later."""
@@ -244,10 +247,16 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._began = None
         self._server.clock.callLater(0, self._run)
 
-    def _limit_time(self, in_request: bool) -> None:
-        if not in_request:
+    def _wait_for_request(self) -> None:
+        if self._half_closed:
+            self._close()
+        else:
+            self._flow.resume()
             self._server.set_deadline(self, self._server.idle_timeout)
-        elif self._began is None:
+
+    def _limit_time(self) -> None:
+        """Start the time that the request may take, if it has not been started."""
+        if self._began is None:
             self._began = self._server.clock.seconds()
             self._server.set_deadline(self, REQUEST_TIMEOUT)
 
@@ -269,6 +278,15 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     def slices(self) -> Slices:
         """The server's queue for long work."""
         return self._server.slices
+
+    def answer_fields(self, request: Request) -> dict[str, str]:
+        """The header fields that each answer to this request has."""
+        fields = answer_fields(self._server.cors.headers(request.headers.exact("Origin")))
+        if not self.keep_alive:
+            fields["Connection"] = "close"
+        elif request.version != "HTTP/1.1":
+            fields["Connection"] = "keep-alive"
+        return fields
 
     def cors(self, origin: str | None) -> Mapping[str, str]:
         """The headers that say to a page of this origin whether it may read the answer."""

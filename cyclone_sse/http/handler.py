@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cyclone_sse.errors import Refusal, error_body
-from cyclone_sse.http.responses import EVERY_ANSWER, PREFLIGHT_AGE, REQUEST_HEADERS, http_date
+from cyclone_sse.http.responses import PREFLIGHT_AGE, REQUEST_HEADERS
 
 
 class JsonHandler(RequestHandler):  # type: ignore[misc]
@@ -37,22 +37,12 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         self.initialize(**kwargs)
 
     def clear(self) -> None:
-        """Begin the response anew."""
-        request = self.request
-        cors = request.connection.cors(request.headers.get("Origin"))
-        self._headers = {**EVERY_ANSWER, "Date": http_date(), **cors}
+        """Start the response again."""
+        self._headers = self.request.connection.answer_fields(self.request)
         self._list_headers: Any = []
         self._write_buffer: Any = []
         self._status_code, self._reason = 200, "OK"
         self.set_default_headers()
-
-    def set_default_headers(self) -> None:
-        """Say what becomes of the connection."""
-        request = self.request
-        if not request.connection.keep_alive:
-            self._headers["Connection"] = "close"
-        elif request.version != "HTTP/1.1":
-            self._headers["Connection"] = "keep-alive"
 
     def vary(self, *names: str) -> None:
         """The answer depends on these headers of the request, too."""

@@ -76,6 +76,11 @@ class Request(HTTPRequest):  # type: ignore[misc]
             return parameters or form
         return {name: parameters.get(name, []) + form.get(name, []) for name in {**parameters, **form}}
 
+    @cached_property
+    def media_type(self) -> str:
+        """What the body is written in, without parameters."""
+        return media_type(self.headers.exact("Content-Type"))
+
     @property
     def form(self) -> Fields:
         """The fields of a form alone. Raises Refusal where it is malformed."""
@@ -97,13 +102,12 @@ class Request(HTTPRequest):  # type: ignore[misc]
 
     def _read_content(self) -> Generator[None, None, tuple[Fields, dict[str, list[HTTPFile]]]]:
         if self.body and self.method in ("POST", "PUT", "PATCH"):
-            content_type = self.headers.exact("Content-Type")
-            kind = media_type(content_type)
+            kind = self.media_type
             if kind == URLENCODED:
                 fields = yield from read_url_encoded(self.body)
                 return fields, {}
             if kind == MULTIPART:
-                return (yield from read_multipart(content_type, self.body))
+                return (yield from read_multipart(self.headers.exact("Content-Type"), self.body))
         return {}, {}
 
     @cached_property

@@ -52,20 +52,19 @@ class Cors:
 
 
 @lru_cache(maxsize=2)
-def _formatted(now: int) -> str:
-    return formatdate(now, usegmt=True)
+def _fields_at(now: int) -> Mapping[str, str]:
+    return {**EVERY_ANSWER, "Date": formatdate(now, usegmt=True)}  # RFC 9110 5.6.7
 
 
-def http_date() -> str:
-    """The Date of an answer (RFC 9110 5.6.7), made once a second."""
-    return _formatted(int(time.time()))
+def answer_fields(more: Mapping[str, str]) -> dict[str, str]:
+    """The header fields of every answer, and these; they are made once a second."""
+    return {**_fields_at(int(time.time())), **more}
 
 
 def answer(status: int, headers: Mapping[str, str], body: bytes | None) -> bytes:
     """A whole response. body: None where the status has none, as 204."""
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
-    fields = dict(EVERY_ANSWER, Date=http_date())
-    fields.update(headers)
+    fields = answer_fields(headers)
     if body is None:
         del fields["Content-Type"]
     else:

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http import bodies
 from cyclone_sse.http.bodies import SHORT, Body, may_hold_key
+from cyclone_sse.http.forms import media_type
 from cyclone_sse.slices import finish
 
 
 def request(kind: str | None = None, body: bytes = b"", **more: Any) -> Any:
     headers = {} if kind is None else {"Content-Type": kind}
     fields = {"form": {}, "arguments": {}, "read_form": lambda: iter(()), **more}
-    return SimpleNamespace(headers=headers, body=body, **fields)
+    return SimpleNamespace(headers=headers, body=body, media_type=media_type(kind), **fields)
 
 
 def read_body(given: Any, max_batch: int = 10) -> Body:

@@ -12,7 +12,7 @@ from cyclone_sse.http.responses import (
     EVERY_ANSWER,
     Cors,
     answer,
-    http_date,
+    answer_fields,
     plain_http_refused,
     refusal_answer,
 )
@@ -58,4 +58,4 @@ def test_who_speaks_http_on_the_port_of_tls_is_told() -> None:
 
 
 def test_the_date_is_one() -> None:
-    assert parsedate_to_datetime(http_date()).tzinfo is not None
+    assert parsedate_to_datetime(answer_fields({})["Date"]).tzinfo is not None
