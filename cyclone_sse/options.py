@@ -142,6 +142,7 @@ OPTIONS = (
     Option(
         "history-file", None, None, text, "SQLite file that keeps the history over a restart (broker http)"
     ),
+    Option("idempotency-ttl", None, "300", seconds(0), "seconds in which an Idempotency-Key counts"),
     # kinds of channel, and who is there
     Option("state-bytes", None, str(64 * 2**20), _count, "bytes of the states of all channels together"),
     Option("channels", None, None, text, "TOML file with the rules of kinds of channel"),

@@ -1,18 +1,21 @@
 """The AMQP broker: what is published to an exchange reaches the subscribers of every instance.
 
-A channel is a routing key (direct exchange) or a binding key with wildcards (topic); a fanout
-exchange sends everything to every channel. A message comes once, and which of our channels it is for is
-found here. Its type is AMQP's property ``type``; for a reconnection time AMQP has no place.
+A channel is a routing key (direct exchange) or a binding key with wildcards (topic); a fanout exchange sends
+everything to every channel. A message comes once, and the channels that it is for are found here: those of
+its routing key and of its header ``CC``. Its type is AMQP's property ``type``; for a reconnection time AMQP
+has no place.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 
+from cyclone_sse.brokers.amqp_protocol import HEARTBEAT_TYPE, AmqpError, AmqpMessage
 from cyclone_sse.brokers.amqp_pubsub import AmqpPublisherFactory, AmqpSubscriberFactory
 from cyclone_sse.brokers.amqp_wire import SPEC
 from cyclone_sse.brokers.subscribing import SubscribingBroker
@@ -20,12 +23,16 @@ from cyclone_sse.brokers.upstream import LOG_IN_WAIT
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.patterns import Patterns, compile_topic
 
+MAX_SEEN = 100_000  # message ids that are remembered
+
 
 class AmqpBroker(SubscribingBroker):
-    """Has a queue in RabbitMQ, bound to what its clients want to hear."""
+    """Has a queue in RabbitMQ, bound to the channels of its clients.
 
-    has_heartbeat = False
-    carries = frozenset(("event",))
+    Raises ValueError if the options cannot be met.
+    """
+
+    carries = frozenset(("event", "ttl", "except"))
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
         super().__init__(settings, "amqp", reactor)
@@ -34,7 +41,13 @@ class AmqpBroker(SubscribingBroker):
         self._port: int = settings["amqp-port"]
         self.server = f"RabbitMQ at {self._host}:{self._port}"
         self._kind: str = settings["amqp-exchange-type"]
+        if self._kind == "fanout" and any(settings[name] for name in ("jwt-secret", "jwt-keys", "auth-url")):
+            raise ValueError(
+                "--amqp-exchange-type=fanout sends every message to every channel, also to private ones: "
+                "take direct or topic, or no tokens and no --auth-url"
+            )
         self._topics = Patterns(compile_topic)
+        self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()  # message ids, and when they came
         how = {
             "vhost": settings["amqp-vhost"],
             "username": settings["amqp-username"],
@@ -43,14 +56,20 @@ class AmqpBroker(SubscribingBroker):
             "exchange_type": self._kind,
             "channel": settings["amqp-channel"],
             "heartbeat": settings["amqp-heartbeat"],
+            "heartbeat_key": f"cyclone-sse-{self._sender}",
+            "receive": self.message_received,
+            "unroutable": self.heartbeat_returned,
             "reactor": self.reactor,
         }
         specification = settings["amqp-spec"] or SPEC
-        self._subscriber_factory = AmqpSubscriberFactory(
-            self.message_received, specification=specification, **how
-        )
-        # The user's file may have no publisher confirms: AMQP 0-8 knows none.
-        self._publisher_factory = AmqpPublisherFactory(self.message_received, **how)
+        self._subscriber_factory = AmqpSubscriberFactory(_ignore, specification=specification, **how)
+        # The user's file may have no publisher confirms: AMQP 0-8 has none.
+        self._publisher_factory = AmqpPublisherFactory(_ignore, **how)
+
+    @property
+    def has_heartbeat(self) -> bool:  # type: ignore[override]
+        """Whether the connection for messages receives heartbeats."""
+        return self._link is not None and self._link.has_heartbeat
 
     def is_pattern(self, channel: str) -> bool:
         """Whether the name stands for many channels."""
@@ -63,13 +82,13 @@ class AmqpBroker(SubscribingBroker):
         return endpoint.connect(factory)
 
     def subscribe(self, channel: str) -> None:
-        """Know it as a pattern, if it is one."""
+        """Match it as a pattern, if it is one."""
         if self.is_pattern(channel):
             self._topics.add(channel.encode())
         super().subscribe(channel)
 
     def unsubscribe(self, channel: str) -> None:
-        """The reverse."""
+        """Match it no longer."""
         self._topics.discard(channel.encode())
         super().unsubscribe(channel)
 
@@ -77,22 +96,86 @@ class AmqpBroker(SubscribingBroker):
         self._topics.discard(channel.encode())
         super()._refuse(channel, error)
 
-    def message_received(self, exchange: str, key: str, message: bytes, type: str | None) -> None:
-        """A message came in."""
-        if exchange.encode() == self._subscriber_factory.control:
-            self.obey_json(message)
-            return
-        channels = self._channels_for(key)
-        if channels:
-            self.deliver(channels, message, key, _usable(type))
+    def heartbeat_returned(self, token: str) -> None:
+        """A heartbeat is for no queue: the one that we receive from gets nothing any more."""
+        if token in self._heartbeats and self._link is not None:
+            self._link.abort(AmqpError("its queue, binding or exchange was deleted"))
 
-    def _channels_for(self, key: str) -> list[str]:
-        """Our channels that a message with this routing key is for."""
+    def message_received(self, message: AmqpMessage) -> None:
+        """A message came in."""
+        if message.type == HEARTBEAT_TYPE:
+            self.heartbeat_received(message.body.decode("utf-8", "replace"))
+            return
+        if message.exchange.encode() == self._subscriber_factory.control:
+            self.obey_json(message.body)
+            return
+        if message.id is not None and self._was_seen(message.id, message.key):
+            return
+        channels = self._channels_for(message)
+        if channels:
+            self.deliver(
+                channels,
+                message.body,
+                message.key,
+                _usable(message.type),
+                ttl=_usable_ttl(message.headers.get("ttl")),
+                excluded=_usable_client(message.headers.get("except")),
+            )
+
+    def _was_seen(self, id: str, key: str) -> bool:
+        """Whether this message has come before: a publisher tried again."""
+        now = self.reactor.seconds()
+        while self._seen:
+            first = next(iter(self._seen))
+            if self._seen[first] + self.settings["idempotency-ttl"] > now and len(self._seen) <= MAX_SEEN:
+                break
+            del self._seen[first]
+        if (id, key) in self._seen:
+            return True
+        self._seen[id, key] = now
+        return False
+
+    def _channels_for(self, message: AmqpMessage) -> list[str]:
+        """Our channels that a message is for."""
         if self._kind == "fanout":
             return [each.channel for each in self.subscriptions]
-        found = [] if self.subscriptions.get(key) is None or self.is_pattern(key) else [key]
-        topics = (topic.decode() for topic in self._topics.matching(key.encode()))
-        return found + [topic for topic in topics if not self.is_pattern_blocked(topic)]
+        found: dict[str, None] = {}
+        for key in _keys(message):
+            if self.subscriptions.get(key) is not None and not self.is_pattern(key):
+                found[key] = None
+            topics = (topic.decode() for topic in self._topics.matching(key.encode()))
+            found.update((topic, None) for topic in topics if not self.is_pattern_blocked(topic))
+        return list(found)
+
+
+def _keys(message: AmqpMessage) -> list[str]:
+    """The routing keys by which a message was routed: RabbitMQ takes those in the header CC, too."""
+    copies = message.headers.get("CC")
+    listed = copies if isinstance(copies, list) else []
+    return [message.key, *(each.decode("utf-8", "replace") for each in listed if isinstance(each, bytes))]
+
+
+def _ignore(exchange: str, key: str, message: bytes, type: str | None) -> None:
+    """Every message goes to ``message_received``."""
+
+
+def _usable_ttl(value: object) -> float | None:
+    """The header ``ttl`` of a message, a number or text, if it is one that an event can have."""
+    try:
+        ttl = float(value) if isinstance(value, int | float | bytes) else None
+        return Publication(("any",), b"", ttl=ttl).ttl
+    except ValueError:
+        return None
+
+
+def _usable_client(value: object) -> str | None:
+    """The header ``except`` of a message, if it is one that an event can have."""
+    try:
+        return (
+            Publication(("any",), b"", excluded=value.decode()).excluded if isinstance(value, bytes) else None
+        )
+    except ValueError:
+        return None
 
 
 def _usable(type: str | None) -> str | None:

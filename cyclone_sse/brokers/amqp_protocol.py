@@ -1,15 +1,16 @@
 """A connection to AMQP over txAMQP, and the factory that makes such: log-in, the exchange, and its end.
 
-What a connection is for (to receive, or to publish) is in ``amqp_protocol``. Names and passwords go to txAMQP
+What a connection is for (to receive, or to publish) is in ``amqp_pubsub``. Names and passwords go to txAMQP
 as bytes, see ``amqp_wire``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed, ConnectionLost
@@ -21,23 +22,44 @@ from txamqp.client import Closed
 from txamqp.protocol import AMQClient
 
 from cyclone_sse.brokers.amqp_wire import SPEC, Delegate, load_spec
+from cyclone_sse.patterns import NAME_MAX
 
-HEARTBEAT = 30  # seconds
-NAME_MAX = 255  # bytes of a channel's name: AMQP 0-9-1, 4.2.5.3, short strings
-LEAVE_WAIT = 1.0  # seconds to wait for the answer to our good-bye
-CONTROL = b".control"  # what the exchange for orders has at the end of its name
+LOG_OUT_WAIT = 1.0  # seconds to wait for the answer to our farewell
+CONTROL = b".control"  # how the name of the exchange for orders ends
+HEARTBEAT_TYPE = "sse-heartbeat"  # of messages that prove that messages arrive; no publisher can use it
+ACCESS_REFUSED = 403  # AMQP 0-9-1, 1.2
+
+
+class AmqpMessage(NamedTuple):
+    """A message that came in. exchange, key: where it was published. id: its message-id."""
+
+    exchange: str
+    key: str
+    body: bytes
+    type: str | None
+    id: str | None
+    headers: Mapping[str, Any]
+
 
 Deliver = Callable[[str, str, bytes, str | None], None]
+Receive = Callable[[AmqpMessage], object]
 
 
 class AmqpError(Exception):
-    """What the AMQP server does not let us do; the text is its own, or says what we know."""
+    """What the AMQP server does not let us do; the text is its own, or says what we know.
+
+    code: its reply code, 0 if there is none.
+    """
+
+    def __init__(self, reason: str, code: int = 0) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 class AmqpProtocol(AMQClient):  # type: ignore[misc]
     """A connection that has logged in and has declared the exchange.
 
-    factory: what to log in with, and the exchange. ended, lost: see ``link.Link``.
+    factory: what to log in with, and the exchange. ended, lost, blocked: see ``link.Link``.
     """
 
     # An interval without anything received is a warning, a second one the end: AMQP 0-9-1, 4.2.7.
@@ -50,11 +72,11 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         self.ended: Deferred[BaseException] = Deferred()
         self.lost: BaseException | None = None
         self.blocked: str | None = None
-        self._error: Exception | None = None  # the server's reason for closing
+        self._error: Exception | None = None  # the server's reason for closing, or ours
         self._ch: Any = None
 
     def connectionMade(self) -> None:
-        """Nagle's algorithm would hold back a command for the answer to the one before."""
+        """Nagle's algorithm would hold back a command until the one before is answered."""
         self.transport.setTcpNoDelay(True)
         super().connectionMade()
 
@@ -69,8 +91,8 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         try:
             await self.start(answer, "PLAIN")
         except Closed as closed:
-            # RabbitMQ says nothing, it just closes ("authentication_failure_close" is for those
-            # whose library can announce it).
+            # RabbitMQ says nothing, it just closes ("authentication_failure_close" is for libraries that
+            # announce it).
             error = self._reason(closed)
             if isinstance(error, ConnectionClosed):
                 error = AmqpError("it hung up at the log-in: wrong user name or password?")
@@ -79,11 +101,11 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
             self._ch = await self.channel(factory.channel)
             await self._ch.channel_open()
             await self._ch.exchange_declare(exchange=factory.exchange, type=factory.exchange_type)
-            await self._ready()
+            await self._set_up()
         except Closed as closed:
             raise self._reason(closed) from None
 
-    async def _ready(self) -> None:
+    async def _set_up(self) -> None:
         """What else to do before the connection is used."""
 
     async def _declare_control(self, ch: Any) -> None:
@@ -92,7 +114,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
 
     async def _log_out(self) -> None:
         with suppress(Closed):  # the server was first
-            await self.close(within=LEAVE_WAIT)
+            await self.close(within=LOG_OUT_WAIT)
 
     def log_out(self) -> Deferred[None]:
         """Close the connection as AMQP wants it, so that the server does not complain."""
@@ -104,12 +126,11 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes came in. If it is not AMQP, txAMQP fails in one way or another."""
+        """Bytes came in. If they are not AMQP, txAMQP fails in one way or another."""
         try:
             super().dataReceived(data)
         except Exception as error:
-            self._error = AmqpError(f"what it sends is not AMQP: {error}")
-            self.transport.abortConnection()
+            self.abort(AmqpError(f"what it sends is not AMQP: {error}"))
 
     def frameLengthExceeded(self, data: bytes) -> None:
         """txAMQP 0.8.2 calls this and has none."""
@@ -121,7 +142,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         super().do_close(reason)
 
     def channel_failed(self, channel: Any, reason: Failure) -> None:
-        """The server closed our channel, for what it calls an error; so start all over."""
+        """The server closed our channel, for what it calls an error; so end the connection, too."""
         self._note(channel.reason)
         self.transport.loseConnection()
 
@@ -139,13 +160,24 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
     def message_received(self, message: Any) -> None:
         """A message came in."""
 
+    def message_returned(self, message: Any) -> None:
+        """A message that we sent is for no queue."""
+
     def publish_confirmed(self, tag: int, multiple: bool, error: str | None) -> None:
         """A message that we sent was taken, or not if there is an error."""
+
+    def publishing_blocked(self, reason: str) -> None:
+        """The server takes no messages for now."""
+        self.blocked = reason
+
+    def publishing_unblocked(self) -> None:
+        """The server takes messages again."""
+        self.blocked = None
 
     def _note(self, reason: Any = None) -> None:
         text = getattr(reason, "reply_text", None)
         if self._error is None and text is not None:
-            self._error = AmqpError(as_text(text))
+            self._error = AmqpError(as_text(text), getattr(reason, "reply_code", 0))
 
     def _reason(self, closed: BaseException | None = None) -> BaseException:
         """Why the connection or channel was closed, instead of that it was."""
@@ -158,9 +190,10 @@ class AmqpFactory(Factory):
     """Makes connections.
 
     deliver: called with the exchange, the routing key, the bytes and the type (or None) of each message.
-    specification: the file. vhost, username, password, exchange, exchange_type: text.
-    channel: the number of the AMQP channel to use. heartbeat: seconds, 0 for none.
-    Raises ValueError if the file is none.
+    receive: called with each message instead, as an AmqpMessage. unroutable: called when a heartbeat finds no
+    queue. specification: the file. vhost, username, password, exchange, exchange_type: text. channel: the
+    number of the AMQP channel to use. heartbeat: seconds, 0 for none. heartbeat_key: routing key of the
+    messages that prove that messages arrive. Raises ValueError if the file is none.
     """
 
     protocol: type[AmqpProtocol] = AmqpProtocol
@@ -170,6 +203,8 @@ class AmqpFactory(Factory):
         self,
         deliver: Deliver,
         *,
+        receive: Receive | None = None,
+        unroutable: Callable[[str], object] = lambda token: None,
         specification: str | Path = SPEC,
         vhost: str = "/",
         username: str = "guest",
@@ -177,12 +212,14 @@ class AmqpFactory(Factory):
         exchange: str = "sse-cyclone-server",
         exchange_type: str = "direct",
         channel: int = 1,
-        heartbeat: int = HEARTBEAT,
+        heartbeat: int = 30,
+        heartbeat_key: str = "",
         reactor: Any = None,
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
-        self.deliver = deliver
+        self.receive: Receive = receive or (lambda it: deliver(it.exchange, it.key, it.body, it.type))
+        self.unroutable = unroutable
         self.spec = load_spec(specification)
         self.vhost = vhost.encode()
         self.username = username
@@ -192,6 +229,7 @@ class AmqpFactory(Factory):
         self.exchange_type = exchange_type.encode()
         self.channel = channel
         self.heartbeat = heartbeat
+        self.heartbeat_key = (heartbeat_key or f"cyclone-sse-{secrets.token_hex(8)}").encode()
         self.reactor = reactor
 
     def buildProtocol(self, addr: IAddress | None) -> AmqpProtocol:

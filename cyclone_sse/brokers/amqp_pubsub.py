@@ -6,7 +6,7 @@ Knows nothing of brokers or clients: a message goes to the function given.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -15,17 +15,28 @@ from twisted.python.failure import Failure
 from txamqp.client import Closed
 from txamqp.content import Content
 
-from cyclone_sse.brokers.amqp_protocol import AmqpError, AmqpFactory, AmqpProtocol, as_text, encode_key
+from cyclone_sse.brokers.amqp_protocol import (
+    ACCESS_REFUSED,
+    HEARTBEAT_TYPE,
+    AmqpError,
+    AmqpFactory,
+    AmqpMessage,
+    AmqpProtocol,
+    as_text,
+    encode_key,
+)
+from cyclone_sse.brokers.amqp_tables import encode_table
 from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Refusal
 
-ACCESS_REFUSED = 403  # AMQP 0-9-1, 1.2
-LOT = 100  # bindings that are under way together
+BINDINGS = 100  # that are under way together
+NAMES_MAX = 100_000  # bytes of names in one message's headers, which must fit a frame
+BLOCKED_WAIT = 1.0  # seconds for what was sent just before the server took no more to be confirmed
 
 
 class _Binding(NamedTuple):
-    """A change of what our queue gets. bind: make it, or take it back."""
+    """A change of what our queue gets. bind: make the binding, or remove it."""
 
     key: bytes
     bind: bool
@@ -33,12 +44,16 @@ class _Binding(NamedTuple):
 
 
 class AmqpSubscriberProtocol(AmqpProtocol):
-    """A connection that receives, by one queue that is ours alone and gone with the connection.
+    """A connection that receives, by one queue that is ours alone and ends with the connection.
 
     Each of our channels is a binding of it, so that a message comes once, however many it matches. The
     bindings are made on a channel of their own: the server closes it when it refuses one, and must not
     thereby end the consumer. A fanout exchange knows no bindings: all of it comes anyway.
+
+    has_heartbeat: heartbeats come in.
     """
+
+    has_heartbeat = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,23 +63,36 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         self._bindings_number = self.factory.channel + (-1 if self.factory.channel > 1 else 1)
         self._queue = b""
 
-    async def _ready(self) -> None:
+    async def _set_up(self) -> None:
         declared = await self._ch.queue_declare(exclusive=True, auto_delete=True)
         self._queue = declared.queue.encode()
         await self._ch.basic_consume(queue=self._queue, no_ack=True)
         await self._open_bindings()
         if self.factory.exchange_type == b"fanout":
-            await self._bindings.queue_bind(
-                queue=self._queue, exchange=self.factory.exchange, routing_key=b""
+            await self._bind(self.factory.exchange, b"")
+            self.has_heartbeat = True
+        else:
+            self.has_heartbeat = await self._try_to_bind(
+                self.factory.exchange, self.factory.heartbeat_key, "heartbeats"
             )
+        await self._try_to_bind(self.factory.control, b"", "orders")
+
+    async def _bind(self, exchange: bytes, key: bytes) -> None:
+        await self._bindings.queue_bind(queue=self._queue, exchange=exchange, routing_key=key)
+
+    async def _try_to_bind(self, exchange: bytes, key: bytes, what: str) -> bool:
+        """Bind our queue for something of our own; a server that does not allow it serves all else."""
         try:
-            await self._declare_control(self._bindings)
-            await self._bindings.queue_bind(queue=self._queue, exchange=self.factory.control, routing_key=b"")
+            if exchange == self.factory.control:
+                await self._declare_control(self._bindings)
+            await self._bind(exchange, key)
         except Closed as closed:
             if not self._is_refusal(closed):
                 raise
-            self.log.error("RabbitMQ lets no orders through: {reason}", reason=closed.args[0].reply_text)
+            self.log.error("RabbitMQ allows no {what}: {why}", what=what, why=closed.args[0].reply_text)
             await self._open_bindings()
+            return False
+        return True
 
     async def _open_bindings(self) -> None:
         self.channels.pop(self._bindings_number, None)  # txAMQP keeps one that was closed
@@ -77,7 +105,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
             super().channel_failed(channel, reason)
 
     def _is_refusal(self, closed: BaseException | Any) -> bool:
-        """Whether the server did not let us, rather than found a fault or is gone."""
+        """Whether the server does not allow it, rather than found a fault or is gone."""
         said = closed.args[0] if isinstance(closed, Closed) and closed.args else closed
         return not self.closed and getattr(said, "reply_code", None) == ACCESS_REFUSED
 
@@ -86,11 +114,11 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         return self._in_turn(channel, bind=True)
 
     def unsubscribe(self, channel: str) -> Deferred[Any]:
-        """Take the binding back."""
+        """Remove the binding."""
         return self._in_turn(channel, bind=False)
 
     def _in_turn(self, channel: str, bind: bool) -> Deferred[None]:
-        """Do it after all that was asked for before."""
+        """Do it after all that was requested before."""
         try:
             key = encode_key(channel)
         except AmqpError as error:
@@ -100,34 +128,45 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         done: Deferred[None] = Deferred()
         self._waiting.append(_Binding(key, bind, done))
         if not self._busy:
-            Deferred.fromCoroutine(self._work())
+            Deferred.fromCoroutine(self._work()).addErrback(self._work_failed)
         return done
 
     async def _work(self) -> None:
         self._busy = True
-        while self._waiting:
-            lot = [self._waiting.popleft() for _ in range(min(LOT, len(self._waiting)))]
-            answers = await DeferredList([self._send(each) for each in lot], consumeErrors=True)
-            for n, (binding, (good, answer)) in enumerate(zip(lot, answers, strict=True)):
-                if good:
-                    binding.done.callback(None)
-                    continue
-                refused = self._is_refusal(answer.value)
-                if not refused:  # it is the end of the connection, which txAMQP tells later
-                    self.lost = self.lost or self._reason(answer.value)
-                binding.done.errback(self._explain(answer.value))
-                if refused:
-                    # What follows was not looked at: it is sent again on a new channel.
-                    self._waiting.extendleft(reversed(lot[n + 1 :]))
-                    with suppress(Closed):  # then the rest fails with the connection
-                        await self._open_bindings()
-                    break
-        self._busy = False
+        try:
+            while self._waiting:
+                await self._change(
+                    [self._waiting.popleft() for _ in range(min(BINDINGS, len(self._waiting)))]
+                )
+        finally:
+            # Without this, no binding would ever be made again after an exception.
+            self._busy = False
+
+    def _work_failed(self, failure: Failure) -> None:
+        self.log.failure("could not change bindings", failure)
+        self.abort(AmqpError(str(failure.value)))
+
+    async def _change(self, lot: Sequence[_Binding]) -> None:
+        answers = await DeferredList([self._send(each) for each in lot], consumeErrors=True)
+        for n, (binding, (good, answer)) in enumerate(zip(lot, answers, strict=True)):
+            if good:
+                binding.done.callback(None)
+                continue
+            refused = self._is_refusal(answer.value)
+            if not refused:  # it is the end of the connection, which txAMQP tells later
+                self.lost = self.lost or self._reason(answer.value)
+            binding.done.errback(self._explain(answer.value))
+            if refused:
+                # What follows was not looked at: it is sent again on a new channel.
+                self._waiting.extendleft(reversed(lot[n + 1 :]))
+                with suppress(Closed):  # then the rest fails with the connection
+                    await self._open_bindings()
+                return
 
     def _send(self, binding: _Binding) -> Deferred[Any]:
         methods = self._bindings
         if not binding.bind and not hasattr(methods, "queue_unbind"):
-            return succeed(None)  # AMQP 0-8, in a file of the user's; it goes with the connection
+            return succeed(None)  # AMQP 0-8, in a file of the user's; it ends with the connection
         command = methods.queue_bind if binding.bind else methods.queue_unbind
         d: Deferred[Any] = command(queue=self._queue, exchange=self.factory.exchange, routing_key=binding.key)
         return d
@@ -138,16 +177,21 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         return self._reason(error)
 
     def message_received(self, message: Any) -> None:
-        """Hand a message on: its exchange, its routing key, the bytes and its type."""
-        content = message.content
-        kind = content.properties.get("type")
+        """Hand a message on."""
+        properties = message.content.properties
+        kind, id = properties.get("type"), properties.get("message-id")
+        headers = properties.get("headers")
         try:
             # txAMQP 0.8.2 makes an empty body text, and a name bytes where it is not UTF-8
-            self.factory.deliver(
-                as_text(message.exchange),
-                as_text(message.routing_key),
-                content.body or b"",
-                kind if isinstance(kind, str) else None,
+            self.factory.receive(
+                AmqpMessage(
+                    as_text(message.exchange),
+                    as_text(message.routing_key),
+                    message.content.body or b"",
+                    kind if isinstance(kind, str) else None,
+                    id if isinstance(id, str) else None,
+                    headers if isinstance(headers, dict) else {},
+                )
             )
         except Exception:
             # Left alone, it would end the connection.
@@ -162,41 +206,70 @@ class AmqpPublisherProtocol(AmqpProtocol):
         self._published = 0
         self._unconfirmed: dict[int, Deferred[None]] = {}  # by delivery tag
 
-    async def _ready(self) -> None:
+    async def _set_up(self) -> None:
         await self._ch.confirm_select()
 
     def publish(self, publications: Sequence[Publication]) -> Deferred[Any]:
-        """Send a message for each channel. Fires when the server has taken them all; it gives no ids."""
+        """Send a message for each. Fires when the server has taken them all; it gives no ids.
+
+        A message for several channels is one, with the others in its header ``CC``, by which RabbitMQ routes
+        it to each queue once.
+        """
         try:
-            keys = [[encode_key(channel) for channel in each.channels] for each in publications]
+            messages = [(each, list(_keys(each))) for each in publications]
         except AmqpError as error:
             return fail(Refusal(400, str(error)))
-        exchange = self.factory.exchange
-        settled = [
-            self._publish(exchange, key, each.data, each.type)
-            for each, own in zip(publications, keys, strict=True)
-            for key in own
-        ]
-        return gatherResults(settled, consumeErrors=True).addCallback(lambda _: [None] * len(publications))
+        confirmed = [self._publish_one(each, keys) for each, lots in messages for keys in lots]
+        return gatherResults(confirmed, consumeErrors=True).addCallback(lambda _: [None] * len(publications))
+
+    def _publish_one(self, publication: Publication, keys: Sequence[bytes]) -> Deferred[None]:
+        properties: dict[str, Any] = {}
+        if publication.type is not None:
+            properties["type"] = publication.type.encode()
+        if publication.idempotency_key:
+            properties["message-id"] = publication.idempotency_key.encode()
+        headers: dict[str, Any] = {}
+        if len(keys) > 1:
+            headers["CC"] = keys[1:]
+        if publication.ttl is not None:
+            headers["ttl"] = f"{publication.ttl:.6f}"
+        if publication.excluded is not None:
+            headers["except"] = publication.excluded
+        if headers:
+            properties["headers"] = encode_table(headers)
+        return self._publish(self.factory.exchange, keys[0], publication.data, properties)
 
     def publish_order(self, order: bytes) -> Deferred[Any]:
-        """Hand an order to every server that shares the exchange."""
+        """Send an order to every server that shares the exchange."""
         return Deferred.fromCoroutine(self._publish_order(order))
 
     async def _publish_order(self, order: bytes) -> None:
         await self._declare_control(self._ch)
-        await self._publish(self.factory.control, b"", order, None)
+        await self._publish(self.factory.control, b"", order, {})
 
-    def _publish(self, exchange: bytes, key: bytes, message: bytes, type: str | None) -> Deferred[None]:
+    def publish_heartbeat(self, token: str) -> Deferred[Any]:
+        """Send a message by the way that messages take; if no queue gets it, it comes back here."""
+        properties = {"type": HEARTBEAT_TYPE.encode()}
+        key = self.factory.heartbeat_key
+        d = self._publish(self.factory.exchange, key, token.encode(), properties, mandatory=True)
+        return d.addErrback(self._heartbeat_failed)
+
+    def _heartbeat_failed(self, failure: Failure) -> Failure:
+        if isinstance(self.lost, AmqpError) and self.lost.code == ACCESS_REFUSED:
+            return Failure(NotAllowed(str(self.lost)))
+        return failure
+
+    def _publish(
+        self, exchange: bytes, key: bytes, message: bytes, properties: dict[str, Any], mandatory: bool = False
+    ) -> Deferred[None]:
         if self.closed or self._ch.closed:
             return fail(self._reason())
         self._published += 1
-        settled: Deferred[None] = Deferred()
-        self._unconfirmed[self._published] = settled
-        properties = {} if type is None else {"type": type.encode()}
+        confirmed: Deferred[None] = Deferred()
+        self._unconfirmed[self._published] = confirmed
         content = Content(message, properties=properties)
-        self._ch.basic_publish(exchange=exchange, routing_key=key, content=content)
-        return settled
+        self._ch.basic_publish(exchange=exchange, routing_key=key, content=content, mandatory=mandatory)
+        return confirmed
 
     def publish_confirmed(self, tag: int, multiple: bool, error: str | None) -> None:
         """Tags count up from 1, and `multiple` means all up to this one."""
@@ -210,10 +283,37 @@ class AmqpPublisherProtocol(AmqpProtocol):
             else:
                 waiting.errback(AmqpError(error))
 
+    def message_returned(self, message: Any) -> None:
+        """A heartbeat is for no queue: the exchange, the binding or the queue is gone."""
+        self.factory.unroutable((message.content.body or b"").decode("utf-8", "replace"))
+
+    def publishing_blocked(self, reason: str) -> None:
+        """The server is short of memory or disk. What it has not read is published when that is over."""
+        super().publishing_blocked(reason)
+        self.factory.reactor.callLater(BLOCKED_WAIT, self._fail_unconfirmed, self._published)
+
+    def _fail_unconfirmed(self, tag: int) -> None:
+        if self.blocked:
+            self.publish_confirmed(tag, True, f"the server takes no messages: {self.blocked}")
+
     def connectionLost(self, reason: Failure) -> None:
-        """Nobody knows whether what is unsettled was taken."""
+        """It is unknown whether what is unconfirmed was taken."""
         super().connectionLost(reason)
         self.publish_confirmed(self._published, True, str(self.lost))
+
+
+def _keys(publication: Publication) -> Iterator[list[bytes]]:
+    """The routing keys of a publication, in lots that fit into one message. Raises AmqpError."""
+    lot: list[bytes] = []
+    size = 0
+    for channel in publication.channels:
+        key = encode_key(channel)
+        size += len(key) + 5
+        if lot and size > NAMES_MAX:
+            yield lot
+            lot, size = [], len(key) + 5
+        lot.append(key)
+    yield lot
 
 
 class AmqpSubscriberFactory(AmqpFactory):

@@ -1,16 +1,18 @@
 """AMQP on the wire, where txAMQP 0.8.2 gets it wrong: frames, and what the server asks of us.
 
-Its faults are gone round from outside, by subclasses:
+Its faults are avoided from outside, by subclasses:
 
 - it takes a body that happens to be UTF-8 for text, and counts characters against the size in
   bytes: one non-ASCII message stalls the connection for good (``ExactBody``);
 - it fails on headers of many types that other clients send, and the connection with it
-  (``LenientHeader``, which reads none);
-- a frame size without limit, which RabbitMQ can be set to, makes it send nothing (``Delegate``).
+  (``LenientHeader``, which reads them by ``amqp_tables``);
+- a frame size without limit, which RabbitMQ can be set to, makes it send nothing (``Delegate``);
+- it announces no capabilities, so that RabbitMQ says neither that a queue was deleted nor that it takes no
+  messages (``Delegate``).
 
-Two more are left to the callers: it writes the length of a text in characters and then its UTF-8,
-so names and passwords must be given to it as bytes; and it takes answers to be in the order of the
-calls, while RabbitMQ lets the queue answer "consume", so nothing else may be under way then.
+Two more are left to the callers: it writes the length of a text in characters and then its UTF-8, so names
+and passwords must be passed to it as bytes; and it takes answers to be in the order of the calls, while
+RabbitMQ lets the queue answer "consume", so nothing else may be under way then.
 """
 
 from __future__ import annotations
@@ -25,9 +27,24 @@ from txamqp.client import TwistedDelegate
 from txamqp.codec import Codec
 from txamqp.connection import Body, Frame, Header
 
+from cyclone_sse.brokers.amqp_tables import decode_table, encode_table
+
 SPEC = Path(__file__).with_name("amqp0-9.xml")
 USED = ("connection", "channel", "exchange", "queue", "basic")  # classes
 FRAME_MAX = 131072  # bytes; RabbitMQ's default
+CLIENT_PROPERTIES = {
+    "product": "cyclone-sse",
+    "capabilities": {
+        "basic.nack": True,
+        "connection.blocked": True,
+        "consumer_cancel_notify": True,
+        "publisher_confirms": True,
+    },
+}
+
+
+class QueueDeleted(Exception):
+    """The queue of a connection that receives is gone: an operator or a policy deleted it, say."""
 
 
 class ExactBody(Body):  # type: ignore[misc]
@@ -43,7 +60,7 @@ class ExactBody(Body):  # type: ignore[misc]
 
 
 class LenientHeader(Header):  # type: ignore[misc]
-    """The properties of a message, without the table of headers, which nobody here wants."""
+    """The properties of a message. The table of headers is read by ``amqp_tables``, or left out."""
 
     type = Frame.HEADER
     encode = Header.encode
@@ -55,18 +72,29 @@ class LenientHeader(Header):  # type: ignore[misc]
         kind = spec.classes.byid[content.decode_short()]
         header = Header(kind, content.decode_short(), content.decode_longlong())
         present = content.decode_short()  # a bit for each property, the highest first; AMQP 0-9-1, 4.2.6.1
-        with suppress(Exception):  # nonsense costs the message its properties, nobody the connection
+        with suppress(Exception):  # nonsense costs the message its properties, not the connection
             for n, field in enumerate(kind.fields):
-                if present >> (15 - n) & 1:
-                    if field.type == "table":
-                        content.decode_longbytes()
-                    else:
-                        header.properties[field.name] = content.decode(field.type)
+                if not present >> (15 - n) & 1:
+                    continue
+                if field.name == "headers":
+                    table = content.decode_longbytes()
+                    with suppress(ValueError):
+                        header.properties["headers"] = decode_table(table)
+                else:
+                    header.properties[field.name] = content.decode(field.type)
         return header
 
 
 class Delegate(TwistedDelegate):  # type: ignore[misc]
     """What the server asks of us, method by method."""
+
+    def connection_start(self, ch: Any, msg: Any) -> None:
+        """Log in, and announce what we understand."""
+        client = self.client
+        known = {"mechanism": client.mechanism, "response": client.response, "locale": client.locale}
+        if "blocked" in client.spec.classes.byname["connection"].methods.byname:  # not in a user's own file
+            known["client_properties"] = encode_table(CLIENT_PROPERTIES)
+        ch.connection_start_ok(**known)
 
     def connection_tune(self, ch: Any, msg: Any) -> None:
         """Agree on the size of frames, and on our heartbeat."""
@@ -75,16 +103,32 @@ class Delegate(TwistedDelegate):  # type: ignore[misc]
         ch.connection_tune_ok(msg.channel_max, frame_max, self.client.heartbeatInterval)
         self.client.started.fire()
 
+    def connection_blocked(self, ch: Any, msg: Any) -> None:
+        """The server takes no messages from us for now."""
+        self.client.publishing_blocked(str(msg.reason))
+
+    def connection_unblocked(self, ch: Any, msg: Any) -> None:
+        """The server takes messages again."""
+        self.client.publishing_unblocked()
+
+    def basic_cancel(self, ch: Any, msg: Any) -> None:
+        """The server has deleted our queue."""
+        self.client.abort(QueueDeleted("our queue was deleted"))
+
     def basic_deliver(self, ch: Any, msg: Any) -> None:
-        """A message of one of our queues."""
+        """A message of our queue."""
         self.client.message_received(msg)
+
+    def basic_return_(self, ch: Any, msg: Any) -> None:
+        """A message of ours that no queue is bound to."""
+        self.client.message_returned(msg)
 
     def basic_ack(self, ch: Any, msg: Any) -> None:
         """The server has taken what we published."""
         self.client.publish_confirmed(msg.delivery_tag, msg.multiple, None)
 
     def basic_nack(self, ch: Any, msg: Any) -> None:
-        """The server could not."""
+        """The server could not take it."""
         self.client.publish_confirmed(msg.delivery_tag, msg.multiple, "the message was not taken")
 
 

@@ -67,7 +67,7 @@ class Broker:
     lingers = True  # there is an upstream to subscribe to, and its subscriptions outlive clients
     matches_patterns = False  # in this process: every event comes this way, whatever is subscribed to
     open_patterns = True  # every client may subscribe to patterns, also without --patterns=1
-    # What an event can have besides channels and message, by the names that publishers use.
+    # What an event can have in addition to channels and message, by the names that publishers use.
     carries: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -168,17 +168,20 @@ class Broker:
         source: str = "",
         type: str | None = None,
         retry: int | None = None,
+        *,
+        ttl: float | None = None,
+        excluded: str | None = None,
     ) -> None:
         """Publish one event to the subscribers of all these channels, once to each.
 
         source: channel named in the log if the message is dropped (not UTF-8, too long, or a line break in
-        its type).
+        its type). ttl, excluded: see Publication.
         """
         try:
             data = message.encode() if isinstance(message, str) else message
             self.check_size(data)
             data.decode()
-            event = Publication(tuple(channels), data, type, retry)
+            event = Publication(tuple(channels), data, type, retry, ttl, excluded)
         except UnicodeError:
             self._log_dropped(source or channels[0], "is not UTF-8")
         except ValueError as error:
@@ -199,8 +202,7 @@ class Broker:
         missing = _FIELDS.keys() - self.carries
         for each in publications if missing else ():
             for field in sorted(missing):
-                value = getattr(each, _FIELDS[field])
-                if value is not None and value is not False:
+                if field in _fields_in(each):
                     raise Refusal(400, f"the broker {self.name} has no place for {field}: leave it out")
 
     def confirmed(self, channel: str) -> None:
@@ -332,8 +334,10 @@ class Broker:
 
     def _publish_one_by_one(self, publications: Sequence[Publication]) -> Any:
         """What ``publish_all`` is for a subclass that overrides ``publish`` alone."""
-        if any(each.type is not None or each.retry is not None for each in publications):
-            raise Refusal(400, f"the broker {self.name} carries a message alone: leave out event and retry")
+        if any(_fields_in(each) for each in publications):
+            raise Refusal(
+                400, f"the broker {self.name} carries a message alone: leave out event, retry and all"
+            )
         return Deferred.fromCoroutine(self._publish_each(publications))
 
     async def _publish_each(self, publications: Sequence[Publication]) -> Sequence[str | None]:
@@ -358,3 +362,8 @@ class Broker:
 
     def _log_bug(self, failure: Failure, hook: str) -> None:
         self.log.failure("{broker}: {hook} failed", failure, broker=self.name, hook=hook)
+
+
+def _fields_in(publication: Publication) -> list[str]:
+    """The fields other than channels and message that a publication has, by the names that publishers use."""
+    return [name for name, own in _FIELDS.items() if getattr(publication, own) not in (None, False)]

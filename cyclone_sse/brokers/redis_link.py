@@ -23,7 +23,6 @@ from cyclone_sse.patterns import Patterns, compile_glob, escape_glob
 
 PING_INTERVAL = 5.0  # seconds; TCP alone takes many minutes to notice that the other side is gone
 PING_WAIT = 10.0  # seconds in which a ping must be answered
-REPLY_MAX = 64 * 2**20  # bytes of one reply
 
 # Below the prefix: no client can name it, nor publish there, since it is not UTF-8.
 CONTROL = b"\xffcontrol"
@@ -40,6 +39,10 @@ class ReplyTooLong(Exception):
     """Redis sends more in one reply than is good for this process."""
 
 
+class PartlyDone(Exception):
+    """Some commands of a transaction failed while they ran, others did not."""
+
+
 class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
     """A connection that sends commands. ended, lost, blocked: see ``link.Link``.
 
@@ -51,6 +54,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
     must_be_master = True
     is_subscriber = False  # then no other commands are allowed after the first subscription
     blocked: str | None = None
+    reply_max = 64 * 2**20  # bytes of one reply; 0: no limit
 
     def __init__(
         self, reactor: Any, username: str | None, password: str | None, db: int | None, prefix: str = ""
@@ -140,7 +144,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
             if len(copies) == 1:
                 await self.command(*copies[0])
             elif all(len(each.channels) == 1 for each in publications):
-                await self.transaction(copies)
+                whole(await self.transaction(copies))
             else:
                 await self._publish_announced(publications, copies)
         except (ResponseError, NotAllowed, WrongServer) as error:
@@ -159,11 +163,11 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
                     commands.append((publish, name, _announcement(each)))
                 commands += (next(rest) for _ in each.channels)
             try:
-                await self.transaction(commands)
+                whole(await self.transaction(commands))
                 return
             except (NotAllowed, ResponseError):
                 continue  # no such command, or no right to the channel for orders: nothing was published
-        await self.transaction(copies)
+        whole(await self.transaction(copies))
 
     def publish_order(self, order: bytes) -> Deferred[Any]:
         """Publish an order to every server that shares the prefix.
@@ -198,8 +202,8 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
     def dataReceived(self, data: bytes, *args: Any) -> None:
         """Bytes came in. If they are not from Redis, hiredis cannot read them."""
         self._unparsed += len(data)
-        if self._unparsed > REPLY_MAX:
-            self.abort(ReplyTooLong(f"one reply is longer than {REPLY_MAX} bytes"))
+        if 0 < self.reply_max < self._unparsed:
+            self.abort(ReplyTooLong(f"one reply is longer than {self.reply_max} bytes"))
             return
         try:
             super().dataReceived(data, *args)
@@ -380,6 +384,19 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
 def _announcement(publication: Publication) -> bytes:
     """What goes before the copies of a message for several channels, so that they are one event."""
     return COPIES + json.dumps([zlib.crc32(publication.data), *publication.channels]).encode()
+
+
+def whole(answers: list[Any]) -> list[Any]:
+    """The answers of a transaction of which no command failed.
+
+    Raises NotPublished if all failed, PartlyDone if only some did.
+    """
+    errors = [each for each in answers if isinstance(each, Exception)]
+    if not errors:
+        return answers
+    if len(errors) == len(answers):
+        raise NotPublished(str(errors[0]))
+    raise PartlyDone(str(errors[0]))
 
 
 def is_pattern(channel: str) -> bool:

@@ -1,74 +1,133 @@
 """A connection to Redis that reads one stream, or adds to it.
 
-A stream is known by its tag: everybody who reads it must agree on it, it must not outlive the stream, and a
-stream that takes its place must have another. So it is kept in the stream itself: as the position of a
-consumer group of its own, with which nobody reads. Redis lets only one server make the group, and what
-deletes the stream deletes it, too.
+A stream is known by its tag: all servers that read it must agree on it, it must not outlive the stream, and a
+stream that replaces it must have another. So it is kept in the stream itself: as the position of a consumer
+group of its own, with which nothing is read. Redis lets only one server make the group, and what deletes the
+stream deletes the group, too.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
-from cyclone_sse.brokers.redis_link import RedisLink, ResponseError
+from cyclone_sse.brokers.link import NotAllowed, NotPublished, WrongServer
+from cyclone_sse.brokers.redis_link import RedisLink, ResponseError, whole
 from cyclone_sse.delivery.publication import Publication
 
 GROUP = b"cyclone-sse"
 BEGINNING = b"0-0"  # before every entry
+SCRIPT_FIELDS = 3000  # fields of an entry that a script can add; Lua has a limit
+SCRIPT_ENTRIES = 500  # entries in one script: some milliseconds of Redis' time
 
-Entry = tuple[bytes, list[bytes]]  # its id; fields and values in turn
+Entry: TypeAlias = tuple[bytes, list[bytes]]  # its id; fields and values in turn
+
+# Adds entries; one whose key was used before is not added again, and its first id is the answer. For each
+# entry: how many fields and values follow, whether it has a key, then these.
+_ADD_ONCE = b"""
+local ids, argument, key = {}, 4, 2
+for n = 1, tonumber(ARGV[1]) do
+  local count, has_key = tonumber(ARGV[argument]), ARGV[argument + 1] == '1'
+  local id = has_key and redis.call('GET', KEYS[key])
+  if not id then
+    id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*',
+      unpack(ARGV, argument + 2, argument + 1 + count))
+    if has_key then redis.call('SET', KEYS[key], id, 'PX', ARGV[3]) end
+  end
+  if has_key then key = key + 1 end
+  argument = argument + 2 + count
+  ids[n] = id
+end
+return ids
+"""
 
 
 class Survey(NamedTuple):
     """What Redis says of a stream as a whole.
 
     first: the id of the oldest entry that it holds. last: the greatest id that it ever had. length: entries
-    that it holds. added: how many it ever had; None before Redis 7.0.
+    that it holds. added: how many it ever had; deleted: the greatest id that was deleted, other than by
+    trimming; both None before Redis 7.0.
     """
 
     first: bytes | None
     last: bytes
     length: int
     added: int | None
+    deleted: bytes | None = None
 
 
 class Lot(NamedTuple):
-    """Some entries. tag: of the stream that they are from; None if it has none. length: how many it holds."""
+    """Some entries, and the stream that they are from at that very moment.
+
+    tag: of the stream; None if it has none. survey: None if there is no stream. holds: the entry after which
+    these come is still there. complete: these are all.
+    """
 
     entries: list[Entry]
     tag: str | None
-    length: int
+    survey: Survey | None
+    holds: bool
+    complete: bool
 
 
 class StreamLink(RedisLink):
     """A connection for one stream.
 
-    stream: its name. size: how many entries it keeps, about.
+    stream: its name. size: how many entries it keeps, about. key_ttl: seconds that an idempotency key counts.
     """
 
-    def __init__(self, stream: str, size: int, *args: Any) -> None:
+    reply_max = 0  # an entry can be as large as Redis allows; it is dropped when it has been read
+
+    def __init__(self, stream: str, size: int, key_ttl: float, *args: Any) -> None:
         super().__init__(*args)
         self._stream = stream.encode()
         self._size = size
+        self._key_ttl = key_ttl
 
     async def publish(self, publications: Sequence[Publication]) -> Sequence[Any]:
         """Add an entry for each; returns the ids that Redis gives them."""
-        ids: list[bytes] = await gatherResults(
-            [self._add(_fields_of(each)) for each in publications], consumeErrors=True
-        )
+        try:
+            if any(each.idempotency_key for each in publications):
+                return await self._add_once(publications)
+            commands = [self._adding(_fields_of(each)) for each in publications]
+            if len(commands) == 1:
+                return [await self.command(*commands[0])]
+            return whole(await self.transaction(commands))
+        except (ResponseError, NotAllowed, WrongServer) as error:
+            raise NotPublished(str(error)) from None
+
+    async def _add_once(self, publications: Sequence[Publication]) -> list[bytes]:
+        ids: list[bytes] = []
+        for start in range(0, len(publications), SCRIPT_ENTRIES):
+            keys, arguments = [self._stream], []
+            part = publications[start : start + SCRIPT_ENTRIES]
+            for each in part:
+                fields = _fields_of(each)
+                if len(fields) > SCRIPT_FIELDS:
+                    raise NotPublished("an event with an idempotency key has too many channels")
+                if each.idempotency_key:
+                    keys.append(b"%s:published:%s" % (self._stream, each.idempotency_key.encode()))
+                arguments += [b"%d" % len(fields), b"1" if each.idempotency_key else b"0", *fields]
+            head = (b"%d" % len(part), b"%d" % self._size, b"%d" % int(self._key_ttl * 1000))
+            try:
+                ids += await self.command(b"EVAL", _ADD_ONCE, len(keys), *keys, *head, *arguments)
+            except ResponseError as error:
+                if not start:
+                    raise
+                # A part of the batch is out; with its keys the rest can be tried again.
+                raise ConnectionError(str(error)) from None
         return ids
 
     def publish_order(self, order: bytes) -> Deferred[Any]:
         """An order to every server that reads the stream is an entry that is no message."""
-        return self._add([b"control", order])
+        return self.command(*self._adding([b"control", order]))
 
-    def _add(self, fields: Sequence[bytes]) -> Deferred[Any]:
-        return self.command(b"XADD", self._stream, b"MAXLEN", b"~", self._size, b"*", *fields)
+    def _adding(self, fields: Sequence[bytes]) -> tuple[str | bytes | int, ...]:
+        return (b"XADD", self._stream, b"MAXLEN", b"~", self._size, b"*", *fields)
 
     async def claim(self, renew: bool = False) -> str:
         """The tag of the stream, which has one from now on. renew: another one than before."""
@@ -83,43 +142,50 @@ class StreamLink(RedisLink):
                     raise
         tag = _tag_in(await self.command(b"XINFO", b"GROUPS", self._stream))
         if tag is None:
-            raise ResponseError("the stream is gone in this moment")
+            raise ResponseError("the stream was deleted at this moment")
         return tag
 
     async def survey(self) -> Survey:
         """Look at the stream as a whole."""
-        answer = await self.command(b"XINFO", b"STREAM", self._stream)
-        facts = dict(zip(answer[::2], answer[1::2], strict=True))
-        first = facts[b"first-entry"]
-        return Survey(
-            first[0] if first else None,
-            facts[b"last-generated-id"],
-            facts[b"length"],
-            facts.get(b"entries-added"),
-        )
+        return _survey_in(await self.command(b"XINFO", b"STREAM", self._stream))
 
     async def read(self, after: bytes, most: int, wait: float = 0) -> Lot:
-        """The next entries. after: an id. most: entries at the most. wait: seconds to wait for the first."""
-        blocking = (b"BLOCK", int(wait * 1000)) if wait else ()
-        # All at once: when entries come, the rest is known without another way there and back.
-        read = self.command(b"XREAD", b"COUNT", most, *blocking, b"STREAMS", self._stream, after)
-        groups = self.command(b"XINFO", b"GROUPS", self._stream)
-        groups.addErrback(_nothing)
-        length = self.command(b"XLEN", self._stream)
-        try:
-            answer, known, held = await gatherResults([read, groups, length], consumeErrors=True)
-        except FirstError as error:
-            raise _error_in(error) from None
-        return Lot(answer[0][1] if answer else [], _tag_in(known), held)
+        """The next entries, and the stream at that moment, in one step.
+
+        Without this, what is trimmed between two looks would go unnoticed. after: an id. most: entries at the
+        most. wait: seconds to wait for the first.
+        """
+        waiting = None
+        if wait:
+            # Sent together with what follows, which then needs no further way there and back.
+            block = (b"BLOCK", int(wait * 1000))
+            waiting = self.command(b"XREAD", b"COUNT", 1, *block, b"STREAMS", self._stream, after)
+        looked = Deferred.fromCoroutine(
+            self.transaction(
+                [
+                    (b"XRANGE", self._stream, after, b"+", b"COUNT", most + 1),
+                    (b"XINFO", b"STREAM", self._stream),
+                    (b"XINFO", b"GROUPS", self._stream),
+                ]
+            )
+        )
+        if waiting is not None:
+            waiting.addErrback(lambda _: None)  # the same error comes again
+            await waiting
+        found, stream, groups = await looked
+        if isinstance(found, Exception):
+            raise found
+        if isinstance(stream, Exception):
+            return Lot([], None, None, False, True)
+        holds = bool(found) and found[0][0] == after
+        entries = found[1:] if holds else found[:most]
+        complete = len(found) <= most
+        return Lot(entries, _tag_in(groups), _survey_in(stream), holds, complete)
 
     async def last_before(self, id: bytes) -> bytes | None:
         """The id of the last entry before this id."""
         found = await self.command(b"XREVRANGE", self._stream, b"(" + id, b"-", b"COUNT", 1)
         return found[0][0] if found else None
-
-    async def holds(self, id: bytes) -> bool:
-        """Whether the entry with this id is still there."""
-        return bool(await self.command(b"XRANGE", self._stream, id, id))
 
     async def now(self) -> int:
         """The time of Redis in milliseconds, which the ids of entries count."""
@@ -150,14 +216,16 @@ def _fields_of(publication: Publication) -> list[bytes]:
     return fields
 
 
-def _nothing(failure: Failure) -> list[Any]:
-    """There is no such stream."""
-    failure.trap(ResponseError)
-    return []
-
-
-def _error_in(error: FirstError) -> BaseException:
-    return error.subFailure.value or error
+def _survey_in(answer: Sequence[Any]) -> Survey:
+    facts = dict(zip(answer[::2], answer[1::2], strict=True))
+    first = facts[b"first-entry"]
+    return Survey(
+        first[0] if first else None,
+        facts[b"last-generated-id"],
+        facts[b"length"],
+        facts.get(b"entries-added"),
+        facts.get(b"max-deleted-entry-id"),
+    )
 
 
 def _tag_in(groups: Sequence[Any]) -> str | None:

@@ -49,7 +49,7 @@ from cyclone_sse.errors import Refusal, Unavailable
 LOG_IN_WAIT = 10.0  # seconds in which a connection must be made and the log-in answered
 PUBLISH_WAIT = 5.0  # seconds in which the upstream must take a message
 PENDING_MAX = 32 * 2**20  # bytes of messages that wait for the upstream
-PENDING_OVERHEAD = 2000  # bytes of a message that waits, besides its own
+PENDING_OVERHEAD = 2000  # bytes of a message that waits, in addition to its own
 FIRST_RETRY = 0.25  # seconds
 RETRY_FACTOR = 1.5
 RETRY_JITTER = 1.0  # seconds: without this, a hundred instances would come back in the same moment

@@ -273,11 +273,14 @@ class Hub:
         self._fanout.work(slices.each(names, collect))
         self._fanout.each(concerned, send)
 
-    def reset_ids(self, node: str, last: int) -> None:
+    def reset_ids(self, node: str, last: int, present: int | None = None) -> None:
         """The source of ids lost them: drop the history, and continue after ``last`` under a new tag.
 
-        Every client is sent a gap event: ids from before do not compare with those to come.
+        Every client is sent a gap event: ids from before do not compare with those to come. present: events
+        up to here fill the history and are not sent to clients that are connected, which may have had them
+        under another tag.
         """
+        seen = last if present is None else max(last, present)
         self.history.clear(last)
         if node != self.ids.node:
             self.states.clear_all()
@@ -285,9 +288,9 @@ class Hub:
         self._resume.reset()
 
         def send(client: Client) -> None:
-            client.skip_until = min(client.skip_until, 0)
+            client.skip_until = seen if seen > last else 0
             client.last_sent_at = self._reactor.seconds()
-            frame = encode_gap(client.channels, EventId.at(last, node))
+            frame = encode_gap(client.channels, EventId.at(seen, node))
             client.send(frame, (frame,), (RESET,))
             self._send_states(client, client.channels)
 

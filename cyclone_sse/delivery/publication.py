@@ -21,9 +21,25 @@ MAX_TTL = 10 * 365 * 86400.0  # seconds
 MAX_CLIENT_ID = 64  # characters
 OWN_TYPES = "sse-"  # the beginning of the types that the server itself sends
 
-_FIELDS = frozenset(("channel", "channels", "message", "event", "retry", "key", "ttl", "except", "keep"))
+_FIELDS = frozenset(
+    (
+        "channel",
+        "channels",
+        "message",
+        "event",
+        "retry",
+        "key",
+        "ttl",
+        "except",
+        "keep",
+        "idempotency_key",
+    )
+)
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
 _CHANNEL_FIELDS = ("channel", "channels")
+# Visible ASCII characters; with the place in a batch behind them, where one key is for all of it.
+_WRONG_KEY = "idempotency_key is not 1 to 200 visible ASCII characters"
+_KEY = re.compile(r"[!-~]{1,200}(?: \d{1,9})?", re.ASCII)
 _PHP_CHANNEL = re.compile(r"channels?\[\d*\]", re.ASCII)  # PHP's http_build_query and its forms
 
 
@@ -34,7 +50,8 @@ class Publication:
     channels: at least one name, each once. data: the message in UTF-8. type: of the event, ``message`` if
     None. retry: milliseconds until clients reconnect. ttl: seconds for which the history holds it, at most
     as long as others; 0: only connected clients get it. excluded: the id of a client that does not get it.
-    keep: it becomes the state of its channels. Raises ValueError for a value that is not allowed: a type with
+    keep: it becomes the state of its channels. idempotency_key: what is published with the same key again is
+    published once. Raises ValueError for a value that is not allowed: a type with
     a line break in it, say, would write other fields of the event.
     """
 
@@ -45,6 +62,7 @@ class Publication:
     ttl: float | None = None
     excluded: str | None = None
     keep: bool = False
+    idempotency_key: str | None = None
 
     def __post_init__(self) -> None:
         if not self.channels:
@@ -57,6 +75,8 @@ class Publication:
             raise ValueError("ttl is not a number of seconds")
         if self.excluded is not None:
             check_client_id(self.excluded, "except")
+        if self.idempotency_key is not None and not _KEY.fullmatch(self.idempotency_key):
+            raise ValueError(_WRONG_KEY)
 
     @property
     def text(self) -> str:
@@ -104,11 +124,21 @@ class Publication:
             raise ValueError("except is not text")
         if not isinstance(keep, bool):
             raise ValueError("keep is not true or false")
+        key = value.get("idempotency_key")
+        if key is not None and (not isinstance(key, str) or " " in key):
+            raise ValueError(_WRONG_KEY)
         message = value.get("message", "")
         if not isinstance(message, str):
             message = _compact(message)
         return publication(
-            _json_channels(value), message, event, retry, ttl=ttl, excluded=excluded, keep=keep
+            _json_channels(value),
+            message,
+            event,
+            retry,
+            ttl=ttl,
+            excluded=excluded,
+            keep=keep,
+            idempotency_key=key,
         )
 
     @classmethod
@@ -150,6 +180,7 @@ def publication(
     ttl: float | None = None,
     excluded: str | None = None,
     keep: bool = False,
+    idempotency_key: str | None = None,
 ) -> Publication:
     """Check a message and make a Publication of it. A text as ``channels`` is one name, not its letters.
 
@@ -173,7 +204,7 @@ def publication(
             data.decode()
     except UnicodeError:
         raise ValueError("message is not UTF-8") from None
-    return Publication(unique, data, type, retry, ttl, excluded, keep)
+    return Publication(unique, data, type, retry, ttl, excluded, keep, idempotency_key)
 
 
 def check_client_id(text: str, field: str) -> None:

@@ -111,7 +111,7 @@ class RabbitUpstream(Upstream):
     def subscriptions(self) -> set[str]:
         bindings = self.server.control("-q", "list_bindings", "source_name", "routing_key")
         rows = [line.split("\t") for line in bindings.splitlines()]
-        return {key for source, key in rows if source == EXCHANGE}
+        return {key for source, key in rows if source == EXCHANGE and not key.startswith("cyclone-sse-")}
 
     def queues(self) -> list[str]:
         """The queues there are, each with its attributes."""

@@ -70,6 +70,7 @@ HOUSE = [
     {"brokers.amqp_pubsub", "brokers.base"},
     {"brokers.amqp_protocol"},
     {"brokers.amqp_wire", "brokers.link", "brokers.subscriptions"},
+    {"brokers.amqp_tables"},
     {"delivery.hub"},
     {"delivery.presence_feed"},
     {"delivery.lifecycle"},
@@ -90,6 +91,7 @@ LEVEL = {module: level for level, row in enumerate(HOUSE) for module in row}
 
 # Plain Python: no framework, and time, ids and randomness come as arguments or from one place.
 PURE = {
+    "brokers.amqp_tables",
     "daemon.exposure",
     "access.answers",
     "access.credentials",

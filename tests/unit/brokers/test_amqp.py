@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from cyclone_sse.brokers.amqp import AmqpBroker
+from cyclone_sse.brokers.amqp_protocol import AmqpMessage
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Refusal
@@ -26,10 +27,17 @@ def held(broker: AmqpBroker, *channels: str) -> list[Event]:
     return list(broker.hub.history.since(0, channels))
 
 
-def deliver(broker: AmqpBroker, key: str, message: str = "x", type: str | None = None) -> set[str]:
+def message(
+    key: str, body: bytes = b"x", type: str | None = None, id: str | None = None, *copies: str
+) -> Any:
+    headers = {"CC": [name.encode() for name in copies]} if copies else {}
+    return AmqpMessage("exchange", key, body, type, id, headers)
+
+
+def deliver(broker: AmqpBroker, key: str, *others: Any, type: str | None = None) -> set[str]:
     """A message comes in; in which channels' history it is."""
-    broker.message_received("exchange", key, message.encode(), type)
-    names = [interest.channel for interest in broker.subscriptions]
+    broker.message_received(message(key, b"x", type, None, *others))
+    names = [each.channel for each in broker.subscriptions]
     return {name for name in names if held(broker, name)}
 
 
@@ -77,7 +85,7 @@ def test_an_order_comes_by_an_exchange_of_its_own() -> None:
     orders: list[Any] = []
     made = Obeying({"amqp-exchange-type": "fanout"}, reactor=Clock())
     made.add_client(Client(), ["a"])
-    made.message_received("sse-cyclone-server.control", "", b'{"end": {}}', None)
+    made.message_received(AmqpMessage("sse-cyclone-server.control", "", b'{"end": {}}', None, None, {}))
     assert orders == [{"end": {}}]
     assert not held(made, "a")
 
@@ -85,3 +93,71 @@ def test_an_order_comes_by_an_exchange_of_its_own() -> None:
 def test_a_retry_is_refused_by_name_since_amqp_has_no_place_for_it() -> None:
     with pytest.raises(Refusal, match="retry"):
         broker("direct").publish_all([publication("a", "x", type="t", retry=5)])
+
+
+def test_copies_of_one_message_are_one_event() -> None:
+    made = broker("direct", "a", "b", "c")
+    assert deliver(made, "a", "b", "elsewhere") == {"a", "b"}
+    assert len(held(made, "a", "b", "c")) == 1
+    made = broker("topic", "a.*", "b", "#")
+    assert deliver(made, "a.x", "b") == {"a.*", "b", "#"}
+    assert len(held(made, "a.*", "b", "#")) == 1
+
+
+@pytest.mark.parametrize("headers", [{"CC": 5}, {"CC": b"a"}, {"CC": [1, None, b"\xff"]}, {"x": 1}])
+def test_odd_headers_change_nothing(headers: dict[str, Any]) -> None:
+    made = broker("direct", "a")
+    made.message_received(AmqpMessage("exchange", "a", b"x", None, None, headers))
+    assert len(held(made, "a")) == 1
+
+
+def test_a_message_id_counts_once_for_its_time() -> None:
+    made = broker("direct", "a", "b")
+    for id in ("k1", "k1", "k2", None, None):
+        made.message_received(message("a", b"x", None, id))
+    made.message_received(message("b", b"x", None, "k1"))  # one of another program, to another channel
+    assert (len(held(made, "a")), len(held(made, "b"))) == (4, 1)
+    made.reactor.advance(made.settings["idempotency-ttl"])
+    made.message_received(message("a", b"x", None, "k1"))
+    assert len(made._seen) == 1
+
+
+def test_a_heartbeat_is_no_event() -> None:
+    made = broker("topic", "#")
+    made.message_received(message("any", b"token", "sse-heartbeat"))
+    assert not held(made, "#")
+
+
+@pytest.mark.parametrize(
+    "rule", [{"jwt-secret": "x" * 32}, {"jwt-keys": "keys.pem"}, {"auth-url": "http://a/"}]
+)
+def test_fanout_with_private_channels_is_refused_at_the_start(rule: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="fanout"):
+        AmqpBroker({"amqp-exchange-type": "fanout", **rule}, reactor=Clock())
+    AmqpBroker({"amqp-exchange-type": "direct", **rule}, reactor=Clock())
+
+
+def test_a_message_from_the_broker_is_bounded(log: list[str]) -> None:
+    made = AmqpBroker({"max-body": 10}, reactor=Clock())
+    made.add_client(Client(), ["a"])
+    for _ in range(3):
+        made.message_received(message("a", b"x" * 11))
+    made.message_received(message("a", b"x" * 10))
+    assert len(held(made, "a")) == 1
+    assert log == [
+        "a message in 'a' cannot be sent, 11 bytes are more than --max-body: dropped; there may be more"
+    ]
+
+
+def test_time_and_exception_of_an_event_are_headers() -> None:
+    made = broker("direct", "a")
+    headers: list[dict[str, Any]] = [
+        {"ttl": 5, "except": b"me"},
+        {"ttl": b"2.5"},
+        {"ttl": b"soon", "except": 7},
+        {"ttl": -1, "except": b"\xff"},
+        {"ttl": float("nan"), "except": b"x" * 65},
+    ]
+    for each in headers:
+        made.message_received(AmqpMessage("exchange", "a", b"x", None, None, each))
+    assert [event.excluded for event in held(made, "a")] == ["me", None, None, None, None]

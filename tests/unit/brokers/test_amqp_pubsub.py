@@ -7,104 +7,17 @@ from typing import Any
 import pika.frame
 import pika.spec as amqp
 import pytest
-from pika.frame import decode_frame
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransportWithDisconnection
-from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.amqp_pubsub import AmqpPublisherFactory, AmqpSubscriberFactory
 from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.delivery.publication import Publication, publication
 from cyclone_sse.errors import Refusal
+from tests.unit.brokers.amqp_server import Server, fate
 
 # txAMQP 0.8.2 still ends its generators in the old way
 pytestmark = pytest.mark.filterwarnings("ignore:twisted.internet.defer.returnValue:DeprecationWarning")
-
-HEADER = b"AMQP\x01\x01\x00\x09"
-
-
-class Transport(StringTransportWithDisconnection):
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """As a TCP transport."""
-
-    def abortConnection(self) -> None:
-        self.connected = False
-        self.protocol.connectionLost(Failure(ConnectionLost()))
-
-
-class Server:
-    """The other side of one connection: reads what we sent as pika's frames, and answers."""
-
-    def __init__(self, factory: Any) -> None:
-        self.transport = Transport()
-        self.link = factory.buildProtocol(None)
-        self.transport.protocol = self.link
-        self.link.makeConnection(self.transport)
-        assert self.transport.value() == HEADER
-        self.transport.clear()
-        self.greeted = self.link.log_in()
-        self.errors: list[BaseException] = []
-        self.greeted.addErrback(lambda failure: self.errors.append(failure.value))
-
-    def read(self) -> list[Any]:
-        """What has been sent since the last time: methods, sizes of content headers, bodies."""
-        data, sent = self.transport.value(), []
-        self.transport.clear()
-        while data:
-            used, frame = decode_frame(data)
-            data = data[used:]
-            if isinstance(frame, pika.frame.Method):
-                sent.append(frame.method)
-            elif isinstance(frame, pika.frame.Header):
-                sent.append(frame.body_size)
-            elif isinstance(frame, pika.frame.Body):
-                sent.append(frame.fragment)
-            else:
-                sent.append("heartbeat")
-        return sent
-
-    def send(self, method: Any, *body: bytes, channel: int = 1, type: str | None = None) -> None:
-        """A method, and its content in pieces."""
-        frames = [pika.frame.Method(channel, method)]
-        if method.INDEX == amqp.Basic.Deliver.INDEX:
-            frames.append(pika.frame.Header(channel, sum(map(len, body)), amqp.BasicProperties(type=type)))
-            frames += [pika.frame.Body(channel, piece) for piece in body]
-        self.link.dataReceived(b"".join(frame.marshal() for frame in frames))
-
-    def deliver(self, key: str, *body: bytes, exchange: str = "exchange", type: str | None = None) -> None:
-        """A message."""
-        self.send(amqp.Basic.Deliver("tag", 1, False, exchange, key), *body, type=type)
-
-    def get_ready(self, channel: int = 1, bindings: int = 2, fanout: bool = False) -> list[Any]:
-        """Go through what a connection that receives does after the log-in; returns what was sent for it."""
-        sent = []
-        steps = [
-            (channel, amqp.Queue.DeclareOk("amq.gen-1", 0, 0)),
-            (channel, amqp.Basic.ConsumeOk("tag")),
-            (bindings, amqp.Channel.OpenOk()),
-            *([(bindings, amqp.Queue.BindOk())] if fanout else []),
-            (bindings, amqp.Exchange.DeclareOk()),
-            (bindings, amqp.Queue.BindOk()),
-        ]
-        for number, answer in steps:
-            self.send(answer, channel=number)
-            sent += self.read()
-        return sent
-
-    def log_in(self, channel: int = 1) -> list[Any]:
-        """Go through the log-in; returns what was sent for it."""
-        self.send(amqp.Connection.Start(0, 9, {"product": "test"}, "PLAIN AMQPLAIN", "en_US"), channel=0)
-        sent = self.read()
-        self.send(amqp.Connection.Tune(2047, 131072, 60), channel=0)
-        sent += self.read()
-        self.send(amqp.Connection.OpenOk(), channel=0)
-        sent += self.read()
-        self.send(amqp.Channel.OpenOk(), channel=channel)
-        sent += self.read()
-        self.send(amqp.Exchange.DeclareOk(), channel=channel)
-        return sent + self.read()
 
 
 @pytest.fixture
@@ -141,15 +54,9 @@ def publisher(clock: Clock) -> Server:
     return server
 
 
-def fate(d: Deferred[Any]) -> list[Any]:
-    """A list that will hold the result, or the exception."""
-    results: list[Any] = []
-    d.addCallbacks(results.append, lambda failure: results.append(failure.value))
-    return results
-
-
 def test_the_login_says_everything_in_bytes(clock: Clock) -> None:
-    how = {"username": "mäx", "password": "größe", "vhost": "/ü", "exchange": "é", "exchange_type": "topic"}
+    how: dict[str, Any] = {"username": "mäx", "password": "größe", "vhost": "/ü", "exchange": "é"}
+    how |= {"exchange_type": "topic", "heartbeat_key": "proof"}
     server = Server(AmqpSubscriberFactory(lambda *_: None, **how, channel=7, heartbeat=12, reactor=clock))
     start, tune, opened, channel, exchange, queue = server.log_in(channel=7)
     assert (start.mechanism, start.response) == ("PLAIN", "\0mäx\0größe".encode())
@@ -160,7 +67,8 @@ def test_the_login_says_everything_in_bytes(clock: Clock) -> None:
     assert not any([exchange.passive, exchange.durable, exchange.auto_delete, exchange.internal])
     assert (queue.queue, queue.exclusive, queue.auto_delete, queue.durable) == ("", True, True, False)
     assert not server.greeted.called
-    consume, channel, control, bind = server.get_ready(channel=7, bindings=6)
+    consume, channel, proof, control, bind = server.get_ready(channel=7, bindings=6)
+    assert (proof.queue, proof.exchange, proof.routing_key) == ("amq.gen-1", "é", "proof")
     assert (consume.queue, consume.no_ack) == ("amq.gen-1", True)
     assert isinstance(channel, amqp.Channel.Open)
     assert (control.exchange, control.type) == ("é.control", "fanout")
@@ -258,6 +166,7 @@ def test_a_server_that_lets_no_orders_through_is_used_without(clock: Clock) -> N
     server.send(amqp.Queue.DeclareOk("amq.gen-1", 0, 0))
     server.send(amqp.Basic.ConsumeOk("tag"))
     server.send(amqp.Channel.OpenOk(), channel=2)
+    server.send(amqp.Queue.BindOk(), channel=2)
     server.send(amqp.Channel.Close(403, "ACCESS_REFUSED", 40, 10), channel=2)
     assert not server.greeted.called
     server.send(amqp.Channel.OpenOk(), channel=2)

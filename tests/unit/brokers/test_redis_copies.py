@@ -114,8 +114,8 @@ def test_a_user_without_the_right_to_ask_is_served() -> None:
     assert logged_in == [None]
 
 
-def test_one_reply_is_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cyclone_sse.brokers.redis_link.REPLY_MAX", 1000)
+def test_one_reply_is_bounded(server: Server) -> None:
+    server.link.reply_max = 1000
     server.subscribe("a")
     ended = fate(server.link.ended)
     for _ in range(10):

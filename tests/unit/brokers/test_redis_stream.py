@@ -9,119 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from cyclone_sse.brokers.redis_stream import AHEAD_WAIT, LOT, LOT_BYTES, RedisStreamBroker
-from cyclone_sse.brokers.redis_stream_link import BEGINNING, Entry, Lot, Survey
+from cyclone_sse.brokers.redis_stream import AHEAD_WAIT, LOT_BYTES, MAX_LOT, RedisStreamBroker
+from cyclone_sse.brokers.redis_stream_link import BEGINNING
 from cyclone_sse.delivery.client import Seq
 from cyclone_sse.delivery.publication import publication
 from tests.unit.brokers.links import Client
+from tests.unit.brokers.redis_streams import FakeStream, Reader, done, number
 from tests.unit.fakes import FakeClient
-
-
-class FakeStream:
-    """A stream in Redis, and a connection to it in one. Entry n has the id n-0."""
-
-    def __init__(self, counts: bool = True) -> None:
-        self.counts = counts  # as Redis does from 7.0 on
-        self.lost = None
-        self.tag: str | None = None
-        self.tags = 0
-        self.time = 0
-        self.lose()
-
-    def lose(self) -> None:
-        """It is deleted."""
-        self.entries: list[Entry] = []
-        self.tag = None
-        self.added, self.last = 0, b"0-0"
-
-    def add(self, *fields: bytes) -> int:
-        """An entry; gives its number."""
-        self.time += 1
-        self.last = b"%d-0" % self.time
-        self.entries.append((self.last, list(fields or (b"channel", b"a", b"message", b"%d" % self.time))))
-        self.added += 1
-        return self.time
-
-    def go_back(self, n: int) -> None:
-        """The last n entries were never there."""
-        self.entries = self.entries[: len(self.entries) - n]
-        self.added -= n
-        self.last = self.entries[-1][0] if self.entries else b"0-0"
-
-    async def claim(self, renew: bool = False) -> str:
-        if self.tag is None or renew:
-            self.tags += 1
-            self.tag = f"tag{self.tags}"
-        return self.tag
-
-    async def survey(self) -> Survey:
-        first = self.entries[0][0] if self.entries else None
-        return Survey(first, self.last, len(self.entries), self.added if self.counts else None)
-
-    async def read(self, after: bytes, most: int, wait: float = 0) -> Lot:
-        found = [entry for entry in self.entries if number(entry[0]) > number(after)]
-        return Lot(found[:most], self.tag, len(self.entries))
-
-    async def last_before(self, id: bytes) -> bytes | None:
-        before = [each for each, _ in self.entries if number(each) < number(id)]
-        return before[-1] if before else None
-
-    async def holds(self, id: bytes) -> bool:
-        return any(each == id for each, _ in self.entries)
-
-    async def now(self) -> int:
-        return self.time
-
-
-def number(id: bytes) -> int:
-    return int(id.partition(b"-")[0])
-
-
-def done(coroutine: Any) -> Any:
-    """The result of something that does not wait."""
-    results: list[Any] = []
-    Deferred.fromCoroutine(coroutine).addCallback(results.append).addErrback(
-        lambda failure: failure.raiseException()
-    )
-    return results[0]
-
-
-class Reader:
-    """A broker on that stream, and what it told its clients."""
-
-    def __init__(self, stream: FakeStream, **options: Any) -> None:
-        self.stream = stream
-        self.clock = Clock()
-        self.broker = RedisStreamBroker(options, reactor=self.clock)
-        self.told: list[Any] = []  # numbers of entries; the tag where all begins anew
-        publish, begin = self.broker.hub.publish, self.broker.hub.reset_ids
-
-        def publish_and_tell(each: Any, eid: Any = None) -> Any:
-            self.told.append(eid.ms)
-            return publish(each, eid)
-
-        def begin_and_tell(node: str, last: int) -> None:
-            self.told.append(node)
-            begin(node, last)
-
-        self.broker.hub.publish = publish_and_tell  # type: ignore[method-assign, assignment]
-        self.broker.hub.reset_ids = begin_and_tell  # type: ignore[method-assign]
-        self.connect()
-
-    def connect(self) -> None:
-        """A new connection."""
-        done(self.broker.set_up(self.stream))  # type: ignore[arg-type]
-
-    def read(self) -> Any:
-        """One lot."""
-        return done(self.broker._read(self.stream))  # type: ignore[arg-type]
-
-    def held(self, *channels: str) -> list[int]:
-        """The numbers of the entries that the history has."""
-        return [event.id.ms for event in self.broker.hub.history.since(0, channels)]
 
 
 def test_it_begins_with_what_is_young_enough() -> None:
@@ -152,15 +48,11 @@ def test_a_lot_is_small_at_first_and_never_many_bytes() -> None:
     reader = Reader(stream)
     for _ in range(3000):
         stream.add()
-    lots = []
-    while n := reader.read():
-        lots.append(n)
-    assert (lots[0], max(lots), sum(lots)) == (16, LOT, 3000)
+    lots = reader.read_all()
+    assert (lots[0], max(lots), sum(lots)) == (16, MAX_LOT, 3000)
     for _ in range(20):
         stream.add(b"channel", b"a", b"message", b"x" * (LOT_BYTES // 4))
-    lots = []
-    while n := reader.read():
-        lots.append(n)
+    lots = [size for size in reader.read_all() if size]
     assert lots[-1] <= 4
 
 
@@ -194,7 +86,7 @@ def test_a_pattern_has_what_its_channels_have() -> None:
 
 def test_the_ids_of_what_was_published_have_the_tag() -> None:
     reader = Reader(FakeStream())
-    assert reader.broker._named([b"5-0", b"5-1"]) == ["5-0-tag1", "5-1-tag1"]
+    assert reader.broker._event_ids([b"5-0", b"5-1"]) == ["5-0-tag1", "5-1-tag1"]
     reader.broker.publish_all([publication("a", "x", "t", 5)]).addErrback(
         lambda _: None
     )  # all that it carries
@@ -213,7 +105,7 @@ def test_orders_from_before_the_start_are_over() -> None:
     broker = Obeying({}, reactor=Clock())
     done(broker.set_up(stream))  # type: ignore[arg-type]
     stream.add(b"control", b'{"end": {"user": "new"}}')
-    done(broker._read(stream))  # type: ignore[arg-type]
+    done(broker.read_lot(stream))  # type: ignore[arg-type]
     assert orders == [{"end": {"user": "new"}}]
 
 
@@ -313,7 +205,7 @@ class Losses(RuleBasedStateMachine):
     def read(self, connect: bool) -> None:
         self.settle(connect)
         if self.missed and not self.unread:
-            # It is found out with the next entries, or when we connect anew.
+            # It is found out with the next entries, or at the next connection.
             self.settle(True)
 
     def settle(self, connect: bool) -> None:
@@ -321,9 +213,7 @@ class Losses(RuleBasedStateMachine):
             self.missed = False  # it cannot know what was before the first that it reads
         if connect:
             self.reader.connect()
-        while self.reader.read():
-            pass
-        self.reader.read()
+        self.reader.read_all()
 
     @invariant()
     def all_is_told(self) -> None:

@@ -162,7 +162,7 @@ def test_one_that_is_refused_is_told_and_the_others_are_let_in(log: list[str]) -
     assert isinstance(error, Refusal)
     assert (error.status, "secret" in error.reason, other) == (403, True, [True])
     assert broker.needed() == {"a"}
-    assert broker.come(Client(), "secret") != [True]  # asked for anew: it may be allowed by now
+    assert broker.come(Client(), "secret") != [True]  # requested again: it may be allowed by now
     assert [line for line in log if "secret" in line] == [
         "Fake at 1:2 does not let us subscribe to 'secret': NOPERM"
     ]

@@ -1,0 +1,141 @@
+"""What becomes of a stream behind our back: rewritten, trimmed, renamed, or written by strangers."""
+
+from __future__ import annotations
+
+import pytest
+
+from cyclone_sse.delivery.events import EventId
+from tests.unit.brokers.links import Client
+from tests.unit.brokers.redis_streams import FakeStream, Reader
+from tests.unit.fakes import FakeClient
+
+
+def following(n: int = 5, **options: object) -> tuple[FakeStream, Reader]:
+    """A reader that has read n entries."""
+    stream = FakeStream()
+    reader = Reader(stream, **options)
+    for _ in range(n):
+        stream.add()
+    reader.read_all()
+    assert reader.told[1:] == list(range(1, n + 1))
+    reader.told.clear()
+    return stream, reader
+
+
+@pytest.mark.parametrize("lost", [1, 3, 5])
+@pytest.mark.parametrize("connect", [False, True])
+def test_a_lost_end_with_as_many_written_since_is_found_out(lost: int, connect: bool) -> None:
+    stream, reader = following()
+    stream.go_back(lost)
+    for _ in range(lost):
+        stream.add()
+    if connect:
+        reader.connect()
+    reader.read_all()
+    assert reader.told == ["tag2"]
+    stream.add()
+    reader.read_all()
+    assert reader.told == ["tag2", stream.time]
+
+
+def test_an_entry_that_was_deleted_alone_is_no_loss() -> None:
+    stream, reader = following()
+    stream.delete(5)
+    stream.add()
+    reader.read_all()
+    assert reader.told == [6]
+
+
+@pytest.mark.parametrize("unread", [2, 12])
+def test_a_publisher_that_trims_to_one_entry_is_found_out(unread: int) -> None:
+    stream, reader = following()
+    for _ in range(unread):
+        stream.add()
+        stream.entries = stream.entries[-1:]
+    reader.read_all()
+    assert reader.told == ["tag1", 5 + unread]  # a gap, then the one that is left
+
+
+def test_trimming_what_was_read_is_no_loss() -> None:
+    stream, reader = following()
+    for _ in range(10):
+        stream.add()
+        stream.entries = stream.entries[-1:]
+        reader.read_all()
+    stream.entries = []
+    reader.read_all()
+    reader.connect()
+    assert reader.told == list(range(6, 16))
+
+
+def test_a_stream_that_is_renamed_and_back_sends_no_event_twice() -> None:
+    stream, reader = following(8)
+    client = FakeClient(reader.broker).listen("a")
+    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    stream.lose()
+    reader.read_all()
+    stream.entries, stream.tag, stream.added, stream.last = kept
+    reader.read_all()
+    reader.clock.advance(0)
+    events = client.parse()
+    assert [event.type for event in events] == ["sse-gap", "sse-gap"]
+    assert events[-1].id == "8-0-tag1"  # a client that resumes from here is not sent the past
+    stream.add()
+    reader.read_all()
+    reader.clock.advance(0)
+    assert [event.id for event in client.parse()][2:] == ["9-0-tag1"]
+    assert reader.held("a") == list(range(1, 10))  # others can resume from older ids
+
+
+def test_orders_are_carried_out_once_though_the_stream_is_read_again() -> None:
+    stream = FakeStream()
+    reader = Reader(stream)
+    stream.add(b"control", b'{"end": {"channel": ["a"]}}')
+    reader.read_all()
+    client = FakeClient(reader.broker).listen("a")
+    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    stream.lose()
+    reader.read_all()
+    stream.entries, stream.tag, stream.added, stream.last = kept
+    reader.read_all()
+    reader.clock.advance(0)
+    assert client.subscriber.ending is None
+
+
+def test_an_entry_that_is_no_event_is_a_position_all_the_same() -> None:
+    """Else clients would be told of a gap after a deploy when it has been trimmed."""
+    stream, reader = following()
+    stream.add(b"control", b"{}")
+    stream.add(b"nonsense", b"x")
+    reader.read_all()
+    position = reader.broker.hub.position()
+    assert position == "7-0-tag1"
+    stream.entries = []
+    other = Reader(stream)
+    client = FakeClient(other.broker).listen("a", last_event_id=position)
+    other.clock.advance(0)
+    assert client.parse() == []
+
+
+def test_an_id_that_is_larger_than_any_clock_is_read() -> None:
+    stream, reader = following()
+    stream.time = 2**64 - 3
+    stream.add()
+    reader.read_all()
+    assert reader.told == [2**64 - 2]
+    assert EventId.parse(reader.broker.hub.position()) == EventId(2**64 - 2, 0, "tag1")
+
+
+def test_an_entry_that_is_too_large_is_left_out(log: list[str]) -> None:
+    stream, reader = following(**{"max-body": 100})
+    stream.add(b"channel", b"a", b"message", b"x" * 101)
+    stream.add(b"channel", b"a", b"message", b"x" * 100)
+    reader.read_all()
+    assert reader.told == [7]
+    assert len([line for line in log if "more than --max-body" in line]) == 1
+
+
+def test_patterns_need_an_option_or_a_rule() -> None:
+    reader = Reader(FakeStream())
+    assert not reader.broker.open_patterns
+    reader.broker.add_client(Client(), ["a"])
