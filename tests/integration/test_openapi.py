@@ -33,7 +33,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SseServer]:
     rules = directory / "channels.toml"
     rules.write_text('["room-*"]\npresence = true\n')
     access = ["--http-secret=KEY", f"--jwt-secret={SECRET}", "--public=a,room-*"]
-    with SseServer(directory, *access, "--max-body=2000", f"--channels={rules}") as running:
+    with SseServer(
+        directory, *access, "--max-body=2000", "--state-bytes=1000", f"--channels={rules}"
+    ) as running:
         yield running
 
 
@@ -145,6 +147,12 @@ def cases() -> list[tuple[str, str, Any, dict[str, str], int]]:
         ]
     if "/state" in PATHS:
         found += [("GET", "/state?channel=a", None, {}, 200), ("GET", "/state", None, {}, 400)]
+        found += [
+            ("GET", "/state?channel=private", None, wrong, 401),
+            ("GET", "/state?channel=private", None, weak, 403),
+            ("HEAD", "/state?channel=a", None, {}, 200),
+            ("POST", "/publish", {"channel": "a", "message": "x" * 1500, "keep": True}, {}, 507),
+        ]
     if "/presence" in PATHS:
         found += [("GET", "/presence?channel=room-1", None, {}, 200), ("GET", "/presence", None, {}, 400)]
         found += [

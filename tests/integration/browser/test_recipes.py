@@ -91,6 +91,38 @@ def test_chat(world: World, visit: Visit) -> None:
     assert not ann.faults + bob.faults
 
 
+def test_notifications(world: World, visit: Visit) -> None:
+    ann, bob = visit("ann", "/notifications/"), visit("bob", "/notifications/")
+    for text in ("one", "two"):
+        ann.get_by_label("To").fill("bob")
+        ann.get_by_label("Text").fill(text)
+        ann.get_by_role("button", name="Send").click()
+        wait_text(bob, "#notes li", f"ann: {text}")
+    wait_text(bob, "#unread", "2")
+    world.server.restart()
+    bob.reload()
+    wait_text(bob, "#unread", "2")
+    wait_text(bob, "#notes", "ann: twoann: one")
+    bob.get_by_role("button", name="Mark all as read").click()
+    wait_text(bob, "#unread", "0")
+    assert ann.locator("#unread").text_content() == "0"
+    assert not ann.faults + bob.faults
+
+
+def test_a_long_job(world: World, visit: Visit) -> None:
+    ann = visit("ann", "/job/")
+    ann.get_by_role("button", name="Start one").click()
+    ann.wait_for_function("document.querySelector('#bar')?.value > 3")
+    ann.reload()
+    ann.wait_for_function("document.querySelector('#bar').value > 3")
+    bob = visit("bob", ann.url.removeprefix(world.application.url))
+    for page in (ann, bob):
+        wait_text(page, "#text", "Done.")
+    bob.reload()
+    wait_text(bob, "#text", "Done.")
+    assert not ann.faults + bob.faults
+
+
 def test_a_live_table(world: World, visit: Visit) -> None:
     ann, bob = visit("ann", "/table/"), visit("bob", "/table/")
     ann.on("dialog", lambda dialog: dialog.accept("2.50"))
