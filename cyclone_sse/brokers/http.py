@@ -36,6 +36,11 @@ class HttpBroker(Broker):
         await super().stop()
         await self.hub.close_journal()
 
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be published at this moment: the history file cannot be written."""
+        return self.hub.trouble
+
     def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
         """Deliver these events. With a history file the ids come when all of them are on the disk."""
         return self.hub.publish_all(publications)

@@ -8,7 +8,8 @@ When the file cannot be written, the publishers of that transaction get Unavaila
 is accepted, so that no event is promised that would be lost. What could not be written has been delivered to
 subscribers and is still in memory; the same transaction is tried again until it succeeds, and then events
 are accepted again. So a refused event may have been delivered, and a publisher that repeats it sends it
-twice; an accepted one is never missing.
+twice; an accepted one is never missing. The same holds for a disk that hangs, after WRITE_TIMEOUT. A file
+that was removed or replaced accepts nothing either: what is written to it is lost at the next start.
 
 Ids continue to grow after a restart even if the clock was set back: the file says up to where they may have
 been given out, always a little ahead.
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -33,6 +34,7 @@ from cyclone_sse.delivery.states import States
 from cyclone_sse.errors import Unavailable
 
 RETRY = 1.0  # seconds between two attempts to write
+WRITE_TIMEOUT = 5.0  # seconds after which publishers do not wait for the disk any longer
 FORGET_AT = 500  # forgotten events that are deleted along with what is published
 FORGET_AFTER = 10.0  # seconds after which they are deleted anyhow
 MAX_WAITING = 64 * 1024 * 1024  # bytes that may wait for a disk that is too slow
@@ -87,6 +89,9 @@ class Journal:
         self._forgot_at: float = reactor.seconds()  # last
         self._writing = False  # now, or at the end of this turn
         self._trouble: str | None = None  # why nothing is accepted
+        self._misplaced: str | None = None  # likewise, if the file is not where it was
+        self._looking = False  # whether it is there
+        self._late: Any = None  # the call that ends the wait for a disk that hangs
         self._unwritten: Transaction | None = None  # the transaction that failed
         self._retry: Any = None  # the call that tries it again
         self._closing = False
@@ -101,16 +106,16 @@ class Journal:
 
     def figures(self) -> JournalFigures:
         """The figures of this moment."""
-        return JournalFigures(self._waiting_bytes, self._trouble)
+        return JournalFigures(self._waiting_bytes, self._trouble or self._misplaced)
 
     def check(self) -> None:
         """Raise Unavailable if no event can be accepted at present."""
         if self._closing:
-            raise Unavailable("the server stops")
-        if self._trouble is not None:
-            raise Unavailable(self._trouble)
+            raise Unavailable("the server stops", False)
+        if trouble := self._trouble or self._misplaced:
+            raise Unavailable(trouble, False)
         if self._waiting_bytes > MAX_WAITING:
-            raise Unavailable("the disk of the history file is too slow")
+            raise Unavailable("the disk of the history file is too slow", False)
 
     def append(self, event: Event) -> None:
         """Write this event, which the history holds already, with the next transaction."""
@@ -135,13 +140,19 @@ class Journal:
 
     def when_written(self) -> Deferred[None]:
         """Return a Deferred that fires when every event so far is in the file, or fails with Unavailable."""
+        if self._trouble is not None:
+            return fail(Unavailable(self._trouble))
         written: Deferred[None] = Deferred()
         self._waiting.append(written)
         self._write_soon()
         return written
 
     def tidy(self) -> None:
-        """Reserve ids, and delete what was forgotten; called about once a second."""
+        """Reserve ids, delete what was forgotten, and look for the file; called about once a second."""
+        if not self._looking and not self._closing:
+            self._looking = True
+            # In the thread: without this a disk that hangs would stop the server.
+            self._writer.call(self._file.is_in_place).addBoth(self._note_place)
         overdue = self._forgotten and self._reactor.seconds() - self._forgot_at >= FORGET_AFTER
         if overdue or self._reservation() is not None:
             self._write_soon()
@@ -192,7 +203,8 @@ class Journal:
 
     def _forget(self, event: Event) -> None:
         if event.row:
-            self._forgotten[event.row] = event.seq, event.channels
+            # One with a time of its own leaves no gap.
+            self._forgotten[event.row] = event.seq, event.channels if event.ttl is None else ()
 
     def _write_soon(self) -> None:
         if not self._writing:
@@ -202,6 +214,7 @@ class Journal:
     def _write(self) -> None:
         waiting, self._waiting = self._waiting, []
         transaction = self._unwritten or self._next_transaction()
+        self._late = self._reactor.callLater(WRITE_TIMEOUT, self._refuse_late, waiting)
         written = self._writer.call(self._file.write, transaction)
         written.addCallbacks(
             self._written,
@@ -210,7 +223,8 @@ class Journal:
             errbackArgs=(transaction, waiting),
         )
 
-    def _written(self, _: object, transaction: Transaction, waiting: Sequence[Deferred[None]]) -> None:
+    def _written(self, _: object, transaction: Transaction, waiting: list[Deferred[None]]) -> None:
+        self._clear_late()
         self._unwritten = self._retry = None
         self._waiting_bytes -= sum(len(event.frame) for event in transaction.events)
         if self._trouble is not None:
@@ -224,9 +238,8 @@ class Journal:
         for each in waiting:
             each.callback(None)
 
-    def _not_written(
-        self, failure: Failure, transaction: Transaction, waiting: Sequence[Deferred[None]]
-    ) -> None:
+    def _not_written(self, failure: Failure, transaction: Transaction, waiting: list[Deferred[None]]) -> None:
+        self._clear_late()
         self._unwritten = transaction
         if self._trouble is None:
             self._trouble = "the history file cannot be written"
@@ -241,6 +254,31 @@ class Journal:
             self._retry = self._reactor.callLater(RETRY, self._write)
         for each in refused:
             each.errback(Unavailable(self._trouble))
+
+    def _refuse_late(self, waiting: list[Deferred[None]]) -> None:
+        """Answer the publishers that wait for a disk that hangs, and accept nothing until it is back."""
+        self._trouble = "the disk of the history file does not answer"
+        self.log.error("{reason}: nothing is accepted until it does", reason=self._trouble)
+        refused = [*waiting, *self._waiting]
+        waiting.clear()
+        self._waiting = []
+        for each in refused:
+            each.errback(Unavailable(self._trouble))
+
+    def _clear_late(self) -> None:
+        if self._late is not None and self._late.active():
+            self._late.cancel()
+
+    def _note_place(self, is_in_place: object) -> None:
+        self._looking = False
+        before = self._misplaced
+        # A look that failed is no news: writing will fail, too.
+        self._misplaced = "the history file was removed or replaced" if is_in_place is False else None
+        if self._misplaced != before and not self._closing:
+            if self._misplaced:
+                self.log.error("{reason}: nothing is accepted", reason=self._misplaced)
+            else:
+                self.log.info("the history file is in its place again; events are accepted")
 
     def _fire_idle(self) -> None:
         idle, self._idle = self._idle, None

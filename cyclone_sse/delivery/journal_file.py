@@ -103,6 +103,7 @@ class JournalFile:
             self._db = sqlite3.connect(
                 path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
             )
+            self._inode = _inode(path)
         try:
             with self._understood():
                 self._open(first)
@@ -168,6 +169,13 @@ class JournalFile:
                 raise
         if transaction.reserved is not None:
             self.reserved = transaction.reserved
+
+    def is_in_place(self) -> bool:
+        """Whether the file is still where it was opened: not removed, nor replaced by another."""
+        try:
+            return _inode(self.path) == self._inode
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Close the file. Raises JournalError."""
@@ -287,6 +295,11 @@ class JournalFile:
                 yield
         except (TypeError, ValueError) as error:
             raise JournalError(f"{self.path} is damaged: {error}") from error
+
+
+def _inode(path: str) -> tuple[int, int]:
+    facts = os.stat(path)
+    return facts.st_dev, facts.st_ino
 
 
 def _parts(rows: Sequence[Any]) -> Iterator[list[Any]]:
