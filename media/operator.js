@@ -101,6 +101,7 @@ function draw() {
   state(list, total);
   rows('reasons', Object.entries(merged(list, (figures) => Object.entries(figures.disconnects)))
     .sort((a, b) => b[1] - a[1]));
+  rows('refusals', Object.entries(merged(list, (figures) => Object.entries(figures.refusals))));
   rows('top', Object.entries(merged(list, (figures) => figures.top)).sort((a, b) => b[1] - a[1]).slice(0, 10));
 }
 
@@ -122,7 +123,11 @@ function state(list, total) {
   show('uptime', duration(Math.min(...list.map((worker) => worker.figures.time - worker.figures.started))));
   show('connections', number(total('connections')));
   show('channels', number(Math.max(...list.map((worker) => worker.figures.channels))));
-  show('slow', number(total('slow')), total('slow'));
+  const waiting = total('waiting_bytes');
+  show('slow', number(total('slow')) + (waiting ? ', ' + bytes(waiting) + ' wait' : ''), waiting);
+  show('files', number(total('open_files')));
+  const turn = Math.max(...list.map((worker) => worker.figures.longest_turn_seconds));
+  show('turn', Math.round(1000 * turn) + ' ms in the last minute', turn > 0.25);
   show('history', number(total('history_events')) + ' events, ' + bytes(total('history_bytes')));
   show('processor', (100 * rate(list, (each) => each.processor_seconds)).toFixed(1) + ' % of a core');
   const left = figures.certificate_expires && figures.certificate_expires - figures.time;

@@ -16,7 +16,7 @@ from cyclone_sse.daemon.command_line import Options, as_lines
 from cyclone_sse.daemon.exposure import publishers, subscribers, warnings
 from cyclone_sse.daemon.log_file import open_log
 from cyclone_sse.daemon.probes import run_probes
-from cyclone_sse.daemon.sockets import ADMIN, HTTP, HTTPS, AddressInUse, Bound, bind, open_sockets, url
+from cyclone_sse.daemon.sockets import ADMIN, HTTP, HTTPS, AddressInUse, Bound, bind, open_sockets, port_url
 from cyclone_sse.daemon.tls import expiry_warning, tls_context
 from cyclone_sse.delivery.events import EventIds
 from cyclone_sse.delivery.journal_file import JournalError, JournalFile
@@ -107,7 +107,7 @@ def _check_port(found: Findings, serves: str, host: str, port: int) -> None:
     try:
         bound = [Bound(each, serves) for each in bind(host, port)]
     except AddressInUse:
-        address = url(serves, host, port)
+        address = port_url(serves, host, port)
         found.warnings.append(f"{address} is {_IN_USE}")
         found.addresses.append(address)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Who may publish and who may subscribe, in words for the operator: for the log and for ``--check=1``.
+"""The rules about publishing and subscribing, in words for the operator: for the log and for ``--check=1``.
 
 Two questions: a rule for subscribers protects no channel from publishers, and a key for publishers
 hides no channel from subscribers.

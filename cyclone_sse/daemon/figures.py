@@ -6,34 +6,35 @@ channels are looked for in slices, now and then.
 
 from __future__ import annotations
 
-import os
-import resource
 import time
 from collections.abc import Callable, Iterator
 from heapq import nlargest
-from pathlib import Path
 from typing import Any, Protocol
 
 from cyclone_sse import __version__
+from cyclone_sse.daemon.metrics import Sources, gauges
+from cyclone_sse.daemon.process_figures import process_figures
 from cyclone_sse.slices import Slices
 
 TOP = 10  # channels
 TOP_INTERVAL = 5.0  # seconds between two looks for the largest channels
 _SLICE = 5000  # channels looked at in one turn
-_PAGE_SIZE = resource.getpagesize()
 
 
 class Service(Protocol):
-    """The service, as far as it is known here."""
+    """The service, as far as its figures need it."""
 
     application: Any
     tls: Any
 
+    def sources(self) -> Sources:
+        """Where the figures for Prometheus come from, too."""
+
     def not_ready(self) -> list[str]:
-        """Why it shall get no clients; empty where it shall."""
+        """The reasons why it must not get clients; none if it may."""
 
     def connection_count(self) -> int:
-        """How many connections are open."""
+        """The number of connections that are open."""
 
 
 class Figures:
@@ -53,6 +54,8 @@ class Figures:
         self._look_for_top()
         broker = self._service.application.broker
         hub, counters = broker.hub, broker.hub.counters
+        process = process_figures()
+        shared = gauges(self._service.sources())
         return {
             "version": __version__,
             "time": self._clock(),
@@ -61,7 +64,9 @@ class Figures:
             "broker": {"name": broker.name, "connected": broker.available},
             "connections": self._service.connection_count(),
             "subscribers": len(hub.clients),
-            "slow": hub.lifecycle.figures().stalls,
+            "slow": shared["slow_clients"][1],
+            "waiting_bytes": shared["waiting_bytes"][1],
+            "longest_turn_seconds": shared["longest_turn_seconds"][1],
             "channels": len(hub.channels),
             "events": counters.events,
             "deliveries": counters.deliveries,
@@ -71,8 +76,9 @@ class Figures:
             "refusals": {str(status): count for status, count in counters.refusals.items()},
             "history_events": hub.history.events,
             "history_bytes": hub.history.bytes,
-            "memory_bytes": _memory(),
-            "processor_seconds": sum(os.times()[:2]),
+            "memory_bytes": process.get("resident_memory_bytes", 0),
+            "processor_seconds": process["cpu_seconds_total"],
+            "open_files": process.get("open_fds", 0),
             "certificate_expires": getattr(self._service.tls, "expiry", None),
             "top": self._top,
         }
@@ -92,11 +98,3 @@ class Figures:
             largest = nlargest(TOP, [*largest, *counts], key=lambda row: row[1])
             yield
         self._top = [row for row in largest if row[1]]
-
-
-def _memory() -> int:
-    """The resident memory of this process in bytes; 0 where the system does not tell."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_SIZE
-    except OSError:
-        return 0

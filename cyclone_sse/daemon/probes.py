@@ -21,7 +21,7 @@ from cyclone_sse.access.key_url import KeyUrl
 from cyclone_sse.errors import Refusal
 from cyclone_sse.values import is_url
 
-PATIENCE = 6.0  # seconds: a second more than the broker and the application get
+PROBE_PATIENCE = 6.0  # seconds: a second more than the broker and the application get
 _INTERVAL = 0.05  # seconds between two looks at the broker
 _CHANNEL = "cyclone-sse-check"  # asked for; the application may well refuse it
 
@@ -59,7 +59,7 @@ async def probe_broker(broker: Any, reactor: Any) -> str | None:
     """Connect the broker as the start does; the reason why it cannot, None if it can."""
     with collected_errors() as lines:
         await maybeDeferred(broker.connect)
-        end = reactor.seconds() + PATIENCE
+        end = reactor.seconds() + PROBE_PATIENCE
         while not broker.available and not lines and reactor.seconds() < end:
             await deferLater(reactor, _INTERVAL)
         available = broker.available

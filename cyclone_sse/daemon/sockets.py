@@ -52,7 +52,7 @@ class Bound:
         name = self.socket.getsockname()
         if self.socket.family == socket.AF_UNIX:
             return socket_url(os.fsdecode(name))
-        return url(self.serves, name[0], name[1])
+        return port_url(self.serves, name[0], name[1])
 
     def unlink(self) -> None:
         """Remove the file of a UNIX socket, unless another server has replaced it."""
@@ -67,7 +67,7 @@ class AddressInUse(ValueError):
     """Another program listens there, or this one twice."""
 
 
-def url(serves: str, host: str, port: int) -> str:
+def port_url(serves: str, host: str, port: int) -> str:
     """The URL of a port. serves: as in Bound."""
     scheme = HTTPS if serves == HTTPS else HTTP
     return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"

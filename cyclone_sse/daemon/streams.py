@@ -56,6 +56,6 @@ class Streams:
             "channels": list(client.channels[:20]),
             "since": round(self._clock() - age, 3),
             "waiting_bytes": waiting,
-            # Nothing waits for it, so it has been sent all that there was; else nobody counts how far it is.
+            # Nothing waits for it: it has been sent everything up to now. Else its position is not counted.
             "last_id": self._hub.position() if not waiting else None,
         }

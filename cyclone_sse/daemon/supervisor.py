@@ -31,7 +31,7 @@ from cyclone_sse.daemon.worker_process import WorkerProcess
 
 KILL_AFTER = 15.0  # seconds for the end of a worker, in addition to --drain and --drain-delay
 RESTART_DELAYS = (1.0, 30.0)  # seconds: the first, and the longest; each is twice the one before
-STABLE = 60.0  # seconds after which the end of a worker is no part of a crash loop
+STABLE_AFTER = 60.0  # seconds after which the end of a worker is no part of a crash loop
 CHECK_INTERVAL = 1.0  # seconds between two looks for workers that hang
 _STOP_TOGETHER = 0.5  # seconds: a terminal sends its signal to all processes, us included
 
@@ -55,7 +55,7 @@ class Slot:
 
     def pop_delay(self, lifetime: float) -> float:
         """The seconds until the next start, after a process that lived so long; the next is longer."""
-        if lifetime >= STABLE:
+        if lifetime >= STABLE_AFTER:
             self.delay = RESTART_DELAYS[0]
         delay, self.delay = self.delay, min(2 * self.delay, RESTART_DELAYS[1])
         return delay

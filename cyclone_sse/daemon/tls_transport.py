@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.http.responses import plain_http_refused
 
 HANDSHAKES_A_TURN = 5
-MAX_WAITING = 20  # handshakes that wait before the listener stops accepting: fewer than time out
+MAX_HANDSHAKES = 20  # handshakes that wait before the listener stops accepting: fewer than time out
 
 _RECORD = 16384  # bytes that fit in one TLS record (RFC 8446, 5.1)
 
@@ -47,7 +47,7 @@ class Handshakes:
     @property
     def is_busy(self) -> bool:
         """Whether so many wait that no more connections should be accepted."""
-        return len(self._waiting) >= MAX_WAITING
+        return len(self._waiting) >= MAX_HANDSHAKES
 
     def add(self, connection: TlsServer) -> None:
         """Let the connection continue its handshake when it is its turn."""

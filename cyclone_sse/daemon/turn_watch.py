@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet.task import LoopingCall
 
-INTERVAL = 0.025  # seconds
+WATCH_INTERVAL = 0.025  # seconds
 WINDOW = 60  # seconds
 
 
@@ -28,7 +28,7 @@ class TurnWatch:
     def start(self) -> None:
         """Watch from now on."""
         self._second = self._last = self._reactor.seconds()
-        self._call.start(INTERVAL, now=False)
+        self._call.start(WATCH_INTERVAL, now=False)
 
     def stop(self) -> None:
         """Stop watching."""
@@ -41,7 +41,7 @@ class TurnWatch:
 
     def _look(self) -> None:
         now = self._reactor.seconds()
-        late = max(0.0, now - self._last - INTERVAL)
+        late = max(0.0, now - self._last - WATCH_INTERVAL)
         self._last = now
         while now - self._second >= 1 and len(self._seconds) <= WINDOW:
             self._second += 1

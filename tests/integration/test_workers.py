@@ -127,7 +127,7 @@ def test_a_second_signal_ends_all_at_once(tmp_path: Path, redis_server: RedisSer
         readers = [Subscriber(crew.url).wait_open() for _ in range(20)]
         workers = crew.workers
         crew.send_signal(signal.SIGTERM)
-        # As a unit or a terminal does: the workers are told besides, and go on draining.
+        # As a unit or a terminal does: the workers get the signal, too, and go on draining.
         for pid in workers:
             os.kill(pid, signal.SIGTERM)
         until(lambda: not accepts(crew.port), what="the ports to be closed")

@@ -7,6 +7,7 @@ from typing import Any
 
 from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.daemon.figures import Figures
+from cyclone_sse.daemon.metrics import Sources
 from tests.unit.fakes import TurnClock
 
 
@@ -25,10 +26,15 @@ class Service:
     def connection_count(self) -> int:
         return 7
 
+    def sources(self) -> Sources:
+        return Sources(self.broker, connections=self.connection_count, longest_turn=lambda: 0.25)
+
 
 def test_all_figures_go_into_json() -> None:
     clock = TurnClock()
     figures = json.loads(json.dumps(Figures(Service(clock), clock, clock=lambda: 12.5).now()))
     assert (figures["connections"], figures["not_ready"], figures["time"]) == (7, ["draining"], 12.5)
     assert figures["memory_bytes"] > 1 << 20
+    assert figures["open_files"] > 2
+    assert (figures["longest_turn_seconds"], figures["slow"], figures["waiting_bytes"]) == (0.25, 0, 0)
     assert figures["broker"] == {"name": "http", "connected": True}

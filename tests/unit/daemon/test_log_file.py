@@ -1,4 +1,4 @@
-"""The log file: moved away and opened anew, and kept when that fails."""
+"""The log file: moved away and opened again, and kept when that fails."""
 
 from __future__ import annotations
 

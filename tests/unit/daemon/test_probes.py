@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
-from cyclone_sse.daemon.probes import PATIENCE, collected_errors, probe_broker
+from cyclone_sse.daemon.probes import PROBE_PATIENCE, collected_errors, probe_broker
 
 
 class FakeBroker:
@@ -41,7 +41,7 @@ def probed(broker: Any, clock: Clock) -> str | None:
     """The reason that the probe gives."""
     found: list[str | None] = []
     Deferred.fromCoroutine(probe_broker(broker, clock)).addCallback(found.append)
-    clock.pump([0.05] * int(2 * PATIENCE / 0.05))
+    clock.pump([0.05] * int(2 * PROBE_PATIENCE / 0.05))
     assert not broker.connected, "it is left as it was"
     return found[0]
 

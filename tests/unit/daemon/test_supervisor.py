@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from cyclone_sse.daemon import supervisor
 from cyclone_sse.daemon.handover import ALIVE, READY, REPORTS, STOPPING
-from cyclone_sse.daemon.supervisor import STABLE, SupervisorService
+from cyclone_sse.daemon.supervisor import STABLE_AFTER, SupervisorService
 from cyclone_sse.daemon.worker_process import SILENCE_LIMIT
 from cyclone_sse.options import with_defaults
 from tests.unit.daemon.fakes import FakeProcess, FakeReactor
@@ -90,7 +90,7 @@ def test_a_crash_loop_gets_slower(service: SupervisorService, reactor: Reactor) 
 
 def test_one_that_lived_long_is_back_soon(service: SupervisorService, reactor: Reactor) -> None:
     for _ in range(5):
-        reactor.pass_time(STABLE + 1)
+        reactor.pass_time(STABLE_AFTER + 1)
         reactor.running[0].end()
         reactor.pass_time(2)
         assert len(reactor.running) == 2

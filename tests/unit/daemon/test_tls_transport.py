@@ -12,7 +12,7 @@ import pytest
 from twisted.internet import main
 
 from cyclone_sse.daemon.tls import TlsTransports
-from cyclone_sse.daemon.tls_transport import HANDSHAKES_A_TURN, MAX_WAITING, Handshakes, TlsServer
+from cyclone_sse.daemon.tls_transport import HANDSHAKES_A_TURN, MAX_HANDSHAKES, Handshakes, TlsServer
 from tests.harness.certificates import write_certificates
 from tests.unit.daemon.fakes import FakeReactor
 from tests.unit.fakes import TurnClock
@@ -175,8 +175,8 @@ def test_a_few_handshakes_a_turn_and_the_listener_is_told() -> None:
     connections = [Shaking() for _ in range(3 * HANDSHAKES_A_TURN)]
     for connection in connections:
         handshakes.add(connection)  # type: ignore[arg-type]
-    assert handshakes.is_busy == (len(connections) >= MAX_WAITING)
-    for number in range(MAX_WAITING):
+    assert handshakes.is_busy == (len(connections) >= MAX_HANDSHAKES)
+    for number in range(MAX_HANDSHAKES):
         handshakes.add(connections[number % len(connections)])  # type: ignore[arg-type]
     assert handshakes.is_busy
     for turn in range(1, 3):
@@ -184,5 +184,5 @@ def test_a_few_handshakes_a_turn_and_the_listener_is_told() -> None:
         assert sum(each.steps for each in connections) == turn * HANDSHAKES_A_TURN
     for _ in range(20):
         clock.turn()
-    assert sum(each.steps for each in connections) == len(connections) + MAX_WAITING
+    assert sum(each.steps for each in connections) == len(connections) + MAX_HANDSHAKES
     assert not handshakes.is_busy
