@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from bench.contestants import contestants
-from bench.limits import allow_files
+from bench.contestants import checkout_of, contestants
+from bench.machine import allow_files
 from bench.plan import QUICK, Plan
 from bench.programs import compile_programs
 from bench.report import Setting, table, verdict, write
@@ -23,15 +23,17 @@ from bench.rounds import Round, started
 from bench.trials import TRIALS, Trial
 
 
-def measure(results: Results, plan: Plan, chosen: Mapping[str, Trial], directory: Path) -> bool:
-    """Do all rounds; returns whether no trial failed. A failure is told, and the others go on."""
+def measure(
+    results: Results, plan: Plan, chosen: Mapping[str, Trial], directory: Path, checkout: Path | None
+) -> bool:
+    """Do all rounds; returns whether no trial failed. A failure is printed, and the others go on."""
     failed: set[str] = set()
     for number in range(1, plan.rounds + 1):
         folder = directory / str(number)
         folder.mkdir()
-        everybody = contestants(folder)
-        with started(*everybody):
-            round_ = Round(plan, results, everybody, folder, number == plan.rounds)
+        known = contestants(folder, checkout)
+        with started(*known):
+            round_ = Round(plan, results, known, folder, number == plan.rounds)
             for name, trial in chosen.items():
                 if name in results.left_out:
                     continue
@@ -55,6 +57,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help=f"instead of {Plan().rounds}")
     parser.add_argument("--only", action="append", choices=TRIALS, help="print these trials, write nothing")
     parser.add_argument("--output", type=Path, default=Path("BENCHMARK.md"), help="where to write the report")
+    parser.add_argument("--beside", default="8acbcc9", help="an earlier commit to compare with [%(default)s]")
     settings = parser.parse_args()
     plan = QUICK if settings.quick else Plan()
     plan = replace(plan, rounds=settings.rounds or plan.rounds)
@@ -65,8 +68,11 @@ def main() -> int:
     compile_programs()
     results = Results()
     chosen = {name: trial for name, trial in TRIALS.items() if not settings.only or name in settings.only}
-    with tempfile.TemporaryDirectory(prefix="cyclone-sse-bench-") as directory:
-        sound = measure(results, plan, chosen, Path(directory))
+    with (
+        tempfile.TemporaryDirectory(prefix="cyclone-sse-bench-") as directory,
+        checkout_of(settings.beside) as checkout,
+    ):
+        sound = measure(results, plan, chosen, Path(directory), checkout)
     if settings.only:
         print(f"load average at the start: {setting.load_average}")
         print(table(results, plan), verdict(results, plan), sep="\n")

@@ -1,4 +1,5 @@
-"""Who takes part, each with the way it is asked: the daemon, a bare C loop, and nginx with nchan if there.
+"""The servers that are measured, each with the way it is asked: the daemon, an earlier version of it, a bare
+C loop, and nginx with nchan if it is installed.
 
 Each is a process on a free port that `load.c` can talk to. A trial may start further daemons with options
 of its own.
@@ -7,14 +8,18 @@ of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from bench.processes import all_processes, resident_bytes
+from bench.machine import all_processes, resident_bytes
 from bench.programs import program
-from bench.results import LeftOut
-from tests.harness.process import Process, accepts, free_port
+from bench.results import EARLIER, LeftOut
+from tests.harness.process import ROOT, Process, accepts, free_port
 from tests.harness.servers import Nginx, SseServer
 
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")  # Debian: libnginx-mod-nchan
@@ -66,6 +71,8 @@ class Contestant:
     port: int
     tls: bool = False
     core: int = field(default=SERVER_CORE)
+    query: str = ""  # what subscribers ask for in addition, as "fields=channel"
+    path: str = ""  # of a UNIX socket to connect to, instead of the port
 
     def target(self, channels: Sequence[str]) -> str:
         """The request target of a subscriber to these channels."""
@@ -100,10 +107,15 @@ class Contestant:
 
     def cpu(self) -> float:
         """Seconds of processor time that it has used so far, in user space and in the kernel."""
+        return self._ticks(11, 12) / TICK
+
+    def user_time(self) -> float:
+        """Seconds of it in user space alone, where the kernel's work for each socket is not counted."""
+        return self._ticks(11) / TICK
+
+    def _ticks(self, *columns: int) -> int:
         mine = self.pids()
-        return sum(
-            (int(fields[11]) + int(fields[12])) / TICK for pid, fields in all_processes() if pid in mine
-        )
+        return sum(int(fields[one]) for pid, fields in all_processes() if pid in mine for one in columns)
 
 
 class LimitContestant(Contestant):
@@ -121,7 +133,7 @@ class SseContestant(Contestant):
     """The daemon."""
 
     def target(self, channels: Sequence[str]) -> str:
-        return "/?" + "&".join(f"channels={name}" for name in channels)
+        return "/?" + "&".join([*(f"channels={name}" for name in channels), *filter(None, [self.query])])
 
     def publish(self, channel: str, message: str) -> bytes:
         form = "application/x-www-form-urlencoded"
@@ -151,9 +163,33 @@ def daemon(directory: Path, *options: str, name: str = "cyclone-sse", tls: bool 
     return SseContestant(name, process, process.ssl_port if tls else process.port, tls)
 
 
-def contestants(directory: Path) -> list[Contestant]:
-    """One of each, not started, the limit first."""
+def earlier(directory: Path, checkout: Path) -> Contestant:
+    """The daemon of another checkout, not started; cyclone is this one's."""
+    code = f"{checkout}:{ROOT / 'cyclone_sse' / 'vendored'}"
+    process = SseServer(directory, env={"PYTHONPATH": code})
+    return SseContestant(EARLIER, process, process.port)
+
+
+@contextmanager
+def checkout_of(commit: str) -> Iterator[Path | None]:
+    """A directory with the files of a commit, while it is needed; None if git does not have it."""
+    with TemporaryDirectory(prefix="cyclone-sse-earlier-") as directory:
+        git = ["git", "-C", str(ROOT), "worktree"]
+        add = [*git, "add", "--quiet", "--detach", f"{directory}/checkout", commit]
+        if shutil.which("git") is None or subprocess.run(add, check=False, capture_output=True).returncode:
+            yield None
+            return
+        try:
+            yield Path(directory) / "checkout"
+        finally:
+            subprocess.run([*git, "remove", "--force", f"{directory}/checkout"], check=False)
+
+
+def contestants(directory: Path, checkout: Path | None = None) -> list[Contestant]:
+    """One of each, not started, the limit first. checkout: the files of an earlier version."""
     known = [limit(directory), daemon(directory)]
+    if checkout is not None:
+        known.append(earlier(directory, checkout))
     if NCHAN.exists():
         nginx = Nginx(directory, NCHAN_HTTP, modules=[NCHAN.name])
         known.append(NchanContestant("nchan", nginx, nginx.port))

@@ -43,6 +43,7 @@ class Load:
     def __enter__(self) -> Self:
         contestant = self.contestant
         words = [str(program("load", contestant.tls)), str(contestant.port), contestant.target(self.channels)]
+        words += [contestant.path] if contestant.path else []
         pipe = subprocess.PIPE
         self._program = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         others = set(range(os.cpu_count() or 1)) - {SERVER_CORE}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 400, 70, 50, 40
-COLOURS = {"limit": "#888888", "cyclone-sse": "#c0392b", "nchan": "#2471a3"}
+COLOURS = {"limit": "#888888", "earlier": "#e59866", "cyclone-sse": "#c0392b", "nchan": "#2471a3"}
 
 Points = Mapping[int, float]
 

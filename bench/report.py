@@ -1,29 +1,32 @@
-"""What was measured, as BENCHMARK.md and a plot beside it."""
+"""What was measured, as BENCHMARK.md and a plot beside it.
+
+Two programs write that file: each replaces its own sections and keeps the other's.
+"""
 
 from __future__ import annotations
 
 import datetime
 import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
-from bench import sections
 from bench.load import SIZE
+from bench.machine import description
 from bench.plan import QUICK, Plan
 from bench.plot import plot
-from bench.results import LIMIT, NCHAN, OURS, Results
+from bench.results import EARLIER, LIMIT, NCHAN, OURS, Results
+from bench.rounds import BLOCKS
 from bench.rows import Row, rows
-from bench.side_by_side import BLOCKS
 
-NAMES = {LIMIT: "limit (C)", OURS: OURS, NCHAN: "nginx + nchan"}
+NAMES = {LIMIT: "limit (C)", OURS: OURS, EARLIER: "8acbcc9", NCHAN: "nginx + nchan"}
 
 METHOD = "## How it was measured"
 
 TEXT = """\
 # Benchmark
+
+{summary}
 
 Measured by `make bench` on {day}: {machine}; its load average was {load} at the start. {warning}
 {verdict}
@@ -43,14 +46,14 @@ Measured by `make bench` on {day}: {machine}; its load average was {load} at the
   with OpenSSL, `redis-benchmark` with its defaults (50 connections, no pipelining), the daemon without
   `--history-file`.
 - *cyclone-sse* is `twistd cyclone-sse` with the HTTP broker and default options, where a row does not say
-  otherwise; *nginx + nchan* has one worker and nchan's defaults.
+  otherwise; *8acbcc9* is an earlier version of it; *nginx + nchan* has one worker and nchan's defaults.
 - The load is `bench/programs/load.c`, {size} bytes a message, on one thread. Server and load have a core
   each, where there are two.
 - *Time to the last*: from handing a message to the kernel until the last subscriber has read it.
 - *Deliveries*: a server that puts the events of one turn into one write sends less often than the limit,
   which is how the ratio can pass 1.
-- *Connect* and *come back*: at most 200 connections are under way at a time; who comes back is counted
-  when it has got all that it missed.
+- *Connect* and *come back*: at most 200 connections are under way at a time; a client that comes back is
+  counted when it has received all that it missed.
 - *Memory*: growth of the resident set of a fresh process with its first crowd, for each of them; what the
   kernel keeps for a socket is not in it. For the publish to many channels it is the peak.
 - *`--history-file`*: sixteen publishers at once, with and without: one alone would measure a commit's
@@ -70,7 +73,7 @@ class Setting:
 def write(path: Path, results: Results, setting: Setting) -> None:
     """Write the report to `path`, and the plot beside it when there is something to draw."""
     plan = setting.plan
-    others = sections.after(path, METHOD)
+    others = sections_after(path, METHOD)
     picture = plot_of(results, plan)
     if picture:
         path.with_name("benchmark.svg").write_text(picture)
@@ -78,10 +81,11 @@ def write(path: Path, results: Results, setting: Setting) -> None:
     path.write_text(
         TEXT.format(
             day=datetime.date.today().isoformat(),
-            machine=machine(),
+            machine=description(),
             load=setting.load_average,
             warning="**A quick run with small numbers: no figure to rely on.**" if quick else "",
             verdict=verdict(results, plan),
+            summary=summary(results, plan),
             table=table(results, plan),
             omitted=omitted(results),
             rounds=plan.rounds,
@@ -100,6 +104,26 @@ def verdict(results: Results, plan: Plan) -> str:
     reached = sum(good is True for good in met.values())
     said = f"{reached} of {reached + len(missed)} targets that were measured are met"
     return said + (f"; missed: {'; '.join(missed)}." if missed else ".")
+
+
+def summary(results: Results, plan: Plan) -> str:
+    """The answers to what a user asks first, as far as they were measured."""
+    crowd = f"{plan.largest:,}"
+    questions = (
+        ("memory", f"Memory for each idle client, of {crowd}", "{:.1f} KiB"),
+        (f"last one {plan.largest}", f"An event is with the last of {crowd} clients after", "{:.0f} ms"),
+        ("connect one", f"{crowd} clients that come back at once are connected after", "{:.1f} s"),
+        ("deliveries", "Events that clients receive a second, on one core", "{:,.0f}"),
+        ("publishes", "Publishes a second, by one publisher", "{:,.0f}"),
+        ("idle", f"Processor that {crowd} idle clients take, of one core", "{:.1f} %"),
+    )
+    lines = ["| one process, one core | cyclone-sse | nginx + nchan |", "| --- | ---: | ---: |"]
+    for metric, question, form in questions:
+        values = [results.value(metric, name) for name in (OURS, NCHAN)]
+        if values[0] is not None:
+            cells = ["" if value is None else form.format(value) for value in values]
+            lines.append(f"| {question} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def omitted(results: Results) -> str:
@@ -125,7 +149,7 @@ def table(results: Results, plan: Plan) -> str:
 
 def _line(row: Row, names: list[str], results: Results) -> list[str]:
     values = {name: results.value(row.metric, name) for name in names}
-    ratios = {name: results.ratio(row.metric, name) for name in names if name != LIMIT}
+    ratios = {name: results.ratio(row.metric, name, row.reference) for name in names if name != LIMIT}
     return [
         row.title,
         *("" if value is None else row.form.format(value) for value in values.values()),
@@ -146,14 +170,16 @@ def plot_of(results: Results, plan: Plan) -> str | None:
     return plot("Time to the last subscriber", "subscribers", "ms", lines) if lines else None
 
 
-def machine() -> str:
-    """What it was measured on."""
-    models = [
-        line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
-    ]
-    model = models[0].partition(": ")[2] if models else platform.machine()
-    kernel = platform.release().partition("-")[0]
-    return (
-        f"{os.cpu_count()} cores of {model}, Linux {kernel}, Python {platform.python_version()}, "
-        f"Twisted {version('twisted')}"
-    )
+def sections_after(path: Path, heading: str) -> str:
+    """Return all sections behind the one with that heading, with the line break before them."""
+    if not path.exists():
+        return ""
+    _, _, rest = path.read_text().partition(f"\n{heading}\n")
+    _, mark, others = rest.partition("\n## ")
+    return mark + others
+
+
+def replace_last_section(path: Path, heading: str, text: str) -> None:
+    """Put this section at the end of the file, in place of an earlier one with its heading."""
+    kept = path.read_text().partition(f"\n{heading}\n")[0] if path.exists() else "# Benchmark"
+    path.write_text(f"{kept.rstrip()}\n\n{heading}\n\n{text}")

@@ -6,11 +6,12 @@ from collections import defaultdict
 from statistics import median
 
 OURS, LIMIT, NCHAN = "cyclone-sse", "limit", "nchan"
+EARLIER = "earlier"  # an earlier version of ours
 REFERENCE = LIMIT  # where a trial has another measure than the limit, it stands in the same column
 
 
 class LeftOut(Exception):
-    """Why something cannot be measured here, as a line for a person."""
+    """The reason why something cannot be measured here, in one line."""
 
 
 class Results:
@@ -29,11 +30,11 @@ class Results:
 
     @property
     def metrics(self) -> list[str]:
-        """Whatever was measured."""
+        """The names of all that was measured."""
         return list(self._values)
 
     def contestants(self, metric: str) -> list[str]:
-        """Of whom there are values."""
+        """The contestants of whom there are values."""
         return list(self._values[metric])
 
     def value(self, metric: str, contestant: str) -> float | None:
@@ -41,10 +42,13 @@ class Results:
         values = self._values.get(metric, {}).get(contestant)
         return median(values) if values else None
 
-    def ratio(self, metric: str, contestant: str) -> float | None:
+    def ratio(self, metric: str, contestant: str, reference: str = REFERENCE) -> float | None:
         """The median of the ratios to the reference in each pair: what slows a block slows both."""
         values = self._values.get(metric, {})
-        if contestant == REFERENCE or not values.get(contestant) or not values.get(REFERENCE):
+        if contestant == reference or not values.get(contestant) or not values.get(reference):
             return None
-        pairs = zip(values[contestant], values[REFERENCE], strict=False)
-        return median(one / other for one, other in pairs)
+        pairs = zip(values[contestant], values[reference], strict=False)
+        ratios = [
+            one / other for one, other in pairs if other
+        ]  # in a quick run the clock may not have ticked
+        return median(ratios) if ratios else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.plan import Plan
-from bench.results import OURS, Results
+from bench.results import EARLIER, OURS, REFERENCE, Results
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class Row:
     beside: str = "limit"
     absolute: bool = False
     at_least: bool = False
+    reference: str = REFERENCE
 
     def goal(self) -> str:
         """The target, to be read."""
@@ -36,7 +37,10 @@ class Row:
 
     def met(self, results: Results) -> bool | None:
         """Whether ours is on the good side of the target; None where there is no target or no figure."""
-        value = (results.value if self.absolute else results.ratio)(self.metric, OURS)
+        if self.absolute:
+            value = results.value(self.metric, OURS)
+        else:
+            value = results.ratio(self.metric, OURS, self.reference)
         if self.target is None or value is None:
             return None
         return value >= self.target if self.at_least else value <= self.target
@@ -44,7 +48,7 @@ class Row:
 
 def rows(plan: Plan) -> list[Row]:
     """All lines, in the order in which a reader asks."""
-    return [*_fan_out(plan), *_coming(plan), *_tls(plan), *_publishing(plan), *_idle(plan)]
+    return [*_fan_out(plan), *_ways(plan), *_coming(plan), *_tls(plan), *_publishing(plan), *_costs(plan)]
 
 
 def _fan_out(plan: Plan) -> Iterator[Row]:
@@ -53,7 +57,7 @@ def _fan_out(plan: Plan) -> Iterator[Row]:
         target = 1.05 if subscribers in dict(plan.crowds_of_many_channels) else None
         yield Row(f"last one {subscribers}", f"time to the last of {subscribers:,}", "{:.1f} ms", target)
     for kind, words in (
-        ("own", "each with a channel of its own besides"),
+        ("own", "each also with a channel of its own"),
         ("three", "each with three channels"),
     ):
         for subscribers, _ in reversed(plan.crowds_of_many_channels):
@@ -62,24 +66,35 @@ def _fan_out(plan: Plan) -> Iterator[Row]:
     yield Row("deliveries", title, "{:,.0f}", 2, at_least=True)
 
 
+def _ways(plan: Plan) -> Iterator[Row]:
+    crowd = f"{plan.largest:,}"
+    for way, words, target in (
+        ("fields", "asked with `fields=channel`", 1.15),
+        ("fields own", "the same, each also with a channel of its own", 1.15),
+        ("state", "asked with `state=1`", None),
+        ("presence", "asked with `presence=1`", None),
+        ("unix", "on a UNIX socket, beside TCP", None),
+    ):
+        yield Row(f"last {way}", f"the last of {crowd}, {words}", "{:.1f} ms", target)
+        yield Row(f"connect {way}", f"time to connect {crowd}, {words}", "{:.2f} s")
+
+
 def _coming(plan: Plan) -> Iterator[Row]:
     crowd = f"{plan.largest:,}"
-    yield Row("connect one", f"time to connect {crowd}", "{:.2f} s", 2.2)
-    yield Row(
-        "connect own", f"time to connect {crowd}, each with a channel of its own besides", "{:.2f} s", 2.2
-    )
+    yield Row("connect one", f"time to connect {crowd}", "{:.2f} s", 2.8)
+    yield Row("connect own", f"time to connect {crowd}, each also with a channel of its own", "{:.2f} s", 3.2)
     yield Row("connect three", f"time to connect {crowd}, each with three channels", "{:.2f} s")
     back = f"{crowd} come back at once, {plan.missed} missed events each"
     plain = "a plain connect"
     yield Row("storm one", back, "{:.2f} s", 1.25, beside=plain)
-    yield Row("storm own", f"{back}, a channel of their own besides", "{:.2f} s", beside=plain)
+    yield Row("storm own", f"{back}, also with a channel of their own", "{:.2f} s", beside=plain)
     yield Row("memory", "memory for each idle subscriber", "{:.1f} KiB", 4, absolute=True)
 
 
 def _tls(plan: Plan) -> Iterator[Row]:
     for subscribers, _ in reversed(plan.tls_crowds):
         title = f"TLS: time to the last of {subscribers:,}"
-        yield Row(f"tls {subscribers}", title, "{:.1f} ms", 1.4, beside="C with OpenSSL")
+        yield Row(f"tls {subscribers}", title, "{:.1f} ms", 1.3, beside="C with OpenSSL")
     title, beside = "TLS: memory for each subscriber", "C with OpenSSL"
     yield Row("tls memory", title, "{:.1f} KiB", 20, beside=beside, absolute=True)
 
@@ -91,15 +106,18 @@ def _publishing(plan: Plan) -> Iterator[Row]:
     own = f"publishes/s to one's own channel among {plan.largest:,}"
     batch = f"events/s, {plan.batch:,} in one POST to {plan.batch:,} own channels"
     burst = f"{plan.entries:,} XADD in a burst to {plan.stream_subscribers} subscribers, events/s"
-    yield rate("publishes", f"publishes/s, {plan.publish_subscribers} subscribers", 0.5)
-    yield rate("publishes own", own, 0.4)
+    yield rate("publishes", f"publishes/s, {plan.publish_subscribers} subscribers", 0.6)
+    yield rate("publishes own", own, 0.3)
     yield rate("batch", batch, 40000, absolute=True)
-    yield Row("channels", f"one publish to {plan.channels:,} channels", "{:.3f} s", 0.3, absolute=True)
+    yield Row("channels", f"one publish to {plan.channels:,} channels", "{:.3f} s", 0.05, absolute=True)
     yield Row("channels memory", "memory that it takes", "{:.1f} MB", 20, absolute=True)
-    yield rate("stream", f"redis-stream: {burst}", 0.5, "redis-benchmark")
-    yield rate("history", "`--history-file`: publishes/s", 0.6, "without")
+    yield rate("stream", f"redis-stream: {burst}", 0.7, "redis-benchmark")
+    yield rate("history", "`--history-file`: publishes/s", 0.7, "without")
 
 
-def _idle(plan: Plan) -> Iterator[Row]:
+def _costs(plan: Plan) -> Iterator[Row]:
+    for metric, words in (("connect", "connection"), ("publish", f"publish to {plan.publish_subscribers}")):
+        title = f"user time for each {words}"
+        yield Row(f"cost {metric}", title, "{:.0f} us", 0.65, beside="8acbcc9", reference=EARLIER)
     title = f"processor with {plan.largest:,} idle of {plan.idle_channels} channels each, pings included"
     yield Row("idle", title, "{:.2f} %", 1, absolute=True)

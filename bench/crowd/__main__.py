@@ -17,12 +17,11 @@ import time
 from pathlib import Path
 from statistics import median
 
-from bench import sections
 from bench.crowd.clients import Crowd
 from bench.crowd.site import Site, running
-from bench.limits import allow_files
+from bench.machine import allow_files, description
 from bench.programs import compile_programs
-from bench.report import machine
+from bench.report import replace_last_section
 from bench.results import LeftOut
 
 EVENTS = 5  # timed one by one
@@ -58,7 +57,9 @@ def main() -> int:
         return 1
     if settings.output:
         title = f"{settings.count:,} clients, {settings.workers} workers, `--broker={settings.broker}`"
-        sections.put_last(settings.output, HEADING, f"`make crowd`, {title}: {machine()}.\n\n{report.text}\n")
+        replace_last_section(
+            settings.output, HEADING, f"`make crowd`, {title}: {description()}.\n\n{report.text}\n"
+        )
     return 0 if sound else 1
 
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.processes import all_processes, resident_bytes
+from bench.machine import all_processes, resident_bytes
 from bench.results import LeftOut
 from tests.harness.clients import publish
 from tests.harness.process import until

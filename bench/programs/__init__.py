@@ -36,7 +36,7 @@ def has_tls() -> bool:
 
 def _compile(name: str, target: Path, libraries: list[str], *, check: bool) -> None:
     source = SOURCES / f"{name}.c"
-    newest = max(source.stat().st_mtime, (SOURCES / "transport.h").stat().st_mtime)
+    newest = max(path.stat().st_mtime for path in (source, *SOURCES.glob("*.h")))
     if target.exists() and target.stat().st_mtime > newest:
         return
     # under another name first: a second run may start the program at this moment

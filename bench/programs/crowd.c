@@ -13,17 +13,8 @@
      state                  what was found so far */
 
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
+#define PROGRAM "crowd"
+#include "client.h"
 
 enum { MAX_CLIENTS = 1 << 16, CONNECTING = 200, ADDRESSES = 4, READ = 1 << 16, ID = 48, LINE = 128, PATIENCE = 300 };
 enum { BUCKETS = 1024, BUCKET = 20, RETRY = 3000, SPREAD = 1000 }; /* milliseconds, but the first */
@@ -41,29 +32,10 @@ struct client {
 static struct client clients[MAX_CLIENTS], *waiting[BUCKETS], *ready;
 static char buffer[READ];
 static const char *target, *first_address;
-static int port, epoll, count, opened, opening, told, goal, reached;
+static int port, count, opened, opening, told, goal, reached;
 static long lost, doubled, gaps, cut_off, refused;
 static double last_reached;
 static long tick; /* the buckets before it have been looked at */
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
-
-static void fail(const char *why)
-{
-    fprintf(stderr, "crowd: %s\n", why);
-    exit(1);
-}
-
-static void watch(int operation, struct client *client, unsigned what)
-{
-    struct epoll_event event = {.events = what, .data.ptr = client};
-    epoll_ctl(epoll, operation, client->fd, &event);
-}
 
 static void dial(struct client *client)
 {
@@ -72,20 +44,17 @@ static void dial(struct client *client)
     inet_pton(AF_INET, first_address, &from.sin_addr);
     from.sin_addr.s_addr = htonl(ntohl(from.sin_addr.s_addr) + (client - clients) % ADDRESSES);
     inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
-    client->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    if (client->fd < 0)
-        fail(strerror(errno));
+    client->fd = new_socket();
     setsockopt(client->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-    setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (bind(client->fd, (struct sockaddr *)&from, sizeof from) ||
-        (connect(client->fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS))
+    if (bind(client->fd, (struct sockaddr *)&from, sizeof from))
         fail(strerror(errno));
+    start_connecting(client->fd, &to, sizeof to);
     client->state = DIALLED;
     client->length = client->is_gap = 0;
     client->number = -1;
     *client->coming = 0;
     opening++;
-    watch(EPOLL_CTL_ADD, client, EPOLLOUT);
+    watch(EPOLL_CTL_ADD, client->fd, client, EPOLLOUT);
 }
 
 /* The connection is over: come back in a while. */
@@ -127,7 +96,7 @@ static void ask(struct client *client)
         return;
     }
     client->state = ASKED;
-    watch(EPOLL_CTL_MOD, client, EPOLLIN);
+    watch(EPOLL_CTL_MOD, client->fd, client, EPOLLIN);
 }
 
 static void hear(struct client *client, int number)

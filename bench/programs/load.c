@@ -1,7 +1,8 @@
 /* Subscribers and publishers on one thread, to measure a push server without being in its way.
 
-   usage: load PORT SUBSCRIBE
+   usage: load PORT SUBSCRIBE [PATH]
    SUBSCRIBE is a request target on 127.0.0.1; each %d in it becomes the subscriber's number, from 1.
+   With PATH all connections are made to that UNIX socket.
    Commands come on stdin, a line each, and each is answered by a line of JSON on stdout; between them it reads on.
      connect N              open N streams
      return N EVENTS ID     open N streams with Last-Event-ID, and wait until each has got EVENTS events
@@ -14,13 +15,12 @@
    An event counts when its MARK has come, which stands at the end of a message. */
 
 #define _GNU_SOURCE
+#define PROGRAM "load"
+#include "client.h"
 #include "transport.h"
-#include <arpa/inet.h>
-#include <netinet/tcp.h>
+#include <fcntl.h>
 #include <signal.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <time.h>
+#include <sys/un.h>
 
 enum { CONNECTING = 200, READ = 1 << 18, PATIENCE = 20, LINE = 4096, PUBLISHERS = 64, ASKED = 64 };
 #define PAUSE 0.05 /* seconds of peace between two messages that are timed one by one */
@@ -33,24 +33,12 @@ struct client { int fd, asked, open, matched, got; };
 
 static struct client *clients, publishers[PUBLISHERS];
 static struct sockaddr_in address = {.sin_family = AF_INET};
+static struct sockaddr_un unix_address = {.sun_family = AF_UNIX}; /* if set, connect to it */
 static char buffer[READ], event_id[256], *publishes;
 static const char *subscribe, *accepted = ACCEPTED;
-static int port, epoll, wanted, opened, complete, expected, told, publisher_count;
+static int port, wanted, opened, complete, expected, told, publisher_count;
 static long delivered, answered, request_size, request_count;
 static double first, last;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
-
-static void fail(const char *why)
-{
-    fprintf(stderr, "load: %s\n", why);
-    exit(1);
-}
 
 static void say(const char *name, double value, const char *end)
 {
@@ -59,20 +47,17 @@ static void say(const char *name, double value, const char *end)
 
 static void dial(struct client *client, int to)
 {
-    int one = 1;
+    *client = (struct client){0};
     address.sin_port = htons(to);
-    *client = (struct client){.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0)};
-    if (client->fd < 0 ||
-        (connect(client->fd, (struct sockaddr *)&address, sizeof address) && errno != EINPROGRESS))
-        fail(strerror(errno));
-    setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (*unix_address.sun_path) { /* it would refuse where TCP would wait, so wait here */
+        client->fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        start_connecting(client->fd, &unix_address, sizeof unix_address);
+        fcntl(client->fd, F_SETFL, O_NONBLOCK);
+    } else {
+        client->fd = new_socket();
+        start_connecting(client->fd, &address, sizeof address);
+    }
     transport_begin(client->fd, 0);
-}
-
-static void watch(int operation, struct client *client, unsigned what)
-{
-    struct epoll_event event = {.events = what, .data.ptr = client};
-    epoll_ctl(epoll, operation, client->fd, &event);
 }
 
 /* How often `text` ends in these bytes; `matched` is how much of it has come before them. */
@@ -185,7 +170,7 @@ static void ask(struct client *client)
         client->asked = 1;
     else if (errno != EAGAIN)
         fail(strerror(errno));
-    watch(EPOLL_CTL_MOD, client, EPOLLIN);
+    watch(EPOLL_CTL_MOD, client->fd, client, EPOLLIN);
 }
 
 static void turn(int milliseconds)
@@ -219,7 +204,7 @@ static void open_streams(int count, int events)
     for (int started = 0; opened < wanted || (events && complete < wanted); turn(100)) {
         for (; started < wanted && started - opened < CONNECTING; started++) {
             dial(&clients[started], port);
-            watch(EPOLL_CTL_ADD, &clients[started], EPOLLOUT);
+            watch(EPOLL_CTL_ADD, clients[started].fd, &clients[started], EPOLLOUT);
         }
         if (!all_open && opened == wanted)
             all_open = now();
@@ -261,7 +246,7 @@ static void begin_publishing(int to, int count)
     for (int i = 0; i < publisher_count; i++) {
         dial(&publishers[i], to);
         publishers[i].asked = 1;
-        watch(EPOLL_CTL_ADD, &publishers[i], EPOLLIN);
+        watch(EPOLL_CTL_ADD, publishers[i].fd, &publishers[i], EPOLLIN);
     }
     rest(PAUSE);
 }
@@ -361,10 +346,12 @@ static void obey(const char *line)
 int main(int count, char **words)
 {
     char line[LINE];
-    if (count != 3)
-        fail("usage: load PORT SUBSCRIBE");
+    if (count != 3 && count != 4)
+        fail("usage: load PORT SUBSCRIBE [PATH]");
     port = atoi(words[1]);
     subscribe = words[2];
+    if (count == 4)
+        snprintf(unix_address.sun_path, sizeof unix_address.sun_path, "%s", words[3]);
     inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
     signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
     transport_prepare(NULL, NULL);

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.limits import allow_files
+from bench.machine import allow_files
 from bench.soak.clients import Crowd
 from bench.soak.ledger import Ledger
 from bench.soak.run import Soak

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.rounds import Round
-from bench.trials import fan_out, idle, publishing, redis_stream, storm, tls
+from bench.trials import cost, fan_out, idle, publishing, redis_stream, storm, tls, ways
 
 Trial = Callable[[Round], None]
 
@@ -17,6 +17,7 @@ Trial = Callable[[Round], None]
 TRIALS: dict[str, Trial] = {
     "fanout": fan_out.time_to_the_last,
     "deliveries": fan_out.deliveries,
+    "ways": ways.time_to_the_last,
     "storm": storm.come_back,
     "tls": tls.time_to_the_last,
     "publishes": publishing.publishes,
@@ -25,5 +26,6 @@ TRIALS: dict[str, Trial] = {
     "channels": publishing.many_channels,
     "history": publishing.with_history_file,
     "stream": redis_stream.burst,
+    "cost": cost.user_time,
     "idle": idle.watch,
 }

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from bench.rounds import Round
-from bench.side_by_side import BLOCKS, connected, in_turns
+from bench.rounds import BLOCKS, Round, connected, in_turns
 
 OWN = ("base", "user-%d")
 # What each subscriber hears. Messages go to `base`.

@@ -13,8 +13,7 @@ from pathlib import Path
 from bench.contestants import Contestant, daemon
 from bench.load import Load, message, settle
 from bench.results import OURS, REFERENCE, LeftOut
-from bench.rounds import Round, started
-from bench.side_by_side import BLOCKS, connected, in_turns
+from bench.rounds import BLOCKS, Round, connected, in_turns, started
 
 PUBLISHERS = 16  # at once, with and without a file: one alone would measure a commit's latency
 JSON = "application/json"

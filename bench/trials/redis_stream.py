@@ -8,8 +8,7 @@ import subprocess
 from bench.contestants import SERVER_CORE, daemon
 from bench.load import Load, message
 from bench.results import OURS, REFERENCE, LeftOut
-from bench.rounds import Round, started
-from bench.side_by_side import BLOCKS
+from bench.rounds import BLOCKS, Round, started
 from tests.harness.process import need
 from tests.harness.servers import RedisServer
 

@@ -8,8 +8,7 @@ from bench.contestants import Contestant, daemon, limit
 from bench.load import write_certificate
 from bench.programs import has_tls
 from bench.results import LeftOut
-from bench.rounds import Round, started
-from bench.side_by_side import BLOCKS, connected, in_turns
+from bench.rounds import BLOCKS, Round, connected, in_turns, started
 
 
 def time_to_the_last(round_: Round) -> None:

@@ -25,7 +25,11 @@ def test_quick_bench_writes_report_and_plot(tmp_path: Path) -> None:
     report = (tmp_path / "BENCHMARK.md").read_text()
     for title in (
         "time to the last of 300",
-        "the last of 300, each with a channel of its own besides",
+        "the last of 300, each also with a channel of its own",
+        "the last of 300, asked with `fields=channel`",
+        "the last of 300, asked with `presence=1`",
+        "the last of 300, on a UNIX socket, beside TCP",
+        "user time for each connection",
         "the last of 300, each with three channels",
         "deliveries/s",
         "time to connect 300",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import sections
 from bench.crowd.clients import Crowd
 from bench.programs import compile_programs
+from bench.report import replace_last_section, sections_after
 from tests.harness.process import ROOT, need
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nLast-Event-ID: 1-0-tag\r\n\r\n\n\n"
@@ -95,7 +95,7 @@ def test_client_comes_back_with_its_last_id_when_it_was_told_to(by_hand: Server)
 def test_report_keeps_the_sections_of_others(tmp_path: Path) -> None:
     report = tmp_path / "BENCHMARK.md"
     report.write_text("# Benchmark\n\nOld.\n\n## How\n\nOld.\n\n## Crowd\n\nOld.\n")
-    sections.put_last(report, "## Crowd", "New.\n")
-    report.write_text("# Benchmark\n\nNew.\n\n## How\n\nNew.\n" + sections.after(report, "## How"))
+    replace_last_section(report, "## Crowd", "New.\n")
+    report.write_text("# Benchmark\n\nNew.\n\n## How\n\nNew.\n" + sections_after(report, "## How"))
     assert report.read_text() == "# Benchmark\n\nNew.\n\n## How\n\nNew.\n\n## Crowd\n\nNew.\n"
-    assert sections.after(tmp_path / "none", "## How") == ""
+    assert sections_after(tmp_path / "none", "## How") == ""
