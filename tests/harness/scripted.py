@@ -1,4 +1,4 @@
-"""A server that misbehaves as it is told, for tests of the clients that publish."""
+"""A server that answers by a script, also wrongly, for tests of the clients that publish."""
 
 from __future__ import annotations
 

@@ -45,14 +45,13 @@ def test_the_reasons_are_those_of_the_server() -> None:
 
 
 def test_the_options_are_checked(tmp_path: Path) -> None:
+    (tmp_path / "sse.conf").write_text("port=0\n")
     for line in (commands("troubleshooting.md")[-1], *commands("upgrade.md")):
-        env = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "CYCLONE_SSE_PORT": "0",
-            "CYCLONE_SSE_ENDPOINT": f"unix:{tmp_path}/sse.sock",
-        }
-        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=env, capture_output=True, check=False)
+        assert line.startswith("cyclone-sse check")
+        env = os.environ | {"PYTHONPATH": str(ROOT), "CYCLONE_SSE_ENDPOINT": f"unix:{tmp_path}/sse.sock"}
+        words = line.replace("FILE", "sse.conf").split()[1:]
+        command = [sys.executable, "-m", "cyclone_sse", *words, "--port=0"]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 

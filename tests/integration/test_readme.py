@@ -1,6 +1,6 @@
 """Every command of README.md and of some pages, run as it stands there, in a copy of what git holds.
 
-It has a fresh environment. What runs the commands of other pages is told in test_docs.py.
+It has a fresh environment. test_docs.py names the tests that run the commands of other pages.
 
 What must differ on a busy machine comes from outside the command: ports by the environment, or in place
 of 8888.
@@ -56,7 +56,7 @@ class Shell(Process):
 
 
 class Home:
-    """A copy of the project and a virtual environment, as somebody has who follows the README."""
+    """A copy of the project and a virtual environment, as a reader of the README has them."""
 
     def __init__(self, directory: Path) -> None:
         self.root = directory / "cyclone-sse"

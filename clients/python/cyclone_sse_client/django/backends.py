@@ -1,4 +1,4 @@
-"""What sends calls: to the server, to nobody, or into a list that a test reads."""
+"""What sends calls to the server, drops them, or records them for a test."""
 
 from __future__ import annotations
 
