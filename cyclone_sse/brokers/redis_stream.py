@@ -68,6 +68,7 @@ class RedisStreamBroker(UpstreamBroker):
         self._tag: str | None = None  # of the stream that we read; None before the first
         self._last = BEGINNING  # the id of the last entry read
         self._count: int | None = None  # how many entries the stream had had up to that one, if we know
+        self.lag: int | None = None  # entries that are not read yet, if Redis tells (from 7.0 on)
         self._left: dict[str, bytes] = {}  # how far streams were read that another has replaced, by tag
         self._lot = FIRST_LOT  # entries to read next
         self._live = False  # orders count from now on
@@ -148,6 +149,8 @@ class RedisStreamBroker(UpstreamBroker):
             return True
         self._find_trimmed(lot.survey)
         self._publish_entries(lot)
+        if lot.survey.added is not None and self._count is not None:
+            self.lag = max(0, lot.survey.added - self._count)
         self._live = self._live or lot.complete
         return not lot.complete
 

@@ -56,6 +56,17 @@ def test_a_lot_is_small_at_first_and_never_many_bytes() -> None:
     assert lots[-1] <= 4
 
 
+def test_it_knows_how_many_entries_it_has_not_read_yet() -> None:
+    stream = FakeStream()
+    reader = Reader(stream)
+    for _ in range(100):
+        stream.add()
+    done(reader.broker.read_lot(stream))  # type: ignore[arg-type]
+    assert reader.broker.lag == 84
+    reader.read_all()
+    assert reader.broker.lag == 0
+
+
 def test_a_client_that_has_heard_more_than_we_have_read_waits() -> None:
     stream = FakeStream()
     reader = Reader(stream)
