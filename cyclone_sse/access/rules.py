@@ -124,7 +124,7 @@ class Rules:
 
         None: there is nothing to wait for. To be asked before ``publisher``; ``subscriber`` does it itself.
         """
-        if self._tokens is None:
+        if self._tokens is None or not self._tokens.can_fetch:
             return None
         tokens = subscriber_tokens(request, self._settings["jwt-cookie"])
         waiting = [d for token in tokens if (d := self._tokens.missing_key(token)) is not None]

@@ -48,6 +48,11 @@ class Tokens:
         self._key_url = KeyUrl(keys, reactor) if is_url(keys) else None
         self.reload()
 
+    @property
+    def can_fetch(self) -> bool:
+        """Whether keys have a URL."""
+        return self._key_url is not None
+
     def start(self) -> None:
         """Fetch keys that have a URL, now and from time to time."""
         if self._key_url is not None:

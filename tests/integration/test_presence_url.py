@@ -7,10 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.harness.asked import AskedApplication, Question, Reply
 from tests.harness.clients import Subscriber
 from tests.harness.process import until
-from tests.harness.servers import SseServer
+from tests.harness.servers import RedisServer, SseServer
 from tests.integration.conftest import Serve
 from tests.unit.access.keys import SECRET, token
 
@@ -66,3 +68,42 @@ def test_joins_and_leaves_are_posted_in_order_and_again_after_failures(serve: Se
         clients.enter_context(join(server, "eve"))
     # What waits when the server stops is posted before it ends.
     assert notified.failures == 0
+
+
+@pytest.mark.slow
+def test_of_several_servers_one_posts_each_change(
+    serve: Serve, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    kinds = tmp_path / "channels.toml"
+    kinds.write_text('["room-*"]\npresence = true\n')
+    notified = Notified()
+    with AskedApplication(notified) as application, ExitStack() as clients:
+        options = [
+            "--broker=redis",
+            f"--redis-port={redis_server.port}",
+            f"--channels={kinds}",
+            "--presence-grace=1",
+            f"--presence-url={application.url}",
+            f"--jwt-secret={SECRET}",
+            "--http-secret=key",
+        ]
+        one, two, three = (serve(*options) for _ in range(3))
+        first = clients.enter_context(join(one, "ann"))
+        until(lambda: notified.changes, 20, "the first change")
+        clients.enter_context(join(two, "ann"))
+        clients.enter_context(join(three, "bob"))
+        until(lambda: len(notified.changes) == 2, 20, "the second")
+        first.close()  # she is still on the second server, which is then killed
+        clients.enter_context(join(three, "eve"))
+        until(lambda: len(notified.changes) == 3, 20, "the third")
+        assert [change[:3] for change in notified.changes] == [
+            ("joined", "room-1", "ann"),
+            ("joined", "room-1", "bob"),
+            ("joined", "room-1", "eve"),
+        ]
+        two.kill()
+        until(lambda: len(notified.changes) > 3, 35, "her leave")
+        assert [change[:3] for change in notified.changes[3:]] == [("left", "room-1", "ann")]
+        clients.enter_context(join(one, "dan"))
+        until(lambda: len(notified.changes) > 4, 20, "the last")
+        assert [change[:3] for change in notified.changes[4:]] == [("joined", "room-1", "dan")]

@@ -285,6 +285,8 @@ def test_all_problems_of_files_are_told(tmp_path: Path) -> None:
 class FakeTokens:
     """Tokens whose keys come from a URL."""
 
+    can_fetch = True
+
     def __init__(self, keys: Tokens) -> None:
         self.waiting: Deferred[None] | None = Deferred()
         self._keys = keys

@@ -160,6 +160,7 @@ def test_keys_from_a_url() -> None:
     given = token(private("p256"), "ES256", {"kid": "1"}, sub="42")
     with pytest.raises(NoKeys):
         reader.grant(given)
+    assert reader.can_fetch
     assert reader.missing_key(given) is url.waiting[0]
     url.keys = jwks_keys(json.dumps({"keys": [jwk("p256", kid="1")]}).encode())
     assert reader.grant(given).user == "42"
@@ -171,7 +172,9 @@ def test_keys_from_a_url() -> None:
 
 def test_keys_of_a_file_are_never_missing(keys: Path) -> None:
     keys.write_text(json.dumps({"keys": [jwk("p256", kid="1")]}))
-    assert tokens(jwt_keys=str(keys)).missing_key(token(private("p256"), "ES256", {"kid": "2"})) is None
+    reader = tokens(jwt_keys=str(keys))
+    assert not reader.can_fetch
+    assert reader.missing_key(token(private("p256"), "ES256", {"kid": "2"})) is None
 
 
 def signed(header: Any, claims: Any, secret: bytes = SECRET.encode()) -> str:
