@@ -46,7 +46,7 @@ _VIEWS = """
 import datetime
 from decimal import Decimal
 
-from cyclone_sse_client.django import batch, clear, disconnect, publish, publish_now, Message
+from cyclone_sse_client.django import disconnect, presence, publish, publish_now, state
 from django.contrib.auth import authenticate, login, logout
 from django.contrib.auth.models import Group
 from django.db import transaction
@@ -93,6 +93,10 @@ def now(request):
     return HttpResponse(publish_now("front", "now").id)
 
 
+def ask(request):
+    return HttpResponse(f"{presence('room-tea')['members']} {state('front')}")
+
+
 def page(request):
     text = "{% load cyclone_sse %}{% sse_token %}"
     return HttpResponse(Template(text).render(Context({"request": request})))
@@ -107,6 +111,7 @@ urlpatterns += [
     path("pay", views.pay),
     path("end", views.end),
     path("now", views.now),
+    path("ask", views.ask),
     path("page", views.page),
 ]
 """

@@ -66,7 +66,10 @@ def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def project(python: Path | None, tmp_path: Path) -> Iterator[Project]:
     """A server that asks the project, and the project."""
     port = free_port()
+    rules = tmp_path / "channels.toml"
+    rules.write_text('["room-*"]\npresence = true\n')
     options = [f"--auth-url=http://127.0.0.1:{port}/push/auth", "--http-secret=KEY", "--public=front"]
+    options.append(f"--channels={rules}")
     with ExitStack() as stack:
         server = stack.enter_context(SseServer(tmp_path, *options))
         yield server, stack.enter_context(ClientSite(tmp_path, server.url, port, python))
@@ -136,6 +139,15 @@ def test_the_command_publishes(project: Project) -> None:
         assert "to 1 clients" in site.run("-m", "django", "ssepublish", "front", "Hello")
         site.run("-m", "django", "ssepublish", "front", '{"n": 1}', "--json", "--event=x")
         assert client.data(2) == ["Hello", '{"n":1}']
+
+
+def test_a_page_asks_what_is_so_now(project: Project) -> None:
+    server, site = project
+    ann = Browser(site.url)
+    ann.get("/login", name="ann")
+    ann.get("/join", room="tea")
+    with Subscriber(server.url, "room-tea", headers=ann.cookies):
+        until(lambda: ann.get("/ask")[1].startswith("{'1': "), what="the member")
 
 
 def test_a_test_of_the_project_records(project: Project) -> None:

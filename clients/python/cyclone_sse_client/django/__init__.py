@@ -7,6 +7,7 @@
 - ``publish(channels, message, ..)``  when the transaction has been committed; a failure is logged, and fails nothing
 - ``publish_now(channels, message, ..)``  at once, with the result or an exception; for tasks and commands
 - ``disconnect(user=..)``  ends streams on commit; done by itself when a user logs out
+- ``presence(channel)``, ``state(channels)``  ask the server, now
 - ``views.may_subscribe``  what the server's ``--auth-url`` asks; your function decides
 - ``{% load cyclone_sse %}{% sse_token %}``  a token for the page's user
 - ``backends.RecordingBackend``  for tests: nothing is sent, ``backends.outbox`` has it
@@ -17,15 +18,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cyclone_sse_client.calls import Call, Calls, Message, Published
+from cyclone_sse_client.calls import Call, Calls, Message, Published, State
 from cyclone_sse_client.django import conf
 
-__all__ = ["Message", "batch", "clear", "disconnect", "publish", "publish_now", "publisher"]
-
-
-def publisher() -> conf.Backend:
-    """The backend of the settings: a ``Publisher`` unless another one is named."""
-    return conf.backend()
+__all__ = ["Message", "batch", "clear", "disconnect", "presence", "publish", "publish_now", "state"]
 
 
 def publish(channels: str | Iterable[str], message: Any, *, using: str | None = None, **fields: Any) -> None:
@@ -56,6 +52,16 @@ def clear(channels: str | Iterable[str], *, using: str | None = None) -> None:
 def publish_now(channels: str | Iterable[str], message: Any, **fields: Any) -> Published:
     """Publish at once, whatever becomes of the transaction; raises what ``Publisher.publish`` raises."""
     return conf.backend().call(conf.calls().publish(channels, message, **fields))
+
+
+def presence(channel: str) -> dict[str, Any]:
+    """The members of a channel, now."""
+    return conf.backend().call(conf.calls().presence(channel))
+
+
+def state(channels: str | Iterable[str]) -> dict[str, State]:
+    """The states of those of these channels that have one, now."""
+    return conf.backend().call(conf.calls().state(channels))
 
 
 def _disconnect(user: object, channels: str | Iterable[str] | None) -> Call[int]:
