@@ -115,17 +115,23 @@ class Hub:
         if self._journal is not None:
             self._journal.check()  # once for all: a batch is not split
         self.check_states(publications)
+        ids: list[str] = []
+        done: Deferred[None] | None = None
         if len(publications) <= BATCH:
-            ids = [str(self._publish(each).id) for each in publications]
-            return ids if self._journal is None else self._journal.when_written().addCallback(lambda _: ids)
-        ids = []
-        done = self._batches.add(
-            slices.each(publications, lambda each: ids.append(str(self._publish(each).id)), BATCH)
-        )
+            ids += [str(self._publish(each).id) for each in publications]
+            if any(len(each.channels) > MANY for each in publications):
+                # Without this, publishers could send more than is delivered, and other events would wait.
+                done = self._fanout.idle()
+        else:
+            work = slices.each(publications, lambda each: ids.append(str(self._publish(each).id)), BATCH)
+            done = self._batches.add(work)
         if self._journal is not None:
             journal = self._journal
-            done.addCallback(lambda _: journal.when_written())
-        return done.addCallback(lambda _: ids)
+            written = (
+                journal.when_written() if done is None else done.addCallback(lambda _: journal.when_written())
+            )
+            return written.addCallback(lambda _: ids)
+        return ids if done is None else done.addCallback(lambda _: ids)
 
     def _publish(self, publication: Publication, eid: EventId | None = None) -> Event:
         if eid is None:
@@ -185,9 +191,8 @@ class Hub:
         if len(event.channels) > MANY:
             self._fanout.add_after(chain(work, self._match(event)), event)
             return
-        if self._patterns is not None and len(self._patterns):
-            for _ in self._match(event):
-                pass
+        for _ in self._match(event):
+            pass
         self._fanout.add(event)
 
     def _limits(self, channel: str) -> Limits:
@@ -201,7 +206,7 @@ class Hub:
     def _match(self, event: Event) -> Iterator[None]:
         """Find the patterns under which clients hear the event."""
         found: dict[str, None] = {}
-        if self._patterns is not None:
+        if self._patterns is not None and len(self._patterns):
             for number, channel in enumerate(event.channels, 1):
                 found.update(dict.fromkeys(self._patterns.matching(channel)))
                 if not number % MANY:
