@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -45,11 +46,16 @@ class _UnixServer(ThreadingHTTPServer):
 class AskedApplication:
     """Listens on a free port, or on a UNIX socket.
 
-    decide: called in a thread of its own for each question. socket: the path of the UNIX socket.
+    decide: called in a thread of its own for each question. socket: the path of the UNIX socket. tls: for
+    https.
     """
 
     def __init__(
-        self, decide: Callable[[Question], Reply], socket: Path | None = None, port: int = 0
+        self,
+        decide: Callable[[Question], Reply],
+        socket: Path | None = None,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.questions: list[Question] = []
         self.connections = 0
@@ -100,6 +106,10 @@ class AskedApplication:
             else _UnixServer(str(socket), Handler)  # type: ignore[arg-type]
         )
         self._server.daemon_threads = True
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:
+            listener = self._server.socket
+            self._server.socket = tls.wrap_socket(listener, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     @property
@@ -107,7 +117,7 @@ class AskedApplication:
         """What --auth-url is to be."""
         if self._socket is not None:
             return f"unix:{self._socket}:/sse-auth"
-        return f"http://127.0.0.1:{self._server.server_address[1]}/sse-auth"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}/sse-auth"
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.asked import AskedApplication, Question, Reply
+from tests.harness.certificates import write_certificates
 from tests.harness.clients import Subscriber, request, stats
 from tests.harness.process import connections, until
 from tests.harness.servers import SseServer
@@ -56,6 +58,20 @@ def test_an_application_on_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
     server = serve(f"--auth-url=unix:{tmp_path}/missing.sock")
     assert request("GET", f"{server.url}/?channels=a").status == 503
     assert "cannot be asked" in server.log
+
+
+def test_the_certificate_of_https_is_checked(serve: Serve, tmp_path: Path) -> None:
+    files = write_certificates(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files / "chain.pem", files / "leaf.key")
+    with AskedApplication(lambda _: Reply(204), tls=context) as application:
+        option = f"--auth-url={application.url}"
+        trusting = serve(option, env={"SSL_CERT_FILE": str(files / "root.pem")})
+        assert [subscribe(trusting, "a") for _ in range(3)] == [200] * 3
+        assert application.connections == 1
+        strict = serve(option)
+        assert subscribe(strict, "a") == 503
+        assert "certificate verify failed" in strict.log
 
 
 @pytest.mark.parametrize("headers", [{}, POLL])

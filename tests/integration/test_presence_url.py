@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from tests.harness.asked import AskedApplication, Question, Reply
 from tests.harness.clients import Subscriber
-from tests.harness.process import until
+from tests.harness.process import free_port, until
 from tests.harness.servers import RedisServer, SseServer
 from tests.integration.conftest import Serve
 from tests.unit.access.keys import SECRET, token
@@ -68,6 +69,36 @@ def test_joins_and_leaves_are_posted_in_order_and_again_after_failures(serve: Se
         clients.enter_context(join(server, "eve"))
     # What waits when the server stops is posted before it ends.
     assert notified.failures == 0
+
+
+@pytest.mark.slow
+def test_an_application_that_is_away_and_slow_gets_everything_in_order(serve: Serve, tmp_path: Path) -> None:
+    kinds = tmp_path / "channels.toml"
+    kinds.write_text('["room-*"]\npresence = true\n')
+    port = free_port()
+    server = serve(
+        f"--channels={kinds}",
+        "--presence-grace=0.5",
+        f"--presence-url=http://127.0.0.1:{port}/seen",
+        f"--jwt-secret={SECRET}",
+        "--http-secret=key",
+    )
+    join(server, "ann").close()
+    until(lambda: "trying again" in server.log, what="a line in the log")
+    notified, pauses = Notified(), [6.0]  # longer than the server waits
+
+    def slowly(question: Question) -> Reply:
+        reply = notified(question)
+        time.sleep(pauses.pop() if pauses else 0)
+        return reply
+
+    with AskedApplication(slowly, port=port) as application, join(server, "bob"):
+        until(lambda: ("joined", "room-1", "bob", {"name": "bob"}) in notified.changes, 40, "all changes")
+        kinds_of_ann = [kind for kind, _, user, _ in notified.changes if user == "ann"]
+        # What was answered too late is posted again: at least once, and in order.
+        assert kinds_of_ann[0] == "joined"
+        assert kinds_of_ann[-1] == "left"
+        assert application.questions
 
 
 @pytest.mark.slow
