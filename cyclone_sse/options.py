@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cyclone_sse.broker_urls import amqp_url, redis_url
 from cyclone_sse.values import (
     addresses,
     file_or_url,
@@ -92,6 +93,14 @@ OPTIONS = (
     Option("stats", None, "1", flag, "0: do not serve /stats on the public ports"),
     Option("demo", None, "0", flag, "1: serve a demo page at /demo, and /media/"),
     # brokers
+    Option(
+        "redis-url",
+        None,
+        None,
+        redis_url,
+        "redis://, rediss:// (TLS) or unix:// URL of Redis, instead of the options for host, login and TLS",
+        private=True,
+    ),
     Option("redis-host", None, "127.0.0.1", text, "host of Redis"),
     Option("redis-port", None, "6379", _port, "port of Redis"),
     Option("redis-username", None, None, text, "user name for Redis"),
@@ -107,9 +116,18 @@ OPTIONS = (
     ),
     Option("redis-sentinel", None, "", addresses, "HOST:PORT,... of the sentinels that know the master"),
     Option("redis-sentinel-name", None, "mymaster", text, "name of the master in the sentinels"),
+    Option("redis-sentinel-password", None, None, text, "password of the sentinels", private=True),
     Option("redis-stream", None, "cyclone-sse", text, "stream that the redis-stream broker reads"),
     Option(
         "redis-stream-size", None, "100000", integer(1), "approximate number of entries kept in the stream"
+    ),
+    Option(
+        "amqp-url",
+        None,
+        None,
+        amqp_url,
+        "amqp:// or amqps:// (TLS) URL of RabbitMQ, instead of the options for host, login and virtual host",
+        private=True,
     ),
     Option("amqp-host", None, "127.0.0.1", text, "host of RabbitMQ"),
     Option("amqp-port", None, "5672", _port, "port of RabbitMQ"),
@@ -134,6 +152,9 @@ OPTIONS = (
         seconds(0),
         "seconds a channel stays subscribed after its last client has left [default: --history-ttl]",
     ),
+    Option("broker-ca", None, None, text, "PEM file with the CA of the broker's certificate"),
+    Option("broker-cert", None, None, text, "PEM file with the certificate to show to the broker"),
+    Option("broker-key", None, None, text, "PEM file with the private key of --broker-cert"),
     Option("patterns", None, "0", flag, "1: clients may subscribe to patterns such as news.* (with redis)"),
     # history
     Option("history-size", None, "100", _count, "number of events kept for each channel"),
@@ -305,6 +326,8 @@ def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     None means "not set" and is replaced by the default.
     """
     merged = {**DEFAULTS, **{name: value for name, value in settings.items() if value is not None}}
+    for url in (merged["redis-url"], merged["amqp-url"]):
+        merged.update(url or {})  # what the URL says of host, login and TLS
     for name, derive in DERIVED.items():
         if merged[name] is None:
             merged[name] = derive(merged)

@@ -18,6 +18,7 @@ from twisted.internet.endpoints import HostnameEndpoint
 from cyclone_sse.brokers.amqp_protocol import HEARTBEAT_TYPE, AmqpError, AmqpMessage
 from cyclone_sse.brokers.amqp_pubsub import AmqpPublisherFactory, AmqpSubscriberFactory
 from cyclone_sse.brokers.amqp_wire import SPEC
+from cyclone_sse.brokers.broker_tls import BrokerTls
 from cyclone_sse.brokers.subscribing import SubscribingBroker
 from cyclone_sse.brokers.upstream import LOG_IN_WAIT
 from cyclone_sse.delivery.publication import Publication
@@ -39,6 +40,7 @@ class AmqpBroker(SubscribingBroker):
         settings = self.settings
         self._host: str = settings["amqp-host"]
         self._port: int = settings["amqp-port"]
+        self._tls = BrokerTls(settings) if settings.get("amqp-tls") else None  # of an --amqp-url
         self.server = f"RabbitMQ at {self._host}:{self._port}"
         self._kind: str = settings["amqp-exchange-type"]
         if self._kind == "fanout" and any(settings[name] for name in ("jwt-secret", "jwt-keys", "auth-url")):
@@ -77,9 +79,12 @@ class AmqpBroker(SubscribingBroker):
 
     def open_link(self, publishing: bool) -> Deferred[Any]:
         """Each kind of connection has its factory."""
-        endpoint = HostnameEndpoint(self.reactor, self._host, self._port, timeout=LOG_IN_WAIT)
+        endpoint: Any = HostnameEndpoint(self.reactor, self._host, self._port, timeout=LOG_IN_WAIT)
+        if self._tls is not None:
+            endpoint = self._tls.wrap(endpoint, self._host)
         factory = self._publisher_factory if publishing else self._subscriber_factory
-        return endpoint.connect(factory)
+        connecting: Deferred[Any] = endpoint.connect(factory)
+        return connecting
 
     def subscribe(self, channel: str) -> None:
         """Match it as a pattern, if it is one."""

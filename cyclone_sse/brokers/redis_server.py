@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import optionsForClientTLS
 
+from cyclone_sse.brokers.broker_tls import BrokerTls
 from cyclone_sse.brokers.link import WrongServer
 from cyclone_sse.brokers.redis_link import RedisLink
 
@@ -36,9 +36,10 @@ class RedisServer:
     longest_retry = 20.0
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any) -> None:
-        self.name = f"Redis at {settings['redis-host']}:{settings['redis-port']}"
+        self._socket: str | None = settings.get("redis-socket")  # of a --redis-url
         self._address: RedisAddress = (settings["redis-host"], settings["redis-port"])
-        self._tls: bool = settings["redis-tls"]
+        self.name = f"Redis at {self._socket or ':'.join(map(str, self._address))}"
+        self._tls = BrokerTls(settings) if settings["redis-tls"] else None
         self._login = [settings[f"redis-{name}"] for name in ("username", "password", "db")]
         self._reactor = reactor
 
@@ -55,9 +56,10 @@ class RedisServer:
     async def _connect(self, address: RedisAddress, make: Callable[[], RedisLink], wait: float) -> RedisLink:
         host, port = address
         endpoint: Any = HostnameEndpoint(self._reactor, host, port, timeout=wait)
-        if self._tls:
-            # Verified with the system's certificates, or those that SSL_CERT_FILE names.
-            endpoint = wrapClientTLS(optionsForClientTLS(host), endpoint)
+        if self._socket is not None:
+            endpoint = UNIXClientEndpoint(self._reactor, self._socket, timeout=wait)
+        elif self._tls is not None:
+            endpoint = self._tls.wrap(endpoint, host)
         factory = Factory.forProtocol(make)
         factory.noisy = False
         link: RedisLink = await endpoint.connect(factory)
@@ -67,7 +69,7 @@ class RedisServer:
 class SentinelServer(RedisServer):
     """The master of this name, as one of the sentinels has it.
 
-    Sentinels are asked without a password, and with TLS if Redis has it.
+    Sentinels are asked with a password of their own, if they have one, and with TLS if Redis has it.
     """
 
     # A failover takes seconds; asking again only after 20 s would lose more than it saves.
@@ -77,6 +79,7 @@ class SentinelServer(RedisServer):
         super().__init__(settings, reactor)
         self._sentinels: Sequence[RedisAddress] = settings["redis-sentinel"]
         self._master: str = settings["redis-sentinel-name"]
+        self._password: str | None = settings["redis-sentinel-password"]
         self.name = f"Redis master {self._master!r}"
 
     async def check(self, links: Iterable[Any]) -> None:
@@ -115,6 +118,8 @@ class SentinelServer(RedisServer):
             sentinel, partial(RedisLink, self._reactor, None, None, None), SENTINEL_WAIT
         )
         try:
+            if self._password:
+                await link.command("AUTH", self._password).addTimeout(SENTINEL_WAIT, self._reactor)
             asked = link.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)
             answer = await asked.addTimeout(SENTINEL_WAIT, self._reactor)
         finally:

@@ -69,7 +69,7 @@ HOUSE = [
     {"brokers.redis_link"},
     {"brokers.amqp_pubsub", "brokers.base"},
     {"brokers.amqp_protocol"},
-    {"brokers.amqp_wire", "brokers.link", "brokers.subscriptions"},
+    {"brokers.amqp_wire", "brokers.broker_tls", "brokers.link", "brokers.subscriptions"},
     {"brokers.amqp_tables"},
     {"delivery.hub"},
     {"delivery.presence_feed"},
@@ -84,7 +84,7 @@ HOUSE = [
     {"delivery.sorted_log", "delivery.pattern_index"},
     {"delivery.events", "delivery.kinds", "delivery.publication", "delivery.room"},
     {"counters", "deadlines", "errors", "globs", "options", "patterns", "slices"},
-    {"values"},
+    {"broker_urls", "values"},
     {"", "access", "daemon", "delivery", "http"},  # what each room is
 ]
 LEVEL = {module: level for level, row in enumerate(HOUSE) for module in row}
@@ -98,6 +98,7 @@ PURE = {
     "access.grant",
     "access.keys",
     "access.secret_file",
+    "broker_urls",
     "counters",
     "deadlines",
     "delivery.batch",
@@ -146,6 +147,7 @@ LIBRARIES = {
     "txamqp": {"brokers.amqp_protocol", "brokers.amqp_pubsub", "brokers.amqp_wire"},
     "txredisapi": {"brokers.redis_link"},
     "prometheus_client": {"daemon.metrics"},
+    "OpenSSL": {"brokers.broker_tls"},
     "cryptography": {"access.keys", "daemon.tls"},
     "jwt": {"access.keys", "access.tokens", "daemon.commands"},
 }
@@ -202,7 +204,7 @@ def test_what_is_imported_is_installed_along() -> None:
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     required = {
         re.split(r"[^\w-]", each)[0].lower().replace("-", "_") for each in project["dependencies"]
-    } | {"cyclone", "cyclone_sse", "cryptography", "zope"}
+    } | {"cyclone", "cyclone_sse", "cryptography", "openssl", "zope"}
     names = {"jwt": "pyjwt"}  # a library that is called otherwise than its distribution
     imported = {name.split(".")[0] for path in files().values() for name in imports(path)}
     libraries = imported - sys.stdlib_module_names

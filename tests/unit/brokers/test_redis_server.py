@@ -67,6 +67,15 @@ def test_a_sentinel_that_is_away_is_followed_by_the_next() -> None:
     assert network.done[0].must_be_master
 
 
+def test_a_sentinel_is_sent_its_password() -> None:
+    network = Network(**SENTINELS, **{"redis-sentinel-password": "geheim"})
+    _, transport = network.accept()
+    assert transport.value() == reply(b"AUTH", b"geheim")
+    transport.clear()
+    transport.protocol.dataReceived(b"+OK\r\n")
+    assert transport.value() == reply(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", b"cache")
+
+
 @pytest.mark.parametrize("answer", [b"*-1\r\n", b"-ERR no\r\n", None], ids=["unknown", "error", "silence"])
 def test_what_all_sentinels_say_is_in_the_error(answer: bytes | None) -> None:
     network = Network(**SENTINELS)
