@@ -87,8 +87,9 @@ def test_all_are_cut_off_and_come_back(serve: Serve) -> None:
 
 
 def test_some_do_not_read(serve: Serve) -> None:
-    server = serve("--client-buffer=65536")
+    server = serve("--client-buffer=65536", "--stall-timeout=1")
     words = ["-n", "10", "--slow", "3", "-u", f"{server.url}/?channels=base", "--publish", "200"]
+    words += ["--hold", "3"]
     done = run(*words, "-s", "100000")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "200, 1400 of 1400 deliveries" in done.stdout
