@@ -30,7 +30,7 @@ help:
 	@echo 'make hooks  lint before each commit'
 	@echo 'make docs   write the pages and pictures that are made from the source'
 	@echo 'make bench  measure the server and write BENCHMARK.md     (minutes; ARGS=--quick, ARGS="--only=storm")'
-	@echo 'make soak   clients come and go; is nothing lost?         (MINUTES=10 ARGS="--clients=300")'
+	@echo 'make soak   clients come and go; is nothing lost?         (MINUTES=10 ARGS="--restart=30 --broker=redis-stream")'
 	@echo 'make crowd  60,000 clients, one worker replaced           (COUNT=60000 WORKERS=4 ARGS="--broker=redis-stream")'
 	@echo 'make dist   wheel, sdist, and one executable file that holds everything, in dist/'
 	@echo 'make lock   pin the newest versions in requirements*.txt'

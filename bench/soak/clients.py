@@ -1,4 +1,4 @@
-"""The clients of the soak, of several kinds: who stays, is cut off again and again, sleeps, or polls.
+"""The clients of the soak, of several kinds: they stay, are cut off often, sleep, or poll.
 
 A life is one coroutine, which is cancelled when the soak is over.
 """
@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import jwt
+
 from bench.soak.ledger import Findings, Ledger, Witness
 from bench.soak.web import Ended, Stream
 from tests.harness.eventstream import Parser
+
+SECRET = "the secret of all tokens of the soak"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,7 @@ class Kind:
     doze: tuple[float, float] = (0.0, 0.0)  # connected, but without reading
     reset: bool = False
     poll: bool = False
-    forgets: bool = False  # comes back as somebody new, with a channel that nobody has heard before
+    forgets: bool = False  # comes back as a new client, with a channel that had no client before
 
     @property
     def sleeps(self) -> bool:
@@ -56,6 +61,12 @@ class Crowd:
     counts: Counter[str] = field(default_factory=Counter)
 
 
+def make_token(user: str, channels: Sequence[str]) -> str:
+    """Return a token for these channels, which outlives the soak."""
+    claims = {"sub": user, "subscribe": list(channels), "exp": int(time.time()) + 86400}
+    return jwt.encode(claims, SECRET, "HS256")
+
+
 class Client:
     """One of them."""
 
@@ -67,6 +78,11 @@ class Client:
         self._random = random.Random(number)
         self._parser = Parser()
         self._position = ""  # the Last-Event-ID to come back with
+        # two clients for each user; each half asks in another way, so that all ways meet in each kind
+        self._token = make_token(f"user {number // 2}", [*channels, "visit-*"])
+        way = number // len(KINDS)
+        self._query = [("fields", "channel")] if way % 2 else []
+        self._query += [("presence", "1")] if way // 2 % 2 and not kind.poll else []
 
     async def live(self) -> None:
         """Connect again and again, until cancelled."""
@@ -90,7 +106,13 @@ class Client:
         if self.kind.forgets:
             self._forget()
         stream = await Stream.open(
-            self.crowd.port, self.witness.channels, self._position, self._parser, self.kind.poll
+            self.crowd.port,
+            self.witness.channels,
+            self._position,
+            self._parser,
+            token=self._token,
+            query=self._query,
+            poll=self.kind.poll,
         )
         if not self._position:
             self.witness.opened()

@@ -13,13 +13,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 GAP = "sse-gap"
+OWN_TYPES = "sse-"  # how the types of the server's own events begin
 
 
 @dataclass(slots=True)
 class Ledger:
     """The publishers' side: by channel, the last number begun, the last that the server took, the open ones.
 
-    Nobody can say whether an open number was taken: no answer has come, or none will, since the server died.
+    Whether an open number was taken is unknown: no answer has come, or none will, since the server died.
     """
 
     begun: Counter[str] = field(default_factory=Counter)
@@ -55,6 +56,7 @@ class Findings:
     doubled: int = 0
     reordered: int = 0
     gaps: int = 0
+    own_events: int = 0  # of the server: who is present, say
     examples: list[str] = field(default_factory=list)
 
     @property
@@ -91,6 +93,9 @@ class Witness:
         if type_ == GAP:
             self.findings.gaps += 1
             self._excused.update(json.loads(data)["channels"])
+            return
+        if type_.startswith(OWN_TYPES):
+            self.findings.own_events += 1
             return
         self.findings.deliveries += 1
         self._look_at_order(event_id)

@@ -13,6 +13,7 @@ from bench.soak.web import Poster
 RETRY = 0.2  # seconds until a publisher whose connection broke tries again
 BASE, BULK = "base", "bulk"
 BULK_SIZE = 60_000  # bytes: some hundred of these overflow the buffers of a client that does not read
+KEY = "key of the soak"
 
 
 def own(number: int) -> str:
@@ -28,7 +29,7 @@ async def post_small(port: int, ledger: Ledger, clients: int, rate: float) -> No
         names = [[BASE], [own(chance.randrange(clients))], [BASE, own(chance.randrange(clients))]]
         return chance.choices(names, [3, 6, 1])[0]
 
-    poster = Poster(port)
+    poster = Poster(port, KEY)
     try:
         async for _ in _ticks(rate):
             await _post(poster, ledger, channels())
@@ -38,7 +39,7 @@ async def post_small(port: int, ledger: Ledger, clients: int, rate: float) -> No
 
 async def post_large(port: int, ledger: Ledger, rate: float) -> None:
     """Messages that fill buffers."""
-    poster = Poster(port)
+    poster = Poster(port, KEY)
     try:
         async for _ in _ticks(rate):
             await _post(poster, ledger, [BULK], BULK_SIZE)
@@ -51,7 +52,7 @@ async def _post(poster: Poster, ledger: Ledger, channels: list[str], size: int =
     try:
         await poster.publish(channels, message.ljust(size))
     except (OSError, asyncio.IncompleteReadError):
-        # the server is being restarted; nobody knows whether it has the message, and the next is a new one
+        # The server is being restarted. Whether it has the message is unknown; the next is a new one.
         poster.close()
         await asyncio.sleep(RETRY)
     else:

@@ -1,18 +1,22 @@
-"""The soak itself: clients, publishers and, if wanted, a server that is ended and started under them."""
+"""The soak itself: clients, publishers and, if wanted, servers, workers and brokers that end under them."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from bench.machine import all_processes, resident_bytes
 from bench.soak.clients import KINDS, Client, Crowd, Kind
 from bench.soak.publisher import BASE, BULK, own, post_large, post_small
-from tests.harness.servers import SseServer
+from tests.harness.servers import RedisServer, SseServer
 
 BULK_RATE = 10.0  # large messages a second
 LINES = 20  # of progress
+OUTAGE = 2.0  # seconds that Redis is away
 PATIENCE = 30.0  # seconds at the end, after which what has not come is lost
 
 Task = asyncio.Task[None]
@@ -21,8 +25,11 @@ Task = asyncio.Task[None]
 class Soak:
     """So many clients and so many messages a second on one server; `memory` is MiB over time."""
 
-    def __init__(self, server: SseServer, crowd: Crowd, clients: int, rate: float) -> None:
+    def __init__(
+        self, server: SseServer, crowd: Crowd, clients: int, rate: float, redis: RedisServer | None = None
+    ) -> None:
         self.server = server
+        self.redis = redis
         self.crowd = crowd
         self.rate = rate
         self.memory: list[float] = []
@@ -56,23 +63,31 @@ class Soak:
         self._look_at_memory()
 
     async def _restart(self, every: float, over: asyncio.Event) -> None:
-        """Kill the server and stop it, in turns, and start it again each time."""
+        """Kill the server and stop it, in turns; with Redis replace the workers, and kill Redis, in turns."""
         while every and not over.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), every)
                 break
-            end = self.server.stop if self.restarts % 2 else self.server.kill
-            await asyncio.to_thread(end)
-            await asyncio.to_thread(self.server.start)
+            if self.redis is not None and self.restarts % 2:
+                await asyncio.to_thread(self.redis.kill)
+                await asyncio.sleep(OUTAGE)
+                await asyncio.to_thread(self.redis.start)
+            elif self.redis is not None:
+                os.kill(self.server.pid, signal.SIGHUP)  # the supervisor alone: it replaces its workers
+            else:
+                await asyncio.to_thread(self.server.stop if self.restarts % 2 else self.server.kill)
+                await asyncio.to_thread(self.server.start)
             self.restarts += 1
 
     def _look_at_memory(self) -> None:
-        with suppress(OSError):  # at this moment it may be dead
-            self.memory.append(self.server.memory() / 2**20)
+        session = self.server.pid
+        mine = [pid for pid, fields in all_processes() if int(fields[3]) == session]
+        if mine:  # at this moment it may be dead
+            self.memory.append(resident_bytes(mine) / 2**20)
 
 
 def _role(number: int) -> tuple[Kind, list[str]]:
-    """All hear a common channel and their own; some of the sleepers also what fills buffers."""
+    """All subscribe to a common channel and their own; some of the sleepers also to what fills buffers."""
     kind = KINDS[number % len(KINDS)]
     return kind, [BASE, own(number), *([BULK] if kind.sleeps and number < 10 * len(KINDS) else [])]
 

@@ -37,11 +37,19 @@ class Stream:
 
     @classmethod
     async def open(
-        cls, port: int, channels: Sequence[str], last_event_id: str, parser: Parser, poll: bool = False
+        cls,
+        port: int,
+        channels: Sequence[str],
+        last_event_id: str,
+        parser: Parser,
+        *,
+        token: str,
+        query: Sequence[tuple[str, str]] = (),
+        poll: bool = False,
     ) -> Stream:
         """Ask, and read the head of the response. Ended when it is no 200 or the connection breaks."""
-        target = "/?" + urlencode([("channels", name) for name in channels])
-        lines = [f"GET {target} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
+        target = "/?" + urlencode([*(("channels", name) for name in channels), *query])
+        lines = [f"GET {target} HTTP/1.1", f"Host: 127.0.0.1:{port}", f"Authorization: Bearer {token}"]
         lines += [f"Last-Event-ID: {last_event_id}"] if last_event_id else []
         lines += ["X-Requested-With: XMLHttpRequest"] if poll else []
         try:
@@ -89,7 +97,7 @@ class Stream:
         return (await self._reader.readexactly(size + 2))[:-2]
 
     def cut(self, reset: bool = False) -> None:
-        """Leave, as a person does or, with `reset`, as a broken line does."""
+        """Leave, as a browser does or, with `reset`, as a broken line does."""
         if reset:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._writer.transport.abort()
@@ -103,8 +111,9 @@ class Stream:
 class Poster:
     """A kept connection that publishes one message after another."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, key: str) -> None:
         self._port = port
+        self._key = key
         self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def publish(self, channels: Sequence[str], message: str) -> None:
@@ -112,7 +121,9 @@ class Poster:
         if self._connection is None:
             self._connection = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._connection
-        body = urlencode([("message", message), *(("channel", name) for name in channels)])
+        body = urlencode(
+            [("key", self._key), ("message", message), *(("channel", name) for name in channels)]
+        )
         head = (
             f"POST /publish HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n"
             f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
