@@ -202,10 +202,12 @@ def read_config(path: str | None) -> dict[str, str]:
             continue
         name, equals, value = (part.strip() for part in text.partition("="))
         name = name.removeprefix("--")
-        if name not in _NAMES or name == "config":
+        if name not in _NAMES:
             raise ValueError(f"{path}, line {number}: there is no option {name!r}{_similar(name, _NAMES)}")
         if not equals:
             raise ValueError(f"{path}, line {number}: expected {name}=value")
+        if name == "config" and value:
+            raise ValueError(f"{path}, line {number}: a file of options names no other one")
         if name in _REPEATABLE and found.get(name):
             value = _REPEATABLE[name].join((found[name], value))
         found[name] = value
