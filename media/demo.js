@@ -10,6 +10,7 @@ const SECONDS = 60;         // width of the chart
 const CHART_HEIGHT = 20;    // of its viewBox
 const SUMMARY_SECONDS = 5;  // a screen reader is told of new events at most this often
 const STATS_INTERVAL = 2000;    // ms
+const STATE_PAUSE = 300;        // ms after an event before the states are asked for
 
 const $ = (id) => document.getElementById(id);
 const base = new URL('./', document.location);
@@ -20,9 +21,12 @@ let received = 0;
 let thisSecond = 0;
 let summarised = 0;
 let seconds = 0;
+let asking = 0;     // timer
 
-function names(text) {
-    return text.split(',').map((name) => name.trim()).filter(Boolean);
+// The channels in the fields of this name.
+function channelsIn(name) {
+    const fields = document.querySelectorAll(`input[name=${name}]`);
+    return [...new Set([...fields].map((field) => field.value.trim()).filter(Boolean))];
 }
 
 function element(name, text, attributes) {
@@ -45,6 +49,7 @@ function changed({state, reason, status}) {
         show('connecting', 'Connecting');
     } else if (state === 'open') {
         show('open', 'Connected to ' + stream.channels.join(', '));
+        showStates();
     } else if (state === 'waiting' && reason === 'expired') {
         list('The token has expired', {kind: 'gap'});
     } else if (state === 'waiting') {
@@ -56,14 +61,17 @@ function changed({state, reason, status}) {
 }
 
 function subscribe(channels) {
-    stream = connect(base, {channels, token: $('token').value, shared: true});
+    stream = connect(base, {channels, token: $('token').value, shared: true, state: true});
     stream.on('state', changed);
+    stream.on('presence', showMembers);
     stream.on('gap', (gap) => list('Events were lost in: ' + gap.channels.join(', '), {kind: 'gap'}));
     stream.on('*', (event) => {
         received += 1;
         thisSecond += 1;
         $('count').textContent = received.toLocaleString();
         list(event.data, event);
+        clearTimeout(asking);
+        asking = setTimeout(showStates, STATE_PAUSE);
     });
 }
 
@@ -71,6 +79,9 @@ function disconnect() {
     const closed = stream;
     stream = null;
     closed?.close();
+    $('members').replaceChildren();
+    $('states').replaceChildren();
+    $('no-members').hidden = $('no-state').hidden = false;
     show('closed', 'Not connected');
 }
 
@@ -92,7 +103,7 @@ function list(text, {kind = '', type = 'message', channels = [], lastEventId = '
 
 $('subscribe').addEventListener('submit', (event) => {
     event.preventDefault();
-    const channels = names($('channels').value);
+    const channels = channelsIn('channels');
     disconnect();
     if (channels.length) {
         subscribe(channels);
@@ -104,11 +115,64 @@ $('disconnect').addEventListener('click', () => {
     $('channels').focus();
 });
 
+// There is always an empty field for another channel.
+function grow(fieldset) {
+    const last = fieldset.lastElementChild;
+    if (last.value.trim()) {
+        const field = last.cloneNode();
+        field.removeAttribute('id');
+        Object.assign(field, {value: '', required: false});
+        fieldset.append(field);
+    }
+}
+
+document.querySelectorAll('[data-grows]').forEach((fieldset) => {
+    grow(fieldset);
+    fieldset.addEventListener('input', () => grow(fieldset));
+});
+
+// ---- The room ----
+
+function entry(name, text) {
+    return [element('dt', name), element('dd', text)];
+}
+
+// One entry for each channel that has members.
+function showMembers({channel, members, count, anonymous}) {
+    const names = Object.keys(members);
+    const text = [count && `${count}: ${names.join(', ') || 'too many to name'}`, anonymous && `${anonymous} without a name`];
+    const [title, value] = entry(channel, text.filter(Boolean).join(', and ') || 'nobody');
+    const known = [...$('members').children].find((other) => other.tagName === 'DT' && other.textContent === channel);
+    if (known) {
+        known.nextElementSibling.replaceWith(value);
+    } else {
+        $('members').append(title, value);
+    }
+    $('no-members').hidden = true;
+}
+
+async function showStates() {
+    const address = new URL('state', base), token = $('token').value;
+    (stream?.channels || []).forEach((name) => address.searchParams.append('channel', name));
+    try {
+        const answer = await fetch(address, {headers: token ? {Authorization: 'Bearer ' + token} : {}});
+        const states = answer.ok && stream ? Object.entries(await answer.json()) : [];
+        $('states').replaceChildren(...states.flatMap(([name, {data}]) => entry(name, data)));
+        $('no-state').hidden = states.length > 0;
+    } catch { /* the server is away: the page says so elsewhere */ }
+}
+
 // ---- Publish ----
 
 function fields() {
-    const given = names($('target').value).map((name) => ['channel', name]);
+    const given = channelsIn('channel').map((name) => ['channel', name]);
     given.push(['message', $('message').value]);
+    if ($('keep').checked) {
+        given.push(['keep', '1']);
+    }
+    if ($('except').checked && stream) {
+        given.push(['except', stream.client]);
+    }
     for (const [name, id] of [['event', 'type'], ['key', 'key']]) {
         if ($(id).value) {
             given.push([name, $(id).value]);
@@ -169,7 +233,7 @@ function curl() {
 
 function native() {
     const address = new URL(base), type = $('type').value || 'message';
-    names($('channels').value).forEach((name) => address.searchParams.append('channels', name));
+    channelsIn('channels').forEach((name) => address.searchParams.append('channels', name));
     if ($('token').value) {
         address.searchParams.set('access_token', $('token').value);
     }
@@ -179,14 +243,16 @@ function native() {
 
 function module() {
     const token = $('token').value ? `token: ${inScript($('token').value)}, ` : '';
-    const channels = names($('channels').value).map(inScript).join(', ');
+    const channels = channelsIn('channels').map(inScript).join(', ');
     return `import {connect} from ${inScript(new URL('media/cyclone-sse.js', base).href)};\n` +
-        `const stream = connect(${inScript(base.href)}, {channels: [${channels}], ${token}shared: true});\n` +
+        `const stream = connect(${inScript(base.href)}, {channels: [${channels}], ${token}shared: true, state: true});\n` +
         `stream.on(${inScript($('type').value || 'message')}, (event) => console.log(event.json ?? event.data));\n` +
         "stream.on('gap', ({channels}) => console.log('events were lost in', channels));";
 }
 
 function showCode() {
+    const parameters = new URLSearchParams(channelsIn('channels').map((name) => ['channels', name]));
+    $('address').textContent = new URL(base).pathname + '?' + parameters;
     $('curl').textContent = curl();
     $('native').textContent = native();
     $('module').textContent = module();

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -41,21 +42,29 @@ CONTRASTS = """() => {
 STATE = "document.querySelector('#state').textContent"
 
 
+def another(page: Any, channel: str) -> None:
+    """Name one more channel to hear."""
+    page.locator("input[name=channels]").last.fill(channel)
+
+
 def test_by_keyboard_alone(serve: Serve, browse: Open) -> None:
     server = serve("--demo=1", "--http-secret=open sesame")
     page = browse(server.url + "/demo")
     assert page.title() == "cyclone-sse demo"
     page.keyboard.press("Tab")  # the link to the events
     page.keyboard.press("Tab")
-    page.keyboard.type("chat, news")  # in place of what stands there: tabbing in selects it
+    page.keyboard.type("chat")  # in place of what stands there: tabbing in selects it
+    page.keyboard.press("Tab")
+    page.keyboard.type("news")
     page.keyboard.press("Enter")
     page.wait_for_function(f"{STATE} === 'Connected to chat, news'")
     assert stats(server.url) == {"chat": 1, "news": 1}
     page.wait_for_function("document.querySelector('#stats').textContent === 'chat1news1'")
 
-    for _ in range(4):  # the token, Connect, Disconnect, the channel to publish to
+    for _ in range(5):  # another channel, the token, Connect, Disconnect, the channel to publish to
         page.keyboard.press("Tab")
     page.keyboard.type("news")
+    page.keyboard.press("Tab")  # another channel
     page.keyboard.press("Tab")
     page.keyboard.type("headline")
     page.keyboard.press("Tab")
@@ -63,7 +72,8 @@ def test_by_keyboard_alone(serve: Serve, browse: Open) -> None:
     page.keyboard.type('{"by": "key"}')
     page.keyboard.press("Control+Enter")
     page.wait_for_function("document.querySelector('#answer').className === 'answer bad'")
-    page.keyboard.press("Tab")
+    for _ in range(3):  # keep, not to this page, the key
+        page.keyboard.press("Tab")
     page.keyboard.type("open sesame")
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('#events pre')?.textContent === '{\"by\": \"key\"}'")
@@ -128,7 +138,12 @@ def test_everything_on_it_has_a_name(serve: Serve, browse: Open) -> None:
     server = serve("--demo=1")
     page = browse(server.url + "/demo")
     for role, name in [
-        ("textbox", "Channels, with commas between them"),
+        ("group", "Channels, one in each field"),
+        ("textbox", "Channel to hear"),
+        ("textbox", "Channel to publish to"),
+        ("checkbox", "Keep it as the state of the channels"),
+        ("checkbox", "Not to this page"),
+        ("region", "The room"),
         ("textbox", "Type of the event, if it has one"),
         ("textbox", "Message (Ctrl+Enter publishes)"),
         ("button", "Copy the line for a shell"),
@@ -142,7 +157,8 @@ def test_everything_on_it_has_a_name(serve: Serve, browse: Open) -> None:
         ("heading", "cyclone-sse"),
     ]:
         assert page.get_by_role(role, name=name, exact=True).count() >= 1, (role, name)
-    unnamed = "[...document.querySelectorAll('input, textarea')].filter(field => !field.labels.length).length"
+    unnamed = """[...document.querySelectorAll('input, textarea')]
+        .filter((field) => !field.labels.length && !field.ariaLabel).length"""
     assert page.evaluate(unnamed) == 0
 
 
@@ -189,7 +205,8 @@ def test_what_it_shows_can_be_used(serve: Serve, browse: Open) -> None:
     """The line for a shell and the two scripts, word for word."""
     server = serve("--demo=1")
     page = browse(server.url + "/demo", permissions=["clipboard-read", "clipboard-write"])
-    page.fill("#channels", "base, it's")
+    page.fill("#channels", "base")
+    another(page, "it's")
     page.fill("#target", "it's")
     page.fill("#type", "news")
     page.fill("#message", """["it's", "two\nlines \\ &x=1"]""")
@@ -260,7 +277,7 @@ def test_its_tabs_share_one_connection(serve: Serve, chromium: Any) -> None:
     tabs = [context.new_page() for _ in range(7)]
     for number, tab in enumerate(tabs):
         tab.goto(server.url + "/demo")
-        tab.fill("#channels", f"base,own-{number}")
+        another(tab, f"own-{number}")
         tab.press("#channels", "Enter")
     for tab in tabs:
         tab.wait_for_function(f"{STATE}.startsWith('Connected')")
@@ -268,6 +285,34 @@ def test_its_tabs_share_one_connection(serve: Serve, chromium: Any) -> None:
     publish(server.url, "own-6", "1")
     tabs[6].wait_for_function("document.querySelectorAll('#events li').length === 1")
     context.close()
+
+
+def test_a_comma_is_part_of_a_name(serve: Serve, browse: Open) -> None:
+    server = serve("--demo=1")
+    page = browse(server.url + "/demo")
+    page.fill("#channels", "a,b")
+    another(page, "c")
+    assert page.inner_text("#address") == "/?channels=a%2Cb&channels=c"
+    page.press("#channels", "Enter")
+    page.wait_for_function(f"{STATE} === 'Connected to a,b, c'")
+    assert stats(server.url) == {"a,b": 1, "c": 1}
+
+
+def test_a_room_with_members(serve: Serve, browse: Open, tmp_path: Path) -> None:
+    (tmp_path / "channels.toml").write_text('["room-*"]\npresence = true\n')
+    secret = "a secret of at least 32 bytes, or none"
+    server = serve("--demo=1", f"--jwt-secret={secret}", f"--channels={tmp_path / 'channels.toml'}")
+    pages = [browse(server.url + "/demo"), browse(server.url + "/demo")]
+    for page, user in zip(pages, ("ann", "bob"), strict=True):
+        claims = {"sub": user, "subscribe": ["room-*"], "exp": time.time() + 3600}
+        page.fill("#channels", "room-7")
+        page.fill("#token", jwt.encode(claims, secret, "HS256"))
+        page.press("#token", "Enter")
+    for page in pages:
+        page.wait_for_function("document.querySelector('#members').textContent === 'room-72: ann, bob'")
+    pages[1].click("#disconnect")
+    assert pages[1].inner_text("#members") == ""
+    pages[0].wait_for_function("document.querySelector('#members').textContent === 'room-71: ann'")
 
 
 def test_behind_a_prefix(serve: Serve, browse: Open) -> None:
