@@ -315,6 +315,27 @@ def test_a_room_with_members(serve: Serve, browse: Open, tmp_path: Path) -> None
     pages[0].wait_for_function("document.querySelector('#members').textContent === 'room-71: ann'")
 
 
+def test_a_room_with_a_state(serve: Serve, browse: Open) -> None:
+    server = serve("--demo=1")
+    page = browse(server.url + "/demo")
+    page.press("#channels", "Enter")
+    page.wait_for_function(f"{STATE} === 'Connected to base'")
+    page.check("#keep")
+    page.fill("#message", "open")
+    page.click("#publish button")
+    page.wait_for_function("document.querySelector('#states').textContent === 'baseopen'")
+    assert "keep=1" in page.inner_text("#curl")
+    other = browse(server.url + "/demo")  # it has the state when it opens
+    other.press("#channels", "Enter")
+    other.wait_for_function("document.querySelector('#events pre')?.textContent === 'open'")
+    other.wait_for_function("document.querySelector('#states').textContent === 'baseopen'")
+    page.check("#except")
+    page.fill("#message", "not to this page")
+    page.click("#publish button")
+    other.wait_for_function("document.querySelectorAll('#events li').length === 2")
+    assert page.locator("#events li").count() == 1
+
+
 def test_behind_a_prefix(serve: Serve, browse: Open) -> None:
     server = serve("--demo=1")
     with Site(server.port) as site:
