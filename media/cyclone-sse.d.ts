@@ -24,7 +24,7 @@ export interface Presence<T = any> {
     readonly channel: string;
     /** All members: the user, and what the server shows of them. Empty if there are more than the server names. */
     readonly members: Readonly<Record<string, T>>;
-    /** Those who came with this change; nobody with the first list. */
+    /** Those who came with this change; none with the first list. */
     readonly joined: Readonly<Record<string, T>>;
     /** Those who left with this change. */
     readonly left: readonly string[];

@@ -141,7 +141,7 @@ function entry(name, text) {
 function showMembers({channel, members, count, anonymous}) {
     const names = Object.keys(members);
     const text = [count && `${count}: ${names.join(', ') || 'too many to name'}`, anonymous && `${anonymous} without a name`];
-    const [title, value] = entry(channel, text.filter(Boolean).join(', and ') || 'nobody');
+    const [title, value] = entry(channel, text.filter(Boolean).join(', and ') || 'no members');
     const known = [...$('members').children].find((other) => other.tagName === 'DT' && other.textContent === channel);
     if (known) {
         known.nextElementSibling.replaceWith(value);

@@ -125,8 +125,13 @@ class Resume:
         catch_up.start(start.after)
 
     def start_with_states(self, client: Client) -> None:
-        """Send a client without an id the states of its channels, then the present position."""
+        """Send a client without an id the states of its channels, then the present position.
+
+        The position tells a stream also where there are no states: a client waits for it to know them all.
+        """
         piece = self.states(client, client.channels)
+        if not piece.frames and not client.is_poll:
+            piece = Piece((id_line(self.ids.now()) + b"\n",), (KEEP,))
         self.go_live(client)
         if piece.frames:
             client.last_sent_at = self.clock()

@@ -18,6 +18,7 @@ const FIRST_RETRY = 1000;       // ms, until the server sends another
 const LONGEST_RETRY = 30000;    // ms
 const STEADY = 5000;            // ms after which a connection counts as a success, and delays start again
 const FIRST_BYTE = 15000;       // ms for the first byte of a stream: the server sends it at once
+const STATES = 3000;            // ms for the states and the position after them, which the server sends at once
 const SILENT_STREAMS = 2;       // streams without a byte after which a proxy is taken to hold them back
 const REMOVAL = 1000;           // ms before channels are given up: a page that reloads wants them again
 const REFUSALS = 3;             // 401 in a row after which no new token is asked for
@@ -116,8 +117,8 @@ export function makeLink({address, options, silence, gather, client, askToken, p
 
     // ---- Before the connection: may a tab hear what it starts with, and where does it start? ----
 
-    // The states at the head of an answer; the rest of it is left.
-    async function readStates(response, start, names) {
+    // The states at the head of an answer, before the position; the rest of it is left.
+    async function readStates(response, start, names, signal) {
         const states = [];
         let isComplete = false;
         const feed = makeParser((block) => {
@@ -126,10 +127,11 @@ export function makeLink({address, options, silence, gather, client, askToken, p
                 states.push(asEvent(block, names));
             }
         }, () => {});
-        await readText(response, (text) => {
+        const reading = readText(response, (text) => {
             feed(text);
             return isComplete;
         });
+        await (polls ? reading : Promise.race([reading, pause(STATES, signal)]));
         return states;
     }
 
@@ -140,7 +142,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         try {
             const response = await ask(names, '', {token, signal, method: polls && !options.state ? 'HEAD' : undefined});
             const start = response.headers.get('Last-Event-ID') || '';
-            const states = options.state ? await readStates(response, start, names) : [];
+            const states = options.state ? await readStates(response, start, names, signal) : [];
             if (attempt === controller && tabs.get(id)?.marks === marks) {
                 publish({to: id, start, states});
                 names.forEach((name) => { marks[name] = marks[name] ?? start; });

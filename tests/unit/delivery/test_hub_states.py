@@ -55,6 +55,23 @@ def test_a_client_without_an_id_gets_the_states_the_position_and_then_what_comes
     assert back.data == ["live"]
 
 
+def test_a_stream_without_states_is_sent_the_position(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    client = with_state()
+    hub.subscribe(client, ["a"])
+    assert (client.data, last_id(client)) == ([], str(hub.position()))
+
+
+def test_a_poll_without_states_waits_for_an_event(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    answers: list[bytes] = []
+    poll = PollClient(lambda: None, answers.append, lambda: None)
+    poll.wants_state = True
+    hub.subscribe(poll, ["a"])
+    poll.open()
+    assert answers == []
+
+
 def test_a_state_stays_whatever_the_history_forgets(clock: TurnClock) -> None:
     hub = make_hub(clock, history_ttl=10)
     hub.publish(publication("a", "state", keep=True, ttl=0))
