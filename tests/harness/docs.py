@@ -53,6 +53,11 @@ def commands(page: str) -> list[str]:
     return lines
 
 
+def bodies(page: str) -> list[str]:
+    """The JSON that it shows."""
+    return [text.strip() for kind, _, text in _blocks(page) if kind == "json"]
+
+
 def html(page: str) -> list[str]:
     """The pages and scripts for a browser that it shows."""
     return [text for kind, _, text in _blocks(page) if kind == "html"]

@@ -72,6 +72,7 @@ class Shell(Process):
     """A command of the page that serves, on another port."""
 
     def __init__(self, directory: Path, command: str) -> None:
+        command = command.replace("127.0.0.1:8000", f"127.0.0.1:{free_port()}")  # another may serve there
         self.command = command.replace("twistd -n", "exec twistd -n --pidfile=")
         self.port = free_port()
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

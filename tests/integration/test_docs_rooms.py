@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.harness.clients import Subscriber, request
-from tests.harness.docs import commands, write_shown
+from tests.harness.docs import bodies, commands, write_shown
 from tests.harness.process import need, until
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
@@ -80,6 +80,57 @@ def test_a_stranger_may_not_ask(server: SseServer) -> None:
     other = token(SECRET, subscribe=["room-8"], sub="42")
     assert request("GET", f"{url}&access_token={other}").status == 403
     assert request("GET", f"{url}&access_token={token(SECRET, subscribe=['room-7'])}").status == 200
+
+
+def post(server: SseServer, body: str) -> dict[str, Any]:
+    headers = {"Authorization": "Bearer KEY", "Content-Type": "application/json"}
+    answer = request("POST", f"{server.url}/publish", body, headers)
+    assert answer.status == 200, answer.body
+    told: dict[str, Any] = answer.json
+    return told
+
+
+def shown_with(word: str) -> str:
+    (body,) = [body for body in bodies("rooms.md") if word in body]
+    return body
+
+
+def test_the_state_as_the_page_says(server: SseServer) -> None:
+    state_id = post(server, shown_with('"keep"'))["id"]
+    post(server, '{"channel": "room-7", "message": "later"}')
+    state = request("GET", f"{server.url}/state?channel=room-7", headers={"Authorization": "Bearer KEY"})
+    assert state.json["room-7"]["id"] == state_id
+    assert json.loads(state.json["room-7"]["data"]) == {"topic": "Tea"}
+    query = {"state": "1", "access_token": token(SECRET, subscribe=["*"])}
+    with Subscriber(server.url, "room-7", query=query) as client:
+        event = client.event()
+        assert (event.id, event.data) == (state_id, '{"topic":"Tea"}')
+        post(server, shown_with('"ttl"'))
+        assert client.event().type == "typing"
+    form = {"Authorization": "Bearer KEY", "Content-Type": "application/x-www-form-urlencoded"}
+    assert request("POST", f"{server.url}/clear", "channel=room-7", form).status == 200
+    state = request("GET", f"{server.url}/state?channel=room-7", headers={"Authorization": "Bearer KEY"})
+    assert state.json == {}
+
+
+def test_a_typing_event_is_for_those_who_are_there(server: SseServer) -> None:
+    post(server, shown_with('"ttl"'))
+    kept = post(server, '{"channel": "room-7", "message": "hello"}')["id"]
+    query = {"lastEventId": "earliest", "access_token": token(SECRET, subscribe=["*"])}
+    with Subscriber(server.url, "room-7", query=query) as client:
+        assert client.event().id == kept
+
+
+def test_a_client_can_be_left_out(server: SseServer) -> None:
+    access = {"access_token": token(SECRET, subscribe=["*"])}
+    with (
+        Subscriber(server.url, "room-7", query={"client": "me", **access}) as sender,
+        Subscriber(server.url, "room-7", query=access) as other,
+    ):
+        post(server, '{"channel": "room-7", "message": "mine", "except": "me"}')
+        post(server, '{"channel": "room-7", "message": "all"}')
+        assert other.data(2) == ["mine", "all"]
+        assert sender.data(1) == ["all"]
 
 
 @pytest.mark.slow
