@@ -1,0 +1,123 @@
+"""The server behind a broker changes without a lost connection: it is noticed, and clients are told."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.clients import Subscriber, request
+from tests.harness.forwarder import Forwarder
+from tests.harness.process import free_port, until
+from tests.harness.servers import RedisServer, SseServer
+from tests.harness.upstreams import EXCHANGE, RabbitUpstream
+from tests.integration.brokers.test_faults import FORM
+from tests.integration.brokers.test_sentinel import Replica
+from tests.integration.conftest import Serve
+
+LIMIT = 30.0  # seconds in which it must be noticed
+
+
+def post(server: SseServer, message: str, key: str | None = None) -> tuple[int, dict[str, object]]:
+    """Status and JSON of a POST to the channel base."""
+    headers = {**FORM, **({"Idempotency-Key": key} if key else {})}
+    answer = request("POST", f"{server.url}/publish", f"channel=base&message={message}", headers)
+    return answer.status, json.loads(answer.body)
+
+
+DELETIONS = {
+    "queue": '[rabbit_amqqueue:delete(Q, false, false, <<"test">>) || Q <- rabbit_amqqueue:list()].',
+    "bindings": '[rabbit_binding:remove(B, <<"test">>) || B <- rabbit_binding:list(<<"/">>), '
+    'element(3, element(2, B)) =/= <<>>, element(4, element(2, B)) =:= <<"sse-cyclone-server">>].',
+}
+
+
+@pytest.mark.parametrize("what", ["queue", "bindings", "exchange"])
+def test_what_is_deleted_in_rabbitmq_is_noticed(serve: Serve, rabbit: RabbitUpstream, what: str) -> None:
+    admin = free_port()
+    server = serve(*rabbit.options, "--http-publish=1", f"--admin-port={admin}")
+    with Subscriber(server.url, "base") as client:
+        assert post(server, "1")[0] == 200
+        assert client.event().data == "1"
+        if what == "exchange":
+            rabbit.channel().exchange_delete(EXCHANGE)
+        else:
+            rabbit.server.control("eval", DELETIONS[what])
+        assert client.event(LIMIT).type == "sse-gap"
+        until(lambda: request("GET", f"http://127.0.0.1:{admin}/readyz").status == 200, LIMIT)
+        assert post(server, "2")[0] == 200
+        assert client.event().data == "2"
+
+
+def test_a_rabbitmq_that_is_short_of_memory_is_answered_at_once(serve: Serve, rabbit: RabbitUpstream) -> None:
+    admin = free_port()
+    server = serve(*rabbit.options, "--http-publish=1", f"--admin-port={admin}")
+    with Subscriber(server.url, "base") as client:
+        assert post(server, "1")[0] == 200
+        rabbit.server.control("set_vm_memory_high_watermark", "0.000001")
+        try:
+            ready = f"http://127.0.0.1:{admin}/readyz"
+            until(lambda: request("GET", ready).status == 503, LIMIT, "the alarm is known")
+            status, answer = post(server, "never")
+            assert (status, answer["published"]) == (503, False)
+        finally:
+            rabbit.server.control("set_vm_memory_high_watermark", "0.4")
+        until(lambda: request("GET", ready).status == 200, LIMIT, "the alarm is over")
+        assert post(server, "2")[0] == 200
+        assert client.data(2) == ["1", "2"]
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, Forwarder]]:
+    """A master and its replica, behind one address."""
+    with RedisServer(tmp_path) as master:
+        replica = Replica(
+            tmp_path, "--replicaof", "127.0.0.1", str(master.port), "--repl-diskless-sync-delay", "0"
+        )
+        with replica, Forwarder(master.port) as address:
+            until(lambda: b"master_link_status:up" in replica.command("INFO", "replication"), 20)
+            yield master, replica, address
+
+
+@pytest.mark.parametrize("broker", ["redis", "redis-stream"])
+def test_a_planned_failover_behind_one_address_is_followed(
+    serve: Serve, pair: tuple[RedisServer, RedisServer, Forwarder], broker: str
+) -> None:
+    old, new, address = pair
+    server = serve(f"--broker={broker}", f"--redis-port={address.port}", "--http-publish=1")
+    with Subscriber(server.url, "base") as client:
+        assert post(server, "1")[0] == 200
+        assert client.event().data == "1"
+        new.command("REPLICAOF", "NO", "ONE")
+        address.target = new.port
+        old.command("REPLICAOF", "127.0.0.1", str(new.port))  # it lives on, and keeps its connections
+        until(lambda: post(server, "probe")[0] == 200 and b"db0" in new.command("INFO"), LIMIT)
+
+        def arrives() -> bool:
+            new.command("XADD", "cyclone-sse", "*", "channel", "base", "message", "end")
+            new.command("PUBLISH", "base", "end")
+            return any(event.data == "end" for event in client.pending())
+
+        until(lambda: post(server, "2")[0] == 200, LIMIT)
+        until(arrives, LIMIT, "what is published at the new master arrives")
+
+
+@pytest.mark.parametrize("broker", ["redis", "redis-stream"])
+def test_a_redis_that_is_busy_refuses_no_client(serve: Serve, redis_server: RedisServer, broker: str) -> None:
+    server = serve(f"--broker={broker}", f"--redis-port={redis_server.port}", "--http-publish=1")
+    with Subscriber(server.url, "base") as client:
+        redis_server.command("CONFIG", "SET", "lua-time-limit", "100")
+        loop = b"*3\r\n$4\r\nEVAL\r\n$17\r\nwhile true do end\r\n$1\r\n0\r\n"
+        with socket.create_connection(("127.0.0.1", redis_server.port)) as busy:
+            busy.sendall(loop)
+            until(lambda: b"BUSY" in redis_server.command("GET", "x"), 10)
+            with Subscriber(server.url, "other") as other:
+                other.wait_open()
+                assert post(server, "x")[0] == 503
+                redis_server.command("SCRIPT", "KILL")
+                until(lambda: post(server, "2")[0] == 200, LIMIT)
+                until(lambda: any(event.data == "2" for event in client.pending()), LIMIT)
+                assert other.status == 200
