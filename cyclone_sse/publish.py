@@ -12,6 +12,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -115,6 +116,8 @@ class PublishHandler(OperatorHandler):
             publications = [_understand(Publication.from_form, body.form, "")]
         else:
             publications = yield from _all_publications(body)
+        if key := self.request.headers.get("Idempotency-Key"):
+            publications = yield from _with_key(publications, key, body.is_batch)
         if not grant.may_publish_everywhere:
             yield from _check_channels(grant, publications)
         if self.broker.hub.kinds:
@@ -232,6 +235,24 @@ def _all_publications(body: Body) -> Generator[None, None, list[Publication]]:
         if not len(publications) % CHECKED_AT_ONCE:
             yield
     return publications
+
+
+def _with_key(
+    publications: Sequence[Publication], key: str, is_batch: bool
+) -> Generator[None, None, list[Publication]]:
+    """The publications with the key of the header; one in an object of a batch comes first."""
+    keyed = []
+    for index, each in enumerate(publications):
+        own = each.idempotency_key or (f"{key} {index}" if is_batch else key)
+        try:
+            keyed.append(replace(each, idempotency_key=own))
+        except ValueError:
+            own = ""
+        if " " in key or not own:
+            raise Refusal(400, "Idempotency-Key is not 1 to 200 visible ASCII characters")
+        if not len(keyed) % CHECKED_AT_ONCE:
+            yield
+    return keyed
 
 
 def _check_channels(grant: Grant, publications: Sequence[Publication]) -> Generator[None, None, None]:

@@ -43,4 +43,7 @@ class HttpBroker(Broker):
 
     def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
         """Deliver these events. With a history file the ids come when all of them are on the disk."""
-        return self.hub.publish_all(publications)
+        ids: Sequence[str] | Deferred[Sequence[str]] = self.hub.published.publish(
+            publications, self.hub.publish_all
+        )
+        return ids

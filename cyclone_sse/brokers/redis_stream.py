@@ -24,6 +24,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.redis_link import ResponseError, is_pattern
 from cyclone_sse.brokers.redis_server import redis_server
 from cyclone_sse.brokers.redis_stream_link import BEGINNING, Lot, StreamLink, Survey
@@ -289,7 +290,7 @@ class RedisStreamBroker(UpstreamBroker):
         keep = max(MIN_KEPT, self.settings["history-ttl"])
         try:
             await link.trim(max(0, await link.now() - int(keep * 1000)))
-        except ResponseError as error:
+        except (NotAllowed, ResponseError) as error:
             self.log_rarely("{server} cannot be trimmed: {reason}", server=self.server, reason=str(error))
 
 

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.brokers.link import NotAllowed, SubscribingLink
 from cyclone_sse.brokers.subscriptions import Phase, Subscription
 from cyclone_sse.brokers.upstream import UpstreamBroker, text_of
+from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Ending, Refusal
 
 LOT = 300  # channels that are requested together: some milliseconds of work
@@ -24,6 +25,13 @@ REQUEST_AGAIN = 1.0  # seconds after which a request that failed for the moment 
 
 class SubscribingBroker(UpstreamBroker):
     """Base of the brokers that subscribe to the channels of their clients."""
+
+    def publish_all(self, publications: Sequence[Publication]) -> Deferred[Any]:
+        """Fires when the upstream has taken everything. What this server has published with the same key is
+        not published again."""
+        self.check_publishable(publications)
+        d: Deferred[Any] = self.hub.published.publish(publications, super().publish_all)
+        return d
 
     def subscribe(self, channel: str) -> None:
         """Request the channel now if the upstream is there; else it is requested when it is back."""

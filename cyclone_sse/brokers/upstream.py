@@ -155,14 +155,18 @@ class UpstreamBroker(Broker):
 
     def publish_all(self, publications: Sequence[Publication]) -> Deferred[Any]:
         """Fires when the upstream has taken everything, with the ids that it gave."""
+        self.check_publishable(publications)
+        size = sum(PENDING_OVERHEAD + len(each.data) + sum(map(len, each.channels)) for each in publications)
+        return self._send(lambda link: link.publish(publications), size)
+
+    def check_publishable(self, publications: Sequence[Publication]) -> None:
+        """Raise Refusal for what this broker cannot carry."""
         self.check_carried(publications)
         for each in publications:
             try:
                 self.check_size(each.data)
             except ValueError as error:
                 raise Refusal(413, str(error)) from None
-        size = sum(PENDING_OVERHEAD + len(each.data) + sum(map(len, each.channels)) for each in publications)
-        return self._send(lambda link: link.publish(publications), size)
 
     def control(self, order: Mapping[str, Any]) -> Deferred[int]:
         """Carry the order out here, and send it to the other servers."""
@@ -239,6 +243,8 @@ class UpstreamBroker(Broker):
     async def _run(self, link: Link) -> None:
         try:
             await self.run(link)
+        except (NotAllowed, WrongServer) as error:
+            link.abort(error)
         except Exception:
             if link.lost is not None:
                 return  # what was under way failed with the connection

@@ -137,6 +137,7 @@ class Event:
         "excluded",
         "frame",
         "holders",
+        "key",
         "node",
         "patterns",
         "row",
@@ -153,6 +154,7 @@ class Event:
         self.patterns: Sequence[str] = ()
         self.excluded: str | None = None
         self.ttl: float | None = None
+        self.key: str | None = None
         self.taken = 0.0
         self.holders = 0
         self.row = 0

@@ -32,6 +32,7 @@ from cyclone_sse.delivery.lifecycle import Lifecycle
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.presence_feed import PresenceFeed
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.delivery.published import Published
 from cyclone_sse.delivery.rates import Rates
 from cyclone_sse.delivery.resume import Resume
 from cyclone_sse.delivery.states import States
@@ -65,6 +66,7 @@ class Hub:
     ) -> None:
         self._reactor = reactor
         self.counters = Counters()
+        self.published = Published(settings["idempotency-ttl"], reactor.seconds)
         self.ids = ids or EventIds(wall)
         self._settings = settings
         self._kinds_file: str | None = settings["channels"]
@@ -142,6 +144,7 @@ class Hub:
             return event
         self.ids.follow(eid)
         event.excluded = publication.excluded
+        event.key = publication.idempotency_key
         if publication.keep and (eid is None or self.states.fit([publication])):
             self._set_state(event)
         self._hold(event, publication.ttl)
@@ -238,6 +241,7 @@ class Hub:
             self.states,
             self.ids,
             self._reactor,
+            published=self.published,
             clock=clock,
             writer=writer or WriterThread(self._reactor),
         )

@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.delivery.events import Event, EventIds, seq_at
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.journal_file import JournalError, JournalFile, Transaction
+from cyclone_sse.delivery.published import Published
 from cyclone_sse.delivery.states import States
 from cyclone_sse.errors import Unavailable
 
@@ -71,11 +72,13 @@ class Journal:
         ids: EventIds,
         reactor: Any,
         *,
+        published: Published,
         clock: Callable[[], float],
         writer: Writer,
     ) -> None:
         self._history = history
         self._known_states = states
+        self._published = published
         self._ids = ids
         self._reactor = reactor
         self._clock = clock
@@ -190,6 +193,8 @@ class Journal:
             last = event.seq
         for channel, event in journal.states():
             self._known_states.set(event, (channel,))
+        for key, id, taken in journal.published():
+            self._published.remember(key, id, max(0.0, wall - taken / 1000))
         self._row = journal.row
         self._ids.reset(journal.node, max(last, journal.reserved))
         self._ids.now()  # the present, from which ids are reserved
@@ -296,6 +301,7 @@ class Journal:
             transaction.forgotten = list(self._forgotten)
             transaction.floors = self._floors(transaction.floors)
             self._forgotten = {}
+            transaction.keys_before = transaction.taken - int(self._published.ttl * 1000)
         return transaction
 
     def _floors(self, cleared: Mapping[str, int]) -> dict[str, int]:

@@ -43,12 +43,16 @@ CREATE TABLE event (row INTEGER PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT 
 CREATE TABLE floor (channel TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE state (channel TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL, frame BLOB NOT NULL)
                     WITHOUT ROWID;
+CREATE TABLE published (key TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL,
+                        taken INTEGER NOT NULL) WITHOUT ROWID;
 """
 _FROM_VERSION_1 = """
 ALTER TABLE event ADD COLUMN ttl REAL;
 ALTER TABLE event ADD COLUMN excluded TEXT;
 CREATE TABLE state (channel TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL, frame BLOB NOT NULL)
                     WITHOUT ROWID;
+CREATE TABLE published (key TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL,
+                        taken INTEGER NOT NULL) WITHOUT ROWID;
 """
 _RAISE_FLOORS = (
     " ON CONFLICT (channel) DO UPDATE SET ms = excluded.ms, n = excluded.n"
@@ -76,6 +80,7 @@ class Transaction:
     events: with their rows. taken: when, in milliseconds since the epoch. forgotten: rows to delete. floors:
     the positions up to which something of a channel is missing then. reserved: the position up to which ids
     may be given out; None to leave it. states: channels and their new states, None if it was cleared.
+    keys_before: the time before which idempotency keys no longer count; None to leave them.
     """
 
     events: Sequence[Event] = ()
@@ -84,6 +89,7 @@ class Transaction:
     floors: Mapping[str, int] = field(default_factory=dict)
     reserved: int | None = None
     states: Mapping[str, Event | None] = field(default_factory=dict)
+    keys_before: int | None = None
 
 
 class JournalFile:
@@ -142,6 +148,12 @@ class JournalFile:
                 name = json.loads(channel)
                 yield name, Event(EventId(ms, n, self.node), frame, (name,))
 
+    def published(self) -> Iterator[tuple[str, str, int]]:
+        """Each idempotency key, the id of its event, and when it was used, the oldest first."""
+        with self._understood():
+            for key, ms, n, taken in self._db.execute("SELECT * FROM published ORDER BY taken"):
+                yield key, str(EventId(ms, n, self.node)), taken
+
     def write(self, transaction: Transaction) -> None:
         """Write all of it, or nothing. Raises JournalError."""
         with self._explained():
@@ -150,6 +162,8 @@ class JournalFile:
                     len(transaction.events) > _ROWS
                     or transaction.forgotten
                     or transaction.states
+                    or transaction.keys_before is not None
+                    or any(event.key for event in transaction.events)
                     or transaction.reserved is not None
                 ):
                     self._db.execute("BEGIN IMMEDIATE")  # else it is one statement, a transaction by itself
@@ -157,6 +171,7 @@ class JournalFile:
                 self._delete(transaction.forgotten)
                 self._raise_floors(transaction.floors)
                 self._set_states(transaction.states)
+                self._add_keys(transaction)
                 if transaction.reserved is not None:
                     end = EventId.at(transaction.reserved, self.node)
                     self._db.execute("UPDATE journal SET reserved_ms = ?, reserved_n = ?", (end.ms, end.n))
@@ -230,6 +245,12 @@ class JournalFile:
             if event is not None
         ]
         self._insert("INSERT OR REPLACE INTO state VALUES ", rows)
+
+    def _add_keys(self, transaction: Transaction) -> None:
+        if transaction.keys_before is not None:
+            self._db.execute("DELETE FROM published WHERE taken < ?", (transaction.keys_before,))
+        rows = [(e.key, e.id.ms, e.id.n, transaction.taken) for e in transaction.events if e.key]
+        self._insert("INSERT OR REPLACE INTO published VALUES ", rows)
 
     def _add(self, events: Sequence[Event], taken: int) -> None:
         # "or replace": an event is written once more if it was not certain that it had been

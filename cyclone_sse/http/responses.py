@@ -23,7 +23,9 @@ EVERY_ANSWER: Mapping[str, str] = {
 }
 _EVERYBODY: Mapping[str, str] = {"Access-Control-Allow-Origin": "*"}
 _NOBODY: Mapping[str, str] = {"Vary": "Origin"}
-REQUEST_HEADERS = "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With"
+REQUEST_HEADERS = (
+    "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, X-Requested-With"
+)
 PREFLIGHT_AGE = 86400  # seconds a browser may remember the answer to OPTIONS
 
 

@@ -9,7 +9,7 @@ from types import TracebackType
 
 
 class Forwarder:
-    """Passes bytes between its port and the target; a change of target leaves open connections as they are."""
+    """Passes bytes between its port and the target; another target leaves open connections as they are."""
 
     def __init__(self, target: int) -> None:
         self.target = target

@@ -82,6 +82,7 @@ HOUSE = [
     {"delivery.client"},
     {"delivery.channels", "delivery.history", "delivery.presence", "delivery.rates", "delivery.states"},
     {"delivery.sorted_log", "delivery.pattern_index"},
+    {"delivery.published"},
     {"delivery.events", "delivery.kinds", "delivery.publication", "delivery.room"},
     {"counters", "deadlines", "errors", "globs", "options", "patterns", "slices"},
     {"broker_urls", "values"},

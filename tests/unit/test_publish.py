@@ -337,3 +337,29 @@ def test_how_long_a_publication_took_is_counted_whatever_becomes_of_it() -> None
     server.request("POST", "/publish", FORM, body=b"channel=a&message=b&key=secret")
     server.request("POST", "/publish", FORM, body=b"channel=a&message=b")
     assert sum(server.broker.hub.counters.publish_seconds.counts) == 2
+
+
+def test_the_same_idempotency_key_publishes_once() -> None:
+    site = MemoryServer()
+    key = "Idempotency-Key: order-7"
+    one = b'{"channel": "a", "message": "x"}'
+    answers = [json.loads(site.request("POST", "/publish", JSON, key, body=one)[2]) for _ in range(3)]
+    assert {answer["id"] for answer in answers} == {answers[0]["id"]}
+    batch = b'[{"channel": "a", "message": "x"}, {"channel": "a", "message": "y", "idempotency_key": "own"}]'
+    first, again = (
+        json.loads(site.request("POST", "/publish", JSON, "Idempotency-Key: other", body=batch)[2])
+        for _ in range(2)
+    )
+    assert first["ids"] == again["ids"]
+    assert len({answers[0]["id"], *first["ids"]}) == 3
+    own = b'{"channel": "a", "message": "z", "idempotency_key": "own"}'
+    assert json.loads(site.request("POST", "/publish", JSON, body=own)[2])["id"] == first["ids"][1]
+
+
+@pytest.mark.parametrize("key", ["two words", "x" * 201, "\xe9", "a 1"])
+def test_an_idempotency_key_is_visible_ascii(key: str) -> None:
+    body = b'{"channel": "a", "message": "x"}'
+    status, _, answer = MemoryServer().request("POST", "/publish", JSON, f"Idempotency-Key: {key}", body=body)
+    assert (status, b"Idempotency-Key" in answer) == (400, True)
+    body = json.dumps({"channel": "a", "message": "x", "idempotency_key": key}).encode()
+    assert MemoryServer().request("POST", "/publish", JSON, body=body)[0] == 400

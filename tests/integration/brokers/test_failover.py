@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,19 @@ def pair(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, Forwarder]]
             yield master, replica, address
 
 
+def data_until(client: Subscriber, last: str) -> list[str]:
+    """The data of the messages up to this one; gaps are left out."""
+    data: list[str] = []
+    while not data or data[-1] != last:
+        event = client.event(LIMIT)
+        data += [event.data] if event.type == "message" else []
+    return data
+
+
+def publish_until_accepted(server: SseServer, message: str) -> None:
+    until(lambda: post(server, message, f"once-{message}")[0] == 200, LIMIT, "it is accepted")
+
+
 @pytest.mark.parametrize("broker", ["redis", "redis-stream"])
 def test_a_planned_failover_behind_one_address_is_followed(
     serve: Serve, pair: tuple[RedisServer, RedisServer, Forwarder], broker: str
@@ -94,30 +109,65 @@ def test_a_planned_failover_behind_one_address_is_followed(
         new.command("REPLICAOF", "NO", "ONE")
         address.target = new.port
         old.command("REPLICAOF", "127.0.0.1", str(new.port))  # it lives on, and keeps its connections
-        until(lambda: post(server, "probe")[0] == 200 and b"db0" in new.command("INFO"), LIMIT)
+        until(lambda: reached(new), LIMIT, "it is followed")
+        publish_until_accepted(server, "end")
+        assert data_until(client, "end").count("end") == 1
+        new.command("XADD", "cyclone-sse", "*", "channel", "base", "message", "at the new one")
+        new.command("PUBLISH", "base", "at the new one")
+        data_until(client, "at the new one")
 
-        def arrives() -> bool:
-            new.command("XADD", "cyclone-sse", "*", "channel", "base", "message", "end")
-            new.command("PUBLISH", "base", "end")
-            return any(event.data == "end" for event in client.pending())
 
-        until(lambda: post(server, "2")[0] == 200, LIMIT)
-        until(arrives, LIMIT, "what is published at the new master arrives")
+def reached(redis: RedisServer) -> bool:
+    """Whether clients other than this question and replicas are connected."""
+    rows = redis.command("CLIENT", "LIST", "TYPE", "normal").splitlines()
+    pubsub = redis.command("CLIENT", "LIST", "TYPE", "pubsub").splitlines()
+    return sum(b"id=" in row for row in rows) > 1 or any(b"id=" in row for row in pubsub)
 
 
 @pytest.mark.parametrize("broker", ["redis", "redis-stream"])
 def test_a_redis_that_is_busy_refuses_no_client(serve: Serve, redis_server: RedisServer, broker: str) -> None:
     server = serve(f"--broker={broker}", f"--redis-port={redis_server.port}", "--http-publish=1")
-    with Subscriber(server.url, "base") as client:
+    with Subscriber(server.url, "base") as client, ExitStack() as stack:
         redis_server.command("CONFIG", "SET", "lua-time-limit", "100")
-        loop = b"*3\r\n$4\r\nEVAL\r\n$17\r\nwhile true do end\r\n$1\r\n0\r\n"
-        with socket.create_connection(("127.0.0.1", redis_server.port)) as busy:
-            busy.sendall(loop)
-            until(lambda: b"BUSY" in redis_server.command("GET", "x"), 10)
-            with Subscriber(server.url, "other") as other:
-                other.wait_open()
-                assert post(server, "x")[0] == 503
-                redis_server.command("SCRIPT", "KILL")
-                until(lambda: post(server, "2")[0] == 200, LIMIT)
-                until(lambda: any(event.data == "2" for event in client.pending()), LIMIT)
-                assert other.status == 200
+        busy = stack.enter_context(socket.create_connection(("127.0.0.1", redis_server.port)))
+        busy.sendall(b"*3\r\n$4\r\nEVAL\r\n$17\r\nwhile true do end\r\n$1\r\n0\r\n")
+        until(lambda: b"BUSY" in redis_server.command("GET", "x"), 10)
+        other = stack.enter_context(Subscriber(server.url, "other"))
+        other.wait_open()
+        assert post(server, "x", "busy")[0] == 503
+        redis_server.command("SCRIPT", "KILL")
+        publish_until_accepted(server, "2")
+        data_until(client, "2")
+        assert other.status == 200
+
+
+@pytest.mark.parametrize("broker", ["redis-stream"])
+def test_a_redis_that_stood_still_doubles_nothing_that_has_a_key(
+    serve: Serve, redis_server: RedisServer, broker: str
+) -> None:
+    server = serve(f"--broker={broker}", f"--redis-port={redis_server.port}")
+    with Subscriber(server.url, "base") as client:
+        publish_until_accepted(server, "0")
+        redis_server.pause()
+        status, answer = post(server, "1", "key-1")
+        assert (status, answer["published"]) == (503, "unknown")
+        redis_server.resume()
+        until(lambda: post(server, "1", "key-1")[0] == 200, LIMIT)
+        publish_until_accepted(server, "end")
+        assert data_until(client, "end") == ["0", "1", "end"]
+
+
+def test_eighty_attempts_at_two_servers_are_twenty_events(serve: Serve, redis_server: RedisServer) -> None:
+    servers = [serve("--broker=redis-stream", f"--redis-port={redis_server.port}") for _ in range(2)]
+    body = {"channel": "base", "message": "x"}
+
+    def attempt(n: int) -> str:
+        headers = {"Content-Type": "application/json", "Idempotency-Key": f"key-{n % 20}"}
+        answer = request("POST", f"{servers[n // 20 % 2].url}/publish", json.dumps(body), headers)
+        return str(answer.json["id"])
+
+    with Subscriber(servers[0].url, "base") as client, ThreadPoolExecutor(20) as pool:
+        ids = list(pool.map(attempt, range(80)))
+        assert len(set(ids)) == 20
+        publish_until_accepted(servers[1], "end")
+        assert len(data_until(client, "end")) == 21

@@ -75,7 +75,7 @@ def test_a_file_of_version_1_is_taken_over(tmp_path: Path) -> None:
     db = sqlite3.connect(server.path)
     db.executescript(
         "ALTER TABLE event DROP COLUMN ttl; ALTER TABLE event DROP COLUMN excluded;"
-        "DROP TABLE state; PRAGMA user_version = 1"
+        "DROP TABLE state; DROP TABLE published; PRAGMA user_version = 1"
     )
     db.close()
     server.start()

@@ -1,0 +1,111 @@
+"""What was published with an idempotency key in the last minutes, and under which ids.
+
+The same key again publishes nothing and gets the first answer, also while the first attempt is under way. An
+attempt that fails is forgotten: the next one publishes. Costs a look-up for each key.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
+
+from cyclone_sse.delivery.publication import Publication
+
+MAX_PUBLISHED = 100_000  # about 30 MB
+
+
+class _Entry:
+    """One event that was published with a key, or is about to be. waiting: other attempts with the key."""
+
+    __slots__ = ("done", "expires", "id", "waiting")
+
+    def __init__(self, expires: float) -> None:
+        self.expires = expires
+        self.done = False
+        self.id: str | None = None
+        self.waiting: list[Deferred[str | None]] = []
+
+    def set(self, id: str | None) -> None:
+        self.done, self.id = True, id
+        waiting, self.waiting = self.waiting, []
+        for each in waiting:
+            each.callback(id)
+
+    def fail(self, error: BaseException) -> None:
+        waiting, self.waiting = self.waiting, []
+        for each in waiting:
+            each.errback(Failure(error))
+
+
+class Published:
+    """The keys of the last minutes. ttl: seconds that a key counts. clock: seconds that only grow."""
+
+    def __init__(self, ttl: float, clock: Callable[[], float]) -> None:
+        self.ttl = ttl
+        self._clock = clock
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # the oldest first
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def remember(self, key: str, id: str, age: float = 0.0) -> None:
+        """Note that the key was used for this event, so many seconds ago."""
+        if age < self.ttl:
+            self._entries[key] = _Entry(self._clock() + self.ttl - age)
+            self._entries[key].set(id)
+
+    def publish(
+        self, publications: Sequence[Publication], publish: Callable[[Sequence[Publication]], Any]
+    ) -> Any:
+        """Call publish with those of the publications that are new. Returns the ids of all, or a Deferred."""
+        if not any(each.idempotency_key for each in publications):
+            return publish(publications)
+        return Deferred.fromCoroutine(self._publish(publications, publish))
+
+    async def _publish(
+        self, publications: Sequence[Publication], publish: Callable[[Sequence[Publication]], Any]
+    ) -> list[str | None]:
+        self._expire()
+        entries = []
+        new: list[tuple[Publication, _Entry]] = []
+        for each in publications:
+            entry = self._entries.get(each.idempotency_key) if each.idempotency_key else None
+            if entry is None:
+                entry = _Entry(self._clock() + self.ttl)
+                new.append((each, entry))
+                if each.idempotency_key:
+                    self._entries[each.idempotency_key] = entry
+            entries.append(entry)
+        try:
+            ids = await maybeDeferred(publish, [each for each, _ in new]) if new else []
+        except BaseException as error:
+            for each, entry in new:
+                if each.idempotency_key:
+                    self._entries.pop(each.idempotency_key, None)
+                entry.fail(error)
+            raise
+        for (_, entry), id in zip(new, ids or [None] * len(new), strict=True):
+            entry.set(id)
+        return [await self._id_of(entry) for entry in entries]
+
+    @staticmethod
+    async def _id_of(entry: _Entry) -> str | None:
+        if entry.done:
+            return entry.id
+        waiting: Deferred[str | None] = Deferred()
+        entry.waiting.append(waiting)
+        return await waiting
+
+    def _expire(self) -> None:
+        now = self._clock()
+        while self._entries:
+            key, entry = next(iter(self._entries.items()))
+            if entry.expires > now and len(self._entries) < MAX_PUBLISHED:
+                return
+            if not entry.done:
+                return  # it is under way
+            del self._entries[key]

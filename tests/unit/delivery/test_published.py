@@ -1,0 +1,98 @@
+"""What is published again with the same key is published once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from cyclone_sse.delivery import published
+from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.delivery.published import Published
+
+
+class Source:
+    """Publishes, at once or when it is told to."""
+
+    def __init__(self, prompt: bool = True) -> None:
+        self.clock = Clock()
+        self.published = Published(300, self.clock.seconds)
+        self.prompt = prompt
+        self.sent: list[Publication] = []
+        self.under_way: list[Deferred[Any]] = []
+
+    def take(self, publications: Sequence[Publication]) -> Any:
+        self.sent += publications
+        ids = [f"id-{len(self.sent) - len(publications) + n}" for n in range(len(publications))]
+        if self.prompt:
+            return ids
+        self.under_way.append(Deferred().addCallback(lambda _: ids))
+        return self.under_way[-1]
+
+    def publish(self, *keys: str | None) -> list[Any]:
+        """The ids, or the error, when they come."""
+        each = [Publication(("a",), b"x", idempotency_key=key) for key in keys]
+        answer = self.published.publish(each, self.take)
+        if not isinstance(answer, Deferred):
+            return list(answer)
+        results: list[Any] = []
+        answer.addCallbacks(results.extend, lambda failure: results.append(failure.value))
+        return results
+
+
+def test_the_same_key_gets_the_first_answer() -> None:
+    source = Source()
+    assert source.publish("k", "l") == ["id-0", "id-1"]
+    assert source.publish("l", "m", "k", None) == ["id-1", "id-2", "id-0", "id-3"]
+    assert source.publish("m") == ["id-2"]
+    assert len(source.sent) == 4
+
+
+def test_a_key_twice_in_one_batch_is_one_event() -> None:
+    source = Source()
+    assert source.publish("k", "k") == ["id-0", "id-0"]
+
+
+def test_without_keys_nothing_is_kept() -> None:
+    source = Source()
+    assert source.publish(None, None) == ["id-0", "id-1"]
+    assert len(source.published) == 0
+
+
+def test_attempts_that_overlap_wait_for_the_first() -> None:
+    source = Source(prompt=False)
+    fates = [source.publish("k") for _ in range(20)]
+    assert (len(source.sent), fates) == (1, [[]] * 20)
+    source.under_way[0].callback(None)
+    assert fates == [["id-0"]] * 20
+
+
+def test_an_attempt_that_fails_is_forgotten() -> None:
+    source = Source(prompt=False)
+    first, second = source.publish("k"), source.publish("k")
+    error = ValueError("away")
+    source.under_way[0].errback(error)
+    assert (first, second) == ([error], [error])
+    source.prompt = True
+    assert source.publish("k") == ["id-1"]
+
+
+def test_a_key_counts_for_its_time() -> None:
+    source = Source()
+    source.published.remember("old", "id-old", 299)
+    source.published.remember("older", "id-older", 300)
+    assert source.publish("old", "older") == ["id-old", "id-0"]
+    source.clock.advance(1)
+    assert source.publish("old") == ["id-1"]
+
+
+def test_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "MAX_PUBLISHED", 10)
+    source = Source()
+    for n in range(100):
+        source.publish(f"k{n}")
+    assert len(source.published) <= 10
+    assert source.publish("k99") == ["id-99"]
