@@ -17,7 +17,7 @@ USERS, GROUND = "cyclone_sse", "ground"  # the root has two parts: what users im
 ABOUT = {
     "daemon": "one process or several: options, sockets, start, stop, figures",
     USERS: "what users import: the application, its handlers, one stream",
-    "access": "who may hear and say what",
+    "access": "what clients and publishers may do",
     "http": "bytes to requests, and answers",
     "brokers": "where messages come from",
     "delivery": "who is due what: ids, history, the walk",
