@@ -56,6 +56,7 @@ RETRY_JITTER = 1.0  # seconds: without this, a hundred instances would come back
 STABLE = 20.0  # seconds after which a connection counts as one that worked
 HEARTBEAT_INTERVAL = 5.0  # seconds
 HEARTBEAT_WAIT = 15.0  # seconds in which a heartbeat that the upstream has taken must come back
+BROKER_AWAY = "the broker is away"
 HEARTBEAT_SLOW = 2.0  # seconds after which one that is missing is a problem to report
 
 _UNREACHABLE = (ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError, TimeoutError)
@@ -124,7 +125,7 @@ class UpstreamBroker(Broker):
     def problem(self) -> str | None:
         """Why messages do not come in, or cannot be published."""
         if self._link is None:
-            return "the broker is away"
+            return BROKER_AWAY
         if self._publisher is not None and self._publisher.blocked:
             return f"the broker takes no messages: {self._publisher.blocked}"
         if self._heartbeats and self._heartbeat_age() > HEARTBEAT_SLOW:
@@ -389,7 +390,7 @@ class UpstreamBroker(Broker):
         self.log_rarely(
             "{server} does not take what is published: {reason}", server=self.server, reason=reason
         )
-        return Unavailable("the broker is away", published)
+        return Unavailable(BROKER_AWAY, published)
 
 
 def _plain(error: BaseException | None) -> BaseException:

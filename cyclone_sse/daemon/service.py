@@ -24,6 +24,7 @@ from twisted.logger import Logger
 
 from cyclone_sse import __version__
 from cyclone_sse.access.rules import rules_of
+from cyclone_sse.brokers.upstream import BROKER_AWAY
 from cyclone_sse.daemon.admin import Admin
 from cyclone_sse.daemon.exposure import publishers, subscribers, warnings
 from cyclone_sse.daemon.listener import Listener, set_inherited_options
@@ -212,7 +213,10 @@ class ServerService(Service):
             reasons.append("draining")
         elif not self._is_open:
             reasons.append("starting")
-        if not self.application.broker.available:
+        broker = self.application.broker
+        if broker.problem not in (None, BROKER_AWAY):
+            reasons.append(broker.problem)
+        elif not broker.available:
             reasons.append("broker away")
         return reasons
 

@@ -1,7 +1,8 @@
-"""How the service ends: in which turn of the reactor."""
+"""The service: whether it is ready, and in which turn of the reactor it ends."""
 
 from __future__ import annotations
 
+import pytest
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.daemon.service import ServerService
@@ -25,3 +26,21 @@ def test_it_does_not_end_in_the_midst_of_reading_the_brokers_last_word() -> None
     assert not stopped.called, "the reactor would close the transport under its own feet"
     turns(clock)
     assert stopped.called
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        (None, []),
+        ("the broker is away", ["broker away"]),
+        ("the history file cannot be written", ["the history file cannot be written"]),
+    ],
+)
+def test_readiness_names_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, problem: str | None, reason: list[str]
+) -> None:
+    clock = TurnClock()
+    app = App({}, clock)
+    monkeypatch.setattr(type(app.broker), "problem", problem)
+    service = ServerService(app, with_defaults({}), None, sockets=lambda: (), reactor=clock)
+    assert service.not_ready() == ["starting", *reason]
