@@ -8,10 +8,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.harness.process import ROOT
+from tests.harness.process import ROOT, need
 from tests.harness.sites import Site
 
 FOLDER = ROOT / "docs" / "recipes"
+
+
+class PhpRecipe(Site):
+    """The long job in PHP, with PHP's own server, as the page starts it."""
+
+    name = "php"
+
+    def __init__(self, directory: Path, push_url: str, sse_url: str, port: int) -> None:
+        super().__init__(directory, push_url, port)
+        self.env |= {"SSE_SERVER": push_url, "SSE_URL": sse_url}
+        self.program = need("php")
+
+    def argv(self) -> Sequence[str]:
+        sessions = f"session.save_path={self.directory}"
+        folder = str(FOLDER / "php")
+        return [self.program, "-d", sessions, "-S", f"127.0.0.1:{self.port}", "-t", folder]
 
 
 class Recipes(Site):

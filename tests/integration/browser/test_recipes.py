@@ -9,28 +9,31 @@ from typing import Any
 
 import pytest
 
-from tests.harness.clients import stats
+from tests.harness.clients import request, stats
 from tests.harness.process import free_port, until
-from tests.harness.recipes import FOLDER, Recipes
+from tests.harness.recipes import FOLDER, PhpRecipe, Recipes
 from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
 from tests.integration.browser.site import Site
 
 MOST_LINES = 60  # of a recipe's own on the server
 Visit = Callable[[str, str], Any]
+Application = type[Recipes] | type[PhpRecipe]
 
 
 class World:
     """The application, the server, and the network between the browsers and the server."""
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, directory: Path, stack: ExitStack, kind: Application = Recipes, auth: str = "/push/auth"
+    ) -> None:
         port = free_port()
         origin = f"http://127.0.0.1:{port}"
         self.server = stack.enter_context(
             SseServer(
                 directory,
                 "--http-secret=KEY",
-                f"--auth-url={origin}/push/auth",
+                f"--auth-url={origin}{auth}",
                 f"--cors-origin={origin}",
                 f"--channels={FOLDER}/channels.toml",
                 f"--history-file={directory}/events.sqlite",
@@ -39,7 +42,7 @@ class World:
         )
         self.network = stack.enter_context(Site(self.server.port))
         self.application = stack.enter_context(
-            Recipes(directory, self.server.url, f"{self.network.url}/sse/", port)
+            kind(directory, self.server.url, f"{self.network.url}/sse/", port)
         )
 
 
@@ -121,6 +124,24 @@ def test_a_long_job(world: World, visit: Visit) -> None:
     bob.reload()
     wait_text(bob, "#text", "Done.")
     assert not ann.faults + bob.faults
+
+
+def test_a_long_job_in_php(tmp_path: Path, browse: Open) -> None:
+    with ExitStack() as stack:
+        world = World(tmp_path, stack, PhpRecipe, "/auth.php")
+        ann, bob = browse(world.application.url), browse(world.application.url)
+        ann.get_by_role("button", name="Start one").click()
+        ann.wait_for_function("document.querySelector('#bar')?.value > 3")
+        ann.reload()
+        ann.wait_for_function("document.querySelector('#bar').value > 3")
+        bob.goto(ann.url)
+        assert not bob.locator("#bar").count()  # of another session
+        job = ann.url.partition("job=")[2]
+        assert request("GET", f"{world.server.url}/?channels=job-{job}").status == 401
+        wait_text(ann, "#text", "Done.")
+        ann.reload()
+        wait_text(ann, "#text", "Done.")
+        assert not ann.faults
 
 
 def test_a_live_table(world: World, visit: Visit) -> None:

@@ -1,0 +1,1 @@
+../../../media/cyclone-sse.js
