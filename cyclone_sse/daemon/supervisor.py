@@ -32,7 +32,7 @@ from cyclone_sse.daemon.worker_process import WorkerProcess
 KILL_AFTER = 15.0  # seconds for the end of a worker, in addition to --drain and --drain-delay
 RESTART_DELAYS = (1.0, 30.0)  # seconds: the first, and the longest; each is twice the one before
 STABLE_AFTER = 60.0  # seconds after which the end of a worker is no part of a crash loop
-CHECK_INTERVAL = 1.0  # seconds between two looks for workers that hang
+CHECK_INTERVAL = 0.5  # seconds between two looks for workers that hang
 _STOP_TOGETHER = 0.5  # seconds: a terminal sends its signal to all processes, us included
 
 
@@ -164,7 +164,8 @@ class SupervisorService(Service):
                 self._restart_later(slot, process)
 
     def _restart_later(self, slot: Slot, process: WorkerProcess) -> None:
-        delay = slot.pop_delay(self._reactor.seconds() - process.started)
+        # One that hangs has had its time; its share of the port waits.
+        delay = 0 if process.is_hung else slot.pop_delay(self._reactor.seconds() - process.started)
         slot.cancel_restart()
         slot.restart = self._reactor.callLater(delay, self._restart, slot)
 
@@ -187,7 +188,7 @@ class SupervisorService(Service):
 
     def _kill_hung(self) -> None:
         now = self._reactor.seconds()
-        late = now - self._last_check > 3 * CHECK_INTERVAL
+        late = now - self._last_check > 6 * CHECK_INTERVAL
         self._last_check = now
         for process in list(self._processes):
             if late:

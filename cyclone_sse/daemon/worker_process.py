@@ -68,7 +68,8 @@ class WorkerProcess(ProcessProtocol):
 
     name: for the log. on_stopping: called when it says that it stops. reactor: the clock.
 
-    ready: fires with True when it serves, with False if it ends before. ended: fires at its end.
+    ready: fires with True when it serves, with False if it ends before. ended: fires at its end. is_hung: it
+    was killed because it was silent.
     """
 
     log = Logger()
@@ -79,6 +80,7 @@ class WorkerProcess(ProcessProtocol):
         self.ended: Deferred[None] = Deferred()
         self.started = reactor.seconds()
         self.told_to_stop = False
+        self.is_hung = False
         self._on_stopping = on_stopping
         self._reactor = reactor
         self._lines = {_STDOUT: LogLines(), _STDERR: LogLines()}
@@ -139,7 +141,8 @@ class WorkerProcess(ProcessProtocol):
             self.log.error(
                 "{name} hangs: no report for {limit:g} s; it is killed", name=self.name, limit=limit
             )
-            self._last_report = self._reactor.seconds()  # said once
+            self._last_report = self._reactor.seconds()  # logged once
+            self.is_hung = True
             self.kill()
 
     def excuse(self) -> None:
