@@ -24,11 +24,11 @@ Route = tuple[Any, ...]  # a regular expression, a handler, and maybe its keywor
 
 
 class NowhereHandler(NotFoundHandler):
-    """Every path that leads nowhere; and why /publish does, where somebody has forgotten the option."""
+    """Every path that leads nowhere; and why /publish does, where the option was forgotten."""
 
     @property
     def reason(self) -> str:
-        """What the client is told."""
+        """The reason that the client is sent."""
         if self.request.path == "/publish":
             return "nothing is published by HTTP here: see --http-publish"
         return "Not Found"
@@ -78,7 +78,7 @@ class App(Application):  # type: ignore[misc]
         if publishes:
             routes.append((r"/publish", self.publish_handler))
         if publishes or self.rules.know_operators:
-            # Where nobody may publish without a key, nobody may end streams without one.
+            # Where publishing needs a key, so does ending streams.
             routes.append((r"/disconnect", self.disconnect_handler))
             routes.append((r"/clear", self.clear_handler))
         return routes + (_demo() if settings["demo"] else [])

@@ -1,7 +1,7 @@
 """Flow control of one connection: what a client does not read is not written, what is not needed is not read.
 
-The transport tells, as of its push producer, when too much waits to be sent and when it is gone; reading is
-paused and resumed as often as one likes, and the transport hears of it only when it changes.
+The transport says to it, as its push producer, when too much waits to be sent and when that was sent.
+Reading may be paused and resumed as often as needed: the transport is called only when something changes.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ class FlowControl:
         self.full = False  # more waits to be sent than the transport likes
 
     def pause(self) -> None:
-        """Read nothing for now."""
+        """Stop reading."""
         if self._reading:
             self._reading = False
             self._transport.pauseProducing()
 
     def resume(self) -> None:
-        """Read on."""
+        """Read again."""
         if not self._reading:
             self._reading = True
             self._transport.resumeProducing()
 
     def watch(self, on_room: Callable[[], None]) -> None:
-        """Before something is written: notice from now on when too much of it waits."""
+        """Notice from now on when too much waits to be sent. Called before something is written."""
         if self._on_room is None:
             self._on_room = on_room
             self._transport.registerProducer(self, True)
 
     def release(self) -> None:
-        """Watch no more: somebody else writes now, or the transport is to close when all is sent, which
-        it would not do as long as it has a producer."""
+        """Stop watching: a stream writes now, or the transport is to close when all is sent, which it would
+        not do as long as it has a producer."""
         if self._on_room is not None:
             self._on_room = None
             self._transport.unregisterProducer()
@@ -54,14 +54,14 @@ class FlowControl:
     # The transport calls these.
 
     def pauseProducing(self) -> None:
-        """Too much waits to be sent."""
+        """Remember that too much waits to be sent."""
         self.full = True
 
     def resumeProducing(self) -> None:
-        """It has been sent."""
+        """Go on: what waited was sent."""
         self.full = False
         if self._on_room is not None:
             self._on_room()
 
     def stopProducing(self) -> None:
-        """The connection is gone, which is told elsewhere."""
+        """Do nothing: `connectionLost` of the connection follows."""

@@ -22,8 +22,8 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
     body_methods: tuple[str, ...] = ()  # requests whose body is read; that of others is left
 
     def __init__(self, application: Any, request: Any, **kwargs: Any) -> None:
-        # In place of cyclone's, which makes a namespace for templates with each request; what
-        # matters when ten thousand clients come back at once.
+        # cyclone's makes a namespace for templates with each request: too slow when ten thousand clients
+        # reconnect at once.
         self.application = application
         self.request = request
         self._headers_written = self._finished = False
@@ -45,13 +45,13 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         self.set_default_headers()
 
     def vary(self, *names: str) -> None:
-        """The answer depends on these headers of the request, too."""
+        """Name headers of the request that the answer depends on."""
         before = self._headers.get("Vary")
         self._headers["Vary"] = ", ".join((before, *names) if before else names)
 
     def _execute(self, transforms: Any, *args: Any, **kwargs: Any) -> None:
-        """As cyclone does it, but without a Deferred where there is nothing to wait for: it makes three for
-        each request, a fifth of what a publish costs. What an application has asked cyclone for, it does."""
+        """Run the method as cyclone does, but without a Deferred where there is nothing to wait for: it makes
+        three for each request, a fifth of what a publish costs. A custom `prepare` is left to cyclone."""
         asked = type(self).prepare is not RequestHandler.prepare or self.application.settings.get(
             "xsrf_cookies"
         )
@@ -78,7 +78,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
             self.notifyFinish().addCallback(self.on_connection_close)
 
     def finish(self, chunk: Any = None) -> None:
-        """As cyclone does it; an answer in one piece takes the short way."""
+        """End the answer as cyclone does; one in one piece takes the short way."""
         if self._headers_written or self._finished or self._write_buffer or self._transforms:
             super().finish(chunk)
             return
@@ -114,8 +114,8 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         return f"HTTP/1.1 {self._status_code} {self._reason}\r\n{''.join(lines)}\r\n".encode()
 
     def options(self, *args: Any) -> None:
-        """Say what may be done here; to a browser that asks before a cross-origin request, also how
-        (Fetch, "CORS-preflight request")."""
+        """Answer which methods are allowed; to a browser that asks before a cross-origin request, also which
+        headers (Fetch, "CORS-preflight request")."""
         self.set_status(204)
         self.set_header("Allow", self.allowed)
         headers = self.request.headers
@@ -131,7 +131,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         self.finish()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Say what is wrong: ``{"status": "error", "reason": ...}``."""
+        """Answer with the reason: ``{"status": "error", "reason": ...}``."""
         self.request.connection.count_refusal(status_code)
         self._headers["Cache-Control"] = "no-store"
         reason, details = self._reason, None
@@ -159,7 +159,7 @@ class NotFoundHandler(JsonHandler, ErrorHandler):  # type: ignore[misc]
 
     @property
     def reason(self) -> str:
-        """What the client is told."""
+        """The reason that the client is sent."""
         return "Not Found"
 
     def _execute(self, transforms: Any, *args: Any, **kwargs: Any) -> None:

@@ -1,7 +1,7 @@
 """The head that all answers share, also those to what never became a request.
 
-Date, server, who may read it (CORS), that nobody is to guess its type; and the answers that a connection
-gives by itself, without a handler. Plain Python.
+Date, server, whose pages may read it (CORS), that browsers must not guess its type; and the answers that a
+connection sends by itself, without a handler. Plain Python.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ EVERY_ANSWER: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "Access-Control-Expose-Headers": "Last-Event-ID, Retry-After, WWW-Authenticate",
 }
-_EVERYBODY: Mapping[str, str] = {"Access-Control-Allow-Origin": "*"}
-_NOBODY: Mapping[str, str] = {"Vary": "Origin"}
+_ALL_ORIGINS: Mapping[str, str] = {"Access-Control-Allow-Origin": "*"}
+_NO_ORIGIN: Mapping[str, str] = {"Vary": "Origin"}
 REQUEST_HEADERS = (
     "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, X-Requested-With"
 )
@@ -32,7 +32,7 @@ PREFLIGHT_AGE = 86400  # seconds a browser may remember the answer to OPTIONS
 class Cors:
     """Whose pages may read the answers (Fetch, "CORS protocol").
 
-    origins: as browsers send them, in lower case; ``*`` means everybody's, but none with cookies.
+    origins: as browsers send them, in lower case; ``*`` means all, but none with cookies.
     """
 
     __slots__ = ("_origins",)
@@ -41,11 +41,11 @@ class Cors:
         self._origins = frozenset(origins or ("*",))
 
     def headers(self, origin: str | None) -> Mapping[str, str]:
-        """What is said to a page of this origin; None where the request names none."""
+        """The fields for a page of this origin; None where the request names none."""
         if "*" in self._origins:
-            return _EVERYBODY
+            return _ALL_ORIGINS
         if origin is None or origin.lower() not in self._origins:
-            return _NOBODY
+            return _NO_ORIGIN
         return {
             "Vary": "Origin",
             "Access-Control-Allow-Origin": origin,
@@ -76,7 +76,7 @@ def answer(status: int, headers: Mapping[str, str], body: bytes | None) -> bytes
 
 
 def plain_http_refused() -> bytes:
-    """What to say in clear text to who speaks plain HTTP on a port for TLS."""
+    """The answer in clear text to a client that speaks plain HTTP on a port for TLS."""
     return refusal_answer(Refusal(400, "this port speaks HTTPS"), Cors(None).headers(None))
 
 
