@@ -58,8 +58,9 @@ def read_body(request: Any, max_batch: int) -> Generator[None, None, Body]:
     if not request.body or kind in (URLENCODED, MULTIPART):
         yield from request.read_form()
         # The key counts in the body alone: a query is written to logs on its way.
-        key = request.form.get("key", [""])[-1]
-        return Body({**request.form, **request.arguments}, key=key)
+        form = request.form
+        fields = {**form, **request.arguments} if request.parameters else form
+        return Body(fields, key=form.get("key", [""])[-1])
     if kind == LINES:
         values = yield from _read_lines(request.body, max_batch)
         return Body(None, values, True, _key(values))

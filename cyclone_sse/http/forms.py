@@ -68,7 +68,8 @@ def read_url_encoded(data: bytes) -> Generator[None, None, Fields]:
         return _plain_fields(data)
     fields: Fields = {}
     decoded = 0  # bytes in this slice
-    for pair in _pairs(data):
+    _check_count(data)
+    for pair in filter(None, data.split(b"&")):
         name, _, value = pair.partition(b"=")
         name = yield from _percent_decoded(name)
         value = yield from _percent_decoded(value)
@@ -82,17 +83,18 @@ def read_url_encoded(data: bytes) -> Generator[None, None, Fields]:
 
 def _plain_fields(data: bytes) -> Fields:
     """The fields of data in which nothing is encoded."""
+    _check_count(data)
     fields: Fields = {}
-    for pair in _pairs(data):
-        name, _, value = _text(pair).partition("=")
-        fields.setdefault(name, []).append(value)
+    for pair in _text(data).split("&"):
+        if pair:
+            name, _, value = pair.partition("=")
+            fields.setdefault(name, []).append(value)
     return fields
 
 
-def _pairs(data: bytes) -> list[bytes]:
+def _check_count(data: bytes) -> None:
     if data.count(b"&") >= MAX_FIELDS:
         raise Refusal(400, f"more than {MAX_FIELDS} parameters")
-    return [pair for pair in data.split(b"&") if pair]
 
 
 def _percent_decoded(data: bytes) -> Generator[None, None, bytes]:

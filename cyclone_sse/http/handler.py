@@ -62,7 +62,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         try:
             if self.request.method not in self.SUPPORTED_METHODS:
                 raise HTTPError(405)
-            self.path_args = [self.decode_argument(arg) for arg in args]
+            self.path_args = [self.decode_argument(arg) for arg in args] if args else args
             answer: Any = getattr(self, self.request.method.lower(), self.default)
             answering = answer(*self.path_args)
             if isgenerator(answering):
@@ -110,7 +110,8 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
             self.request.version = "HTTP/1.1"
             return super()._generate_headers()  # type: ignore[no-any-return]
         lines = [f"{name}: {value}\r\n" for name, value in self._headers.items()]
-        lines += [f"{name}: {value}\r\n" for name, value in self._list_headers]
+        if self._list_headers:
+            lines += [f"{name}: {value}\r\n" for name, value in self._list_headers]
         return f"HTTP/1.1 {self._status_code} {self._reason}\r\n{''.join(lines)}\r\n".encode()
 
     def options(self, *args: Any) -> None:

@@ -52,9 +52,9 @@ class Headers(HTTPHeaders):  # type: ignore[misc]
         """Take headers as they came. Repeated ones are joined with commas (RFC 9110 5.3), cookies with
         semicolons (RFC 9113 8.2.3)."""
         headers = cls()
-        names = [_known_names.get(name) or header_name(name) for name, _ in pairs]
-        texts = [value.decode("latin-1").strip(" \t") for _, value in pairs]
-        dict.update(headers, zip(names, texts, strict=True))
+        for name, value in pairs:
+            key = _known_names.get(name) or header_name(name)
+            dict.__setitem__(headers, key, value.decode("latin-1").strip(" \t"))
         if dict.__len__(headers) != len(pairs):
             headers._join_repeated(pairs)
         return headers

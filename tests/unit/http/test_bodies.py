@@ -19,7 +19,13 @@ from cyclone_sse.slices import finish
 
 def request(kind: str | None = None, body: bytes = b"", **more: Any) -> Any:
     headers = {} if kind is None else {"Content-Type": kind}
-    fields = {"form": {}, "arguments": {}, "read_form": lambda: iter(()), **more}
+    fields = {
+        "form": {},
+        "arguments": {},
+        "parameters": more.get("arguments", {}),
+        "read_form": lambda: iter(()),
+        **more,
+    }
     return SimpleNamespace(headers=headers, body=body, media_type=media_type(kind), **fields)
 
 
