@@ -226,11 +226,9 @@ def _endpoint(description: str, factory: Any, keeper: _Reactor) -> list[Bound]:
     failures: list[Any] = []
     try:
         if description.startswith("systemd:"):
-            return [_inherited(description, _first_environment())]
+            return [_systemd_socket(description)]
         endpoint = serverFromString(keeper, description)
         listening: Deferred[Any] = endpoint.listen(factory or Factory())
-    except LookupError:
-        raise ValueError(f"--endpoint={description}: systemd has passed no such socket") from None
     except Exception as error:
         # Twisted's parsers, and those of its plugins, raise exceptions of any kind.
         raise ValueError(f"--endpoint={description}: {error or type(error).__name__}") from None
@@ -240,6 +238,13 @@ def _endpoint(description: str, factory: Any, keeper: _Reactor) -> list[Bound]:
         kind = AddressInUse if isinstance(reason, AddressInUse) else ValueError
         raise kind(f"--endpoint={description}: {reason}") from None
     return keeper.bound
+
+
+def _systemd_socket(description: str) -> Bound:
+    try:
+        return _inherited(description, _first_environment())
+    except LookupError:
+        raise ValueError("systemd has passed no such socket") from None
 
 
 def _inherited(description: str, environment: Mapping[str, str]) -> Bound:

@@ -151,3 +151,26 @@ class Inheriting(SseServer):
         words = " ".join([*command, "--endpoint=systemd:domain=INET:index=0"])
         self.pass_fds = (self.kept.fileno(),)
         return ["/bin/bash", "-c", f"exec 3<&{self.kept.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec {words}"]
+
+
+def test_behind_a_balancer_that_speaks_the_proxy_protocol(serve: Serve) -> None:
+    port, admin = free_port(), free_port()
+    server = serve(
+        f"--endpoint=haproxy:tcp:{port}:interface=127.0.0.1",
+        "--max-clients-per-ip=1",
+        f"--admin-port={admin}",
+    )
+    statuses = []
+    clients = []
+    for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
+        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        clients.append(client)
+        client.sendall(f"PROXY TCP4 {address} 192.0.2.9 1234 80\r\n".encode())
+        client.sendall(b"GET /?channels=base HTTP/1.1\r\nHost: a\r\n\r\n")
+        statuses.append(client.recv(12)[-3:])
+    assert statuses == [b"200", b"429", b"200"], "each address has its own limit"
+    found = request("GET", f"http://127.0.0.1:{admin}/connections?channel=base").json["streams"]
+    assert {each["address"] for each in found} == {"192.0.2.1", "192.0.2.2"}
+    for client in clients:
+        client.close()
+    server.stop()
