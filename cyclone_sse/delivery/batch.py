@@ -13,6 +13,7 @@ from typing import NamedTuple
 from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import Event, except_line, with_channels
 
+_NONE: frozenset[str] = frozenset()
 RENDERINGS = 1000  # of one batch that are kept; beyond that names are rarely shared
 
 
@@ -26,26 +27,47 @@ class Rendering(NamedTuple):
 class Batch:
     """Events and their bytes. seqs: the positions of the events."""
 
-    __slots__ = ("_by_names", "_names", "events", "excluded", "plain", "seqs")
+    __slots__ = ("_by_names", "_names", "_sets", "events", "excluded", "plain", "seqs")
 
     def __init__(self, events: Sequence[Event]) -> None:
         self.events = events
-        frames = tuple([event.frame for event in events])
-        self.plain = Rendering(frames[0] if len(frames) == 1 else b"".join(frames), frames)
-        self.seqs = tuple([event.seq for event in events])
-        self.excluded = frozenset([event.excluded for event in events if event.excluded])
+        self.excluded: frozenset[str] = _NONE
+        if len(events) == 1:  # as mostly
+            event = events[0]
+            self.plain = Rendering(event.frame, (event.frame,))
+            self.seqs: Sequence[int] = (event.seq,)
+            if event.excluded is not None:
+                self.excluded = frozenset((event.excluded,))
+        else:
+            frames = tuple([event.frame for event in events])
+            self.plain = Rendering(b"".join(frames), frames)
+            self.seqs = tuple([event.seq for event in events])
+            self.excluded = frozenset([event.excluded for event in events if event.excluded is not None])
         self._by_names: dict[tuple[str, ...], Rendering] = {}
-        self._names: frozenset[str] | None = None
+        self._names: frozenset[str] | None = None  # of all events
+        self._sets: list[frozenset[str]] = []  # of each event
 
     def rendering_for(self, client: Client) -> Rendering:
         """The bytes for a client that shares them."""
         return self.with_names(client.channels) if client.fields else self.plain
 
+    @property
+    def with_one_name(self) -> Rendering | None:
+        """The bytes with names for any client that hears it, if all events have the same one name."""
+        first = self.events[0].names
+        if len(first) != 1 or any(event.names != first for event in self.events[1:]):
+            return None
+        return self.with_names(first)
+
+    def _all_names(self) -> frozenset[str]:
+        if self._names is None:
+            self._sets = [frozenset(event.names) for event in self.events]
+            self._names = frozenset().union(*self._sets)
+        return self._names
+
     def with_names(self, channels: Sequence[str]) -> Rendering:
         """The bytes with the names for clients of these channels."""
-        names = self._names
-        if names is None:
-            names = self._names = frozenset([name for event in self.events for name in event.names])
+        names = self._all_names()
         if len(channels) == 1:
             heard = tuple(channels)
         elif len(names) == 1:
@@ -56,23 +78,20 @@ class Batch:
         if rendering is None:
             if len(self._by_names) >= RENDERINGS:
                 self._by_names.clear()
-            frames = [frame_with_names(event, heard) for event in self.events]
+            pairs = zip(self.events, self._sets, strict=True)
+            frames = [_frame_with_names(event, names, heard) for event, names in pairs]
             data = frames[0] if len(frames) == 1 else b"".join(frames)
             rendering = self._by_names[heard] = Rendering(data, frames)
         return rendering
 
 
-def frame_with_names(event: Event, heard: Sequence[str]) -> bytes:
+def _frame_with_names(event: Event, names: frozenset[str], heard: Sequence[str]) -> bytes:
     """The frame with those of the heard names under which the event went out.
 
     With the client it is not for, too, if it names one: streams that several tabs of a browser share are one
     client here, and only the tab can leave out what it published itself.
     """
-    names = event.names
     frame = event.frame if event.excluded is None else except_line(event.excluded) + event.frame
-    if len(names) == 1:
-        return with_channels(frame, names)
     if len(names) < len(heard):
-        return with_channels(frame, [name for name in names if name in heard])
-    places = dict.fromkeys(names)
-    return with_channels(frame, [name for name in heard if name in places])
+        return with_channels(frame, [name for name in event.names if name in heard])
+    return with_channels(frame, [name for name in heard if name in names])

@@ -111,29 +111,31 @@ class Fanout:
         now = self._reactor.seconds()
         first, excluded, seqs = batch.seqs[0], batch.excluded, batch.seqs
         data, frames = batch.plain
+        with_names = None  # made when a client wants it
+        length = len(data)
         shared = events = size = 0
         for client in clients:
             try:
-                if client.state is _GONE:
-                    continue
-                if client.skip_until >= first or not client.shares_frames or client.client_id in excluded:
+                if client.skip_until >= first or not client.shares_frames or excluded:
                     sent = self._send_alone(client, batch, now)
                     events += sent[0]
                     size += sent[1]
                     continue
                 client.last_sent_at = now
                 if client.fields:
-                    data, frames = batch.with_names(client.channels)
-                    size += len(data) - len(batch.plain.data)
+                    if with_names is None:
+                        with_names = batch.with_one_name  # the same for all, mostly
+                    named = with_names or batch.with_names(client.channels)
+                    size += len(named.data) - length
+                    client.send(named.data, named.frames, seqs)
                 else:
-                    data, frames = batch.plain
-                shared += 1
-                client.send(data, frames, seqs)
+                    client.send(data, frames, seqs)
+                shared += client.state is not _GONE
             except Exception:
                 # A custom application's sendEvent; the walk goes on for the others.
                 self.log.failure("could not send to a subscriber")
         self._counters.deliveries += shared * len(seqs) + events
-        self._counters.sent_bytes += shared * len(batch.plain.data) + size
+        self._counters.sent_bytes += shared * length + size
 
     def _send_alone(self, client: Client, batch: Batch, now: float) -> tuple[int, int]:
         """Send the events that are for this client to it; returns how many, and their bytes."""
@@ -143,7 +145,7 @@ class Fanout:
             if event.seq > client.skip_until
             and (event.excluded is None or event.excluded != client.client_id)
         ]
-        if not due:
+        if not due or client.state is _GONE:
             return 0, 0
         client.last_sent_at = now
         if not client.shares_frames:

@@ -188,7 +188,8 @@ class History:
         self._add(event, now)
         event.channels = tuple([self._hold(name, event) for name in event.channels])
         self._release(event)
-        self._make_room()
+        if self.bytes > self._max_bytes:
+            self._make_room()
 
     def spread(self, event: Event, now: float) -> Iterator[None]:
         """Do the same in slices. The event is part of every answer from now on."""
@@ -235,12 +236,13 @@ class History:
             view = self._open_view(name, limits)
         else:
             view.age_order.move_to_end(name)
-            self._expire(view, event.taken)
+            if view.events[0].taken <= event.taken - view.limits.ttl:
+                self._expire(view, event.taken)
+        if len(view.events) == view.limits.size:
+            self._forget_oldest(view)
         view.append(event)
         event.holders += 1
         self.bytes += _ENTRY_OVERHEAD
-        if len(view.events) > view.limits.size:
-            self._forget_oldest(view)
         if len(view.events) > 1:
             self._by_size.set(view.name, view.size)
         return view.name
@@ -322,13 +324,13 @@ class History:
         self._drop_expired(now)
         for channel in channels:
             view = self._views.get(channel)
-            if view is None:
-                floor = self._floors.get(channel, self._start)
-            else:
+            if view is not None:
                 self._expire(view, now)
-                floor = view.floor
-                if view.events and view.events[-1].seq > seq:
+                if not view.events:
+                    self._forget_view(view)
+                elif view.events[-1].seq > seq:
                     missed.append(channel)
+            floor = self.floor(channel)
             if floor is None or floor > seq:
                 gaps.append(channel)
         for names in self._spreading.values():
@@ -450,7 +452,7 @@ class History:
 
     def _least_recent(self) -> _View | None:
         heads = [next(iter(views.values())) for views in self._by_age.values() if views]
-        return min(heads, key=lambda view: view.events[-1].seq if view.events else 0, default=None)
+        return min(heads, key=lambda view: view.events[-1].seq, default=None)
 
     def _forget_oldest(self, view: _View) -> None:
         event = view.events[0]

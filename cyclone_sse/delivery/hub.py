@@ -104,7 +104,7 @@ class Hub:
         """
         if self._journal is not None:
             self._journal.check()
-        if eid is None:
+        if eid is None and publication.keep:
             self.check_states([publication])
         return self._publish(publication, eid)
 
@@ -194,8 +194,9 @@ class Hub:
         if len(event.channels) > MANY:
             self._fanout.add_after(chain(work, self._match(event)), event)
             return
-        for _ in self._match(event):
-            pass
+        if self._patterns is not None and len(self._patterns):
+            for _ in self._match(event):
+                pass
         self._fanout.add(event)
 
     def _limits(self, channel: str) -> Limits:

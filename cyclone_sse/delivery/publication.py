@@ -192,8 +192,6 @@ def publication(
         raise ValueError("channel is missing")
     for name in unique:
         check_name(name)
-    for name in unique:
-        check_name(name)
     if not message:
         raise ValueError("message is missing")
     try:
