@@ -258,7 +258,13 @@ OPTIONS = (
     Option("auth-concurrency", None, "50", integer(1), "most requests to --auth-url at the same time"),
     # operation
     Option("config", None, None, text, "file of options, one name=value a line; # begins a comment"),
-    Option("admin-port", None, None, _port, "port for /healthz, /readyz, /metrics and /stats"),
+    Option(
+        "admin-port",
+        None,
+        None,
+        _port,
+        "port for the operator's page, /healthz, /readyz, /metrics and /stats",
+    ),
     Option("admin-listen", None, "127.0.0.1", text, "network interface of the admin port"),
     Option("log-level", None, "info", one_of("info", "debug"), "info, or debug: also log each client"),
     Option("export", None, None, one_of("graphite"), "export the number of subscribers: graphite"),
@@ -272,7 +278,7 @@ OPTIONS = (
         None,
         "0",
         flag,
-        "1: check options, files and ports, report mistakes or the plan, and exit",
+        "1: check options, files, ports and brokers, report mistakes or the plan, and exit",
     ),
 )
 
