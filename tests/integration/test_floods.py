@@ -123,6 +123,12 @@ def deep_json(flood: Flood) -> None:
     flood.say(with_body(b"application/x-www-form-urlencoded", b"a&" * 400_000))
 
 
+def batches_that_are_too_long(flood: Flood) -> None:
+    flood.say(with_body(b"application/x-ndjson", b"1\n" * 500_000))
+    flood.say(with_body(b"application/json", b"[" + b"{}," * 300_000 + b"{}]"))
+    flood.say(with_body(b"application/x-www-form-urlencoded", b"%41" * 300_000))
+
+
 def streams_that_are_not_read(flood: Flood) -> None:
     if len(flood.held) < 60:
         flood.held.append(flood.connect(receive_buffer=4096))
@@ -149,6 +155,7 @@ FLOODS: dict[Callable[[Flood], None], int] = {
     heads_that_do_not_end: 20,
     one_publish_to_ten_thousand_channels: 100,
     deep_json: 20,
+    batches_that_are_too_long: 20,
     streams_that_are_not_read: 60,
     streams_with_too_many_channels: 20,
     connections_that_come_and_go: 20,
