@@ -49,8 +49,10 @@ def accepts(port: int) -> bool:
 
 def connections(pid: int, port: int | None = None) -> int:
     """How many established TCP connections a process has, those to this port of its own if one is given."""
-    links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]
-    sockets = {link.removeprefix("socket:[").rstrip("]") for link in links}
+    sockets = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            sockets.add(os.readlink(entry).removeprefix("socket:[").rstrip("]"))
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     ours = [row[1] for row in rows if row[3] == "01" and row[9] in sockets]
     return len([local for local in ours if port is None or local.endswith(f":{port:04X}")])

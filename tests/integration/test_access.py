@@ -87,9 +87,36 @@ def test_what_will_not_do_is_one_line_at_start(tmp_path: Path, option: str, word
     assert "x" * 31 not in server.log.replace(option, "")
 
 
-def test_an_open_server_is_warned_of(serve: Serve) -> None:
-    assert serve("--listen=0.0.0.0").log.count("--http-secret") == 1
-    assert "--http-secret" not in serve("--listen=0.0.0.0", "--http-secret=k").log
+PUBLISH, SUBSCRIBE = "any client may publish", "any client may subscribe"
+
+
+@pytest.mark.parametrize(
+    ("options", "warned"),
+    [
+        ([], {PUBLISH, SUBSCRIBE}),
+        (["--http-secret=k"], set()),
+        (["--auth-url=http://127.0.0.1:1/"], set()),
+        (["--auth-url=http://127.0.0.1:1/", "--http-publish=1"], {PUBLISH}),
+    ],
+)
+def test_each_of_the_two_that_is_open_has_its_warning(
+    serve: Serve, options: list[str], warned: set[str]
+) -> None:
+    log = serve(*options).log
+    assert {line: log.count(line) for line in (PUBLISH, SUBSCRIBE)} == {
+        line: int(line in warned) for line in (PUBLISH, SUBSCRIBE)
+    }
+
+
+def test_publishing_to_private_channels_needs_a_key_or_a_word(serve: Serve) -> None:
+    private = "--auth-url=http://127.0.0.1:1/"
+    body = urlencode({"channel": "user-42", "message": "x"})
+    closed, opened = serve(private), serve(private, "--http-publish=1")
+    for path in ("publish", "disconnect"):
+        answer = request("POST", f"{closed.url}/{path}", body, FORM)
+        assert answer.status == 403
+        assert "--http-secret" in answer.json["reason"]
+    assert request("POST", f"{opened.url}/publish", body, FORM).status == 200
 
 
 def members(question: Question) -> Reply:

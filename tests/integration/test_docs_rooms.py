@@ -133,6 +133,11 @@ def test_a_client_can_be_left_out(server: SseServer) -> None:
         assert sender.data(1) == ["all"]
 
 
+def test_the_same_key_publishes_once(server: SseServer) -> None:
+    body = shown_with('"idempotency_key"')
+    assert post(server, body)["ids"] == post(server, body)["ids"]
+
+
 @pytest.mark.slow
 def test_a_burst_of_a_thousand_costs_each_member_ten_events_at_most(server: SseServer) -> None:
     clients = []
