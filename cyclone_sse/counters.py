@@ -1,7 +1,7 @@
 """What happened so far, in plain figures.
 
 They are added to once for each turn of the reactor or each request, never for each send, and read by
-whoever shows them: so delivery needs to know no library for metrics. Plain Python.
+the modules that show them: so delivery needs to know no library for metrics. Plain Python.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 
-# Upper bounds of a histogram's buckets, in seconds: from a quiet publish to a walk over a large crowd.
+# Upper bounds of a histogram's buckets, in seconds: from a quiet publish to a walk over very many clients.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 

@@ -155,19 +155,30 @@ class PublishHandler(OperatorHandler):
             accepted = Deferred.fromCoroutine(accepted)
         if isinstance(accepted, Deferred):
             return accepted.addCallbacks(self._answer, self.refuse_failed, (body, publications))
-        self._answer(accepted, body, publications)
-        return None
+        return self._answer(accepted, body, publications)
 
-    def _answer(self, ids: Sequence[str | None] | None, body: Body, sent: Sequence[Publication]) -> None:
+    def _answer(
+        self, ids: Sequence[str | None] | None, body: Body, sent: Sequence[Publication]
+    ) -> Deferred[None] | None:
         if body.form is not None:
             self.finish(_FORM_ANSWER)
-            return
+            return None
         answer: dict[str, Any] = {"status": "ok"}
         if ids and None not in ids:  # with pub/sub a message gets its id only when it has come back
             answer |= {"ids": list(ids)} if body.is_batch else {"id": ids[0]}
         channels = sent[0].channels if len(sent) == 1 else {name for each in sent for name in each.channels}
-        answer["subscribers"] = self.broker.hub.count_clients(channels)
-        self.finish(json.dumps(answer))
+        hub = self.broker.hub
+        if len(channels) == 1:
+            self._finish_answer(hub.count_clients(channels), answer)
+            return None
+        count = self.in_turns(hub.count_in_slices(channels))
+        if isinstance(count, Deferred):
+            return count.addCallback(self._finish_answer, answer)
+        self._finish_answer(count, answer)
+        return None
+
+    def _finish_answer(self, subscribers: int, answer: dict[str, Any]) -> None:
+        self.finish(json.dumps({**answer, "subscribers": subscribers}))
 
 
 class DisconnectHandler(OperatorHandler):

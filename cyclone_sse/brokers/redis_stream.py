@@ -177,7 +177,7 @@ class RedisStreamBroker(UpstreamBroker):
         Clients that are connected are not sent what they have had: a stream that was renamed and is back
         would send them all of it a second time.
         """
-        oldest = max(0, await link.now() - int(self.settings["history-ttl"] * 1000))
+        oldest = max(0, await link.now() - int(self.hub.longest_ttl * 1000))
         before = await link.last_before(b"%d-0" % oldest)
         if before is not None:
             floor = _seq(before)  # nothing lies between this one and what we read
@@ -287,7 +287,7 @@ class RedisStreamBroker(UpstreamBroker):
                 waiting.callback(None)
 
     async def _trim(self, link: StreamLink) -> None:
-        keep = max(MIN_KEPT, self.settings["history-ttl"])
+        keep = max(MIN_KEPT, self.hub.longest_ttl)
         try:
             await link.trim(max(0, await link.now() - int(keep * 1000)))
         except (NotAllowed, ResponseError) as error:

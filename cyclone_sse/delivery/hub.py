@@ -11,7 +11,7 @@ is reported to the client; and a failure for one client affects no other.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -430,6 +430,20 @@ class Hub:
     def journal_waiting_bytes(self) -> int | None:
         """The bytes of events that are not yet in the history file; None without one."""
         return None if self._journal is None else self._journal.figures().waiting_bytes
+
+    def count_in_slices(self, channels: Iterable[str]) -> Generator[None, None, int]:
+        """Count the clients that are subscribed to any of these channels, however many there are."""
+        found: dict[Client, None] = {}
+        for number, name in enumerate(channels, 1):
+            found.update(dict.fromkeys(self.channels.of(name)))
+            if not number % MANY:
+                yield
+        return len(found)
+
+    @property
+    def longest_ttl(self) -> float:
+        """Seconds for which any channel holds events, by its kind or the options."""
+        return float(max(self._settings["history-ttl"], self.kinds.longest_ttl))
 
     def stats(self) -> list[tuple[str, int]]:
         """Each channel that has subscribers, and how many."""

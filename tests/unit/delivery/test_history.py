@@ -88,14 +88,14 @@ def test_what_expires_between_two_questions_is_not_hidden() -> None:
 
 
 def test_a_channel_of_which_everything_has_expired_goes_on() -> None:
-    history = make_history(ttl=10, max_bytes=2000)
+    history = make_history(ttl=10)
     history.append(event(1), 0)
     assert gaps(history, 0, "a", 10) == ["a"]
     assert history.figures().channels == 0
     history.forget_old(20)
     history.append(event(2), 20)
     history.append(event(3, 1000, "b"), 20)
-    assert since(history, 1, "ab", 20) == [2, 3] or gaps(history, 1, "a", 20) == ["a"]
+    assert since(history, 1, "ab", 20) == [2, 3]
 
 
 def test_the_least_recently_published_channel_goes_first_where_each_has_one_event() -> None:

@@ -141,3 +141,16 @@ def test_a_client_that_adds_its_channels_one_by_one_resumes_once(clock: TurnCloc
     turns(clock)
     lines = bytes(socket.received).decode().splitlines()
     assert [line for line in lines if line.startswith("data")] == [f"data: {n}" for n in (1, 2, 3, 4)]
+
+
+def test_the_clients_of_very_many_channels_are_counted_in_slices(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    names = [f"user-{number}" for number in range(3 * MANY)]
+    for channels in (names[:2], names[-1:], ["other"]):
+        hub.subscribe(Recorder(), channels)
+    work = hub.count_in_slices(names)
+    for _ in range(3):
+        next(work)
+    with pytest.raises(StopIteration) as end:
+        next(work)
+    assert end.value.value == 2
