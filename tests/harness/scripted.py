@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import threading
 from collections.abc import Iterator
@@ -39,6 +40,10 @@ class Scripted:
         heads = [asked.decode().partition("\r\n\r\n")[0].lower() for asked in self.asked]
         return [head.partition("idempotency-key: ")[2].partition("\r\n")[0] for head in heads]
 
+    def reply(self, asked: bytes) -> bytes | None:
+        """The bytes to send for a request; None closes the connection."""
+        return self.answers.pop(0) if self.answers else OK
+
     def _serve(self) -> None:
         while True:
             try:
@@ -60,11 +65,11 @@ class Scripted:
                     continue
                 self.asked.append(received)
                 received = b""
-                answer = self.answers.pop(0) if self.answers else OK
-                if answer is None:
+                reply = self.reply(self.asked[-1])
+                if reply is None:
                     client.shutdown(socket.SHUT_RDWR)
                     return
-                client.sendall(answer)
+                client.sendall(reply)
         except OSError:
             return
 
@@ -75,6 +80,37 @@ class Scripted:
         self._thread.join()
         for held in self._held:
             held.close()
+
+
+class Lossy(Scripted):
+    """A network that passes each request on to a real server, and loses every third answer."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        super().__init__()
+
+    def reply(self, asked: bytes) -> bytes | None:
+        head, _, body = asked.partition(b"\r\n\r\n")
+        method, path, _ = head.decode().split("\r\n")[0].split(" ")
+        fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(method, path, body, fields | {"Connection": "close"})
+            with connection.getresponse() as got:
+                passed = answer(f"{got.status} {got.reason}", got.read())
+        finally:
+            connection.close()
+        return passed if len(self.asked) % 3 else None
+
+
+@contextmanager
+def lossy(port: int) -> Iterator[Lossy]:
+    """Such a network for a while."""
+    network = Lossy(port)
+    try:
+        yield network
+    finally:
+        network.close()
 
 
 @contextmanager

@@ -7,15 +7,59 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from cyclone_sse_client import Publisher
+import pytest
+from cyclone_sse_client import Message, Publisher
+from cyclone_sse_client.aio import AsyncPublisher
 
 from tests.harness.clients import Subscriber
 from tests.harness.docs import shown
+from tests.harness.scripted import lossy
 from tests.harness.servers import RedisServer, SseServer
-from tests.integration.clients.test_php import php
+from tests.integration.clients.test_php import call, php
+from tests.integration.clients.test_publisher import Both
 from tests.integration.conftest import Serve
 
 PYTHON, PHP = "clients/python/README.md", "clients/php/README.md"
+
+
+@pytest.mark.parametrize("kind", [Publisher, AsyncPublisher])
+def test_the_same_key_publishes_once(server: SseServer, kind: type) -> None:
+    with Subscriber(server.url, "a") as client, Both(kind, server.url) as publisher:
+        first = publisher.publish("a", "x", idempotency_key="order-7")
+        assert publisher.publish("a", "x", idempotency_key="order-7").ids == first.ids
+        messages = [Message(channels="a", message=1), Message(channels=["a"], message=[2])]
+        batch = publisher.batch(messages, idempotency_key="k")
+        assert publisher.batch(messages, idempotency_key="k").ids == batch.ids
+        publisher.publish("a", "end")
+        events = client.events(4)
+        assert [event.data for event in events] == ["x", "1", "[2]", "end"]
+        assert [event.id for event in events[:3]] == [*first.ids, *batch.ids]
+
+
+@pytest.mark.parametrize("kind", [Publisher, AsyncPublisher])
+def test_answers_that_are_lost_double_nothing(server: SseServer, kind: type) -> None:
+    with (
+        lossy(server.port) as network,
+        Subscriber(server.url, "a") as client,
+        Both(kind, network.url) as publisher,
+    ):
+        ids = [publisher.publish("a", str(number)).id for number in range(20)]
+        batch = publisher.batch([Message(channels="a", message=number) for number in range(20, 30)])
+        assert publisher.batch([Message(channels="a", message="end")]).ids
+        events = client.events(31)
+    assert [event.data for event in events] == [*map(str, range(30)), "end"]
+    assert [event.id for event in events[:30]] == [*ids, *batch.ids]
+    assert len(network.asked) > 22
+
+
+def test_answers_that_are_lost_double_nothing_in_php(server: SseServer, tmp_path: Path) -> None:
+    with lossy(server.port) as network, Subscriber(server.url, "a") as client:
+        code = "array_map(fn($n) => $publisher->publish('a', \"$n\")['id'], range(0, 19))"
+        ids = call(tmp_path, network.url, code)
+        call(tmp_path, server.url, "$publisher->publish('a', 'end')")
+        events = client.events(21)
+    assert [event.data for event in events] == [*map(str, range(20)), "end"]
+    assert [event.id for event in events[:20]] == ids
 
 
 def restarted(server: SseServer, url: str) -> list[str]:
@@ -39,6 +83,11 @@ def restarted(server: SseServer, url: str) -> list[str]:
         while heard[-1] != "end":
             heard += client.data(1)
     return heard
+
+
+def test_a_restart_in_the_middle_doubles_nothing(serve: Serve, tmp_path: Path) -> None:
+    server = serve(f"--history-file={tmp_path}/events.sqlite", "--history-size=1000")
+    assert restarted(server, server.url) == [*map(str, range(300)), "end"]
 
 
 def test_a_restart_in_the_middle_doubles_nothing_on_a_stream(serve: Serve, redis_server: RedisServer) -> None:
