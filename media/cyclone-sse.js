@@ -60,6 +60,19 @@ function raced(signal, ask) {
     });
 }
 
+// Aborts the controller unless `expect` is called again in time, or `clear`.
+function makeWatchdog(controller) {
+    let timer = 0;
+    return {
+        expect(ms, reason) {
+            clearTimeout(timer);
+            const fault = Object.assign(new Error(reason), {isSilence: true});
+            timer = setTimeout(() => controller.abort(fault), delay(ms));
+        },
+        clear() { clearTimeout(timer); }
+    };
+}
+
 /*
  * The format of event streams (WHATWG HTML 9.2.6): pieces of text in, blocks out.
  *
@@ -115,6 +128,12 @@ function asJSON(text) {
     } catch {
         return undefined;
     }
+}
+
+// What tabs are sent of a block, with the channels by their names: those that the stream was asked for.
+function toEvent({type, data, channels, except, id, own}, known) {
+    const names = new Map(known.map((name) => [asField(name), name]));
+    return {type, data: data.slice(0, -1), channels: channels.map((name) => names.get(name) || name), except, id, own};
 }
 
 /* One request for a stream, or for what a stream would start with. Fails with what is answered instead. */
@@ -219,10 +238,9 @@ const REFUSALS = 3;             // 401 in a row after which no new token is aske
 const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no other token is to be had
 const GAP = 'sse-gap', EXPIRED = 'sse-expired', PRESENCE = 'sse-presence';
 
-// What a link needs: `options` are those of `connect`; `silence`: ms without a byte that end a connection; `gather`: ms to
-// collect what several tabs want; `client`: the id of the only tab, or ''. `askToken()`, `publish(message)`, and
-// `onTokenFault(fault)`: returns true if another tab connects from now on;
-// `onRefused(fault)`: the tab that connects has no right to any stream;
+// options: those of `connect`. silence: ms without a byte that end a connection. gather: ms to collect what several tabs
+// want. client: the id of the only tab, or ''. parent: `onTokenFault(fault)` returns true if another tab connects from
+// now on; `onRefused(fault)`: the tab that connects has no right to any stream;
 // `onTooLarge(id, count)`: together the tabs want more than the server accepts, and this one is to leave the link;
 // `onStopped(id)`: the only tab was refused.
 function makeLink({address, options, silence, gather, client, askToken, publish, ...parent}) {
@@ -247,19 +265,6 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     function position() {
         const marks = [...tabs.values()].flatMap((wants) => Object.values(wants.marks));
         return marks.filter(Boolean).reduce((one, other) => one ? earlier(one, other) : other, at);
-    }
-
-    // Aborts the controller unless `expect` is called again in time, or `clear`.
-    function makeWatchdog(controller) {
-        let timer = 0;
-        return {
-            expect(ms, reason) {
-                clearTimeout(timer);
-                const fault = Object.assign(new Error(reason), {isSilence: true});
-                timer = setTimeout(() => controller.abort(fault), delay(ms));
-            },
-            clear() { clearTimeout(timer); }
-        };
     }
 
     function setState(state, {message: reason, status} = {}) {
@@ -304,11 +309,6 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         return request(address, parameters, {...how, method, poll: polls && !method, credentials});
     }
 
-    function asEvent({type, data, channels, except, id, own}, known) {
-        const names = new Map(known.map((name) => [asField(name), name]));
-        return {type, data: data.slice(0, -1), channels: channels.map((name) => names.get(name) || name), except, id, own};
-    }
-
     // ---- Before the connection: may a tab hear what it starts with, and where does it start? ----
 
     // The states at the head of an answer, before the position; the rest of it is left.
@@ -318,7 +318,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         const feed = makeParser((block) => {
             isComplete = isComplete || block.own && (!block.data || isAfter(block.id, start));
             if (block.data && !isComplete && block.type !== PRESENCE) {
-                states.push(asEvent(block, names));
+                states.push(toEvent(block, names));
             }
         }, () => {});
         const reading = readText(response, (text) => {
@@ -402,7 +402,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
                     publish({room: rooms.update(message)});
                 }
             } else if (block.data) {
-                publish({event: {...asEvent(block, channels), isState}});
+                publish({event: {...toEvent(block, channels), isState}});
             }
         }, (ms) => { retry = delay(ms); });
         await readText(response, (text) => {
@@ -497,10 +497,10 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     // ---- After it ----
 
     // Streams that stay without a byte are held back on their way: long polls, which end, are not.
-    function choosePolls({isSilence, status, message}, {isAsked, hasBytes}, wasOpened) {
+    function choosePolls({isSilence, status, message}, {isAsked, hasBytes}) {
         if (isSilence && isAsked && !hasBytes) {
             silentStreams = polls ? 0 : silentStreams + 1;
-        } else if (polls && wasOpened && !status && message !== 'expired') {
+        } else if (polls && status !== 401 && message !== 'expired') {
             silentStreams = SILENT_STREAMS - 1;     // perhaps on another network: one stream is tried
         }
         polls = onlyPolls || mayPoll && silentStreams >= SILENT_STREAMS;
@@ -516,7 +516,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             return;     // the next one is under way
         }
         attempt = null;
-        choosePolls(fault, trial, wasOpened);
+        choosePolls(fault, trial);
         if (waiting) {  // or soon will be
             setState('waiting', fault);
             return;
@@ -950,8 +950,8 @@ export function connect(url, options = {}) {
 
     // Names what this tab wants, and from where.
     function announce() {
-        const marks = {}, presence = Boolean(listeners.get('presence')?.size);
-        begins.forEach((begin, name) => { marks[name] = seen.get(name) || begin; });
+        const marks = Object.fromEntries([...begins].map(([name, begin]) => [name, seen.get(name) || begin]));
+        const presence = Boolean(listeners.get('presence')?.size);
         if (hub) {
             hub.update(client, {marks, presence});
         } else {

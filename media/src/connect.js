@@ -181,8 +181,8 @@ export function connect(url, options = {}) {
 
     // Names what this tab wants, and from where.
     function announce() {
-        const marks = {}, presence = Boolean(listeners.get('presence')?.size);
-        begins.forEach((begin, name) => { marks[name] = seen.get(name) || begin; });
+        const marks = Object.fromEntries([...begins].map(([name, begin]) => [name, seen.get(name) || begin]));
+        const presence = Boolean(listeners.get('presence')?.size);
         if (hub) {
             hub.update(client, {marks, presence});
         } else {

@@ -9,10 +9,10 @@
  * one of them {to, start, states}, {to, room}, {to, state, reason, status}.
  */
 import {earlier, isAfter} from './ids.js';
-import {asField, asJSON, makeParser} from './parser.js';
+import {asJSON, makeParser, toEvent} from './parser.js';
 import {readText, request} from './request.js';
 import {makeRooms} from './rooms.js';
-import {delay, pause, raced, SHORTEST} from './timers.js';
+import {delay, makeWatchdog, pause, raced} from './timers.js';
 
 const FIRST_RETRY = 1000;       // ms, until the server sends another
 const LONGEST_RETRY = 30000;    // ms
@@ -25,10 +25,9 @@ const REFUSALS = 3;             // 401 in a row after which no new token is aske
 const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no other token is to be had
 const GAP = 'sse-gap', EXPIRED = 'sse-expired', PRESENCE = 'sse-presence';
 
-// What a link needs: `options` are those of `connect`; `silence`: ms without a byte that end a connection; `gather`: ms to
-// collect what several tabs want; `client`: the id of the only tab, or ''. `askToken()`, `publish(message)`, and
-// `onTokenFault(fault)`: returns true if another tab connects from now on;
-// `onRefused(fault)`: the tab that connects has no right to any stream;
+// options: those of `connect`. silence: ms without a byte that end a connection. gather: ms to collect what several tabs
+// want. client: the id of the only tab, or ''. parent: `onTokenFault(fault)` returns true if another tab connects from
+// now on; `onRefused(fault)`: the tab that connects has no right to any stream;
 // `onTooLarge(id, count)`: together the tabs want more than the server accepts, and this one is to leave the link;
 // `onStopped(id)`: the only tab was refused.
 export function makeLink({address, options, silence, gather, client, askToken, publish, ...parent}) {
@@ -53,19 +52,6 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     function position() {
         const marks = [...tabs.values()].flatMap((wants) => Object.values(wants.marks));
         return marks.filter(Boolean).reduce((one, other) => one ? earlier(one, other) : other, at);
-    }
-
-    // Aborts the controller unless `expect` is called again in time, or `clear`.
-    function makeWatchdog(controller) {
-        let timer = 0;
-        return {
-            expect(ms, reason) {
-                clearTimeout(timer);
-                const fault = Object.assign(new Error(reason), {isSilence: true});
-                timer = setTimeout(() => controller.abort(fault), delay(ms));
-            },
-            clear() { clearTimeout(timer); }
-        };
     }
 
     function setState(state, {message: reason, status} = {}) {
@@ -110,11 +96,6 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         return request(address, parameters, {...how, method, poll: polls && !method, credentials});
     }
 
-    function asEvent({type, data, channels, except, id, own}, known) {
-        const names = new Map(known.map((name) => [asField(name), name]));
-        return {type, data: data.slice(0, -1), channels: channels.map((name) => names.get(name) || name), except, id, own};
-    }
-
     // ---- Before the connection: may a tab hear what it starts with, and where does it start? ----
 
     // The states at the head of an answer, before the position; the rest of it is left.
@@ -124,7 +105,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         const feed = makeParser((block) => {
             isComplete = isComplete || block.own && (!block.data || isAfter(block.id, start));
             if (block.data && !isComplete && block.type !== PRESENCE) {
-                states.push(asEvent(block, names));
+                states.push(toEvent(block, names));
             }
         }, () => {});
         const reading = readText(response, (text) => {
@@ -208,7 +189,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
                     publish({room: rooms.update(message)});
                 }
             } else if (block.data) {
-                publish({event: {...asEvent(block, channels), isState}});
+                publish({event: {...toEvent(block, channels), isState}});
             }
         }, (ms) => { retry = delay(ms); });
         await readText(response, (text) => {
@@ -303,10 +284,10 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     // ---- After it ----
 
     // Streams that stay without a byte are held back on their way: long polls, which end, are not.
-    function choosePolls({isSilence, status, message}, {isAsked, hasBytes}, wasOpened) {
+    function choosePolls({isSilence, status, message}, {isAsked, hasBytes}) {
         if (isSilence && isAsked && !hasBytes) {
             silentStreams = polls ? 0 : silentStreams + 1;
-        } else if (polls && wasOpened && !status && message !== 'expired') {
+        } else if (polls && status !== 401 && message !== 'expired') {
             silentStreams = SILENT_STREAMS - 1;     // perhaps on another network: one stream is tried
         }
         polls = onlyPolls || mayPoll && silentStreams >= SILENT_STREAMS;
@@ -322,7 +303,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             return;     // the next one is under way
         }
         attempt = null;
-        choosePolls(fault, trial, wasOpened);
+        choosePolls(fault, trial);
         if (waiting) {  // or soon will be
             setState('waiting', fault);
             return;

@@ -42,7 +42,7 @@ export function makeParser(onBlock, onRetry) {
 }
 
 // A channel's name as the server writes it into the line `channel:`, which a line break would end.
-export function asField(name) {
+function asField(name) {
     return /[\r\n]/.test(name) ? name.replace(/[%\r\n]/g, encodeURIComponent) : name;
 }
 
@@ -53,4 +53,10 @@ export function asJSON(text) {
     } catch {
         return undefined;
     }
+}
+
+// What tabs are sent of a block, with the channels by their names: those that the stream was asked for.
+export function toEvent({type, data, channels, except, id, own}, known) {
+    const names = new Map(known.map((name) => [asField(name), name]));
+    return {type, data: data.slice(0, -1), channels: channels.map((name) => names.get(name) || name), except, id, own};
 }

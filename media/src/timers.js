@@ -1,6 +1,6 @@
 /* Every timer of the module takes its time from `delay`. */
 
-export const SHORTEST = 500;        // ms between two attempts
+const SHORTEST = 500;        // ms between two attempts
 const LONGEST = 60 * 60 * 1000;     // ms
 
 // Bounds a time in ms. Without this, `retry: 0` would connect hundreds of times a second, and so would a time of more
@@ -23,4 +23,17 @@ export function raced(signal, ask) {
         signal.addEventListener('abort', () => reject(signal.reason), {once: true});
         Promise.resolve().then(ask).then(resolve, reject);
     });
+}
+
+// Aborts the controller unless `expect` is called again in time, or `clear`.
+export function makeWatchdog(controller) {
+    let timer = 0;
+    return {
+        expect(ms, reason) {
+            clearTimeout(timer);
+            const fault = Object.assign(new Error(reason), {isSilence: true});
+            timer = setTimeout(() => controller.abort(fault), delay(ms));
+        },
+        clear() { clearTimeout(timer); }
+    };
 }

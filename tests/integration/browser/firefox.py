@@ -29,7 +29,7 @@ class Firefox(Process):
         self.program = need("firefox-esr")
         self.profile = directory / "profile"
         self.profile.mkdir()
-        # six connections to a host, as everywhere; none to anybody else
+        # six connections to a host, as everywhere; none to other hosts
         self.profile.joinpath("user.js").write_text(
             'user_pref("browser.shell.checkDefaultBrowser", false);\n'
             'user_pref("datareporting.policy.dataSubmissionEnabled", false);\n'

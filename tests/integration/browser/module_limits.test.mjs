@@ -92,6 +92,13 @@ test('a channel with a percent sign is named as it is', async () => {
     assert.deepEqual(heard.events.map(({channels}) => channels), [['100%0A']]);
 });
 
+test('a channel called as what objects have', async () => {
+    const {heard} = await open({channels: ['__proto__', 'constructor']});
+    assert.deepEqual(query().getAll('channels'), ['__proto__', 'constructor']);
+    await last().answer.write('id: 6-0-n\nchannel: __proto__\ndata: 1\n\n');
+    assert.deepEqual(heard.events.map(({channels}) => channels), [['__proto__']]);
+});
+
 test('ids of 64 bits', async () => {
     const {heard} = await open();
     const [one, two] = ['1764352800123456789-0-n', '1764352800123456790-0-n'];
@@ -157,6 +164,18 @@ test('polls that fail are replaced by a stream', async () => {
     await pass(15_000);
     await pass(2000);
     await pass(30_000);
+    assert.ok(!isPoll(last()));
+    assert.equal(heard.states.at(-1), 'open');
+});
+
+test('a server that has no polls is asked for streams again', async () => {
+    answerWith(silence, silence, ...Array.from({length: 2}, () => () => new Response('<p>', {headers: {'Content-Type': 'text/html'}})));
+    const {heard} = await open();
+    await pass(15_000);
+    await pass(1000);
+    await pass(15_000);
+    await pass(2000);
+    await pass(4000);
     assert.ok(!isPoll(last()));
     assert.equal(heard.states.at(-1), 'open');
 });

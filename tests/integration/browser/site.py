@@ -123,7 +123,7 @@ class Site:
         try:
             daemon = socket.create_connection(("127.0.0.1", self.backend_port), timeout=10)
         except OSError:
-            return  # nobody there: the browser's connection closes without an answer
+            return  # no server: the browser's connection closes without an answer
         pair = {browser: daemon, daemon: browser}
         held = b""
         with self._lock:
@@ -219,4 +219,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""

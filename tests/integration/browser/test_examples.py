@@ -29,7 +29,7 @@ def test_one_stream_for_many_elements(
 
     publish(server.url, "chat", "no JSON")
     page.wait_for_function("$('#state').text() === 'Not understood: no JSON'")
-    publish(server.url, "weather", json.dumps(["an event nobody names", 1]))
+    publish(server.url, "weather", json.dumps(["an event that no element names", 1]))
     publish(server.url, "chat", json.dumps(["left", "Ann"]))
     page.wait_for_function("$('#guests').text() === 'Ann has gone.'")
     assert page.inner_text("#weather") == "21.5 °C"
@@ -60,7 +60,7 @@ def test_a_stream_for_each_element(
 
 
 def test_plain_event_source(server: SseServer, site: Site, browse: Open) -> None:
-    """README.md shows it: after a gap it fetches the state, and does not load itself anew."""
+    """README.md shows it: after a gap it fetches the state, and does not reload itself."""
     (listen,) = html("README.md")
     site.pages["/"] = listen.replace("Math.random()", "0")
     site.pages["/state.json"] = '["the state"]'

@@ -134,7 +134,7 @@ def test_the_plain_script_in_a_page(server: SseServer, site: Site, browse: Open)
 
 
 def test_it_reads_the_format_as_the_browser_does(site: Site, browse: Open) -> None:
-    """Each case through the browser's own EventSource too, which nobody here wrote."""
+    """Each case through the browser's own EventSource too, which is not of this project."""
     for number, case in enumerate(CASES):
         site.answers[f"/case/{number}"] = [(200, "text/event-stream", case["stream"])] * 2
     site.pages["/"] = module_page(READ)

@@ -36,7 +36,7 @@ LIMIT = 40_000  # ms for a page to come back: browsers wait up to 6 s, and again
 
 
 def opened(browse: Open, front: Front) -> Any:
-    """A page of that nginx, whose certificate nobody knows, with its stream open."""
+    """A page of that nginx, whose certificate is not known, with its stream open."""
     page = browse(front.tls_url + "/sse/stats", ignore_https_errors=True)  # any page of that origin
     page.evaluate(SCRIPT)
     page.wait_for_function("source.readyState === EventSource.OPEN")

@@ -95,7 +95,7 @@ class Publisher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End, with one more for everybody."""
+        """End, with one more for all channels."""
         self._ended.set()
         self._thread.join()
         self.told.append((self.channels, len(self.told)))
@@ -128,7 +128,7 @@ def test_ten_tabs(server: SseServer, tabs: Tabs) -> None:
     """Four more than a browser has connections for over HTTP/1.1."""
     opened = tabs(*map(own, range(10)))
     one_connection(server)
-    channels = ["all", *(f"own-{number}" for number in range(10)), "nobody's"]
+    channels = ["all", *(f"own-{number}" for number in range(10)), "of no tab"]
     with Publisher(server, channels, pause=0.001) as publisher:
         until(lambda: len(publisher.told) > 500, what="500 events")
     for number, tab in enumerate(opened):
@@ -202,7 +202,7 @@ def test_the_channels_of_a_tab_that_has_gone(server: SseServer, tabs: Tabs, how:
 
 
 def test_a_tab_that_opens_later(server: SseServer, tabs: Tabs) -> None:
-    """It starts after its own id, or with what comes from then on; nobody else hears anything twice."""
+    """It starts after its own id, or with what comes from then on; no other tab hears an event twice."""
     (first,) = tabs(own(0))
     for number in range(10):
         publish(server.url, "own-1" if number % 2 else "all", str(number))
@@ -270,7 +270,7 @@ def test_a_browser_without(server: SseServer, tabs: Tabs, without: str) -> None:
 
 
 def test_a_tab_that_is_refused(serve: Serve, around: Site, tabs: Tabs) -> None:
-    """It stops, and takes nobody with it; also when what was allowed is so no more."""
+    """It stops, and no other tab with it; also when its right ends later."""
     private = serve(f"--jwt-secret={SECRET}", "--http-secret=k")
     around.backend_port = private.port
     around.pages["/token"] = token("all", "own-0", "own-2")
