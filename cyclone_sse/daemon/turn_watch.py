@@ -1,7 +1,8 @@
 """The longest turn of the reactor in the last minute.
 
-While a turn lasts, no client gets anything. A timer that should run 40 times a second tells by how
-late it is how long the turn was that held it up, to within its interval.
+While a turn lasts, no client gets anything. A timer that should run 20 times a second shows by how
+late it is how long the turn was that delayed it, to within its interval. It costs a quarter of a
+percent of a core, and runs only with an admin port.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from twisted.internet.task import LoopingCall
 
-WATCH_INTERVAL = 0.025  # seconds
+WATCH_INTERVAL = 0.05  # seconds
 WINDOW = 60  # seconds
 
 
