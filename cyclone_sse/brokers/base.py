@@ -239,7 +239,11 @@ class Broker:
         """Carry out an order to forget channels: ``{"channel": [..]}``."""
         channels = order.get("channel") if isinstance(order, Mapping) else None
         if isinstance(channels, list | tuple):
-            self.hub.clear([name for name in channels if isinstance(name, str)])
+            self.clear([name for name in channels if isinstance(name, str)])
+
+    def clear(self, channels: Sequence[str]) -> None:
+        """Forget the states and the history of these channels on this server."""
+        self.hub.clear(channels)
 
     def log_rarely(self, line: str, **values: Any) -> None:
         """Log an error, but not more than one line of this kind in a minute."""

@@ -19,6 +19,7 @@ Redis may write the stream: what cannot be understood is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from twisted.internet.defer import Deferred
 
 from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.redis_link import ResponseError, is_pattern
+from cyclone_sse.brokers.redis_scripts import decode_state, encode_state
 from cyclone_sse.brokers.redis_server import redis_server
 from cyclone_sse.brokers.redis_stream_link import BEGINNING, Lot, StreamLink, Survey
 from cyclone_sse.brokers.upstream import UpstreamBroker
@@ -50,7 +52,7 @@ class RedisStreamBroker(UpstreamBroker):
     matches_patterns = True
     open_patterns = False
     has_heartbeat = False  # what it reads is what is published
-    carries = frozenset(("event", "retry", "ttl", "except"))
+    carries = frozenset(("event", "retry", "ttl", "except", "keep"))
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
         super().__init__(settings, "redis-stream", reactor, ids=EventIds(None))
@@ -72,6 +74,9 @@ class RedisStreamBroker(UpstreamBroker):
         self.lag: int | None = None  # entries that are not read yet, if Redis tells (from 7.0 on)
         self._left: dict[str, bytes] = {}  # how far streams were read that another has replaced, by tag
         self._lot = FIRST_LOT  # entries to read next
+        self._reading = BEGINNING  # the id of the entry that is being read
+        self._new_states: dict[bytes, bytes] = {}  # of the entries read last, by channel
+        self._cleared: dict[bytes, Sequence[str]] = {}  # channels to forget, by the id of the order
         self._live = False  # orders count from now on
         self._next_trim = 0.0
         self._waiting: dict[Deferred[None], int] = {}  # clients, and the position that they wait for
@@ -91,6 +96,7 @@ class RedisStreamBroker(UpstreamBroker):
 
     def publish_all(self, publications: Sequence[Publication]) -> Deferred[Any]:
         """Fires with the ids of the events when Redis has them."""
+        self.hub.check_states(publications)
         return super().publish_all(publications).addCallback(self._event_ids)
 
     def _event_ids(self, ids: Sequence[bytes]) -> Sequence[str]:
@@ -107,6 +113,17 @@ class RedisStreamBroker(UpstreamBroker):
 
     def _stop_waiting(self, waiting: Deferred[None]) -> None:
         del self._waiting[waiting]
+
+    def control(self, order: Mapping[str, Any]) -> Deferred[int]:
+        """Carry the order out everywhere; one to forget channels deletes their states in Redis, too."""
+        clear = order.get("clear")
+        channels = clear.get("channel") if isinstance(clear, Mapping) else None
+        if not isinstance(channels, list | tuple):
+            return super().control(order)
+        count = self.obey(order)
+        text = self.encode_order(order)
+        d = self._send(lambda link: link.publish_clear(text, channels), len(text))
+        return d.addCallback(lambda _: count)
 
     async def check_server(self) -> None:
         """Find out whether the sentinels name another master by now."""
@@ -150,6 +167,7 @@ class RedisStreamBroker(UpstreamBroker):
             return True
         self._find_trimmed(lot.survey)
         self._publish_entries(lot)
+        await self._write_states(link)
         if lot.survey.added is not None and self._count is not None:
             self.lag = max(0, lot.survey.added - self._count)
         self._live = self._live or lot.complete
@@ -178,7 +196,7 @@ class RedisStreamBroker(UpstreamBroker):
         would send them all of it a second time.
         """
         oldest = max(0, await link.now() - int(self.hub.longest_ttl * 1000))
-        before = await link.last_before(b"%d-0" % oldest)
+        before = await link.last_before(b"%d-0" % oldest) if oldest else None
         if before is not None:
             floor = _seq(before)  # nothing lies between this one and what we read
         elif survey.first is None:
@@ -188,8 +206,11 @@ class RedisStreamBroker(UpstreamBroker):
         else:
             floor = _seq(survey.first) - 1
         after = before or (survey.last if survey.first is None else BEGINNING)
+        states = await self._read_states(link)
         self._live = False  # orders that it holds have been carried out
         self._start_at(tag, after, floor, present=_seq(self._left.pop(tag, BEGINNING)))
+        for channel, id, state in states:
+            self.hub.restore_state(channel, state, EventId.at(_seq(id), tag))
 
     def _start_at(
         self, tag: str, after: bytes, floor: int, count: int | None = None, present: int | None = None
@@ -255,7 +276,11 @@ class RedisStreamBroker(UpstreamBroker):
     def _publish_entry(self, id: bytes, fields: Sequence[bytes]) -> None:
         assert self._tag is not None
         eid = EventId.at(_seq(id), self._tag)
+        self._reading = id
         publication = self._understand(fields)
+        if publication is not None and publication.keep:
+            value = encode_state(id, publication)
+            self._new_states.update((name.encode(), value) for name in publication.channels)
         if publication is None:
             self.hub.ids.follow(eid)  # else a client would be told of a gap when this entry is trimmed
         else:
@@ -278,6 +303,42 @@ class RedisStreamBroker(UpstreamBroker):
             )
             return None
         return publication
+
+    def clear(self, channels: Sequence[str]) -> None:
+        """Forget these channels here, and in Redis what is older than the order."""
+        super().clear(channels)
+        for name in channels:
+            self._new_states.pop(name.encode("utf-8", "surrogatepass"), None)
+        self._cleared[self._reading] = channels
+
+    async def _read_states(self, link: StreamLink) -> list[tuple[str, bytes, Publication]]:
+        """The states that are kept beside the stream: channel, id, and what was published."""
+        states = []
+        try:
+            for channel, value in await link.states():
+                with suppress(ValueError):  # another program may have written it
+                    id, state = decode_state(channel, value)
+                    states.append((channel.decode(), id, state))
+        except (NotAllowed, ResponseError) as error:
+            self._log_states(error)
+        return states
+
+    async def _write_states(self, link: StreamLink) -> None:
+        """Put the states of entries beside the stream: other programs do not, and the newest one counts."""
+        cleared, self._cleared = self._cleared, {}
+        states, self._new_states = self._new_states, {}
+        try:
+            for id, channels in cleared.items():
+                await link.clear_states(id, channels)
+            if states:
+                await link.set_states(states)
+        except (NotAllowed, ResponseError) as error:
+            self._log_states(error)
+
+    def _log_states(self, error: Exception) -> None:
+        self.log_rarely(
+            "the states of {server} are not kept: {reason}", server=self.server, reason=str(error)
+        )
 
     def _release_waiting(self) -> None:
         """Release the clients that waited for an event that we have read by now."""

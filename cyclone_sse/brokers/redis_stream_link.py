@@ -9,40 +9,28 @@ stream deletes the group, too.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.brokers.link import NotAllowed, NotPublished, WrongServer
-from cyclone_sse.brokers.redis_link import RedisLink, ResponseError, whole
+from cyclone_sse.brokers.redis_link import PartlyDone, RedisLink, ResponseError, whole
+from cyclone_sse.brokers.redis_scripts import (
+    ADD,
+    CLEAR_STATES,
+    SCRIPT_ENTRIES,
+    SCRIPT_FIELDS,
+    SET_STATES,
+    adding,
+)
 from cyclone_sse.delivery.publication import Publication
 
 GROUP = b"cyclone-sse"
 BEGINNING = b"0-0"  # before every entry
-SCRIPT_FIELDS = 3000  # fields of an entry that a script can add; Lua has a limit
-SCRIPT_ENTRIES = 500  # entries in one script: some milliseconds of Redis' time
+STATES_READ = 500  # in one step of Redis
 
 Entry: TypeAlias = tuple[bytes, list[bytes]]  # its id; fields and values in turn
-
-# Adds entries; one whose key was used before is not added again, and its first id is the answer. For each
-# entry: how many fields and values follow, whether it has a key, then these.
-_ADD_ONCE = b"""
-local ids, argument, key = {}, 4, 2
-for n = 1, tonumber(ARGV[1]) do
-  local count, has_key = tonumber(ARGV[argument]), ARGV[argument + 1] == '1'
-  local id = has_key and redis.call('GET', KEYS[key])
-  if not id then
-    id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*',
-      unpack(ARGV, argument + 2, argument + 1 + count))
-    if has_key then redis.call('SET', KEYS[key], id, 'PX', ARGV[3]) end
-  end
-  if has_key then key = key + 1 end
-  argument = argument + 2 + count
-  ids[n] = id
-end
-return ids
-"""
 
 
 class Survey(NamedTuple):
@@ -85,14 +73,15 @@ class StreamLink(RedisLink):
     def __init__(self, stream: str, size: int, key_ttl: float, *args: Any) -> None:
         super().__init__(*args)
         self._stream = stream.encode()
+        self._states = self._stream + b":state"
         self._size = size
         self._key_ttl = key_ttl
 
     async def publish(self, publications: Sequence[Publication]) -> Sequence[Any]:
         """Add an entry for each; returns the ids that Redis gives them."""
         try:
-            if any(each.idempotency_key for each in publications):
-                return await self._add_once(publications)
+            if any(each.idempotency_key or each.keep for each in publications):
+                return await self._add_by_script(publications)
             commands = [self._adding(_fields_of(each)) for each in publications]
             if len(commands) == 1:
                 return [await self.command(*commands[0])]
@@ -100,27 +89,50 @@ class StreamLink(RedisLink):
         except (ResponseError, NotAllowed, WrongServer) as error:
             raise NotPublished(str(error)) from None
 
-    async def _add_once(self, publications: Sequence[Publication]) -> list[bytes]:
+    async def _add_by_script(self, publications: Sequence[Publication]) -> list[bytes]:
         ids: list[bytes] = []
         for start in range(0, len(publications), SCRIPT_ENTRIES):
-            keys, arguments = [self._stream], []
             part = publications[start : start + SCRIPT_ENTRIES]
-            for each in part:
-                fields = _fields_of(each)
-                if len(fields) > SCRIPT_FIELDS:
-                    raise NotPublished("an event with an idempotency key has too many channels")
-                if each.idempotency_key:
-                    keys.append(b"%s:published:%s" % (self._stream, each.idempotency_key.encode()))
-                arguments += [b"%d" % len(fields), b"1" if each.idempotency_key else b"0", *fields]
-            head = (b"%d" % len(part), b"%d" % self._size, b"%d" % int(self._key_ttl * 1000))
+            entries = [(_fields_of(each), each.idempotency_key) for each in part]
+            if any(len(fields) > SCRIPT_FIELDS for fields, _ in entries):
+                raise NotPublished("an event with keep or an idempotency key has too many channels")
+            keys, arguments = adding(entries, self._stream, self._states, self._size, self._key_ttl)
             try:
-                ids += await self.command(b"EVAL", _ADD_ONCE, len(keys), *keys, *head, *arguments)
+                ids += await self._run_script(ADD, keys, arguments)
             except ResponseError as error:
                 if not start:
                     raise
                 # A part of the batch is out; with its keys the rest can be tried again.
-                raise ConnectionError(str(error)) from None
+                raise PartlyDone(str(error)) from None
         return ids
+
+    def _run_script(
+        self, script: bytes, keys: Sequence[bytes], arguments: Sequence[bytes]
+    ) -> Deferred[list[bytes]]:
+        return self.command(b"EVAL", script, len(keys), *keys, *arguments)
+
+    async def states(self) -> list[tuple[bytes, bytes]]:
+        """Each channel that has a state, and its value: see ``redis_scripts``."""
+        found: list[tuple[bytes, bytes]] = []
+        cursor = b"0"
+        while True:
+            cursor, row = await self.command(b"HSCAN", self._states, cursor, b"COUNT", STATES_READ)
+            found += zip(row[::2], row[1::2], strict=True)
+            if cursor == b"0":
+                return found
+
+    async def set_states(self, values: Mapping[bytes, bytes]) -> None:
+        """Make these the states of their channels, unless they have newer ones."""
+        await self._run_script(SET_STATES, [self._states], [each for pair in values.items() for each in pair])
+
+    async def clear_states(self, before: bytes, channels: Sequence[str]) -> None:
+        """Delete the states of these channels that are older than the entry of this id."""
+        names = [name.encode("utf-8", "surrogatepass") for name in channels]
+        await self._run_script(CLEAR_STATES, [self._states], [before, *names])
+
+    async def publish_clear(self, order: bytes, channels: Sequence[str]) -> None:
+        """Publish an order to forget these channels, and delete their states."""
+        await self.clear_states(await self.publish_order(order), channels)
 
     def publish_order(self, order: bytes) -> Deferred[Any]:
         """An order to every server that reads the stream is an entry that is no message."""

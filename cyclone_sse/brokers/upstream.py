@@ -172,8 +172,12 @@ class UpstreamBroker(Broker):
     def control(self, order: Mapping[str, Any]) -> Deferred[int]:
         """Carry the order out here, and send it to the other servers."""
         count = self.obey(order)
-        text = json.dumps({**order, "from": self._sender}).encode()
+        text = self.encode_order(order)
         return self._send(lambda link: link.publish_order(text), len(text)).addCallback(lambda _: count)
+
+    def encode_order(self, order: Mapping[str, Any]) -> bytes:
+        """The order as other servers read it, and as this one leaves it out."""
+        return json.dumps({**order, "from": self._sender}).encode()
 
     def obey_json(self, order: bytes) -> None:
         """Carry out an order that came in. Any client of the upstream may have written it."""

@@ -66,7 +66,7 @@ HOUSE = [
     {"brokers.subscribing"},
     {"brokers.upstream"},
     {"brokers.redis_server", "brokers.redis_stream_link"},
-    {"brokers.redis_link"},
+    {"brokers.redis_link", "brokers.redis_scripts"},
     {"brokers.amqp_pubsub", "brokers.base"},
     {"brokers.amqp_protocol"},
     {"brokers.amqp_wire", "brokers.broker_tls", "brokers.link", "brokers.subscriptions"},
@@ -93,6 +93,7 @@ LEVEL = {module: level for level, row in enumerate(HOUSE) for module in row}
 # Plain Python: no framework, and time, ids and randomness come as arguments or from one place.
 PURE = {
     "brokers.amqp_tables",
+    "brokers.redis_scripts",
     "daemon.exposure",
     "access.answers",
     "access.credentials",

@@ -20,6 +20,7 @@ class FakeStream:
         self.tag: str | None = None
         self.tags = 0
         self.time = 0
+        self.states_held: dict[bytes, bytes] = {}
         self.lose()
 
     def lose(self) -> None:
@@ -67,6 +68,20 @@ class FakeStream:
     async def last_before(self, id: bytes) -> bytes | None:
         before = [each for each, _ in self.entries if number(each) < number(id)]
         return before[-1] if before else None
+
+    async def states(self) -> list[tuple[bytes, bytes]]:
+        return list(self.states_held.items())
+
+    async def set_states(self, values: dict[bytes, bytes]) -> None:
+        for channel, value in values.items():
+            held = self.states_held.get(channel)
+            if held is None or number(held) <= number(value):
+                self.states_held[channel] = value
+
+    async def clear_states(self, before: bytes, channels: list[str]) -> None:
+        for name in map(str.encode, channels):
+            if name in self.states_held and number(self.states_held[name]) < number(before):
+                del self.states_held[name]
 
     async def now(self) -> int:
         return self.time

@@ -1,0 +1,58 @@
+"""The states of channels in Redis, over servers that start later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.harness.clients import publish, request
+from tests.harness.process import until
+from tests.harness.servers import RedisServer, SseServer
+from tests.integration.brokers.test_faults import FORM
+from tests.integration.conftest import Serve
+
+
+def state(server: SseServer, channel: str) -> Any:
+    """The data of the channel's state; None if it has none."""
+    answer = request("GET", f"{server.url}/state?channel={channel}")
+    assert answer.status == 200
+    return answer.json.get(channel, {}).get("data")
+
+
+def keep(server: SseServer, channel: str, message: str) -> None:
+    body = f"channel={channel}&message={message}&keep=1"
+    assert request("POST", f"{server.url}/publish", body, FORM).status == 200
+
+
+def test_states_are_the_same_on_all_servers(serve: Serve, redis_server: RedisServer) -> None:
+    options = ["--broker=redis-stream", f"--redis-port={redis_server.port}"]
+    here = serve(*options)
+    keep(here, "a", "1")
+    keep(here, "b", "kept")
+    keep(here, "a", "2")
+    redis_server.command("XADD", "cyclone-sse", "*", "channel", "c", "message", "foreign", "keep", "1")
+    until(lambda: state(here, "c") == "foreign")
+    until(lambda: b"foreign" in redis_server.command("HGET", "cyclone-sse:state", "c"))
+    redis_server.command("XTRIM", "cyclone-sse", "MAXLEN", "0")
+    there = serve(*options)
+    assert [state(there, name) for name in "abcd"] == ["2", "kept", "foreign", None]
+    assert request("POST", f"{there.url}/clear", "channel=a", FORM).status == 200
+    until(lambda: state(here, "a") is None, 10, "the state is cleared here, too")
+    assert state(there, "a") is None
+    until(lambda: redis_server.command("HGET", "cyclone-sse:state", "a") == b"$-1\r\n")
+    keep(there, "a", "3")
+    until(lambda: state(here, "a") == "3")
+    publish(there.url, "b", "plain")
+    assert state(serve(*options), "b") == "kept"
+
+
+@pytest.mark.parametrize("older", ["9-5", "18446744073709551614-0"])
+def test_the_newest_id_wins(serve: Serve, redis_server: RedisServer, older: str) -> None:
+    newer = {"9-5": "10-1", "18446744073709551614-0": "18446744073709551614-1"}[older]
+    redis_server.command("HSET", "cyclone-sse:state", "a", f"{newer}\n\nnewest")
+    server = serve("--broker=redis-stream", f"--redis-port={redis_server.port}")
+    redis_server.command("XADD", "cyclone-sse", older, "channel", "a", "message", "old", "keep", "1")
+    redis_server.command("XADD", "cyclone-sse", f"{older[:-1]}9", "channel", "b", "message", "x")
+    until(lambda: state(server, "a") == "newest")
+    assert b"newest" in redis_server.command("HGET", "cyclone-sse:state", "a")
