@@ -13,7 +13,7 @@ from tests.harness.process import ROOT
 
 HERE = Path(__file__).parent
 LINES = 150  # of README.md
-OTHERS: set[str] = set()  # options of other programs
+OTHERS = {"no-deps"}  # options of other programs
 # Which test runs the commands of a page.
 RUN_BY = {
     "CONTRIBUTING.md": "test_readme.py",

@@ -44,6 +44,12 @@ def test_the_reasons_are_those_of_the_server() -> None:
         assert words in source, words
 
 
+def test_each_alert_says_what_clients_notice() -> None:
+    alerts = re.findall(r"- alert: (\w+)", (ROOT / "extras" / "alerts.yml").read_text())
+    page = page_path("troubleshooting.md").read_text()
+    assert set(re.findall(r"CycloneSse\w+", page)) == set(alerts)
+
+
 def test_the_options_are_checked(tmp_path: Path) -> None:
     (tmp_path / "sse.conf").write_text("port=0\n")
     for line in (commands("troubleshooting.md")[-1], *commands("upgrade.md")):
