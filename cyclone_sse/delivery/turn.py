@@ -64,6 +64,10 @@ class Turn:
 
         One event for ten thousand channels is one part.
         """
+        if len(self.events) == 1:
+            # Without this, very many lists of one event would be made, and collected as garbage.
+            parts[self.events[0],] = list(self.events[0].names)
+            return
         by_channel: dict[str, list[Event]] = {}
         count = 0
         for event in self.events:
