@@ -213,6 +213,7 @@ OPTIONS = (
     ),
     Option("max-channels", None, "500", integer(1), "most channels of one stream"),
     Option("max-patterns", None, "20", _count, "most patterns of one stream"),
+    Option("max-patterns-total", None, "1000", _count, "most different patterns of all streams together"),
     Option(
         "max-clients",
         None,

@@ -33,7 +33,7 @@ class AmqpBroker(SubscribingBroker):
     Raises ValueError if the options cannot be met.
     """
 
-    carries = frozenset(("event", "ttl", "except"))
+    carries = frozenset(("event", "ttl", "except", "keep"))
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
         super().__init__(settings, "amqp", reactor)
@@ -125,6 +125,7 @@ class AmqpBroker(SubscribingBroker):
                 _usable(message.type),
                 ttl=_usable_ttl(message.headers.get("ttl")),
                 excluded=_usable_client(message.headers.get("except")),
+                keep=message.headers.get("keep") in (True, 1, b"1"),
             )
 
     def _was_seen(self, id: str, key: str) -> bool:

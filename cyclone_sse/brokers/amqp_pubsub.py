@@ -235,6 +235,8 @@ class AmqpPublisherProtocol(AmqpProtocol):
             headers["ttl"] = f"{publication.ttl:.6f}"
         if publication.excluded is not None:
             headers["except"] = publication.excluded
+        if publication.keep:
+            headers["keep"] = True
         if headers:
             properties["headers"] = encode_table(headers)
         return self._publish(self.factory.exchange, keys[0], publication.data, properties)

@@ -30,6 +30,7 @@ PRESENCE_TRIES = 20
 
 BrokerUnavailable = Unavailable  # the name that custom applications know
 
+RETRY_LATER = {"Retry-After": "5"}
 LOG_INTERVAL = 60.0  # seconds between two log lines of one kind about what strangers or publishers do
 _FIELDS = {
     "event": "type",
@@ -96,6 +97,7 @@ class Broker:
         self.subscriptions = Subscriptions(
             self.settings["linger"], self._subscribe, self._unsubscribe, self.slices, reactor
         )
+        self._patterns: set[str] = set()  # that have clients
         self._logged: dict[str, float] = {}  # when a line was last logged, of those that are logged rarely
 
     # What a concrete broker does.
@@ -118,6 +120,10 @@ class Broker:
     def is_pattern(self, channel: str) -> bool:
         """Whether this name stands for many channels; called when a client subscribes."""
         return False
+
+    def canonical(self, pattern: str) -> str:
+        """The one way to write what this pattern stands for."""
+        return pattern
 
     def is_pattern_blocked(self, pattern: str) -> bool:
         """Whether to drop what comes in under this pattern. Called for each message."""
@@ -171,23 +177,27 @@ class Broker:
         *,
         ttl: float | None = None,
         excluded: str | None = None,
+        keep: bool = False,
     ) -> None:
         """Publish one event to the subscribers of all these channels, once to each.
 
         source: channel named in the log if the message is dropped (not UTF-8, too long, or a line break in
-        its type). ttl, excluded: see Publication.
+        its type). ttl, excluded, keep: see Publication.
         """
         try:
             data = message.encode() if isinstance(message, str) else message
             self.check_size(data)
             data.decode()
-            event = Publication(tuple(channels), data, type, retry, ttl, excluded)
+            event = Publication(tuple(channels), data, type, retry, ttl, excluded, keep)
         except UnicodeError:
             self._log_dropped(source or channels[0], "is not UTF-8")
         except ValueError as error:
             self._log_dropped(source or channels[0], f"cannot be sent, {error}")
         else:
-            self.hub.publish(event)
+            try:
+                self.hub.publish(event)
+            except Refusal as refusal:  # no room for a state
+                self._log_dropped(source or channels[0], f"is refused, {refusal.reason}")
 
     def check_size(self, message: bytes) -> None:
         """Raise ValueError for a message that is longer than one that is POSTed may be.
@@ -299,26 +309,44 @@ class Broker:
         """Subscribe upstream to these channels if need be.
 
         None if the upstream already sends what is published in them; else a Deferred that fires when it does,
-        or after some time.
+        or after some time. Raises Refusal if there are too many patterns already.
         """
-        return self.subscriptions.ready(channels) if self.lingers else None
+        names = self.canonical_names(channels)
+        self.check_patterns(names)
+        return self.subscriptions.ready(names) if self.lingers else None
 
     def add_client(
         self, handler: Subscriber, channels: str | Iterable[str], last_event_id: str | None = None
     ) -> None:
         """Subscribe the handler's client to one channel or several: it receives what it missed since that
         id, then what comes."""
-        names = [channels] if isinstance(channels, str) else list(channels)
+        names = self.canonical_names([channels] if isinstance(channels, str) else channels)
         first = self.hub.subscribe(handler.subscriber, names, last_event_id)
+        self._patterns.update(filter(self.is_pattern, first))
         if self.lingers:
             self.subscriptions.occupy(first)
 
     def remove_client(self, handler: Subscriber, channels: str | Iterable[str] | None = None) -> None:
         """Unsubscribe the handler from these channels, or from all if None. Idempotent."""
-        names = [channels] if isinstance(channels, str) else channels
+        names = None
+        if channels is not None:
+            names = self.canonical_names([channels] if isinstance(channels, str) else channels)
         last = self.hub.unsubscribe(handler.subscriber, names)
+        self._patterns.difference_update(last)
         if self.lingers and last:
             self.subscriptions.vacate(last)
+
+    def canonical_names(self, channels: Iterable[str]) -> list[str]:
+        """These channels, each once, with patterns written in one way."""
+        names = (self.canonical(name) if self.is_pattern(name) else name for name in channels)
+        return list(dict.fromkeys(names))
+
+    def check_patterns(self, names: Iterable[str]) -> None:
+        """Raise Refusal if these patterns are more than the server may have: each costs something with every
+        event."""
+        new = sum(self.is_pattern(name) and name not in self._patterns for name in names)
+        if new and len(self._patterns) + new > self.settings["max-patterns-total"]:
+            raise Refusal(503, "the server has too many patterns: see --max-patterns-total", RETRY_LATER)
 
     def position(self) -> str:
         """The id of the present moment, for a client to come back with."""

@@ -17,6 +17,7 @@ from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.redis_link import CONTROL, RedisLink, RedisSubscriberLink, ResponseError, is_pattern
 from cyclone_sse.brokers.redis_server import redis_server
 from cyclone_sse.brokers.subscribing import SubscribingBroker
+from cyclone_sse.patterns import canonical_glob
 
 
 class RedisBroker(SubscribingBroker):
@@ -41,6 +42,10 @@ class RedisBroker(SubscribingBroker):
     def is_pattern(self, channel: str) -> bool:
         """Whether the name stands for many channels."""
         return is_pattern(channel)
+
+    def canonical(self, pattern: str) -> str:
+        """Write each run of stars as one."""
+        return canonical_glob(pattern)
 
     def open_link(self, publishing: bool) -> Deferred[Any]:
         """One connection subscribes, another publishes."""

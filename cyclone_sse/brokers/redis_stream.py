@@ -33,6 +33,7 @@ from cyclone_sse.brokers.redis_stream_link import BEGINNING, Lot, StreamLink, Su
 from cyclone_sse.brokers.upstream import UpstreamBroker
 from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.patterns import canonical_glob
 
 READ_WAIT = 5.0  # seconds that Redis waits for an entry before it says that there is none
 AHEAD_WAIT = 2.0  # seconds that a client waits for us to read what it has received elsewhere
@@ -85,6 +86,10 @@ class RedisStreamBroker(UpstreamBroker):
         """Whether the name stands for many channels."""
         return is_pattern(channel)
 
+    def canonical(self, pattern: str) -> str:
+        """Write each run of stars as one."""
+        return canonical_glob(pattern)
+
     def open_link(self, publishing: bool) -> Deferred[Any]:
         """Both connections are of one kind."""
         return self._redis.open(self._kind)
@@ -104,6 +109,7 @@ class RedisStreamBroker(UpstreamBroker):
 
     def ready(self, channels: Sequence[str], last_event_id: str | None = None) -> Deferred[Any] | None:
         """Wait if the client has received elsewhere what we have not yet read."""
+        self.check_patterns(self.canonical_names(channels))
         eid = EventId.parse(last_event_id) if last_event_id else None
         if eid is None or eid.node != self._tag or eid.seq <= self.hub.ids.last:
             return None

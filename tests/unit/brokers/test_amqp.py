@@ -161,3 +161,12 @@ def test_time_and_exception_of_an_event_are_headers() -> None:
     for each in headers:
         made.message_received(AmqpMessage("exchange", "a", b"x", None, None, each))
     assert [event.excluded for event in held(made, "a")] == ["me", None, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [(True, True), (1, True), (b"1", True), (b"0", False), (None, False)]
+)
+def test_a_header_makes_an_event_the_state(value: Any, kept: bool) -> None:
+    made = broker("direct", "a")
+    made.message_received(AmqpMessage("exchange", "a", b"x", None, None, {"keep": value}))
+    assert (made.hub.states.get("a") is not None) == kept

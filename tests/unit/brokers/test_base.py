@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cyclone_sse.brokers import Broker, HttpBroker
 from cyclone_sse.delivery.events import GAP_TYPE
+from cyclone_sse.errors import Refusal
 from tests.unit.fakes import FakeClient, TurnClock
 
 CHANNELS = ("a", "b", "c")
@@ -345,3 +346,23 @@ def test_an_order_that_makes_no_sense_ends_nothing(broker: HttpBroker, clock: Tu
     assert broker.obey({"end": end}) == 0
     turns(clock)
     assert not client.socket.closing
+
+
+class Globs(HttpBroker):
+    def is_pattern(self, channel: str) -> bool:
+        return "*" in channel
+
+    def canonical(self, pattern: str) -> str:
+        return pattern.replace("**", "*")
+
+
+def test_the_patterns_of_all_clients_together_are_bounded(clock: TurnClock) -> None:
+    made = Globs({"max-patterns-total": 2}, reactor=clock)
+    first = FakeClient(made).listen("a*", "b**", "plain")
+    made.ready(["a*", "b*", "other"])
+    with pytest.raises(Refusal) as refusal:
+        made.ready(["c*"])
+    assert (refusal.value.status, "Retry-After" in refusal.value.headers) == (503, True)
+    assert first.subscriber.channels == ("a*", "b*", "plain")
+    first.leave()
+    made.ready(["c*", "d*"])
