@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cyclone_sse import __version__
 from tests.harness.clients import publish, request, stats
 from tests.harness.process import ROOT, need, until
 from tests.harness.servers import SseServer
@@ -62,6 +63,7 @@ def test_what_is_in_it(project: Path) -> None:
     assert (MEDIA / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     about = json.loads((MEDIA / "package.json").read_text())
     assert {"dependencies", "devDependencies", "scripts"}.isdisjoint(about)
+    assert about["version"] == __version__
 
 
 def test_it_is_what_the_server_serves(serve: Serve, project: Path) -> None:
