@@ -155,7 +155,7 @@ OPTIONS = (
     Option("broker-ca", None, None, text, "PEM file with the CA of the broker's certificate"),
     Option("broker-cert", None, None, text, "PEM file with the certificate to show to the broker"),
     Option("broker-key", None, None, text, "PEM file with the private key of --broker-cert"),
-    Option("patterns", None, "0", flag, "1: clients may subscribe to patterns such as news.* (with redis)"),
+    Option("patterns", None, "0", flag, "1: clients may subscribe to patterns such as news.*"),
     # history
     Option("history-size", None, "100", _count, "number of events kept for each channel"),
     Option("history-ttl", None, "300", seconds(0), "seconds for which events are kept"),

@@ -90,7 +90,9 @@ class Broker:
         self.name = name
         self.reactor = reactor
         self.secret_key: str = self.settings["http-secret"] or ""
-        patterns = PatternIndex(self.is_pattern_blocked) if self.matches_patterns else None
+        # A star makes a pattern if this broker says so; else it is a character like others.
+        is_matched = self.matches_patterns and self.is_pattern("*")
+        patterns = PatternIndex(self.is_pattern_blocked) if is_matched else None
         self.hub = Hub(self.settings, not self.lingers, reactor, ids, patterns=patterns)
         self.slices = Slices(reactor)
         # A channel's history is complete for as long as it is subscribed to.

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from cyclone_sse.brokers.base import Broker
 from cyclone_sse.delivery.events import EventIds
 from cyclone_sse.delivery.journal_file import JournalError
+from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.publication import Publication
 
 
@@ -17,10 +18,15 @@ class HttpBroker(Broker):
     """Delivers what is POSTed to this process; there is no upstream that could be away."""
 
     lingers = False
+    matches_patterns = True
     carries = frozenset(("event", "retry", "ttl", "except", "keep"))
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None, ids: EventIds | None = None) -> None:
         super().__init__(settings, "http", reactor=reactor, ids=ids)
+
+    def is_pattern(self, channel: str) -> bool:
+        """Whether this name stands for many channels: with --patterns=1; else it is the name of one."""
+        return bool(self.settings["patterns"]) and PatternIndex.is_pattern(channel)
 
     def start(self) -> Deferred[Any]:
         """Read the history file, if one is configured, and start."""

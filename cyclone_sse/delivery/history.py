@@ -15,34 +15,25 @@ and the time is an argument.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
-from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
 from cyclone_sse.deadlines import Deadlines
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.sorted_log import SortedLog
+from cyclone_sse.delivery.views import ENTRY_OVERHEAD, BySize, Limits, View
 
 FLOORS = 100_000  # channels without events whose floor is still known, about 15 MB
 MANY = 2000  # channels of an event that hold it after one call: about 3 ms
 
 _EVENT_OVERHEAD = 300  # bytes of an event in addition to its frame: the objects around it
-_ENTRY_OVERHEAD = 20  # bytes of an event for each of its channels
 _CHANNEL_OVERHEAD = 450  # bytes of a channel in addition to its name and events
 
 _seq = attrgetter("seq")
-
-
-class Limits(NamedTuple):
-    """What a channel holds at most: so many events, and each for so many seconds. size 0: nothing."""
-
-    size: int
-    ttl: float
 
 
 class Loss(NamedTuple):
@@ -60,71 +51,6 @@ class HistoryFigures:
     events: int
     channels: int
     floors: int
-
-
-class _View:
-    """The events of one channel, oldest first.
-
-    floor: the position after which nothing is missing; None: not known to be complete. size: bytes, each
-    event counted in full.
-    """
-
-    __slots__ = ("age_order", "events", "floor", "limits", "name", "size")
-
-    def __init__(
-        self, name: str, floor: int | None, limits: Limits, age_order: OrderedDict[str, _View]
-    ) -> None:
-        self.name = name
-        self.floor = floor
-        self.limits = limits
-        self.age_order = age_order
-        self.events: list[Event] = []  # short: taking out the first moves some pointers
-        self.size = 0
-
-    def after(self, seq: int) -> Iterator[Event]:
-        """The events after that position, oldest first."""
-        return islice(self.events, bisect_right(self.events, seq, key=_seq), None)
-
-    def place(self, event: Event) -> int | None:
-        """The index of an event, if it is held."""
-        index = bisect_left(self.events, event.seq, key=_seq)
-        return index if index < len(self.events) and self.events[index].seq == event.seq else None
-
-    def append(self, event: Event) -> None:
-        """Add an event. Its place is mostly the end; one with very many channels may come late to some."""
-        if self.events and self.events[-1].seq > event.seq:
-            self.events.insert(bisect_right(self.events, event.seq, key=_seq), event)
-        else:
-            self.events.append(event)
-        self.size += len(event.frame) + _ENTRY_OVERHEAD
-
-
-class _BySize:
-    """Channels by the magnitude of their size, to find one of the largest at once."""
-
-    def __init__(self) -> None:
-        self._classes: list[dict[str, None]] = [{} for _ in range(64)]
-        self._class_of: dict[str, int] = {}
-
-    def set(self, channel: str, size: int) -> None:
-        number = size.bit_length()
-        before = self._class_of.get(channel)
-        if before != number:
-            if before is not None:
-                del self._classes[before][channel]
-            self._class_of[channel] = number
-            self._classes[number][channel] = None
-
-    def discard(self, channel: str) -> None:
-        number = self._class_of.pop(channel, None)
-        if number is not None:
-            del self._classes[number][channel]
-
-    def largest(self) -> str | None:
-        for channels in reversed(self._classes):
-            if channels:
-                return next(iter(channels))
-        return None
 
 
 class History:
@@ -148,10 +74,10 @@ class History:
         self._max_bytes = max_bytes
         self._start = start
         self._log: SortedLog[Event] = SortedLog()
-        self._views: dict[str, _View] = {}
-        self._by_age: dict[float, OrderedDict[str, _View]] = {}  # by ttl; least recently published first
+        self._views: dict[str, View] = {}
+        self._by_age: dict[float, OrderedDict[str, View]] = {}  # by ttl; least recently published first
         self._floors: OrderedDict[str, int | None] = OrderedDict()  # of channels without events
-        self._by_size = _BySize()  # channels with more than one event
+        self._by_size = BySize()  # channels with more than one event
         self._expiring: Deadlines[Event] = Deadlines(0.1)  # events with an end of their own
         self._dropping: list[tuple[Event, Iterator[str]]] = []  # those that are over, channels still to go
         self._spreading: dict[Event, frozenset[str]] = {}  # events that not all their channels have yet
@@ -242,16 +168,16 @@ class History:
             self._forget_oldest(view)
         view.append(event)
         event.holders += 1
-        self.bytes += _ENTRY_OVERHEAD
+        self.bytes += ENTRY_OVERHEAD
         if len(view.events) > 1:
             self._by_size.set(view.name, view.size)
         return view.name
 
-    def _open_view(self, name: str, limits: Limits) -> _View:
+    def _open_view(self, name: str, limits: Limits) -> View:
         age_order = self._by_age.get(limits.ttl)
         if age_order is None:
             age_order = self._by_age[limits.ttl] = OrderedDict()
-        view = _View(name, self._floors.pop(name, self._start), limits, age_order)
+        view = View(name, self._floors.pop(name, self._start), limits, age_order)
         self._views[name] = age_order[name] = view
         self.bytes += _CHANNEL_OVERHEAD + len(name)
         return view
@@ -278,7 +204,7 @@ class History:
         self._expiring = Deadlines(0.1)
         self._dropping.clear()
         self._loss_keys.clear()
-        self._by_size = _BySize()
+        self._by_size = BySize()
         self._start = start
         self._loss_key = 0
         self.version += 1
@@ -394,7 +320,7 @@ class History:
             if not number % MANY:
                 yield
 
-    def _renew(self, view: _View) -> None:
+    def _renew(self, view: View) -> None:
         limits = self._limits(view.name)
         del view.age_order[view.name]
         view.limits = limits
@@ -405,7 +331,7 @@ class History:
         if not view.events:
             self._forget_view(view)
 
-    def _most_overdue(self, now: float) -> _View | None:
+    def _most_overdue(self, now: float) -> View | None:
         for ttl, views in self._by_age.items():
             view = next(iter(views.values()), None)
             if view is not None and view.events[-1].taken + ttl <= now:
@@ -431,7 +357,7 @@ class History:
                 if not view.events:
                     self._forget_view(view)
 
-    def _expire(self, view: _View, now: float) -> None:
+    def _expire(self, view: View, now: float) -> None:
         oldest = now - view.limits.ttl
         while view.events and view.events[0].taken <= oldest:
             self._forget_oldest(view)
@@ -450,11 +376,11 @@ class History:
                 return  # only the newest event of all is left
             self._forget_view(view)
 
-    def _least_recent(self) -> _View | None:
+    def _least_recent(self) -> View | None:
         heads = [next(iter(views.values())) for views in self._by_age.values() if views]
         return min(heads, key=lambda view: view.events[-1].seq, default=None)
 
-    def _forget_oldest(self, view: _View) -> None:
+    def _forget_oldest(self, view: View) -> None:
         event = view.events[0]
         if event.ttl is None:
             if view.floor is None or view.floor < event.seq:
@@ -462,18 +388,18 @@ class History:
             self._note_loss(view.name, event.seq)
         self._take_out(view, 0)
 
-    def _take_out(self, view: _View, index: int) -> None:
+    def _take_out(self, view: View, index: int) -> None:
         self.version += 1
         event = view.events.pop(index)
-        view.size -= len(event.frame) + _ENTRY_OVERHEAD
+        view.size -= len(event.frame) + ENTRY_OVERHEAD
         if len(view.events) > 1:
             self._by_size.set(view.name, view.size)
         else:
             self._by_size.discard(view.name)
-        self.bytes -= _ENTRY_OVERHEAD
+        self.bytes -= ENTRY_OVERHEAD
         self._release(event)
 
-    def _forget_view(self, view: _View) -> None:
+    def _forget_view(self, view: View) -> None:
         while view.events:
             self._forget_oldest(view)
         del self._views[view.name], view.age_order[view.name]

@@ -33,3 +33,14 @@ def test_a_history_file_that_will_not_do_is_one_line_at_the_start(tmp_path: Path
     broker = HttpBroker({"history-file": str(tmp_path / "file")}, reactor=TurnClock())
     with pytest.raises(ValueError, match=r"^--history-file=.*file"):
         broker.start()
+
+
+@pytest.mark.parametrize("patterns", [True, False])
+def test_a_star_makes_a_pattern_if_the_option_says_so(patterns: bool) -> None:
+    clock = TurnClock()
+    broker = HttpBroker({"patterns": patterns}, clock)
+    client = FakeClient(broker).listen("news.*")
+    for channel in ("news.it", "news.*"):
+        broker.publish(channel, channel)
+    clock.turn()
+    assert client.messages == (["news.it", "news.*"] if patterns else ["news.*"])

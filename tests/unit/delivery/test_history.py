@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from cyclone_sse.delivery import history as module
 from cyclone_sse.delivery.events import Event, EventId, encode
-from cyclone_sse.delivery.history import History, Limits
+from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.views import Limits
 
 
 def event(number: int, size: int = 0, channels: Iterable[str] = ("a",)) -> Event:

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyclone_sse.delivery.events import Event, EventId, encode
-from cyclone_sse.delivery.history import History, Limits
+from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.log_reader import NAMES, LogReader
 from cyclone_sse.delivery.pattern_index import PatternIndex
+from cyclone_sse.delivery.views import Limits
 
 EVERYTHING = 1 << 30
 

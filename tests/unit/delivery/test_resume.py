@@ -11,7 +11,6 @@ from cyclone_sse.delivery import resume as module
 from cyclone_sse.delivery.events import PING, Event, EventId, EventIds
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.publication import publication
-from cyclone_sse.delivery.resume import EARLIEST, NO_ID_OF_OURS, TOLERANCE, Start, starting_point
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
 from tests.unit.fakes import FakeSocket, TurnClock
 
@@ -19,20 +18,6 @@ from tests.unit.fakes import FakeSocket, TurnClock
 @pytest.fixture
 def clock() -> TurnClock:
     return TurnClock()
-
-
-def test_where_a_stream_begins() -> None:
-    ids = EventIds(lambda: 100.0, "mine")
-    eid = ids.next()
-    assert starting_point("earliest", ids) == EARLIEST
-    assert starting_point(str(eid), ids) == Start(eid.seq, True)
-    assert starting_point("nonsense", ids) == NO_ID_OF_OURS
-    assert starting_point("100000-99-mine", ids) == NO_ID_OF_OURS, "it was not given yet"
-    other = EventId(90_000, 3, "other")
-    assert starting_point(str(other), ids) == Start(EventId(90_000 - TOLERANCE, 0, "x").seq, True)
-    assert starting_point("200000-0-other", ids) == NO_ID_OF_OURS
-    ids.reset("new", 5)
-    assert starting_point(str(eid), ids) == NO_ID_OF_OURS, "its order was lost"
 
 
 def test_who_has_heard_more_from_another_process_goes_on_from_there(clock: TurnClock) -> None:

@@ -1,0 +1,44 @@
+"""Where the stream of a client that comes with an id begins. Plain Python."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cyclone_sse.delivery.events import EventId, EventIds, seq_at
+
+EARLIEST_ID = "earliest"  # in place of an id: all that is held
+TOLERANCE = 5000  # milliseconds between the clocks of two processes
+
+
+class Start(NamedTuple):
+    """Where a client's stream begins.
+
+    after: the position after which it is served. tell_gap: whether it is told of what is not held.
+    """
+
+    after: int
+    tell_gap: bool
+
+
+EARLIEST = Start(0, False)  # it asked for whatever is held
+NO_ID_OF_OURS = Start(0, True)  # it may have missed anything
+
+
+def starting_point(last_event_id: str, ids: EventIds) -> Start:
+    """Where the stream of a client with this id begins.
+
+    An id of another process counts by its time, with some tolerance: events may then come twice, but none is
+    lost. An id from the future, or of no known form, means nothing. Where all processes have the same ids,
+    one from the future comes from a process that has read further than this one, which will come to it; one
+    with another tag means nothing, since its source is lost.
+    """
+    if last_event_id == EARLIEST_ID:
+        return EARLIEST
+    eid = EventId.parse(last_event_id)
+    if eid is None or eid.node in ids.former:
+        return NO_ID_OF_OURS
+    if eid.node == ids.node:
+        return Start(eid.seq, True) if ids.from_elsewhere or eid.seq <= ids.last else NO_ID_OF_OURS
+    if ids.from_elsewhere or eid.ms - TOLERANCE > ids.now().ms:
+        return NO_ID_OF_OURS
+    return Start(seq_at(max(0, eid.ms - TOLERANCE)), True)

@@ -1,0 +1,91 @@
+"""The events of one channel, and the channels by how much they hold.
+
+A view is a part of the log of all events: it holds the same objects, oldest first. Plain Python.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import islice
+from operator import attrgetter
+from typing import NamedTuple
+
+from cyclone_sse.delivery.events import Event
+
+ENTRY_OVERHEAD = 20  # bytes of an event for each of its channels
+
+_seq = attrgetter("seq")
+
+
+class Limits(NamedTuple):
+    """What a channel holds at most: so many events, and each for so many seconds. size 0: nothing."""
+
+    size: int
+    ttl: float
+
+
+class View:
+    """The events of one channel, oldest first.
+
+    floor: the position after which nothing is missing; None: not known to be complete. size: bytes, each
+    event counted in full.
+    """
+
+    __slots__ = ("age_order", "events", "floor", "limits", "name", "size")
+
+    def __init__(
+        self, name: str, floor: int | None, limits: Limits, age_order: OrderedDict[str, View]
+    ) -> None:
+        self.name = name
+        self.floor = floor
+        self.limits = limits
+        self.age_order = age_order
+        self.events: list[Event] = []  # short: taking out the first moves some pointers
+        self.size = 0
+
+    def after(self, seq: int) -> Iterator[Event]:
+        """The events after that position, oldest first."""
+        return islice(self.events, bisect_right(self.events, seq, key=_seq), None)
+
+    def place(self, event: Event) -> int | None:
+        """The index of an event, if it is held."""
+        index = bisect_left(self.events, event.seq, key=_seq)
+        return index if index < len(self.events) and self.events[index].seq == event.seq else None
+
+    def append(self, event: Event) -> None:
+        """Add an event. Its place is mostly the end; one with very many channels may come late to some."""
+        if self.events and self.events[-1].seq > event.seq:
+            self.events.insert(bisect_right(self.events, event.seq, key=_seq), event)
+        else:
+            self.events.append(event)
+        self.size += len(event.frame) + ENTRY_OVERHEAD
+
+
+class BySize:
+    """Channels by the magnitude of their size, to find one of the largest at once."""
+
+    def __init__(self) -> None:
+        self._classes: list[dict[str, None]] = [{} for _ in range(64)]
+        self._class_of: dict[str, int] = {}
+
+    def set(self, channel: str, size: int) -> None:
+        number = size.bit_length()
+        before = self._class_of.get(channel)
+        if before != number:
+            if before is not None:
+                del self._classes[before][channel]
+            self._class_of[channel] = number
+            self._classes[number][channel] = None
+
+    def discard(self, channel: str) -> None:
+        number = self._class_of.pop(channel, None)
+        if number is not None:
+            del self._classes[number][channel]
+
+    def largest(self) -> str | None:
+        for channels in reversed(self._classes):
+            if channels:
+                return next(iter(channels))
+        return None
