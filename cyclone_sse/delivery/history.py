@@ -17,15 +17,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from heapq import merge
 from operator import attrgetter
-from typing import NamedTuple
 
 from cyclone_sse.deadlines import Deadlines
 from cyclone_sse.delivery.events import Event
+from cyclone_sse.delivery.losses import Losses
 from cyclone_sse.delivery.sorted_log import SortedLog
-from cyclone_sse.delivery.views import ENTRY_OVERHEAD, BySize, Limits, View
+from cyclone_sse.delivery.views import ENTRY_OVERHEAD, BySize, HistoryFigures, Limits, View, each_once
 
 FLOORS = 100_000  # channels without events whose floor is still known, about 15 MB
 MANY = 2000  # channels of an event that hold it after one call: about 3 ms
@@ -36,30 +35,13 @@ _CHANNEL_OVERHEAD = 450  # bytes of a channel in addition to its name and events
 _seq = attrgetter("seq")
 
 
-class Loss(NamedTuple):
-    """A channel has forgotten the events up to its floor."""
-
-    channel: str
-    floor: int
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryFigures:
-    """What is held at present, and for how many channels without events a floor is known."""
-
-    bytes: int
-    events: int
-    channels: int
-    floors: int
-
-
 class History:
     """The past of all channels.
 
     limits: gives the bounds of a channel. max_bytes: bound of all channels together; the largest channels
     forget their oldest events first, and the newest event of all stays. start: the floor of unknown
-    channels; None if a channel is complete only after ``raise_floor``. log_losses: remember for
-    ``losses_after`` what was forgotten, too.
+    channels; None if a channel is complete only after ``raise_floor``. log_losses: remember
+    what was forgotten, for clients of patterns.
     """
 
     def __init__(
@@ -70,7 +52,6 @@ class History:
         log_losses: bool = False,
     ) -> None:
         self._limits = limits
-        self._log_losses = log_losses
         self._max_bytes = max_bytes
         self._start = start
         self._log: SortedLog[Event] = SortedLog()
@@ -81,9 +62,7 @@ class History:
         self._expiring: Deadlines[Event] = Deadlines(0.1)  # events with an end of their own
         self._dropping: list[tuple[Event, Iterator[str]]] = []  # those that are over, channels still to go
         self._spreading: dict[Event, frozenset[str]] = {}  # events that not all their channels have yet
-        self._losses: SortedLog[Loss] = SortedLog()  # the last loss of each channel
-        self._loss_keys: dict[str, int] = {}
-        self._loss_key = 0  # the last given
+        self.losses = Losses() if log_losses else None
         self.on_forgotten: Callable[[Event], None] | None = None  # called when no channel holds it any more
         self.bytes = 0  # held at present, as accounted
         self.version = 0  # changes with whatever an answer may consist of
@@ -200,13 +179,12 @@ class History:
         self._by_age.clear()
         self._floors.clear()
         self._spreading.clear()
-        self._losses = SortedLog()
+        if self.losses is not None:
+            self.losses = Losses()
         self._expiring = Deadlines(0.1)
         self._dropping.clear()
-        self._loss_keys.clear()
         self._by_size = BySize()
         self._start = start
-        self._loss_key = 0
         self.version += 1
         self.bytes = 0
         self.last = start
@@ -275,25 +253,11 @@ class History:
                 parts.append(iter((event,)))
         if len(parts) == 1:
             return parts[0]
-        return _each_once(merge(*parts, key=_seq))
+        return each_once(merge(*parts, key=_seq))
 
     def log_after(self, seq: int) -> Iterator[Event]:
         """All events held after the position, in id order. Nothing must be published while it is read."""
         return (event for _, event in self._log.after(seq))
-
-    def losses_after(self, key: int) -> Iterator[tuple[int, Loss]]:
-        """The last loss of each channel after this key, oldest first; see ``loss_key``."""
-        return self._losses.after(key)
-
-    @property
-    def last_loss_key(self) -> int:
-        """The key of the last loss so far."""
-        return self._loss_key
-
-    @staticmethod
-    def loss_key(seq: int) -> int:
-        """The key before the losses of events after this position."""
-        return seq << _LOSS_BITS
 
     # What is forgotten.
 
@@ -415,14 +379,8 @@ class History:
                 self.on_forgotten(event)
 
     def _note_loss(self, channel: str, floor: int) -> None:
-        if not self._log_losses:
-            return
-        before = self._loss_keys.get(channel)
-        if before is not None:
-            self._losses.pop(before)
-        self._loss_key = max(self._loss_key + 1, self.loss_key(max(self.last, floor)))
-        self._loss_keys[channel] = self._loss_key
-        self._losses.append(self._loss_key, Loss(channel, floor))
+        if self.losses is not None:
+            self.losses.note(channel, floor, self.last)
 
     def _set_floor(self, channel: str, seq: int | None) -> None:
         before = self._floors.get(channel, self._start)
@@ -433,22 +391,7 @@ class History:
         if len(self._floors) > FLOORS:
             # A gap that is told without need is better than one that is hidden. (An unknown start stays so.)
             name, forgotten = self._floors.popitem(last=False)
-            self._forget_loss(name)
+            if self.losses is not None:
+                self.losses.forget(name)
             if self._start is not None and forgotten is not None:
                 self._start = max(self._start, forgotten)
-
-    def _forget_loss(self, channel: str) -> None:
-        key = self._loss_keys.pop(channel, None)
-        if key is not None:
-            self._losses.pop(key)
-
-
-_LOSS_BITS = 40  # losses after the same event that are told apart
-
-
-def _each_once(events: Iterable[Event]) -> Iterator[Event]:
-    last = None
-    for event in events:
-        if event is not last and (last is None or event.seq != last.seq):
-            yield event
-        last = event

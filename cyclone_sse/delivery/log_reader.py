@@ -28,7 +28,9 @@ class LogReader:
         self._channels = [name for name in names if name not in self._mine]
         self._exact = frozenset(self._channels)
         self.after = after
-        self._loss_key = history.loss_key(after)
+        assert history.losses is not None
+        self._losses = history.losses
+        self._loss_key = self._losses.key_at(after)
         self._floors: dict[str, int | None] = {}  # of the channels, as they were reported
         self._start: int | None = None  # likewise, of channels of which nothing is known
         self._partial: tuple[int, int, bool] | None = None  # an event, names looked at, whether one matched
@@ -37,7 +39,7 @@ class LogReader:
         """Report only what is forgotten from now on."""
         self._floors = {name: self._history.floor(name) for name in self._channels}
         self._start = self._history.start
-        self._loss_key = self._history.last_loss_key
+        self._loss_key = self._losses.last_key
 
     def read(self, most_bytes: int, most_events: int) -> tuple[Collection[str], Sequence[Event], bool]:
         """Read on: the names with gaps, the events for them, and whether that is all there is.
@@ -46,7 +48,7 @@ class LogReader:
         """
         gaps = self._new_gaps()
         looked_at = 0
-        for key, loss in self._history.losses_after(self._loss_key):
+        for key, loss in self._losses.after(self._loss_key):
             if looked_at == NAMES:
                 return gaps, (), False  # events are read when it is known what is missing of them
             looked_at += 1

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
@@ -24,6 +25,16 @@ class Limits(NamedTuple):
 
     size: int
     ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryFigures:
+    """What is held at present, and for how many channels without events a floor is known."""
+
+    bytes: int
+    events: int
+    channels: int
+    floors: int
 
 
 class View:
@@ -89,3 +100,12 @@ class BySize:
             if channels:
                 return next(iter(channels))
         return None
+
+
+def each_once(events: Iterable[Event]) -> Iterator[Event]:
+    """The events, which are in id order, without repetitions."""
+    last = None
+    for event in events:
+        if event is not last and (last is None or event.seq != last.seq):
+            yield event
+        last = event

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cyclone_sse.delivery import history as module
 from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.losses import Loss
 from cyclone_sse.delivery.views import Limits
 
 
@@ -42,6 +43,12 @@ def since(history: History, number: int, channels: Iterable[str], now: float = 0
     """What the channels brought after that event."""
     _, missed = history.missed(seq(number), tuple(channels), now)
     return numbers(history.since(seq(number), missed))
+
+
+def losses(history: History, number: int) -> list[Loss]:
+    """What was forgotten since that event."""
+    assert history.losses is not None
+    return [loss for _, loss in history.losses.after(history.losses.key_at(seq(number)))]
 
 
 def gaps(history: History, number: int, channels: Iterable[str], now: float = 0) -> list[str]:
@@ -218,9 +225,8 @@ def test_losses_are_read_from_a_position_on() -> None:
     history = make_history(size=1, log_losses=True)
     for number in range(1, 5):
         history.append(event(number, channels="ab" if number == 3 else "a"), 0)
-    losses = [loss for _, loss in history.losses_after(history.loss_key(seq(0)))]
-    assert [(loss.channel, loss.floor) for loss in losses] == [("a", seq(3))], "the last of each channel"
-    assert list(history.losses_after(history.loss_key(seq(4)))) == []
+    assert losses(history, 0) == [("a", seq(3))], "the last of each channel"
+    assert losses(history, 4) == []
 
 
 def test_an_event_whose_own_time_is_over_is_forgotten_and_leaves_no_gap() -> None:
@@ -233,7 +239,7 @@ def test_an_event_whose_own_time_is_over_is_forgotten_and_leaves_no_gap() -> Non
     assert since(history, 0, "ab", 10.1) == [1, 3]
     assert gaps(history, 0, "ab", 10.1) == []
     assert history.events == 2
-    assert list(history.losses_after(0)) == []
+    assert losses(history, 0) == []
     history.forget("a")
     history.forget("b")
     assert history.bytes == 0
@@ -287,11 +293,7 @@ def test_what_it_gives_is_whole_or_told(
             expected = [number for channels, number in past if channel in channels and number > after]
             given = since(history, after, channel, now)
             assert given == expected[len(expected) - len(given) :]
-            lost = {
-                loss.channel
-                for _, loss in history.losses_after(history.loss_key(seq(after)))
-                if loss.floor > seq(after)
-            }
+            lost = {loss.channel for loss in losses(history, after) if loss.floor > seq(after)}
             if given != expected:
                 assert gaps(history, after, channel, now) == [channel]
                 assert channel in lost

@@ -1,0 +1,52 @@
+"""What channels have forgotten, in the order in which they did, for clients of patterns.
+
+A pattern has no floor of its own: the channels that it matches have. Reading the losses since a position
+looks at the channels that have forgotten something since then, and at no others. Plain Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cyclone_sse.delivery.sorted_log import SortedLog
+
+_BITS = 40  # losses after the same event that are told apart
+
+
+class Loss(NamedTuple):
+    """A channel has forgotten the events up to its floor."""
+
+    channel: str
+    floor: int
+
+
+class Losses:
+    """The last loss of each channel. last_key: of the last loss so far."""
+
+    def __init__(self) -> None:
+        self._log: SortedLog[Loss] = SortedLog()
+        self._keys: dict[str, int] = {}
+        self.last_key = 0
+
+    @staticmethod
+    def key_at(seq: int) -> int:
+        """The key before the losses of events after this position."""
+        return seq << _BITS
+
+    def note(self, channel: str, floor: int, newest: int) -> None:
+        """Note a loss, in place of the channel's last one. newest: the position of the newest event."""
+        self.forget(channel)
+        self.last_key = max(self.last_key + 1, self.key_at(max(newest, floor)))
+        self._keys[channel] = self.last_key
+        self._log.append(self.last_key, Loss(channel, floor))
+
+    def after(self, key: int) -> Iterator[tuple[int, Loss]]:
+        """The losses after this key with their keys. Nothing must be noted while they are read."""
+        return self._log.after(key)
+
+    def forget(self, channel: str) -> None:
+        """Forget the loss of a channel, if it has one."""
+        key = self._keys.pop(channel, None)
+        if key is not None:
+            self._log.pop(key)
