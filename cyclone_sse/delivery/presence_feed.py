@@ -60,6 +60,7 @@ class PresenceFeed:
         self._listeners: dict[str, dict[Client, None]] = {}
         self._joined: dict[Client, tuple[tuple[str, ...], str | None]] = {}  # channels, and the user
         self._lists: dict[str, bytes] = {}  # the list of a channel as it is sent, until it changes
+        self._counted: set[str] = set()  # channels whose clients were last sent a number
         self._next: dict[str, float] = {}  # when a channel may be announced again
         self._slices = Slices(reactor)
         self._ticking = LoopingCall(self._tick)
@@ -176,6 +177,7 @@ class PresenceFeed:
             self._lists.pop(channel, None)
             if changes is None:
                 self._next.pop(channel, None)
+                self._counted.discard(channel)
                 continue
             self._next[channel] = now + INTERVAL
             self._notify(channel, changes)
@@ -209,7 +211,12 @@ class PresenceFeed:
     def _changes(self, channel: str, changes: Changes) -> bytes:
         members = len(self._presence.room(channel).members)
         if members > self._max:
+            self._counted.add(channel)
             return _frame(channel, f'"count":{members}', changes.anonymous)
+        if channel in self._counted:
+            # Its clients know the number only: changes would be all that they ever learn of the members.
+            self._counted.discard(channel)
+            return self._list(channel)
         left = json.dumps(changes.left, ensure_ascii=False)
         return _frame(channel, f'"joined":{_object(changes.joined)},"left":{left}', changes.anonymous)
 

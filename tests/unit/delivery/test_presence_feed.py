@@ -135,6 +135,17 @@ def test_large_rooms_have_a_count(clock: TurnClock, kinds: Path) -> None:
     assert hub.presence.members("room-1") == {"channel": "room-1", "count": 4, "anonymous": 0}
 
 
+def test_a_large_room_that_shrinks_sends_its_members_again(clock: TurnClock, kinds: Path) -> None:
+    servers = Servers(clock, kinds, presence_max=2, presence_grace=1.0)
+    (hub,) = servers.hubs
+    clients = [join(hub, str(number)) for number in range(3)]
+    servers.wait(2)
+    assert heard(clients[0])[-1]["count"] == 3
+    hub.unsubscribe(clients[2])
+    servers.wait(4)
+    assert heard(clients[0])[-1] == {"channel": "room-1", "members": {"0": {}, "1": {}}, "anonymous": 0}
+
+
 def test_the_answer_to_a_question_has_streams_and_since(clock: TurnClock, kinds: Path) -> None:
     (hub,) = Servers(clock, kinds).hubs
     join(hub, "42", info="[1]")
