@@ -232,15 +232,11 @@ def test_what_was_trimmed_while_redis_was_away_is_told(serve: Serve, stream: Str
         stream.add("base", "1")
         last_id = client.event().id
         server.pause()
+        stream.run("CLIENT", "KILL", "TYPE", "normal")  # else what it waits for would be under way
         stream.add("base", *map(str, range(2, 10)))
         stream.run("XTRIM", STREAM, "MAXLEN", "=", "2")
-        stream.run("CLIENT", "KILL", "TYPE", "normal")
         server.resume()
-        under_way = 1
-        while (event := client.event(20)).type == "message":
-            under_way += 1
-            assert event.data == str(under_way) < "8"
-        assert event.type == "sse-gap"
+        assert client.event(20).type == "sse-gap"
         stream.add("base", "end")
         assert data_until(client, "end") == ["8", "9", "end"]
         with Subscriber(server.url, "base", last_id) as back:

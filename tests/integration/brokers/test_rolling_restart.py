@@ -175,7 +175,7 @@ async def live(
 
 @pytest.mark.parametrize("rate", [20, 200])
 def test_nobody_loses_or_doubles_anything(serve: Serve, stream: Stream, tmp_path: Path, rate: float) -> None:
-    servers = [serve(*stream.options, "--drain=1") for _ in range(2)]
+    servers = [serve(*stream.options, "--drain=1", "--history-size=1000") for _ in range(2)]
     with Behind(tmp_path, servers) as front:
         clients, publisher = asyncio.run(live(servers, stream.server.port, front, rate))
     certain = [each for each in publisher.sent if each not in publisher.uncertain]
