@@ -17,7 +17,7 @@ class Plan:
     flow_messages: int = 300
     publishes: int = 6000
     publish_subscribers: int = 10
-    missed: int = 50  # events, for each who comes back
+    missed: int = 50  # events, for each client that comes back
     batch: int = 1000  # events in one POST, each to a channel and subscriber of its own
     batches: int = 10
     channels: int = 10000  # of one publish

@@ -64,7 +64,7 @@ Measured by `make bench` on {day}: {machine}; its load average was {load} at the
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the reader must know of the run besides its figures; made before the first load."""
+    """What the reader must know of the run in addition to its figures; made before the first load."""
 
     plan: Plan
     load_average: str = field(default_factory=lambda: f"{os.getloadavg()[0]:.2f}")

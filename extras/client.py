@@ -7,7 +7,7 @@
     extras/client.py -n 9000 --hold 60                stay connected for a minute: what does idling cost?
     extras/client.py -n 9000 --ramp 60                come one after the other, within a minute
     extras/client.py -n 9000 --publish 20 --resume    then cut all off: how fast are they back?
-    extras/client.py -n 1000 --slow 50 --publish 500  50 of them do not read: who else feels it?
+    extras/client.py -n 1000 --slow 50 --publish 500  50 of them do not read: do the others feel it?
 
 One process, one epoll loop and nothing but the standard library: reading an event costs this client less
 than sending it costs any server, so that it is the server that is measured. Give it a core of its own.
@@ -32,7 +32,7 @@ from urllib.parse import urlsplit
 from load_publisher import HEAD_END, READ, LoadError, Publisher
 from load_report import Progress, Report, Spread
 
-SPARE_FILES = 32  # descriptors besides the subscribers' own
+SPARE_FILES = 32  # descriptors in addition to the subscribers'
 RAMP_STEP = 0.01  # seconds
 EVENT_END = b"\n\n"
 
@@ -113,7 +113,7 @@ class Load:
         self._poll.register(connection.fileno(), select.EPOLLOUT)
 
     def stop_reading(self, number: int) -> None:
-        """Let so many of the streams stand: they stay connected, and nobody reads from them any more."""
+        """Stop reading so many of the streams; they stay connected."""
         for descriptor in list(self.streams)[:number]:
             self._poll.unregister(descriptor)
             self._slow.append(self.streams.pop(descriptor).socket)
@@ -208,7 +208,7 @@ class Load:
     # Publishing
 
     def publish(self, messages: int, window: int, size: int, channel: str, key: str | None) -> None:
-        """Publish `messages` of `size` bytes, `window` of them under way, and time each way to everybody."""
+        """Publish `messages` of `size` bytes, `window` of them under way, and time each delivery."""
         message = json.dumps(self._marker.decode().ljust(size - 2, "x"))
         self._publisher = Publisher(self.where, self._poll, channel, message, key)
         progress = Progress("publishing", messages)

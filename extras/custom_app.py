@@ -10,7 +10,7 @@ from cyclone_sse.server import App as StandardApp
 
 
 class MemberHandler(BroadcastHandler):
-    """Lets in whoever sends the cookie that your site gives its members."""
+    """Admits clients that send the cookie which your site sets for its members."""
 
     def authorize(self):
         """Whether it may: any value, by its truth. A Deferred or a coroutine will do as well."""

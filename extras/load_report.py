@@ -47,7 +47,7 @@ class Report:
     cut: int = 0  # streams that the load itself cut off, to come back
     resumed: int = 0  # those of them that came back and got all that they had missed
     resume_seconds: float = 0.0
-    slow: int = 0  # streams that nobody read
+    slow: int = 0  # streams that were not read
     slow_ended: int = 0  # those of them that the server has ended
 
     @property
@@ -95,7 +95,7 @@ class Report:
             held += "; cut off, all came back and got what they had missed"
         text = f"It did not hold: {', '.join(faults)}" if faults else held
         if self.slow:
-            text += f"; of {self.slow} that nobody read, the server ended {self.slow_ended}"
+            text += f"; of {self.slow} that were not read, the server ended {self.slow_ended}"
         return f"{text}."
 
 

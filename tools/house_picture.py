@@ -16,11 +16,11 @@ from tests.unit.test_imports import HOUSE, LEVEL, files, imports, own
 USERS, GROUND = "cyclone_sse", "ground"  # the root has two parts: what users import, and what all stand on
 ABOUT = {
     "daemon": "one process or several: options, sockets, start, stop, figures",
-    USERS: "what users import: the application, its handlers, one stream",
+    USERS: "what users import: the application and its handlers",
     "access": "what clients and publishers may do",
     "http": "bytes to requests, and answers",
     "brokers": "where messages come from",
-    "delivery": "who is due what: ids, history, the walk",
+    "delivery": "ids, history, and which client gets which bytes",
     GROUND: "plain Python that all parts stand on",
 }
 WIDTH, MARGIN, GAP, LINE, TOP = 900, 20, 28, 18, 48  # pixels

@@ -1,6 +1,6 @@
 """Make media/cyclone-sse.js and media/cyclone-sse.global.js from media/src: python -m tools.plain_module.
 
-A page needs one file, without a build step of its own; who reads the source needs one file for each concept.
+A page needs one file, without a build step of its own; the source has one file for each concept.
 """
 
 from __future__ import annotations

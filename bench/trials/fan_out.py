@@ -1,4 +1,4 @@
-"""One message to everybody: the time to the last, with one, two and three channels for each subscriber."""
+"""One message to all subscribers: the time to the last, with one, two and three channels for each of them."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def _post(url: str, body: bytes) -> None:
 
 
 def _forget_peak(contestant: Contestant) -> None:
-    """Let the kernel count the largest resident set anew (proc(5), clear_refs)."""
+    """Reset the largest resident set that the kernel has counted (proc(5), clear_refs)."""
     for pid in contestant.pids():
         Path(f"/proc/{pid}/clear_refs").write_text("5")
 

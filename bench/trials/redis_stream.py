@@ -16,7 +16,7 @@ STREAM = "cyclone-sse"  # the daemon's default
 
 
 def burst(round_: Round) -> None:
-    """All entries in one write to Redis; events a second until everybody has the last."""
+    """All entries in one write to Redis; events a second until all subscribers have the last."""
     plan = round_.plan
     with RedisServer(round_.folder()) as redis:
         _leave_the_servers_core(redis.pid)

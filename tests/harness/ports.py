@@ -1,4 +1,4 @@
-"""Ports that nobody uses."""
+"""Ports that are free."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 on which nobody listens now.
+    """A TCP port of 127.0.0.1 that is free now.
 
     Below 32768: the kernel takes the ports of outgoing connections from above it, and could give
     away the port of a server that a test has just killed and is about to start again.

@@ -39,7 +39,7 @@ def until(condition: Callable[[], T], limit: float = 10.0, what: str = "the cond
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody accepts connections on that port of 127.0.0.1."""
+    """Whether that port of 127.0.0.1 accepts connections."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -180,7 +180,7 @@ class Process:
         return self.start()
 
     def pause(self) -> None:
-        """Freeze the process: its connections stay open and nobody answers."""
+        """Freeze the process: its connections stay open and get no answer."""
         self.send_signal(signal.SIGSTOP)
         # A thread that runs on another core may still answer something first.
         until(lambda: set(self._states()) <= {"T", "Z"}, what=f"{self.name} stands still")
@@ -194,7 +194,7 @@ class Process:
                     yield state
 
     def resume(self) -> None:
-        """Let a frozen process go on."""
+        """Resume a frozen process."""
         self.send_signal(signal.SIGCONT)
 
     def __enter__(self) -> Self:

@@ -32,7 +32,7 @@ def report(*words: str) -> dict[str, Any]:
 def test_opens_streams_and_leaves(server: SseServer) -> None:
     result = report("-n", "50", "-c", "7", "-u", f"{server.url}/?channels=base")
     assert (result["connected"], result["failed"], result["closed_by_server"]) == (50, {}, 0)
-    until(lambda: not stats(server.url), what="nobody is left")
+    until(lambda: not stats(server.url), what="no client is left")
 
 
 @pytest.mark.parametrize(("window", "size"), [("1", "60"), ("4", "60"), ("3", "200000")])
@@ -93,8 +93,8 @@ def test_some_do_not_read(serve: Serve) -> None:
     done = run(*words, "-s", "100000")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "200, 1400 of 1400 deliveries" in done.stdout
-    assert done.stdout.endswith("; of 3 that nobody read, the server ended 3.\n")
-    assert run(*words).stdout.endswith("; of 3 that nobody read, the server ended 0.\n")
+    assert done.stdout.endswith("; of 3 that were not read, the server ended 3.\n")
+    assert run(*words).stdout.endswith("; of 3 that were not read, the server ended 0.\n")
 
 
 def test_foreign_events_are_not_counted(server: SseServer) -> None:

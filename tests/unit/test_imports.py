@@ -206,7 +206,7 @@ def test_each_library_is_known_in_its_room_only(module: str) -> None:
 
 
 def test_what_is_imported_is_installed_along() -> None:
-    """But for cyclone, whose own requirements nobody can meet, and what comes with others for certain."""
+    """But for cyclone, which the build adds, and what always comes with others."""
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     required = {
         re.split(r"[^\w-]", each)[0].lower().replace("-", "_") for each in project["dependencies"]
