@@ -32,13 +32,13 @@ def tls_context(cert: str, key: str) -> ssl.SSLContext:
     """Make the context of a listener for TLS 1.2 and up.
 
     cert: path of a PEM file with the certificate and after it the chain up to, not including,
-    the root. key: path of a PEM file with its private key, not encrypted. Raises ValueError
-    with what is wrong with which file.
+    the root. key: path of a PEM file with its private key, not encrypted. Raises ValueError,
+    which names the option, the file and the problem.
     """
-    leaf = _read(cert, load_pem_x509_certificates, "a PEM certificate")[0]
-    private = _read(key, _load_key, "an unencrypted PEM private key")
+    leaf = _read("--ssl-cert", cert, load_pem_x509_certificates, "a PEM certificate")[0]
+    private = _read("--ssl-key", key, _load_key, "an unencrypted PEM private key")
     if _spki(leaf) != _spki(private):
-        raise ValueError(f"{key} is not the private key of {cert}")
+        raise ValueError(f"--ssl-key={key} is not the private key of {cert}")
     # It issues and accepts session tickets, for TLS 1.2 and 1.3: a client that reconnects to the same
     # process needs no full handshake.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -50,13 +50,14 @@ def tls_context(cert: str, key: str) -> ssl.SSLContext:
     try:
         context.load_cert_chain(cert, key)
     except ssl.SSLError as error:  # a key that is too short, say
-        raise ValueError(f"{cert}: {error.reason}") from None
+        raise ValueError(f"--ssl-cert={cert}: {error.reason}") from None
     return context
 
 
 def expiry(cert: str) -> float:
     """The end of the certificate in this file, in seconds since the epoch. Raises ValueError."""
-    return _read(cert, load_pem_x509_certificates, "a PEM certificate")[0].not_valid_after_utc.timestamp()
+    leaf = _read("--ssl-cert", cert, load_pem_x509_certificates, "a PEM certificate")[0]
+    return leaf.not_valid_after_utc.timestamp()
 
 
 def expiry_warning(cert: str, now: float) -> list[str]:
@@ -116,10 +117,10 @@ def _spki(owner: Certificate | PrivateKeyTypes) -> bytes:
     return owner.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _read(path: str, load: Callable[[bytes], T], what: str) -> T:
+def _read(option: str, path: str, load: Callable[[bytes], T], what: str) -> T:
     try:
         return load(Path(path).read_bytes())
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
+        raise ValueError(f"{option}={path}: {error.strerror}") from None
     except (ValueError, TypeError):
-        raise ValueError(f"{path} does not hold {what}") from None
+        raise ValueError(f"{option}={path} does not hold {what}") from None

@@ -27,11 +27,11 @@ def test_only_ciphers_with_forward_secrecy_and_authentication(files: Path) -> No
 @pytest.mark.parametrize(
     ("cert", "key", "why"),
     [
-        ("missing.pem", "leaf.key", "missing.pem: No such file"),
-        ("chain.pem", "missing.key", "missing.key: No such file"),
-        ("leaf.key", "leaf.key", "leaf.key does not hold a PEM certificate"),
-        ("chain.pem", "chain.pem", "chain.pem does not hold an unencrypted PEM private key"),
-        ("chain.pem", "other.key", "other.key is not the private key of .*chain.pem"),
+        ("missing.pem", "leaf.key", "^--ssl-cert=.*missing.pem: No such file"),
+        ("chain.pem", "missing.key", "^--ssl-key=.*missing.key: No such file"),
+        ("leaf.key", "leaf.key", "^--ssl-cert=.*leaf.key does not hold a PEM certificate"),
+        ("chain.pem", "chain.pem", "^--ssl-key=.*chain.pem does not hold an unencrypted PEM private key"),
+        ("chain.pem", "other.key", "^--ssl-key=.*other.key is not the private key of .*chain.pem"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(files: Path, cert: str, key: str, why: str) -> None:
@@ -40,7 +40,7 @@ def test_what_is_wrong_is_said_in_one_line(files: Path, cert: str, key: str, why
     assert "\n" not in str(error.value)
 
 
-def test_the_end_of_a_certificate_is_told_before_it_comes(files: Path) -> None:
+def test_the_end_of_a_certificate_is_reported_before_it_comes(files: Path) -> None:
     cert = str(files / "chain.pem")
     end = expiry(cert)
     assert expiry_warning(cert, end - EXPIRY_NOTICE - 1) == []
