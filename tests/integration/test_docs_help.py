@@ -63,10 +63,11 @@ def test_the_options_are_checked(tmp_path: Path) -> None:
 
 def test_the_server_of_the_recipes_starts(tmp_path: Path) -> None:
     """The application's commands are run by browser/test_recipes.py, with other ports."""
-    (command, _, migrate, runserver, php) = commands("recipes.md")
+    (command, _, migrate, runserver, php_server, php) = commands("recipes.md")
     assert "migrate --run-syncdb" in migrate
     assert "runserver 127.0.0.1:8000" in runserver
     assert php == "php -S 127.0.0.1:8000 -t docs/recipes/php"  # as in tests/harness/recipes.py
+    assert php_server == f"{command} --auth-url=http://127.0.0.1:8000/auth.php"
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     option = command.rpartition(" ")[2]
     with SseServer(tmp_path, option, cwd=tmp_path) as serving:
