@@ -81,7 +81,7 @@ OPTIONS = (
     Option("app", "r", None, text, "dotted name of your own cyclone.web.Application subclass"),
     Option("broker", None, "http", one_of(*BROKERS), f"where messages come from: {', '.join(BROKERS)}"),
     Option("http-secret", None, None, text, "key that a POST to /publish must carry", private=True),
-    Option("http-secret-file", None, None, text, "file with such keys, one a line, all of them valid"),
+    Option("http-secret-file", None, None, text, "file with publishing keys, one a line, all of them valid"),
     Option(
         "http-publish",
         None,
@@ -150,7 +150,7 @@ OPTIONS = (
         None,
         None,
         seconds(0),
-        "seconds a channel stays subscribed after its last client has left [default: --history-ttl]",
+        "seconds for which a channel stays subscribed without clients [default: --history-ttl]",
     ),
     Option("broker-ca", None, None, text, "PEM file with the CA of the broker's certificate"),
     Option("broker-cert", None, None, text, "PEM file with the certificate to show to the broker"),
@@ -159,17 +159,25 @@ OPTIONS = (
     # history
     Option("history-size", None, "100", _count, "number of events kept for each channel"),
     Option("history-ttl", None, "300", seconds(0), "seconds for which events are kept"),
-    Option("history-bytes", None, str(64 * 2**20), _count, "bytes of events kept for all channels together"),
+    Option(
+        "history-bytes",
+        None,
+        str(64 * 2**20),
+        _count,
+        "maximum bytes of events kept for all channels together",
+    ),
     Option(
         "history-file", None, None, text, "SQLite file that keeps the history over a restart (broker http)"
     ),
-    Option("idempotency-ttl", None, "300", seconds(0), "seconds in which an Idempotency-Key counts"),
+    Option("idempotency-ttl", None, "300", seconds(0), "seconds for which an Idempotency-Key is remembered"),
     # kinds of channel, and who is there
-    Option("state-bytes", None, str(64 * 2**20), _count, "bytes of the states of all channels together"),
-    Option("channels", None, None, text, "TOML file with the rules of kinds of channel"),
-    Option("presence-grace", None, "10", seconds(0), "seconds a user stays a member after the last stream"),
-    Option("presence-url", None, None, server_url, "URL to POST to which users join and leave channels"),
-    Option("presence-max", None, "1000", _count, "members of a channel above which only numbers are sent"),
+    Option(
+        "state-bytes", None, str(64 * 2**20), _count, "maximum bytes of the states of all channels together"
+    ),
+    Option("channels", None, None, text, "TOML file with rules for channels, by glob"),
+    Option("presence-grace", None, "10", seconds(0), "seconds for which users without a stream stay members"),
+    Option("presence-url", None, None, server_url, "URL that gets a POST when users join or leave channels"),
+    Option("presence-max", None, "1000", _count, "members of a channel above which only counts are sent"),
     # streams
     Option(
         "ping-interval",
@@ -194,7 +202,7 @@ OPTIONS = (
         None,
         "0",
         seconds(0),
-        "seconds for which a server that stops still accepts while /readyz says 503",
+        "seconds for which a stopping server still accepts clients while /readyz answers 503",
     ),
     Option("poll-batch", None, "0", flag, "1: answer a long poll with all missed events, not only the first"),
     # limits
@@ -207,25 +215,37 @@ OPTIONS = (
         "seconds without progress before a slow client is cut off; 0: no limit",
     ),
     Option("max-body", None, str(2**20), integer(1), "largest request body, in bytes"),
-    Option("max-batch", None, "10000", integer(1), "most events in one request to publish"),
+    Option("max-batch", None, "10000", integer(1), "maximum number of events in one request to publish"),
     Option(
         "idle-timeout", None, "75", seconds(1), "seconds that an idle connection is kept for another request"
     ),
-    Option("max-channels", None, "500", integer(1), "most channels of one stream"),
-    Option("max-patterns", None, "20", _count, "most patterns of one stream"),
-    Option("max-patterns-total", None, "1000", _count, "most different patterns of all streams together"),
+    Option("max-channels", None, "500", integer(1), "maximum number of channels of one stream"),
+    Option("max-patterns", None, "20", _count, "maximum number of patterns of one stream"),
+    Option(
+        "max-patterns-total",
+        None,
+        "1000",
+        _count,
+        "maximum number of different patterns of all streams together",
+    ),
     Option(
         "max-clients",
         None,
         None,
         _count,
-        "most clients of the server; 0: no limit [default: the open files less 256, at least half of them]",
+        "maximum number of clients; 0: no limit [default: the open files less 256, at least half of them]",
     ),
     Option(
-        "max-clients-per-ip", None, "0", _count, "most clients of one address (IPv6: of one /64); 0: no limit"
+        "max-clients-per-ip",
+        None,
+        "0",
+        _count,
+        "maximum number of clients of one address (IPv6: of one /64); 0: no limit",
     ),
     # access
-    Option("cors-origin", None, "*", origins, "origins whose pages may read, separated by commas; *: all"),
+    Option(
+        "cors-origin", None, "*", origins, "origins whose pages may read streams, separated by commas; *: all"
+    ),
     Option(
         "trust-proxy",
         None,
@@ -243,7 +263,9 @@ OPTIONS = (
         "secret of the tokens (HS256, HS384, HS512), at least 32 bytes",
         private=True,
     ),
-    Option("jwt-secret-file", None, None, text, "file with such secrets, one a line, all of them valid"),
+    Option(
+        "jwt-secret-file", None, None, text, "file with secrets of the tokens, one a line, all of them valid"
+    ),
     Option(
         "jwt-keys",
         None,
@@ -255,8 +277,16 @@ OPTIONS = (
     Option("jwt-audience", None, None, text, "audience (aud) that tokens must name"),
     Option("jwt-cookie", None, "cyclone_sse_token", text, "name of the cookie that may hold the token"),
     Option("auth-url", None, None, server_url, "URL of your application that decides who may subscribe"),
-    Option("auth-host", None, None, host_name, "name in Host when it is asked [default: the URL's own]"),
-    Option("auth-concurrency", None, "50", integer(1), "most requests to --auth-url at the same time"),
+    Option(
+        "auth-host", None, None, host_name, "Host header of requests to --auth-url [default: the URL's own]"
+    ),
+    Option(
+        "auth-concurrency",
+        None,
+        "50",
+        integer(1),
+        "maximum number of requests to --auth-url at the same time",
+    ),
     # operation
     Option("config", None, None, text, "file of options, one name=value a line; # begins a comment"),
     Option(

@@ -131,7 +131,7 @@ class PublishHandler(OperatorHandler):
             for channel in publication.channels:
                 most = kinds.of(channel).max_message
                 if most is not None and len(publication.data) > most:
-                    raise Refusal(413, f"a message to {channel!r} may have {most} bytes")
+                    raise Refusal(413, f"a message to {channel!r} may have at most {most} bytes")
             events.update({kinds.of(channel) for channel in publication.channels})
             if not number % CHECKED_AT_ONCE:
                 yield
@@ -143,7 +143,7 @@ class PublishHandler(OperatorHandler):
         )
         if wait:
             after = {"Retry-After": str(math.ceil(wait))}
-            raise Refusal(429, "this user publishes more than the channel allows", after)
+            raise Refusal(429, "this user publishes faster than the channel allows", after)
 
     def _publish(self, checked: tuple[Body, Sequence[Publication]]) -> Deferred[None] | None:
         body, publications = checked
@@ -201,7 +201,7 @@ class DisconnectHandler(OperatorHandler):
         fields = body.form if body.form is not None else _fields(body)
         channels, user = channel_names(fields), (fields.get("user") or [""])[-1]
         if bool(channels) == bool(user):
-            raise Refusal(400, "whose streams shall end? name channel, or user")
+            raise Refusal(400, "name the channel or the user whose streams to end")
         for name in channels:
             _understand(check_name, name, "")
         d = maybeDeferred(self.broker.control, {"end": {"channel": channels} if channels else {"user": user}})
@@ -271,7 +271,7 @@ def _check_channels(grant: Grant, publications: Sequence[Publication]) -> Genera
     for publication in publications:
         for channel in publication.channels:
             if not grant.may_publish(channel):
-                raise Refusal(403, f"the token does not allow to publish to {channel!r}", FORBIDDEN)
+                raise Refusal(403, f"the token does not allow publishing to {channel!r}", FORBIDDEN)
             checked += 1
             if not checked % CHECKED_AT_ONCE:
                 yield

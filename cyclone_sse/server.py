@@ -30,7 +30,7 @@ class NowhereHandler(NotFoundHandler):
     def reason(self) -> str:
         """The reason that the client is sent."""
         if self.request.path == "/publish":
-            return "nothing is published by HTTP here: see --http-publish"
+            return "publishing by HTTP is off: see --http-publish"
         return "Not Found"
 
 

@@ -32,7 +32,7 @@ def each(items: Iterable[T], step: Callable[[T], object], size: int = SIZE) -> I
         try:
             step(item)
         except Exception:
-            log.failure("one of many steps failed")
+            log.failure("one of several steps failed")
         if not number % size:
             yield
 
@@ -80,7 +80,7 @@ class Slices:
         except StopIteration:
             self._finish(done)
         except Exception:
-            self.log.failure("a work in slices failed")
+            self.log.failure("work in slices failed")
             self._finish(done)
         if self._works:
             self._schedule()

@@ -91,7 +91,7 @@ def _pem_key(data: bytes) -> SigningKey:
         raise ValueError("expected a public key in PEM, or a JWKS") from None
     algorithms = _algorithms(material)
     if not algorithms:
-        raise ValueError("a key of this kind signs no tokens")
+        raise ValueError("a key of this kind cannot sign tokens")
     return SigningKey(material, algorithms)
 
 

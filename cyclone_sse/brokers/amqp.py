@@ -46,7 +46,7 @@ class AmqpBroker(SubscribingBroker):
         if self._kind == "fanout" and any(settings[name] for name in ("jwt-secret", "jwt-keys", "auth-url")):
             raise ValueError(
                 "--amqp-exchange-type=fanout sends every message to every channel, also to private ones: "
-                "take direct or topic, or no tokens and no --auth-url"
+                "use direct or topic, or neither tokens nor --auth-url"
             )
         self._topics = Patterns(compile_topic)
         self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()  # message ids, and when they came

@@ -143,4 +143,4 @@ def load_spec(file: str | Path) -> Any:
         return loaded
     except Exception as error:
         # An XML parser, and then whatever the shape of the data leads txAMQP to.
-        raise ValueError(f"{file} is no AMQP specification: {error}") from error
+        raise ValueError(f"{file} is not an AMQP specification: {error}") from error

@@ -215,7 +215,7 @@ class Broker:
         for each in publications if missing else ():
             for field in sorted(missing):
                 if field in _fields_in(each):
-                    raise Refusal(400, f"the broker {self.name} has no place for {field}: leave it out")
+                    raise Refusal(400, f"the broker {self.name} cannot carry {field}: leave it out")
 
     def confirmed(self, channel: str) -> None:
         """From now on the upstream sends everything of the channel."""
@@ -370,7 +370,8 @@ class Broker:
         """What ``publish_all`` is for a subclass that overrides ``publish`` alone."""
         if any(_fields_in(each) for each in publications):
             raise Refusal(
-                400, f"the broker {self.name} carries a message alone: leave out event, retry and all"
+                400,
+                f"the broker {self.name} carries text only: leave out event, retry, ttl, except and keep",
             )
         return Deferred.fromCoroutine(self._publish_each(publications))
 

@@ -28,7 +28,7 @@ class BrokerTls:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         ca, cert, key = (settings[f"broker-{name}"] for name in ("ca", "cert", "key"))
         if bool(cert) != bool(key):
-            raise ValueError("--broker-cert and --broker-key: give both, or none")
+            raise ValueError("--broker-cert and --broker-key: set both or neither")
         self._trusted = None if ca is None else trustRootFromCertificates(_certificates("ca", ca))
         self._own = None if cert is None else _private_certificate(cert, key)
         # Those between ours and the CA: without them the broker cannot verify ours.

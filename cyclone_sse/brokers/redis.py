@@ -58,7 +58,10 @@ class RedisBroker(SubscribingBroker):
         try:
             await link.subscribe_to_orders()
         except (NotAllowed, ResponseError) as error:
-            self.log.error("{server} allows no orders: {reason}", server=self.server, reason=str(error))
+            reason = str(error)
+            self.log.error(
+                "{server} refuses the control channel: {reason}", server=self.server, reason=reason
+            )
         else:
             self._receives_orders = True
 

@@ -95,7 +95,7 @@ def decode_state(channel: bytes, value: bytes) -> tuple[bytes, Publication]:
     kind, _, data = rest.partition(b"\n")
     ms, _, n = id.partition(b"-")
     if not (ms.isdigit() and n.isdigit() and int(ms) >> 64 == int(n) >> 64 == 0):
-        raise ValueError("its id is none")
+        raise ValueError("its id is malformed")
     return id, publication(channel.decode(), data, kind.decode() or None, keep=True)
 
 

@@ -167,7 +167,7 @@ class RedisStreamBroker(UpstreamBroker):
             await self._change(link, lot.tag, lot.survey, lot.holds)
             return True
         if self._was_rewritten(lot.survey, lot.holds):
-            self.log.error("{server} has lost its end", server=self.server)
+            self.log.error("the end of {server} was lost", server=self.server)
             last = lot.survey.last
             self._start_at(await link.claim(renew=True), last, _seq(last), lot.survey.added)
             return True

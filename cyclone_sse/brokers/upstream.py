@@ -238,7 +238,7 @@ class UpstreamBroker(Broker):
         if self._state:
             self.hub.counters.broker_reconnects += 1
         self.log.info(
-            "{what} {server}", what="back at" if self._state else "connected to", server=self.server
+            "{what} {server}", what="reconnected to" if self._state else "connected to", server=self.server
         )
         self._state = "connected"
         self._link = link

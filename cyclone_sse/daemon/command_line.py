@@ -207,7 +207,7 @@ def read_config(path: str | None) -> dict[str, str]:
         if not equals:
             raise ValueError(f"{path}, line {number}: expected {name}=value")
         if name == "config" and value:
-            raise ValueError(f"{path}, line {number}: a file of options names no other one")
+            raise ValueError(f"{path}, line {number}: an options file cannot name another one")
         if name in _REPEATABLE and found.get(name):
             value = _REPEATABLE[name].join((found[name], value))
         found[name] = value

@@ -69,7 +69,7 @@ class Guarded(Resource):
             request.setHeader("Access-Control-Allow-Origin", origin)
             request.setHeader("Vary", "Origin")
         if not hasattr(self, f"render_{request.method.decode('latin-1')}"):
-            return refuse(request, 405, "this method is not known here")
+            return refuse(request, 405, "method not allowed")
         return super().render(request)
 
 

@@ -173,7 +173,7 @@ class WorkerDaemon(Daemon):
     def _on_orphaned(self) -> None:
         self._server.hurry()
         if self.running:
-            self.log.error("the process that watches the workers has gone")
+            self.log.error("the process that watches the workers has exited")
             self._reactor.stop()
 
 

@@ -159,7 +159,7 @@ class ServerService(Service):
                 # It may use the last descriptors. Without this, a healthy server that is full does not answer
                 # /healthz, and is killed with all its clients.
                 self._listen(bound, Admin(self).site(), reserve=0)
-                self.log.info("figures and health at {address}", address=bound.url)
+                self.log.info("metrics and health at {address}", address=bound.url)
 
     def _listen(self, bound: Bound, factory: Any, **how: Any) -> None:
         listener = Listener(bound.socket, factory, self.reactor, shared=bound.shared, **how)

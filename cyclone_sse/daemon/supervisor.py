@@ -212,7 +212,7 @@ class SupervisorService(Service):
             for slot in self._slots:
                 if not self.running or not await self._replace(slot):
                     return
-            self.log.info("all workers are new")
+            self.log.info("all workers were replaced")
         finally:
             self._replacing = False
         if self._reload_again:
@@ -233,8 +233,10 @@ class SupervisorService(Service):
                 await old.ended
             return True
         if self.running:
-            what = "nothing serves in its place" if old is None else f"{old.name} stays"
-            self.log.error("{new} did not start: {what}, and so do those after it", new=new.name, what=what)
+            what = "nothing serves in its place" if old is None else f"{old.name} keeps serving"
+            self.log.error(
+                "{new} did not start: {what}; the other workers are not replaced", new=new.name, what=what
+            )
             if old is None:
                 self._restart_later(slot, new)
         return False

@@ -173,7 +173,7 @@ class Journal:
             for transaction in filter(None, (self._unwritten, self._next_transaction(), last)):
                 await self._writer.call(self._file.write, transaction)
         except JournalError as error:
-            self.log.error("what was refused of late may not be kept: {reason}", reason=error)
+            self.log.error("the last events may be missing from the history file: {reason}", reason=error)
         finally:
             await self._writer.call(self._file.close)
         self._history.on_forgotten = None

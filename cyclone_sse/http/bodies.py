@@ -54,7 +54,7 @@ def read_body(request: Any, max_batch: int) -> Generator[None, None, Body]:
     """
     coding, kind = request.headers.get("Content-Encoding"), request.media_type
     if coding is not None and coding.lower() != "identity":
-        raise Refusal(415, "no content coding is known here", {"Accept-Encoding": "identity"})
+        raise Refusal(415, "Content-Encoding is not supported", {"Accept-Encoding": "identity"})
     if not request.body or kind in (URLENCODED, MULTIPART):
         yield from request.read_form()
         # The key counts in the body alone: a query is written to logs on its way.
@@ -65,7 +65,7 @@ def read_body(request: Any, max_batch: int) -> Generator[None, None, Body]:
         values = yield from _read_lines(request.body, max_batch)
         return Body(None, values, True, _key(values))
     if kind != JSON:
-        raise Refusal(415, f"this Content-Type is not known here: send a form, {JSON} or {LINES}", _KNOWN)
+        raise Refusal(415, f"unsupported Content-Type: send a form, {JSON} or {LINES}", _KNOWN)
     text = _json_text(request.body)
     start = _skip_blanks(text, 0)
     if text[start : start + 1] == "[":

@@ -69,7 +69,7 @@ class ChunkedBody:
             raise too_large(self._max_body)
         self._overhead += end + 2 - position
         if self._overhead > 3 * MAX_HEAD + 8 * len(self.data):  # a chunk of one byte takes six
-            raise Refusal(400, "the chunks of the body hold more else than data")
+            raise Refusal(400, "the chunks of the body have more overhead than data")
         if size:
             self._chunk_left = size
         else:

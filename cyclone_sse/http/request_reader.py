@@ -190,7 +190,7 @@ def _request_line(line: bytes) -> tuple[str, bytes, int]:
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         if _OTHER_HTTP.fullmatch(line):
-            raise Refusal(505, "HTTP/1.0 and HTTP/1.1 are known here")
+            raise Refusal(505, "only HTTP/1.0 and HTTP/1.1 are supported")
         raise Refusal(400, "malformed request line: METHOD TARGET HTTP/1.1, with one space between")
     return match[1].decode("ascii"), match[2], int(match[3])
 
@@ -227,7 +227,7 @@ def _framed(method: str, target: bytes, minor: int, headers: Headers) -> Request
         keep_alive = "close" not in tokens and (minor > 0 or "keep-alive" in tokens)
     expect = headers.exact("Expect")
     if expect is not None and expect.lower() != "100-continue":
-        raise Refusal(417, "no expectation but 100-continue is known here")
+        raise Refusal(417, "the only supported expectation is 100-continue")
     expects = expect is not None and minor > 0 and length != 0
     return RequestHead(method, host, path, query, minor, headers, length, keep_alive, expects)
 
@@ -239,13 +239,13 @@ def _length(headers: Headers, minor: int) -> int | None:
     if coding is not None:
         codings = [part.strip(" \t").lower() for part in coding.split(",")]
         if not minor:
-            raise Refusal(400, "HTTP/1.0 knows no Transfer-Encoding")
+            raise Refusal(400, "HTTP/1.0 has no Transfer-Encoding")
         if length is not None:
             raise Refusal(400, "both Content-Length and Transfer-Encoding")
         if codings[-1] != "chunked" or codings.count("chunked") > 1:
             raise Refusal(400, "chunked must be the last Transfer-Encoding")
         if len(codings) > 1:
-            raise Refusal(501, "no Transfer-Encoding but chunked is known here")
+            raise Refusal(501, "the only supported Transfer-Encoding is chunked")
         return None
     if length is None:
         return 0

@@ -68,7 +68,7 @@ class MediaHandler(JsonHandler):
             raise Refusal(404, "Not Found")
         status = precondition(self.request.headers, file)
         if status == 412:
-            raise Refusal(412, "the file is another one")
+            raise Refusal(412, "the file has changed")
         self.set_header("Content-Type", file.type)
         self.set_header("Cache-Control", "no-cache")
         self.set_header("ETag", file.tag)

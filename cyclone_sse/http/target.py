@@ -26,7 +26,7 @@ def split_target(method: str, raw: bytes, host: str | None) -> tuple[str, str, s
     if "#" in target:
         raise Refusal(400, "a target has no fragment")
     if method == "CONNECT":
-        raise Refusal(501, "this server is no proxy")
+        raise Refusal(501, "this server is not a proxy")
     if target[0] != "/" and target != ASTERISK:
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None or not is_host(absolute[1]):

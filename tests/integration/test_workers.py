@@ -181,7 +181,7 @@ def test_sighup_replaces_all_under_load_and_nothing_is_lost(crew: Crew) -> None:
     for number in range(1, count + 1):
         publish(crew, str(number))
         time.sleep(tick)
-    until(lambda: "all workers are new" in crew.log, 60, "the workers to be replaced")
+    until(lambda: "all workers were replaced" in crew.log, 60, "the workers to be replaced")
     for listener in listeners:
         listener.join(60)
     assert not set(before) & set(crew.workers)
@@ -235,7 +235,7 @@ def test_workers_share_tls_and_a_unix_socket(tmp_path: Path, redis_server: Redis
         publish(crew, "one")
         before = crew.workers
         crew.send_signal(signal.SIGHUP)
-        until(lambda: "all workers are new" in crew.log, 60, "the workers to be replaced")
+        until(lambda: "all workers were replaced" in crew.log, 60, "the workers to be replaced")
         assert not set(before) & set(crew.workers)
         assert path.exists(), "it stays while workers come and go"
         assert reader.data(1) == ["one"]

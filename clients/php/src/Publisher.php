@@ -83,7 +83,7 @@ final class Publisher
     public function disconnect(int|string|null $user = null, string|array|null $channels = null): int
     {
         if (($user === null) === ($channels === null)) {
-            throw new \ValueError('whose streams are to end? name user, or channels');
+            throw new \ValueError('name the user or the channels whose streams to end');
         }
         $fields = $channels === null ? ['user' => (string) $user] : ['channel' => (array) $channels];
         return $this->post('/disconnect', $fields, null)['streams'];

@@ -138,7 +138,7 @@ class Calls:
     def disconnect(self, *, user: object = None, channels: str | Iterable[str] | None = None) -> Call[int]:
         """POST /disconnect for a user, or for channels."""
         if (user is None) == (channels is None):
-            raise ValueError("whose streams are to end? name user, or channels")
+            raise ValueError("name the user or the channels whose streams to end")
         fields = {"user": str(user)} if channels is None else {"channel": _names(channels)}
         return self._post("/disconnect", fields, lambda answer: int(answer["streams"]))
 

@@ -248,7 +248,7 @@ def test_a_specification_that_is_none_is_one_line(serve: Serve, tmp_path: Path, 
     with pytest.raises(AssertionError) as failed:
         serve("--broker=amqp", "--amqp-spec=bad.xml", cwd=tmp_path)
     assert "ended at start with 1" in str(failed.value)
-    assert "bad.xml is no AMQP specification" in str(failed.value)
+    assert "bad.xml is not an AMQP specification" in str(failed.value)
     assert "Traceback" not in str(failed.value)
 
 

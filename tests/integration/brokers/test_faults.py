@@ -13,7 +13,7 @@ from tests.harness.upstreams import Upstream
 from tests.integration.conftest import Serve
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-AWAY, BACK = "lost R", "back at R"  # Redis or RabbitMQ
+AWAY, BACK = "lost R", "reconnected to R"  # Redis or RabbitMQ
 
 
 def wait_for(server: SseServer, line: str, times: int = 1, limit: float = 40.0) -> None:

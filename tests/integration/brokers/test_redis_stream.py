@@ -16,7 +16,7 @@ from tests.integration.brokers.test_faults import FORM, wait_for
 from tests.integration.conftest import Serve
 
 STREAM = "cyclone-sse"
-LOST, BACK_AT = "lost stream", "back at stream"
+LOST, BACK_AT = "lost stream", "reconnected to stream"
 
 
 class Stream:

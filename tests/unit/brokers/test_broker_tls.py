@@ -32,8 +32,8 @@ def test_files_are_read(files: Path) -> None:
     [
         ({"ca": "none.pem"}, "--broker-ca=.*none.pem: No such file"),
         ({"ca": "leaf.key"}, "--broker-ca=.*leaf.key: this is not a PEM"),
-        ({"cert": "chain.pem"}, "give both"),
-        ({"key": "leaf.key"}, "give both"),
+        ({"cert": "chain.pem"}, "set both"),
+        ({"key": "leaf.key"}, "set both"),
         ({"cert": "leaf.key", "key": "leaf.key"}, "expected a certificate and its key"),
     ],
 )

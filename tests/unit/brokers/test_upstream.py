@@ -37,9 +37,9 @@ def test_each_change_of_state_is_one_line(log: list[str]) -> None:
     assert [line.partition(":")[0] for line in log] == [
         "cannot reach Fake at 1",
         "refused by Fake at 1",
-        "back at Fake at 1",
+        "reconnected to Fake at 1",
         "lost Fake at 1",
-        "back at Fake at 1",
+        "reconnected to Fake at 1",
     ]
     assert "WRONGPASS" in log[1]
 
@@ -54,7 +54,7 @@ def test_one_that_does_not_answer_the_login_is_given_up(log: list[str]) -> None:
     broker.clock.pump([1] * 3)
     assert log == [
         "cannot reach Fake at 1:2: no answer in time; still trying",
-        "back at Fake at 1:2",
+        "reconnected to Fake at 1:2",
     ]
 
 

@@ -191,7 +191,7 @@ def test_a_repeatable_option_may_stand_in_several_lines_of_a_file(tmp_path: Path
     [
         ("http-secrets=x", "line 1: there is no option 'http-secrets'; did you mean http-secret?"),
         ("\nport", "line 2: expected port=value"),
-        ("config=other.conf", "line 1: a file of options names no other one"),
+        ("config=other.conf", "line 1: an options file cannot name another one"),
         ("port=x", "port=x: expected a whole number"),
     ],
 )
