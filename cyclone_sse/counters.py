@@ -1,7 +1,7 @@
-"""What happened so far, in plain figures.
+"""Totals since the start, as plain numbers.
 
 They are added to once for each turn of the reactor or each request, never for each send, and read by
-the modules that show them: so delivery needs to know no library for metrics. Plain Python.
+the modules that show them: so delivery needs no library for metrics. Plain Python.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Counters:
     sent_bytes: int = 0  # of events, likewise
     subscribes: int = 0
     resumes_complete: int = 0  # clients that came back and missed nothing
-    resumes_gap: int = 0  # clients that came back and were told of a gap
+    resumes_gap: int = 0  # clients that came back and received a gap
     broker_reconnects: int = 0
     disconnects: Counter[str] = field(default_factory=Counter)  # by the value of `errors.Ending`
     refusals: Counter[int] = field(default_factory=Counter)  # by HTTP status

@@ -1,6 +1,6 @@
 """What goes wrong, as values: why a request is refused, that a broker is away, why a stream ended.
 
-    Refusal      a client's fault or misfortune: told to it, with an HTTP status
+    Refusal      a client's mistake, or a limit: sent to it as an HTTP status with a reason
     Unavailable  the broker's fault: what was published could not be handed over; clients get 503
     Ending       not wrong at all: why a stream is over; metrics count by it
 
@@ -16,7 +16,7 @@ from typing import Literal
 
 
 class Refusal(Exception):
-    """The request is refused, and the client is told why.
+    """The request is refused, and the client gets the reason.
 
     status: the HTTP status. reason: one sentence for the client's author; it must name
     neither keys nor hosts of this side. headers: what goes with it (``Retry-After``, say). details: further

@@ -31,7 +31,7 @@ from cyclone_sse.values import (
 )
 
 ENVIRONMENT = "CYCLONE_SSE_"
-WORKER_VARIABLE = f"{ENVIRONMENT}WORKER"  # how a worker is told that it is one; no option has this name
+WORKER_VARIABLE = f"{ENVIRONMENT}WORKER"  # set for worker processes; no option has this name
 BROKERS = ("http", "redis", "redis-stream", "amqp")
 
 

@@ -4,7 +4,7 @@ subscription.
 When all clients come back at once, a site's own application must not be overrun: only so many requests are
 under way, on connections that are kept, and the others wait their turn. Whatever the application does other
 than decide (silence, an error, a redirect to a login page, a page of HTML) opens no channel and refuses no
-client for good: the client is told to try again.
+client for good: the client gets 503 and tries again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cyclone_sse.errors import Refusal
 PATIENCE = 5.0  # seconds for an answer
 TURN_PATIENCE = 10.0  # seconds to wait for one's turn
 LOG_INTERVAL = 60.0  # seconds between two lines about the same trouble
-_MAX_PROBLEMS = 50  # kinds of trouble that are told apart
+_MAX_PROBLEMS = 50  # different problems that are logged separately
 _PASSED_ON = ("Cookie", "Authorization", "Origin", "User-Agent")
 
 

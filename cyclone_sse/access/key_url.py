@@ -1,7 +1,7 @@
 """A JWKS by URL: fetched at the start, every ten minutes, and when a token names a key that is not there.
 
-The last good set is kept while the URL is away or tells nonsense. Tokens with made-up names of keys cause at
-most one request a minute.
+The last good set is kept while the URL is away or its answer is malformed. Tokens with
+made-up names of keys cause at most one request a minute.
 """
 
 from __future__ import annotations

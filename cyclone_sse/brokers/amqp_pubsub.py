@@ -1,6 +1,6 @@
 """What a connection to AMQP is for: one that receives, one that publishes, and their factories.
 
-Knows nothing of brokers or clients: a message goes to the function given.
+Independent of brokers and clients: a message goes to the function given.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
 
     Each of our channels is a binding of it, so that a message comes once, however many it matches. The
     bindings are made on a channel of their own: the server closes it when it refuses one, and must not
-    thereby end the consumer. A fanout exchange knows no bindings: all of it comes anyway.
+    end the consumer with it. A fanout exchange ignores bindings: every message comes anyway.
 
     has_heartbeat: heartbeats come in.
     """
@@ -105,7 +105,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
             super().channel_failed(channel, reason)
 
     def _is_refusal(self, closed: BaseException | Any) -> bool:
-        """Whether the server does not allow it, rather than found a fault or is gone."""
+        """Whether the server refused permission; other reasons are an error or a lost connection."""
         said = closed.args[0] if isinstance(closed, Closed) and closed.args else closed
         return not self.closed and getattr(said, "reply_code", None) == ACCESS_REFUSED
 
@@ -153,7 +153,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
                 binding.done.callback(None)
                 continue
             refused = self._is_refusal(answer.value)
-            if not refused:  # it is the end of the connection, which txAMQP tells later
+            if not refused:  # it is the end of the connection, which txAMQP reports later
                 self.lost = self.lost or self._reason(answer.value)
             binding.done.errback(self._explain(answer.value))
             if refused:
@@ -199,7 +199,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
 
 
 class AmqpPublisherProtocol(AmqpProtocol):
-    """A connection that publishes, and is told by the server what it has taken."""
+    """A connection that publishes, on which the server confirms each message."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

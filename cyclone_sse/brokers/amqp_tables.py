@@ -1,4 +1,4 @@
-"""Tables of AMQP: the headers of a message, and what client and server say of themselves.
+"""Tables of AMQP: the headers of a message, and the properties that client and server announce.
 
 txAMQP 0.8.2 writes text and whole numbers alone, and fails on what it does not know. Here a table is read
 and written as bytes (AMQP 0-9-1, 4.2.5.5, with the types that RabbitMQ really uses). Plain Python.

@@ -72,7 +72,7 @@ class LenientHeader(Header):  # type: ignore[misc]
         kind = spec.classes.byid[content.decode_short()]
         header = Header(kind, content.decode_short(), content.decode_longlong())
         present = content.decode_short()  # a bit for each property, the highest first; AMQP 0-9-1, 4.2.6.1
-        with suppress(Exception):  # nonsense costs the message its properties, not the connection
+        with suppress(Exception):  # malformed properties are dropped, and the connection stays
             for n, field in enumerate(kind.fields):
                 if not present >> (15 - n) & 1:
                     continue

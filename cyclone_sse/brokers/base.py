@@ -1,4 +1,4 @@
-"""What every broker is: hooks for a source of messages, and its hub.
+"""The base of every broker: hooks for a source of messages, and its hub.
 
 A concrete broker fetches messages (``connect``, ``subscribe``, ``unsubscribe``) and calls ``broadcast``; from
 there on ``delivery`` does the rest, for all brokers alike. ``Broker`` is what custom applications subclass:

@@ -340,7 +340,7 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
             return
         channels = self._announced_with(channel, message)
         names, copies = self._match(channels)
-        # If Redis matches otherwise than we do, it is right, and we deliver no more than it did.
+        # If Redis matches differently, it is right, and we deliver no more than it did.
         if (channel, pattern) not in copies:
             names = [channel[len(self._prefix) :] if pattern is None else pattern[len(self._escaped) :]]
             copies = set()

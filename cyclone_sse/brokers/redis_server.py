@@ -125,7 +125,7 @@ class SentinelServer(RedisServer):
         finally:
             link.transport.abortConnection()
         if not answer:
-            raise ConnectError(string=f"it knows no master {self._master!r}")
+            raise ConnectError(string=f"it does not know the master {self._master!r}")
         host, port = answer
         return host.decode(), int(port)
 

@@ -1,10 +1,10 @@
-"""The broker redis-stream: everything that one Redis stream brings, with the ids that Redis gives.
+"""The broker redis-stream: all entries of one Redis stream, with the ids that Redis assigns.
 
 All instances read the same stream, so an event has the same id on each, and a client that changes from one
 to another resumes exactly where it was. Memory answers it; the stream fills the memory before the port opens,
 and brings what comes. After Redis was away, reading continues after the last id, and nothing is lost.
 
-When something is lost all the same, it is found out here, and the clients are told of the gap::
+When something is lost nevertheless, it is detected here, and the clients receive a gap::
 
     the tag is another        the stream was deleted, and another has its place
     the entry read last is    the stream went back, its master died before a replica had it all, and was
@@ -72,7 +72,7 @@ class RedisStreamBroker(UpstreamBroker):
         self._tag: str | None = None  # of the stream that we read; None before the first
         self._last = BEGINNING  # the id of the last entry read
         self._count: int | None = None  # how many entries the stream had had up to that one, if we know
-        self.lag: int | None = None  # entries that are not read yet, if Redis tells (from 7.0 on)
+        self.lag: int | None = None  # entries that are not read yet, if Redis reports them (from 7.0 on)
         self._left: dict[str, bytes] = {}  # how far streams were read that another has replaced, by tag
         self._lot = FIRST_LOT  # entries to read next
         self._reading = BEGINNING  # the id of the entry that is being read
@@ -288,7 +288,7 @@ class RedisStreamBroker(UpstreamBroker):
             value = encode_state(id, publication)
             self._new_states.update((name.encode(), value) for name in publication.channels)
         if publication is None:
-            self.hub.ids.follow(eid)  # else a client would be told of a gap when this entry is trimmed
+            self.hub.ids.follow(eid)  # else a client would receive a gap when this entry is trimmed
         else:
             self.hub.publish(publication, eid)
 

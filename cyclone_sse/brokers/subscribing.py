@@ -53,7 +53,7 @@ class SubscribingBroker(UpstreamBroker):
     async def run(self, link: SubscribingLink) -> None:
         """Subscribe to everything again, lot by lot: there may be a hundred thousand.
 
-        Clients are told of the gap when all of it is done, so that one outage is one event for a client of
+        Clients receive the gap when all of it is done, so that one outage is one event for a client of
         several lots.
         """
         needed = list(self.subscriptions)

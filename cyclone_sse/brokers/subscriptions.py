@@ -1,10 +1,10 @@
 """What the upstream (Redis, RabbitMQ) is to be subscribed to, and what it has confirmed.
 
-One record for each subscription holds all there is to know of it::
+One record for each subscription holds its whole state::
 
     REQUESTED --confirmed--> CONFIRMED
       |                      ^
-      +--not in time--> LATE-+    (clients are subscribed already: they are told of a gap then)
+      +--not in time--> LATE-+    (clients are subscribed already: they receive a gap then)
 
     refused: the record is removed, and the clients that wait are refused
 
@@ -27,7 +27,7 @@ from twisted.internet.task import LoopingCall
 
 from cyclone_sse.slices import Slices, each
 
-SUBSCRIBE_WAIT = 2.0  # seconds a client waits for the upstream before it is subscribed all the same
+SUBSCRIBE_WAIT = 2.0  # seconds a client waits for the upstream before it is subscribed anyway
 GRACE = 1.0  # seconds for a client to be subscribed after it was found that all is ready
 MAX_IDLE = 10_000  # subscriptions without clients; the oldest go first
 _SLICE = 100  # waiting clients, or subscriptions, that are worked on in one turn

@@ -4,12 +4,12 @@ A second connection is for publishing: Redis allows none on a connection that su
 RabbitMQ stops reading from one that publishes when it is short of memory, which must not hold up
 subscriptions.
 
-A connection that is open may still be deaf: its queue was deleted, say, or a proxy has another server behind
-it. So a heartbeat goes out on the connection that publishes, by the way that messages take, and must come in
-on the other one; if it does not, that connection ends and all is set up again.
+A connection that is open may still receive nothing: its queue was deleted, say, or a proxy has another server
+behind it. So a heartbeat goes out on the connection that publishes, by the way that messages take, and must
+come in on the other one; if it does not, that connection ends and everything is set up again.
 
-``ClientService`` does not do here: it logs each attempt, and Twisted 26.10 does not foresee that a connection
-is lost while it is being set up, which is how RabbitMQ answers a wrong password.
+``ClientService`` is not enough here: it logs each attempt, and Twisted 26.10 does not foresee that a
+connection is lost while it is being set up, which is how RabbitMQ answers a wrong password.
 """
 
 from __future__ import annotations
@@ -317,7 +317,7 @@ class UpstreamBroker(Broker):
                 "{server} allows no heartbeat: {reason}", server=self.server, reason=text_of(error)
             )
         except Exception:
-            return  # the publishing connection is away: its own end says so, and publishers are told
+            return  # the publishing connection is away: its own end says so, and publishers get 503
 
     async def _send_heartbeat(self) -> None:
         publisher = await self._publishing_link()
@@ -390,7 +390,7 @@ class UpstreamBroker(Broker):
         return Failure(self._unavailable(text_of(error), False if certain else "unknown"))
 
     def _unavailable(self, reason: str, published: Any) -> Unavailable:
-        """Log why, and make the error that tells the publisher only that it is so."""
+        """Log the reason, and make the error for the publisher, which does not name it."""
         self.log_rarely(
             "{server} does not take what is published: {reason}", server=self.server, reason=reason
         )

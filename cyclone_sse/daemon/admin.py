@@ -1,8 +1,8 @@
-"""A port for operators: is the server well, may it get clients, what does it do.
+"""A port for operators: is the server healthy, may it get clients, what does it do.
 
 ``/healthz`` says that it works, ``/readyz`` whether it may be given clients, and if not why;
 ``/metrics`` is for Prometheus, ``/stats`` for people. By default on the loopback interface only:
-channel names are not for everyone.
+channel names are not public.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The commands beside serving: publish one message, and make a token. For trying, and for scripts.
+"""The commands that do not serve: publish one message, and make a token. For trying, and for scripts.
 
 Both read the server's own options, from ``CYCLONE_SSE_...`` variables and ``--config``, so that they find
 its address and its secrets. Nothing here runs beside a reactor: it may block.

@@ -53,7 +53,7 @@ _GONE = frozenset(
 )
 
 SocketAddress = IPv4Address | IPv6Address | UNIXAddress
-# Makes a transport: socket, protocol, peer as the socket tells it, number, reactor.
+# Makes a transport: socket, protocol, peer as the socket reports it, number, reactor.
 Transport = Callable[[socket.socket, Any, Any, int, Any], Any]
 
 
@@ -92,7 +92,7 @@ class Listener(FileDescriptor):
 
     factory: makes their protocols. transport: makes their transports, without TLS if None. shared: other
     processes have this very socket. make_room: closes a connection that can be spared, returns False if there
-    is none. is_busy: tells that the connections that were accepted still cost too much. reserve: descriptors
+    is none. is_busy: whether the connections that were accepted still cost too much. reserve: descriptors
     that are never used for connections.
     """
 

@@ -49,8 +49,8 @@ def handle_signal(number: int, handler: Callable[..., object]) -> None:
 class Daemon(MultiService):
     """What twistd starts: all services, and the signals that twistd does not handle.
 
-    server: what the signals concern. log_file: our log file, None if the log goes elsewhere. notifier: tells
-    systemd.
+    server: what the signals concern. log_file: our log file, None if the log goes elsewhere. notifier:
+    reports to systemd.
     """
 
     log = Logger()
@@ -145,8 +145,8 @@ class Daemon(MultiService):
 class WorkerDaemon(Daemon):
     """The same in a worker: its log lines and its orders go through the parent.
 
-    A terminal, or a unit, may send its signals to all processes: a worker stops at the first one, and in a
-    hurry only if the parent has gone.
+    A terminal, or a unit, may send its signals to all processes: a worker stops at the first one, and
+    skips the waiting only if the parent has exited.
     """
 
     def __init__(self, server: Reloadable, reports: Reports, reactor: Any) -> None:

@@ -1,7 +1,7 @@
 """Figures of this process, from the kernel: memory, processor time, open files, start time.
 
 Each costs a system call or two, however many clients there are. Linux only; what the kernel does
-not tell is left out.
+not report is left out.
 """
 
 from __future__ import annotations

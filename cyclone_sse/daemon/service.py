@@ -2,7 +2,7 @@
 
 Start: the ports are bound while the process still has its rights; the broker starts; the ports are
 opened when the broker knows what was published before. Stop: /readyz says so for a while; no new
-connections; each stream is told when to reconnect and is ended, evenly spread over some time; what
+connections; each stream is sent its reconnection time and is ended, evenly spread over some time; what
 was published is delivered; the broker stops; the connections that are left are cut off. A second
 order to stop skips all waiting.
 
@@ -46,7 +46,7 @@ RECONNECTION_TIME = (2000, 6000)
 
 
 def last_retry() -> bytes:
-    """Make the field that tells one stream before its end when to reconnect."""
+    """Make the `retry` field that is sent to one stream before its end."""
     return b"retry: %d\n\n" % random.randint(*RECONNECTION_TIME)
 
 

@@ -1,4 +1,4 @@
-"""The open streams of a user or of a channel, for the operator: who, from where, since when, how far.
+"""The open streams of a user or of a channel, for the operator: user, address, start and position.
 
 A look-up by channel costs the streams of that channel, one by user a walk over all streams, in slices.
 """

@@ -5,11 +5,11 @@ kernel spreads connections evenly over them (SO_REUSEPORT), and so that connecti
 while a worker is replaced or dead wait for the next one. It restarts a worker that dies, later and
 later if it dies at once again, and kills one that hangs.
 
-SIGHUP replaces the workers one after the other: a new one serves before the old one is told to
+SIGHUP replaces the workers one after the other: a new one serves before the old one is made to
 stop, which then drains. When this process ends, so do the workers.
 
-Twisted's ProcessMonitor does not do here: it knows no hung process, raises KeyError for one that
-is replaced while it waits for its restart, and is mute after a log line of 16 KiB.
+Twisted's ProcessMonitor is not enough here: it does not notice a process that hangs, raises KeyError for one
+that is replaced while it waits for its restart, and logs nothing more after a line of 16 KiB.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Slot:
         return delay
 
     def cancel_restart(self) -> None:
-        """Start no process by itself."""
+        """Start no process on a timer."""
         if self.restart is not None and self.restart.active():
             self.restart.cancel()
         self.restart = None

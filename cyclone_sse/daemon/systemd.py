@@ -1,4 +1,4 @@
-"""What systemd is told: that the server is ready, reloads, stops, and is alive (sd_notify(3)).
+"""Notify systemd that the server is ready, reloads, stops, and is alive (sd_notify(3)).
 
 One datagram each, to the socket that ``NOTIFY_SOCKET`` names; without it nothing is sent. A hang is
 noticed by the datagrams that do not come (``WatchdogSec=``).

@@ -10,7 +10,7 @@ and perhaps more behind them, before anything else. Twisted's transport does tha
 and ``delivery.socket_client`` with its queue.
 
 A handshake costs about a millisecond, four with RSA of 4096 bits, and any client may ask for one:
-``Handshakes`` does a few in each turn of the reactor, and tells the listener when many wait.
+``Handshakes`` does a few in each turn of the reactor, and notifies the listener when many wait.
 
 Knows nothing of HTTP, except for the answer to a client that speaks it without TLS.
 """
@@ -73,7 +73,7 @@ class TlsServer(tcp.Server):
     _has_shaken_hands = False
     _write_waits = False  # to write, OpenSSL must first read: it shakes hands
     _read_waits = False  # to read, OpenSSL must first write
-    _half_closed = False  # our side has ended, and its socket knows no TLS any more
+    _half_closed = False  # our side has ended, and its socket has no TLS any more
 
     def getHandle(self) -> TlsServer:  # type: ignore[override]
         """The object whose ``send`` takes bytes at once: this one."""

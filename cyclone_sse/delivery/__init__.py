@@ -1,4 +1,4 @@
 """From an event to the clients: its id and bytes, history and states, subscribers, and the walk over them.
 
-Knows no source of messages and no HTTP. ``hub`` is the interface for the rooms above.
+Independent of the source of messages and of HTTP. ``hub`` is the interface for the packages above.
 """

@@ -1,8 +1,8 @@
 """Some events in id order, and the bytes that clients share of them.
 
 Clients get the frames as they are. Clients that asked for ``fields=channel`` also get the names under which
-they hear each event; all that hear the same of these names share the same bytes, made once, by the walk over
-the clients and by those that resume. Plain Python.
+they receive each event; all that receive it under the same names share the same bytes, made once, by the
+walk over the clients and by those that resume. Plain Python.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Batch:
 
     @property
     def with_one_name(self) -> Rendering | None:
-        """The bytes with names for any client that hears it, if all events have the same one name."""
+        """The bytes with names for any client that receives it, if all events have the same one name."""
         first = self.events[0].names
         if len(first) != 1 or any(event.names != first for event in self.events[1:]):
             return None

@@ -3,7 +3,7 @@
 It must answer that for a client that reconnects after seconds or minutes, and say when it cannot: every
 channel has a *floor*, the position after which nothing is missing. Whatever makes the memory forget (a full
 channel, age, the bound of the process, an upstream that was away) raises floors, and a client whose position
-is below a floor is told of the gap.
+is below a floor receives a gap.
 
 There is one log of all events in id order, and for each channel a view of it. Clients of channels are
 answered from the views; clients of patterns read the log, since a pattern has no history of its own. An
@@ -389,7 +389,7 @@ class History:
         self._floors[channel] = seq
         self._floors.move_to_end(channel)
         if len(self._floors) > FLOORS:
-            # A gap that is told without need is better than one that is hidden. (An unknown start stays so.)
+            # A gap that is sent without need is better than one that is hidden. (An unknown start stays so.)
             name, forgotten = self._floors.popitem(last=False)
             if self.losses is not None:
                 self.losses.forget(name)

@@ -164,7 +164,7 @@ class Hub:
             self.states.set(Event(eid, frame, (channel,)))
 
     def clear(self, channels: Iterable[str]) -> None:
-        """Forget the states and the history of these channels; clients with older ids are told of a gap."""
+        """Forget the states and the history of these channels; clients with older ids receive a gap."""
         names = list(channels)
         seq = self.ids.next().seq if not self.ids.from_elsewhere else max(self.ids.last, self.history.last)
         for name in names:
@@ -209,7 +209,7 @@ class Hub:
         )
 
     def _match(self, event: Event) -> Iterator[None]:
-        """Find the patterns under which clients hear the event."""
+        """Find the patterns under which clients receive the event."""
         found: dict[str, None] = {}
         if self._patterns is not None and len(self._patterns):
             for number, channel in enumerate(event.channels, 1):

@@ -29,7 +29,7 @@ from typing import Any
 from cyclone_sse.delivery.events import Event, EventId, seq_at
 from cyclone_sse.delivery.history import FLOORS
 
-APPLICATION = 0x63535345  # "cSSE", SQLite's application_id: tells our files from others'
+APPLICATION = 0x63535345  # "cSSE", SQLite's application_id: distinguishes our files from others'
 VERSION = 2  # of the tables, SQLite's user_version
 LOCK_TIMEOUT = 1.0  # seconds for a predecessor to close the file
 _ROWS = 100  # rows in one statement: SQLite before 3.32 takes 999 parameters, a row has 8

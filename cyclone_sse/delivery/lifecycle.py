@@ -201,7 +201,7 @@ class Lifecycle:
         """Ping a client. One without an id gets that of the moment, unless its own is ahead of it.
 
         renew: also where it has one. Without this a quiet client that reconnects to another process, or after
-        very many other channels had events, would be told of a gap: its old id is from before what is known.
+        very many other channels had events, would receive a gap: its old id is from before what is known.
         """
         if client.skip_until == NOT_LIVE:
             return  # it is still being sent what it missed

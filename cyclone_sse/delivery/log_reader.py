@@ -95,7 +95,7 @@ class LogReader:
         return event.channels[self._partial[1] :], self._partial[2]
 
     def _match(self, event: Event, channels: Iterable[str]) -> bool:
-        """Whether the client hears one of these channels; the event learns the patterns that match."""
+        """Whether the client has one of these channels; the event gets the patterns that match."""
         found = False
         for channel in channels:
             found = found or channel in self._exact

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cyclone_sse.delivery.sorted_log import SortedLog
 
-_BITS = 40  # losses after the same event that are told apart
+_BITS = 40  # losses after the same event that are distinguished
 
 
 class Loss(NamedTuple):

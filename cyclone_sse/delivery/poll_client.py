@@ -87,7 +87,7 @@ class PollClient(Client):
             self._abort()
 
     def lost(self) -> None:
-        """Note that the connection is gone, or that the answer was given."""
+        """Note that the connection is lost, or that the answer was sent."""
         self.state = State.GONE
         self.on_open = None
         if self.ending is None:

@@ -92,7 +92,7 @@ class Resume:
     def start_with_states(self, client: Client) -> None:
         """Send a client without an id the states of its channels, then the present position.
 
-        The position tells a stream also where there are no states: a client waits for it to know them all.
+        The position is sent also where there are no states: a client waits for it to know them all.
         """
         piece = self.states(client, client.channels)
         if not piece.frames and not client.is_poll:
@@ -124,7 +124,7 @@ class Resume:
         return Piece(frames, (KEEP,) * len(frames))
 
     def add(self, client: Client, channels: Sequence[str], last_event_id: str, until: float) -> None:
-        """Send a client that is open what it missed of these channels, which it did not hear before.
+        """Send a client that is open what it missed of these channels, to which it was not subscribed before.
 
         until: the position of events that it will be sent as live ones.
         """
@@ -191,7 +191,7 @@ class Resume:
     ) -> Piece:
         """The bytes of a gap and of events for one client. after: the position that it has reached.
 
-        A gap without an event to follow brings the present id, or the client would be told the same again.
+        A gap that no event follows brings the present id, or the client would receive the same gap again.
         """
         piece = NOTHING if batch is None else self._events(client, batch)
         if not gaps:

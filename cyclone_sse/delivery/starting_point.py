@@ -13,7 +13,7 @@ TOLERANCE = 5000  # milliseconds between the clocks of two processes
 class Start(NamedTuple):
     """Where a client's stream begins.
 
-    after: the position after which it is served. tell_gap: whether it is told of what is not held.
+    after: the position after which it is served. tell_gap: whether it receives a gap for what is not held.
     """
 
     after: int

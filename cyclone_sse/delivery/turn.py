@@ -1,10 +1,10 @@
 """What was published within one turn of the reactor, and which clients it goes to.
 
 Under load many events arrive before the first of them could be sent; each client is sent all its events in
-one write, in id order. What matters for a client is which of the turn's channels it hears, not all it is
-subscribed to: clients that hear the same of them are a group, and get the same bytes.
+one write, in id order. What matters for a client is which of the turn's channels it gets, not all it is
+subscribed to: clients that get the same of them are a group, and get the same bytes.
 
-The cost is a step for each pair of a client and a channel of the turn that it hears, and a join for each
+The cost is a step for each pair of a client and a channel of the turn that it gets, and a join for each
 group. Knows nothing of time or sockets.
 """
 
@@ -47,7 +47,7 @@ class Turn:
         parts: dict[tuple[Event, ...], list[str]] = {}
         for work in self._parts(parts):
             yield work
-        heard: dict[Client, list[int]] = {}  # the numbers of the parts that a client hears
+        heard: dict[Client, list[int]] = {}  # the numbers of the parts that a client receives
         for work in _hear(parts.values(), registry, heard):
             yield work
         grouped: dict[tuple[int, ...], list[Client]] = {}
@@ -85,7 +85,7 @@ class Turn:
 def _hear(
     parts: Iterable[list[str]], registry: Channels[Client], heard: dict[Client, list[int]]
 ) -> Iterator[None]:
-    """Note the numbers of the parts that each client hears."""
+    """Note the numbers of the parts that each client receives."""
     pairs = 0
     for number, channel in ((number, name) for number, names in enumerate(parts) for name in names):
         clients = registry.of(channel)
@@ -93,7 +93,7 @@ def _hear(
             numbers = heard.get(client)
             if numbers is None:
                 heard[client] = [number]
-            elif numbers[-1] != number:  # it hears this part under another name too
+            elif numbers[-1] != number:  # it receives this part under another name too
                 numbers.append(number)
         pairs += len(clients) + 1
         if pairs > PAIRS:

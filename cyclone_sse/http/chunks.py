@@ -118,5 +118,5 @@ def _line_end(buffer: bytearray, position: int) -> int:
 
 
 def too_large(max_body: int) -> Refusal:
-    """What a client is told whose body has more bytes than this."""
+    """The refusal of a body that has more bytes than this."""
     return Refusal(413, f"the body is larger than {max_body} bytes")

@@ -131,7 +131,7 @@ class RequestReader:
         return head, body
 
     def pop_continue(self) -> bool:
-        """Whether the client holds its body back until it is told to go on (RFC 9110 10.1.1); said once."""
+        """Whether the client holds its body back until it gets 100 Continue (RFC 9110 10.1.1); true once."""
         head = self.head
         if head is None or not self._body_due:
             return False

@@ -28,7 +28,7 @@ from cyclone_sse.slices import Slices
 EXPIRED_AT_ONCE = 200  # connections closed before the reactor gets a turn: about 10 ms
 MIN_QUIET = 0.5  # seconds: without this, a connection would be closed before its request can arrive
 SPARE_CONNECTIONS = 8  # of one network beside those of its clients, for requests that are no streams
-RETRY_AFTER = (5, 30)  # seconds; each refused client is told its own, so that they do not all return at once
+RETRY_AFTER = (5, 30)  # seconds; each refused client gets its own, so that they do not all return at once
 
 
 class Timed(Protocol):

@@ -90,5 +90,5 @@ def test_a_master_that_nobody_knows_is_one_line(
 ) -> None:
     sentinel = redises[2]
     server = serve("--broker=redis", f"--redis-sentinel=127.0.0.1:{sentinel.port}")
-    until(lambda: "it knows no master 'mymaster'" in server.log, 10)
+    until(lambda: "it does not know the master 'mymaster'" in server.log, 10)
     assert server.log.count("cannot reach") == 1
