@@ -114,6 +114,10 @@ class Subscriber:
         """The events read and not yet taken; reads nothing. Publish a last event and wait for it first."""
         return list(self._events)
 
+    def keep_open(self) -> None:
+        """Stay open when the test ends: a fixture of several tests closes it."""
+        _opened.discard(self)
+
     def close(self) -> None:
         """Close the connection. Idempotent."""
         self.socket.close()

@@ -138,6 +138,7 @@ class Fronts:
         if kind not in self.proxies:
             proxy = self.ends.enter_context(kind(self.directories.mktemp(kind.name), self.server))
             client = self.ends.enter_context(Subscriber(proxy.url, f"silent-{kind.name}", path="/sse/"))
+            client.keep_open()
             self.proxies[kind], self.silent[kind] = proxy, (client, time.monotonic())
         return self.proxies[kind]
 
