@@ -25,6 +25,7 @@ from cyclone_sse.brokers.redis_scripts import (
     adding,
 )
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.errors import Refusal
 
 GROUP = b"cyclone-sse"
 BEGINNING = b"0-0"  # before every entry
@@ -90,13 +91,14 @@ class StreamLink(RedisLink):
             raise NotPublished(str(error)) from None
 
     async def _add_by_script(self, publications: Sequence[Publication]) -> list[bytes]:
+        entries = [(_fields_of(each), each.idempotency_key) for each in publications]
+        # Before the first part is sent: a 503 would be tried again, and a later part would come too late.
+        if any(len(fields) > SCRIPT_FIELDS for fields, _ in entries):
+            raise Refusal(400, "an event with keep or an idempotency key has too many channels")
         ids: list[bytes] = []
-        for start in range(0, len(publications), SCRIPT_ENTRIES):
-            part = publications[start : start + SCRIPT_ENTRIES]
-            entries = [(_fields_of(each), each.idempotency_key) for each in part]
-            if any(len(fields) > SCRIPT_FIELDS for fields, _ in entries):
-                raise NotPublished("an event with keep or an idempotency key has too many channels")
-            keys, arguments = adding(entries, self._stream, self._states, self._size, self._key_ttl)
+        for start in range(0, len(entries), SCRIPT_ENTRIES):
+            part = entries[start : start + SCRIPT_ENTRIES]
+            keys, arguments = adding(part, self._stream, self._states, self._size, self._key_ttl)
             try:
                 ids += await self._run_script(ADD, keys, arguments)
             except ResponseError as error:

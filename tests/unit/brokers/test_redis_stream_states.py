@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.task import Clock
 
+from cyclone_sse.brokers.redis_scripts import SCRIPT_ENTRIES, SCRIPT_FIELDS
+from cyclone_sse.brokers.redis_stream_link import StreamLink
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Refusal
 from tests.unit.brokers.redis_streams import FakeStream, Reader
@@ -70,3 +74,23 @@ def test_a_state_for_which_there_is_no_room_is_refused_before_it_is_sent() -> No
     with pytest.raises(Refusal) as refusal:
         reader.broker.publish_all([publication("a", "x" * 1000, keep=True)])
     assert refusal.value.status == 507
+
+
+class CountingLink(StreamLink):
+    """A link whose commands go nowhere; it counts them."""
+
+    sent = 0
+
+    def command(self, *words: str | bytes | int) -> Deferred[list[bytes]]:
+        self.sent += 1
+        return succeed([b"1-0"])
+
+
+def test_an_event_too_wide_for_a_script_refuses_its_batch_before_any_of_it_is_sent() -> None:
+    link = CountingLink("s", 9, 1.0, Clock(), None, None, None)
+    wide = publication([f"c{i}" for i in range(SCRIPT_FIELDS)], "x", keep=True)
+    batch = [publication("a", "x", keep=True)] * SCRIPT_ENTRIES + [wide]
+    failures: list[object] = []
+    ensureDeferred(link.publish(batch)).addErrback(lambda failure: failures.append(failure.value))
+    assert isinstance(failures[0], Refusal)
+    assert (failures[0].status, link.sent) == (400, 0)
