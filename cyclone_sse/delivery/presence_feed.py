@@ -59,10 +59,12 @@ class PresenceFeed:
         self._is_connected: Callable[[], bool] = lambda: True
         self._listeners: dict[str, dict[Client, None]] = {}
         self._joined: dict[Client, tuple[tuple[str, ...], str | None]] = {}  # channels, and the user
+        self._newcomers: dict[str, list[Client]] = {}  # those that are due the list of a channel
         self._lists: dict[str, bytes] = {}  # the list of a channel as it is sent, until it changes
         self._counted: set[str] = set()  # channels whose clients were last sent a number
         self._next: dict[str, float] = {}  # when a channel may be announced again
         self._slices = Slices(reactor)
+        self._list_slices = Slices(reactor)
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
 
@@ -84,7 +86,10 @@ class PresenceFeed:
         if client.presence:
             for channel in names:
                 self._listeners.setdefault(channel, {})[client] = None
-                client.send(self._list(channel))
+                # Without this, a thousand joins in one turn would make a thousand lists of a thousand.
+                if not self._newcomers:
+                    self._list_slices.add(self._send_lists())
+                self._newcomers.setdefault(channel, []).append(client)
 
     def remove(self, client: Client) -> None:
         """Stop counting the client."""
@@ -195,6 +200,14 @@ class PresenceFeed:
             self.on_changes(channel, joined, [user for user in changes.left if user in changes.here])
 
     # What is sent.
+
+    def _send_lists(self) -> Iterator[None]:
+        """Send the newcomers of each channel its list, the same bytes to all of them."""
+        while self._newcomers:
+            channel, clients = self._newcomers.popitem()
+            frame = self._list(channel)
+            self._fanout.each(clients, lambda client, frame=frame: client.send(frame))  # type: ignore[misc]
+            yield
 
     def _list(self, channel: str) -> bytes:
         frame = self._lists.get(channel)

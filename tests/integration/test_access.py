@@ -255,6 +255,7 @@ def test_many_clients_do_not_overrun_the_application(serve: Serve) -> None:
             assert len(stats(server.url)) == 200
 
 
+@pytest.mark.slow
 def test_clients_that_wait_in_vain_for_a_turn_are_told_to_try_again(serve: Serve) -> None:
     release = threading.Event()
 

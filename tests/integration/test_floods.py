@@ -185,6 +185,7 @@ def check(
     until(lambda: request("GET", f"{server.url}/stats").status == 200, what="it still answers")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flood", FLOODS, ids=lambda flood: flood.__name__)
 def test_another_s_events_pass(serve: Serve, flood: Callable[[Flood], None]) -> None:
     patience = 1 if flood is streams_that_are_not_read else 60

@@ -298,6 +298,7 @@ def test_pings_keep_a_silent_stream_open(serve: Serve, tmp_path: Path) -> None:
         kept.wait_for("data: 1\n\n")
 
 
+@pytest.mark.slow
 def test_a_silence_of_35_seconds(daemon: SseServer, silent: tuple[Curl, float]) -> None:
     """In real time, and last in this file: the silence began with the first of its tests."""
     curl, began = silent

@@ -35,6 +35,7 @@ def faketime(directory: Path) -> tuple[dict[str, str], Path]:
     }, offset
 
 
+@pytest.mark.slow
 def test_the_wall_clock_may_be_set_back(serve: Serve, tmp_path: Path) -> None:
     env, offset = faketime(tmp_path)
     server = serve("--ping-interval=0.3", env=env)

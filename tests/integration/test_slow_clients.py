@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.harness.clients import Subscriber, publish, request
 from tests.harness.process import until
 from tests.harness.servers import SseServer
@@ -18,6 +20,7 @@ def subscribers(server: SseServer) -> int:
     return int(dict(request("GET", f"{server.url}/stats").json).get("base", 0))
 
 
+@pytest.mark.slow
 def test_readers_get_everything_and_the_slow_wait_for_little(serve: Serve) -> None:
     server = serve("--history-bytes=4194304", "--stall-timeout=5")
     slow = [Subscriber(server.url, receive_buffer=4096).wait_open() for _ in range(SLOW)]

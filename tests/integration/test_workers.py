@@ -245,6 +245,7 @@ def test_workers_share_tls_and_a_unix_socket(tmp_path: Path, redis_server: Redis
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced(crew: Crew) -> None:
     hung, other = crew.workers
     until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS, what="both to serve")

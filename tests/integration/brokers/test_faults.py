@@ -36,6 +36,7 @@ def expect_gap_then(client: Subscriber, *messages: str) -> None:
     assert client.pending() == []
 
 
+@pytest.mark.slow
 def test_killed_with_200_clients_and_back(serve: Serve, upstream: Upstream) -> None:
     server = serve(*upstream.options, "--http-publish=1", "--linger=0")
     with ExitStack() as stack:
@@ -76,6 +77,7 @@ def test_killed_with_200_clients_and_back(serve: Serve, upstream: Upstream) -> N
     assert "cannot reach" not in server.log
 
 
+@pytest.mark.slow
 def test_a_broker_that_hangs_is_noticed(serve: Serve, upstream: Upstream) -> None:
     server = serve(*upstream.options, *upstream.fast, "--http-publish=1")
     with Subscriber(server.url, "base") as client:
@@ -97,6 +99,7 @@ def test_a_broker_that_hangs_is_noticed(serve: Serve, upstream: Upstream) -> Non
             assert client.event().data == "after"
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_absent_at_the_start(serve: Serve, upstream: Upstream) -> None:
     upstream.server.kill()
     server = serve(*upstream.options, "--http-publish=1")

@@ -74,6 +74,7 @@ def test_publish_through_the_server_goes_to_the_broker(serve: Serve, upstream: U
     assert request("POST", f"{other.url}/publish", "channel=base&message=x", FORM).status == 404
 
 
+@pytest.mark.slow
 def test_three_instances_are_one_stream(serve: Serve, upstream: RedisUpstream | RabbitUpstream) -> None:
     servers = [serve(*upstream.options, "--http-publish=1") for _ in range(3)]
     with ExitStack() as stack:

@@ -280,6 +280,7 @@ def test_the_stream_is_kept_short(serve: Serve, stream: Stream) -> None:
     assert 200 <= int(stream.run("XLEN", STREAM)) < 500
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_waiting_entries(serve: Serve, stream: Stream) -> None:
     for part in range(10):
         stream.add(f"channel-{part}", *[f"message {n}" for n in range(10_000)])

@@ -173,6 +173,7 @@ async def live(
     return clients, publisher
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [20, 200])
 def test_nobody_loses_or_doubles_anything(serve: Serve, stream: Stream, tmp_path: Path, rate: float) -> None:
     servers = [serve(*stream.options, "--drain=1", "--history-size=1000") for _ in range(2)]

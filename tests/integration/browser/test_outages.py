@@ -78,6 +78,7 @@ class Load:
             self._loop.close()
 
 
+@pytest.mark.slow
 def test_a_rolling_restart(serve: Serve, stream: Stream, browse: Open, tmp_path: Path) -> None:
     """Two instances are drained in turn, and then killed in turn; the pages notice nothing."""
     servers = [serve(*stream.options, "--drain=1") for _ in range(2)]
@@ -108,6 +109,7 @@ def kept(serve: Serve, tmp_path: Path) -> SseServer:
     return serve(f"--history-file={tmp_path / 'history.db'}", "--retry=500")
 
 
+@pytest.mark.slow
 def test_three_outages(kept: SseServer, browse: Open, tmp_path: Path) -> None:
     """While the only server is away, nginx must answer so that the page comes again."""
     sent = []

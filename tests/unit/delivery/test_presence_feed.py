@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 
 from cyclone_sse.delivery.hub import Hub
-from tests.unit.delivery.clients import Recorder, make_hub
+from tests.unit.delivery.clients import Recorder, make_hub, turns
 from tests.unit.fakes import TurnClock
 
 KINDS = '["room-*"]\npresence = true\n'
@@ -55,6 +55,7 @@ def join(
     client = Recorder()
     client.user, client.info, client.presence = user, info, presence
     hub.subscribe(client, channels or ("room-1",))
+    turns(hub._reactor)
     return client
 
 
@@ -116,6 +117,18 @@ def test_a_thousand_who_join_cost_each_member_ten_events(clock: TurnClock, kinds
     for each in heard(clients[0])[1:]:
         members |= each["joined"].keys()
     assert len(members) == 1000
+
+
+def test_clients_that_join_in_one_turn_are_sent_the_same_list(clock: TurnClock, kinds: Path) -> None:
+    (hub,) = Servers(clock, kinds).hubs
+    clients = []
+    for number in range(300):
+        clients.append(Recorder())
+        clients[-1].user, clients[-1].presence = str(number), True
+        hub.subscribe(clients[-1], ["room-1"])
+    turns(clock)
+    assert len({id(client.got[0]) for client in clients}) == 1
+    assert len(heard(clients[0])[0]["members"]) == 300
 
 
 def test_the_bytes_of_an_announcement_are_the_same_object(clock: TurnClock, kinds: Path) -> None:
