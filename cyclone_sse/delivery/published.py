@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.delivery.publication import Publication
 
 MAX_PUBLISHED = 100_000  # about 30 MB
+_EXPIRED_AT_ONCE = 1000  # keys that are forgotten with one request: a millisecond
 
 
 class _Entry:
@@ -82,14 +83,14 @@ class Published:
             entries.append(entry)
         try:
             ids = await maybeDeferred(publish, [each for each, _ in new]) if new else []
+            for (_, entry), id in zip(new, ids or [None] * len(new), strict=True):
+                entry.set(id)
         except BaseException as error:
             for each, entry in new:
                 if each.idempotency_key:
                     self._entries.pop(each.idempotency_key, None)
                 entry.fail(error)
             raise
-        for (_, entry), id in zip(new, ids or [None] * len(new), strict=True):
-            entry.set(id)
         return [await self._id_of(entry) for entry in entries]
 
     @staticmethod
@@ -102,10 +103,13 @@ class Published:
 
     def _expire(self) -> None:
         now = self._clock()
-        while self._entries:
+        for _ in range(min(len(self._entries), _EXPIRED_AT_ONCE)):
             key, entry = next(iter(self._entries.items()))
             if entry.expires > now and len(self._entries) < MAX_PUBLISHED:
                 return
-            if not entry.done:
-                return  # it is under way
-            del self._entries[key]
+            if entry.done:
+                del self._entries[key]
+            else:
+                # Without this, one attempt that hangs would keep all keys behind it forever.
+                entry.expires = now + self.ttl
+                self._entries.move_to_end(key)

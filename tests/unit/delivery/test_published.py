@@ -96,3 +96,24 @@ def test_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         source.publish(f"k{n}")
     assert len(source.published) <= 10
     assert source.publish("k99") == ["id-99"]
+
+
+def test_an_attempt_that_hangs_keeps_no_other_key() -> None:
+    source = Source(prompt=False)
+    source.publish("hangs")
+    source.prompt = True
+    source.publish("k")
+    source.clock.advance(301)
+    source.publish("l")
+    assert len(source.published) == 2
+    assert len(source.sent) == 3
+
+
+def test_an_answer_with_too_few_ids_is_a_failure_that_can_be_tried_again() -> None:
+    source = Source()
+    results: list[Any] = []
+    each = [Publication(("a",), b"x", idempotency_key=key) for key in ("k", "l")]
+    answer = source.published.publish(each, lambda _: ["one"])
+    answer.addCallbacks(results.append, lambda failure: results.append(failure.value))
+    assert isinstance(results[0], ValueError)
+    assert source.publish("k", "l") == ["id-0", "id-1"]
