@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,9 @@ def test_each_parameter_of_a_subscription_is_known(server: SseServer, name: str)
 def cases() -> list[tuple[str, str, Any, dict[str, str], int]]:
     """Method, path, body, headers and the status that they get."""
     wrong = {"Authorization": "Bearer wrong"}
-    weak = {"Authorization": f"Bearer {token(publish=['a'])}"}
+    # Made at collection: without this it expires before the test runs.
+    tomorrow = int(time.time()) + 86400
+    weak = {"Authorization": f"Bearer {token(publish=['a'], exp=tomorrow)}"}
     orders = ["/disconnect", *(path for path in ("/clear",) if path in PATHS)]
     found: list[tuple[str, str, Any, dict[str, str], int]] = [
         ("GET", "/?channels=a", None, {}, 200),

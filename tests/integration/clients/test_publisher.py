@@ -115,7 +115,7 @@ def test_streams_of_a_user_end(serve: Serve, make: Make) -> None:
         assert publisher.disconnect(user=7) == 1
         client.wait_end()
         assert publisher.disconnect(channels="a") == 0
-        with pytest.raises(ValueError, match="user, or channels"):
+        with pytest.raises(ValueError, match="name the user or the channels"):
             publisher.disconnect()
 
 
