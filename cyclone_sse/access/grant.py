@@ -12,6 +12,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from cyclone_sse.globs import Glob
+
 EVERYTHING = "*"
 MAX_USER = 1024  # bytes of a user's name
 MAX_INFO = 1024  # bytes of a member's info, as compact JSON
@@ -30,7 +32,7 @@ class Names:
         self._exact = frozenset(names)
         self._everything = EVERYTHING in self._exact and not exact
         globs = () if exact else (name for name in self._exact if "*" in name)
-        self._globs = tuple(tuple(name.split("*")) for name in globs)
+        self._globs = tuple(map(Glob, globs))
 
     def allows(self, name: str, is_pattern: bool) -> bool:
         """Whether this channel is among them.
@@ -41,24 +43,10 @@ class Names:
         """
         if self._everything or name in self._exact:
             return True
-        return not is_pattern and "*" not in name and any(_matches(glob, name) for glob in self._globs)
+        return not is_pattern and "*" not in name and any(glob.matches(name) for glob in self._globs)
 
     def __bool__(self) -> bool:
         return bool(self._exact)
-
-
-def _matches(glob: tuple[str, ...], name: str) -> bool:
-    """Whether the name has the pieces of the glob in their order, the first and the last at its ends."""
-    first, *middle, last = glob
-    start, end = len(first), len(name) - len(last)
-    if start > end or not (name.startswith(first) and name.endswith(last)):
-        return False
-    for piece in middle:
-        found = name.find(piece, start, end)
-        if found < 0:
-            return False
-        start = found + len(piece)
-    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,7 @@ class Hub:
         self.ids.follow(eid)
         event.excluded = publication.excluded
         event.key = publication.idempotency_key
-        if publication.keep and (eid is None or self.states.fit([publication])):
+        if publication.keep and self.states.fit([publication]):
             self._set_state(event)
         self._hold(event, publication.ttl)
         self.counters.events += 1
