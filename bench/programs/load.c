@@ -17,6 +17,7 @@
 #define _GNU_SOURCE
 #define PROGRAM "load"
 #include "client.h"
+#include "search.h"
 #include "transport.h"
 #include <fcntl.h>
 #include <signal.h>
@@ -58,31 +59,6 @@ static void dial(struct client *client, int to)
         start_connecting(client->fd, &address, sizeof address);
     }
     transport_begin(client->fd, 0);
-}
-
-/* How often `text` ends in these bytes; `matched` is how much of it has come before them. */
-static int occurrences(const char *bytes, ssize_t size, const char *text, int *matched)
-{
-    int found = 0, length = strlen(text);
-    const char *end = bytes + size;
-    while (bytes < end) {
-        if (!*matched) {
-            bytes = memchr(bytes, text[0], end - bytes);
-            if (!bytes)
-                return found;
-            *matched = 1;
-            bytes++;
-        } else if (*bytes == text[*matched]) {
-            bytes++;
-            ++*matched;
-        } else
-            *matched = 0; /* and look at this byte again */
-        if (*matched == length) {
-            found++;
-            *matched = 0;
-        }
-    }
-    return found;
 }
 
 /* How many of the bytes belong to the head of the response, whose end opens the stream. */

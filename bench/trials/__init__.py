@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.rounds import Round
-from bench.trials import cost, fan_out, idle, publishing, redis_stream, storm, tls, ways
+from bench.trials import channels, cost, fan_out, idle, publishing, redis_stream, storm, tls, ways
 
 Trial = Callable[[Round], None]
 
@@ -23,7 +23,7 @@ TRIALS: dict[str, Trial] = {
     "publishes": publishing.publishes,
     "own": publishing.to_ones_own,
     "batch": publishing.batch,
-    "channels": publishing.many_channels,
+    "channels": channels.publish_to_all,
     "history": publishing.with_history_file,
     "stream": redis_stream.burst,
     "cost": cost.user_time,

@@ -1,18 +1,14 @@
-"""What a publisher meets: how many a second, in batches, to very many channels, and kept in a file."""
+"""What a publisher meets: how many a second, in batches, to one client among many, and kept in a file."""
 
 from __future__ import annotations
 
 import json
 import random
-import time
-import urllib.error
-import urllib.request
 from functools import partial
-from pathlib import Path
 
-from bench.contestants import Contestant, daemon
-from bench.load import Load, message, settle
-from bench.results import OURS, REFERENCE, LeftOut
+from bench.contestants import daemon
+from bench.load import Load, message
+from bench.results import OURS, REFERENCE
 from bench.rounds import BLOCKS, Round, connected, in_turns, started
 
 PUBLISHERS = 16  # at once, with and without a file: one alone would measure a commit's latency
@@ -62,26 +58,6 @@ def batch(round_: Round) -> None:
     round_.results.add("batch", OURS, plan.batch / measured["last_seconds"])
 
 
-def many_channels(round_: Round) -> None:
-    """One event to very many channels on a fresh server: seconds until it is answered, and what it took."""
-    plan = round_.plan
-    ours = daemon(round_.folder())
-    names = [own(number) for number in range(1, plan.channels + 1)]
-    body = json.dumps({"channel": names, "message": message()}).encode()
-    with started(ours), Load(ours, ["user-%d"]) as load:
-        load.connect(min(plan.flow_subscribers, plan.channels))
-        settle(ours)
-        before = ours.memory()
-        _forget_peak(ours)
-        begin = time.monotonic()
-        _post(f"http://127.0.0.1:{ours.port}/publish", body)
-        seconds = time.monotonic() - begin
-        settle(ours)
-        grown = max(_peak(ours), ours.memory()) - before
-    round_.results.add("channels", OURS, seconds)
-    round_.results.add("channels memory", OURS, grown / 1e6)
-
-
 def with_history_file(round_: Round) -> None:
     """Publishes a second with a file that keeps them, beside the same without."""
     plan = round_.plan
@@ -96,28 +72,3 @@ def with_history_file(round_: Round) -> None:
             lambda load: load.flow(plan.publishes // BLOCKS, window=2 * PUBLISHERS)["publishes_per_second"],
             partial(round_.results.add, "history"),
         )
-
-
-def _post(url: str, body: bytes) -> None:
-    request = urllib.request.Request(url, body, {"Content-Type": JSON})
-    try:
-        with urllib.request.urlopen(request, timeout=60):
-            pass
-    except urllib.error.HTTPError as error:
-        raise LeftOut(f"the server refused: {error.code} {error.read().decode()}") from None
-
-
-def _forget_peak(contestant: Contestant) -> None:
-    """Reset the largest resident set that the kernel has counted (proc(5), clear_refs)."""
-    for pid in contestant.pids():
-        Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-
-def _peak(contestant: Contestant) -> int:
-    """The largest resident set since then, in bytes."""
-    return sum(
-        int(line.split()[1]) * 1024
-        for pid in contestant.pids()
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        if line.startswith("VmHWM")
-    )
