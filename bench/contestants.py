@@ -73,6 +73,7 @@ class Contestant:
     core: int = field(default=SERVER_CORE)
     query: str = ""  # what subscribers ask for in addition, as "fields=channel"
     path: str = ""  # of a UNIX socket to connect to, instead of the port
+    polls: bool = False  # subscribers ask for long polls
 
     def target(self, channels: Sequence[str]) -> str:
         """The request target of a subscriber to these channels."""

@@ -46,9 +46,9 @@ class Load:
         words += [contestant.path] if contestant.path else []
         pipe = subprocess.PIPE
         self._program = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-        others = set(range(os.cpu_count() or 1)) - {SERVER_CORE}
-        if others:
-            os.sched_setaffinity(self._program.pid, others)
+        leave_the_servers_core(self._program.pid)
+        if contestant.polls:
+            self._tell("poll")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,6 +71,10 @@ class Load:
         """Seconds until so many streams are open that each have got what they missed."""
         self.subscribers = subscribers
         return self._tell(f"return {subscribers} {events} {last_event_id}")["seconds"]
+
+    def poll_again(self) -> float:
+        """Seconds until all poll again, each on its connection, with the id of the last event."""
+        return self._tell("again")["seconds"]
 
     def drop(self) -> None:
         """Close all streams, and wait until the server has seen it."""
@@ -108,6 +112,13 @@ class Load:
             raise what(f"{self.contestant.name}, {command.partition('/')[0]}: {complaint}")
         measured: Measured = json.loads(answer)
         return measured
+
+
+def leave_the_servers_core(pid: int) -> None:
+    """Keep a process (0: the calling thread) off the core of the server, where there are several."""
+    others = set(range(os.cpu_count() or 1)) - {SERVER_CORE}
+    if others:
+        os.sched_setaffinity(pid, others)
 
 
 def settle(contestant: Contestant, limit: float = 5.0) -> None:

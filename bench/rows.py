@@ -77,6 +77,8 @@ def _ways(plan: Plan) -> Iterator[Row]:
     ):
         yield Row(f"last {way}", f"the last of {crowd}, {words}", "{:.1f} ms", target)
         yield Row(f"connect {way}", f"time to connect {crowd}, {words}", "{:.2f} s")
+    yield Row("last polls", f"the last of {crowd} long polls is answered, beside streams", "{:.1f} ms")
+    yield Row("poll again", f"{crowd} that were answered wait in their next poll", "{:.2f} s")
 
 
 def _coming(plan: Plan) -> Iterator[Row]:

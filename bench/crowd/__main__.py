@@ -56,9 +56,11 @@ def main() -> int:
         print(f"crowd: {why}")
         return 1
     if settings.output:
-        title = f"{settings.count:,} clients, {settings.workers} workers, `--broker={settings.broker}`"
+        title = f"{settings.count:,} clients that ask with `fields=channel`, {settings.workers} workers"
         replace_last_section(
-            settings.output, HEADING, f"`make crowd`, {title}: {description()}.\n\n{report.text}\n"
+            settings.output,
+            HEADING,
+            f"`make crowd`, {title}, `--broker={settings.broker}`: {description()}.\n\n{report.text}\n",
         )
     return 0 if sound else 1
 

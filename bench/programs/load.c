@@ -7,6 +7,8 @@
      connect N              open N streams
      return N EVENTS ID     open N streams with Last-Event-ID, and wait until each has got EVENTS events
      drop                   close all streams
+     poll                   from now on ask for long polls: each is over with its event, and its connection is kept
+     again                  let all poll again, with the id of the last event, and wait until all wait for the next
      publish PORT M SIZE FILE
                             publish over M connections to that port; FILE holds requests of SIZE bytes, sent in turn
      time MESSAGES EACH     one message at a time: how long until the first and the last of EACH receivers has it?
@@ -36,7 +38,7 @@ static struct client *clients, publishers[PUBLISHERS];
 static struct sockaddr_in address = {.sin_family = AF_INET};
 static struct sockaddr_un unix_address = {.sun_family = AF_UNIX}; /* if set, connect to it */
 static char buffer[READ], event_id[256], *publishes;
-static const char *subscribe, *accepted = ACCEPTED;
+static const char *subscribe, *accepted = ACCEPTED, *asks_for_poll = "";
 static int port, wanted, opened, complete, expected, told, publisher_count;
 static long delivered, answered, request_size, request_count;
 static double first, last;
@@ -93,6 +95,14 @@ static void refuse_refusals(ssize_t size)
     }
 }
 
+/* All hear the same event: whose id it is does not matter. */
+static void remember_id(void)
+{
+    const char *id = strstr(buffer, "\nid: ");
+    if (id)
+        snprintf(event_id, sizeof event_id, "Last-Event-ID: %.*s\r\n", (int)strcspn(id + 5, "\n"), id + 5);
+}
+
 static void receive(struct client *client)
 {
     ssize_t size = transport_read(client->fd, buffer, READ - 1), start = 0;
@@ -112,6 +122,8 @@ static void receive(struct client *client)
     }
     int events = occurrences(buffer + start, size - start, MARK, &client->matched);
     if (events) {
+        if (*asks_for_poll)
+            remember_id();
         last = now();
         if (!delivered)
             first = last;
@@ -140,8 +152,8 @@ static void ask(struct client *client)
     char target[LINE], request[2 * LINE];
     write_target(target, client - clients + 1);
     int length = snprintf(request, sizeof request,
-                          "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n%s\r\n", target, port,
-                          event_id);
+                          "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n%s%s\r\n",
+                          target, port, asks_for_poll, event_id);
     if (transport_write(client->fd, request, length) > 0)
         client->asked = 1;
     else if (errno != EAGAIN)
@@ -188,6 +200,22 @@ static void open_streams(int count, int events)
             fail(opened < wanted ? "not everybody could connect" : "not everybody got what was missed");
     }
     say("open_seconds", (all_open ? all_open : now()) - begin, ",");
+    say("seconds", now() - begin, "");
+}
+
+static void poll_again(void)
+{
+    double begin = now();
+    opened = 0;
+    for (int i = 0; i < wanted; i++) {
+        clients[i].open = clients[i].matched = 0;
+        ask(&clients[i]);
+    }
+    while (opened < wanted) {
+        turn(100);
+        if (now() - begin > PATIENCE)
+            fail("not everybody could poll again");
+    }
     say("seconds", now() - begin, "");
 }
 
@@ -305,6 +333,10 @@ static void obey(const char *line)
         open_streams(a, b);
     } else if (!strncmp(line, "drop", 4))
         drop();
+    else if (!strncmp(line, "poll", 4))
+        asks_for_poll = "X-Requested-With: XMLHttpRequest\r\n";
+    else if (!strncmp(line, "again", 5))
+        poll_again();
     else if (sscanf(line, "publish %ld %ld %ld %4095[^\n]", &a, &b, &c, path) == 4) {
         request_size = c;
         read_requests(path);

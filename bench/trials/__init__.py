@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.rounds import Round
-from bench.trials import channels, cost, fan_out, idle, publishing, redis_stream, storm, tls, ways
+from bench.trials import channels, cost, fan_out, idle, polls, publishing, redis_stream, storm, tls, ways
 
 Trial = Callable[[Round], None]
 
@@ -18,6 +18,7 @@ TRIALS: dict[str, Trial] = {
     "fanout": fan_out.time_to_the_last,
     "deliveries": fan_out.deliveries,
     "ways": ways.time_to_the_last,
+    "polls": polls.time_to_the_last,
     "storm": storm.come_back,
     "tls": tls.time_to_the_last,
     "publishes": publishing.publishes,

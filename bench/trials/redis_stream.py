@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 
-from bench.contestants import SERVER_CORE, daemon
-from bench.load import Load, message
+from bench.contestants import daemon
+from bench.load import Load, leave_the_servers_core, message
 from bench.results import OURS, REFERENCE, LeftOut
 from bench.rounds import BLOCKS, Round, started
 from tests.harness.process import need
@@ -19,7 +18,7 @@ def burst(round_: Round) -> None:
     """All entries in one write to Redis; events a second until all subscribers have the last."""
     plan = round_.plan
     with RedisServer(round_.folder()) as redis:
-        _leave_the_servers_core(redis.pid)
+        leave_the_servers_core(redis.pid)
         ours = daemon(round_.folder(), "--broker=redis-stream", f"--redis-port={redis.port}")
         with started(ours), Load(ours) as load:
             load.connect(plan.stream_subscribers)
@@ -46,9 +45,3 @@ def _xadds_a_second(port: int, count: int) -> float:
         return float(done.stdout.strip().splitlines()[-1].split(",")[-7].strip('"'))
     except (IndexError, ValueError):
         raise LeftOut(f"redis-benchmark: {done.stdout} {done.stderr}") from None
-
-
-def _leave_the_servers_core(pid: int) -> None:
-    others = set(range(os.cpu_count() or 1)) - {SERVER_CORE}
-    if others:
-        os.sched_setaffinity(pid, others)

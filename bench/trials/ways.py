@@ -1,6 +1,6 @@
 """Every way in which a client can ask, beside the limit: the time to the last, and to connect.
 
-TLS has a trial of its own. Polls are not here: each is a request of its own, and costs what connecting costs.
+TLS and long polls have trials of their own.
 """
 
 from __future__ import annotations

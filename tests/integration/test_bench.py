@@ -29,6 +29,8 @@ def test_quick_bench_writes_report_and_plot(tmp_path: Path) -> None:
         "the last of 300, asked with `fields=channel`",
         "the last of 300, asked with `presence=1`",
         "the last of 300, on a UNIX socket, beside TCP",
+        "the last of 300 long polls is answered",
+        "300 that were answered wait in their next poll",
         "user time for each connection",
         "the last of 300, each with three channels",
         "deliveries/s",
