@@ -201,7 +201,8 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
 
     def dataReceived(self, data: bytes, *args: Any) -> None:
         """Bytes came in. If they are not from Redis, hiredis cannot read them."""
-        self._unparsed += len(data)
+        if not args:  # without hiredis, txredisapi passes what is left of a read once more
+            self._unparsed += len(data)
         if 0 < self.reply_max < self._unparsed:
             self.abort(ReplyTooLong(f"one reply is longer than {self.reply_max} bytes"))
             return

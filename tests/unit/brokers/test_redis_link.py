@@ -213,7 +213,8 @@ def test_what_is_not_redis_is_given_up(server: Server) -> None:
 def test_it_works_without_hiredis_too() -> None:
     """txredisapi has a parser of its own where hiredis is not installed."""
     this = "import sys, pytest; sys.modules['hiredis'] = None; sys.exit(pytest.main(sys.argv[1:]))"
-    others = ["-q", "-p", "no:cacheprovider", "-k", "not hiredis and not given_up", __file__]
+    tests = [__file__, str(Path(__file__).with_name("test_redis_copies.py"))]
+    others = ["-q", "-p", "no:cacheprovider", "-k", "not hiredis and not given_up", *tests]
     subprocess.run([sys.executable, "-c", this, *others], check=True, cwd=ROOT, timeout=60)
 
 
