@@ -14,8 +14,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.brokers.link import NotAllowed
-from cyclone_sse.brokers.redis_link import CONTROL, RedisLink, RedisSubscriberLink, ResponseError, is_pattern
+from cyclone_sse.brokers.redis_link import CONTROL, RedisLink, ResponseError, is_pattern
 from cyclone_sse.brokers.redis_server import redis_server
+from cyclone_sse.brokers.redis_subscriber_link import RedisSubscriberLink
 from cyclone_sse.brokers.subscribing import SubscribingBroker
 from cyclone_sse.patterns import canonical_glob
 

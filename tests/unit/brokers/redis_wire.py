@@ -12,10 +12,9 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.redis_link import RedisLink, RedisSubscriberLink
+from cyclone_sse.brokers.redis_link import RedisLink
+from cyclone_sse.brokers.redis_subscriber_link import RedisSubscriberLink
 from cyclone_sse.delivery.publication import Publication
-
-publishing = RedisLink
 
 MASTER = b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"  # the answer to ROLE
 
