@@ -20,7 +20,7 @@ class Plan:
     missed: int = 50  # events, for each client that comes back
     batch: int = 1000  # events in one POST, each to a channel and subscriber of its own
     batches: int = 10
-    channels: int = 10000  # of one publish
+    channels: tuple[int, ...] = (10000, 95000)  # of one publish
     entries: int = 10000  # of a Redis stream in one burst
     stream_subscribers: int = 100
     idle_channels: int = 10
@@ -43,7 +43,7 @@ QUICK = Plan(
     missed=10,
     batch=50,
     batches=2,
-    channels=200,
+    channels=(200,),
     entries=200,
     stream_subscribers=10,
     idle_seconds=0.5,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from bench.plan import Plan
 from bench.results import EARLIER, OURS, REFERENCE, Results
 
+TURN = 20.0  # milliseconds for which one request may keep the others waiting
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -111,10 +113,18 @@ def _publishing(plan: Plan) -> Iterator[Row]:
     yield rate("publishes", f"publishes/s, {plan.publish_subscribers} subscribers", 0.6)
     yield rate("publishes own", own, 0.3)
     yield rate("batch", batch, 40000, absolute=True)
-    yield Row("channels", f"one publish to {plan.channels:,} channels", "{:.3f} s", 0.05, absolute=True)
-    yield Row("channels memory", "memory that it takes", "{:.1f} MB", 20, absolute=True)
+    yield from _channels(plan)
     yield rate("stream", f"redis-stream: {burst}", 0.7, "redis-benchmark")
     yield rate("history", "`--history-file`: publishes/s", 0.7, "without")
+
+
+def _channels(plan: Plan) -> Iterator[Row]:
+    for channels in plan.channels:
+        metric, title = f"channels {channels}", f"one publish to {channels:,} channels"
+        seconds, megabytes = (0.05, 20) if channels == plan.channels[0] else (None, None)
+        yield Row(metric, title, "{:.3f} s", seconds, absolute=True)
+        yield Row(f"{metric} turn", f"{title}: longest turn", "{:.1f} ms", TURN, absolute=True)
+        yield Row(f"{metric} memory", f"{title}: memory", "{:.1f} MB", megabytes, absolute=True)
 
 
 def _costs(plan: Plan) -> Iterator[Row]:

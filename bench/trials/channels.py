@@ -10,32 +10,44 @@ from pathlib import Path
 
 from bench.contestants import Contestant, daemon
 from bench.load import Load, message, settle
+from bench.probe import Probe
 from bench.results import OURS, LeftOut
 from bench.rounds import Round, started
-from bench.trials.publishing import JSON, own
+from bench.trials.publishing import JSON
+
+NAME = "c%06d"  # short: 95,000 of them are one request of the default size; load.c writes numbers so
 
 
 def publish_to_all(round_: Round) -> None:
-    """One event to very many channels on a fresh server: seconds until it is answered, and what it took."""
-    plan = round_.plan
+    """Each number of channels on a fresh server, a thousand subscribers connected."""
+    for channels in round_.plan.channels:
+        _measure(round_, channels)
+
+
+def _measure(round_: Round, channels: int) -> None:
+    """Seconds until one event is answered, how long others wait meanwhile, and the memory that it takes."""
     ours = daemon(round_.folder())
-    names = [own(number) for number in range(1, plan.channels + 1)]
-    body = json.dumps({"channel": names, "message": message()}).encode()
-    with started(ours), Load(ours, ["user-%d"]) as load:
-        load.connect(min(plan.flow_subscribers, plan.channels))
+    names = [NAME % number for number in range(1, channels + 1)]
+    body = json.dumps({"channel": names, "message": message()}, separators=(",", ":")).encode()
+    with started(ours), Load(ours, ["c%d"]) as load:
+        load.connect(min(round_.plan.flow_subscribers, channels))
         settle(ours)
         before = ours.memory()
         _forget_peak(ours)
-        begin = time.monotonic()
-        _post(f"http://127.0.0.1:{ours.port}/publish", body)
-        seconds = time.monotonic() - begin
-        settle(ours)
+        with Probe(ours) as probe:
+            begin = time.monotonic()
+            post(ours, body)
+            seconds = time.monotonic() - begin
+            settle(ours)
         grown = max(_peak(ours), ours.memory()) - before
-    round_.results.add("channels", OURS, seconds)
-    round_.results.add("channels memory", OURS, grown / 1e6)
+    round_.results.add(f"channels {channels}", OURS, seconds)
+    round_.results.add(f"channels {channels} turn", OURS, probe.longest * 1000)
+    round_.results.add(f"channels {channels} memory", OURS, grown / 1e6)
 
 
-def _post(url: str, body: bytes) -> None:
+def post(contestant: Contestant, body: bytes) -> None:
+    """Publish what this JSON says; LeftOut when the server refuses it."""
+    url = f"http://127.0.0.1:{contestant.port}/publish"
     request = urllib.request.Request(url, body, {"Content-Type": JSON})
     try:
         with urllib.request.urlopen(request, timeout=60):

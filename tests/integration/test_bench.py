@@ -40,6 +40,7 @@ def test_quick_bench_writes_report_and_plot(tmp_path: Path) -> None:
         "publishes/s, 10 subscribers",
         "publishes/s to one's own channel among 300",
         "one publish to 200 channels",
+        "one publish to 200 channels: longest turn",
         "processor with 300 idle of 10 channels each",
     ):
         assert f"| {title}" in report
