@@ -101,7 +101,6 @@ WORDS = {
     "tests/integration/test_access_sites.py": 3,
     "tests/integration/test_bench.py": 1,
     "tests/integration/test_clients.py": 1,
-    "tests/integration/test_floods.py": 1,
     "tests/integration/test_load_client.py": 3,
     "tests/integration/test_readme.py": 1,
     "tests/integration/test_signals.py": 6,
