@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, FirstError, TimeoutError
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import ITCPTransport
 
 from cyclone_sse.delivery.publication import Publication
+
+BROKER_AWAY = "the broker is away"
 
 
 class NotAllowed(Exception):
@@ -69,3 +72,14 @@ class SubscribingLink(Link, Protocol):
 
     def unsubscribe(self, channel: str) -> Deferred[Any]:
         """Request no more messages of the channel."""
+
+
+def text_of(error: BaseException | None) -> str:
+    """What an error says, in one line for the log."""
+    if isinstance(error, FirstError):
+        error = error.subFailure.value
+    if isinstance(error, CancelledError | ConnectingCancelledError):
+        return "no answer in time"
+    if isinstance(error, TimeoutError) and len(error.args) > 1:
+        return "no answer in time"  # of `addTimeout`, which would name the Deferred
+    return str(error).rstrip(".") or type(error).__name__

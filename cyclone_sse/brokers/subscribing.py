@@ -13,9 +13,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.link import NotAllowed, SubscribingLink
+from cyclone_sse.brokers.link import NotAllowed, SubscribingLink, text_of
 from cyclone_sse.brokers.subscriptions import Phase, Subscription
-from cyclone_sse.brokers.upstream import UpstreamBroker, text_of
+from cyclone_sse.brokers.upstream import UpstreamBroker
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Ending, Refusal
 

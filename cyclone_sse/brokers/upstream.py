@@ -42,7 +42,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.base import Broker
-from cyclone_sse.brokers.link import Link, NotAllowed, NotPublished, WrongServer
+from cyclone_sse.brokers.link import BROKER_AWAY, Link, NotAllowed, NotPublished, WrongServer, text_of
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Refusal, Unavailable
 
@@ -56,7 +56,6 @@ RETRY_JITTER = 1.0  # seconds: without this, a hundred instances would come back
 STABLE = 20.0  # seconds after which a connection counts as one that worked
 HEARTBEAT_INTERVAL = 5.0  # seconds
 HEARTBEAT_WAIT = 15.0  # seconds in which a heartbeat that the upstream has taken must come back
-BROKER_AWAY = "the broker is away"
 HEARTBEAT_SLOW = 2.0  # seconds after which one that is missing is a problem to report
 
 _UNREACHABLE = (ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError, TimeoutError)
@@ -404,14 +403,3 @@ def _plain(error: BaseException | None) -> BaseException:
         if each is not None:
             each.__traceback__ = each.__context__ = each.__cause__ = None
     return inner or ConnectionLost()
-
-
-def text_of(error: BaseException | None) -> str:
-    """What an error says, in one line for the log."""
-    if isinstance(error, FirstError):
-        error = error.subFailure.value
-    if isinstance(error, CancelledError | ConnectingCancelledError):
-        return "no answer in time"
-    if isinstance(error, TimeoutError) and len(error.args) > 1:
-        return "no answer in time"  # of `addTimeout`, which would name the Deferred
-    return str(error).rstrip(".") or type(error).__name__

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 
 from cyclone_sse import __version__
 from cyclone_sse.access.rules import rules_of
-from cyclone_sse.brokers.upstream import BROKER_AWAY
+from cyclone_sse.brokers.link import BROKER_AWAY
 from cyclone_sse.daemon.admin import Admin
 from cyclone_sse.daemon.exposure import publishers, subscribers, warnings
 from cyclone_sse.daemon.listener import Listener, set_inherited_options
