@@ -68,7 +68,7 @@ class RedisBroker(SubscribingBroker):
 
     async def check_server(self) -> None:
         """Find out whether the sentinels name another master by now."""
-        await self._redis.check((self._link, self._publisher))
+        await self._redis.check(self.current_links())
 
     def message_received(self, names: Sequence[bytes], channel: bytes, message: bytes) -> None:
         """A message came in. names: of our subscriptions; channel: where it was published."""

@@ -128,12 +128,12 @@ class RedisStreamBroker(UpstreamBroker):
             return super().control(order)
         count = self.obey(order)
         text = self.encode_order(order)
-        d = self._send(lambda link: link.publish_clear(text, channels), len(text))
+        d = self._publishing.run(lambda link: link.publish_clear(text, channels), len(text))
         return d.addCallback(lambda _: count)
 
     async def check_server(self) -> None:
         """Find out whether the sentinels name another master by now."""
-        await self._redis.check((self._link, self._publisher))
+        await self._redis.check(self.current_links())
 
     # Reading.
 

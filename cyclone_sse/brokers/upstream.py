@@ -1,8 +1,6 @@
 """What the brokers share that fetch their messages from a server: a connection that is kept up.
 
-A second connection is for publishing: Redis allows none on a connection that subscribes or waits, and
-RabbitMQ stops reading from one that publishes when it is short of memory, which must not hold up
-subscriptions.
+A second connection is for publishing: see ``publishing_connection``.
 
 A connection that is open may still receive nothing: its queue was deleted, say, or a proxy has another server
 behind it. So a heartbeat goes out on the connection that publishes, by the way that messages take, and must
@@ -17,38 +15,32 @@ from __future__ import annotations
 import json
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import (
     CancelledError,
     Deferred,
     DeferredList,
-    DeferredLock,
-    FirstError,
     TimeoutError,
-    fail,
     maybeDeferred,
 )
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
     ConnectionClosed,
-    ConnectionLost,
     DNSLookupError,
 )
 from twisted.internet.task import LoopingCall, deferLater
-from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.base import Broker
-from cyclone_sse.brokers.link import BROKER_AWAY, Link, NotAllowed, NotPublished, WrongServer, text_of
+from cyclone_sse.brokers.link import BROKER_AWAY, Link, NotAllowed, WrongServer, text_of
+from cyclone_sse.brokers.publishing_connection import PUBLISH_WAIT, PublishingConnection
 from cyclone_sse.delivery.publication import Publication
-from cyclone_sse.errors import Refusal, Unavailable
+from cyclone_sse.errors import Refusal
 
 LOG_IN_WAIT = 10.0  # seconds in which a connection must be made and the log-in answered
-PUBLISH_WAIT = 5.0  # seconds in which the upstream must take a message
-PENDING_MAX = 32 * 2**20  # bytes of messages that wait for the upstream
 PENDING_OVERHEAD = 2000  # bytes of a message that waits, in addition to its own
 FIRST_RETRY = 0.25  # seconds
 RETRY_FACTOR = 1.5
@@ -59,22 +51,6 @@ HEARTBEAT_WAIT = 15.0  # seconds in which a heartbeat that the upstream has take
 HEARTBEAT_SLOW = 2.0  # seconds after which one that is missing is a problem to report
 
 _UNREACHABLE = (ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError, TimeoutError)
-
-
-class Attempt:
-    """One attempt to publish. size: bytes that wait. sent: the upstream may have got some of it."""
-
-    __slots__ = ("sent", "size")
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.sent = False
-
-
-class Failed(NamedTuple):
-    """The outcome of an attempt that failed."""
-
-    error: BaseException
 
 
 class UpstreamBroker(Broker):
@@ -91,9 +67,9 @@ class UpstreamBroker(Broker):
     def __init__(self, settings: Mapping[str, Any], name: str, reactor: Any = None, **how: Any) -> None:
         super().__init__(settings, name, reactor=reactor, **how)
         self._link: Any = None  # the Link where messages come from
-        self._publisher: Link | None = None
-        self._publisher_lock = DeferredLock()
-        self._pending = 0  # bytes of messages that wait for the upstream
+        self._publishing = PublishingConnection(
+            lambda: self._open(publishing=True), self._log_not_taken, self._publisher_lost, self.reactor
+        )
         self._loop: Deferred[None] | None = None
         self._stopping = False  # the end: never connect again
         self._state = ""  # what the log said last
@@ -125,8 +101,8 @@ class UpstreamBroker(Broker):
         """Why messages do not come in, or cannot be published."""
         if self._link is None:
             return BROKER_AWAY
-        if self._publisher is not None and self._publisher.blocked:
-            return f"the broker takes no messages: {self._publisher.blocked}"
+        if self._publishing.link is not None and self._publishing.link.blocked:
+            return f"the broker takes no messages: {self._publishing.link.blocked}"
         if self._heartbeats and self._heartbeat_age() > HEARTBEAT_SLOW:
             return "a heartbeat through the broker does not come back"
         return None
@@ -145,9 +121,9 @@ class UpstreamBroker(Broker):
             self._checking.stop()
         if self._loop is not None:
             self._loop.cancel()
-        links = [link for link in (self._link, self._publisher) if link is not None]
-        self._link = self._publisher = None
-        await DeferredList([maybeDeferred(link.log_out) for link in links], consumeErrors=True)
+        link, self._link = self._link, None
+        ends = [self._publishing.stop(), None if link is None else maybeDeferred(link.log_out)]
+        await DeferredList([end for end in ends if end is not None], consumeErrors=True)
 
     def disconnect(self) -> Deferred[None]:
         """End all connections."""
@@ -157,7 +133,7 @@ class UpstreamBroker(Broker):
         """Fires when the upstream has taken everything, with the ids that it gave."""
         self.check_publishable(publications)
         size = sum(PENDING_OVERHEAD + len(each.data) + sum(map(len, each.channels)) for each in publications)
-        return self._send(lambda link: link.publish(publications), size)
+        return self._publishing.run(lambda link: link.publish(publications), size)
 
     def check_publishable(self, publications: Sequence[Publication]) -> None:
         """Raise Refusal for what this broker cannot carry."""
@@ -172,7 +148,9 @@ class UpstreamBroker(Broker):
         """Carry the order out here, and send it to the other servers."""
         count = self.obey(order)
         text = self.encode_order(order)
-        return self._send(lambda link: link.publish_order(text), len(text)).addCallback(lambda _: count)
+        return self._publishing.run(lambda link: link.publish_order(text), len(text)).addCallback(
+            lambda _: count
+        )
 
     def encode_order(self, order: Mapping[str, Any]) -> bytes:
         """The order as other servers read it, and as this one leaves it out."""
@@ -190,6 +168,19 @@ class UpstreamBroker(Broker):
             self.heartbeat_received(str(decoded["heartbeat"]))
         elif decoded.get("from") != self._sender:
             self.obey(decoded)
+
+    def current_links(self) -> list[Any]:
+        """The connections that there are: the Link where messages come from, and the one for publishing."""
+        return [link for link in (self._link, self._publishing.link) if link is not None]
+
+    def _log_not_taken(self, reason: str) -> None:
+        self.log_rarely(
+            "{server} does not take what is published: {reason}", server=self.server, reason=reason
+        )
+
+    def _publisher_lost(self, reason: BaseException) -> None:
+        if isinstance(reason, WrongServer) and self._link is not None:
+            self._link.abort(reason)  # it is most likely connected to the same server
 
     # The connection for messages.
 
@@ -279,9 +270,8 @@ class UpstreamBroker(Broker):
 
     def end_links(self, error: Exception) -> None:
         """End both connections for this reason; they are made again."""
-        for link in (self._link, self._publisher):
-            if link is not None:
-                link.abort(error)
+        for link in self.current_links():
+            link.abort(error)
 
     def _heartbeat_age(self) -> float:
         """Seconds since the oldest heartbeat that did not come back was taken."""
@@ -319,7 +309,7 @@ class UpstreamBroker(Broker):
             return  # the publishing connection is away: its own end says so, and publishers get 503
 
     async def _send_heartbeat(self) -> None:
-        publisher = await self._publishing_link()
+        publisher = await self._publishing.connected()
         if publisher.blocked:
             return
         token = f"{self._sender}-{secrets.token_hex(4)}"
@@ -329,77 +319,3 @@ class UpstreamBroker(Broker):
         except BaseException:
             self._heartbeats.pop(token, None)  # it may not have been sent: its absence proves nothing
             raise
-
-    # The connection for publishing.
-
-    def _send(self, command: Callable[[Any], Awaitable[Any]], size: int) -> Deferred[Any]:
-        """Run the command on the connection for publishing. size: bytes that it makes wait."""
-        if self._pending and self._pending + size > PENDING_MAX:
-            return fail(self._unavailable("too much waits for it already", False))
-        attempt = Attempt(size)
-        self._pending += size
-        d = Deferred.fromCoroutine(self._run_command(command, attempt))
-        d.addTimeout(PUBLISH_WAIT, self.reactor)
-        return d.addBoth(self._end_attempt, attempt)
-
-    async def _run_command(self, command: Callable[[Any], Awaitable[Any]], attempt: Attempt) -> Any:
-        link = await self._publishing_link()
-        if link.blocked:
-            raise NotPublished(link.blocked)
-        attempt.sent = True
-        try:
-            return await command(link)
-        except BaseException as error:
-            if isinstance(error, CancelledError):
-                # No answer in time: the next message must not wait on the same connection.
-                link.transport.abortConnection()
-            # Not raised: Twisted keeps the frames of a coroutine that fails in a reference cycle, and with
-            # them the bodies of all that failed, until the next full collection.
-            return Failed(_plain(error))
-
-    async def _publishing_link(self) -> Link:
-        await self._publisher_lock.acquire()
-        try:
-            if self._stopping:
-                raise NotPublished("this server stops")
-            if self._publisher is None:
-                self._publisher = await self._open(publishing=True)
-                self._publisher.ended.addCallback(self._publisher_ended)
-            return self._publisher
-        finally:
-            self._publisher_lock.release()
-
-    def _publisher_ended(self, reason: object) -> None:
-        self._publisher = None
-        if isinstance(reason, WrongServer) and self._link is not None:
-            self._link.abort(reason)  # it is most likely connected to the same server
-
-    def _end_attempt(self, result: Any, attempt: Attempt) -> Any:
-        self._pending -= attempt.size
-        if isinstance(result, Failure):
-            error = _plain(result.value)
-            result.cleanFailure()
-        elif isinstance(result, Failed):
-            error = result.error
-        else:
-            return result
-        if isinstance(error, Refusal):
-            return Failure(error)
-        certain = not attempt.sent or isinstance(error, NotPublished)
-        return Failure(self._unavailable(text_of(error), False if certain else "unknown"))
-
-    def _unavailable(self, reason: str, published: Any) -> Unavailable:
-        """Log the reason, and make the error for the publisher, which does not name it."""
-        self.log_rarely(
-            "{server} does not take what is published: {reason}", server=self.server, reason=reason
-        )
-        return Unavailable(BROKER_AWAY, published)
-
-
-def _plain(error: BaseException | None) -> BaseException:
-    """What went wrong, without the frames in which it did."""
-    inner = error.subFailure.value if isinstance(error, FirstError) else error
-    for each in (error, inner):
-        if each is not None:
-            each.__traceback__ = each.__context__ = each.__cause__ = None
-    return inner or ConnectionLost()

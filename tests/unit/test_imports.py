@@ -67,7 +67,7 @@ HOUSE = [
     {"brokers.upstream"},
     {"brokers.redis_server", "brokers.redis_stream_link", "brokers.redis_subscriber_link"},
     {"brokers.redis_link", "brokers.redis_scripts"},
-    {"brokers.amqp_pubsub", "brokers.base"},
+    {"brokers.amqp_pubsub", "brokers.base", "brokers.publishing_connection"},
     {"brokers.amqp_protocol"},
     {"brokers.amqp_wire", "brokers.broker_tls", "brokers.link", "brokers.subscriptions"},
     {"brokers.amqp_tables"},

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-import sys
-from typing import Any
-
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectingCancelledError
-from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.base import LOG_INTERVAL
-from cyclone_sse.brokers.link import NotPublished
-from cyclone_sse.brokers.upstream import LOG_IN_WAIT, PENDING_MAX, PUBLISH_WAIT
-from cyclone_sse.delivery.publication import Publication, publication
-from cyclone_sse.errors import Refusal, Unavailable
+from cyclone_sse.brokers.upstream import LOG_IN_WAIT
+from cyclone_sse.delivery.publication import publication
+from cyclone_sse.errors import Refusal
 from tests.unit.brokers.links import FakeBroker, FakeLink, connected, outcome, refused, wrong
 
 
@@ -92,47 +85,6 @@ def test_one_that_hangs_up_at_once_is_not_asked_in_a_tight_loop() -> None:
     assert broker.attempts < 60
 
 
-def test_publishing_has_a_connection_of_its_own_and_waits_for_the_answer() -> None:
-    broker = connected()
-    done = outcome(broker.publish(["a", "b"], "é"))
-    assert len(broker.links) == 2
-    ((publications, answer),) = broker.links[1].published
-    assert (publications, done) == ([publication(["a", "b"], "é")], [])
-    answer.callback(["the id"])
-    assert done == [["the id"]]
-    outcome(broker.publish(["a"], "x"))
-    assert len(broker.links) == 2
-    broker.links[1].lose()
-    outcome(broker.publish(["a"], "x"))
-    assert len(broker.links) == 3
-
-
-def test_the_reason_why_nothing_can_be_handed_over_is_for_the_log_alone(log: list[str]) -> None:
-    broker = connected()
-    broker.reachable = refused
-    (error,) = outcome(broker.publish(["a"], "x"))
-    assert isinstance(error, Unavailable)
-    assert str(error) == "the broker is away"
-    broker.reachable = FakeLink
-    lost = outcome(broker.publish(["a"], "x"))
-    broker.links[-1].lose()
-    assert isinstance(lost[0], Unavailable)
-    lines = [line for line in log if "does not take" in line]
-    assert len(lines) == 1  # not one for each POST
-    assert lines[0].startswith("Fake at 1:2 does not take what is published: Connection was refused")
-    broker.clock.advance(LOG_INTERVAL)
-    broker.reachable = refused
-    outcome(broker.publish(["a"], "x"))
-    assert len([line for line in log if "does not take" in line]) == 2
-
-
-def test_a_publisher_at_fault_is_told_so() -> None:
-    broker = connected()
-    failed = outcome(broker.publish(["a"], "x"))
-    broker.links[-1].published[0][1].errback(Refusal(400, "too long"))
-    assert str(failed[0]) == "too long"
-
-
 def test_what_has_no_place_upstream_is_refused_before_it_is_sent() -> None:
     broker = connected()
     with pytest.raises(Refusal, match="event"):
@@ -166,24 +118,6 @@ def test_an_order_that_is_none_does_no_harm(log: list[str], order: bytes) -> Non
     assert log[1:] == ["an order from Fake at 1:2 is no JSON object: left out"]
 
 
-@pytest.mark.parametrize("stuck", ["connecting", "log-in", "answer"])
-def test_publishing_does_not_wait_for_ever(stuck: str) -> None:
-    broker = connected()
-    if stuck == "connecting":
-        broker.reachable = Deferred
-    elif stuck == "log-in":
-        broker.reachable = lambda: FakeLink(prompt=False)
-    fates = [outcome(broker.publish(["a"], "x")) for _ in range(100)]
-    broker.clock.advance(PUBLISH_WAIT)
-    assert {type(error) for (error,) in fates} == {Unavailable}
-    broker.reachable = FakeLink
-    before = len(broker.links)
-    done = outcome(broker.publish(["a"], "x"))
-    assert len(broker.links) == before + 1
-    broker.links[-1].published[0][1].callback([None])
-    assert done == [[None]]
-
-
 def test_an_attempt_that_is_under_way_at_the_end_is_the_last(log: list[str]) -> None:
     """Twisted's endpoints fail with an error of their own when they are cancelled."""
     broker = FakeBroker()
@@ -204,67 +138,6 @@ def test_at_the_end_all_connections_are_left_and_none_is_made(log: list[str]) ->
     broker.clock.pump([1] * 60)
     assert len(broker.links) == 2
     assert not any(line.startswith("lost") for line in log)
-
-
-def test_what_waits_for_the_upstream_is_bounded(log: list[str]) -> None:
-    broker = connected(**{"max-body": PENDING_MAX})
-    waiting = [outcome(broker.publish(["a"], "x" * (PENDING_MAX // 4))) for _ in range(20)]
-    refused = [each[0] for each in waiting if each]
-    assert len(refused) >= 16
-    assert {error.published for error in refused} == {False}
-    assert len([line for line in log if "too much waits" in line]) == 1
-    for _, answer in broker.links[1].published:
-        answer.callback([None])
-    assert outcome(broker.publish(["a"], "x" * (PENDING_MAX // 4))) == []  # there is room again
-
-
-@pytest.mark.parametrize(
-    ("stuck", "published"),
-    [("connecting", False), ("log-in", False), ("answer", "unknown"), ("blocked", False), ("refused", False)],
-)
-def test_a_failure_says_whether_a_message_may_be_out(stuck: str, published: object) -> None:
-    broker = connected()
-    ways: dict[str, Any] = {"connecting": Deferred, "log-in": lambda: FakeLink(prompt=False)}
-    broker.reachable = ways.get(stuck, FakeLink)
-    if stuck == "blocked":
-        outcome(broker.publish(["a"], "x"))
-        broker.links[1].blocked = "low on memory"
-    fate = outcome(broker.publish(["a"], "x"))
-    if stuck == "refused":
-        broker.links[1].published[0][1].errback(NotPublished("OOM"))
-    broker.clock.advance(PUBLISH_WAIT)
-    (error,) = fate
-    assert isinstance(error, Unavailable)
-    assert error.published == published
-
-
-class PublishingInCoroutine(FakeLink):
-    async def publish(self, publications: Any) -> Any:  # type: ignore[override]
-        return await super().publish(publications)
-
-
-@pytest.mark.parametrize("stuck", ["connecting", "answer", "lost", "coroutine"])
-def test_a_failure_keeps_no_body(stuck: str) -> None:
-    broker = connected()
-    if stuck == "connecting":
-        broker.reachable = refused
-    elif stuck == "coroutine":
-        broker.reachable = PublishingInCoroutine
-    body = b"x" * 1000
-    references = sys.getrefcount(body)
-    failures: list[Failure] = []
-    gc.disable()  # what is garbage in a cycle counts as kept
-    try:
-        broker.publish_all([Publication(("a",), body)]).addErrback(failures.append)
-        if stuck == "lost":
-            broker.links[1].lose()
-        broker.clock.advance(PUBLISH_WAIT)
-        for link in broker.links:
-            link.published.clear()
-        assert len(failures) == 1
-        assert sys.getrefcount(body) == references
-    finally:
-        gc.enable()
 
 
 def test_a_message_that_is_larger_than_a_posted_one_is_refused() -> None:

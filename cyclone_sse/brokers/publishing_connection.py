@@ -1,0 +1,140 @@
+"""The connection for publishing: made when the first message needs it, and again after it was lost.
+
+Redis allows no publishing on a connection that subscribes or waits, and RabbitMQ stops reading from one that
+publishes when it is short of memory, which must not hold up subscriptions. What waits is bounded, and so is
+the time that a publisher waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, FirstError, fail, maybeDeferred
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
+
+from cyclone_sse.brokers.link import BROKER_AWAY, Link, NotPublished, text_of
+from cyclone_sse.errors import Refusal, Unavailable
+
+PUBLISH_WAIT = 5.0  # seconds in which the upstream must take a message
+PENDING_MAX = 32 * 2**20  # bytes of messages that wait for the upstream
+
+
+class Attempt:
+    """One attempt to publish. size: bytes that wait. sent: the upstream may have got some of it."""
+
+    __slots__ = ("sent", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.sent = False
+
+
+class Failed(NamedTuple):
+    """The outcome of an attempt that failed."""
+
+    error: BaseException
+
+
+class PublishingConnection:
+    """Runs commands on one connection, each of them for a limited time.
+
+    open: makes a connection, logged in. on_failure: called with the reason, for the log, when a command is
+    not carried out. on_lost: called with the reason when the connection is lost.
+    """
+
+    def __init__(
+        self,
+        open: Callable[[], Awaitable[Link]],
+        on_failure: Callable[[str], object],
+        on_lost: Callable[[BaseException], object],
+        reactor: Any,
+    ) -> None:
+        self.link: Link | None = None
+        self._open = open
+        self._on_failure = on_failure
+        self._on_lost = on_lost
+        self._reactor = reactor
+        self._lock = DeferredLock()
+        self._pending = 0  # bytes of messages that wait for the upstream
+        self._stopping = False  # the end: never connect again
+
+    def run(self, command: Callable[[Any], Awaitable[Any]], size: int) -> Deferred[Any]:
+        """Run the command on the connection. size: bytes that it makes wait.
+
+        Fails with Unavailable, or with the Refusal that the command raises.
+        """
+        if self._pending and self._pending + size > PENDING_MAX:
+            return fail(self._unavailable("too much waits for it already", False))
+        attempt = Attempt(size)
+        self._pending += size
+        d = Deferred.fromCoroutine(self._run(command, attempt))
+        d.addTimeout(PUBLISH_WAIT, self._reactor)
+        return d.addBoth(self._end_attempt, attempt)
+
+    async def connected(self) -> Link:
+        """The connection, which is made if there is none. Raises what goes wrong with that."""
+        await self._lock.acquire()
+        try:
+            if self._stopping:
+                raise NotPublished("this server stops")
+            if self.link is None:
+                self.link = await self._open()
+                self.link.ended.addCallback(self._lost)
+            return self.link
+        finally:
+            self._lock.release()
+
+    def stop(self) -> Deferred[Any] | None:
+        """End the connection, and never make another. None if there is no connection."""
+        self._stopping = True
+        link, self.link = self.link, None
+        return maybeDeferred(link.log_out) if link is not None else None
+
+    async def _run(self, command: Callable[[Any], Awaitable[Any]], attempt: Attempt) -> Any:
+        link = await self.connected()
+        if link.blocked:
+            raise NotPublished(link.blocked)
+        attempt.sent = True
+        try:
+            return await command(link)
+        except BaseException as error:
+            if isinstance(error, CancelledError):
+                # No answer in time: the next message must not wait on the same connection.
+                link.transport.abortConnection()
+            # Not raised: Twisted keeps the frames of a coroutine that fails in a reference cycle, and with
+            # them the bodies of all that failed, until the next full collection.
+            return Failed(_plain(error))
+
+    def _lost(self, reason: BaseException) -> None:
+        self.link = None
+        self._on_lost(reason)
+
+    def _end_attempt(self, result: Any, attempt: Attempt) -> Any:
+        self._pending -= attempt.size
+        if isinstance(result, Failure):
+            error = _plain(result.value)
+            result.cleanFailure()
+        elif isinstance(result, Failed):
+            error = result.error
+        else:
+            return result
+        if isinstance(error, Refusal):
+            return Failure(error)
+        certain = not attempt.sent or isinstance(error, NotPublished)
+        return Failure(self._unavailable(text_of(error), False if certain else "unknown"))
+
+    def _unavailable(self, reason: str, published: Any) -> Unavailable:
+        """Log the reason, and make the error for the publisher, which does not name it."""
+        self._on_failure(reason)
+        return Unavailable(BROKER_AWAY, published)
+
+
+def _plain(error: BaseException | None) -> BaseException:
+    """What went wrong, without the frames in which it did."""
+    inner = error.subFailure.value if isinstance(error, FirstError) else error
+    for each in (error, inner):
+        if each is not None:
+            each.__traceback__ = each.__context__ = each.__cause__ = None
+    return inner or ConnectionLost()
