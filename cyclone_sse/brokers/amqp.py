@@ -109,7 +109,7 @@ class AmqpBroker(SubscribingBroker):
     def message_received(self, message: AmqpMessage) -> None:
         """A message came in."""
         if message.type == HEARTBEAT_TYPE:
-            self.heartbeat_received(message.body.decode("utf-8", "replace"))
+            self._heartbeats.receive(message.body.decode("utf-8", "replace"))
             return
         if message.exchange.encode() == self._subscriber_factory.control:
             self.obey_json(message.body)

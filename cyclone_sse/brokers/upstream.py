@@ -35,6 +35,7 @@ from twisted.internet.error import (
 from twisted.internet.task import LoopingCall, deferLater
 
 from cyclone_sse.brokers.base import Broker
+from cyclone_sse.brokers.heartbeats import Heartbeats
 from cyclone_sse.brokers.link import BROKER_AWAY, Link, NotAllowed, WrongServer, text_of
 from cyclone_sse.brokers.publishing_connection import PUBLISH_WAIT, PublishingConnection
 from cyclone_sse.delivery.publication import Publication
@@ -47,8 +48,6 @@ RETRY_FACTOR = 1.5
 RETRY_JITTER = 1.0  # seconds: without this, a hundred instances would come back in the same moment
 STABLE = 20.0  # seconds after which a connection counts as one that worked
 HEARTBEAT_INTERVAL = 5.0  # seconds
-HEARTBEAT_WAIT = 15.0  # seconds in which a heartbeat that the upstream has taken must come back
-HEARTBEAT_SLOW = 2.0  # seconds after which one that is missing is a problem to report
 
 _UNREACHABLE = (ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError, TimeoutError)
 
@@ -74,7 +73,7 @@ class UpstreamBroker(Broker):
         self._stopping = False  # the end: never connect again
         self._state = ""  # what the log said last
         self._sender = secrets.token_hex(8)  # of our orders
-        self._heartbeats: dict[str, float] = {}  # those that are to come back, and when they were sent
+        self._heartbeats = Heartbeats(self._sender, self.reactor.seconds)
         self._checking = LoopingCall(self._check)
         self._checking.clock = self.reactor
         self._is_checking = False
@@ -103,7 +102,7 @@ class UpstreamBroker(Broker):
             return BROKER_AWAY
         if self._publishing.link is not None and self._publishing.link.blocked:
             return f"the broker takes no messages: {self._publishing.link.blocked}"
-        if self._heartbeats and self._heartbeat_age() > HEARTBEAT_SLOW:
+        if self._heartbeats.are_late:
             return "a heartbeat through the broker does not come back"
         return None
 
@@ -165,7 +164,7 @@ class UpstreamBroker(Broker):
         if not isinstance(decoded, dict):
             self.log_rarely("an order from {server} is no JSON object: left out", server=self.server)
         elif "heartbeat" in decoded:
-            self.heartbeat_received(str(decoded["heartbeat"]))
+            self._heartbeats.receive(str(decoded["heartbeat"]))
         elif decoded.get("from") != self._sender:
             self.obey(decoded)
 
@@ -261,26 +260,15 @@ class UpstreamBroker(Broker):
 
     # Proof that messages arrive.
 
-    def heartbeat_received(self, token: str) -> None:
-        """A heartbeat came in; those of other servers are ignored."""
-        if token in self._heartbeats:
-            while next(iter(self._heartbeats)) != token:
-                del self._heartbeats[next(iter(self._heartbeats))]
-            del self._heartbeats[token]
-
     def end_links(self, error: Exception) -> None:
         """End both connections for this reason; they are made again."""
         for link in self.current_links():
             link.abort(error)
 
-    def _heartbeat_age(self) -> float:
-        """Seconds since the oldest heartbeat that did not come back was taken."""
-        return float(self.reactor.seconds() - next(iter(self._heartbeats.values())))
-
     def _check(self) -> None:
         if self._link is None:
             return
-        if self._heartbeats and self._heartbeat_age() >= HEARTBEAT_WAIT:
+        if self._heartbeats.are_lost:
             self._heartbeats.clear()
             self._link.abort(TimeoutError("a heartbeat through it did not come back"))
             return
@@ -312,10 +300,9 @@ class UpstreamBroker(Broker):
         publisher = await self._publishing.connected()
         if publisher.blocked:
             return
-        token = f"{self._sender}-{secrets.token_hex(4)}"
-        self._heartbeats[token] = self.reactor.seconds()
+        token = self._heartbeats.add()
         try:
             await publisher.publish_heartbeat(token).addTimeout(PUBLISH_WAIT, self.reactor)
         except BaseException:
-            self._heartbeats.pop(token, None)  # it may not have been sent: its absence proves nothing
+            self._heartbeats.discard(token)
             raise

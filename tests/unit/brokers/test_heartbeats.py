@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
+from cyclone_sse.brokers.heartbeats import HEARTBEAT_WAIT
 from cyclone_sse.brokers.link import NotAllowed, WrongServer
-from cyclone_sse.brokers.upstream import HEARTBEAT_INTERVAL, HEARTBEAT_WAIT
+from cyclone_sse.brokers.upstream import HEARTBEAT_INTERVAL
 from tests.unit.brokers.links import FakeBroker, FakeLink
 
 

@@ -1,0 +1,59 @@
+"""The heartbeats of this server that are under way, and how late they are. Plain Python.
+
+An upstream may take what is published and yet bring nothing, so each heartbeat that it has taken must come
+back on the connection that receives.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+HEARTBEAT_WAIT = 15.0  # seconds in which a heartbeat that the upstream has taken must come back
+HEARTBEAT_SLOW = 2.0  # seconds after which one that is missing is a problem to report
+
+
+class Heartbeats:
+    """Those that are to come back. sender: what the tokens begin with. clock: seconds."""
+
+    def __init__(self, sender: str, clock: Callable[[], float]) -> None:
+        self._sender = sender
+        self._clock = clock
+        self._sent: dict[str, float] = {}  # when, by token, the oldest first
+
+    def __contains__(self, token: str) -> bool:
+        return token in self._sent
+
+    def add(self) -> str:
+        """Expect a new heartbeat; returns its token."""
+        token = f"{self._sender}-{secrets.token_hex(4)}"
+        self._sent[token] = self._clock()
+        return token
+
+    def discard(self, token: str) -> None:
+        """Expect this one no more: it may not have been sent, and its absence proves nothing."""
+        self._sent.pop(token, None)
+
+    def receive(self, token: str) -> None:
+        """Note that this one is back, and all before it are as good as back; unknown ones are ignored."""
+        if token in self._sent:
+            while next(iter(self._sent)) != token:
+                del self._sent[next(iter(self._sent))]
+            del self._sent[token]
+
+    def clear(self) -> None:
+        """Expect none: the connection is a new one."""
+        self._sent.clear()
+
+    @property
+    def are_late(self) -> bool:
+        """Whether one has been missing for so long that it is a problem to report."""
+        return bool(self._sent) and self._age() > HEARTBEAT_SLOW
+
+    @property
+    def are_lost(self) -> bool:
+        """Whether one has been missing for so long that the connection is of no use."""
+        return bool(self._sent) and self._age() >= HEARTBEAT_WAIT
+
+    def _age(self) -> float:
+        return self._clock() - next(iter(self._sent.values()))
