@@ -8,7 +8,6 @@ What waits is bounded; the oldest changes are dropped first.
 from __future__ import annotations
 
 import json
-import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,13 +16,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from cyclone_sse.access.http_client import HttpClient
+from cyclone_sse.log_limit import LogLimit
 
 INTERVAL = 1.0  # seconds between two requests
 MAX_PAUSE = 30.0  # seconds between two tries
 PATIENCE = 5.0  # seconds for an answer
 BATCH = 500  # changes in one request: at most 700 kB
 MAX_WAITING = 20_000  # changes
-LOG_INTERVAL = 60.0  # seconds between two lines about the same trouble
 
 
 class PresenceUrl:
@@ -47,7 +46,7 @@ class PresenceUrl:
         self._failures = 0  # since the last success
         self._stopping = False
         self._dropped = 0
-        self._logged: tuple[str, float] = ("", -math.inf)
+        self._log_limit = LogLimit(reactor.seconds)
 
     def __len__(self) -> int:
         """The changes that wait."""
@@ -158,8 +157,5 @@ class PresenceUrl:
 
     def _log(self, problem: str) -> None:
         """Log a new kind of trouble at once, and the same one once a minute."""
-        now = self._reactor.seconds()
-        last, at = self._logged
-        if problem != last or now - at >= LOG_INTERVAL:
-            self._logged = problem, now
+        if self._log_limit.acquire(problem):
             self.log.error("the application at --presence-url {problem}: trying again", problem=problem)

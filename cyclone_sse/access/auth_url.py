@@ -9,7 +9,6 @@ client for good: the client gets 503 and tries again.
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections import Counter
@@ -27,11 +26,10 @@ from cyclone_sse.access.grant import Grant
 from cyclone_sse.access.http_client import HttpClient
 from cyclone_sse.counters import Histogram
 from cyclone_sse.errors import Refusal
+from cyclone_sse.log_limit import LogLimit
 
 PATIENCE = 5.0  # seconds for an answer
 TURN_PATIENCE = 10.0  # seconds to wait for one's turn
-LOG_INTERVAL = 60.0  # seconds between two lines about the same trouble
-_MAX_PROBLEMS = 50  # different problems that are logged separately
 _PASSED_ON = ("Cookie", "Authorization", "Origin", "User-Agent")
 
 
@@ -71,7 +69,7 @@ class AuthUrl:
         self._client = client or HttpClient(url, concurrency, reactor)
         self._clock = clock
         self._reactor = reactor
-        self._logged: dict[str, float] = {}  # when each kind of trouble was logged last
+        self._log_limit = LogLimit(reactor.seconds)
 
     def ask(self, caller: Caller, channels: Sequence[str]) -> Deferred[Grant]:
         """The grant of this client for these channels. Fails with Refusal; may be cancelled."""
@@ -127,15 +125,10 @@ class AuthUrl:
 
     def _log(self, problem: str) -> None:
         """Log a new kind of trouble at once, and the same one once a minute."""
-        now = self._reactor.seconds()
-        if now - self._logged.get(problem, -math.inf) < LOG_INTERVAL:
-            return
-        if len(self._logged) >= _MAX_PROBLEMS:
-            self._logged = {kind: at for kind, at in self._logged.items() if now - at < LOG_INTERVAL}
-            if len(self._logged) >= _MAX_PROBLEMS:
-                return
-        self._logged[problem] = now
-        self.log.error("the application at --auth-url {problem}: subscriptions are refused", problem=problem)
+        if self._log_limit.acquire(problem):
+            self.log.error(
+                "the application at --auth-url {problem}: subscriptions are refused", problem=problem
+            )
 
 
 def _query(channels: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.publication import Publication, publication
 from cyclone_sse.errors import Ending, Refusal, Unavailable
+from cyclone_sse.log_limit import LogLimit
 from cyclone_sse.options import with_defaults
 from cyclone_sse.slices import Slices
 
@@ -31,7 +32,6 @@ PRESENCE_TRIES = 20
 BrokerUnavailable = Unavailable  # the name that custom applications know
 
 RETRY_LATER = {"Retry-After": "5"}
-LOG_INTERVAL = 60.0  # seconds between two log lines of one kind about what strangers or publishers do
 _FIELDS = {
     "event": "type",
     "retry": "retry",
@@ -100,7 +100,7 @@ class Broker:
             self.settings["linger"], self._subscribe, self._unsubscribe, self.slices, reactor
         )
         self._patterns: set[str] = set()  # that have clients
-        self._logged: dict[str, float] = {}  # when a line was last logged, of those that are logged rarely
+        self._log_limit = LogLimit(reactor.seconds)
 
     # What a concrete broker does.
 
@@ -259,9 +259,7 @@ class Broker:
 
     def log_rarely(self, line: str, **values: Any) -> None:
         """Log an error, but not more than one line of this kind in a minute."""
-        now = self.reactor.seconds()
-        if now - self._logged.get(line, -LOG_INTERVAL) >= LOG_INTERVAL:
-            self._logged[line] = now
+        if self._log_limit.acquire(line):
             self.log.error(line, **values)
 
     # What the handlers and the service call.

@@ -85,7 +85,7 @@ HOUSE = [
     {"delivery.sorted_log"},
     {"delivery.published"},
     {"delivery.events", "delivery.kinds", "delivery.publication", "delivery.room"},
-    {"counters", "deadlines", "errors", "globs", "options", "patterns", "slices"},
+    {"counters", "deadlines", "errors", "globs", "log_limit", "options", "patterns", "slices"},
     {"broker_urls", "values"},
     {"", "access", "daemon", "delivery", "http"},  # what each room is
 ]
@@ -129,6 +129,7 @@ PURE = {
     "delivery.views",
     "errors",
     "globs",
+    "log_limit",
     "options",
     "patterns",
     "values",

@@ -20,6 +20,7 @@ from cyclone_sse.access.answers import HttpAnswer
 from cyclone_sse.access.auth_url import AuthUrl
 from cyclone_sse.access.grant import Grant
 from cyclone_sse.errors import Refusal
+from cyclone_sse.log_limit import MAX_KINDS
 
 NOW = 1_000_000.0
 
@@ -231,12 +232,12 @@ def test_the_log_says_each_new_trouble_at_once(lines: list[str]) -> None:
         refusal(asked)
     assert "ALLOWED_HOSTS" in lines[0]
     assert "500" in lines[1]
-    assert len(lines) == 50, "the bound of kinds that are told apart"
+    assert len(lines) == MAX_KINDS, "the bound of kinds that are told apart"
     site.clock.advance(60)
     asked = site.ask()
     site.fetcher.answer(500)
     refusal(asked)
-    assert len(lines) == 51
+    assert len(lines) == MAX_KINDS + 1
 
 
 def test_figures() -> None:

@@ -10,11 +10,11 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.base import LOG_INTERVAL
 from cyclone_sse.brokers.link import NotPublished
 from cyclone_sse.brokers.publishing_connection import PENDING_MAX, PUBLISH_WAIT
 from cyclone_sse.delivery.publication import Publication, publication
 from cyclone_sse.errors import Refusal, Unavailable
+from cyclone_sse.log_limit import LOG_INTERVAL
 from tests.unit.brokers.links import FakeLink, connected, outcome, refused
 
 
