@@ -1,4 +1,4 @@
-"""A stranger who sends all he can hurts no other client: their events pass meanwhile, and memory stays bounded."""
+"""A stranger who sends all he can hurts no other: events pass meanwhile, and memory stays bounded."""
 
 from __future__ import annotations
 
