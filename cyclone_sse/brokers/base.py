@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from cyclone_sse.brokers.carried import fields_in
 from cyclone_sse.brokers.subscriptions import Subscriptions
 from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import EventIds
@@ -32,13 +33,6 @@ PRESENCE_TRIES = 20
 BrokerUnavailable = Unavailable  # the name that custom applications know
 
 RETRY_LATER = {"Retry-After": "5"}
-_FIELDS = {
-    "event": "type",
-    "retry": "retry",
-    "ttl": "ttl",
-    "except": "excluded",
-    "keep": "keep",
-}  # by the names that publishers use
 
 
 class Subscriber(Protocol):
@@ -209,14 +203,6 @@ class Broker:
         if len(message) > self.settings["max-body"]:
             raise ValueError(f"{len(message)} bytes are more than --max-body")
 
-    def check_carried(self, publications: Iterable[Publication]) -> None:
-        """Raise Refusal for a field that this broker has no place for."""
-        missing = _FIELDS.keys() - self.carries
-        for each in publications if missing else ():
-            for field in sorted(missing):
-                if field in _fields_in(each):
-                    raise Refusal(400, f"the broker {self.name} cannot carry {field}: leave it out")
-
     def confirmed(self, channel: str) -> None:
         """From now on the upstream sends everything of the channel."""
         if self.subscriptions.is_late(channel):
@@ -366,7 +352,7 @@ class Broker:
 
     def _publish_one_by_one(self, publications: Sequence[Publication]) -> Any:
         """What ``publish_all`` is for a subclass that overrides ``publish`` alone."""
-        if any(_fields_in(each) for each in publications):
+        if any(fields_in(each) for each in publications):
             raise Refusal(
                 400,
                 f"the broker {self.name} carries text only: leave out event, retry, ttl, except and keep",
@@ -395,8 +381,3 @@ class Broker:
 
     def _log_bug(self, failure: Failure, hook: str) -> None:
         self.log.failure("{broker}: {hook} failed", failure, broker=self.name, hook=hook)
-
-
-def _fields_in(publication: Publication) -> list[str]:
-    """The fields other than channels and message that a publication has, by the names that publishers use."""
-    return [name for name, own in _FIELDS.items() if getattr(publication, own) not in (None, False)]

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.brokers.base import Broker
+from cyclone_sse.brokers.carried import ALL_FIELDS
 from cyclone_sse.delivery.events import EventIds
 from cyclone_sse.delivery.journal_file import JournalError
 from cyclone_sse.delivery.pattern_index import PatternIndex
@@ -19,7 +20,7 @@ class HttpBroker(Broker):
 
     lingers = False
     matches_patterns = True
-    carries = frozenset(("event", "retry", "ttl", "except", "keep"))
+    carries = ALL_FIELDS
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None, ids: EventIds | None = None) -> None:
         super().__init__(settings, "http", reactor=reactor, ids=ids)

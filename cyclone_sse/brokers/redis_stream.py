@@ -25,6 +25,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from cyclone_sse.brokers.carried import ALL_FIELDS
 from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.redis_link import ResponseError, is_pattern
 from cyclone_sse.brokers.redis_scripts import decode_state, encode_state
@@ -53,7 +54,7 @@ class RedisStreamBroker(UpstreamBroker):
     matches_patterns = True
     open_patterns = False
     has_heartbeat = False  # what it reads is what is published
-    carries = frozenset(("event", "retry", "ttl", "except", "keep"))
+    carries = ALL_FIELDS
 
     def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
         super().__init__(settings, "redis-stream", reactor, ids=EventIds(None))

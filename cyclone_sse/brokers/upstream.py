@@ -35,6 +35,7 @@ from twisted.internet.error import (
 from twisted.internet.task import LoopingCall, deferLater
 
 from cyclone_sse.brokers.base import Broker
+from cyclone_sse.brokers.carried import check_carried
 from cyclone_sse.brokers.heartbeats import Heartbeats
 from cyclone_sse.brokers.link import BROKER_AWAY, Link, NotAllowed, WrongServer, text_of
 from cyclone_sse.brokers.publishing_connection import PUBLISH_WAIT, PublishingConnection
@@ -136,7 +137,7 @@ class UpstreamBroker(Broker):
 
     def check_publishable(self, publications: Sequence[Publication]) -> None:
         """Raise Refusal for what this broker cannot carry."""
-        self.check_carried(publications)
+        check_carried(publications, self.carries, self.name)
         for each in publications:
             try:
                 self.check_size(each.data)

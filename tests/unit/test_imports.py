@@ -69,7 +69,7 @@ HOUSE = [
     {"brokers.redis_link", "brokers.redis_scripts"},
     {"brokers.amqp_pubsub", "brokers.base", "brokers.publishing_connection"},
     {"brokers.amqp_protocol"},
-    {"brokers.amqp_wire", "brokers.broker_tls", "brokers.link", "brokers.subscriptions"},
+    {"brokers.amqp_wire", "brokers.broker_tls", "brokers.carried", "brokers.link", "brokers.subscriptions"},
     {"brokers.amqp_tables", "brokers.heartbeats"},
     {"delivery.hub"},
     {"delivery.presence_feed"},
@@ -94,6 +94,7 @@ LEVEL = {module: level for level, row in enumerate(HOUSE) for module in row}
 # Plain Python: no framework, and time, ids and randomness come as arguments or from one place.
 PURE = {
     "brokers.amqp_tables",
+    "brokers.carried",
     "brokers.heartbeats",
     "brokers.redis_scripts",
     "daemon.exposure",

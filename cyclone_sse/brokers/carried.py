@@ -1,0 +1,25 @@
+"""Which fields of a publication a broker can carry, by the names that publishers use."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.errors import Refusal
+
+_ATTRIBUTES = {"event": "type", "retry": "retry", "ttl": "ttl", "except": "excluded", "keep": "keep"}
+ALL_FIELDS = frozenset(_ATTRIBUTES)  # other than channels and message
+
+
+def fields_in(publication: Publication) -> list[str]:
+    """The fields other than channels and message that a publication has."""
+    return [name for name, own in _ATTRIBUTES.items() if getattr(publication, own) not in (None, False)]
+
+
+def check_carried(publications: Iterable[Publication], carries: Collection[str], broker: str) -> None:
+    """Raise Refusal for a field that the broker of this name has no place for."""
+    missing = sorted(ALL_FIELDS.difference(carries))
+    for each in publications if missing else ():
+        for field in missing:
+            if field in fields_in(each):
+                raise Refusal(400, f"the broker {broker} cannot carry {field}: leave it out")
