@@ -13,7 +13,9 @@ ALL_FIELDS = frozenset(_ATTRIBUTES)  # other than channels and message
 
 def fields_in(publication: Publication) -> list[str]:
     """The fields other than channels and message that a publication has."""
-    return [name for name, own in _ATTRIBUTES.items() if getattr(publication, own) not in (None, False)]
+    values = {name: getattr(publication, own) for name, own in _ATTRIBUTES.items()}
+    # By identity: `0 == False`, and without this a ttl or retry of 0 would be dropped in silence.
+    return [name for name, value in values.items() if value is not None and value is not False]
 
 
 def check_carried(publications: Iterable[Publication], carries: Collection[str], broker: str) -> None:

@@ -24,3 +24,7 @@ def test_the_field_without_a_place_is_named(missing: str) -> None:
     with pytest.raises(Refusal, match=f"the broker fake cannot carry {missing}:") as refusal:
         check_carried([PLAIN, FULL], ALL_FIELDS - {missing}, "fake")
     assert refusal.value.status == 400
+
+
+def test_a_field_counts_also_where_its_value_is_nought() -> None:
+    assert fields_in(publication("a", "x", retry=0, ttl=0.0)) == ["retry", "ttl"]
