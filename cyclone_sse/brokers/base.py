@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.carried import fields_in
+from cyclone_sse.brokers.presence_exchange import PresenceExchange
 from cyclone_sse.brokers.subscriptions import Subscriptions
 from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import EventIds
@@ -26,9 +26,6 @@ from cyclone_sse.errors import Ending, Refusal, Unavailable
 from cyclone_sse.log_limit import LogLimit
 from cyclone_sse.options import with_defaults
 from cyclone_sse.slices import Slices
-
-PRESENCE_WAIT = 1.0  # seconds for the other servers to report their members to one that starts
-PRESENCE_TRIES = 20
 
 BrokerUnavailable = Unavailable  # the name that custom applications know
 
@@ -88,6 +85,7 @@ class Broker:
         is_matched = self.matches_patterns and self.is_pattern("*")
         patterns = PatternIndex(self.is_pattern_blocked) if is_matched else None
         self.hub = Hub(self.settings, not self.lingers, reactor, ids, patterns=patterns)
+        self._presence = PresenceExchange(self.hub.presence, self.control, lambda: self.available, reactor)
         self.slices = Slices(reactor)
         # A channel's history is complete for as long as it is subscribed to.
         self.subscriptions = Subscriptions(
@@ -259,27 +257,11 @@ class Broker:
             raise ValueError(f"--history-file goes with --broker=http, not with {self.name}")
         self.hub.start()
         self.subscriptions.start()
-        self.hub.presence.start(self._report_presence, lambda: self.available)
+        self._presence.start()
         connected = maybeDeferred(self.connect).addErrback(self._log_bug, "connect")
         if self.hub.presence.is_wanted and type(self).control is not Broker.control:
-            return Deferred.fromCoroutine(self._learn_presence(connected))
+            return Deferred.fromCoroutine(self._presence.learn(connected))
         return connected
-
-    async def _learn_presence(self, connected: Deferred[Any]) -> None:
-        """Wait until the other servers have reported their members, but not for a broker that is away."""
-        await connected
-        for _ in range(PRESENCE_TRIES):
-            if self.available:
-                break
-            await deferLater(self.reactor, PRESENCE_WAIT / PRESENCE_TRIES)
-        self.hub.presence.ask()
-        await deferLater(self.reactor, PRESENCE_WAIT)
-
-    def _report_presence(self, message: Mapping[str, Any]) -> Deferred[Any]:
-        # What is lost while the broker is away is asked for by the others when it is back.
-        return maybeDeferred(self.control, {"presence": message}).addErrback(
-            lambda failure: failure.trap(Unavailable)
-        )
 
     async def stop(self) -> None:
         """Send out what was published, end all streams, then disconnect."""
