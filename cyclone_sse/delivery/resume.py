@@ -5,51 +5,24 @@ make the server hold more than one piece for it, and no turn of the reactor is l
 up it is sent no live events, since the history has them; the step to live events is taken in the very call
 that finds nothing more to send, so the seam has neither a hole nor a double. A client that does not read fast
 enough falls back to the same way: see ``SocketClient``.
-
-When a thousand clients reconnect at once they ask the same question. It is answered once: the answer is kept
-until something else is published or forgotten.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.client import KEEP, NOT_LIVE, NOTHING, Client, Dropped, Piece, State
 from cyclone_sse.delivery.events import Event, EventIds, encode_gap, id_line
 from cyclone_sse.delivery.history import History
-from cyclone_sse.delivery.log_reader import LogReader
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.poll_client import PollClient
+from cyclone_sse.delivery.questions import Answers, ChannelQuestions, PatternQuestions, Questions, Step
 from cyclone_sse.delivery.starting_point import EARLIEST, NO_ID_OF_OURS, Start, starting_point
 from cyclone_sse.delivery.states import States
 from cyclone_sse.slices import Slices
-
-BATCH = 256 * 1024  # bytes taken from the history at a time
-BATCH_EVENTS = 1000  # likewise: about 2 ms
-ANSWERS = 32  # kept at a time
-
-
-class Step(NamedTuple):
-    """What a client missed next.
-
-    gaps: the channels of which more may be missing. batch: events, None if there are none. is_complete: there
-    is nothing after them. is_paused: there was too much to look at, the rest is for another turn.
-    """
-
-    gaps: Collection[str]
-    batch: Batch | None
-    is_complete: bool
-    is_paused: bool = False
-
-
-class Answer(NamedTuple):
-    """What some channels had after a position. is_complete: there is nothing after these events."""
-
-    batch: Batch | None
-    is_complete: bool
 
 
 class Resume:
@@ -77,8 +50,7 @@ class Resume:
         self.readings = Slices(reactor)
         self.era = 0  # changes when ids are reset: positions from before mean nothing then
         self._patterns = patterns
-        self._answers: dict[tuple[int, tuple[str, ...]], Answer] = {}
-        self._version = 0  # of the history, from which they are
+        self._answers = Answers(history, self.clock)
 
     def start(self, client: Client) -> None:
         """Send a client what it missed since its last event id; then it is live."""
@@ -129,7 +101,7 @@ class Resume:
         until: the position of events that it will be sent as live ones.
         """
         start = starting_point(last_event_id, self.ids)
-        questions = ChannelQuestions(self, channels, start)
+        questions = ChannelQuestions(self._answers, channels, start)
         step = questions.next()
         while True:
             batch = step.batch
@@ -152,23 +124,6 @@ class Resume:
         questions.ignore_unknown()
         client.skip_until = NOT_LIVE
         client.catch_up(NOTHING, CatchUp(self, client, questions).refill)
-
-    def answer(self, after: int, channels: tuple[str, ...]) -> Answer:
-        """What these channels, which have something after the position, brought next."""
-        if not channels:
-            return Answer(None, True)
-        if self._version != self.history.version:
-            self._version = self.history.version
-            self._answers.clear()
-        answer = self._answers.get((after, channels))
-        if answer is None:
-            events = self.history.since(after, channels)
-            batch = Batch(list(_bounded(events)))
-            answer = Answer(batch if batch.events else None, next(events, None) is None)
-            if len(self._answers) >= ANSWERS:
-                self._answers.clear()
-            self._answers[after, channels] = answer
-        return answer
 
     def reset(self) -> None:
         """Stop catching up: ids were reset, and what was held is gone."""
@@ -230,68 +185,8 @@ class Resume:
 
     def _questions(self, client: Client, channels: Sequence[str], start: Start) -> Questions:
         if self._patterns is not None and any(name in self._patterns for name in channels):
-            return PatternQuestions(self, channels, start, self._patterns)
-        return ChannelQuestions(self, channels, start)
-
-
-class ChannelQuestions:
-    """What some channels brought after a position, answered from their views of the history."""
-
-    def __init__(self, resume: Resume, channels: Sequence[str], start: Start) -> None:
-        self._resume = resume
-        self._channels = channels
-        self.after = start.after
-        self._known: dict[str, int | None] = {}  # floors that were reported, or are not to be
-        if not start.tell_gap:
-            self._known = {name: resume.history.floor(name) for name in channels}
-
-    def ignore_unknown(self) -> None:
-        """Report no gap for channels that are not known to be complete."""
-        for name in self._channels:
-            if self._resume.history.floor(name) is None:
-                self._known[name] = None
-
-    def next(self) -> Step:
-        """Ask for what comes next."""
-        history = self._resume.history
-        gaps, missed = history.missed(self.after, self._channels, self._resume.clock())
-        new = [name for name in gaps if self._is_new(name, history.floor(name))] if gaps else ()
-        answer = self._resume.answer(self.after, missed)
-        if answer.batch is not None:
-            self.after = answer.batch.seqs[-1]
-        return Step(new, answer.batch, answer.is_complete)
-
-    def _is_new(self, channel: str, floor: int | None) -> bool:
-        if channel in self._known and self._known[channel] == floor:
-            return False
-        self._known[channel] = floor
-        return True
-
-
-class PatternQuestions:
-    """What patterns and channels brought after a position, answered by reading the log of all events."""
-
-    def __init__(self, resume: Resume, channels: Sequence[str], start: Start, patterns: PatternIndex) -> None:
-        self._reader = LogReader(resume.history, channels, patterns, start.after)
-        if not start.tell_gap:
-            self._reader.ignore_gaps()
-
-    def ignore_unknown(self) -> None:
-        """Do nothing: where patterns are matched here, every channel is known to be complete."""
-
-    @property
-    def after(self) -> int:
-        """The position that was reached."""
-        return self._reader.after
-
-    def next(self) -> Step:
-        """Ask for what comes next."""
-        gaps, events, is_complete = self._reader.read(BATCH, BATCH_EVENTS)
-        batch = Batch(events) if events else None
-        return Step(gaps, batch, is_complete, is_paused=not is_complete and batch is None)
-
-
-Questions = ChannelQuestions | PatternQuestions
+            return PatternQuestions(self.history, channels, start, self._patterns)
+        return ChannelQuestions(self._answers, channels, start)
 
 
 class CatchUp:
@@ -384,12 +279,3 @@ class CatchUp:
                 self._client.catch_up(piece, self.refill)
                 return
             yield
-
-
-def _bounded(events: Iterator[Event]) -> Iterable[Event]:
-    size = 0
-    for count, event in enumerate(events, 1):
-        yield event
-        size += len(event.frame)
-        if size >= BATCH or count >= BATCH_EVENTS:
-            return

@@ -1,0 +1,140 @@
+"""What some channels or patterns brought after a position, asked for piece by piece.
+
+When a thousand clients reconnect at once they ask the same question. It is answered once: the answer is kept
+until something else is published or forgotten. Plain Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from cyclone_sse.delivery.batch import Batch
+from cyclone_sse.delivery.events import Event
+from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.log_reader import LogReader
+from cyclone_sse.delivery.pattern_index import PatternIndex
+from cyclone_sse.delivery.starting_point import Start
+
+BATCH = 256 * 1024  # bytes taken from the history at a time
+BATCH_EVENTS = 1000  # likewise: about 2 ms
+ANSWERS = 32  # kept at a time
+
+
+class Step(NamedTuple):
+    """What a client missed next.
+
+    gaps: the channels of which more may be missing. batch: events, None if there are none. is_complete: there
+    is nothing after them. is_paused: there was too much to look at, the rest is for another turn.
+    """
+
+    gaps: Collection[str]
+    batch: Batch | None
+    is_complete: bool
+    is_paused: bool = False
+
+
+class Answer(NamedTuple):
+    """What some channels had after a position. is_complete: there is nothing after these events."""
+
+    batch: Batch | None
+    is_complete: bool
+
+
+class Answers:
+    """The last answers. clock: seconds that only grow, for the age of what is held."""
+
+    def __init__(self, history: History, clock: Callable[[], float]) -> None:
+        self.history = history
+        self.clock = clock
+        self._kept: dict[tuple[int, tuple[str, ...]], Answer] = {}
+        self._version = 0  # of the history, from which they are
+
+    def after(self, after: int, channels: tuple[str, ...]) -> Answer:
+        """What these channels, which have something after the position, brought next."""
+        if not channels:
+            return Answer(None, True)
+        if self._version != self.history.version:
+            self._version = self.history.version
+            self._kept.clear()
+        answer = self._kept.get((after, channels))
+        if answer is None:
+            events = self.history.since(after, channels)
+            batch = Batch(list(_bounded(events)))
+            answer = Answer(batch if batch.events else None, next(events, None) is None)
+            if len(self._kept) >= ANSWERS:
+                self._kept.clear()
+            self._kept[after, channels] = answer
+        return answer
+
+
+class ChannelQuestions:
+    """What some channels brought after a position, answered from their views of the history."""
+
+    def __init__(self, answers: Answers, channels: Sequence[str], start: Start) -> None:
+        self._answers = answers
+        self._history = answers.history
+        self._channels = channels
+        self.after = start.after
+        self._known: dict[str, int | None] = {}  # floors that were reported, or are not to be
+        if not start.tell_gap:
+            self._known = {name: self._history.floor(name) for name in channels}
+
+    def ignore_unknown(self) -> None:
+        """Report no gap for channels that are not known to be complete."""
+        for name in self._channels:
+            if self._history.floor(name) is None:
+                self._known[name] = None
+
+    def next(self) -> Step:
+        """Ask for what comes next."""
+        history = self._history
+        gaps, missed = history.missed(self.after, self._channels, self._answers.clock())
+        new = [name for name in gaps if self._is_new(name, history.floor(name))] if gaps else ()
+        answer = self._answers.after(self.after, missed)
+        if answer.batch is not None:
+            self.after = answer.batch.seqs[-1]
+        return Step(new, answer.batch, answer.is_complete)
+
+    def _is_new(self, channel: str, floor: int | None) -> bool:
+        if channel in self._known and self._known[channel] == floor:
+            return False
+        self._known[channel] = floor
+        return True
+
+
+class PatternQuestions:
+    """What patterns and channels brought after a position, answered by reading the log of all events."""
+
+    def __init__(
+        self, history: History, channels: Sequence[str], start: Start, patterns: PatternIndex
+    ) -> None:
+        self._reader = LogReader(history, channels, patterns, start.after)
+        if not start.tell_gap:
+            self._reader.ignore_gaps()
+
+    def ignore_unknown(self) -> None:
+        """Do nothing: where patterns are matched here, every channel is known to be complete."""
+
+    @property
+    def after(self) -> int:
+        """The position that was reached."""
+        return self._reader.after
+
+    def next(self) -> Step:
+        """Ask for what comes next."""
+        gaps, events, is_complete = self._reader.read(BATCH, BATCH_EVENTS)
+        batch = Batch(events) if events else None
+        return Step(gaps, batch, is_complete, is_paused=not is_complete and batch is None)
+
+
+Questions = ChannelQuestions | PatternQuestions
+
+
+def _bounded(events: Iterator[Event]) -> Iterable[Event]:
+    size = 0
+    for count, event in enumerate(events, 1):
+        yield event
+        size += len(event.frame)
+        if size >= BATCH or count >= BATCH_EVENTS:
+            return
