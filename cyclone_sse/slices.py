@@ -5,7 +5,8 @@ through here and nowhere else. Without this, one request or one broken connectio
 other clients until the list is at its end.
 
 A work is an iterator of None that does a bounded piece each time it is advanced. One queue holds the works
-that must not overtake each other; each is finished before the next starts.
+that must not overtake each other; each is finished before the next starts. Works that have nothing to do with
+each other are in a fair queue, and take turns.
 """
 
 from __future__ import annotations
@@ -38,12 +39,16 @@ def each(items: Iterable[T], step: Callable[[T], object], size: int = SIZE) -> I
 
 
 class Slices:
-    """A queue of works. reactor: runs one slice in each of its turns."""
+    """A queue of works. reactor: runs one slice in each of its turns.
+
+    fair: the works take turns. Without this, a long one would delay all that came after it.
+    """
 
     log = Logger()
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, fair: bool = False) -> None:
         self._reactor = reactor
+        self._fair = fair
         self._works: deque[tuple[Iterator[None], Deferred[None]]] = deque()
         self._scheduled = False
 
@@ -82,6 +87,8 @@ class Slices:
         except Exception:
             self.log.failure("work in slices failed")
             self._finish(done)
+        else:
+            self._works.rotate(-self._fair)
         if self._works:
             self._schedule()
 

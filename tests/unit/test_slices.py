@@ -39,6 +39,19 @@ def test_works_do_not_overtake_each_other(clock: TurnClock) -> None:
     assert len(slices) == 0
 
 
+def test_works_of_a_fair_queue_take_turns_and_a_short_one_is_soon_finished(clock: TurnClock) -> None:
+    seen: list[str] = []
+    slices = Slices(clock, fair=True)
+    slices.add(each("abc", seen.append, size=1))
+    short = slices.add(each("x", seen.append))
+    last = slices.add(each("12345", seen.append, size=1))
+    while not last.called:
+        clock.turn()
+        assert short.called == ("x" in seen)
+    assert "".join(seen) == "ax1b2c345"
+    assert len(slices) == 0
+
+
 def test_an_item_that_fails_ends_nothing_else(clock: TurnClock, failures: list[Any]) -> None:
     seen: list[int] = []
 
