@@ -66,3 +66,4 @@ class Ending(enum.Enum):
     ENDED = "ended"  # by POST /disconnect
     ONCE = "once"  # long polling: it has got what it waited for
     DENIED = "denied"  # the upstream refuses the channel for good
+    FAILED = "failed"  # what it missed could not be read or written: a bug, which the log has

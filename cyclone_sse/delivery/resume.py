@@ -22,6 +22,7 @@ from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.questions import Answers, ChannelQuestions, PatternQuestions, Questions, Step
 from cyclone_sse.delivery.starting_point import EARLIEST, NO_ID_OF_OURS, Start, starting_point
 from cyclone_sse.delivery.states import States
+from cyclone_sse.errors import Ending
 from cyclone_sse.slices import Slices
 
 
@@ -47,7 +48,7 @@ class Resume:
         self.ids = ids
         self.clock = reactor.seconds
         self.counters = counters
-        self.readings = Slices(reactor)
+        self.readings = Slices(reactor, fair=True)
         self.era = 0  # changes when ids are reset: positions from before mean nothing then
         self._patterns = patterns
         self._answers = Answers(history, self.clock)
@@ -270,7 +271,17 @@ class CatchUp:
                 counters.resumes_complete += 1
 
     def _read_on(self) -> Iterator[None]:
-        """Read the log in slices up to the next events for the client."""
+        """Read the log in slices up to the next events for the client, and end a client for which that fails.
+
+        Without this it would stay open, and never be live. It reconnects with the id of its last event.
+        """
+        try:
+            yield from self._read_to_next()
+        except Exception:
+            self._client.abort(Ending.FAILED)
+            raise  # into the log
+
+    def _read_to_next(self) -> Iterator[None]:
         while self._is_under_way:
             after = self._questions.after
             piece = self._take(self._questions.next(), after)

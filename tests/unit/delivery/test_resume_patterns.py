@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from cyclone_sse.delivery.events import GAP_TYPE
@@ -9,6 +11,7 @@ from cyclone_sse.delivery.log_reader import NAMES
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
+from cyclone_sse.errors import Ending
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
 from tests.unit.fakes import FakeSocket, TurnClock
 
@@ -123,3 +126,50 @@ def test_who_leaves_while_the_log_is_read_is_forgotten(clock: TurnClock) -> None
     hub.unsubscribe(client)
     assert turns(clock) < 10
     assert hub.stats() == []
+
+
+def test_a_long_reading_does_not_delay_the_next_client(clock: TurnClock) -> None:
+    hub = make_hub(clock, patterns=PatternIndex())
+    before = hub.position()
+    for number in range(20 * NAMES):
+        hub.publish(publication(f"other-{number}", "x"))
+    near = hub.position()
+    for number in range(2 * NAMES):
+        hub.publish(publication(f"other-{number}", "x"))
+    hub.publish(publication("user-1", "last"))
+    turns(clock)
+    long, short = Recorder(), Recorder()
+    hub.subscribe(long, ["user-*"], before)
+    hub.subscribe(short, ["user-*"], near)
+    taken = 0
+    while not short.data:
+        clock.turn()
+        taken += 1
+    assert taken < 10
+    assert long.data == []
+    turns(clock)
+    assert long.data == short.data == ["last"]
+
+
+def test_a_client_whose_past_cannot_be_read_is_ended_and_the_others_go_on(
+    clock: TurnClock, failures: list[Any]
+) -> None:
+    hub = make_hub(clock, patterns=PatternIndex())
+    before = hub.position()
+    for number in range(3 * NAMES):
+        hub.publish(publication(f"other-{number}", "x"))
+    hub.publish(publication("user-1", "last"))
+    turns(clock)
+    broken, whole = Recorder(), Recorder()
+    broken.render, broken.shares_frames = lambda events: b"%d" % (1 // 0), False
+    for client in (broken, whole):
+        hub.subscribe(client, ["user-*"], before)
+    turns(clock)
+    assert len(failures) == 1
+    assert broken.ending is Ending.FAILED
+    hub.unsubscribe(broken)
+    assert hub.counters.disconnects["failed"] == 1
+    assert whole.data == ["last"]
+    hub.publish(publication("user-2", "live"))
+    turns(clock)
+    assert whole.data == ["last", "live"]
