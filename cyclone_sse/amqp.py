@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from cyclone_sse.brokers.amqp_pubsub import AmqpSubscriberFactory, AmqpSubscriberProtocol
+from cyclone_sse.brokers.amqp_subscriber import AmqpSubscriberFactory, AmqpSubscriberProtocol
 
 __all__ = ["AmqpSubscriberFactory", "AmqpSubscriberProtocol"]

@@ -16,7 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 
 from cyclone_sse.brokers.amqp_protocol import HEARTBEAT_TYPE, AmqpError, AmqpMessage
-from cyclone_sse.brokers.amqp_pubsub import AmqpPublisherFactory, AmqpSubscriberFactory
+from cyclone_sse.brokers.amqp_publisher import AmqpPublisherFactory
+from cyclone_sse.brokers.amqp_subscriber import AmqpSubscriberFactory
 from cyclone_sse.brokers.amqp_wire import SPEC
 from cyclone_sse.brokers.broker_tls import BrokerTls
 from cyclone_sse.brokers.subscribing import SubscribingBroker

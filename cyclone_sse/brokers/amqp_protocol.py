@@ -1,6 +1,6 @@
 """A connection to AMQP over txAMQP, and the factory that makes such: log-in, the exchange, and its end.
 
-What a connection is for (to receive, or to publish) is in ``amqp_pubsub``. Names and passwords go to txAMQP
+What a connection is for is in ``amqp_subscriber`` and ``amqp_publisher``. Names and passwords go to txAMQP
 as bytes, see ``amqp_wire``.
 """
 

@@ -1,6 +1,6 @@
 """What the brokers need of a connection to their server, and what can go wrong on one.
 
-The connections themselves are in ``redis_link``, ``redis_stream_link`` and ``amqp_pubsub``.
+The connections themselves are in ``redis_*link`` and ``amqp_publisher``, ``amqp_subscriber``.
 """
 
 from __future__ import annotations

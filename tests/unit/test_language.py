@@ -68,7 +68,7 @@ WORDS = {
     "clients/python/cyclone_sse_client/django/backends.py": 1,
     "clients/python/cyclone_sse_client/errors.py": 1,
     "cyclone_sse/access/__init__.py": 1,
-    "cyclone_sse/brokers/amqp_pubsub.py": 1,
+    "cyclone_sse/brokers/amqp_subscriber.py": 1,
     "cyclone_sse/brokers/amqp_wire.py": 2,
     "cyclone_sse/brokers/base.py": 1,
     "cyclone_sse/brokers/redis_stream.py": 4,

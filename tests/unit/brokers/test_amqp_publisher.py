@@ -1,4 +1,4 @@
-"""What tells a connection to AMQP that nothing comes, or that nothing is taken."""
+"""A connection that publishes in an AMQP server, which is played with pika's frames."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pika.spec as amqp
 import pytest
 from twisted.internet.task import Clock
 
-from cyclone_sse.brokers.amqp_protocol import AmqpError, AmqpMessage
-from cyclone_sse.brokers.amqp_pubsub import BLOCKED_WAIT, AmqpPublisherFactory, AmqpSubscriberFactory
-from cyclone_sse.brokers.amqp_wire import QueueDeleted
+from cyclone_sse.brokers.amqp_protocol import AmqpError
+from cyclone_sse.brokers.amqp_publisher import BLOCKED_WAIT, AmqpPublisherFactory
 from cyclone_sse.brokers.link import NotAllowed
-from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.delivery.publication import Publication, publication
+from cyclone_sse.errors import Refusal
 from tests.unit.brokers.amqp_server import Server, fate
 
 pytestmark = pytest.mark.filterwarnings("ignore:twisted.internet.defer.returnValue:DeprecationWarning")
@@ -22,23 +22,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def messages() -> list[AmqpMessage]:
-    return []
-
-
-@pytest.fixture
 def returned() -> list[str]:
     return []
-
-
-@pytest.fixture
-def server(clock: Clock, messages: list[AmqpMessage]) -> Server:
-    """A connection that receives."""
-    server = Server(AmqpSubscriberFactory(lambda *_: None, receive=messages.append, reactor=clock))
-    server.log_in()
-    server.get_ready()
-    assert server.greeted.called
-    return server
 
 
 @pytest.fixture
@@ -51,6 +36,7 @@ def publisher(clock: Clock, returned: list[str]) -> Server:
     server.log_in()
     server.send(amqp.Confirm.SelectOk())
     assert server.greeted.called
+    assert not server.errors
     server.read()
     return server
 
@@ -61,12 +47,6 @@ def test_the_login_announces_what_we_understand(clock: Clock) -> None:
     (start,) = server.read()
     assert start.client_properties["capabilities"]["connection.blocked"]
     assert start.client_properties["capabilities"]["consumer_cancel_notify"]
-
-
-def test_a_queue_that_is_deleted_ends_the_connection(server: Server) -> None:
-    ended = fate(server.link.ended)
-    server.send(amqp.Basic.Cancel("tag", True))
-    assert isinstance(ended[0], QueueDeleted)
 
 
 def test_a_heartbeat_goes_by_the_way_of_messages(publisher: Server) -> None:
@@ -134,10 +114,50 @@ def test_names_that_do_not_fit_one_frame_are_several_messages(publisher: Server)
     assert len(messages) == 3 * 3
 
 
-def test_the_headers_of_a_message_come_along(server: Server, messages: list[AmqpMessage]) -> None:
-    server.deliver("a", b"x", headers={"CC": ["b"], "odd": None}, message_id="k")
-    server.deliver("a", b"y")
-    (first, second) = messages
-    assert (first.key, first.body, first.id) == ("a", b"x", "k")
-    assert first.headers["CC"] == [b"b"]
-    assert (second.id, second.headers) == (None, {})
+def test_publishing_waits_for_the_confirmation(publisher: Server) -> None:
+    first = fate(publisher.link.publish([publication("é", "ü", type="é"), publication("b", "ü")]))
+    second = fate(publisher.link.publish([publication(["c"], "x" * 200_000)]))
+    publish, size, body, _, _, _, _, large, *pieces = publisher.read()
+    assert (publish.exchange, publish.routing_key, size, body) == ("sse-cyclone-server", "é", 2, "ü".encode())
+    assert (large, b"".join(pieces), max(map(len, pieces))) == (200_000, b"x" * 200_000, 131_064)
+    publisher.send(amqp.Basic.Ack(1))
+    assert first == []
+    publisher.send(amqp.Basic.Ack(2))
+    assert (first, second) == ([[None, None]], [])
+    publisher.send(amqp.Basic.Ack(3, True))
+    assert len(second) == 1
+    third, fourth = (
+        fate(publisher.link.publish([publication(["a"], "x")])),
+        fate(publisher.link.publish([publication(["a"], "x")])),
+    )
+    publisher.send(amqp.Basic.Ack(5, True))
+    assert (len(third), len(fourth)) == (1, 1)
+
+
+def test_what_is_not_confirmed_has_failed(publisher: Server) -> None:
+    refused = fate(publisher.link.publish([publication(["a"], "x")]))
+    publisher.send(amqp.Basic.Nack(1))
+    assert "not taken" in str(refused[0].subFailure.value)
+    waiting = fate(publisher.link.publish([publication(["a", "b"], "x")]))
+    publisher.send(amqp.Channel.Close(404, "NOT_FOUND - no exchange", 60, 40))
+    assert "NOT_FOUND" in str(waiting[0].subFailure.value)
+    assert "NOT_FOUND" in str(fate(publisher.link.publish([publication(["a"], "x")]))[0].subFailure.value)
+
+
+def test_an_order_has_an_exchange_of_its_own(publisher: Server) -> None:
+    done = fate(publisher.link.publish_order(b"{}"))
+    (declare,) = publisher.read()
+    assert (declare.exchange, declare.type) == ("sse-cyclone-server.control", "fanout")
+    publisher.send(amqp.Exchange.DeclareOk())
+    publish, _, body = publisher.read()
+    assert (publish.exchange, publish.routing_key, body) == ("sse-cyclone-server.control", "", b"{}")
+    assert done == []
+    publisher.send(amqp.Basic.Ack(1))
+    assert done == [None]
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "\ud800"])
+def test_a_name_that_amqp_cannot_carry_is_refused_and_nothing_sent(publisher: Server, name: str) -> None:
+    (refused,) = fate(publisher.link.publish([Publication(("a", name), b"x")]))
+    assert (type(refused), refused.status) == (Refusal, 400)
+    assert publisher.read() == []

@@ -1,4 +1,4 @@
-"""Connections to an AMQP server that is played with pika's frames: raw bytes in, raw bytes out."""
+"""A connection that receives from an AMQP server, which is played with pika's frames: bytes in, bytes out."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 
-from cyclone_sse.brokers.amqp_pubsub import AmqpPublisherFactory, AmqpSubscriberFactory
+from cyclone_sse.brokers.amqp_protocol import AmqpMessage
+from cyclone_sse.brokers.amqp_subscriber import AmqpSubscriberFactory
+from cyclone_sse.brokers.amqp_wire import QueueDeleted
 from cyclone_sse.brokers.link import NotAllowed
-from cyclone_sse.delivery.publication import Publication, publication
-from cyclone_sse.errors import Refusal
 from tests.unit.brokers.amqp_server import Server, fate
 
 # txAMQP 0.8.2 still ends its generators in the old way
@@ -38,17 +38,6 @@ def server(clock: Clock, messages: list[tuple[Any, ...]]) -> Server:
     )
     server.log_in()
     server.get_ready()
-    assert server.greeted.called
-    assert not server.errors
-    return server
-
-
-@pytest.fixture
-def publisher(clock: Clock) -> Server:
-    """A connection that publishes, logged in."""
-    server = Server(AmqpPublisherFactory(lambda *_: None, reactor=clock))
-    server.log_in()
-    server.send(amqp.Confirm.SelectOk())
     assert server.greeted.called
     assert not server.errors
     return server
@@ -246,15 +235,10 @@ def test_a_deliver_that_fails_does_not_end_the_connection(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "\ud800"])
-def test_a_name_that_amqp_cannot_carry_is_an_error_and_sends_nothing(
-    server: Server, publisher: Server, name: str
-) -> None:
-    publisher.read()
+def test_a_name_that_amqp_cannot_carry_is_an_error_and_sends_nothing(server: Server, name: str) -> None:
     for done in (server.link.subscribe(name), server.link.unsubscribe(name)):
         assert isinstance(fate(done)[0], NotAllowed)
-    (refused,) = fate(publisher.link.publish([Publication(("a", name), b"x")]))
-    assert (type(refused), refused.status) == (Refusal, 400)
-    assert server.read() == publisher.read() == []
+    assert server.read() == []
 
 
 def test_silence_for_two_heartbeats_ends_the_connection(server: Server, clock: Clock) -> None:
@@ -270,37 +254,6 @@ def test_silence_for_two_heartbeats_ends_the_connection(server: Server, clock: C
     assert not clock.getDelayedCalls()
 
 
-def test_publishing_waits_for_the_confirmation(publisher: Server) -> None:
-    publisher.read()
-    first = fate(publisher.link.publish([publication("é", "ü", type="é"), publication("b", "ü")]))
-    second = fate(publisher.link.publish([publication(["c"], "x" * 200_000)]))
-    publish, size, body, _, _, _, _, large, *pieces = publisher.read()
-    assert (publish.exchange, publish.routing_key, size, body) == ("sse-cyclone-server", "é", 2, "ü".encode())
-    assert (large, b"".join(pieces), max(map(len, pieces))) == (200_000, b"x" * 200_000, 131_064)
-    publisher.send(amqp.Basic.Ack(1))
-    assert first == []
-    publisher.send(amqp.Basic.Ack(2))
-    assert (first, second) == ([[None, None]], [])
-    publisher.send(amqp.Basic.Ack(3, True))
-    assert len(second) == 1
-    third, fourth = (
-        fate(publisher.link.publish([publication(["a"], "x")])),
-        fate(publisher.link.publish([publication(["a"], "x")])),
-    )
-    publisher.send(amqp.Basic.Ack(5, True))
-    assert (len(third), len(fourth)) == (1, 1)
-
-
-def test_what_is_not_confirmed_has_failed(publisher: Server) -> None:
-    refused = fate(publisher.link.publish([publication(["a"], "x")]))
-    publisher.send(amqp.Basic.Nack(1))
-    assert "not taken" in str(refused[0].subFailure.value)
-    waiting = fate(publisher.link.publish([publication(["a", "b"], "x")]))
-    publisher.send(amqp.Channel.Close(404, "NOT_FOUND - no exchange", 60, 40))
-    assert "NOT_FOUND" in str(waiting[0].subFailure.value)
-    assert "NOT_FOUND" in str(fate(publisher.link.publish([publication(["a"], "x")]))[0].subFailure.value)
-
-
 def test_leaving_says_good_bye_and_does_not_wait_for_ever(server: Server, clock: Clock) -> None:
     left = fate(server.link.log_out())
     assert isinstance(server.read()[-1], amqp.Connection.Close)
@@ -310,14 +263,20 @@ def test_leaving_says_good_bye_and_does_not_wait_for_ever(server: Server, clock:
     assert not server.transport.connected
 
 
-def test_an_order_has_an_exchange_of_its_own(publisher: Server) -> None:
-    publisher.read()
-    done = fate(publisher.link.publish_order(b"{}"))
-    (declare,) = publisher.read()
-    assert (declare.exchange, declare.type) == ("sse-cyclone-server.control", "fanout")
-    publisher.send(amqp.Exchange.DeclareOk())
-    publish, _, body = publisher.read()
-    assert (publish.exchange, publish.routing_key, body) == ("sse-cyclone-server.control", "", b"{}")
-    assert done == []
-    publisher.send(amqp.Basic.Ack(1))
-    assert done == [None]
+def test_a_queue_that_is_deleted_ends_the_connection(server: Server) -> None:
+    ended = fate(server.link.ended)
+    server.send(amqp.Basic.Cancel("tag", True))
+    assert isinstance(ended[0], QueueDeleted)
+
+
+def test_the_headers_of_a_message_come_along(clock: Clock) -> None:
+    received: list[AmqpMessage] = []
+    server = Server(AmqpSubscriberFactory(lambda *_: None, receive=received.append, reactor=clock))
+    server.log_in()
+    server.get_ready()
+    server.deliver("a", b"x", headers={"CC": ["b"], "odd": None}, message_id="k")
+    server.deliver("a", b"y")
+    (first, second) = received
+    assert (first.key, first.body, first.id) == ("a", b"x", "k")
+    assert first.headers["CC"] == [b"b"]
+    assert (second.id, second.headers) == (None, {})

@@ -1,4 +1,4 @@
-"""What a connection to AMQP is for: one that receives, one that publishes, and their factories.
+"""A connection to AMQP that receives, by bindings of one queue.
 
 Independent of brokers and clients: a message goes to the function given.
 """
@@ -6,18 +6,16 @@ Independent of brokers and clients: a message goes to the function given.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred, DeferredList, fail, gatherResults, succeed
+from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.python.failure import Failure
 from txamqp.client import Closed
-from txamqp.content import Content
 
 from cyclone_sse.brokers.amqp_protocol import (
     ACCESS_REFUSED,
-    HEARTBEAT_TYPE,
     AmqpError,
     AmqpFactory,
     AmqpMessage,
@@ -25,14 +23,9 @@ from cyclone_sse.brokers.amqp_protocol import (
     as_text,
     encode_key,
 )
-from cyclone_sse.brokers.amqp_tables import encode_table
 from cyclone_sse.brokers.link import NotAllowed
-from cyclone_sse.delivery.publication import Publication
-from cyclone_sse.errors import Refusal
 
 BINDINGS = 100  # that are under way together
-NAMES_MAX = 100_000  # bytes of names in one message's headers, which must fit a frame
-BLOCKED_WAIT = 1.0  # seconds for what was sent just before the server took no more to be confirmed
 
 
 class _Binding(NamedTuple):
@@ -198,133 +191,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
             self.log.failure("could not deliver a message")
 
 
-class AmqpPublisherProtocol(AmqpProtocol):
-    """A connection that publishes, on which the server confirms each message."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._published = 0
-        self._unconfirmed: dict[int, Deferred[None]] = {}  # by delivery tag
-
-    async def _set_up(self) -> None:
-        await self._ch.confirm_select()
-
-    def publish(self, publications: Sequence[Publication]) -> Deferred[Any]:
-        """Send a message for each. Fires when the server has taken them all; it gives no ids.
-
-        A message for several channels is one, with the others in its header ``CC``, by which RabbitMQ routes
-        it to each queue once.
-        """
-        try:
-            messages = [(each, list(_keys(each))) for each in publications]
-        except AmqpError as error:
-            return fail(Refusal(400, str(error)))
-        confirmed = [self._publish_one(each, keys) for each, lots in messages for keys in lots]
-        return gatherResults(confirmed, consumeErrors=True).addCallback(lambda _: [None] * len(publications))
-
-    def _publish_one(self, publication: Publication, keys: Sequence[bytes]) -> Deferred[None]:
-        properties: dict[str, Any] = {}
-        if publication.type is not None:
-            properties["type"] = publication.type.encode()
-        if publication.idempotency_key:
-            properties["message-id"] = publication.idempotency_key.encode()
-        headers: dict[str, Any] = {}
-        if len(keys) > 1:
-            headers["CC"] = keys[1:]
-        if publication.ttl is not None:
-            headers["ttl"] = f"{publication.ttl:.6f}"
-        if publication.excluded is not None:
-            headers["except"] = publication.excluded
-        if publication.keep:
-            headers["keep"] = True
-        if headers:
-            properties["headers"] = encode_table(headers)
-        return self._publish(self.factory.exchange, keys[0], publication.data, properties)
-
-    def publish_order(self, order: bytes) -> Deferred[Any]:
-        """Send an order to every server that shares the exchange."""
-        return Deferred.fromCoroutine(self._publish_order(order))
-
-    async def _publish_order(self, order: bytes) -> None:
-        await self._declare_control(self._ch)
-        await self._publish(self.factory.control, b"", order, {})
-
-    def publish_heartbeat(self, token: str) -> Deferred[Any]:
-        """Send a message by the way that messages take; if no queue gets it, it comes back here."""
-        properties = {"type": HEARTBEAT_TYPE.encode()}
-        key = self.factory.heartbeat_key
-        d = self._publish(self.factory.exchange, key, token.encode(), properties, mandatory=True)
-        return d.addErrback(self._heartbeat_failed)
-
-    def _heartbeat_failed(self, failure: Failure) -> Failure:
-        if isinstance(self.lost, AmqpError) and self.lost.code == ACCESS_REFUSED:
-            return Failure(NotAllowed(str(self.lost)))
-        return failure
-
-    def _publish(
-        self, exchange: bytes, key: bytes, message: bytes, properties: dict[str, Any], mandatory: bool = False
-    ) -> Deferred[None]:
-        if self.closed or self._ch.closed:
-            return fail(self._reason())
-        self._published += 1
-        confirmed: Deferred[None] = Deferred()
-        self._unconfirmed[self._published] = confirmed
-        content = Content(message, properties=properties)
-        self._ch.basic_publish(exchange=exchange, routing_key=key, content=content, mandatory=mandatory)
-        return confirmed
-
-    def publish_confirmed(self, tag: int, multiple: bool, error: str | None) -> None:
-        """Tags count up from 1, and `multiple` means all up to this one."""
-        tags = [each for each in self._unconfirmed if each <= tag] if multiple else [tag]
-        for each in tags:
-            waiting = self._unconfirmed.pop(each, None)
-            if waiting is None or waiting.called:
-                continue
-            if error is None:
-                waiting.callback(None)
-            else:
-                waiting.errback(AmqpError(error))
-
-    def message_returned(self, message: Any) -> None:
-        """A heartbeat is for no queue: the exchange, the binding or the queue is gone."""
-        self.factory.unroutable((message.content.body or b"").decode("utf-8", "replace"))
-
-    def publishing_blocked(self, reason: str) -> None:
-        """The server is short of memory or disk. What it has not read is published when that is over."""
-        super().publishing_blocked(reason)
-        self.factory.reactor.callLater(BLOCKED_WAIT, self._fail_unconfirmed, self._published)
-
-    def _fail_unconfirmed(self, tag: int) -> None:
-        if self.blocked:
-            self.publish_confirmed(tag, True, f"the server takes no messages: {self.blocked}")
-
-    def connectionLost(self, reason: Failure) -> None:
-        """It is unknown whether what is unconfirmed was taken."""
-        super().connectionLost(reason)
-        self.publish_confirmed(self._published, True, str(self.lost))
-
-
-def _keys(publication: Publication) -> Iterator[list[bytes]]:
-    """The routing keys of a publication, in lots that fit into one message. Raises AmqpError."""
-    lot: list[bytes] = []
-    size = 0
-    for channel in publication.channels:
-        key = encode_key(channel)
-        size += len(key) + 5
-        if lot and size > NAMES_MAX:
-            yield lot
-            lot, size = [], len(key) + 5
-        lot.append(key)
-    yield lot
-
-
 class AmqpSubscriberFactory(AmqpFactory):
     """Makes connections that receive."""
 
     protocol = AmqpSubscriberProtocol
-
-
-class AmqpPublisherFactory(AmqpFactory):
-    """Makes connections that publish."""
-
-    protocol = AmqpPublisherProtocol
