@@ -27,7 +27,7 @@ class Token(NamedTuple):
 ANY_ONE = Token(True, frozenset())
 ANY_RUN = None  # any number of symbols, also none
 
-Tokens: TypeAlias = Sequence[Token | None]
+PatternTokens: TypeAlias = Sequence[Token | None]
 
 
 class Pattern:
@@ -41,7 +41,7 @@ class Pattern:
 
     def __init__(
         self,
-        tokens: Tokens,
+        tokens: PatternTokens,
         split: Callable[[bytes], Iterable[Hashable]],
         prefix: bytes,
         needed: bytes = b"",

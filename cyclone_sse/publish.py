@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from cyclone_sse.access.grant import Grant
-from cyclone_sse.access.rules import FORBIDDEN
+from cyclone_sse.access.rules import INSUFFICIENT_SCOPE
 from cyclone_sse.broker_handler import BrokerHandler
 from cyclone_sse.delivery.kinds import Kind
 from cyclone_sse.delivery.publication import Publication, channel_names
@@ -197,7 +197,9 @@ class DisconnectHandler(OperatorHandler):
     def _end_streams(self, read: tuple[Grant, Body]) -> Deferred[None]:
         grant, body = read
         if not grant.may_publish_everywhere:
-            raise Refusal(403, "ending streams needs the key, or a token that may publish to *", FORBIDDEN)
+            raise Refusal(
+                403, "ending streams needs the key, or a token that may publish to *", INSUFFICIENT_SCOPE
+            )
         fields = body.form if body.form is not None else _fields(body)
         channels, user = channel_names(fields), (fields.get("user") or [""])[-1]
         if bool(channels) == bool(user):
@@ -227,7 +229,7 @@ class ClearHandler(OperatorHandler):
     def _clear(self, read: tuple[Grant, Body]) -> Deferred[None]:
         grant, body = read
         if not grant.may_publish_everywhere:
-            raise Refusal(403, "clearing needs the key, or a token that may publish to *", FORBIDDEN)
+            raise Refusal(403, "clearing needs the key, or a token that may publish to *", INSUFFICIENT_SCOPE)
         channels = channel_names(body.form if body.form is not None else _fields(body))
         if not channels:
             raise Refusal(400, "name at least one channel to clear")
@@ -271,7 +273,7 @@ def _check_channels(grant: Grant, publications: Sequence[Publication]) -> Genera
     for publication in publications:
         for channel in publication.channels:
             if not grant.may_publish(channel):
-                raise Refusal(403, f"the token does not allow publishing to {channel!r}", FORBIDDEN)
+                raise Refusal(403, f"the token does not allow publishing to {channel!r}", INSUFFICIENT_SCOPE)
             checked += 1
             if not checked % CHECKED_AT_ONCE:
                 yield

@@ -28,7 +28,7 @@ from cyclone_sse.counters import Histogram
 from cyclone_sse.errors import Refusal
 from cyclone_sse.log_limit import LogLimit
 
-PATIENCE = 5.0  # seconds for an answer
+ANSWER_TIMEOUT = 5.0  # seconds for an answer
 TURN_PATIENCE = 10.0  # seconds to wait for one's turn
 _PASSED_ON = ("Cookie", "Authorization", "Origin", "User-Agent")
 
@@ -85,11 +85,11 @@ class AuthUrl:
         status = "none"
         try:
             request = Deferred.fromCoroutine(self._client.get(_query(channels), self._fields(caller)))
-            answer: HttpAnswer = await request.addTimeout(PATIENCE, self._reactor)
+            answer: HttpAnswer = await request.addTimeout(ANSWER_TIMEOUT, self._reactor)
             status = str(answer.status)
             return decide(answer, channels, self._clock())
         except TimeoutError:
-            self._refuse(f"has not answered in {PATIENCE:g} seconds")
+            self._refuse(f"has not answered in {ANSWER_TIMEOUT:g} seconds")
         except (Refusal, CancelledError):
             raise
         except NoDecision as error:

@@ -17,9 +17,9 @@ from cyclone_sse.access.http_client import HttpClient
 from cyclone_sse.access.keys import SigningKey, jwks_keys
 
 REFRESH = 600.0  # seconds between two fetches
-RETRY = 10.0  # seconds until the next try while there is no key at all
+FETCH_RETRY = 10.0  # seconds until the next try while there is no key at all
 UNKNOWN_KEY = 60.0  # seconds between two fetches for the sake of unknown keys
-PATIENCE = 5.0  # seconds for an answer
+FETCH_TIMEOUT = 5.0  # seconds for an answer
 
 
 class KeyUrl:
@@ -62,7 +62,7 @@ class KeyUrl:
         """Fetch the keys because one is missing. Fires when that has been tried; None: not now."""
         if self._request is None:
             now = self._reactor.seconds()
-            if now - self._last_refresh < (UNKNOWN_KEY if self.keys else RETRY):
+            if now - self._last_refresh < (UNKNOWN_KEY if self.keys else FETCH_RETRY):
                 return None
             self._last_refresh = now
             self._fetch()
@@ -80,14 +80,14 @@ class KeyUrl:
     def _fetch(self) -> None:
         self._clear_timer()
         request = self._request = Deferred.fromCoroutine(self._read())
-        request.addTimeout(PATIENCE, self._reactor)
+        request.addTimeout(FETCH_TIMEOUT, self._reactor)
         request.addErrback(lambda failure: self._log_problem(failure.getErrorMessage()))
         request.addBoth(self._finish)
 
     def _finish(self, _: object) -> None:
         self._request = None
         if self._runs:
-            self._timer = self._reactor.callLater(REFRESH if self.keys else RETRY, self._fetch)
+            self._timer = self._reactor.callLater(REFRESH if self.keys else FETCH_RETRY, self._fetch)
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             deferred.callback(None)

@@ -25,7 +25,7 @@ from cyclone_sse.options import has_token_rule, with_defaults
 from cyclone_sse.patterns import check_name
 
 UNAUTHORIZED = {"WWW-Authenticate": 'Bearer error="invalid_token"'}  # RFC 6750 3
-FORBIDDEN = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
+INSUFFICIENT_SCOPE = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
 
 
 class Rules:
@@ -208,7 +208,7 @@ class Rules:
     def _by_token(self, grant: Grant, channels: Sequence[str], private: Sequence[str]) -> Grant:
         for name in private:
             if not grant.may_subscribe(name, self._is_pattern(name)):
-                raise Refusal(403, f"the token does not allow {name!r}", FORBIDDEN)
+                raise Refusal(403, f"the token does not allow {name!r}", INSUFFICIENT_SCOPE)
         return Grant(grant.user, tuple(channels), (), grant.expires, grant.info)
 
     def _by_answer(self, grant: Grant, channels: Sequence[str], private: Sequence[str]) -> Grant:

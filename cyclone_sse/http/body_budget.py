@@ -37,7 +37,7 @@ class BodyBudget:
         """Whether there is room for a body of so many bytes; if not, the sender waits for its turn."""
         queue = self._waiting.get(network)
         if not queue and self._fits(network, size):
-            self._take(sender, network, size)
+            self._add(sender, network, size)
             return True
         self._waiting.setdefault(network, deque()).append((sender, size))
         return False
@@ -59,7 +59,7 @@ class BodyBudget:
         queue = self._waiting.get(network)
         while queue and self._fits(network, queue[0][1]):
             sender, size = queue.popleft()
-            self._take(sender, network, size)
+            self._add(sender, network, size)
             sender.continue_body()
         if not queue:
             self._waiting.pop(network, None)
@@ -73,7 +73,7 @@ class BodyBudget:
             not mine or mine + size <= self._network_limit
         )
 
-    def _take(self, sender: Sender, network: str, size: int) -> None:
+    def _add(self, sender: Sender, network: str, size: int) -> None:
         self._taken[sender] = (network, size)
         self.used += size
         self._of_network[network] += size

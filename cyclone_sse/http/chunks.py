@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from cyclone_sse.errors import Refusal
-from cyclone_sse.http.headers import FIELD, FORBIDDEN, MAX_HEAD
+from cyclone_sse.http.headers import FIELD, FORBIDDEN_BYTES, MAX_HEAD
 
 CHUNKS_AT_ONCE = 500  # chunks read in one call: about 2 ms
 MAX_CHUNK_LINE = 4 * 1024  # bytes of a chunk's size and its extensions
@@ -110,7 +110,7 @@ def _line_end(buffer: bytearray, position: int) -> int:
     """Where the line ends that begins there; -1 when it does not yet."""
     end = buffer.find(b"\r\n", position, position + MAX_CHUNK_LINE)
     if end < 0:
-        if FORBIDDEN.search(buffer, position, position + MAX_CHUNK_LINE):
+        if FORBIDDEN_BYTES.search(buffer, position, position + MAX_CHUNK_LINE):
             raise Refusal(400, "malformed request: a chunk's size that does not end with CR LF")
         if len(buffer) - position >= MAX_CHUNK_LINE:
             raise Refusal(431, f"a line in the body is longer than {MAX_CHUNK_LINE} bytes")

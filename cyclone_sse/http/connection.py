@@ -52,7 +52,7 @@ ANSWERS_AT_ONCE = 20  # pipelined requests answered before the reactor gets a tu
 _METHODS = "GET, HEAD, POST, OPTIONS"  # what the server as a whole knows: the answer to OPTIONS *
 
 
-class State(enum.Enum):
+class ConnectionState(enum.Enum):
     """The states of a connection, as drawn above."""
 
     READING = enum.auto()
@@ -61,7 +61,7 @@ class State(enum.Enum):
     CLOSING = enum.auto()
 
 
-READING, ANSWERING, STREAMING, CLOSING = State
+READING, ANSWERING, STREAMING, CLOSING = ConnectionState
 
 
 @implementer(IHalfCloseableProtocol)

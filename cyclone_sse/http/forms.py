@@ -154,7 +154,7 @@ class _Parts:
 
     def callbacks(self) -> dict[str, Any]:
         return {
-            "on_part_begin": self._begin,
+            "on_part_begin": self._start_part,
             "on_header_field": self._field,
             "on_header_value": self._value,
             "on_header_end": self._header_end,
@@ -162,7 +162,7 @@ class _Parts:
             "on_end": self._end,
         }
 
-    def _begin(self) -> None:
+    def _start_part(self) -> None:
         if len(self.found) == MAX_FIELDS:
             raise Refusal(400, f"more than {MAX_FIELDS} parts")
         self.found.append(({}, bytearray()))

@@ -13,7 +13,7 @@ MAX_HEAD = 16 * 1024  # bytes of request line and headers
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 5.6.2
 FIELD = re.compile(rb"(%s):([\t -~\x80-\xff]*)\r\n" % TOKEN)  # RFC 9112 5
 # What no request line, header or size of a chunk can hold, while its end is not there yet.
-FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
+FORBIDDEN_BYTES = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 
 _SHORT_NAME = 40  # bytes; longer ones are not remembered
 _MAX_KNOWN = 500  # names

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.chunks import ChunkedBody, too_large
-from cyclone_sse.http.headers import FIELD, FORBIDDEN, MAX_HEAD, TOKEN, Headers
+from cyclone_sse.http.headers import FIELD, FORBIDDEN_BYTES, MAX_HEAD, TOKEN, Headers
 from cyclone_sse.http.target import is_host, split_target
 
 MAX_HEADERS = 100
@@ -181,7 +181,7 @@ class RequestReader:
             if buffer.find(b"\r\n", 0, MAX_HEAD) < 0:
                 raise Refusal(414, f"the request line is longer than {MAX_HEAD} bytes")
             raise Refusal(431, f"the request's head is larger than {MAX_HEAD} bytes")
-        if FORBIDDEN.search(buffer, max(0, scanned - 1)):
+        if FORBIDDEN_BYTES.search(buffer, max(0, scanned - 1)):
             raise Refusal(400, "malformed request: a control character, or a line without CR LF")
         self._scanned = len(buffer)
 

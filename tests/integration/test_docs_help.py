@@ -32,7 +32,7 @@ def test_the_first_step(server: SseServer) -> None:
 def test_the_reasons_are_those_of_the_server() -> None:
     """The second cell of the table of statuses, and the first of that of the log, quote the source."""
     source = "".join(path.read_text() for path in (ROOT / "cyclone_sse").rglob("*.py"))
-    source = source.replace("{PATIENCE:g}", "5")
+    source = source.replace("{ANSWER_TIMEOUT:g}", "5")
     page = page_path("troubleshooting.md").read_text()
     statuses = page[page.index("| the reason says |") : page.index("What the log says")]
     logged = page[page.index("| log | cause |") : page.index("## Gaps")]

@@ -28,26 +28,15 @@ DEFINED_TWICE = {
     "CONTROL",
     "Deliver",
     "Entry",
-    "FORBIDDEN",
-    "HEARTBEAT",
     "INTERVAL",
-    "LOG_INTERVAL",
-    "LOT",
     "Listener",
     "MAX_WAITING",
-    "NAME_MAX",
-    "PATIENCE",
-    "RETRY",
-    "State",
-    "Tokens",
 }
 BANNED_NAMES = {
     "_begin",
     "_hold",
-    "_let_in",
     "_take",
     "_take_out",
-    "_tell_hole",
 }
 WORDS = {
     "BENCHMARK.md": 7,

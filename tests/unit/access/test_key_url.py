@@ -14,7 +14,7 @@ from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from zope.interface import provider
 
 from cyclone_sse.access.answers import HttpAnswer
-from cyclone_sse.access.key_url import PATIENCE, REFRESH, RETRY, UNKNOWN_KEY, KeyUrl
+from cyclone_sse.access.key_url import FETCH_RETRY, FETCH_TIMEOUT, REFRESH, UNKNOWN_KEY, KeyUrl
 from tests.unit.access.keys import jwk
 
 ONE = json.dumps({"keys": [jwk("p256", kid="1")]}).encode()
@@ -112,15 +112,15 @@ def test_without_a_key_it_is_tried_more_often(lines: list[str]) -> None:
     site = Site()
     site.keys.start()
     site.client.requests[-1].errback(ConnectionRefusedError())
-    site.clock.advance(RETRY)
+    site.clock.advance(FETCH_RETRY)
     assert site.count == 2
-    site.clock.advance(PATIENCE)
+    site.clock.advance(FETCH_TIMEOUT)
     assert site.kids == []
     assert site.keys.refresh() is not None
     assert site.count == 3
     site.client.requests[-1].errback(ConnectionRefusedError())
     assert site.keys.refresh() is None
-    site.clock.advance(RETRY)
+    site.clock.advance(FETCH_RETRY)
     assert site.count == 4
     site.answer(ONE)
     assert site.kids == ["1"]
