@@ -6,14 +6,13 @@ limited and logged by.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from time import monotonic
 
 from twisted.logger import Logger
 
-LOG_INTERVAL = 60.0  # seconds between two lines about addresses that cannot be read
+from cyclone_sse.log_limit import LogLimit
 
 Trusted = bool | tuple[IPv4Network | IPv6Network, ...]
 
@@ -29,8 +28,7 @@ class Proxies:
     def __init__(self, trusted: Trusted, clock: Callable[[], float] = monotonic) -> None:
         self._networks = () if isinstance(trusted, bool) else trusted
         self._trust_any = trusted is True
-        self._clock = clock
-        self._logged = -math.inf
+        self._log_limit = LogLimit(clock)
 
     def client_address(self, headers: Mapping[str, str], peer: str) -> str:
         """The client's address: the peer's, unless the peer is a proxy that says another.
@@ -76,9 +74,7 @@ class Proxies:
         return any(address in network for network in self._networks)
 
     def _log_unreadable(self) -> None:
-        now = self._clock()
-        if now - self._logged >= LOG_INTERVAL:
-            self._logged = now
+        if self._log_limit.acquire("unreadable"):
             self.log.warn("a proxy sends an X-Forwarded-For in which no address can be read")
 
 
