@@ -256,7 +256,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         connection.setRawMode()
         self._headers_written = True
         kind = client_class(self.transport)
-        return kind(self.transport, head, settings["client-buffer"], connection.first_response)
+        return kind(self.transport, head, settings["client-buffer"], connection.nothing_waits)
 
     def _is_event_source(self) -> bool:
         """Whether the client is a browser's EventSource (or one on the fetch of Node.js). It hides the

@@ -57,8 +57,8 @@ class SocketClient(Client):
     """The stream of one client over a plain TCP connection.
 
     transport: the connection. head: the first bytes of the response. limit: bytes that may wait for the
-    client; a single write may be larger when nothing waits. first_response: nothing was written on this
-    connection before, so that the transport's own buffer is known to be empty.
+    client; a single write may be larger when nothing waits. nothing_waits: the transport's own buffer is
+    known to be empty.
     """
 
     __slots__ = (
@@ -70,14 +70,14 @@ class SocketClient(Client):
         "_seqs",
         "_unsent",
         "_write",
-        "first_response",
+        "nothing_waits",
         "transport",
     )
 
-    def __init__(self, transport: Any, head: bytes, limit: int, first_response: bool = True) -> None:
+    def __init__(self, transport: Any, head: bytes, limit: int, nothing_waits: bool = True) -> None:
         super().__init__()
         self.transport = transport
-        self.first_response = first_response
+        self.nothing_waits = nothing_waits
         self._limit = limit
         self._queue: deque[bytes] | None = deque((head,))  # None as long as nothing waits
         self._seqs: deque[Seq] | None = deque((KEEP,))  # of what is in the queue
@@ -107,7 +107,7 @@ class SocketClient(Client):
         if self.on_open is not None:
             on_open, self.on_open = self.on_open, None
             on_open(self)
-        if not self.first_response:
+        if not self.nothing_waits:
             # Earlier answers may still lie in the transport's own buffer.
             self._wait()
             return

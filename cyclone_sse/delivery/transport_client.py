@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from cyclone_sse.delivery.client import State
 from cyclone_sse.delivery.socket_client import PIECE, SocketClient
+from cyclone_sse.socket_send import socket_send
 
 
 @implementer(IPushProducer)
@@ -33,7 +34,7 @@ class TransportClient(SocketClient):
     def open(self) -> None:
         """Send the head, and with it what has been added since."""
         if self.state is State.CORKED:
-            self.first_response = True
+            self.nothing_waits = True
             self.transport.registerProducer(self, streaming=True)
             super().open()
 
@@ -81,12 +82,5 @@ class TransportClient(SocketClient):
 
 
 def client_class(transport: Any) -> type[SocketClient]:
-    """The kind of client for a transport.
-
-    The class is asked, not the instance: the wrapper around a TLS connection passes unknown attributes on to
-    the socket below it, where bytes would leave unencrypted. And not for ``getHandle``, of which a TLS
-    connection has its own: what is sent there stays there.
-    """
-    if hasattr(type(transport), "writeSomeData"):
-        return SocketClient
-    return TransportClient
+    """The kind of client for a transport."""
+    return TransportClient if socket_send(transport) is None else SocketClient

@@ -82,7 +82,6 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     _in_run = False
     _began: float | None = None  # when the first byte of the request came that is being read
     _has_room: bool | None = None  # for the body that is being read; False: it waits for some
-    first_response = True  # nothing has been written
     quiet_since = 0.0  # when the server began to wait for the client
 
     def __init__(self, server: ServerState) -> None:
@@ -307,12 +306,14 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if self._half_closed:
             self.transport.abortConnection()
 
+    @property
+    def nothing_waits(self) -> bool:
+        """Whether all that was written has been sent, so that a stream may write to the socket."""
+        return self._flow.nothing_waits
+
     def write(self, chunk: bytes) -> None:
         """Send a part of the response."""
-        self.first_response = False
-        if self.state is ANSWERING:
-            self._flow.watch(self._run)
-        self.transport.write(chunk)
+        self._flow.write(chunk, self._run if self.state is ANSWERING else None)
 
     def notifyFinish(self) -> Deferred[Any]:
         """A Deferred that fires when the present request is finished or its client gone."""

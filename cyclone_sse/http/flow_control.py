@@ -1,7 +1,9 @@
 """Flow control of one connection: what a client does not read is not written, what is not needed is not read.
 
-The transport says to it, as its push producer, when too much waits to be sent and when that was sent.
-Reading may be paused and resumed as often as needed: the transport is called only when something changes.
+What a client takes at once is sent past the transport, whose buffer costs a second trip through the reactor.
+From the first byte that the client does not take, everything goes through the transport. As its push producer
+this is notified when too much waits to be sent, and when that was sent. Reading may be paused and resumed as
+often as needed: the transport is called only when something changes.
 """
 
 from __future__ import annotations
@@ -12,15 +14,18 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from cyclone_sse.socket_send import Send, socket_send
+
 
 @implementer(IPushProducer)
 class FlowControl:
     """transport: of the connection. on_room: called when what waited has been sent."""
 
-    __slots__ = ("_on_room", "_reading", "_transport", "full")
+    __slots__ = ("_on_room", "_reading", "_send", "_transport", "full")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
+        self._send = socket_send(transport)  # None: bytes may wait in the transport
         self._on_room: Callable[[], None] | None = None  # set: we are the transport's producer
         self._reading = True
         self.full = False  # more waits to be sent than the transport likes
@@ -37,11 +42,32 @@ class FlowControl:
             self._reading = True
             self._transport.resumeProducing()
 
-    def watch(self, on_room: Callable[[], None]) -> None:
-        """Notice from now on when too much waits to be sent. Called before something is written."""
-        if self._on_room is None:
+    @property
+    def nothing_waits(self) -> bool:
+        """Whether the transport's own buffer is known to be empty."""
+        return self._send is not None
+
+    def write(self, data: bytes, on_room: Callable[[], None] | None) -> None:
+        """Send this, now or when the client has taken what waits.
+
+        on_room: called, as long as this is not released, when too much waited and has been sent.
+        """
+        if self._send is not None:
+            data = self._left_of(data, self._send)
+            if not data:
+                return
+            self._send = None
+        if on_room is not None and self._on_room is None:
             self._on_room = on_room
             self._transport.registerProducer(self, True)
+        self._transport.write(data)
+
+    @staticmethod
+    def _left_of(data: bytes, send: Send) -> bytes:
+        try:
+            return data[send(data) :]
+        except OSError:
+            return data  # no room; or the connection is broken, which the transport finds, too
 
     def release(self) -> None:
         """Stop watching: a stream writes now, or the transport is to close when all is sent, which it would

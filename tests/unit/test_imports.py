@@ -87,7 +87,17 @@ HOUSE = [
     {"delivery.sorted_log"},
     {"delivery.published"},
     {"delivery.events", "delivery.kinds", "delivery.publication", "delivery.room"},
-    {"counters", "deadlines", "errors", "globs", "log_limit", "options", "patterns", "slices"},
+    {
+        "counters",
+        "deadlines",
+        "errors",
+        "globs",
+        "log_limit",
+        "options",
+        "patterns",
+        "slices",
+        "socket_send",
+    },
     {"broker_urls", "values"},
     {"", "access", "daemon", "delivery", "http"},  # what each room is
 ]
@@ -136,6 +146,7 @@ PURE = {
     "log_limit",
     "options",
     "patterns",
+    "socket_send",
     "values",
 }
 

@@ -69,7 +69,7 @@ def test_what_fits_goes_out_at_once() -> None:
 def test_what_was_written_before_goes_first() -> None:
     socket = FakeSocket(room=0)
     socket.write(b"the answer to an earlier request, ")
-    subscriber = SocketClient(socket, b"head, ", 1 << 20, first_response=False)
+    subscriber = SocketClient(socket, b"head, ", 1 << 20, nothing_waits=False)
     subscriber.open()
     subscriber.send(b"event")
     socket.read(None)

@@ -8,6 +8,7 @@ from twisted.internet.testing import StringTransport
 
 from cyclone_sse.http.connection import ANSWERS_AT_ONCE, REFUSAL_TIMEOUT
 from cyclone_sse.http.flow_control import FlowControl
+from tests.unit.fakes import FakeSocket
 from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, Peer
 
 
@@ -28,7 +29,9 @@ class Counting(StringTransport):
 
 
 def fill(peer: Peer) -> None:
-    """So much waits for the client that the transport asks for no more."""
+    """The client reads no more, and so much waits for it that the transport asks for no more."""
+    peer.transport.room = 0
+    peer.send(STATS)
     producer = peer.transport.producer
     assert producer is not None
     producer.pauseProducing()
@@ -36,6 +39,7 @@ def fill(peer: Peer) -> None:
 
 def drain(peer: Peer) -> None:
     """The client has read it all."""
+    peer.transport.read()
     producer = peer.transport.producer
     assert producer is not None
     producer.resumeProducing()
@@ -53,8 +57,8 @@ def test_room_is_told_until_it_is_released() -> None:
     transport: Any = StringTransport()
     flow = FlowControl(transport)
     told: list[int] = []
-    flow.watch(lambda: told.append(1))
-    flow.watch(lambda: told.append(2))
+    flow.write(b"a", lambda: told.append(1))
+    flow.write(b"b", lambda: told.append(2))
     transport.producer.pauseProducing()
     assert flow.full
     transport.producer.resumeProducing()
@@ -65,6 +69,27 @@ def test_room_is_told_until_it_is_released() -> None:
     assert told == [1]
 
 
+def test_what_the_socket_takes_never_goes_through_the_transport() -> None:
+    socket = FakeSocket(room=5)
+    flow = FlowControl(socket)
+    flow.write(b"abc", None)
+    assert flow.nothing_waits
+    assert not socket.buffer
+    flow.write(b"defg", lambda: None)
+    flow.write(b"h", lambda: None)  # the fake asserts that nothing overtakes what is in its buffer
+    assert not flow.nothing_waits
+    assert (bytes(socket.received), bytes(socket.buffer)) == (b"abcde", b"fgh")
+    assert socket.producer is flow
+
+
+def test_a_broken_socket_is_left_to_the_transport() -> None:
+    socket = FakeSocket()
+    flow = FlowControl(socket)
+    socket.abortConnection()
+    flow.write(b"abc", None)
+    assert not flow.nothing_waits
+
+
 def test_a_client_that_does_not_read_is_not_answered() -> None:
     peer = Peer()
     peer.send(STATS)
@@ -73,7 +98,7 @@ def test_a_client_that_does_not_read_is_not_answered() -> None:
     assert peer.statuses == [200]
     assert peer.transport.reading is False, "and nothing more is read"
     drain(peer)
-    assert peer.statuses == [200] * 4
+    assert peer.statuses == [200] * 5
     assert peer.transport.reading is True
 
 

@@ -1,0 +1,22 @@
+"""Which transports let bytes leave at once."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.testing import StringTransport
+
+from cyclone_sse.socket_send import socket_send
+from tests.unit.fakes import FakeSocket
+
+
+def test_a_socket_takes_bytes_at_once_and_says_how_many() -> None:
+    socket = FakeSocket(room=2)
+    send = socket_send(socket)
+    assert send is not None
+    assert send(b"abc") == 2
+    with pytest.raises(BlockingIOError):
+        send(b"c")
+
+
+def test_a_transport_without_a_socket_has_no_such_way() -> None:
+    assert socket_send(StringTransport()) is None
