@@ -32,7 +32,7 @@ from cyclone_sse.brokers.redis_scripts import decode_state, encode_state
 from cyclone_sse.brokers.redis_server import redis_server
 from cyclone_sse.brokers.redis_stream_link import BEGINNING, Lot, StreamLink, Survey
 from cyclone_sse.brokers.upstream import UpstreamBroker
-from cyclone_sse.delivery.events import EventId, EventIds
+from cyclone_sse.delivery.events import EventId, EventIds, seq_at
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.patterns import canonical_glob
 
@@ -217,7 +217,7 @@ class RedisStreamBroker(UpstreamBroker):
         self._live = False  # orders that it holds have been carried out
         self._start_at(tag, after, floor, present=_seq(self._left.pop(tag, BEGINNING)))
         for channel, id, state in states:
-            self.hub.restore_state(channel, state, EventId.at(_seq(id), tag))
+            self.hub.restore_state(channel, state, EventId(_seq(id), tag))
 
     def _start_at(
         self, tag: str, after: bytes, floor: int, count: int | None = None, present: int | None = None
@@ -282,7 +282,7 @@ class RedisStreamBroker(UpstreamBroker):
 
     def _publish_entry(self, id: bytes, fields: Sequence[bytes]) -> None:
         assert self._tag is not None
-        eid = EventId.at(_seq(id), self._tag)
+        eid = EventId(_seq(id), self._tag)
         self._reading = id
         publication = self._understand(fields)
         if publication is not None and publication.keep:
@@ -365,4 +365,4 @@ class RedisStreamBroker(UpstreamBroker):
 def _seq(id: bytes) -> int:
     """The position of an entry."""
     ms, _, n = id.partition(b"-")
-    return EventId(int(ms), int(n), "").seq
+    return seq_at(int(ms), int(n))

@@ -22,6 +22,7 @@ PRESENCE_TYPE = "sse-presence"
 
 # Each of the two numbers of an id has 64 bits, as in a Redis stream, where any program may choose them.
 _NUMBER_BITS = 64
+_COUNTER = (1 << _NUMBER_BITS) - 1  # the bits of the second number
 _ID_FORM = re.compile(r"(\d{1,20})-(\d{1,20})-([0-9a-z]{1,16})", re.ASCII)
 _FIELD_BREAK = re.compile(r"[\r\n\0]")
 
@@ -29,12 +30,12 @@ _FIELD_BREAK = re.compile(r"[\r\n\0]")
 class EventId(NamedTuple):
     """``<ms>-<n>-<node>``: where an event stands in the order of the process that took it.
 
-    ms: milliseconds since the epoch; n: a counter within the millisecond; node: the tag of the source of ids,
-    which is a process, its history file, or a Redis stream.
+    seq: milliseconds since the epoch and a counter within the millisecond, as one integer, for comparisons
+    between ids of one process. node: the tag of the source of ids, which is a process, its history file, or
+    a Redis stream.
     """
 
-    ms: int
-    n: int
+    seq: int
     node: str
 
     @classmethod
@@ -44,20 +45,25 @@ class EventId(NamedTuple):
         if match is None:
             return None
         ms, n = int(match[1]), int(match[2])
-        return None if (ms | n) >> _NUMBER_BITS else cls(ms, n, match[3])
+        return None if (ms | n) >> _NUMBER_BITS else cls.of(ms, n, match[3])
 
     @classmethod
-    def at(cls, seq: int, node: str) -> EventId:
-        """The id at this position."""
-        return cls(seq >> _NUMBER_BITS, seq & (1 << _NUMBER_BITS) - 1, node)
+    def of(cls, ms: int, n: int, node: str) -> EventId:
+        """The id of the n-th event of the millisecond ``ms`` since the epoch."""
+        return cls(seq_at(ms, n), node)
 
     @property
-    def seq(self) -> int:
-        """The id as one integer, for comparisons between ids of one process."""
-        return seq_at(self.ms, self.n)
+    def ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return self.seq >> _NUMBER_BITS
+
+    @property
+    def n(self) -> int:
+        """The counter within the millisecond."""
+        return self.seq & _COUNTER
 
     def __str__(self) -> str:
-        return f"{self.ms}-{self.n}-{self.node}"
+        return f"{self.seq >> _NUMBER_BITS}-{self.seq & _COUNTER}-{self.node}"
 
 
 def seq_at(ms: int, n: int = 0) -> int:
@@ -78,7 +84,7 @@ class EventIds:
         self.former: set[str] = set()  # tags under which this process knew ids that are lost now
         self._last = last
         self._catch_up()
-        self._now = self._id(self._last)
+        self._now = EventId(self._last, self.node)
 
     @property
     def from_elsewhere(self) -> bool:
@@ -94,13 +100,13 @@ class EventIds:
         """Give out a new id, greater than all before."""
         self._last += 1
         self._catch_up()
-        return self._id(self._last)
+        return EventId(self._last, self.node)
 
     def now(self) -> EventId:
         """Return an id for this moment: at least the last event's, less than the next one's."""
         self._catch_up()
         if self._now.seq != self._last or self._now.node != self.node:
-            self._now = self._id(self._last)  # many clients ask in one millisecond
+            self._now = EventId(self._last, self.node)  # many clients ask in one millisecond
         return self._now
 
     def follow(self, eid: EventId) -> None:
@@ -116,10 +122,7 @@ class EventIds:
 
     def _catch_up(self) -> None:
         if self._clock is not None:
-            self._last = max(self._last, seq_at(int(self._clock() * 1000)))
-
-    def _id(self, seq: int) -> EventId:
-        return EventId.at(seq, self.node)
+            self._last = max(self._last, int(self._clock() * 1000) << _NUMBER_BITS)
 
 
 class Event:
@@ -162,7 +165,7 @@ class Event:
     @property
     def id(self) -> EventId:
         """Its id, as clients see it."""
-        return EventId.at(self.seq, self.node)
+        return EventId(self.seq, self.node)
 
     @property
     def names(self) -> Sequence[str]:
@@ -221,7 +224,7 @@ def encode(
 
 def _field(name: str, value: object) -> bytes:
     if isinstance(value, EventId):
-        return b"id: %d-%d-%s\n" % (value.ms, value.n, value.node.encode())
+        return b"id: %s\n" % str(value).encode()
     text = str(value)
     if _FIELD_BREAK.search(text):
         raise ValueError(f"the {name} of an event cannot hold a line break or NUL: {text[:100]!r}")

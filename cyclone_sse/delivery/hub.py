@@ -137,13 +137,15 @@ class Hub:
         return ids if done is None else done.addCallback(lambda _: ids)
 
     def _publish(self, publication: Publication, eid: EventId | None = None) -> Event:
+        is_own = eid is None
         if eid is None:
             eid = self.ids.next()
         frame = encode(publication.data, eid, publication.type, publication.retry)
         event = Event(eid, frame, publication.channels)
-        if eid.seq <= self.history.last:
-            return event
-        self.ids.follow(eid)
+        if not is_own:
+            if eid.seq <= self.history.last:
+                return event
+            self.ids.follow(eid)
         event.excluded = publication.excluded
         event.key = publication.idempotency_key
         if publication.keep and self.states.fit([publication]):
@@ -301,7 +303,7 @@ class Hub:
         def send(client: Client) -> None:
             client.skip_until = seen if seen > last else 0
             client.last_sent_at = self._reactor.seconds()
-            frame = encode_gap(client.channels, EventId.at(seen, node))
+            frame = encode_gap(client.channels, EventId(seen, node))
             client.send(frame, (frame,), (RESET,))
             self._send_states(client, client.channels)
 

@@ -121,7 +121,7 @@ class JournalFile:
         """The floor of each channel of which something was deleted."""
         with self._understood():
             for channel, ms, n in self._db.execute("SELECT channel, ms, n FROM floor ORDER BY ms, n"):
-                yield json.loads(channel), EventId(ms, n, self.node).seq
+                yield json.loads(channel), EventId.of(ms, n, self.node).seq
 
     def events(self) -> Iterator[tuple[Event, int]]:
         """Each event, oldest first, and when it was taken, in milliseconds since the epoch."""
@@ -137,7 +137,7 @@ class JournalFile:
                     channels = names[text] = tuple(json.loads(text))
                 if not (frame.startswith(b"id: %d-%d-" % (ms, n)) and frame.endswith(b"\n\n")):
                     raise JournalError(f"{self.path} is damaged: event {row} is not whole")
-                event = Event(EventId(ms, n, node), frame, channels)
+                event = Event(EventId.of(ms, n, node), frame, channels)
                 event.row, event.ttl, event.excluded = row, ttl, excluded
                 yield event, taken
 
@@ -146,13 +146,13 @@ class JournalFile:
         with self._understood():
             for channel, ms, n, frame in self._db.execute("SELECT channel, ms, n, frame FROM state"):
                 name = json.loads(channel)
-                yield name, Event(EventId(ms, n, self.node), frame, (name,))
+                yield name, Event(EventId.of(ms, n, self.node), frame, (name,))
 
     def published(self) -> Iterator[tuple[str, str, int]]:
         """Each idempotency key, the id of its event, and when it was used, the oldest first."""
         with self._understood():
             for key, ms, n, taken in self._db.execute("SELECT * FROM published ORDER BY taken"):
-                yield key, str(EventId(ms, n, self.node)), taken
+                yield key, str(EventId.of(ms, n, self.node)), taken
 
     def write(self, transaction: Transaction) -> None:
         """Write all of it, or nothing. Raises JournalError."""
@@ -173,7 +173,7 @@ class JournalFile:
                 self._set_states(transaction.states)
                 self._add_keys(transaction)
                 if transaction.reserved is not None:
-                    end = EventId.at(transaction.reserved, self.node)
+                    end = EventId(transaction.reserved, self.node)
                     self._db.execute("UPDATE journal SET reserved_ms = ?, reserved_n = ?", (end.ms, end.n))
                 if self._db.in_transaction:
                     self._db.execute("COMMIT")
@@ -269,7 +269,7 @@ class JournalFile:
     def _raise_floors(self, floors: Mapping[str, int]) -> None:
         if not floors:
             return
-        ids = ((channel, EventId.at(seq, "")) for channel, seq in floors.items())
+        ids = ((channel, EventId(seq, "")) for channel, seq in floors.items())
         # as JSON: a custom application's name may hold what is not UTF-8
         values = [(json.dumps(channel), eid.ms, eid.n) for channel, eid in ids]
         self._insert("INSERT INTO floor VALUES ", values, _RAISE_FLOORS)

@@ -123,7 +123,7 @@ def test_an_id_that_is_larger_than_any_clock_is_read() -> None:
     stream.add()
     reader.read_all()
     assert reader.told == [2**64 - 2]
-    assert EventId.parse(reader.broker.hub.position()) == EventId(2**64 - 2, 0, "tag1")
+    assert EventId.parse(reader.broker.hub.position()) == EventId.of(2**64 - 2, 0, "tag1")
 
 
 def test_an_entry_that_is_too_large_is_left_out(log: list[str]) -> None:

@@ -8,7 +8,7 @@ from cyclone_sse.delivery.events import Event, EventId, encode
 
 
 def event(n: int, *channels: str) -> Event:
-    eid = EventId(n, 0, "node")
+    eid = EventId.of(n, 0, "node")
     return Event(eid, encode(b"x", eid), channels)
 
 

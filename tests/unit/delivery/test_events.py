@@ -42,7 +42,7 @@ def test_a_message_is_read_back(message: str, kind: str | None) -> None:
     parser = Parser()
     (event,) = parser.feed(frame)
     assert (event.id, event.type, event.data) == ("1-2-n", kind or "message", normal)
-    assert Event(EventId(1, 2, "n"), frame).message == normal
+    assert Event(EventId.of(1, 2, "n"), frame).message == normal
 
 
 def test_the_bytes_on_the_wire() -> None:

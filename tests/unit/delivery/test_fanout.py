@@ -33,7 +33,7 @@ class Site:
 
     def publish(self, *channels: str) -> None:
         self._n += 1
-        eid = EventId(self._n, 0, "node")
+        eid = EventId.of(self._n, 0, "node")
         self.fanout.add(Event(eid, encode(b"%d" % self._n, eid), channels))
 
 
@@ -73,7 +73,7 @@ def test_a_long_walk_gives_turns_and_what_comes_meanwhile_waits() -> None:
 def test_who_is_further_on_gets_the_rest_alone() -> None:
     site = Site()
     client = site.client("a")
-    client.skip_until = EventId(1, 0, "node").seq
+    client.skip_until = EventId.of(1, 0, "node").seq
     site.publish("a")
     site.publish("a")
     turns(site.clock)

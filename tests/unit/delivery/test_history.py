@@ -18,7 +18,7 @@ from cyclone_sse.delivery.views import Limits
 
 
 def event(number: int, size: int = 0, channels: Iterable[str] = ("a",)) -> Event:
-    return Event(EventId(number, 0, "node"), encode("x" * size), tuple(channels))
+    return Event(EventId.of(number, 0, "node"), encode("x" * size), tuple(channels))
 
 
 def make_history(

@@ -86,8 +86,8 @@ def test_after_a_lost_stream_everybody_goes_on_under_new_ids(
     client = Recorder()
     hub.subscribe(client, ["a"])
     old = hub.publish(publication("a", "old"))
-    hub.reset_ids("other", EventId(5, 0, "other").seq)
-    hub.publish(publication("a", "new"), EventId(6, 0, "other"))
+    hub.reset_ids("other", EventId.of(5, 0, "other").seq)
+    hub.publish(publication("a", "new"), EventId.of(6, 0, "other"))
     turns(clock)
     assert [data for data in client.data if not data.startswith("{")] == ["old", "new"]
     assert gaps(client) == [["a"]]

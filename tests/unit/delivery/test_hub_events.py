@@ -121,7 +121,7 @@ def test_what_was_published_before_is_not_published_again(clock: TurnClock) -> N
     client = Recorder()
     hub.subscribe(client, ["a"])
     for number in (1, 2, 1, 2, 3):
-        hub.publish(publication("a", str(number)), EventId(number, 0, "shared"))
+        hub.publish(publication("a", str(number)), EventId.of(number, 0, "shared"))
     turns(clock)
     assert client.data == ["1", "2", "3"]
 

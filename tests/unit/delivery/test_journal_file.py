@@ -14,11 +14,11 @@ from cyclone_sse.delivery import journal_file as module
 from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.journal_file import JournalError, JournalFile, Transaction
 
-FIRST = EventId(1000, 7, "abc123")
+FIRST = EventId.of(1000, 7, "abc123")
 
 
 def event(row: int, *channels: str, data: str = "x", type: str | None = None) -> Event:
-    eid = EventId(2000, row, "abc123")
+    eid = EventId.of(2000, row, "abc123")
     made = Event(eid, encode(data, eid, type, 2500), channels or ("a",))
     made.row = row
     return made
@@ -47,7 +47,7 @@ def test_what_is_written_is_read_again_in_order(path: Path) -> None:
     with opened(path) as journal:
         assert (journal.node, journal.begin, journal.row) == ("abc123", FIRST.seq, 0)
         journal.write(Transaction(written, taken=1234, reserved=5000))
-    with closing(JournalFile(str(path), EventId(1, 1, "other"))) as journal:
+    with closing(JournalFile(str(path), EventId.of(1, 1, "other"))) as journal:
         assert (journal.node, journal.begin, journal.row, journal.reserved) == ("abc123", FIRST.seq, 2, 5000)
         read = list(journal.events())
         assert [(each.id, each.frame, each.channels, each.row, taken) for each, taken in read] == [
@@ -79,7 +79,7 @@ def test_an_event_may_be_written_once_more(path: Path) -> None:
 
 
 def test_floors_are_only_raised(path: Path) -> None:
-    high, low = EventId(5, 9, "").seq, EventId(5, 8, "").seq
+    high, low = EventId.of(5, 9, "").seq, EventId.of(5, 8, "").seq
     with opened(path) as journal:
         journal.write(Transaction(floors={"a": high, "b": low}))
         journal.write(Transaction(floors={"a": low, "b": high}))
@@ -88,7 +88,7 @@ def test_floors_are_only_raised(path: Path) -> None:
 
 def test_floors_are_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FLOORS", 10)
-    floors = {f"c{n}": EventId(2000, n, "").seq for n in range(40)}
+    floors = {f"c{n}": EventId.of(2000, n, "").seq for n in range(40)}
     with opened(path) as journal:
         journal.write(Transaction(floors=floors))
         assert dict(journal.floors()) == dict(list(floors.items())[30:])

@@ -16,11 +16,11 @@ EVERYTHING = 1 << 30
 
 
 def event(number: int, *channels: str) -> Event:
-    return Event(EventId(number, 0, "node"), encode(b"x"), channels)
+    return Event(EventId.of(number, 0, "node"), encode(b"x"), channels)
 
 
 def seq(number: int) -> int:
-    return EventId(number, 0, "").seq
+    return EventId.of(number, 0, "").seq
 
 
 class Site:

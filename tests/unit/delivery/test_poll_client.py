@@ -29,7 +29,7 @@ class Answers:
 
 
 def events(*messages: str) -> list[Event]:
-    return [Event(EventId(1, n, "x"), encode(text)) for n, text in enumerate(messages)]
+    return [Event(EventId.of(1, n, "x"), encode(text)) for n, text in enumerate(messages)]
 
 
 def test_the_first_event_is_the_answer() -> None:

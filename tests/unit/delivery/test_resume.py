@@ -25,7 +25,7 @@ def test_who_has_heard_more_from_another_process_goes_on_from_there(clock: TurnC
     hub.reset_ids("shared", 1)
     hub.start()
     for number in (1, 2):
-        hub.publish(publication("a", str(number)), EventId(number, 0, "shared"))
+        hub.publish(publication("a", str(number)), EventId.of(number, 0, "shared"))
     client, poll = Recorder(), Recorder()
     hub.subscribe(client, ["a"], "4-0-shared")
     assert client.got == [], "what it had is not sent again, and nothing is missing"
@@ -34,7 +34,7 @@ def test_who_has_heard_more_from_another_process_goes_on_from_there(clock: TurnC
     assert client.got == [PING], "and no id takes it back"
     hub.subscribe(poll, ["a"], "4-0-shared")
     for number in (3, 4, 5):
-        hub.publish(publication("a", str(number)), EventId(number, 0, "shared"))
+        hub.publish(publication("a", str(number)), EventId.of(number, 0, "shared"))
         turns(clock)
     assert client.data == poll.data == ["5"]
 
@@ -45,7 +45,7 @@ def test_who_has_heard_more_is_told_when_the_stream_was_lost(clock: TurnClock) -
     client = Recorder()
     hub.subscribe(client, ["a"], "4-0-shared")
     hub.reset_ids("renewed", 1)
-    hub.publish(publication("a", "new"), EventId(2, 0, "renewed"))
+    hub.publish(publication("a", "new"), EventId.of(2, 0, "renewed"))
     turns(clock)
     assert client.data == ['{"channels": ["a"]}', "new"]
 
@@ -137,7 +137,7 @@ def test_who_catches_up_when_ids_begin_anew_gets_each_new_event_once(
     last = 5 if goes_back else hub.ids.last + (1 << 60)
     hub.reset_ids("new", last)
     for number in range(3):
-        hub.publish(publication("c0", f"new {number}"), EventId.at(last + 1 + number, "new"))
+        hub.publish(publication("c0", f"new {number}"), EventId(last + 1 + number, "new"))
     if reads_at_once:
         socket.read(None)
         turns(clock)

@@ -13,8 +13,8 @@ def test_where_a_stream_begins() -> None:
     assert starting_point(str(eid), ids) == Start(eid.seq, True)
     assert starting_point("nonsense", ids) == NO_ID_OF_OURS
     assert starting_point("100000-99-mine", ids) == NO_ID_OF_OURS, "it was not given yet"
-    other = EventId(90_000, 3, "other")
-    assert starting_point(str(other), ids) == Start(EventId(90_000 - TOLERANCE, 0, "x").seq, True)
+    other = EventId.of(90_000, 3, "other")
+    assert starting_point(str(other), ids) == Start(EventId.of(90_000 - TOLERANCE, 0, "x").seq, True)
     assert starting_point("200000-0-other", ids) == NO_ID_OF_OURS
     ids.reset("new", 5)
     assert starting_point(str(eid), ids) == NO_ID_OF_OURS, "its order was lost"

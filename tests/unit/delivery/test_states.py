@@ -11,7 +11,7 @@ from cyclone_sse.delivery.states import States
 
 
 def event(number: int, *channels: str, size: int = 1) -> Event:
-    return Event(EventId(number, 0, "node"), encode("x" * size), channels)
+    return Event(EventId.of(number, 0, "node"), encode("x" * size), channels)
 
 
 def test_the_newest_event_is_the_state() -> None:

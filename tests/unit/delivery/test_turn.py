@@ -21,7 +21,7 @@ def groups(turn: Turn, registry: Channels[Client]) -> list[Group]:
 
 def made(channels: list[set[str]]) -> tuple[Turn, list[Event]]:
     turn = Turn(0.0)
-    events = [Event(EventId(1, n, "x"), b"%d" % n, sorted(names)) for n, names in enumerate(channels)]
+    events = [Event(EventId.of(1, n, "x"), b"%d" % n, sorted(names)) for n, names in enumerate(channels)]
     for event in events:
         turn.add(event)
     return turn, events

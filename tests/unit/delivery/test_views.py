@@ -9,7 +9,7 @@ from cyclone_sse.delivery.views import BySize, Limits, View
 
 
 def event(number: int) -> Event:
-    return Event(EventId(number, 0, "node"), b"x")
+    return Event(EventId.of(number, 0, "node"), b"x")
 
 
 def test_a_view_is_in_order_also_if_an_event_comes_late() -> None:
