@@ -27,7 +27,7 @@ from cyclone_sse.delivery.publication import Publication, channel_names
 from cyclone_sse.errors import Refusal, Unavailable
 from cyclone_sse.http.bodies import Body, may_hold_key, read_body
 from cyclone_sse.patterns import check_name
-from cyclone_sse.slices import Slices
+from cyclone_sse.slices import finish_in_turns
 
 CHECKED_AT_ONCE = 500  # publications, or channels, that are checked in one slice: about 3 ms
 
@@ -66,18 +66,11 @@ class OperatorHandler(BrokerHandler):
 
         It starts when the key of the publisher's token is known.
         """
-        waiting = self.rules.missing_keys(self.request)
-        if waiting is not None:
-            return waiting.addCallback(lambda _: self._start(work))
-        return self._start(work)
-
-    def _start(self, work: Generator[None, None, Result]) -> Result | Deferred[Result]:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        slices: Slices = self.request.connection.slices
-        return slices.finish(work)
+        if self.rules.have_tokens:
+            waiting = self.rules.missing_keys(self.request)
+            if waiting is not None:
+                return waiting.addCallback(lambda _: finish_in_turns(work, self.request.connection.slices))
+        return finish_in_turns(work, self.request.connection.slices)
 
     def refuse_failed(self, failure: Failure) -> None:
         """Turn a failure of the broker into a refusal; its own text may name hosts of this side."""
@@ -98,9 +91,9 @@ class PublishHandler(OperatorHandler):
         """Hand over what was posted to the broker, and answer when it has been accepted."""
         self._started = self.broker.reactor.seconds()
         checked = self.in_turns(self._check())
-        if isinstance(checked, Deferred):
-            return checked.addCallback(self._publish)
-        return self._publish(checked)
+        if isinstance(checked, tuple):  # asked first: what is a Deferred costs more to find
+            return self._publish(checked)
+        return checked.addCallback(self._publish)
 
     def finish(self, chunk: Any = None) -> None:
         """Answer, and count how long it took, whatever the answer is."""
@@ -151,10 +144,11 @@ class PublishHandler(OperatorHandler):
             accepted = self.broker.publish_all(publications)
         except Exception:
             self.refuse_failed(Failure())
-        if inspect.iscoroutine(accepted):
-            accepted = Deferred.fromCoroutine(accepted)
-        if isinstance(accepted, Deferred):
-            return accepted.addCallbacks(self._answer, self.refuse_failed, (body, publications))
+        if not isinstance(accepted, list):  # as of a custom broker
+            if inspect.iscoroutine(accepted):
+                accepted = Deferred.fromCoroutine(accepted)
+            if isinstance(accepted, Deferred):
+                return accepted.addCallbacks(self._answer, self.refuse_failed, (body, publications))
         return self._answer(accepted, body, publications)
 
     def _answer(

@@ -49,7 +49,7 @@ class Slices:
     def __init__(self, reactor: Any, fair: bool = False) -> None:
         self._reactor = reactor
         self._fair = fair
-        self._works: deque[tuple[Iterator[None], Deferred[None]]] = deque()
+        self._works: deque[tuple[Iterator[None], Deferred[None] | None]] = deque()
         self._scheduled = False
 
     def __len__(self) -> int:
@@ -62,9 +62,14 @@ class Slices:
         Fires when the work is finished. A work that raises is logged and counts as finished.
         """
         done: Deferred[None] = Deferred()
-        self._works.append((work, done))
-        self._schedule()
+        self.put(work, done)
         return done
+
+    def put(self, work: Iterator[None], done: Deferred[None] | None = None) -> None:
+        """Queue the work likewise. done: fires when it is finished, if anything waits for that."""
+        self._works.append((work, done))
+        if not self._scheduled:
+            self._schedule()
 
     def finish(self, work: Generator[None, None, T]) -> Deferred[T]:
         """Queue the work. The Deferred has its result, or fails with what it raises."""
@@ -73,9 +78,8 @@ class Slices:
         return result
 
     def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self._reactor.callLater(0, self._run_slice)
+        self._scheduled = True
+        self._reactor.callLater(0, self._run_slice)
 
     def _run_slice(self) -> None:
         self._scheduled = False
@@ -89,12 +93,13 @@ class Slices:
             self._finish(done)
         else:
             self._works.rotate(-self._fair)
-        if self._works:
+        if self._works and not self._scheduled:
             self._schedule()
 
-    def _finish(self, done: Deferred[None]) -> None:
+    def _finish(self, done: Deferred[None] | None) -> None:
         self._works.popleft()
-        done.callback(None)
+        if done is not None:
+            done.callback(None)
 
 
 def finish(work: Generator[None, None, T]) -> T:

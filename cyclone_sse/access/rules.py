@@ -57,22 +57,17 @@ class Rules:
                 host=settings["auth-host"],
                 reactor=reactor,
             )
+        self.have_tokens = self._tokens is not None
+        # Whether there is a rule at all; without one every channel is public.
+        self.restrict = self.have_tokens or self._auth_url is not None
         self._read_secrets()
-
-    @property
-    def restrict(self) -> bool:
-        """Whether there is a rule at all; without one every channel is public."""
-        return self._tokens is not None or self._auth_url is not None
+        # Whether channels are private, and there is nothing by which to know a publisher.
+        self.refuse_publishers = self.restrict and not (self.know_operators or settings["http-publish"])
 
     @property
     def know_operators(self) -> bool:
         """Whether there is a key or a token by which to know a publisher."""
         return self._tokens is not None or bool(self._secrets) or bool(self._settings["http-secret"])
-
-    @property
-    def refuse_publishers(self) -> bool:
-        """Whether channels are private, and there is nothing by which to know a publisher."""
-        return self.restrict and not self.know_operators and not self._settings["http-publish"]
 
     @property
     def auth_figures(self) -> AuthFigures | None:

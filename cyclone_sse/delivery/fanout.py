@@ -53,13 +53,13 @@ class Fanout:
         if self._turn is None:
             self._turn = Turn(self._reactor.seconds())
             self._waiting[self._turn] = None
-            self._walks.add(self._serve(self._turn))
-        self._turn.add(event)
+            self._walks.put(self._serve(self._turn))
+        self._turn.events.append(event)
 
     def add_after(self, work: Iterator[None], event: Event) -> None:
         """Do the work in slices, then send the event; what is published meanwhile comes after it."""
         turn = Turn(self._reactor.seconds())
-        turn.add(event)
+        turn.events.append(event)
         self._waiting[turn] = None
         self.work(chain(work, self._serve(turn)))
 

@@ -117,12 +117,18 @@ class Hub:
         """
         if self._journal is not None:
             self._journal.check()  # once for all: a batch is not split
-        self.check_states(publications)
+        for each in publications:
+            if each.keep:
+                self.check_states(publications)
+                break
         ids: list[str] = []
         done: Deferred[None] | None = None
         if len(publications) <= BATCH:
-            ids += [str(self._publish(each).id) for each in publications]
-            if any(len(each.channels) > MANY for each in publications):
+            longest = 0
+            for each in publications:
+                ids.append(str(self._publish(each).id))
+                longest = max(longest, len(each.channels))
+            if longest > MANY:
                 # Without this, publishers could send more than is delivered, and other events would wait.
                 done = self._fanout.idle()
         else:

@@ -91,7 +91,10 @@ class Publication:
         """
         if next(iter(arguments), "").lstrip().startswith("{"):
             raise ValueError("this is JSON: send it with Content-Type: application/json")
-        last = {name: values[-1] for name, values in arguments.items() if values}
+        last = {}
+        for name, values in arguments.items():
+            if values:
+                last[name] = values[-1]
         return publication(
             channel_names(arguments),
             last.get("message", ""),
@@ -99,7 +102,7 @@ class Publication:
             _read_retry(last["retry"]) if "retry" in last else None,
             ttl=_read_ttl(last["ttl"]) if "ttl" in last else None,
             excluded=last.get("except"),
-            keep=_read_keep(last.get("keep", "0")),
+            keep="keep" in last and _read_keep(last["keep"]),
         )
 
     @classmethod
@@ -234,7 +237,7 @@ def channel_names(arguments: Mapping[str, list[str]]) -> list[str]:
     names: list[str] = []
     for field, values in arguments.items():
         if field.startswith("channel") and (field in _CHANNEL_FIELDS or _PHP_CHANNEL.fullmatch(field)):
-            names += [name for name in values if name]
+            names += filter(None, values)
     return names
 
 

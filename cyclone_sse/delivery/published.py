@@ -63,9 +63,10 @@ class Published:
         self, publications: Sequence[Publication], publish: Callable[[Sequence[Publication]], Any]
     ) -> Any:
         """Call publish with those of the publications that are new. Returns the ids of all, or a Deferred."""
-        if not any(each.idempotency_key for each in publications):
-            return publish(publications)
-        return Deferred.fromCoroutine(self._publish(publications, publish))
+        for each in publications:
+            if each.idempotency_key:
+                return Deferred.fromCoroutine(self._publish(publications, publish))
+        return publish(publications)
 
     async def _publish(
         self, publications: Sequence[Publication], publish: Callable[[Sequence[Publication]], Any]

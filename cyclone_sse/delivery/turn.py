@@ -29,21 +29,19 @@ class Group(NamedTuple):
 
 
 class Turn:
-    """The events of one turn. taken: when the first of them came, in seconds."""
+    """The events of one turn, in id order. taken: when the first of them came, in seconds."""
 
     def __init__(self, taken: float) -> None:
         self.taken = taken
         self.events: list[Event] = []
 
-    def add(self, event: Event) -> None:
-        """Add an event, which goes to the subscribers of its channels."""
-        self.events.append(event)
-
     def groups(self, registry: Channels[Client]) -> Iterator[Group | None]:
         """Every client that is due some of the events, in one group. None: the end of a slice."""
-        if len(self.events) == 1 and len(self.events[0].names) == 1:
-            yield Group(registry.of(self.events[0].names[0]), Batch(self.events))
-            return
+        if len(self.events) == 1:
+            names = self.events[0].names
+            if len(names) == 1:
+                yield Group(registry.of(names[0]), Batch(self.events))
+                return
         parts: dict[tuple[Event, ...], list[str]] = {}
         for work in self._parts(parts):
             yield work

@@ -56,9 +56,8 @@ def read_body(request: Any, max_batch: int) -> Generator[None, None, Body]:
     if coding is not None and coding.lower() != "identity":
         raise Refusal(415, "Content-Encoding is not supported", {"Accept-Encoding": "identity"})
     if not request.body or kind in (URLENCODED, MULTIPART):
-        yield from request.read_form()
         # The key counts in the body alone: a query is written to logs on its way.
-        form = request.form
+        form = yield from request.read_form()
         fields = {**form, **request.arguments} if request.parameters else form
         return Body(fields, key=form.get("key", [""])[-1])
     if kind == LINES:

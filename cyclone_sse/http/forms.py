@@ -24,9 +24,9 @@ from cyclone_sse.slices import finish
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 MAX_FIELDS = 1000  # form fields or query parameters of one request
+SLICE = 16 * 1024  # bytes read in one slice: about 2 ms
 MAX_PART_HEADERS = 64 * 1024  # bytes of all parts' headers, which are read byte by byte
 
-_PIECE = 16 * 1024  # bytes read in one slice: about 2 ms
 _PARAMETER = re.compile(
     r';[ \t]*([^ \t;="]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;" \t]*))[ \t]*', re.DOTALL
 )
@@ -75,7 +75,7 @@ def read_url_encoded(data: bytes) -> Generator[None, None, Fields]:
         value = yield from _percent_decoded(value)
         fields.setdefault(_text(name), []).append(_text(value))
         decoded += len(pair)
-        if decoded > _PIECE:
+        if decoded > SLICE:
             decoded = 0
             yield
     return fields
@@ -104,7 +104,7 @@ def _percent_decoded(data: bytes) -> Generator[None, None, bytes]:
     decoded = bytearray()
     start = 0
     while start < len(data):
-        end = start + _PIECE
+        end = start + SLICE
         if b"%" in data[end - 2 : end]:
             end = data.rindex(b"%", end - 2, end)  # never between a percent sign and its digits
         decoded += unquote_to_bytes(data[start:end])
@@ -197,9 +197,9 @@ def _parts(boundary: str, body: bytes) -> Generator[None, None, list[tuple[dict[
         raise Refusal(400, f"more than {MAX_FIELDS} parts")
     try:
         parser = MultipartParser(boundary.encode("latin-1"), parts.callbacks())  # type: ignore[arg-type]
-        for start in range(0, len(body), _PIECE):
-            parser.write(body[start : start + _PIECE])
-            if start + _PIECE < len(body):
+        for start in range(0, len(body), SLICE):
+            parser.write(body[start : start + SLICE])
+            if start + SLICE < len(body):
                 yield
     except FormParserError:
         parts.complete = False

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import ISSLTransport
 
 from cyclone_sse.http.forms import (
     MULTIPART,
+    SLICE,
     URLENCODED,
     Fields,
     media_type,
@@ -58,6 +59,8 @@ class Request(HTTPRequest):  # type: ignore[misc]
             self.query = _without_token(self.query)
         self.uri = f"{self.path}?{self.query}" if self.query else self.path
         self.body = body
+        # What the body is written in, without parameters.
+        self.media_type = media_type(head.headers.exact("Content-Type")) if body else ""
         if not body:
             # What most requests are: these need not be worked out from a body then.
             self.arguments, self._content = self.parameters, _NO_CONTENT
@@ -77,11 +80,6 @@ class Request(HTTPRequest):  # type: ignore[misc]
         return {name: parameters.get(name, []) + form.get(name, []) for name in {**parameters, **form}}
 
     @cached_property
-    def media_type(self) -> str:
-        """What the body is written in, without parameters."""
-        return media_type(self.headers.exact("Content-Type"))
-
-    @property
     def form(self) -> Fields:
         """The fields of a form alone. Raises Refusal where it is malformed."""
         return self._content[0]
@@ -95,10 +93,13 @@ class Request(HTTPRequest):  # type: ignore[misc]
     def _content(self) -> tuple[Fields, dict[str, list[HTTPFile]]]:
         return finish(self._read_content())
 
-    def read_form(self) -> Generator[None, None, None]:
-        """Read the form of a long body in slices, before it is asked for. Raises Refusal."""
-        if self.body:
+    def read_form(self) -> Generator[None, None, Fields]:
+        """Read the form of a long body in slices. Returns its fields. Raises Refusal."""
+        if self.media_type == URLENCODED and len(self.body) <= SLICE:
+            self.form = url_encoded(self.body)
+        elif self.body:
             self._content = yield from self._read_content()
+        return self.form
 
     def _read_content(self) -> Generator[None, None, tuple[Fields, dict[str, list[HTTPFile]]]]:
         if self.body and self.method in ("POST", "PUT", "PATCH"):

@@ -23,7 +23,7 @@ def made(channels: list[set[str]]) -> tuple[Turn, list[Event]]:
     turn = Turn(0.0)
     events = [Event(EventId.of(1, n, "x"), b"%d" % n, sorted(names)) for n, names in enumerate(channels)]
     for event in events:
-        turn.add(event)
+        turn.events.append(event)
     return turn, events
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,14 +20,15 @@ from cyclone_sse.slices import finish
 
 def request(kind: str | None = None, body: bytes = b"", **more: Any) -> Any:
     headers = {} if kind is None else {"Content-Type": kind}
-    fields = {
-        "form": {},
-        "arguments": {},
-        "parameters": more.get("arguments", {}),
-        "read_form": lambda: iter(()),
-        **more,
-    }
-    return SimpleNamespace(headers=headers, body=body, media_type=media_type(kind), **fields)
+    fields = {"arguments": {}, "parameters": more.get("arguments", {}), **more}
+
+    def read_form() -> Generator[None, None, Any]:
+        return more.get("form", {})
+        yield
+
+    return SimpleNamespace(
+        headers=headers, body=body, media_type=media_type(kind), read_form=read_form, **fields
+    )
 
 
 def read_body(given: Any, max_batch: int = 10) -> Body:

@@ -155,7 +155,7 @@ def test_no_bytes_raise_anything_else(body: bytes, value: str) -> None:
 @given(st.text(), st.integers(1, 40))
 def test_a_long_value_is_decoded_in_pieces_as_in_one(text: str, piece: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forms, "_PIECE", max(3, piece))
+        patch.setattr(forms, "SLICE", max(3, piece))
         assert url_encoded(b"a=" + quote_plus(text).encode()) == {"a": [text]}
 
 
