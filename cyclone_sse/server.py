@@ -15,6 +15,7 @@ from cyclone_sse import brokers
 from cyclone_sse.access.rules import make_rules
 from cyclone_sse.handlers import BroadcastHandler, DisconnectHandler, PublishHandler, StatsHandler
 from cyclone_sse.http.handler import NotFoundHandler
+from cyclone_sse.http.requests import fixed_routes
 from cyclone_sse.http.static_files import File, MediaHandler, load
 from cyclone_sse.options import with_defaults
 from cyclone_sse.publish import ClearHandler
@@ -83,9 +84,19 @@ class App(Application):  # type: ignore[misc]
             routes.append((r"/clear", self.clear_handler))
         return routes + (_demo() if settings["demo"] else [])
 
-    def _get_host_handlers(self, request: Any) -> Any:
-        """The routes; cyclone compares the host with a pattern for each request, also where one fits all."""
-        return self.handlers[0][1] if len(self.handlers) == 1 else super()._get_host_handlers(request)
+    def add_handlers(self, host_pattern: str, host_handlers: Any) -> None:
+        """Add routes, for hosts with names like this."""
+        super().add_handlers(host_pattern, host_handlers)
+        self.fixed_routes = fixed_routes(self.handlers)
+
+    def __call__(self, request: Any) -> Any:
+        """Run the handler of a request. cyclone tries one pattern after the other, of hosts and of paths."""
+        spec = self.fixed_routes.get(request.path)
+        if spec is None or self.transforms or self.settings.get("debug"):
+            return super().__call__(request)
+        handler = spec.handler_class(self, request, **spec.kwargs)
+        handler._execute([])
+        return handler
 
     def log_request(self, handler: Any) -> None:
         """Nothing: at ten thousand requests a second a line for each is a cost, not a help."""

@@ -121,7 +121,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         elif self.request.method not in ("GET", "HEAD"):
             self._handle_request_exception(HTTPError(405))
         else:
-            self.request.notifyFinish().addBoth(self.on_connection_closed)
+            self.request.connection.on_done = self.on_connection_closed
             self._subscribe()
 
     def _subscribe(self) -> None:

@@ -6,6 +6,7 @@ fails by any exception that is not the refusal it may raise.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,8 +39,12 @@ def connection(data: bytes) -> None:
     """A whole server: every answer is well-formed, and none says that it is our fault."""
     peer = Peer()
     peer.send(data)
-    for response in parse(peer.transport.value()):
-        assert response.status < 500 or response.status in (501, 505), data
+    answers = peer.transport.value()
+    if b"HEAD " in data:  # from the answers alone one cannot tell which of them have no body
+        statuses = [int(status) for status in re.findall(rb"^HTTP/1\.1 (\d{3}) ", answers, re.MULTILINE)]
+    else:
+        statuses = [response.status for response in parse(answers)]
+    assert all(status < 500 or status in (501, 505) for status in statuses), data
 
 
 def form(data: bytes) -> None:

@@ -23,7 +23,7 @@ place it takes as ``Application.protocol``.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cyclone.httpserver import HTTPConnection
@@ -74,6 +74,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     no_keep_alive = xheaders = False
     _request: Request | None = None  # that is being answered
     _finish_callback: Deferred[Any] | None = None
+    on_done: Callable[[], object] | None = None  # called when the request is answered, or its client gone
     _client: str | None = None  # counted as a client, under this name
     _half_closed = False  # the client sends no more
     _ends_on_half_close = False  # the answer may be long in coming
@@ -144,7 +145,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._server.discard(self)
         self._release()
         self._flow.release()
-        super().connectionLost(reason)
+        self._notify_done()
         # Break the reference cycle: both are freed now, not at the next full collection.
         self._request = None
 
@@ -158,8 +159,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         answered = 0
         try:
             while self.state is READING and not self._flow.full and answered < ANSWERS_AT_ONCE:
-                assert self._reader is not None
-                if not (self._reader.in_request and self._next()):
+                if not self._next():
                     break
                 answered += 1
         except Refusal as refusal:
@@ -323,15 +323,25 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self._finish_callback = Deferred()
         return self._finish_callback
 
+    def _notify_done(self) -> None:
+        on_done, self.on_done = self.on_done, None
+        if on_done is not None:
+            try:
+                on_done()
+            except Exception:
+                # Without this, a handler that fails keeps its connection from being released.
+                self.log.failure("a handler failed at the end of its request")
+        finished, self._finish_callback = self._finish_callback, None
+        if finished is not None:
+            finished.callback(None)
+
     def finish(self) -> None:
         """The response is complete: take the next request, or end the connection."""
         keep_alive = self.keep_alive
         self._request = None
         self._ends_on_half_close = False
         self._release()
-        finished, self._finish_callback = self._finish_callback, None
-        if finished is not None:
-            finished.callback(None)
+        self._notify_done()
         if self.state is CLOSING:
             return
         if not keep_alive:

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from cyclone_sse.socket_send import Send, socket_send
+from cyclone_sse.socket_send import socket_send
 
 
 @implementer(IPushProducer)
@@ -53,7 +53,11 @@ class FlowControl:
         on_room: called, as long as this is not released, when too much waited and has been sent.
         """
         if self._send is not None:
-            data = self._left_of(data, self._send)
+            try:
+                sent = self._send(data)
+            except OSError:  # there is no room; or it is broken, which the transport finds, too
+                sent = 0
+            data = data[sent:]
             if not data:
                 return
             self._send = None
@@ -61,13 +65,6 @@ class FlowControl:
             self._on_room = on_room
             self._transport.registerProducer(self, True)
         self._transport.write(data)
-
-    @staticmethod
-    def _left_of(data: bytes, send: Send) -> bytes:
-        try:
-            return data[send(data) :]
-        except OSError:
-            return data  # no room; or the connection is broken, which the transport finds, too
 
     def release(self) -> None:
         """Stop watching: a stream writes now, or the transport is to close when all is sent, which it would

@@ -65,13 +65,14 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
             self.path_args = [self.decode_argument(arg) for arg in args] if args else args
             answer: Any = getattr(self, self.request.method.lower(), self.default)
             answering = answer(*self.path_args)
-            if isgenerator(answering):
+            if answering is not None and isgenerator(answering):
                 answering = inlineCallbacks(lambda: answering)()
         except Exception:
             self._handle_request_exception(Failure())
             return
         if answering is None:
-            self._end_answer(None)
+            if not self._finished:
+                self._end_answer(None)
         else:
             waiting = maybeDeferred(lambda: answering)
             waiting.addCallbacks(self._end_answer, self._handle_request_exception)
@@ -89,8 +90,9 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         self._headers_written = True
         self._headers["Content-Length"] = str(len(body))
         head = self._generate_headers()
-        self.request.write(head if self.request.method == "HEAD" else head + body)
-        self.request.finish()
+        connection = self.request.connection
+        connection.write(head if self.request.method == "HEAD" else head + body)
+        connection.finish()
         self.application.log_request(self)
         self._finished = True
         self.on_finish()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import unquote_plus
@@ -143,8 +144,29 @@ class Request(HTTPRequest):  # type: ignore[misc]
         return "https" if ISSLTransport.providedBy(self.connection.transport) else "http"
 
 
+def fixed_routes(handlers: Sequence[tuple[re.Pattern[str], Sequence[Any]]]) -> dict[str, Any]:
+    """The routes of an application that are one path each, by their paths; none where hosts differ.
+
+    handlers: the patterns of hosts, and the routes of each.
+    """
+    if len(handlers) != 1:
+        return {}
+    specs = handlers[0][1]
+    paths = [spec.regex.pattern.removesuffix("$") for spec in specs]
+    found = {}
+    for path in paths:
+        if re.escape(path) == path.replace("-", r"\-"):  # nothing in it has a meaning of its own
+            first = next(spec for spec in specs if spec.regex.match(path))
+            if not first.regex.groups:
+                found[path] = first
+    return found
+
+
 def handler_for(application: Any, request: Routed) -> Any:
     """The handler's class, as the application itself will find it; None where it has none."""
+    fixed = getattr(application, "fixed_routes", {}).get(request.path)
+    if fixed is not None:
+        return fixed.handler_class
     for spec in application._get_host_handlers(request):
         if spec.regex.match(request.path):
             return spec.handler_class

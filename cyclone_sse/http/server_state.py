@@ -76,6 +76,7 @@ class ServerState:
         self._of_address: Counter[str] = Counter()
         self._connections_of: dict[str, dict[Any, None]] = {}  # by network, where there is a limit
         self._deadlines: Deadlines[Any] = Deadlines()
+        self.clear_deadline = self._deadlines.clear  # let a connection stay as long as it likes
         self._idlest: list[tuple[Any, float]] = []  # to be closed next if room is needed; see `make_room`
         self._empty: list[Deferred[None]] = []  # fire when no connection is left
 
@@ -149,10 +150,6 @@ class ServerState:
         """Let the connection time out so many seconds from now, in place of its last deadline."""
         connection.quiet_since = now = self.clock.seconds()
         self._deadlines.set(connection, now + seconds)
-
-    def clear_deadline(self, connection: Timed) -> None:
-        """Let the connection stay as long as it likes."""
-        self._deadlines.clear(connection)
 
     def network(self, connection: Timed) -> str:
         """The network from which a connection comes; "" for a UNIX socket."""
