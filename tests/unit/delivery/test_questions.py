@@ -12,7 +12,7 @@ from cyclone_sse.delivery.views import Limits
 def past(events: int) -> History:
     history = History(lambda _: Limits(10_000, 100), 1 << 30, start=0)
     for number in range(1, events + 1):
-        eid = EventId(number, 0, "node")
+        eid = EventId.of(number, 0, "node")
         history.append(Event(eid, encode("x", eid), ("a",)), 0)
     return history
 
@@ -30,11 +30,11 @@ def test_a_long_past_is_answered_in_bounded_pieces() -> None:
 def test_the_same_question_has_one_answer_until_something_is_published() -> None:
     history = past(3)
     answers = Answers(history, lambda: 0.0)
-    start = Start(EventId(1, 0, "node").seq, True)
+    start = Start(EventId.of(1, 0, "node").seq, True)
     first, second = (ChannelQuestions(answers, ["a"], start).next().batch for _ in range(2))
     assert first is not None
     assert first is second
-    eid = EventId(9, 0, "node")
+    eid = EventId.of(9, 0, "node")
     history.append(Event(eid, encode("x", eid), ("a",)), 0)
     third = ChannelQuestions(answers, ["a"], start).next().batch
     assert third is not None
