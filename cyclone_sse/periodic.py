@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.brokers import Broker
 from cyclone_sse.slices import Slices, each, finish, finish_in_turns
 
-INTERVAL = 60.0  # seconds
+EXPORT_INTERVAL = 60.0  # seconds
 # Bytes of a datagram: the least MTU of IPv6 (1280) less its header (40) and UDP's (8).
 DATAGRAM = 1232
 
@@ -61,7 +61,7 @@ class UdpExport(Service):
         """Start exporting, the first time after one interval."""
         super().startService()
         self.reactor.listenUDP(0, self.protocol)
-        self._call.start(self.settings.get("export-interval") or INTERVAL, now=False)
+        self._call.start(self.settings.get("export-interval") or EXPORT_INTERVAL, now=False)
 
     async def _stop(self) -> None:
         if self._call.running:

@@ -18,11 +18,11 @@ from twisted.logger import Logger
 from cyclone_sse.access.http_client import HttpClient
 from cyclone_sse.log_limit import LogLimit
 
-INTERVAL = 1.0  # seconds between two requests
+PRESENCE_INTERVAL = 1.0  # seconds between two requests
 MAX_PAUSE = 30.0  # seconds between two tries
-PATIENCE = 5.0  # seconds for an answer
-BATCH = 500  # changes in one request: at most 700 kB
-MAX_WAITING = 20_000  # changes
+PRESENCE_TIMEOUT = 5.0  # seconds for an answer
+MAX_CHANGES = 500  # changes in one request: at most 700 kB
+MAX_WAITING_CHANGES = 20_000  # changes
 
 
 class PresenceUrl:
@@ -58,11 +58,11 @@ class PresenceUrl:
             self._waiting.append((False, channel, user, None))
         for user, info in joined.items():
             self._waiting.append((True, channel, user, info))
-        excess = len(self._waiting) - MAX_WAITING
+        excess = len(self._waiting) - MAX_WAITING_CHANGES
         for _ in range(excess):
             self._drop_oldest()
         if self._waiting and self._timer is None and self._request is None and not self._stopping:
-            self._timer = self._reactor.callLater(INTERVAL, self._post)
+            self._timer = self._reactor.callLater(PRESENCE_INTERVAL, self._post)
 
     async def stop(self) -> None:
         """Post what waits, without repeating what fails."""
@@ -102,7 +102,7 @@ class PresenceUrl:
         self._timer = None
         body = self._batch()
         request = self._request = Deferred.fromCoroutine(self._send(body))
-        request.addTimeout(PATIENCE, self._reactor)
+        request.addTimeout(PRESENCE_TIMEOUT, self._reactor)
         request.addCallbacks(self._sent, self._failed)
 
     def _batch(self) -> bytes:
@@ -113,7 +113,7 @@ class PresenceUrl:
         lists: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
         seen: set[tuple[str, str]] = set()
         for has_joined, channel, user, info in self._waiting:
-            if (channel, user) in seen or len(seen) == BATCH:
+            if (channel, user) in seen or len(seen) == MAX_CHANGES:
                 break
             seen.add((channel, user))
             change: dict[str, Any] = {"channel": channel, "user": user}
@@ -143,7 +143,7 @@ class PresenceUrl:
             self.log.error("--presence-url was away too long: {n} changes are lost", n=self._dropped)
             self._dropped = 0
         if self._waiting and not self._stopping:
-            self._timer = self._reactor.callLater(INTERVAL, self._post)
+            self._timer = self._reactor.callLater(PRESENCE_INTERVAL, self._post)
 
     def _failed(self, failure: Any) -> None:
         self._request = None
@@ -152,7 +152,7 @@ class PresenceUrl:
             return  # by `abort`
         self._log(str(failure.value) or failure.type.__name__)
         if not self._stopping:
-            pause = min(MAX_PAUSE, INTERVAL * 2 ** min(self._failures - 1, 10))
+            pause = min(MAX_PAUSE, PRESENCE_INTERVAL * 2 ** min(self._failures - 1, 10))
             self._timer = self._reactor.callLater(pause, self._post)
 
     def _log(self, problem: str) -> None:

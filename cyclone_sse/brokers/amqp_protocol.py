@@ -25,7 +25,7 @@ from cyclone_sse.brokers.amqp_wire import SPEC, Delegate, load_spec
 from cyclone_sse.patterns import NAME_MAX
 
 LOG_OUT_WAIT = 1.0  # seconds to wait for the answer to our farewell
-CONTROL = b".control"  # how the name of the exchange for orders ends
+CONTROL_SUFFIX = b".control"  # how the name of the exchange for orders ends
 HEARTBEAT_TYPE = "sse-heartbeat"  # of messages that prove that messages arrive; no publisher can use it
 ACCESS_REFUSED = 403  # AMQP 0-9-1, 1.2
 
@@ -41,7 +41,7 @@ class AmqpMessage(NamedTuple):
     headers: Mapping[str, Any]
 
 
-Deliver = Callable[[str, str, bytes, str | None], None]
+_Deliver = Callable[[str, str, bytes, str | None], None]
 Receive = Callable[[AmqpMessage], object]
 
 
@@ -201,7 +201,7 @@ class AmqpFactory(Factory):
 
     def __init__(
         self,
-        deliver: Deliver,
+        deliver: _Deliver,
         *,
         receive: Receive | None = None,
         unroutable: Callable[[str], object] = lambda token: None,
@@ -225,7 +225,7 @@ class AmqpFactory(Factory):
         self.username = username
         self.password = password
         self.exchange = exchange.encode()
-        self.control = self.exchange + CONTROL
+        self.control = self.exchange + CONTROL_SUFFIX
         self.exchange_type = exchange_type.encode()
         self.channel = channel
         self.heartbeat = heartbeat

@@ -183,7 +183,7 @@ class RedisStreamBroker(UpstreamBroker):
     async def _change(self, link: StreamLink, tag: str, survey: Survey, holds: bool) -> None:
         """Continue with a stream that has another tag than ours had."""
         if self._tag is None:
-            await self._begin(link, tag, survey)
+            await self._start_at_oldest(link, tag, survey)
             return
         self._left[self._tag] = self._last
         if len(self._left) > MAX_LEFT:
@@ -193,10 +193,10 @@ class RedisStreamBroker(UpstreamBroker):
         elif holds and self._last != BEGINNING:
             self._start_at(tag, self._last, _seq(self._last))  # another server found that it had gone back
         else:
-            await self._begin(link, tag, survey)
+            await self._start_at_oldest(link, tag, survey)
         self.log.error("{server} was lost: another continues in its place", server=self.server)
 
-    async def _begin(self, link: StreamLink, tag: str, survey: Survey) -> None:
+    async def _start_at_oldest(self, link: StreamLink, tag: str, survey: Survey) -> None:
         """Read the stream from where the history's time begins.
 
         Clients that are connected are not sent what they have had: a stream that was renamed and is back

@@ -31,7 +31,7 @@ GROUP = b"cyclone-sse"
 BEGINNING = b"0-0"  # before every entry
 STATES_READ = 500  # in one step of Redis
 
-Entry: TypeAlias = tuple[bytes, list[bytes]]  # its id; fields and values in turn
+StreamEntry: TypeAlias = tuple[bytes, list[bytes]]  # its id; fields and values in turn
 
 
 class Survey(NamedTuple):
@@ -56,7 +56,7 @@ class Lot(NamedTuple):
     these come is still there. complete: these are all.
     """
 
-    entries: list[Entry]
+    entries: list[StreamEntry]
     tag: str | None
     survey: Survey | None
     holds: bool

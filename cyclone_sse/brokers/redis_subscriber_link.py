@@ -14,7 +14,7 @@ from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.redis_link import CONTROL, COPIES, RedisLink, is_pattern
 from cyclone_sse.patterns import Patterns, compile_glob, escape_glob
 
-Deliver = Callable[[list[bytes], bytes, bytes], None]
+_Deliver = Callable[[list[bytes], bytes, bytes], None]
 
 
 class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ignore[misc]
@@ -32,7 +32,7 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
 
     is_subscriber = True
 
-    def __init__(self, deliver: Deliver, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, deliver: _Deliver, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deliver = deliver
         self._escaped = escape_glob(self._prefix)  # what a pattern begins with

@@ -27,7 +27,7 @@ from cyclone_sse.daemon.streams import Streams
 from cyclone_sse.errors import Unavailable, error_body
 from cyclone_sse.http.static_files import File
 
-INTERVAL = 1.0  # seconds between two figures
+FIGURES_INTERVAL = 1.0  # seconds between two figures
 _PAGE = {b"": "operator.html", b"operator.js": "operator.js", b"operator.css": "operator.css"}
 
 
@@ -117,7 +117,7 @@ class FiguresStream(Guarded):
         sending = LoopingCall(self._send, request)
         sending.clock = self._reactor
         request.notifyFinish().addBoth(lambda _: sending.stop() if sending.running else None)
-        sending.start(INTERVAL)
+        sending.start(FIGURES_INTERVAL)
         return NOT_DONE_YET
 
     def _send(self, request: Request) -> None:

@@ -11,13 +11,13 @@ from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
 
-class Listener(Protocol):
+class _Subscriber(Protocol):
     """What the registry needs of a subscriber: a place for the names of its channels."""
 
     channels: tuple[str, ...]
 
 
-S = TypeVar("S", bound=Listener)
+S = TypeVar("S", bound=_Subscriber)
 
 
 class Channels(Generic[S]):

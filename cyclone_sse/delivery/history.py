@@ -91,7 +91,7 @@ class History:
     def append(self, event: Event, now: float) -> None:
         """Hold an event in all its channels; now: seconds, from a clock that goes forward."""
         self._add(event, now)
-        event.channels = tuple([self._hold(name, event) for name in event.channels])
+        event.channels = tuple([self._append_to_channel(name, event) for name in event.channels])
         self._release(event)
         if self.bytes > self._max_bytes:
             self._make_room()
@@ -107,7 +107,7 @@ class History:
         for number, name in enumerate(event.channels, 1):
             if event not in self._spreading:
                 return  # everything was forgotten meanwhile
-            names.append(self._hold(name, event))
+            names.append(self._append_to_channel(name, event))
             if not number % MANY:
                 self._make_room()
                 yield
@@ -126,7 +126,7 @@ class History:
         if event.ttl is not None:
             self._expiring.set(event, now + event.ttl)
 
-    def _hold(self, name: str, event: Event) -> str:
+    def _append_to_channel(self, name: str, event: Event) -> str:
         """Hold the event in one channel. Returns the channel's own copy of its name."""
         view = self._views.get(name)
         if view is None:
@@ -317,7 +317,7 @@ class History:
                 continue
             view = self._views.get(name)
             if view is not None and (at := view.place(event)) is not None:
-                self._take_out(view, at)
+                self._remove(view, at)
                 if not view.events:
                     self._forget_view(view)
 
@@ -350,9 +350,9 @@ class History:
             if view.floor is None or view.floor < event.seq:
                 view.floor = event.seq
             self._note_loss(view.name, event.seq)
-        self._take_out(view, 0)
+        self._remove(view, 0)
 
-    def _take_out(self, view: View, index: int) -> None:
+    def _remove(self, view: View, index: int) -> None:
         self.version += 1
         event = view.events.pop(index)
         view.size -= len(event.frame) + ENTRY_OVERHEAD

@@ -40,7 +40,7 @@ from cyclone_sse.delivery.stats import StatsTable
 from cyclone_sse.delivery.views import Limits
 from cyclone_sse.errors import Ending, Refusal
 
-BATCH = 200  # events that are published in one turn
+EVENTS_PER_TURN = 200  # events that are published in one turn
 
 
 class Hub:
@@ -123,7 +123,7 @@ class Hub:
                 break
         ids: list[str] = []
         done: Deferred[None] | None = None
-        if len(publications) <= BATCH:
+        if len(publications) <= EVENTS_PER_TURN:
             longest = 0
             for each in publications:
                 ids.append(str(self._publish(each).id))
@@ -132,7 +132,9 @@ class Hub:
                 # Without this, publishers could send more than is delivered, and other events would wait.
                 done = self._fanout.idle()
         else:
-            work = slices.each(publications, lambda each: ids.append(str(self._publish(each).id)), BATCH)
+            work = slices.each(
+                publications, lambda each: ids.append(str(self._publish(each).id)), EVENTS_PER_TURN
+            )
             done = self._batches.add(work)
         if self._journal is not None:
             journal = self._journal
@@ -156,7 +158,7 @@ class Hub:
         event.key = publication.idempotency_key
         if publication.keep and self.states.fit([publication]):
             self._set_state(event)
-        self._hold(event, publication.ttl)
+        self._keep_and_deliver(event, publication.ttl)
         self.counters.events += 1
         return event
 
@@ -186,7 +188,7 @@ class Hub:
         if self._journal is not None:
             self._journal.set_state(event)
 
-    def _hold(self, event: Event, ttl: float | None) -> None:
+    def _keep_and_deliver(self, event: Event, ttl: float | None) -> None:
         """Keep the event in the history and the history file, and send it."""
         now = self._reactor.seconds()
         work: Iterator[None] = iter(())

@@ -38,7 +38,7 @@ RETRY = 1.0  # seconds between two attempts to write
 WRITE_TIMEOUT = 5.0  # seconds after which publishers do not wait for the disk any longer
 FORGET_AT = 500  # forgotten events that are deleted along with what is published
 FORGET_AFTER = 10.0  # seconds after which they are deleted anyhow
-MAX_WAITING = 64 * 1024 * 1024  # bytes that may wait for a disk that is too slow
+MAX_WAITING_BYTES = 64 * 1024 * 1024  # bytes that may wait for a disk that is too slow
 # Milliseconds that ids are reserved ahead of the clock; renewed when half of them is left. After a crash ids
 # begin that far in the future at the most: less than the 5 s by which two servers' clocks may differ.
 RESERVE = 4000
@@ -117,7 +117,7 @@ class Journal:
             raise Unavailable("the server stops", False)
         if trouble := self._trouble or self._misplaced:
             raise Unavailable(trouble, False)
-        if self._waiting_bytes > MAX_WAITING:
+        if self._waiting_bytes > MAX_WAITING_BYTES:
             raise Unavailable("the disk of the history file is too slow", False)
 
     def append(self, event: Event) -> None:

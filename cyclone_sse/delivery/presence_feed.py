@@ -1,9 +1,9 @@
 """Announces the members of channels: to the clients that asked with ``presence=1``, and to the other servers.
 
-A client is sent the whole list when its stream opens, and then what changed, at most once in ``INTERVAL``
-seconds for each channel: a room of N members costs each of them one event however many join at once. The
-bytes of an announcement are made once for all clients of a channel. Without a kind of channel that has
-presence nothing runs, and a client costs one comparison.
+A client is sent the whole list when its stream opens, and then the changes, at most once in each channel per
+``ANNOUNCE_INTERVAL``: each member of a room receives one event, however many join at once. The bytes of an
+announcement are made once for all clients of a channel. Without a kind of channel that has presence nothing
+runs, and a client costs one comparison.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cyclone_sse.delivery.room import Changes, Room
 from cyclone_sse.slices import Slices
 
 TICK = 0.25  # seconds
-INTERVAL = 1.1  # seconds between two announcements in a channel: ten seconds of joins are nine events
+ANNOUNCE_INTERVAL = 1.1  # seconds, in a channel: ten seconds of joins make nine events
 
 Report = Callable[[Mapping[str, Any]], Deferred[Any]]
 # Told what happened on this server: the channel, user -> info of those who joined, and the users who left.
@@ -184,7 +184,7 @@ class PresenceFeed:
                 self._next.pop(channel, None)
                 self._counted.discard(channel)
                 continue
-            self._next[channel] = now + INTERVAL
+            self._next[channel] = now + ANNOUNCE_INTERVAL
             self._notify(channel, changes)
             listeners = self._listeners.get(channel)
             if listeners:

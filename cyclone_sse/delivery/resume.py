@@ -225,7 +225,7 @@ class CatchUp:
         while self._is_under_way:
             after = self._questions.after
             step = self._questions.next()
-            piece = self._take(step, after)
+            piece = self._apply(step, after)
             if piece.frames:
                 return piece
             if step.is_paused:
@@ -241,7 +241,7 @@ class CatchUp:
             and self._client.state not in (State.CLOSING, State.GONE)
         )
 
-    def _take(self, step: Step, after: int) -> Piece:
+    def _apply(self, step: Step, after: int) -> Piece:
         """The piece that comes of a step: a gap goes out with the event after it, or as the last."""
         resume, client = self._resume, self._client
         self._gaps.update(step.gaps)
@@ -284,7 +284,7 @@ class CatchUp:
     def _read_to_next(self) -> Iterator[None]:
         while self._is_under_way:
             after = self._questions.after
-            piece = self._take(self._questions.next(), after)
+            piece = self._apply(self._questions.next(), after)
             if piece.frames:
                 self._client.last_sent_at = self._resume.clock()
                 self._client.catch_up(piece, self.refill)

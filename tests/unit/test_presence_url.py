@@ -14,7 +14,14 @@ from twisted.internet.task import Clock
 
 from cyclone_sse import presence_url
 from cyclone_sse.access.answers import HttpAnswer
-from cyclone_sse.presence_url import BATCH, INTERVAL, MAX_PAUSE, MAX_WAITING, PATIENCE, PresenceUrl
+from cyclone_sse.presence_url import (
+    MAX_CHANGES,
+    MAX_PAUSE,
+    MAX_WAITING_CHANGES,
+    PRESENCE_INTERVAL,
+    PRESENCE_TIMEOUT,
+    PresenceUrl,
+)
 
 
 class FakeClient:
@@ -49,7 +56,7 @@ def test_changes_of_a_second_are_one_request() -> None:
     site.url.add("room", {"42": '{"name":"Ann"}', "43": None}, [])
     site.url.add("other", {}, ["7"])
     assert site.client.bodies == []
-    site.clock.advance(INTERVAL)
+    site.clock.advance(PRESENCE_INTERVAL)
     assert site.client.bodies == [
         {
             "joined": [
@@ -67,7 +74,7 @@ def test_changes_of_a_second_are_one_request() -> None:
 def test_without_a_key_there_is_no_authorization() -> None:
     site = Site(None)
     site.url.add("room", {"42": None}, [])
-    site.clock.advance(INTERVAL)
+    site.clock.advance(PRESENCE_INTERVAL)
     assert "Authorization" not in site.client.fields
 
 
@@ -77,7 +84,7 @@ def test_a_user_who_leaves_and_joins_is_two_requests() -> None:
     site.url.add("room", {}, ["42"])
     site.url.add("room", {"42": None}, [])
     for _ in range(3):
-        site.clock.advance(INTERVAL)
+        site.clock.advance(PRESENCE_INTERVAL)
         site.client.answer()
     assert [[bool(body["joined"]), bool(body["left"])] for body in site.client.bodies] == [
         [True, False],
@@ -89,7 +96,7 @@ def test_a_user_who_leaves_and_joins_is_two_requests() -> None:
 def test_a_failed_request_is_repeated_with_growing_pauses() -> None:
     site = Site()
     site.url.add("room", {"42": None}, [])
-    site.clock.advance(INTERVAL)
+    site.clock.advance(PRESENCE_INTERVAL)
     pauses = []
     for number in range(8):
         if number % 3 == 0:
@@ -97,7 +104,7 @@ def test_a_failed_request_is_repeated_with_growing_pauses() -> None:
         elif number % 3 == 1:
             site.client.answers[-1].errback(ConnectionRefusedError())
         else:
-            site.clock.advance(PATIENCE)
+            site.clock.advance(PRESENCE_TIMEOUT)
         (call,) = site.clock.getDelayedCalls()
         pauses.append(call.getTime() - site.clock.seconds())
         site.clock.advance(pauses[-1])
@@ -110,21 +117,23 @@ def test_a_failed_request_is_repeated_with_growing_pauses() -> None:
 def test_what_waits_is_bounded_and_the_oldest_goes_first() -> None:
     site = Site()
     site.url.add("room", {"first": None}, [])
-    site.clock.advance(INTERVAL)
-    for number in range(MAX_WAITING):
+    site.clock.advance(PRESENCE_INTERVAL)
+    for number in range(MAX_WAITING_CHANGES):
         site.url.add("room", {str(number): None}, [])
-    assert len(site.url) == MAX_WAITING
+    assert len(site.url) == MAX_WAITING_CHANGES
     site.client.answer()
-    assert len(site.url) == MAX_WAITING, "the first was dropped while it was under way"
-    site.clock.advance(INTERVAL)
-    assert [change["user"] for change in site.client.bodies[-1]["joined"]] == [str(n) for n in range(BATCH)]
+    assert len(site.url) == MAX_WAITING_CHANGES, "the first was dropped while it was under way"
+    site.clock.advance(PRESENCE_INTERVAL)
+    assert [change["user"] for change in site.client.bodies[-1]["joined"]] == [
+        str(n) for n in range(MAX_CHANGES)
+    ]
 
 
 @pytest.mark.parametrize("steps", [0, 1])
 def test_what_waits_is_posted_at_the_end(steps: int) -> None:
     site = Site()
     site.url.add("room", {"42": None}, [])
-    site.clock.advance(INTERVAL * steps)
+    site.clock.advance(PRESENCE_INTERVAL * steps)
     site.url.add("room", {}, ["42"])
     stopping = Deferred.fromCoroutine(site.url.stop())
     for _ in range(2):
@@ -150,7 +159,7 @@ def test_the_end_does_not_wait_for_an_application_that_is_away() -> None:
 def test_it_can_be_aborted(steps: int) -> None:
     site = Site()
     site.url.add("room", {"42": None}, [])
-    site.clock.advance(INTERVAL * steps)
+    site.clock.advance(PRESENCE_INTERVAL * steps)
     site.url.abort()
     assert site.clock.getDelayedCalls() == []
 

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from cyclone_sse.brokers.redis_stream import RedisStreamBroker
-from cyclone_sse.brokers.redis_stream_link import Entry, Lot, Survey
+from cyclone_sse.brokers.redis_stream_link import Lot, StreamEntry, Survey
 
 
 class FakeStream:
@@ -25,7 +25,7 @@ class FakeStream:
 
     def lose(self) -> None:
         """It is deleted."""
-        self.entries: list[Entry] = []
+        self.entries: list[StreamEntry] = []
         self.tag = None
         self.added, self.last = 0, b"0-0"
         self.deleted: bytes | None = b"0-0" if self.counts else None

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.history import MANY
-from cyclone_sse.delivery.hub import BATCH
+from cyclone_sse.delivery.hub import EVENTS_PER_TURN
 from cyclone_sse.delivery.publication import publication
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
 from tests.unit.fakes import FakeSocket, TurnClock
@@ -86,16 +86,16 @@ def test_a_batch_is_published_in_slices_in_order(clock: TurnClock) -> None:
     client = Recorder()
     hub.subscribe(client, ["a"])
     done: list[object] = []
-    accepted = hub.publish_all([publication("a", str(number)) for number in range(5 * BATCH)])
+    accepted = hub.publish_all([publication("a", str(number)) for number in range(5 * EVENTS_PER_TURN)])
     assert isinstance(accepted, Deferred)
     accepted.addCallback(done.append)
     clock.turn()
-    assert hub.counters.events == BATCH
+    assert hub.counters.events == EVENTS_PER_TURN
     idle: list[object] = []
     hub.idle().addCallback(idle.append)
     turns(clock)
-    assert client.data == [str(number) for number in range(5 * BATCH)]
-    assert len(done[0]) == 5 * BATCH  # type: ignore[arg-type]
+    assert client.data == [str(number) for number in range(5 * EVENTS_PER_TURN)]
+    assert len(done[0]) == 5 * EVENTS_PER_TURN  # type: ignore[arg-type]
     assert idle == [None]
 
 

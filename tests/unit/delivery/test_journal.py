@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.delivery import journal_file as module
 from cyclone_sse.delivery.events import GAP_TYPE, EventId, EventIds
-from cyclone_sse.delivery.journal import FORGET_AFTER, FORGET_AT, MAX_WAITING, RESERVE, RETRY
+from cyclone_sse.delivery.journal import FORGET_AFTER, FORGET_AT, MAX_WAITING_BYTES, RESERVE, RETRY
 from cyclone_sse.delivery.journal_file import JournalError
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Unavailable
@@ -379,7 +379,7 @@ def test_a_bug_in_writing_is_logged_and_refuses_as_well(
 @pytest.mark.slow
 def test_a_disk_that_is_too_slow_takes_no_more_than_fits_in_memory(server: Server) -> None:
     server.disk.held = True
-    large = [publication("a", "x" * 2**20)] * (MAX_WAITING // 2**20)
+    large = [publication("a", "x" * 2**20)] * (MAX_WAITING_BYTES // 2**20)
     server.publish_all(large)
     with pytest.raises(Unavailable):
         server.publish_all(large)

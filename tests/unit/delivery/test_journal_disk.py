@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cyclone_sse.delivery.journal import FORGET_AFTER, MAX_WAITING, WRITE_TIMEOUT
+from cyclone_sse.delivery.journal import FORGET_AFTER, MAX_WAITING_BYTES, WRITE_TIMEOUT
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Unavailable
 from tests.unit.delivery.test_journal import Server, connections
@@ -71,7 +71,7 @@ def test_a_batch_is_accepted_whole_or_not_at_all(server: Server) -> None:
     """It is not split where the bytes that wait for the disk reach their bound."""
     client = server.listen("a")
     server.disk.held = True
-    large = publication("a", "x" * (MAX_WAITING - 1000))
+    large = publication("a", "x" * (MAX_WAITING_BYTES - 1000))
     server.publish_all([publication("b", "x" * 10), large, *[publication("a", "y" * 1000)] * 3])
     server.turns()
     assert len(client.messages) == 4
