@@ -16,7 +16,7 @@ from cyclone_sse.delivery.log_reader import LogReader
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.starting_point import Start
 
-BATCH = 256 * 1024  # bytes taken from the history at a time
+BATCH_BYTES = 256 * 1024  # bytes taken from the history at a time
 BATCH_EVENTS = 1000  # likewise: about 2 ms
 ANSWERS = 32  # kept at a time
 
@@ -123,7 +123,7 @@ class PatternQuestions:
 
     def next(self) -> Step:
         """Ask for what comes next."""
-        gaps, events, is_complete = self._reader.read(BATCH, BATCH_EVENTS)
+        gaps, events, is_complete = self._reader.read(BATCH_BYTES, BATCH_EVENTS)
         batch = Batch(events) if events else None
         return Step(gaps, batch, is_complete, is_paused=not is_complete and batch is None)
 
@@ -136,5 +136,5 @@ def _bounded(events: Iterator[Event]) -> Iterable[Event]:
     for count, event in enumerate(events, 1):
         yield event
         size += len(event.frame)
-        if size >= BATCH or count >= BATCH_EVENTS:
+        if size >= BATCH_BYTES or count >= BATCH_EVENTS:
             return

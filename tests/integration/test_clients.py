@@ -1,6 +1,6 @@
-"""Clients that nobody here wrote receive and resume: npm's eventsource, httpx-sse, curl.
+"""Clients of other projects receive and resume: npm's eventsource, httpx-sse, curl.
 
-The browsers have a folder of their own.
+The tests of browsers are in `tests/integration/browser`.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def test_no_token_in_the_log_of_an_application(serve: Serve, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("how", "status"), [("no", 401), ("later-no", 401), ("forbidden", 403), ("later-forbidden", 403)]
 )
-def test_whoever_is_not_authorized_is_refused(mine: SseServer, how: str, status: int) -> None:
+def test_a_client_that_is_not_authorised_is_refused(mine: SseServer, how: str, status: int) -> None:
     answer = request("GET", f"{mine.url}/?channels=base&how={how}")
     assert (answer.status, answer.json["status"]) == (status, "error")
     assert stats(mine.url) == {}

@@ -135,7 +135,7 @@ def test_what_cannot_be_done_is_one_line(words: list[str], complaint: str) -> No
     assert complaint in done.stderr.splitlines()[-1]
 
 
-def test_nobody_listens() -> None:
+def test_a_refused_connection_is_counted() -> None:
     done = run("-n", "2", "-u", f"http://127.0.0.1:{free_port()}/?channels=base")
     assert done.returncode == 1
     assert "2 x Connection refused" in done.stdout

@@ -98,15 +98,15 @@ class LoggingServer(SseServer):
 def test_with_uid_the_log_and_the_pid_file_are_that_user_s(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         left_out("only root can become another user")
-    nobody = pwd.getpwnam("nobody")
+    user = pwd.getpwnam("daemon")
     run = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
     run.chmod(0o755)
-    os.chown(run, nobody.pw_uid, nobody.pw_gid)
+    os.chown(run, user.pw_uid, user.pw_gid)
     log, pid = run / "sse.log", run / "sse.pid"
-    server = LoggingServer(tmp_path, log, "--uid=nobody", f"--pidfile={pid}")
+    server = LoggingServer(tmp_path, log, "--uid=daemon", f"--pidfile={pid}")
     try:
         with server:
-            assert log.stat().st_uid == nobody.pw_uid
+            assert log.stat().st_uid == user.pw_uid
             assert int(pid.read_text()) == server.pid
             log.rename(run / "sse.log.1")
             server.send_signal(signal.SIGHUP)

@@ -102,7 +102,7 @@ def test_a_gap_that_is_told_excuses_its_channel_once() -> None:
     assert found.lost == 2
 
 
-def test_what_nobody_answered_may_come_or_not() -> None:
+def test_an_event_without_an_answer_may_arrive_or_not() -> None:
     found, ledger = Findings(), Ledger()
     witness = Witness("client", ["a"], ledger, found)
     witness.opened()

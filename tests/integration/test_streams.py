@@ -1,4 +1,4 @@
-"""Subscribe, publish and resume over real sockets, with a client that nobody here wrote beside our own."""
+"""Subscribe, publish and resume over real sockets, with our own client and with httpx-sse."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_ping_after_silence(serve: Serve) -> None:
         assert poll.wait_end().endswith(b": sse ping\n\n")
 
 
-def test_whoever_is_cut_off_again_and_again_misses_nothing(server: SseServer) -> None:
+def test_a_client_that_is_cut_off_repeatedly_misses_nothing(server: SseServer) -> None:
     count = 300
     dice = random.Random(1)
 
@@ -100,7 +100,8 @@ def test_whoever_is_cut_off_again_and_again_misses_nothing(server: SseServer) ->
     got: list[str] = []
     while len(got) < count:
         got += subscriber.data(min(dice.randrange(1, 20), count - len(got)))
-        # What had come besides is lost to this client, as its id is that of the last event it has seen.
+        # The client resumes after the last event that it has read; without this, events that it has
+        # received but not read would be missing from `got`.
         unseen = subscriber.pending()
         position = subscriber.last_event_id
         if unseen:

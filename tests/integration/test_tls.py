@@ -127,7 +127,7 @@ def test_a_refusal_is_read_to_its_end(serve: Serve, files: Path) -> None:
     assert answer.status == 413
 
 
-def test_sighup_reads_the_certificate_anew_and_connections_go_on(
+def test_sighup_reloads_the_certificate_and_keeps_connections(
     serve: Serve, files: Path, tmp_path: Path
 ) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"

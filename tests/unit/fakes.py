@@ -48,11 +48,11 @@ class FakeSocket:
         return self
 
     def writeSomeData(self, data: bytes) -> int:
-        """What tells a plain TCP connection from a TLS one; nobody calls it."""
+        """Stub: the server recognises a plain TCP transport by this method, and never calls it."""
         raise NotImplementedError
 
     def send(self, data: bytes) -> int:
-        """The socket's own; as that, it raises where nothing can be taken."""
+        """Send as a non-blocking socket does: raise BlockingIOError when the buffer is full."""
         assert not self.buffer, "these bytes overtake those in the transport's buffer"
         if self.closed:
             raise BrokenPipeError
@@ -82,7 +82,7 @@ class FakeSocket:
         self.closed = self.aborted = True
 
     def read(self, size: int | None = None) -> None:
-        """The client reads: there is room for so many bytes more, or for ever."""
+        """Make room for `size` more bytes, as a client does that reads; without a size, without limit."""
         self.room = None if size is None else (self.room or 0) + size
         self._settle()
 

@@ -212,13 +212,13 @@ def test_publish_tells_when_the_broker_is_away_but_not_where_it_is() -> None:
 
 
 def test_one_name_given_as_text_is_one_channel() -> None:
-    """A well-known example application publishes so; letter by letter nobody would hear it."""
+    """A well-known example application publishes so. Read letter by letter, it would reach no client."""
     server = MemoryServer()
     client = server.connect("GET", "/?channels=chat&channels=c")
     server.broker.publish("chat", "hello")
     server.turn()
     assert client.events == ["hello"]
-    server.broker.publish("other", "nobody hears it")
+    server.broker.publish("other", "for no client")
     server.turn()
     assert client.events == ["hello"]
 

@@ -47,7 +47,7 @@ def test_who_posts_where_nothing_is_published_is_told_which_option_lacks() -> No
         assert reason in body
 
 
-def test_streams_can_be_ended_where_somebody_is_known_who_may() -> None:
+def test_streams_can_be_ended_only_where_publishers_are_authorised() -> None:
     assert "/disconnect" in paths(app(broker="redis", http_secret="k"))
     assert "/disconnect" not in paths(app(broker="redis"))
 

@@ -133,7 +133,7 @@ def test_bind_and_unbind_of_a_subclass_are_told() -> None:
     assert told == ["ann", "ann"]
 
 
-def test_an_unbind_that_fails_leaves_nobody_registered(failures: list[object]) -> None:
+def test_an_unbind_that_fails_leaves_no_client_registered(failures: list[object]) -> None:
     class Failing(BroadcastHandler):
         def unbind(self) -> None:
             raise ZeroDivisionError

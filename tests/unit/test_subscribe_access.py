@@ -75,20 +75,20 @@ def later_coroutine(self: BroadcastHandler) -> Any:
 
 
 class Asked:
-    """Something to be awaited, which nobody did."""
+    """An awaitable that fails the test when it is awaited."""
 
     def __await__(self) -> Any:
         raise NotImplementedError
 
 
-def nobody(self: BroadcastHandler) -> Any:
+def anonymous(self: BroadcastHandler) -> Any:
     return self.get_cookie("member")
 
 
 @pytest.mark.parametrize(
     ("authorize", "status", "bugs"),
     [
-        *[(deny, 401, 0), (later, 401, 0), (coroutine, 401, 0), (nobody, 401, 0), (forbid, 403, 0)],
+        *[(deny, 401, 0), (later, 401, 0), (coroutine, 401, 0), (anonymous, 401, 0), (forbid, 403, 0)],
         *[(fail, 500, 1), (generator, 500, 1), (pair, 500, 1), (members, 500, 1), (method, 500, 1)],
         *[(later_pair, 500, 1), (later_coroutine, 500, 1)],
     ],

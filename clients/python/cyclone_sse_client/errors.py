@@ -1,4 +1,4 @@
-"""What a call can end with besides its result. Every exception says why, in the server's words if it gave any."""
+"""The exceptions of calls to the server. ``reason`` is the server's own, if it answered with one."""
 
 from __future__ import annotations
 

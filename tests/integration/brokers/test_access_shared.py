@@ -52,7 +52,7 @@ def test_disconnect_ends_the_streams_of_all_servers(
         for client in theirs:
             client.wait_end(2)
         assert time.monotonic() - asked < 1
-        # They come back and are checked anew; nobody else has noticed anything.
+        # The clients of user 42 reconnect and are authorised again; those of user 43 stay connected.
         back = [enter(server, "42") for server in servers]
         publish(servers[0].url, "user-42", "back", "KEY")
         publish(servers[1].url, "user-43", "never gone", "KEY")
@@ -80,7 +80,7 @@ def test_a_type_travels_or_is_refused_by_name(serve: Serve, shared: list[str]) -
         assert got.type == ("message" if has_no_place else "news")
 
 
-def test_the_orders_of_other_servers_are_nobody_s_to_hear(serve: Serve, upstream: Upstream) -> None:
+def test_no_client_receives_the_orders_of_other_servers(serve: Serve, upstream: Upstream) -> None:
     """Not even with a pattern for everything."""
     options = [*upstream.options, "--http-secret=KEY"]
     if upstream.name == "redis":

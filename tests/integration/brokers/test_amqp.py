@@ -111,7 +111,9 @@ def test_types_travel_in_both_directions(serve: Serve, rabbit: RabbitUpstream) -
     assert (refused.status, "retry" in refused.json["reason"]) == (400, True)
 
 
-def test_what_rabbitmq_forbids_is_refused_and_hurts_nobody(serve: Serve, rabbit: RabbitUpstream) -> None:
+def test_what_rabbitmq_forbids_is_refused_and_affects_no_other_client(
+    serve: Serve, rabbit: RabbitUpstream
+) -> None:
     control = rabbit.server.control
     control("add_user", "limited", "secret")
     try:
@@ -154,7 +156,7 @@ def test_headers_of_every_type_do_no_harm(serve: Serve, rabbit: RabbitUpstream) 
     assert AWAY not in server.log
 
 
-def test_a_name_that_amqp_cannot_carry_hurts_nobody_else(serve: Serve, rabbit: RabbitUpstream) -> None:
+def test_a_name_that_amqp_cannot_carry_affects_no_other_channel(serve: Serve, rabbit: RabbitUpstream) -> None:
     server = serve(*rabbit.options, "--http-publish=1")
     longest, too_long = "é" * 127 + "x", "é" * 128
     with Subscriber(server.url, longest) as client:
@@ -171,7 +173,7 @@ def test_a_name_that_amqp_cannot_carry_hurts_nobody_else(serve: Serve, rabbit: R
     ("options", "reason"),
     [
         (["--amqp-vhost=/nowhere"], "/nowhere"),
-        (["--amqp-username=nobody"], "wrong user name or password?"),
+        (["--amqp-username=unknown"], "wrong user name or password?"),
         (["--amqp-exchange-name=amq.direct", "--amqp-exchange-type=topic"], "inequivalent arg 'type'"),
     ],
 )

@@ -91,7 +91,7 @@ def test_user_password_and_database_come_from_the_environment(
         for channels in ("channels=forbidden", "channels=allowed&channels=forbidden"):
             answer = request("GET", f"{server.url}/?{channels}")
             assert (answer.status, "'forbidden'" in answer.json["reason"]) == (403, True)
-        # What was allowed once may not be later: then its clients are not left to hear nothing for ever.
+        # Redis withdraws the permission: the clients are disconnected, else they would wait forever.
         rules = "AUTH another\r\nACL SETUSER sse resetchannels &none*\r\nCLIENT KILL TYPE pubsub\r\n"
         with socket.create_connection(("127.0.0.1", redis_server.port), timeout=10) as admin:
             admin.sendall(rules.encode())
@@ -104,7 +104,7 @@ def test_user_password_and_database_come_from_the_environment(
     ("options", "reason"),
     [
         (["--redis-password=wrong"], "WRONGPASS"),
-        (["--redis-username=nobody", "--redis-password=secret"], "WRONGPASS"),
+        (["--redis-username=unknown", "--redis-password=secret"], "WRONGPASS"),
         ([], "NOAUTH"),
         (["--redis-password=secret", "--redis-db=99"], "out of range"),
     ],

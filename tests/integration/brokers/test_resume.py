@@ -1,4 +1,4 @@
-"""A client that comes back finds what it missed, or is told that nobody knows."""
+"""A client that reconnects receives the events that it missed, or a gap event."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.integration.brokers.test_faults import AWAY, BACK, wait_for
 from tests.integration.conftest import Serve
 
 
-def test_what_came_while_nobody_listened_is_there(serve: Serve, upstream: Upstream) -> None:
+def test_events_published_while_no_client_was_connected_are_there(serve: Serve, upstream: Upstream) -> None:
     server = serve(*upstream.options)
     with Subscriber(server.url, "base") as client:
         upstream.publish("base", "1")

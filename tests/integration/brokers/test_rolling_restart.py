@@ -1,6 +1,6 @@
-"""Two instances on one stream, restarted in turn and killed under load: nobody loses or doubles an event.
+"""Two instances on one stream, restarted in turn and killed under load: no client loses or doubles an event.
 
-Half of the clients choose an instance by themselves, the others come through the nginx of the sample.
+Half of the clients choose an instance themselves, the others connect through nginx, configured as the sample.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Publisher:
         self.servers = servers
         self.rate = rate
         self.sent: list[str] = []
-        self.uncertain: set[str] = set()  # nobody answered: it may have been taken
+        self.uncertain: set[str] = set()  # without an answer: may have been published
         self.up = list(servers)
         self.stopping = False
 
@@ -175,7 +175,9 @@ async def live(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rate", [20, 200])
-def test_nobody_loses_or_doubles_anything(serve: Serve, stream: Stream, tmp_path: Path, rate: float) -> None:
+def test_no_client_loses_or_doubles_an_event(
+    serve: Serve, stream: Stream, tmp_path: Path, rate: float
+) -> None:
     servers = [serve(*stream.options, "--drain=1", "--history-size=1000") for _ in range(2)]
     with Behind(tmp_path, servers) as front:
         clients, publisher = asyncio.run(live(servers, stream.server.port, front, rate))

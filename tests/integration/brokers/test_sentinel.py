@@ -59,10 +59,10 @@ def test_a_failover_is_followed(
     serve: Serve, redises: tuple[RedisServer, RedisServer, Sentinel], broker: str
 ) -> None:
     master, replica, sentinel = redises
-    nobody = free_port()
+    unused = free_port()
     server = serve(
         f"--broker={broker}",
-        f"--redis-sentinel=127.0.0.1:{nobody},127.0.0.1:{sentinel.port}",
+        f"--redis-sentinel=127.0.0.1:{unused},127.0.0.1:{sentinel.port}",
         "--redis-sentinel-name=cache",
         "--http-publish=1",
     )
@@ -85,7 +85,7 @@ def test_a_failover_is_followed(
         assert b"role:master" in replica.command("INFO", "replication")
 
 
-def test_a_master_that_nobody_knows_is_one_line(
+def test_a_master_that_no_sentinel_knows_is_one_line(
     serve: Serve, redises: tuple[RedisServer, RedisServer, Sentinel]
 ) -> None:
     sentinel = redises[2]

@@ -59,7 +59,7 @@ def test_a_message_is_one_event_of_all_the_channels_it_is_for(kind: str, key: st
     assert len(held(made, "news.a", "news.*", "#")) == bool(heard)
 
 
-def test_what_nobody_wants_any_more_is_matched_no_more() -> None:
+def test_a_pattern_without_clients_is_not_matched() -> None:
     made = AmqpBroker({"amqp-exchange-type": "topic", "linger": 0}, reactor=Clock())
     client = Client()
     made.add_client(client, ["#", "a"])

@@ -1,4 +1,4 @@
-"""The promises of every broker: order, nothing lost on reconnect, a gap is told, slow clients hurt nobody."""
+"""What every broker promises: order, no loss on reconnect, gap events, no harm by slow clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHANNELS = ("a", "b", "c")
 
 
 def turns(clock: TurnClock) -> None:
-    """Let everything that is under way come to its end."""
+    """Run the reactor until all work under way is done."""
     for _ in range(10):
         clock.turn()
 
@@ -36,7 +36,7 @@ def broker(clock: TurnClock) -> HttpBroker:
 
 def test_each_client_gets_the_messages_of_its_channels(broker: HttpBroker, clock: TurnClock) -> None:
     first, second = FakeClient(broker).listen("a"), FakeClient(broker).listen("b", "c")
-    for number, channel in enumerate(["a", "b", "c", "nobody", "a"]):
+    for number, channel in enumerate(["a", "b", "c", "empty", "a"]):
         broker.publish([channel], str(number))
     clock.turn()
     assert first.messages == ["0", "4"]
@@ -117,7 +117,7 @@ def test_a_broadcast_to_many_is_cut_in_slices_and_stays_in_order(
     assert [client.messages for client in clients] == [["1", "2"]] * 9 + [[], [], ["1", "2"]]
 
 
-def test_a_sendevent_that_raises_hurts_nobody_else(
+def test_a_sendevent_that_raises_affects_no_other_client(
     broker: HttpBroker, clock: TurnClock, failures: list[object]
 ) -> None:
     broken, sound = FakeClient(broker).listen("a"), FakeClient(broker).listen("a")
@@ -187,7 +187,7 @@ def test_a_slow_client_falls_back_to_the_history(broker: HttpBroker, clock: Turn
 
 @dataclass
 class Person:
-    """Somebody who subscribes, is cut off and comes back, and what is due to them."""
+    """A subscriber that is cut off and reconnects, with the events and gaps it received."""
 
     channels: tuple[str, ...]
     joined: int  # how many messages had been published
@@ -198,7 +198,7 @@ class Person:
 
 
 class World:
-    """One broker, what was published, and who listens."""
+    """One broker, its publications and its subscribers."""
 
     def __init__(self, **settings: float) -> None:
         self.clock = TurnClock()
@@ -327,7 +327,7 @@ def test_what_the_history_cannot_give_is_told(
 
 
 @given(script=steps, came_with=st.sampled_from(["earliest", "nonsense", "1-1-abc", "9" * 15 + "-0-abc"]))
-def test_whoever_comes_with_a_foreign_id_gets_all_that_is_held(
+def test_a_client_with_a_foreign_id_gets_the_whole_history(
     script: list[tuple[str, object, object]], came_with: str
 ) -> None:
     world = World()

@@ -37,7 +37,7 @@ def test_a_blocked_pattern_takes_nothing_from_the_others() -> None:
     assert held(broker, "a*") == ["the channel of that name"]
 
 
-def test_an_order_is_no_message_whoever_hears_it() -> None:
+def test_an_order_is_never_delivered_as_a_message() -> None:
     class Obeying(RedisBroker):
         def obey(self, order: Any) -> int:
             orders.append(order)

@@ -1,4 +1,4 @@
-"""Where Redis is, by what sentinels say, over connections in memory."""
+"""How a server finds Redis, directly or through sentinels, over connections in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.brokers.redis_wire import Transport, fate, reply
 
 
 class Network:
-    """What connects, and what comes of it."""
+    """The attempts of one link to connect, which the test refuses or accepts."""
 
     def __init__(self, **options: Any) -> None:
         self.reactor = MemoryReactorClock()
@@ -26,7 +26,7 @@ class Network:
         self.done = fate(self.attempt)
 
     def refuse(self) -> int:
-        """Nobody listens on that port."""
+        """Refuse the next connection attempt; returns its port."""
         client: Any = self.reactor.tcpClients.pop(0)
         port, factory = client[1:3]
         factory.clientConnectionFailed(None, Failure(ConnectionRefusedError()))
@@ -34,7 +34,7 @@ class Network:
         return int(port)
 
     def accept(self) -> tuple[int, Transport]:
-        """Somebody does. The resolver of this reactor knows one address for all."""
+        """Accept the next connection attempt. The fake resolver returns the same address for every host."""
         host, port, factory, *_ = self.reactor.tcpClients.pop(0)
         transport = Transport()
         protocol: Any = factory.buildProtocol(IPv4Address("TCP", host, port))

@@ -35,7 +35,7 @@ def test_it_begins_with_what_is_young_enough() -> None:
     [(5, 1), (3, (3 << 64) - 1), (0, 5 << 64)],
     ids=["never trimmed", "trimmed", "empty"],
 )
-def test_before_its_beginning_nobody_knows_unless_nothing_was(kept: int, floor: int) -> None:
+def test_the_floor_is_the_start_of_the_stream_unless_nothing_was_trimmed(kept: int, floor: int) -> None:
     stream = FakeStream()
     for _ in range(5):
         stream.add()

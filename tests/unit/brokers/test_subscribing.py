@@ -124,7 +124,7 @@ def test_a_confirmation_of_what_was_given_back_confirms_nothing_new() -> None:
     assert (broker.sure, inside, link.held) == (["a"], [True], {"a"})
 
 
-def test_whoever_waits_holds_the_subscription() -> None:
+def test_a_waiting_client_keeps_the_subscription() -> None:
     broker = connected()
     link = broker.links[0]
     leaves, comes = Client(), Client()

@@ -1,4 +1,4 @@
-"""Who listens to which channel."""
+"""The registry of channels and their subscribers."""
 
 from __future__ import annotations
 
@@ -54,4 +54,4 @@ def test_names_are_shared_and_freed() -> None:
     for listener in listeners:
         registry.remove(listener)
     gc.collect()
-    assert sys.getrefcount(name) == 2, "nobody else holds it: not an interned string, say"
+    assert sys.getrefcount(name) == 2, "nothing else refers to it: the name was not interned"

@@ -81,7 +81,7 @@ def test_who_is_further_on_gets_the_rest_alone() -> None:
 
 
 @pytest.mark.parametrize("how", ["event", "step"])
-def test_who_fails_hurts_nobody_else(how: str, failures: list[Any]) -> None:
+def test_a_client_that_fails_affects_no_other(how: str, failures: list[Any]) -> None:
     site = Site()
     broken, whole = site.client("a"), site.client("a")
     broken.send = lambda data, frames=(), seqs=(): 1 / 0  # type: ignore[method-assign, assignment]

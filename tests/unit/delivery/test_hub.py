@@ -61,7 +61,7 @@ def test_a_gap_is_told_to_those_it_concerns_and_after_what_was_published(clock: 
     assert (gaps(one), gaps(both), gaps(other)) == ([["a"]], [["a", "b"]], [])
     late = Recorder()
     hub.subscribe(late, ["b"], before)
-    assert gaps(late) == [["b"]], "whoever was away is told as well"
+    assert gaps(late) == [["b"]], "a client that was away receives the gap too"
     assert b"id: " in late.got[-1]
 
 
@@ -79,7 +79,7 @@ def test_a_gap_told_moves_the_id_behind_nothing(clock: TurnClock) -> None:
     assert told.seq < event.seq
 
 
-def test_after_a_lost_stream_everybody_goes_on_under_new_ids(
+def test_after_a_lost_stream_all_clients_continue_with_new_ids(
     clock: TurnClock,
 ) -> None:
     hub = make_hub(clock)
@@ -199,7 +199,7 @@ def test_one_event_for_many_channels_takes_memory_for_each_channel_once(clock: T
 
 @pytest.mark.slow
 def test_the_bytes_of_an_event_are_held_once_however_clients_combine_their_channels(clock: TurnClock) -> None:
-    """5,000 clients with 5,000 different sets of channels, a burst of 20 events, and nobody reads."""
+    """5,000 clients with 5,000 different sets of channels receive a burst of 20 events, and none reads."""
     from tests.unit.fakes import FakeSocket
 
     size = 10_000

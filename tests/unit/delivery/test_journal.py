@@ -241,7 +241,7 @@ def test_nothing_is_too_old_because_the_clock_was_set_back(server: Server, tmp_p
     server.start()
     assert server.heard("a", first) == (["x"], False)
     server.clock.advance(301)
-    assert server.heard("a", first) == ([], True), "nor is anything kept for ever"
+    assert server.heard("a", first) == ([], True), "and events still expire"
 
 
 def test_a_gap_is_told_only_to_whom_something_is_missing(tmp_path: Path, end: Any) -> None:
@@ -260,7 +260,7 @@ def test_a_gap_is_told_only_to_whom_something_is_missing(tmp_path: Path, end: An
 
 
 def rows(path: Path) -> int:
-    """Events in a file that nobody uses."""
+    """The number of events in a file that no server has open."""
     db = sqlite3.connect(path)
     try:
         return int(db.execute("SELECT count(*) FROM event").fetchone()[0])

@@ -93,7 +93,7 @@ def test_floors_are_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         journal.write(Transaction(floors=floors))
         assert dict(journal.floors()) == dict(list(floors.items())[30:])
     with opened(path) as journal:
-        assert journal.begin == floors["c29"], "of what is forgotten nobody knows what was before"
+        assert journal.begin == floors["c29"], "the newest floor that was forgotten"
 
 
 def test_deleting_makes_room_for_more(path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_place_where_nothing_can_be_written_is_refused(path: Path, tmp_path: P
     assert "cannot be opened: Is a directory" in reason(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not write")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without write access")
 def test_a_folder_that_is_read_only_is_refused(path: Path, tmp_path: Path) -> None:
     with opened(path):
         pass

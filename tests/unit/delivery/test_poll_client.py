@@ -108,5 +108,5 @@ def test_a_gap_before_what_is_rendered_to_nothing_moves_the_client_on(left_out: 
     hub.subscribe(answers.poll, ["a"], "nonsense")
     answers.poll.open()
     (answer,) = answers.given
-    assert b"id: " in answer, "else it would be told the same for ever"
+    assert b"id: " in answer, "else each poll would return the same gap"
     assert (b"data: 1\n\n" in answer) == (left_out == 1)

@@ -127,7 +127,7 @@ def test_what_is_forgotten_while_a_slow_client_catches_up_is_told(clock: TurnClo
 
 @pytest.mark.parametrize("reads_at_once", [True, False])
 @pytest.mark.parametrize("goes_back", [True, False])
-def test_who_catches_up_when_ids_begin_anew_gets_each_new_event_once(
+def test_a_client_that_catches_up_when_ids_restart_gets_each_new_event_once(
     clock: TurnClock, reads_at_once: bool, goes_back: bool
 ) -> None:
     hub = make_hub(clock, history_size=100)

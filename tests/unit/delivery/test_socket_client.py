@@ -202,7 +202,7 @@ def test_what_waits_is_the_frames_not_a_copy(frames: list[bytes], room: int) -> 
     assert socket.received == b"".join(frames)
 
 
-def test_somebody_is_told_when_something_begins_to_wait() -> None:
+def test_on_full_is_called_once_when_bytes_wait() -> None:
     socket = FakeSocket(room=1)
     subscriber = socket_client(socket, b"")
     told: list[object] = []

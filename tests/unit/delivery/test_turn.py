@@ -1,4 +1,4 @@
-"""Who is due what of one turn."""
+"""The events of one turn that are due to each client."""
 
 from __future__ import annotations
 

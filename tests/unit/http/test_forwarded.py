@@ -53,7 +53,7 @@ def test_an_address_in_any_of_its_forms(text: str, found: str | None) -> None:
         (False, "192.0.2.1", "10.0.0.1", "10.0.0.1"),
         (True, None, "10.0.0.1", "10.0.0.1"),
         (True, "6.6.6.6, 192.0.2.1", "10.0.0.1", "192.0.2.1"),
-        (True, "6.6.6.6, 10.0.0.2", "203.0.113.9", "10.0.0.2"),  # as before: the last, whoever sends it
+        (True, "6.6.6.6, 10.0.0.2", "203.0.113.9", "10.0.0.2"),  # any peer is trusted: the last entry counts
         (True, "192.0.2.1, unknown", "10.0.0.1", "10.0.0.1"),
         (NETWORKS, None, "10.0.0.1", "10.0.0.1"),
         (NETWORKS, "192.0.2.1", "10.0.0.1", "192.0.2.1"),

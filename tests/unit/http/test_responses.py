@@ -20,7 +20,7 @@ from tests.unit.http.peer import parse
 
 
 @pytest.mark.parametrize("origin", [None, "https://a.example"])
-def test_everybody_may_read_by_default(origin: str | None) -> None:
+def test_any_origin_may_read_by_default(origin: str | None) -> None:
     assert Cors(None).headers(origin) == {"Access-Control-Allow-Origin": "*"}
 
 

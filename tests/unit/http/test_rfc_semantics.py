@@ -102,7 +102,7 @@ probe(
 )
 probe(
     "9110 10.1.1",
-    "a body that nobody wants",
+    "a body for a method without a handler",
     get("Expect: 100-continue", "Content-Length: 3", method="PUT"),
     405,
     gone=True,

@@ -97,7 +97,7 @@ def test_behind_a_proxy_that_is_trusted_its_word_counts() -> None:
         assert peer.statuses == [status]
 
 
-def test_nobody_else_is_believed() -> None:
+def test_no_other_peer_is_believed() -> None:
     server = MemoryServer({"max-clients-per-ip": 1})
     for address, status in (("192.0.2.1", 200), ("192.0.2.2", 429)):
         peer = server.peer("127.0.0.1")
