@@ -9,7 +9,7 @@ places in it that a name can have reached are the bits of one integer. Plain Pyt
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 NAME_MAX = 255  # bytes of a channel's name or pattern; AMQP 0-9-1, 4.2.5.3 allows no more
@@ -127,6 +127,15 @@ def check_name(name: str) -> None:
     """Raise ValueError for a channel's name or pattern that is longer than NAME_MAX bytes."""
     if len(name) > NAME_MAX or len(name.encode("utf-8", "surrogatepass")) > NAME_MAX:
         raise ValueError(f"a channel's name is longer than {NAME_MAX} bytes: {name[:20]!r}...")
+
+
+def check_names(names: Collection[str]) -> None:
+    """Raise ValueError if one of these names is longer than NAME_MAX bytes."""
+    # Without this, a body of a hundred thousand names would take a step for each: of UTF-8 no character
+    # has more than four bytes.
+    if names and max(map(len, names)) > NAME_MAX // 4:
+        for name in names:
+            check_name(name)
 
 
 class Patterns:

@@ -27,7 +27,7 @@ from cyclone_sse.delivery.sorted_log import SortedLog
 from cyclone_sse.delivery.views import ENTRY_OVERHEAD, BySize, HistoryFigures, Limits, View, each_once
 
 FLOORS = 100_000  # channels without events whose floor is still known, about 15 MB
-MANY = 2000  # channels of an event that hold it after one call: about 3 ms
+MANY = 1000  # channels of an event that hold it after one call: about 3 ms, where room is made 7 ms
 
 _EVENT_OVERHEAD = 300  # bytes of an event in addition to its frame: the objects around it
 _CHANNEL_OVERHEAD = 450  # bytes of a channel in addition to its name and events

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cyclone_sse.patterns import check_name
+from cyclone_sse.patterns import check_names
 
 MAX_TYPE = 100  # characters of an event's type
 MAX_RETRY = 3_600_000  # milliseconds: an hour
@@ -190,11 +190,12 @@ def publication(
     Raises ValueError.
     """
     names = (channels,) if isinstance(channels, str) else channels
-    unique = tuple(dict.fromkeys(filter(None, names)))
+    found = dict.fromkeys(names)
+    found.pop("", None)
+    unique = tuple(found)
     if not unique:
         raise ValueError("channel is missing")
-    for name in unique:
-        check_name(name)
+    check_names(unique)
     if not message:
         raise ValueError("message is missing")
     try:

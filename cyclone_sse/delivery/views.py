@@ -75,10 +75,14 @@ class View:
 
 
 class BySize:
-    """Channels by the magnitude of their size, to find one of the largest at once."""
+    """Channels by the magnitude of their size, to find one of the largest at once.
+
+    Of those of one magnitude it is the one that has had it for longest.
+    """
 
     def __init__(self) -> None:
-        self._classes: list[dict[str, None]] = [{} for _ in range(64)]
+        # Without ordered dictionaries, finding the first costs a step for each that was removed before it.
+        self._classes: list[OrderedDict[str, None]] = [OrderedDict() for _ in range(64)]
         self._class_of: dict[str, int] = {}
 
     def set(self, channel: str, size: int) -> None:

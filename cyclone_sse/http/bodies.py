@@ -71,6 +71,8 @@ def read_body(request: Any, max_batch: int) -> Generator[None, None, Body]:
         values = yield from _read_array(text, start, max_batch)
         return Body(None, values, True, _key(values))
     values = [_json(request.body, "")]
+    if len(request.body) > SHORT:
+        yield  # without this, understanding it would be part of the same turn
     return Body(None, values, False, _key(values))
 
 

@@ -9,8 +9,13 @@ from urllib.parse import urlencode
 import pytest
 
 from cyclone_sse.brokers import Broker, BrokerUnavailable, HttpBroker
+from cyclone_sse.delivery.history import MANY
+from cyclone_sse.delivery.kinds import Kind, Kinds
+from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.publish import CHECKED_AT_ONCE
 from tests.harness.eventstream import Parser
 from tests.unit.access.keys import SECRET, token
+from tests.unit.delivery.clients import turns
 from tests.unit.http.peer import FORM, JSON, LINES, MemoryServer
 
 
@@ -312,6 +317,58 @@ def test_a_long_batch_is_read_and_checked_in_turns() -> None:
     assert json.loads(publisher.value().partition(b"\r\n\r\n")[2])["status"] == "ok"
     server.turn()
     assert watching.events == [str(number) for number in range(3000)]
+
+
+def test_a_long_event_is_read_understood_and_published_each_in_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = MemoryServer()
+    done: list[str] = []
+    understand, publish = Publication.from_json, server.broker.publish_all
+
+    def from_json(value: object) -> Publication:
+        done.append("understood")
+        return understand(value)
+
+    def publish_all(publications: Any) -> Any:
+        done.append("published")
+        return publish(publications)
+
+    monkeypatch.setattr(Publication, "from_json", from_json)
+    monkeypatch.setattr(server.broker, "publish_all", publish_all)
+    body = json.dumps({"channel": [f"user-{number}" for number in range(10_000)], "message": "x"}).encode()
+    client = server.connect("POST", "/publish", JSON, body=body, turn=False)
+    assert done == []
+    server.clock.turn()
+    assert done == ["understood"]
+    server.clock.turn()
+    assert done == ["understood", "published"]
+    turns(server.clock)
+    assert b'"status": "ok"' in client.value()
+
+
+@pytest.mark.parametrize("events", [1])
+def test_the_kinds_of_many_channels_are_looked_up_in_slices(events: int) -> None:
+    server = MemoryServer({"http-secret": "secret"})
+    kinds = server.broker.hub.kinds = Kinds([("user-*", Kind(max_message=5))])
+    looked_up = [0]
+    find = kinds.of
+
+    def of(channel: str) -> Kind:
+        looked_up[-1] += 1
+        return find(channel)
+
+    names = [[f"user-{event}-{number}" for number in range(10_000 // events)] for event in range(events)]
+    body = json.dumps([{"channel": each, "message": "x" * 6, "key": "secret"} for each in names]).encode()
+    kinds.of = of  # type: ignore[method-assign]
+    refused = server.connect("POST", "/publish", JSON, body=body, turn=False)
+    fine = server.connect("POST", "/publish", JSON, body=body.replace(b"x" * 6, b"x"), turn=False)
+    for _ in range(100):
+        looked_up.append(0)
+        server.clock.turn()
+    assert b" 413 " in refused.value()
+    assert b" 200 " in fine.value()
+    assert max(looked_up) <= CHECKED_AT_ONCE + MANY
 
 
 def test_a_batch_has_so_many_events_at_most() -> None:

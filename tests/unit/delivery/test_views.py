@@ -34,3 +34,13 @@ def test_one_of_the_largest_channels_is_found() -> None:
     for name in ("large", "medium", "small"):
         sizes.discard(name)
     assert sizes.largest() is None
+
+
+def test_of_channels_of_one_size_the_first_is_found_however_many_were_removed() -> None:
+    sizes = BySize()
+    names = [str(number) for number in range(1000)]
+    for name in names:
+        sizes.set(name, 100)
+    for name in names:
+        assert sizes.largest() == name
+        sizes.discard(name)
