@@ -4,13 +4,9 @@ All instances read the same stream, so an event has the same id on each, and a c
 to another resumes exactly where it was. Memory answers it; the stream fills the memory before the port opens,
 and brings what comes. After Redis was away, reading continues after the last id, and nothing is lost.
 
-When something is lost nevertheless, it is detected here, and the clients receive a gap::
-
-    the tag is another        the stream was deleted, and another has its place
-    the entry read last is    the stream went back, its master died before a replica had it all, and was
-      not there, older are      written again: it is given another tag
-    more were added than      entries were trimmed that this server has not read
-      are there
+When something is lost nevertheless, the clients receive a gap. Where the tag is another, the stream was
+deleted and another has its place; all else is found by ``Position``, and a stream that was written again is
+given another tag.
 
 Each lot comes with a survey of the stream at that very moment, so nothing has to be guessed. Any client of
 Redis may write the stream: what cannot be understood is left out.
@@ -30,9 +26,10 @@ from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.redis_link import ResponseError, is_pattern
 from cyclone_sse.brokers.redis_scripts import decode_state, encode_state
 from cyclone_sse.brokers.redis_server import redis_server
-from cyclone_sse.brokers.redis_stream_link import BEGINNING, Lot, StreamLink, Survey
+from cyclone_sse.brokers.redis_stream_link import Lot, StreamLink
+from cyclone_sse.brokers.redis_stream_position import BEGINNING, Position, Survey, seq_of
 from cyclone_sse.brokers.upstream import UpstreamBroker
-from cyclone_sse.delivery.events import EventId, EventIds, seq_at
+from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.patterns import canonical_glob
 
@@ -71,8 +68,7 @@ class RedisStreamBroker(UpstreamBroker):
         self.server = f"stream {self._stream!r} of {redis.name}"
         self._caught_up: Deferred[None] = Deferred()
         self._tag: str | None = None  # of the stream that we read; None before the first
-        self._last = BEGINNING  # the id of the last entry read
-        self._count: int | None = None  # how many entries the stream had had up to that one, if we know
+        self._position = Position()
         self.lag: int | None = None  # entries that are not read yet, if Redis reports them (from 7.0 on)
         self._left: dict[str, bytes] = {}  # how far streams were read that another has replaced, by tag
         self._lot = FIRST_LOT  # entries to read next
@@ -160,23 +156,23 @@ class RedisStreamBroker(UpstreamBroker):
 
     async def read_lot(self, link: StreamLink, wait: float = 0) -> bool:
         """Read one lot and publish it. Returns whether more may follow at once."""
-        lot = await link.read(self._last, self._lot, wait)
+        lot = await link.read(self._position.last, self._lot, wait)
         if lot.tag is None or lot.survey is None:
             await link.claim()
             return True
         if lot.tag != self._tag:
             await self._change(link, lot.tag, lot.survey, lot.holds)
             return True
-        if self._was_rewritten(lot.survey, lot.holds):
+        if self._position.was_rewritten(lot.survey, lot.holds):
             self.log.error("the end of {server} was lost", server=self.server)
             last = lot.survey.last
-            self._start_at(await link.claim(renew=True), last, _seq(last), lot.survey.added)
+            self._start_at(await link.claim(renew=True), last, seq_of(last), lot.survey.added)
             return True
         self._find_trimmed(lot.survey)
         self._publish_entries(lot)
         await self._write_states(link)
-        if lot.survey.added is not None and self._count is not None:
-            self.lag = max(0, lot.survey.added - self._count)
+        if (lag := self._position.lag(lot.survey)) is not None:
+            self.lag = lag
         self._live = self._live or lot.complete
         return not lot.complete
 
@@ -185,13 +181,14 @@ class RedisStreamBroker(UpstreamBroker):
         if self._tag is None:
             await self._start_at_oldest(link, tag, survey)
             return
-        self._left[self._tag] = self._last
+        self._left[self._tag] = self._position.last
         if len(self._left) > MAX_LEFT:
             del self._left[next(iter(self._left))]
-        if _seq(survey.last) < _seq(self._last):
-            self._start_at(tag, survey.last, _seq(survey.last), survey.added)
-        elif holds and self._last != BEGINNING:
-            self._start_at(tag, self._last, _seq(self._last))  # another server found that it had gone back
+        if seq_of(survey.last) < self._position.seq:
+            self._start_at(tag, survey.last, seq_of(survey.last), survey.added)
+        elif holds and self._position.last != BEGINNING:
+            # Another server found that it had gone back.
+            self._start_at(tag, self._position.last, self._position.seq)
         else:
             await self._start_at_oldest(link, tag, survey)
         self.log.error("{server} was lost: another continues in its place", server=self.server)
@@ -205,61 +202,38 @@ class RedisStreamBroker(UpstreamBroker):
         oldest = max(0, await link.now() - int(self.hub.longest_ttl * 1000))
         before = await link.last_before(b"%d-0" % oldest) if oldest else None
         if before is not None:
-            floor = _seq(before)  # nothing lies between this one and what we read
+            floor = seq_of(before)  # nothing lies between this one and what we read
         elif survey.first is None:
-            floor = _seq(survey.last)
+            floor = seq_of(survey.last)
         elif survey.added == survey.length:
             floor = BEFORE_FIRST  # nothing was ever trimmed
         else:
-            floor = _seq(survey.first) - 1
+            floor = seq_of(survey.first) - 1
         after = before or (survey.last if survey.first is None else BEGINNING)
         states = await self._read_states(link)
         self._live = False  # orders that it holds have been carried out
-        self._start_at(tag, after, floor, present=_seq(self._left.pop(tag, BEGINNING)))
+        self._start_at(tag, after, floor, present=seq_of(self._left.pop(tag, BEGINNING)))
         for channel, id, state in states:
-            self.hub.restore_state(channel, state, EventId(_seq(id), tag))
+            self.hub.restore_state(channel, state, EventId(seq_of(id), tag))
 
     def _start_at(
         self, tag: str, after: bytes, floor: int, count: int | None = None, present: int | None = None
     ) -> None:
         """Continue after this entry. floor: what was before is not known. present: what is up to here is not
         sent to the clients that are connected."""
-        self._tag, self._last, self._count = tag, after, count
+        self._tag, self._position = tag, Position(after, count)
         floor = max(floor, BEFORE_FIRST)
         self.hub.reset_ids(tag, floor, max(floor, present or 0))
 
-    def _was_rewritten(self, survey: Survey, holds: bool) -> bool:
-        """Whether the stream is no longer the one that we have read, though it has the same tag."""
-        last = _seq(self._last)
-        if _seq(survey.last) < last:
-            return True
-        if survey.added is not None and self._count is not None:
-            held_after = survey.length if survey.first is None or _seq(survey.first) > last else 0
-            if survey.added < self._count + held_after:
-                return True
-        if holds or self._last == BEGINNING or survey.first is None or _seq(survey.first) > last:
-            return False
-        return survey.deleted is None or _seq(survey.deleted) < last  # else that entry alone was deleted
-
     def _find_trimmed(self, survey: Survey) -> None:
-        """Tell all clients of the gap if entries after our position were trimmed before they were read.
-
-        There are none if an older entry is still there. Else the stream holds all that is left of what was
-        added since.
-        """
-        if survey.first is not None and _seq(survey.first) <= _seq(self._last):
-            return
-        if survey.added is not None and self._count is not None:
-            if survey.added - self._count <= survey.length:
-                return
-        elif _seq(survey.last) == _seq(self._last) or (self._last == BEGINNING and survey.length):
+        """Tell all clients of the gap if entries after our position were trimmed before they were read."""
+        if not self._position.was_trimmed(survey):
             return
         self.log.error("{server} was trimmed before it was read", server=self.server)
         assert self._tag is not None
-        if survey.first is None:
-            self._last = survey.last
-        self._count = None if survey.added is None else survey.added - survey.length
-        self.hub.reset_ids(self._tag, _seq(survey.last) if survey.first is None else _seq(survey.first) - 1)
+        self._position = self._position.after_trimming(survey)
+        floor = seq_of(survey.last) if survey.first is None else seq_of(survey.first) - 1
+        self.hub.reset_ids(self._tag, floor)
 
     def _publish_entries(self, lot: Lot) -> None:
         size = 0
@@ -272,17 +246,14 @@ class RedisStreamBroker(UpstreamBroker):
             size += sum(map(len, fields))
         count = len(lot.entries)
         if count:
-            self._last = lot.entries[-1][0]
             self._lot = max(1, min(MAX_LOT, max(FIRST_LOT, 2 * count), LOT_BYTES * count // max(size, 1)))
             self._release_waiting()
-        if lot.complete and lot.survey is not None:
-            self._count = lot.survey.added
-        elif self._count is not None:
-            self._count += count
+        ids = [id for id, _ in lot.entries]
+        self._position = self._position.after_reading(ids, lot.survey if lot.complete else None)
 
     def _publish_entry(self, id: bytes, fields: Sequence[bytes]) -> None:
         assert self._tag is not None
-        eid = EventId(_seq(id), self._tag)
+        eid = EventId(seq_of(id), self._tag)
         self._reading = id
         publication = self._understand(fields)
         if publication is not None and publication.keep:
@@ -360,9 +331,3 @@ class RedisStreamBroker(UpstreamBroker):
             await link.trim(max(0, await link.now() - int(keep * 1000)))
         except (NotAllowed, ResponseError) as error:
             self.log_rarely("{server} cannot be trimmed: {reason}", server=self.server, reason=str(error))
-
-
-def _seq(id: bytes) -> int:
-    """The position of an entry."""
-    ms, _, n = id.partition(b"-")
-    return seq_at(int(ms), int(n))

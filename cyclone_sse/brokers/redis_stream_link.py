@@ -24,29 +24,14 @@ from cyclone_sse.brokers.redis_scripts import (
     SET_STATES,
     adding,
 )
+from cyclone_sse.brokers.redis_stream_position import Survey
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Refusal
 
 GROUP = b"cyclone-sse"
-BEGINNING = b"0-0"  # before every entry
 STATES_READ = 500  # in one step of Redis
 
 StreamEntry: TypeAlias = tuple[bytes, list[bytes]]  # its id; fields and values in turn
-
-
-class Survey(NamedTuple):
-    """What Redis says of a stream as a whole.
-
-    first: the id of the oldest entry that it holds. last: the greatest id that it ever had. length: entries
-    that it holds. added: how many it ever had; deleted: the greatest id that was deleted, other than by
-    trimming; both None before Redis 7.0.
-    """
-
-    first: bytes | None
-    last: bytes
-    length: int
-    added: int | None
-    deleted: bytes | None = None
 
 
 class Lot(NamedTuple):

@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from cyclone_sse.brokers.redis_stream import RedisStreamBroker
-from cyclone_sse.brokers.redis_stream_link import Lot, StreamEntry, Survey
+from cyclone_sse.brokers.redis_stream_link import Lot, StreamEntry
+from cyclone_sse.brokers.redis_stream_position import Survey
 
 
 class FakeStream:

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from twisted.internet.task import Clock
 
 from cyclone_sse.brokers.redis_stream import AHEAD_WAIT, LOT_BYTES, MAX_LOT, RedisStreamBroker
-from cyclone_sse.brokers.redis_stream_link import BEGINNING
+from cyclone_sse.brokers.redis_stream_position import BEGINNING
 from cyclone_sse.delivery.client import Seq
 from cyclone_sse.delivery.publication import publication
 from tests.unit.brokers.links import Client
@@ -220,7 +220,7 @@ class Losses(RuleBasedStateMachine):
             self.settle(True)
 
     def settle(self, connect: bool) -> None:
-        if not self.counts and self.reader.broker._last == BEGINNING:
+        if not self.counts and self.reader.broker._position.last == BEGINNING:
             self.missed = False  # it cannot know what was before the first that it reads
         if connect:
             self.reader.connect()
