@@ -15,7 +15,6 @@ Redis may write the stream: what cannot be understood is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -24,10 +23,10 @@ from twisted.internet.defer import Deferred
 from cyclone_sse.brokers.carried import ALL_FIELDS
 from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.redis_link import ResponseError, is_pattern
-from cyclone_sse.brokers.redis_scripts import decode_state, encode_state
 from cyclone_sse.brokers.redis_server import redis_server
 from cyclone_sse.brokers.redis_stream_link import Lot, StreamLink
 from cyclone_sse.brokers.redis_stream_position import BEGINNING, Position, Survey, seq_of
+from cyclone_sse.brokers.redis_stream_states import StreamStates
 from cyclone_sse.brokers.upstream import UpstreamBroker
 from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.publication import Publication
@@ -73,8 +72,7 @@ class RedisStreamBroker(UpstreamBroker):
         self._left: dict[str, bytes] = {}  # how far streams were read that another has replaced, by tag
         self._lot = FIRST_LOT  # entries to read next
         self._reading = BEGINNING  # the id of the entry that is being read
-        self._new_states: dict[bytes, bytes] = {}  # of the entries read last, by channel
-        self._cleared: dict[bytes, Sequence[str]] = {}  # channels to forget, by the id of the order
+        self._states = StreamStates(self._log_states)
         self._live = False  # orders count from now on
         self._next_trim = 0.0
         self._waiting: dict[Deferred[None], int] = {}  # clients, and the position that they wait for
@@ -170,7 +168,7 @@ class RedisStreamBroker(UpstreamBroker):
             return True
         self._find_trimmed(lot.survey)
         self._publish_entries(lot)
-        await self._write_states(link)
+        await self._states.write(link)
         if (lag := self._position.lag(lot.survey)) is not None:
             self.lag = lag
         self._live = self._live or lot.complete
@@ -210,7 +208,7 @@ class RedisStreamBroker(UpstreamBroker):
         else:
             floor = seq_of(survey.first) - 1
         after = before or (survey.last if survey.first is None else BEGINNING)
-        states = await self._read_states(link)
+        states = await self._states.read(link)
         self._live = False  # orders that it holds have been carried out
         self._start_at(tag, after, floor, present=seq_of(self._left.pop(tag, BEGINNING)))
         for channel, id, state in states:
@@ -257,8 +255,7 @@ class RedisStreamBroker(UpstreamBroker):
         self._reading = id
         publication = self._understand(fields)
         if publication is not None and publication.keep:
-            value = encode_state(id, publication)
-            self._new_states.update((name.encode(), value) for name in publication.channels)
+            self._states.add(id, publication)
         if publication is None:
             self.hub.ids.follow(eid)  # else a client would receive a gap when this entry is trimmed
         else:
@@ -285,33 +282,7 @@ class RedisStreamBroker(UpstreamBroker):
     def clear(self, channels: Sequence[str]) -> None:
         """Forget these channels here, and in Redis what is older than the order."""
         super().clear(channels)
-        for name in channels:
-            self._new_states.pop(name.encode("utf-8", "surrogatepass"), None)
-        self._cleared[self._reading] = channels
-
-    async def _read_states(self, link: StreamLink) -> list[tuple[str, bytes, Publication]]:
-        """The states that are kept beside the stream: channel, id, and what was published."""
-        states = []
-        try:
-            for channel, value in await link.states():
-                with suppress(ValueError):  # another program may have written it
-                    id, state = decode_state(channel, value)
-                    states.append((channel.decode(), id, state))
-        except (NotAllowed, ResponseError) as error:
-            self._log_states(error)
-        return states
-
-    async def _write_states(self, link: StreamLink) -> None:
-        """Put the states of entries beside the stream: other programs do not, and the newest one counts."""
-        cleared, self._cleared = self._cleared, {}
-        states, self._new_states = self._new_states, {}
-        try:
-            for id, channels in cleared.items():
-                await link.clear_states(id, channels)
-            if states:
-                await link.set_states(states)
-        except (NotAllowed, ResponseError) as error:
-            self._log_states(error)
+        self._states.clear(self._reading, channels)
 
     def _log_states(self, error: Exception) -> None:
         self.log_rarely(

@@ -64,7 +64,7 @@ HOUSE = [
     {"brokers"},
     {"brokers.amqp", "brokers.http", "brokers.redis", "brokers.redis_stream"},
     {"brokers.subscribing"},
-    {"brokers.upstream"},
+    {"brokers.redis_stream_states", "brokers.upstream"},
     {"brokers.redis_server", "brokers.redis_stream_link", "brokers.redis_subscriber_link"},
     {"brokers.redis_link", "brokers.redis_scripts"},
     {"brokers.amqp_publisher", "brokers.amqp_subscriber", "brokers.base", "brokers.publishing_connection"},

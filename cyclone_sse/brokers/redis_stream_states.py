@@ -1,0 +1,60 @@
+"""The states of channels that are kept beside a Redis stream, in step with the entries that are read.
+
+Other programs add entries that become states, but do not put them there; each server does, and the newest id
+counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from cyclone_sse.brokers.link import NotAllowed
+from cyclone_sse.brokers.redis_link import ResponseError
+from cyclone_sse.brokers.redis_scripts import decode_state, encode_state
+from cyclone_sse.brokers.redis_stream_link import StreamLink
+from cyclone_sse.delivery.publication import Publication
+
+
+class StreamStates:
+    """What was read and is still to be written. on_failure: called with why states are not kept."""
+
+    def __init__(self, on_failure: Callable[[Exception], object]) -> None:
+        self._on_failure = on_failure
+        self._new: dict[bytes, bytes] = {}  # states of the entries read last, by channel
+        self._cleared: dict[bytes, Sequence[str]] = {}  # channels to forget, by the id of the order
+
+    def add(self, id: bytes, publication: Publication) -> None:
+        """Note the state that the entry of this id makes."""
+        value = encode_state(id, publication)
+        self._new.update((name.encode(), value) for name in publication.channels)
+
+    def clear(self, id: bytes, channels: Sequence[str]) -> None:
+        """Note an order, the entry of this id, to forget these channels."""
+        for name in channels:
+            self._new.pop(name.encode("utf-8", "surrogatepass"), None)
+        self._cleared[id] = channels
+
+    async def read(self, link: StreamLink) -> list[tuple[str, bytes, Publication]]:
+        """All that are kept: channel, id, and what was published."""
+        states = []
+        try:
+            for channel, value in await link.states():
+                with suppress(ValueError):  # another program may have written it
+                    id, state = decode_state(channel, value)
+                    states.append((channel.decode(), id, state))
+        except (NotAllowed, ResponseError) as error:
+            self._on_failure(error)
+        return states
+
+    async def write(self, link: StreamLink) -> None:
+        """Carry out in Redis what was noted since the last time."""
+        cleared, self._cleared = self._cleared, {}
+        states, self._new = self._new, {}
+        try:
+            for id, channels in cleared.items():
+                await link.clear_states(id, channels)
+            if states:
+                await link.set_states(states)
+        except (NotAllowed, ResponseError) as error:
+            self._on_failure(error)
