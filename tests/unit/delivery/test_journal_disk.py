@@ -1,4 +1,4 @@
-"""A disk that hangs, and a history file that is not where it was."""
+"""A disk that is slow, hangs or is full, and a history file that is not where it was."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from cyclone_sse.delivery.journal import FORGET_AFTER, MAX_WAITING_BYTES, WRITE_TIMEOUT
+from cyclone_sse.delivery import journal_file as module
+from cyclone_sse.delivery.journal import FORGET_AFTER, MAX_WAITING_BYTES, RETRY, WRITE_TIMEOUT
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Unavailable
-from tests.unit.delivery.test_journal import Server, connections
+from tests.unit.delivery.journals import Server, connections
 
 __all__ = ["connections"]
 
@@ -90,3 +91,101 @@ def test_an_event_with_a_time_of_its_own_leaves_no_gap_after_a_restart(server: S
     server.stop()
     server.start()
     assert server.heard("a", first) == ([], False)
+
+
+def test_subscribers_do_not_wait_for_the_disk_but_the_publisher_does(server: Server) -> None:
+    client = server.listen("a")
+    server.disk.held = True
+    answers: list[Any] = []
+    server.publish_all([publication("a", "x"), publication("b", "y")]).addCallback(answers.append)
+    server.turns()
+    assert client.messages == ["x"]
+    assert not answers
+    server.disk.release()
+    assert len(answers[0]) == 2
+
+
+def test_what_gathers_while_the_disk_is_busy_is_one_transaction(server: Server) -> None:
+    server.disk.held = True
+    answers: list[Any] = []
+    for number in range(5):
+        server.publish_all([publication("a", str(number))]).addCallback(answers.append)
+        server.turns()
+    server.disk.release()
+    assert len(answers) == 1, "each answer comes with its transaction"
+    server.turns()
+    assert server.disk.lots == [1, 4]
+    assert len(answers) == 5
+
+
+def test_a_full_disk_is_told_to_publishers_and_nothing_more_is_accepted(
+    server: Server, failures: list[Any]
+) -> None:
+    client = server.listen("a")
+    server.disk.held = server.disk.full = True
+    refused: list[Any] = []
+    server.publish_all([publication("a", "1")]).addErrback(refused.append)
+    server.turns()
+    server.publish_all([publication("a", "2")]).addErrback(refused.append)
+    server.disk.release()
+    server.turns()
+    assert [each.check(Unavailable) for each in refused] == [Unavailable] * 2
+    with pytest.raises(Unavailable):
+        server.publish_all([publication("a", "3")])
+    server.clock.advance(RETRY)
+    with pytest.raises(Unavailable):
+        server.publish_all([publication("a", "3")])
+    server.disk.full = False
+    server.clock.advance(RETRY)
+    server.turns()
+    server.publish("a", "4")
+    assert client.messages == ["1", "2", "4"], "who listens has seen what was refused later"
+    server.crash()
+    server.start()
+    assert server.heard("a", client.position) == (["1", "2", "4"], False), "and so it is kept at last"
+    assert not failures
+
+
+def test_a_bug_in_writing_is_logged_and_refuses_as_well(
+    server: Server, failures: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module.JournalFile, "write", broken)
+    refused: list[Any] = []
+    for _ in range(3):
+        try:
+            server.publish_all([publication("a", "1")]).addErrback(refused.append)
+        except Unavailable:
+            refused.append(None)
+        server.clock.advance(RETRY)
+        server.turns()
+    assert len(refused) == 3
+    assert len(failures) == 1
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_too_slow_takes_no_more_than_fits_in_memory(server: Server) -> None:
+    server.disk.held = True
+    large = [publication("a", "x" * 2**20)] * (MAX_WAITING_BYTES // 2**20)
+    server.publish_all(large)
+    with pytest.raises(Unavailable):
+        server.publish_all(large)
+    server.turns()
+    server.disk.release()
+    server.turns()
+    server.publish("a", "y")
+
+
+@pytest.mark.parametrize("when", ["while it fails", "before it is noticed"])
+def test_stopping_with_a_full_disk_ends(server: Server, when: str) -> None:
+    server.disk.full = True
+    refused: list[Any] = []
+    server.publish_all([publication("a", "1")]).addErrback(refused.append)
+    if when == "while it fails":
+        server.turns()
+    server.stop()
+    assert refused
+    server.start()
+    server.publish("a", "2")

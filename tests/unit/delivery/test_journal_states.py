@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.delivery.test_journal import Server, connections
+from tests.unit.delivery.journals import Server, connections
 
 __all__ = ["connections"]
 
