@@ -14,9 +14,11 @@ settings.register_profile("local", deadline=None, suppress_health_check=[HealthC
 settings.register_profile("ci", parent=settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI", "").lower() == "true" else "local")
 
-# Children inherit an ignored SIGINT, as make has it in the background; a handler becomes the default in them.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Children inherit which signals are ignored: SIGINT and SIGQUIT in a background job, SIGHUP below nohup.
+# Without this no daemon of a test would notice them: what has a handler has the default in a child.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 # Which fixture, folder or file of tests needs what; `make test M="not browser"` leaves those out.
 FIXTURES = {"redis_server": "redis", "rabbit_server": "rabbitmq", "nginx": "nginx", "chromium": "browser"}
