@@ -13,7 +13,8 @@ import pytest
 
 from cyclone_sse import __version__
 from tests.harness.clients import Subscriber, publish, request
-from tests.harness.process import ROOT, Process, accepts, free_port, need, until
+from tests.harness.ports import free_port, free_ports
+from tests.harness.process import ROOT, Process, accepts, need, until
 from tests.harness.servers import RedisServer
 from tests.integration.conftest import Serve
 
@@ -236,14 +237,13 @@ def test_not_ready_while_the_broker_is_away(serve: Serve, port: int, redis_serve
 
 
 def test_each_worker_has_a_port_of_its_own(serve: Serve, redis_server: RedisServer) -> None:
-    while accepts((port := free_port()) + 1):
-        pass
+    port, second = free_ports(2)
     server = serve(
         "--broker=redis", f"--redis-port={redis_server.port}", "--workers=2", f"--admin-port={port}"
     )
     until(lambda: "2 workers of cyclone-sse" in server.log, 30, "both to serve")
     readers = [Subscriber(server.url).wait_open() for _ in range(30)]
-    counts = [figures(each)["subscribers"] for each in (port, port + 1)]
+    counts = [figures(each)["subscribers"] for each in (port, second)]
     assert sum(counts) == 30
     assert all(counts)
     for reader in readers:

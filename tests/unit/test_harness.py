@@ -1,0 +1,38 @@
+"""What the harness of the tests promises: no port is given twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.harness import ports
+from tests.harness.process import ROOT
+
+# Takes what it can get of two ports, says so, and keeps it until its input ends.
+OTHER = """
+import sys
+from tests.harness import ports
+ports.PORTS = range(int(sys.argv[1]), int(sys.argv[1]) + 2)
+print(ports.free_port(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_no_two_processes_are_given_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = both = ports.free_ports(2)
+    ports._release(both[1])
+    words = [sys.executable, "-c", OTHER, str(first)]
+    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        assert int(other.stdout.readline()) == both[1]
+        monkeypatch.setattr(ports, "PORTS", both)
+        with pytest.raises(AssertionError, match="is free"):
+            ports.free_port()
+    assert ports.free_port() == both[1], "the other process has ended"
+
+
+def test_no_port_is_given_twice() -> None:
+    given = [ports.free_port() for _ in range(100)]
+    assert len(set(given)) == 100
