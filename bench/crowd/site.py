@@ -18,7 +18,6 @@ from tests.harness.servers import RedisServer, SseServer
 LISTEN = "0A"  # the state of such a socket in /proc/net/tcp
 STREAM = "cyclone-sse"  # the daemon's default
 DRAIN = 5  # seconds over which a worker that is replaced sends its clients away
-RETURN_LIMIT = 60.0  # seconds for a worker to be replaced
 
 
 @dataclass(slots=True)
@@ -57,13 +56,13 @@ class Site:
         before = set(self.processes())
         old = min(before - {self.daemon.pid})
         os.kill(old, signal.SIGTERM)
-        until(lambda: old not in self.processes(), RETURN_LIMIT, "the end of the old worker")
-        until(lambda: set(self.processes()) - before, RETURN_LIMIT, "a new worker")
+        until(lambda: old not in self.processes(), "the end of the old worker")
+        until(lambda: set(self.processes()) - before, "a new worker")
         self.wait_for_workers()
 
     def wait_for_workers(self) -> None:
         """Wait until each worker listens: until then the kernel gives its share of clients to the others."""
-        until(lambda: self._listeners() >= self.workers, RETURN_LIMIT, "all workers listen")
+        until(lambda: self._listeners() >= self.workers, "all workers listen")
 
     def _listeners(self) -> int:
         """The sockets that listen on the daemon's port, of which each worker has one (proc(5), net/tcp)."""

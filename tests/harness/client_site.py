@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.harness.docs import write_shown
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT
 from tests.harness.sites import Site
 
@@ -162,7 +163,7 @@ class ClientSite(Site):
             capture_output=True,
             check=False,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr

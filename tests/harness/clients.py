@@ -13,6 +13,7 @@ from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 from tests.harness.eventstream import Event, Parser
+from tests.harness.patience import PATIENCE
 
 _opened: set[Subscriber] = set()  # without this one that is left open would warn in whichever test runs later
 
@@ -80,34 +81,34 @@ class Subscriber:
         """The comment lines (pings) read so far, without their colon."""
         return self.parser.comments
 
-    def wait_open(self, timeout: float = 10.0) -> Self:
+    def wait_open(self) -> Self:
         """Read until the head of the response is there and the body has begun: from now on events arrive."""
-        self._read_until(lambda: self.status and (self.body or self.ended), timeout, "the stream to open")
+        self._read_until(lambda: self.status and (self.body or self.ended), "the stream to open")
         return self
 
-    def events(self, count: int, timeout: float = 10.0) -> list[Event]:
+    def events(self, count: int) -> list[Event]:
         """The next `count` events; AssertionError with what did come when they are not there in time."""
-        self._read_until(lambda: len(self._events) >= count, timeout, f"{count} events")
+        self._read_until(lambda: len(self._events) >= count, f"{count} events")
         taken, self._events = self._events[:count], self._events[count:]
         return taken
 
-    def event(self, timeout: float = 10.0) -> Event:
+    def event(self) -> Event:
         """The next event."""
-        return self.events(1, timeout)[0]
+        return self.events(1)[0]
 
-    def data(self, count: int, timeout: float = 10.0) -> list[str]:
+    def data(self, count: int) -> list[str]:
         """The data of the next `count` events."""
-        return [event.data for event in self.events(count, timeout)]
+        return [event.data for event in self.events(count)]
 
-    def wait_comment(self, timeout: float = 10.0) -> str:
+    def wait_comment(self) -> str:
         """Read until one more comment (a ping) has come; returns it."""
         before = len(self.comments)
-        self._read_until(lambda: len(self.comments) > before, timeout, "a comment")
+        self._read_until(lambda: len(self.comments) > before, "a comment")
         return self.comments[before]
 
-    def wait_end(self, timeout: float = 10.0) -> bytes:
+    def wait_end(self) -> bytes:
         """Read until the server has ended the response; returns the whole body."""
-        self._read_until(lambda: self.ended, timeout, "the end of the response")
+        self._read_until(lambda: self.ended, "the end of the response")
         return self.body
 
     def pending(self) -> list[Event]:
@@ -133,12 +134,12 @@ class Subscriber:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read_until(self, condition: Any, timeout: float, what: str) -> None:
-        end = time.monotonic() + timeout
+    def _read_until(self, condition: Any, what: str) -> None:
+        end = time.monotonic() + PATIENCE
         while not condition():
             left = end - time.monotonic()
             if self.ended or left <= 0:
-                how = "the response ended" if self.ended else f"not within {timeout:g} s"
+                how = "the response ended" if self.ended else f"not within {PATIENCE:g} s"
                 got = f"status {self.status}, events {self._events}, body {self.body[-500:]!r}"
                 raise AssertionError(f"waited for {what}: {how}; {got}")
             self.socket.settimeout(left)
@@ -209,10 +210,10 @@ def request(
     assert where.hostname is not None
     if where.scheme == "https":
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            where.hostname, where.port, context=tls, timeout=10
+            where.hostname, where.port, context=tls, timeout=PATIENCE
         )
     else:
-        connection = http.client.HTTPConnection(where.hostname, where.port, timeout=10)
+        connection = http.client.HTTPConnection(where.hostname, where.port, timeout=PATIENCE)
     target = (where.path or "/") + (f"?{where.query}" if where.query else "")
     try:
         connection.request(method, target, body, dict(headers or {}))

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from tests.harness.patience import PATIENCE
+
 STATS = b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /publish HTTP/1.1\r\nHost: x\r\n"
 
@@ -37,7 +39,7 @@ class Flood:
     def stop(self) -> None:
         """End it, and let go of what it held."""
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(PATIENCE)
         for each in self.held:
             each.close()
         assert self.failure is None, repr(self.failure)
@@ -47,7 +49,7 @@ class Flood:
         sock = socket.socket()
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.settimeout(10)
+        sock.settimeout(PATIENCE)
         sock.connect(("127.0.0.1", self.port))
         sock.settimeout(0.2)
         return sock

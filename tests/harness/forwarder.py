@@ -7,6 +7,8 @@ import socket
 import threading
 from types import TracebackType
 
+from tests.harness.patience import PATIENCE
+
 
 class Forwarder:
     """Passes bytes between its port and the target; another target leaves open connections as they are."""
@@ -23,7 +25,7 @@ class Forwarder:
             while True:
                 client, _ = self._listener.accept()
                 try:
-                    server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
+                    server = socket.create_connection(("127.0.0.1", self.target), timeout=PATIENCE)
                 except OSError:
                     client.close()
                     continue

@@ -1,6 +1,6 @@
 """One child process for a test: start it, wait until it is ready, stop, kill, pause or restart it.
 
-Nothing here waits for a fixed time: `until` asks for a condition again and again, and fails at its limit.
+Nothing here waits for a fixed time: `until` asks for a condition again and again, and fails in the end.
 `Process` knows nothing of what it runs; the servers that do stand in `servers.py`.
 """
 
@@ -19,21 +19,20 @@ from typing import NoReturn, Self, TypeVar
 
 import pytest
 
+from tests.harness.patience import PATIENCE
 from tests.harness.ports import free_port as free_port  # noqa: PLC0414
 
 ROOT = Path(__file__).resolve().parents[2]
-START_LIMIT = 60.0  # seconds; a busy machine may take long to start a process, a healthy one never does
-STOP_LIMIT = 20.0  # seconds
 
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], limit: float = 10.0, what: str = "the condition") -> T:
-    """Call `condition` until what it returns is true, and return that; AssertionError after `limit` s."""
-    end = time.monotonic() + limit
+def until(condition: Callable[[], T], what: str = "the condition") -> T:
+    """Call `condition` until what it returns is true, and return that; AssertionError after `PATIENCE`."""
+    end = time.monotonic() + PATIENCE
     while not (result := condition()):
         if time.monotonic() > end:
-            raise AssertionError(f"{what}: not within {limit:g} s")
+            raise AssertionError(f"{what}: not within {PATIENCE:g} s")
         time.sleep(0.01)
     return result
 
@@ -41,7 +40,7 @@ def until(condition: Callable[[], T], limit: float = 10.0, what: str = "the cond
 def accepts(port: int) -> bool:
     """Whether that port of 127.0.0.1 accepts connections."""
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
     except OSError:
         return False
     return True
@@ -137,7 +136,7 @@ class Process:
                 pass_fds=self.pass_fds,
             )
         try:
-            until(lambda: not self.running or self.is_ready(), START_LIMIT, f"{self.name} is ready")
+            until(lambda: not self.running or self.is_ready(), f"{self.name} is ready")
         except BaseException:
             self.kill()
             raise
@@ -151,10 +150,10 @@ class Process:
         if self.running:
             os.killpg(self.pid, number)
 
-    def wait(self, limit: float = STOP_LIMIT) -> int:
+    def wait(self) -> int:
         """Wait until the process has ended by itself; returns its exit code."""
         assert self._child is not None, f"{self.name} was not started"
-        return self._child.wait(limit)
+        return self._child.wait(PATIENCE)
 
     def stop(self) -> None:
         """Ask the process to end, and wait until it has; it is killed when it does not listen."""
@@ -183,7 +182,7 @@ class Process:
         """Freeze the process: its connections stay open and get no answer."""
         self.send_signal(signal.SIGSTOP)
         # A thread that runs on another core may still answer something first.
-        until(lambda: set(self._states()) <= {"T", "Z"}, what=f"{self.name} stands still")
+        until(lambda: set(self._states()) <= {"T", "Z"}, f"{self.name} stands still")
 
     def _states(self) -> Iterator[str]:
         """The state of each process of ours, as the kernel calls it (proc(5))."""

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, need
 from tests.harness.sites import Site
 
@@ -45,7 +46,7 @@ class Recipes(Site):
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         command = [*self._manage(), "migrate", "--run-syncdb"]
-        subprocess.run(command, env=os.environ | self.env, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, env=os.environ | self.env, check=True, capture_output=True, timeout=PATIENCE)
 
     def argv(self) -> Sequence[str]:
         return [*self._manage(), "runserver", "--noreload", f"127.0.0.1:{self.port}"]

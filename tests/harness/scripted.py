@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.harness.patience import PATIENCE
+
 
 def answer(status: str, body: bytes = b"", *headers: str) -> bytes:
     """A whole answer."""
@@ -93,7 +95,7 @@ class Lossy(Scripted):
         head, _, body = asked.partition(b"\r\n\r\n")
         method, path, _ = head.decode().split("\r\n")[0].split(" ")
         fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request(method, path, body, fields | {"Connection": "close"})
             with connection.getresponse() as got:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, Process, accepts, free_port, need, until
 
 
@@ -114,7 +115,7 @@ class RedisServer(Process):
         """Run one command over a connection of its own; returns the first bytes of the raw reply."""
         parts = [word.encode() if isinstance(word, str) else word for word in words]
         request = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
             connection.sendall(request)
             return connection.recv(65536)
 
@@ -167,7 +168,7 @@ class RabbitServer(Process):
     def kill(self) -> None:
         super().kill()
         # our child is the script around the virtual machine, which dies a moment after it
-        until(lambda: not accepts(self.port), what="the port of RabbitMQ is closed")
+        until(lambda: not accepts(self.port), "the port of RabbitMQ is closed")
         self._stop_mapper()
 
     def control(self, *words: str) -> str:
@@ -179,7 +180,7 @@ class RabbitServer(Process):
             capture_output=True,
             check=False,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -187,7 +188,10 @@ class RabbitServer(Process):
     def _stop_mapper(self) -> None:
         """End the port mapper (epmd) that Erlang started in the background for this node alone."""
         subprocess.run(
-            ["epmd", "-port", str(self.mapper_port), "-kill"], check=False, capture_output=True, timeout=10
+            ["epmd", "-port", str(self.mapper_port), "-kill"],
+            check=False,
+            capture_output=True,
+            timeout=PATIENCE,
         )
 
 

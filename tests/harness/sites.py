@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, build_opener
 
 from tests.harness.docs import write_shown
+from tests.harness.patience import PATIENCE
 from tests.harness.process import Process, accepts, free_port, need
 
 _SETTINGS = """
@@ -158,7 +159,7 @@ class DjangoSite(Site):
         }
         self.env["PYTHONPATH"] = str(directory)
         command = [sys.executable, "-c", _USERS]
-        subprocess.run(command, cwd=directory, env=os.environ | self.env, check=True, timeout=60)
+        subprocess.run(command, cwd=directory, env=os.environ | self.env, check=True, timeout=PATIENCE)
 
     def argv(self) -> list[str]:
         return [sys.executable, "-m", "django", "runserver", "--noreload", f"127.0.0.1:{self.port}"]
@@ -208,7 +209,7 @@ class Browser:
     def get(self, path: str, **query: str) -> tuple[int, str]:
         """Status and body of a page."""
         try:
-            with self._opener.open(f"{self._url}{path}?{urlencode(query)}", timeout=30) as answer:
+            with self._opener.open(f"{self._url}{path}?{urlencode(query)}", timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as error:
             with error:

@@ -9,6 +9,7 @@ from contextlib import suppress
 import pika
 import pika.exceptions
 
+from tests.harness.patience import PATIENCE
 from tests.harness.process import need
 from tests.harness.servers import RabbitServer, RedisServer
 
@@ -65,7 +66,7 @@ class RedisUpstream(Upstream):
 
     def subscriptions(self) -> set[str]:
         done = subprocess.run(
-            [*self.cli, "PUBSUB", "CHANNELS"], check=True, capture_output=True, text=True, timeout=10
+            [*self.cli, "PUBSUB", "CHANNELS"], check=True, capture_output=True, text=True, timeout=PATIENCE
         )
         return set(done.stdout.split())
 
@@ -74,7 +75,7 @@ class RedisUpstream(Upstream):
 
         def undo() -> None:
             with_password = [*self.cli, "-a", PASSWORD, "CONFIG", "SET", "requirepass", ""]
-            subprocess.run(with_password, check=True, capture_output=True, timeout=10)
+            subprocess.run(with_password, check=True, capture_output=True, timeout=PATIENCE)
 
         return undo
 

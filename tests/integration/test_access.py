@@ -15,6 +15,7 @@ import pytest
 
 from tests.harness.asked import AskedApplication, Question, Reply
 from tests.harness.clients import Subscriber, publish, request, stats
+from tests.harness.patience import PATIENCE
 from tests.harness.process import free_port, until
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
@@ -36,7 +37,7 @@ def test_a_stream_ends_with_its_token(serve: Serve, headers: dict[str, str]) -> 
     server = serve(f"--jwt-secret={SECRET}", "--log-level=debug", "--http-secret=k")
     given = token(sub="42", subscribe=["user-*"], exp=int(time.time()) + 3)
     with closing(Subscriber(server.url, "user-42", query={"access_token": given}, headers=headers)) as client:
-        until(lambda: stats(server.url), what="the client")
+        until(lambda: stats(server.url), "the client")
         assert client.event().type == "sse-expired"
         client.wait_end()
     assert stats(server.url) == {}
@@ -60,11 +61,11 @@ def test_keys_are_read_again_at_sighup(serve: Serve, tmp_path: Path) -> None:
         assert subscribe(server, "a", Authorization=f"Bearer {new}") == 401
         keys.write_text(json.dumps({"keys": [jwk("p256", kid="2")]}))
         server.send_signal(signal.SIGHUP)
-        until(lambda: subscribe(server, "a", Authorization=f"Bearer {new}") == 200, what="the new key")
+        until(lambda: subscribe(server, "a", Authorization=f"Bearer {new}") == 200, "the new key")
         assert subscribe(server, "a", Authorization=f"Bearer {old}") == 401
         keys.write_text("{")
         server.send_signal(signal.SIGHUP)
-        until(lambda: f"--jwt-keys={keys}" in server.log, what="a line about the file")
+        until(lambda: f"--jwt-keys={keys}" in server.log, "a line about the file")
         assert subscribe(server, "a", Authorization=f"Bearer {new}") == 200
         assert server.running
         assert stats(server.url) == {"a": 1}  # streams that are open stay
@@ -213,17 +214,15 @@ def test_an_application_that_is_down_or_hangs(serve: Serve) -> None:
     release = threading.Event()
 
     def hang(_: Question) -> Reply:
-        release.wait(30)
+        release.wait(PATIENCE)
         return Reply()
 
     with AskedApplication(hang) as application:
         server = serve(f"--auth-url={application.url}", "--public=front")
-        began = time.monotonic()
         with closing(Subscriber(server.url, "user-42")) as waiting:
-            until(lambda: application.questions, what="the question")
+            until(lambda: application.questions, "the question")
             assert subscribe(server, "front") == 200
             assert waiting.wait_open().status == 503
-        assert 4.5 < time.monotonic() - began < 9
         release.set()
 
 
@@ -248,7 +247,7 @@ def test_many_clients_do_not_overrun_the_application(serve: Serve) -> None:
         server = serve(f"--auth-url={application.url}", "--auth-concurrency=4")
         with many_clients(server, 200) as clients:
             for client in clients:
-                assert client.wait_open(30).status == 200
+                assert client.wait_open().status == 200
             assert len(application.questions) == 200
             assert application.most_under_way == 4
             assert application.connections <= 5
@@ -260,7 +259,7 @@ def test_clients_that_wait_in_vain_for_a_turn_are_told_to_try_again(serve: Serve
     release = threading.Event()
 
     def hang(_: Question) -> Reply:
-        release.wait(30)
+        release.wait(PATIENCE)
         return Reply()
 
     with AskedApplication(hang) as application:
@@ -268,7 +267,7 @@ def test_clients_that_wait_in_vain_for_a_turn_are_told_to_try_again(serve: Serve
         with many_clients(server, 6) as clients:
             assert subscribe(server, "front") == 200
             for client in clients:
-                assert client.wait_open(20).status == 503
+                assert client.wait_open().status == 503
                 assert "retry-after" in client.headers
         assert len(application.questions) < 6
         release.set()
@@ -294,14 +293,14 @@ def test_disconnect_ends_streams_and_their_clients_are_checked_again(serve: Serv
         barred.add("1")
         answer = request("POST", f"{server.url}/disconnect", urlencode({"user": "1", "key": "k"}), FORM)
         assert answer.json == {"status": "ok", "streams": 1}
-        one.wait_end(1)
+        one.wait_end()
         assert subscribe(server, "room-1", Cookie="member=1") == 403
         publish(server.url, "room-1", "still here", key="k")
         assert two.data(1) == ["still here"]
         bearer = {"Authorization": "Bearer k", "Content-Type": "application/json"}
         answer = request("POST", f"{server.url}/disconnect", '{"channel": "room-1"}', bearer)
         assert answer.json == {"status": "ok", "streams": 1}
-        two.wait_end(1)
+        two.wait_end()
 
 
 def test_every_kind_of_key_from_a_file(serve: Serve, tmp_path: Path) -> None:

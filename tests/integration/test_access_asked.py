@@ -14,6 +14,7 @@ import pytest
 from tests.harness.asked import AskedApplication, Question, Reply
 from tests.harness.certificates import write_certificates
 from tests.harness.clients import Subscriber, request, stats
+from tests.harness.patience import PATIENCE
 from tests.harness.process import connections, until
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
@@ -79,21 +80,21 @@ def test_a_client_that_leaves_is_not_asked_about(serve: Serve, headers: dict[str
     release = threading.Event()
 
     def hang(_: Question) -> Reply:
-        release.wait(30)
+        release.wait(PATIENCE)
         return Reply(204)
 
     with AskedApplication(hang) as application:
         server = serve(f"--auth-url={application.url}", "--auth-concurrency=1")
         with closing(Subscriber(server.url, "first")):
-            until(lambda: application.questions, what="the first question")
+            until(lambda: application.questions, "the first question")
             waiting = [Subscriber(server.url, f"gone-{n}", headers=headers) for n in range(5)]
             with closing(Subscriber(server.url, "last")) as last:
-                until(lambda: connections(server.pid, server.port) == 7, what="all clients")
+                until(lambda: connections(server.pid, server.port) == 7, "all clients")
                 for client in waiting:
                     client.close()
-                until(lambda: connections(server.pid, server.port) == 2, what="their end")
+                until(lambda: connections(server.pid, server.port) == 2, "their end")
                 release.set()
-                assert last.wait_open(20).status == 200
+                assert last.wait_open().status == 200
                 asked = {channel for question in application.questions for channel in question.channels}
                 assert asked <= {"first", "last"}
                 assert set(stats(server.url)) <= {"first", "last"}
@@ -133,7 +134,7 @@ def endless(start: bytes, piece: bytes) -> Iterator[str]:
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 @pytest.mark.parametrize("kind", PIECES)

@@ -62,7 +62,7 @@ def test_a_new_key_is_fetched_for_the_first_token_that_names_it(
     keys = Keys("p256")
     with AskedApplication(keys) as site:
         server = serve(f"--jwt-keys={site.url}")
-        until(lambda: site.questions, what="the fetch at the start")
+        until(lambda: site.questions, "the fetch at the start")
         assert use(server, "p256") == 200
         assert len(site.questions) == 1
         keys.serve("p256", "ed25519")
@@ -84,7 +84,7 @@ def test_a_server_that_starts_before_its_keys_waits_for_them(
     assert int(answer.headers["retry-after"]) > 0
     assert "no token is accepted" in server.log
     with AskedApplication(Keys("p256"), port=port):
-        until(lambda: use(server, "p256") == 200, 30, what="the keys")
+        until(lambda: use(server, "p256") == 200, "the keys")
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,14 @@ def test_the_last_good_keys_stay_whatever_comes(serve: Serve, reply: Reply) -> N
     keys = Keys("p256")
     with AskedApplication(keys) as site:
         server = serve(f"--jwt-keys={site.url}")
-        until(lambda: subscribe(server, "p256") == 200, what="the keys")
+        until(lambda: subscribe(server, "p256") == 200, "the keys")
         keys.reply = reply
         server.send_signal(signal.SIGHUP)
-        until(lambda: "the last ones stay in use" in server.log, what="a line in the log")
+        until(lambda: "the last ones stay in use" in server.log, "a line in the log")
         assert subscribe(server, "p256") == 200
         keys.serve("ed25519")
         server.send_signal(signal.SIGHUP)
-        until(lambda: subscribe(server, "ed25519") == 200, what="the new key")
+        until(lambda: subscribe(server, "ed25519") == 200, "the new key")
         assert subscribe(server, "p256") == 401
 
 
@@ -134,13 +134,13 @@ def test_secrets_of_files_are_changed_without_a_restart(serve: Serve, tmp_path: 
     publishers.write_text("new\nold\n")
     tokens.write_text("n" * 32 + "\n" + "o" * 32 + "\n")
     server.send_signal(signal.SIGHUP)
-    until(lambda: publish_with("new") == 200, what="the new secrets")
+    until(lambda: publish_with("new") == 200, "the new secrets")
     assert publish_with("old") == 200
     assert (subscribe_with("o" * 32), subscribe_with("n" * 32)) == (200, 200)
     publishers.write_text("")
     tokens.write_text("n" * 32)
     server.send_signal(signal.SIGHUP)
-    until(lambda: "there is no secret in it" in server.log, what="a line about the empty file")
+    until(lambda: "there is no secret in it" in server.log, "a line about the empty file")
     assert publish_with("new") == 200, "what cannot be read stays as it was"
     assert (subscribe_with("o" * 32), subscribe_with("n" * 32)) == (401, 200)
 

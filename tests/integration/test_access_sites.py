@@ -12,6 +12,7 @@ import pytest
 
 from tests.harness.clients import Subscriber, publish, request, stats
 from tests.harness.docs import shown
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, free_port, need, until
 from tests.harness.servers import Nginx
 from tests.harness.sites import Browser, DjangoSite, PhpSite
@@ -56,7 +57,7 @@ def test_a_django_session_decides(serve: Serve, django: Callable[..., DjangoSite
         with Subscriber(server.url, "user-2", headers=bob.cookies) as other:
             cookies = ann.cookies
             assert ann.get("/logout") == (200, "bye")
-            stream.wait_end(2)
+            stream.wait_end()
             assert status(server.url, "user-1", headers=cookies) == 401
             bob.get("/pay", order="9")
             assert other.data(1) == ['{"paid":"9"}']
@@ -94,7 +95,7 @@ def test_a_push_that_fails_does_not_fail_the_request(django: Callable[..., Djang
     ann.get("/login", name="ann")
     assert ann.get("/pay", order="8") == (200, "paid")
     assert ann.get("/logout") == (200, "bye")
-    until(lambda: site.log.count("Error calling") == 2, what="a line about each in Django's log")
+    until(lambda: site.log.count("Error calling") == 2, "a line about each in Django's log")
 
 
 def test_a_token_from_a_django_page(serve: Serve, django: Callable[..., DjangoSite]) -> None:
@@ -195,7 +196,7 @@ def test_a_client_that_comes_while_the_application_is_away_is_told_to_try_again(
     assert answer.headers["x-sse-upstream"].strip() == "502"
     log = front.directory / "sse-away.log"
     line = '"GET /sse/" 200 application=502 upstream='
-    until(lambda: line in log.read_text(), what="a line in the log")
+    until(lambda: line in log.read_text(), "a line in the log")
 
 
 def test_nginx_asks_the_application(
@@ -246,9 +247,9 @@ def test_no_query_goes_round_the_question_of_nginx(
         "channels=user-1&x=#&channels=user-2",
     ):
         lines = [f"GET /sse/?{query} HTTP/1.1", "Host: x", f"Cookie: {ann.cookies['Cookie']}", "", ""]
-        with socket.create_connection(("127.0.0.1", front.port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", front.port), timeout=PATIENCE) as client:
             client.sendall("\r\n".join(lines).encode())
             if client.recv(1000).startswith(b"HTTP/1.1 200"):
-                until(lambda: stats(server.url), what="the stream")
+                until(lambda: stats(server.url), "the stream")
             assert "user-2" not in stats(server.url), query
-        until(lambda: not stats(server.url), what="its end")
+        until(lambda: not stats(server.url), "its end")

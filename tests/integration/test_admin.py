@@ -13,6 +13,7 @@ import pytest
 
 from cyclone_sse import __version__
 from tests.harness.clients import Subscriber, publish, request
+from tests.harness.patience import PATIENCE
 from tests.harness.ports import free_port, free_ports
 from tests.harness.process import ROOT, Process, accepts, need, until
 from tests.harness.servers import RedisServer
@@ -58,7 +59,7 @@ def test_figures_are_those_of_what_was_done(serve: Serve, port: int) -> None:
     Subscriber(server.url, "a", "1-0-other").wait_open().close()
     assert request("GET", f"{server.url}/nowhere").status == 404
     assert request("GET", f"{server.url}/").status == 400
-    until(lambda: figures(port)["subscribers"] == 0, what="all to be gone")
+    until(lambda: figures(port)["subscribers"] == 0, "all to be gone")
     found = figures(port)
     assert found['resumes_total{result="complete"}'] == 1
     assert found['resumes_total{result="gap"}'] == 1
@@ -140,7 +141,7 @@ def test_promtool_finds_nothing(serve: Serve, port: int) -> None:
         [need("promtool"), "check", "metrics"],
         input=answer.body,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
@@ -192,8 +193,8 @@ def test_prometheus_scrapes_it(serve: Serve, port: int, tmp_path: Path) -> None:
     server = serve(f"--admin-port={port}")
     with Prometheus(tmp_path, port) as prometheus, Subscriber(server.url), Subscriber(server.url):
         publish(server.url, "base", "x")
-        until(lambda: prometheus.value("cyclone_sse_subscribers") == 2, 30, "two subscribers")
-        until(lambda: prometheus.value("cyclone_sse_deliveries_total") == 2, 30, "two deliveries")
+        until(lambda: prometheus.value("cyclone_sse_subscribers") == 2, "two subscribers")
+        until(lambda: prometheus.value("cyclone_sse_deliveries_total") == 2, "two deliveries")
         assert prometheus.value("up") == 1
 
 
@@ -207,7 +208,7 @@ def test_health_and_readiness(serve: Serve, port: int) -> None:
     with Subscriber(server.url, "news"), Subscriber(server.url, "news"):
         assert request("GET", f"{admin}/stats").json == [["news", 2]]
         server.send_signal(signal.SIGTERM)
-        until(lambda: not accepts(server.port), what="the port to be closed")
+        until(lambda: not accepts(server.port), "the port to be closed")
         answer = request("GET", f"{admin}/readyz")
         assert (answer.status, answer.json) == (503, {"status": "not ready", "reasons": ["draining"]})
         assert request("GET", f"{admin}/healthz").status == 200
@@ -225,14 +226,14 @@ def test_what_watches_the_server_does_not_fill_its_log(serve: Serve, port: int) 
 def test_not_ready_while_the_broker_is_away(serve: Serve, port: int, redis_server: RedisServer) -> None:
     server = serve("--broker=redis", f"--redis-port={redis_server.port}", f"--admin-port={port}")
     admin = f"http://127.0.0.1:{port}"
-    until(lambda: request("GET", f"{admin}/readyz").status == 200, what="it to be ready")
+    until(lambda: request("GET", f"{admin}/readyz").status == 200, "it to be ready")
     redis_server.kill()
-    until(lambda: request("GET", f"{admin}/readyz").status == 503, what="it to notice")
+    until(lambda: request("GET", f"{admin}/readyz").status == 503, "it to notice")
     assert request("GET", f"{admin}/readyz").json["reasons"] == ["broker away"]
     assert figures(port)["broker_connected"] == 0
     redis_server.start()
-    until(lambda: request("GET", f"{admin}/readyz").status == 200, 30, "it to be back")
-    until(lambda: figures(port)["broker_reconnects_total"] == 1, what="the figure")
+    until(lambda: request("GET", f"{admin}/readyz").status == 200, "it to be back")
+    until(lambda: figures(port)["broker_reconnects_total"] == 1, "the figure")
     server.stop()
 
 
@@ -241,7 +242,7 @@ def test_each_worker_has_a_port_of_its_own(serve: Serve, redis_server: RedisServ
     server = serve(
         "--broker=redis", f"--redis-port={redis_server.port}", "--workers=2", f"--admin-port={port}"
     )
-    until(lambda: "2 workers of cyclone-sse" in server.log, 30, "both to serve")
+    until(lambda: "2 workers of cyclone-sse" in server.log, "both to serve")
     readers = [Subscriber(server.url).wait_open() for _ in range(30)]
     counts = [figures(each)["subscribers"] for each in (port, second)]
     assert sum(counts) == 30

@@ -12,6 +12,7 @@ import pytest
 
 from tests.harness.certificates import tls_options, write_certificates
 from tests.harness.clients import request
+from tests.harness.patience import PATIENCE
 from tests.harness.process import free_port
 from tests.harness.servers import RabbitServer, RedisServer
 from tests.integration.conftest import Serve
@@ -138,7 +139,7 @@ def test_it_asks_the_application(tmp_path: Path) -> None:
         asked = answer_once(application, b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
         well = twistd(tmp_path, *words, url)
         assert well.returncode == 0, well.stderr
-        assert asked.result(10).startswith(b"GET /may?channels=")
+        assert asked.result(PATIENCE).startswith(b"GET /may?channels=")
         answer_once(application, b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")
         failing = twistd(tmp_path, *words, url)
         assert failing.returncode != 0

@@ -15,6 +15,7 @@ import httpx
 import httpx_sse
 
 from tests.harness.clients import publish, stats
+from tests.harness.patience import PATIENCE
 from tests.harness.process import need, until
 from tests.harness.servers import SseServer
 from tests.integration.browser.site import Site, node_modules
@@ -49,7 +50,7 @@ class Lines:
 
     def next(self) -> str:
         """The next line."""
-        return self.lines.get(timeout=20)
+        return self.lines.get(timeout=PATIENCE)
 
     def __enter__(self) -> Lines:
         return self
@@ -117,7 +118,7 @@ def test_httpx_sse(server: SseServer) -> None:
 def test_curl(server: SseServer) -> None:
     curl = need("curl")
     with Lines(curl, "-sN", f"{server.url}/?channels=a") as first:
-        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        until(lambda: stats(server.url) == {"a": 1}, "the stream")
         publish(server.url, "a", "[1]")
         publish(server.url, "a", "[2]")
         lines = [first.next() for _ in range(8)]

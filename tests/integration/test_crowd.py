@@ -13,6 +13,7 @@ import pytest
 from bench.crowd.clients import Crowd
 from bench.programs import compile_programs
 from bench.report import replace_last_section, sections_after
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, need
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nLast-Event-ID: 1-0-tag\r\n\r\n\n\n"
@@ -38,7 +39,7 @@ class Server:
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(10)
+        self._listener.settimeout(PATIENCE)
         self.port = self._listener.getsockname()[1]
 
     def accept(self, sends: bytes) -> str:

@@ -150,7 +150,7 @@ def test_no_token_in_the_log_of_an_application(serve: Serve, tmp_path: Path) -> 
     )
     assert answer.status == 401  # no member
     assert request("GET", f"{server.url}/stats?access_token={good}").status == 200
-    until(lambda: "200 GET /stats" in server.log, what="cyclone's own line")
+    until(lambda: "200 GET /stats" in server.log, "cyclone's own line")
     assert server.log.count("/?channels=base") >= 2
     assert good not in server.log
 

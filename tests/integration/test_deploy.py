@@ -12,6 +12,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from cyclone_sse.options import OPTIONS
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, need
 
 EXTRAS = ROOT / "extras"
@@ -31,7 +32,7 @@ def units(tmp_path: Path) -> Path:
 def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """Ask systemd about units that are not installed."""
     return subprocess.run(
-        [need("systemd-analyze"), *words], capture_output=True, text=True, timeout=60, check=False
+        [need("systemd-analyze"), *words], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 
@@ -52,7 +53,7 @@ def test_the_service_may_do_little(units: Path, name: str) -> None:
 def test_the_dockerfile_passes_its_linter() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run(
-        [hadolint, EXTRAS / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False
+        [hadolint, EXTRAS / "Dockerfile"], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (done.returncode, done.stdout) == (0, "")
 

@@ -139,7 +139,7 @@ def test_the_file_takes_twistd_s_own_form(executable: Path) -> None:
 def test_its_workers_are_the_same_file(executable: Path, tmp_path: Path, redis_server: RedisServer) -> None:
     broker = ["--broker=redis", f"--redis-port={redis_server.port}", "--workers=2"]
     with Alone(tmp_path, executable, *broker) as server:
-        until(lambda: "2 workers of cyclone-sse serve" in server.log, 60, "both to serve")
+        until(lambda: "2 workers of cyclone-sse serve" in server.log, "both to serve")
         assert request("GET", f"{server.url}/stats").status == 200
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.harness.clients import Subscriber, publish, request
 from tests.harness.docs import commands, shown, write_shown
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, Process, free_port, need
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
@@ -27,7 +28,7 @@ def run(command: str, server: SseServer) -> bytes:
     need("curl")
     line = command.replace("localhost:8888", f"localhost:{server.port}")
     assert line != command, f"this is no command for the server: {command}"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, check=True, timeout=30)
+    done = subprocess.run(["bash", "-c", line], capture_output=True, check=True, timeout=PATIENCE)
     return done.stdout
 
 

@@ -22,7 +22,7 @@ def test_the_first_step(server: SseServer) -> None:
     with subprocess.Popen(["bash", "-c", f"exec {lines[0]}"], stdout=subprocess.PIPE) as curl:
         assert curl.stdout is not None
         try:
-            until(lambda: stats(server.url) == {"base": 1}, what="the stream")
+            until(lambda: stats(server.url) == {"base": 1}, "the stream")
             assert json.loads(subprocess.check_output(["bash", "-c", lines[1]])) == {"status": "ok"}
             assert any(line == b"data: hello\n" for line in curl.stdout)
         finally:

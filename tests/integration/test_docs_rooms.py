@@ -12,6 +12,7 @@ import pytest
 
 from tests.harness.clients import Subscriber, request
 from tests.harness.docs import bodies, commands, write_shown
+from tests.harness.patience import PATIENCE
 from tests.harness.process import need, until
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
@@ -63,7 +64,7 @@ def test_members_as_the_page_says(server: SseServer) -> None:
             left += told["left"]
         command = ASK.replace("localhost:8888", f"localhost:{server.port}")
         assert command != ASK
-        asked = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=30)
+        asked = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=PATIENCE)
         answer = json.loads(asked.stdout)
         assert answer["channel"] == "room-7"
         assert answer["members"].keys() == {"42"}
@@ -153,11 +154,11 @@ def test_a_burst_of_a_thousand_costs_each_member_ten_events_at_most(server: SseS
         assert counted <= 10 + 2  # a slow machine takes more than ten seconds for the joins
         last = presence(clients[-1])
         assert len(last["members"]) == 1000
-        until(lambda: len(request_members(server)) == 1000, what="all members")
+        until(lambda: len(request_members(server)) == 1000, "all members")
     finally:
         for client in clients:
             client.close()
-    until(lambda: not request_members(server), 20, "the end of all")
+    until(lambda: not request_members(server), "the end of all")
 
 
 def request_members(server: SseServer) -> list[str]:

@@ -17,6 +17,7 @@ from cyclone_sse.daemon.metrics import PREFIX, Metrics
 from cyclone_sse.options import OPTIONS
 from tests.harness.certificates import write_certificates
 from tests.harness.docs import commands
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, accepts, free_port, until
 from tests.integration.test_server import TWISTD
 from tests.unit.daemon.test_metrics import sources
@@ -44,7 +45,7 @@ def run(command: str, directory: Path, **env: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stdout
@@ -61,13 +62,13 @@ def test_the_commands_do_what_is_said(directory: Path) -> None:
     run(start, directory, **env)
     pid, log = directory / "sse.pid", directory / "sse.log"
     try:
-        until(lambda: accepts(port), what="the daemon to serve")
+        until(lambda: accepts(port), "the daemon to serve")
         log.rename(directory / "sse.log.1")
         run(rotate, directory)
-        until(lambda: log.exists() and "opened the log" in log.read_text(), what="a new log")
+        until(lambda: log.exists() and "opened the log" in log.read_text(), "a new log")
     finally:
         os.kill(int(pid.read_text()), signal.SIGTERM)
-    until(lambda: not pid.exists(), what="the daemon to end")
+    until(lambda: not pid.exists(), "the daemon to end")
 
 
 def test_options_metrics_and_files_that_are_named_exist() -> None:

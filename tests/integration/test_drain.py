@@ -11,6 +11,7 @@ import time
 import pytest
 
 from tests.harness.clients import Subscriber, publish, request
+from tests.harness.patience import PATIENCE
 from tests.harness.process import accepts, connections, free_port, until
 from tests.integration.conftest import Serve
 
@@ -26,7 +27,7 @@ def ends(crowd: list[Subscriber]) -> list[float]:
             client.socket.setblocking(False)
             selector.register(client.socket, selectors.EVENT_READ, client)
         while selector.get_map():
-            ready = selector.select(timeout=20)
+            ready = selector.select(timeout=PATIENCE)
             assert ready, "a stream did not end"
             for key, _ in ready:
                 data = key.data.socket.recv(65536)
@@ -41,7 +42,7 @@ def test_streams_end_evenly_spread_each_with_a_time_to_come_back(serve: Serve) -
     server = serve("--drain=4")
     crowd = [Subscriber(server.url, f"c{number}").wait_open() for number in range(CROWD)]
     server.send_signal(signal.SIGTERM)
-    until(lambda: not accepts(server.port), what="the port to be closed")
+    until(lambda: not accepts(server.port), "the port to be closed")
     times = ends(crowd)
     for client in crowd:
         client.close()
@@ -84,7 +85,7 @@ def test_a_second_signal_while_it_drains_ends_it_at_once(serve: Serve) -> None:
     server = serve("--drain=600")
     with Subscriber(server.url) as reader, Subscriber(server.url) as other:
         server.send_signal(signal.SIGTERM)
-        until(lambda: not accepts(server.port), what="the port to be closed")
+        until(lambda: not accepts(server.port), "the port to be closed")
         server.send_signal(signal.SIGTERM)
         reader.wait_end()
         other.wait_end()
@@ -96,9 +97,9 @@ def test_a_request_that_was_on_its_way_is_answered(serve: Serve, options: list[s
     server = serve(*options)
     form = "Content-Type: application/x-www-form-urlencoded"
     with Subscriber(server.url) as reader, socket.create_connection(("127.0.0.1", server.port)) as late:
-        until(lambda: connections(server.pid) == 2, what="both to be let in")
+        until(lambda: connections(server.pid) == 2, "both to be let in")
         server.send_signal(signal.SIGTERM)
-        until(lambda: not accepts(server.port), what="the port to be closed")
+        until(lambda: not accepts(server.port), "the port to be closed")
         late.sendall(f"POST /publish HTTP/1.1\r\nHost: a\r\n{form}\r\nContent-Length: 22\r\n\r\n".encode())
         late.sendall(b"channel=base&message=x")
         answer = late.recv(1000)
@@ -116,7 +117,7 @@ def test_before_the_drain_the_port_stays_open_while_readyz_says_no(serve: Serve)
     with Subscriber(server.url) as early:
         server.send_signal(signal.SIGTERM)
         ready = f"http://127.0.0.1:{admin}/readyz"
-        until(lambda: request("GET", ready).status == 503, what="it to say so")
+        until(lambda: request("GET", ready).status == 503, "it to say so")
         with Subscriber(server.url) as late:
             assert request("GET", f"{server.url}/stats").status == 200
             publish(server.url, "base", "still here")

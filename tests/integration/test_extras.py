@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from tests.harness.clients import Subscriber
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, free_port
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
@@ -40,7 +41,7 @@ def test_it_sends_the_key(serve: Serve) -> None:
         subscriber.event()
         script.terminate()
     with post("clock", str(server.port)) as refused:
-        _, error = refused.communicate(timeout=10)
+        _, error = refused.communicate(timeout=PATIENCE)
         assert refused.returncode == 1
         assert "401" in error
 
@@ -48,7 +49,7 @@ def test_it_sends_the_key(serve: Serve) -> None:
 def test_it_says_what_is_wrong() -> None:
     for words, code, reason in [([], 2, "CHANNEL"), (["a", str(free_port())], 1, "refused")]:
         with post(*words) as script:
-            _, error = script.communicate(timeout=10)
+            _, error = script.communicate(timeout=PATIENCE)
         assert script.returncode == code
         assert reason in error
         assert "Traceback" not in error

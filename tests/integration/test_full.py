@@ -13,6 +13,7 @@ import pytest
 
 from tests.harness.certificates import tls_options, write_certificates
 from tests.harness.clients import Subscriber, publish, request
+from tests.harness.patience import PATIENCE
 from tests.harness.process import free_port, need, until
 from tests.harness.servers import SseServer
 
@@ -39,7 +40,7 @@ def connect(opened: ExitStack, port: int, request: bytes = b"", count: int = 200
     """So many connections, each with this request."""
     made = []
     for _ in range(count):
-        client = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+        client = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
         made.append(client)
         if request:
             client.sendall(request)
@@ -83,7 +84,7 @@ def test_streams_without_bound_wait_and_the_log_says_it_once(tmp_path: Path, ope
     admin = free_port()
     with Confined(tmp_path, "--max-clients=0", f"--admin-port={admin}", "--demo=1") as server:
         clients = connect(opened, server.port, STREAM, 150)
-        until(lambda: "no descriptor is free" in server.log, what="the complaint")
+        until(lambda: "no descriptor is free" in server.log, "the complaint")
         used = cpu_seconds(server.pid)
         open_files = len(os.listdir(f"/proc/{server.pid}/fd"))
         assert FILES // 2 < open_files < FILES - 10, "some are left for files"
@@ -100,7 +101,7 @@ def test_streams_without_bound_wait_and_the_log_says_it_once(tmp_path: Path, ope
 def test_after_a_flood_a_newcomer_does_not_wait_behind_the_dead(tmp_path: Path, opened: ExitStack) -> None:
     with Confined(tmp_path, "--max-clients=0") as server:
         clients = connect(opened, server.port, STREAM, 100)
-        until(lambda: "no descriptor is free" in server.log, what="the complaint")
+        until(lambda: "no descriptor is free" in server.log, "the complaint")
         for dead in connect(opened, server.port, count=1000):
             dead.close()
         since = time.monotonic()

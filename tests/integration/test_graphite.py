@@ -36,6 +36,6 @@ def test_the_numbers_of_subscribers_reach_carbon(serve: Serve, carbon: Carbon) -
         Subscriber(server.url, names[400:800]),
         Subscriber(server.url, [*names[800:], "news.sport"]),
     ):
-        until(lambda: 2.0 in values(carbon, "site.sse.news_sport"), 30, "two subscribers are counted")
+        until(lambda: 2.0 in values(carbon, "site.sse.news_sport"), "two subscribers are counted")
         for name in names:
-            until(partial(is_one, carbon, f"site.sse.{name}"), 30, f"{name} is there")
+            until(partial(is_one, carbon, f"site.sse.{name}"), f"{name} is there")

@@ -17,6 +17,7 @@ import pytest
 from tests.harness.clients import Subscriber, publish, request
 from tests.harness.docs import commands
 from tests.harness.eventstream import Event
+from tests.harness.patience import PATIENCE
 from tests.harness.process import accepts, until
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
@@ -39,7 +40,7 @@ class Publisher(threading.Thread):
     def run(self) -> None:
         tries = 0
         while not self.over.is_set():
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
             try:
                 while not self.over.is_set():
                     tries += 1
@@ -51,7 +52,7 @@ class Publisher(threading.Thread):
                     if answer.status == 200:
                         self.accepted.append(message)
             except (OSError, http.client.HTTPException):
-                until(lambda: accepts(self.port), limit=60, what="the server is back")
+                until(lambda: accepts(self.port), "the server is back")
             finally:
                 connection.close()
 
@@ -70,7 +71,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         while not self.events or self.events[-1].data != "the end":
-            until(lambda: accepts(self.port), limit=60, what="the server is back")
+            until(lambda: accepts(self.port), "the server is back")
             try:
                 stream = Subscriber(self.url, self.channels, self.last_event_id)
             except OSError:
@@ -78,7 +79,7 @@ class Reader(threading.Thread):
             try:
                 stream.wait_open()
                 while not self.events or self.events[-1].data != "the end":
-                    self.events.append(stream.event(timeout=30))
+                    self.events.append(stream.event())
                     self.last_event_id = self.events[-1].id
             except (AssertionError, OSError):
                 pass  # cut off
@@ -99,7 +100,7 @@ def wait_for_events(publishers: Sequence[Publisher], count: int) -> None:
     def enough() -> bool:
         return sum(len(publisher.accepted) for publisher in publishers) >= count
 
-    until(enough, limit=60, what=f"{count} events")
+    until(enough, f"{count} events")
 
 
 def test_killed_under_load_it_loses_nothing_that_it_accepted(serve: Serve, tmp_path: Path) -> None:
@@ -117,11 +118,11 @@ def test_killed_under_load_it_loses_nothing_that_it_accepted(serve: Serve, tmp_p
         server.start()
     over.set()
     for each in publishers:
-        each.join(60)
+        each.join(PATIENCE)
     publish(server.url, "all", "the end")
     readers.append(Reader(server.url, server.port, ["all"], beginning))  # it missed all of it
     for reader in readers:
-        reader.join(60)
+        reader.join(PATIENCE)
         assert not reader.is_alive()
         assert {event.type for event in reader.events} == {"message"}, "no gap is told"
         heard = [event.data for event in reader.events]
@@ -175,7 +176,7 @@ def test_a_full_disk_refuses_and_when_there_is_room_it_goes_on(serve: Serve, tmp
         assert [post(f"refused {number}") for number in range(10)] == [503] * 10
         assert reader.data(1) == ["before"], "and those who listen go on"
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (most, most))
-        until(lambda: "written again" in server.log, what="the retry")
+        until(lambda: "written again" in server.log, "the retry")
         assert post("after") == 200
     server.kill()
     server.start()
@@ -188,7 +189,7 @@ def test_a_full_disk_refuses_and_when_there_is_room_it_goes_on(serve: Serve, tmp
 def refusal(server: SseServer) -> str:
     """The one line with which it refuses to start."""
     ended = subprocess.run(
-        server.argv(), capture_output=True, text=True, timeout=60, check=False, cwd=server.cwd,
+        server.argv(), capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=server.cwd,
         env={**server.env, "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert ended.returncode != 0
@@ -227,7 +228,7 @@ def test_the_commands_of_its_page(tmp_path: Path) -> None:
 
     def run(line: str) -> str:
         words = shlex.split(line.replace("8888", str(server.port)))
-        return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False).stdout
+        return subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
 
     with server:
         assert run(publish_it) == '{"status": "ok"}'

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.harness.clients import publish, stats
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, free_port, need, until
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
@@ -19,7 +20,7 @@ CLIENT = [sys.executable, str(ROOT / "extras" / "client.py")]
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*CLIENT, *words], check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run([*CLIENT, *words], check=False, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def report(*words: str) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def report(*words: str) -> dict[str, Any]:
 def test_opens_streams_and_leaves(server: SseServer) -> None:
     result = report("-n", "50", "-c", "7", "-u", f"{server.url}/?channels=base")
     assert (result["connected"], result["failed"], result["closed_by_server"]) == (50, {}, 0)
-    until(lambda: not stats(server.url), what="no client is left")
+    until(lambda: not stats(server.url), "no client is left")
 
 
 @pytest.mark.parametrize(("window", "size"), [("1", "60"), ("4", "60"), ("3", "200000")])
@@ -60,7 +61,7 @@ def test_a_bar_on_a_terminal(server: SseServer) -> None:
     words = shlex.join([*CLIENT, "-n", "3", "-u", f"{server.url}/?channels=base"])
     command = [need("script"), "-qec", words, "/dev/null"]
     done = subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        command, check=True, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL
     )
     assert "connecting [########################################] 3/3" in done.stdout
 
@@ -100,10 +101,10 @@ def test_some_do_not_read(serve: Serve) -> None:
 def test_foreign_events_are_not_counted(server: SseServer) -> None:
     words = ["-n", "2", "-u", f"{server.url}/?channels=base", "--hold", "30", "--json"]
     with subprocess.Popen([*CLIENT, *words], stdout=subprocess.PIPE) as client:
-        until(lambda: stats(server.url) == {"base": 2}, what="both are there")
+        until(lambda: stats(server.url) == {"base": 2}, "both are there")
         publish(server.url, "base", "hello")
         server.stop()
-        assert client.wait(10) == 1
+        assert client.wait(PATIENCE) == 1
         assert client.stdout
         result = json.load(client.stdout)
     assert (result["delivered"], result["closed_by_server"]) == (0, 2)

@@ -94,9 +94,9 @@ class Curl:
         """What has come so far."""
         return self.output.read_bytes().decode()
 
-    def wait_for(self, text: str, limit: float = 10.0) -> str:
+    def wait_for(self, text: str) -> str:
         """Wait until `text` has come, and return everything that has."""
-        until(lambda: text in self.text, limit, f"{text!r} in {self.output}")
+        until(lambda: text in self.text, f"{text!r} in {self.output}")
         return self.text
 
     def __enter__(self) -> Curl:
@@ -138,7 +138,7 @@ def front(daemon: SseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def silent(daemon: SseServer, front: Front) -> Iterator[tuple[Curl, float]]:
     """A subscriber that hears nothing while the other tests run, and when it began."""
     with Curl(front, "/sse/?channels=silent") as curl:
-        until(lambda: "silent" in dict(request("GET", daemon.url + "/stats").json), what="the subscriber")
+        until(lambda: "silent" in dict(request("GET", daemon.url + "/stats").json), "the subscriber")
         yield curl, time.monotonic()
 
 
@@ -154,7 +154,7 @@ def test_long_polling_and_stats_pass(daemon: SseServer, front: Front) -> None:
     poll = {"X-Requested-With": "XMLHttpRequest"}
     with closing(Subscriber(front.tls_url, "a", path="/sse/", tls=front.tls, headers=poll)) as client:
         stats = front.tls_url + "/sse/stats"
-        until(lambda: request("GET", stats, tls=front.tls).json == [["silent", 1], ["a", 1]], what="the poll")
+        until(lambda: request("GET", stats, tls=front.tls).json == [["silent", 1], ["a", 1]], "the poll")
         assert request("GET", f"{stats}?channel=a", tls=front.tls).json == [["a", 1]]
         publish(daemon.url, "a", "1")
         assert client.wait_end().endswith(b"data: 1\n\n")
@@ -214,8 +214,8 @@ def test_the_log_has_the_client_s_address(daemon: SseServer, front: Front) -> No
         "-H",
         "X-Forwarded-For: 203.0.113.9",
     ):
-        until(lambda: re.search(r"127\.0\.0\.3 subscribes to .*named", daemon.log), what="the log line")
-    until(lambda: re.search(r"127\.0\.0\.3 has left .*named", daemon.log), what="the log line")
+        until(lambda: re.search(r"127\.0\.0\.3 subscribes to .*named", daemon.log), "the log line")
+    until(lambda: re.search(r"127\.0\.0\.3 has left .*named", daemon.log), "the log line")
     assert "203.0.113.9" not in daemon.log  # nginx puts its own word in place of the browser's
 
 
@@ -223,12 +223,12 @@ def test_without_trust_the_header_is_ignored(serve: Serve, tmp_path: Path) -> No
     server = serve("--log-level=debug")
     forged = {"X-Forwarded-For": "203.0.113.9"}
     with Subscriber(server.url, "a", headers=forged):
-        until(lambda: "127.0.0.1 subscribes" in server.log, what="the log line")
+        until(lambda: "127.0.0.1 subscribes" in server.log, "the log line")
     with (
         front_of(tmp_path / "front", server) as front,
         Curl(front, "/sse/?channels=b", "--interface", "127.0.0.3"),
     ):
-        until(lambda: re.search(r"127\.0\.0\.1 subscribes to .*b", server.log), what="the log line")
+        until(lambda: re.search(r"127\.0\.0\.1 subscribes to .*b", server.log), "the log line")
     assert "203.0.113.9" not in server.log
     assert "127.0.0.3" not in server.log
 
@@ -247,7 +247,7 @@ def test_who_comes_while_the_server_is_away_is_told_to_come_again(serve: Serve, 
         away = request("GET", url, headers=origin, tls=front.tls)
         assert request("POST", front.tls_url + "/sse/publish", "x=1", tls=front.tls).status == 502
         log = front.directory / "sse-away.log"
-        until(lambda: log.read_text().count("\n") == 2, what="two lines")
+        until(lambda: log.read_text().count("\n") == 2, "two lines")
         lines = log.read_text().splitlines()
     assert [line.partition('"')[2].rpartition(" ")[0] for line in lines] == [
         'GET /sse/" 200 upstream=503',
@@ -265,7 +265,7 @@ def test_no_token_is_logged(daemon: SseServer, front: Front) -> None:
     with Curl(front, "/sse/?channels=token&access_token=secret") as curl:
         curl.wait_for("\n\n")
     log = front.directory / "sse.log"
-    until(log.read_text, what="a line for the stream that has ended")
+    until(log.read_text, "a line for the stream that has ended")
     assert "secret" not in log.read_text() + front.log
 
 
@@ -292,8 +292,8 @@ def test_pings_keep_a_silent_stream_open(serve: Serve, tmp_path: Path) -> None:
         Curl(one, "/sse/?channels=a") as kept,
         Curl(two, "/sse/?channels=a") as lost,
     ):
-        until(lambda: lost.child.poll() is not None, what="nginx ends the stream without pings")
-        until(lambda: kept.text.count(": sse ping") >= 3, what="three pings")
+        until(lambda: lost.child.poll() is not None, "nginx ends the stream without pings")
+        until(lambda: kept.text.count(": sse ping") >= 3, "three pings")
         publish(pinging.url, "a", "1")
         kept.wait_for("data: 1\n\n")
 
@@ -302,7 +302,7 @@ def test_pings_keep_a_silent_stream_open(serve: Serve, tmp_path: Path) -> None:
 def test_a_silence_of_35_seconds(daemon: SseServer, silent: tuple[Curl, float]) -> None:
     """In real time, and last in this file: the silence began with the first of its tests."""
     curl, began = silent
-    until(lambda: time.monotonic() - began > 35, limit=40, what="35 seconds")
+    until(lambda: time.monotonic() - began > 35, "35 seconds")
     assert curl.child.poll() is None
     publish(daemon.url, "silent", "1")
     curl.wait_for("data: 1\n\n")

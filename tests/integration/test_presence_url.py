@@ -57,10 +57,10 @@ def test_joins_and_leaves_are_posted_in_order_and_again_after_failures(serve: Se
         second = clients.enter_context(join(server, "ann"))
         clients.enter_context(join(server, None))
         clients.enter_context(join(server, "bob", "other"))
-        until(lambda: notified.changes, 20, "the first change")
+        until(lambda: notified.changes, "the first change")
         ann.close()
         second.close()
-        until(lambda: len(notified.changes) == 2, 20, "her leave")
+        until(lambda: len(notified.changes) == 2, "her leave")
         assert notified.changes == [
             ("joined", "room-1", "ann", {"name": "ann"}),
             ("left", "room-1", "ann", None),
@@ -84,7 +84,7 @@ def test_an_application_that_is_away_and_slow_gets_everything_in_order(serve: Se
         "--http-secret=key",
     )
     join(server, "ann").close()
-    until(lambda: "trying again" in server.log, what="a line in the log")
+    until(lambda: "trying again" in server.log, "a line in the log")
     notified, pauses = Notified(), [6.0]  # longer than the server waits
 
     def slowly(question: Question) -> Reply:
@@ -93,7 +93,7 @@ def test_an_application_that_is_away_and_slow_gets_everything_in_order(serve: Se
         return reply
 
     with AskedApplication(slowly, port=port) as application, join(server, "bob"):
-        until(lambda: ("joined", "room-1", "bob", {"name": "bob"}) in notified.changes, 40, "all changes")
+        until(lambda: ("joined", "room-1", "bob", {"name": "bob"}) in notified.changes, "all changes")
         kinds_of_ann = [kind for kind, _, user, _ in notified.changes if user == "ann"]
         # What was answered too late is posted again: at least once, and in order.
         assert kinds_of_ann[0] == "joined"
@@ -120,21 +120,21 @@ def test_of_several_servers_one_posts_each_change(
         ]
         one, two, three = (serve(*options) for _ in range(3))
         first = clients.enter_context(join(one, "ann"))
-        until(lambda: notified.changes, 20, "the first change")
+        until(lambda: notified.changes, "the first change")
         clients.enter_context(join(two, "ann"))
         clients.enter_context(join(three, "bob"))
-        until(lambda: len(notified.changes) == 2, 20, "the second")
+        until(lambda: len(notified.changes) == 2, "the second")
         first.close()  # she is still on the second server, which is then killed
         clients.enter_context(join(three, "eve"))
-        until(lambda: len(notified.changes) == 3, 20, "the third")
+        until(lambda: len(notified.changes) == 3, "the third")
         assert [change[:3] for change in notified.changes] == [
             ("joined", "room-1", "ann"),
             ("joined", "room-1", "bob"),
             ("joined", "room-1", "eve"),
         ]
         two.kill()
-        until(lambda: len(notified.changes) > 3, 35, "her leave")
+        until(lambda: len(notified.changes) > 3, "her leave")
         assert [change[:3] for change in notified.changes[3:]] == [("left", "room-1", "ann")]
         clients.enter_context(join(one, "dan"))
-        until(lambda: len(notified.changes) > 4, 20, "the last")
+        until(lambda: len(notified.changes) > 4, "the last")
         assert [change[:3] for change in notified.changes[4:]] == [("joined", "room-1", "dan")]

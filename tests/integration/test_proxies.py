@@ -169,7 +169,7 @@ def test_events_pass_at_once(daemon: SseServer, front: Proxy) -> None:
         publish(daemon.url, "a", "later")  # some proxies see it only when they write
         return "a" not in stats(daemon.url)
 
-    until(is_gone, what="the server knows that the client has left")
+    until(is_gone, "the server knows that the client has left")
     with Subscriber(front.url, "a", position, path="/sse/") as client:
         assert client.data(1) == ["later"]
 
@@ -177,14 +177,14 @@ def test_events_pass_at_once(daemon: SseServer, front: Proxy) -> None:
 def test_long_polling_passes(daemon: SseServer, front: Proxy) -> None:
     poll = {"X-Requested-With": "XMLHttpRequest"}
     with closing(Subscriber(front.url, "b", path="/sse/", headers=poll)) as client:
-        until(lambda: "b" in stats(daemon.url), what="the poll")
+        until(lambda: "b" in stats(daemon.url), "the poll")
         publish(daemon.url, "b", "1")
         assert client.wait_end().endswith(b"data: 1\n\n")
 
 
 def test_the_log_has_the_client_s_address(daemon: SseServer, front: Proxy) -> None:
     with Subscriber(front.url, f"named-{front.name}", path="/sse/", headers=FORGED):
-        until(lambda: f"named-{front.name}" in daemon.log, what="the log line")
+        until(lambda: f"named-{front.name}" in daemon.log, "the log line")
     assert f"127.0.0.1 subscribes to ['named-{front.name}']" in daemon.log
     assert "203.0.113.9" not in daemon.log
 
@@ -203,7 +203,7 @@ def test_a_silence_of_35_seconds(daemon: SseServer, fronts: Fronts) -> None:
     for kind in KINDS:
         fronts.of(kind)
     for kind, (client, began) in fronts.silent.items():
-        until(lambda began=began: time.monotonic() - began > 35, limit=40, what="35 seconds")  # type: ignore[misc]
+        until(lambda began=began: time.monotonic() - began > 35, "35 seconds")  # type: ignore[misc]
         publish(daemon.url, f"silent-{kind.name}", "1")
         assert client.data(1) == ["1"]
         assert "sse ping" in client.comments

@@ -133,7 +133,7 @@ def test_make_run_serves_and_says_how_to_use_it(shell: Serve, home: Home) -> Non
 def test_make_run_takes_options(shell: Serve) -> None:
     serving = shell(only("make run ARGS="))
     with Subscriber(serving.url) as subscriber:
-        assert subscriber.wait_comment(timeout=20) == " sse ping".strip()
+        assert subscriber.wait_comment() == " sse ping".strip()
     assert "127.0.0.1 subscribes to" in serving.log
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from cyclone_sse.options import OPTIONS
 from tests.harness.clients import Subscriber, publish, request
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, accepts, free_port, until
 from tests.integration.conftest import Serve
 
@@ -26,7 +27,7 @@ def twistd(directory: Path, *words: str, **env: str) -> subprocess.CompletedProc
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", **env},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -119,12 +120,12 @@ def test_in_the_background(tmp_path: Path) -> None:
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         check=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
     pid = int((tmp_path / "sse.pid").read_text())
-    until(lambda: accepts(port), what="the daemon to serve")
+    until(lambda: accepts(port), "the daemon to serve")
     subprocess.run(["kill", str(pid)], check=True)
-    until(lambda: not (tmp_path / "sse.pid").exists(), what="the daemon to end")
+    until(lambda: not (tmp_path / "sse.pid").exists(), "the daemon to end")
     assert "Traceback" not in (tmp_path / "sse.log").read_text()
 
 

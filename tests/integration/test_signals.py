@@ -13,6 +13,7 @@ import pytest
 
 from tests.harness.certificates import tls_options, write_certificates
 from tests.harness.clients import Subscriber, publish, request
+from tests.harness.patience import PATIENCE
 from tests.harness.process import left_out, need, until
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
@@ -43,12 +44,12 @@ def test_the_wall_clock_may_be_set_back(serve: Serve, tmp_path: Path) -> None:
         assert reader.wait_comment() == "sse ping"
         offset.write_text("-1h")
         for number in range(3):
-            reader.wait_comment(timeout=5)
+            reader.wait_comment()
             publish(server.url, "base", str(number))
         ids = [event.id for event in reader.events(3)]
     assert ids == sorted(ids), "the ids go on growing"
     with socket.create_connection(("127.0.0.1", server.port)) as silent:
-        silent.settimeout(20)
+        silent.settimeout(PATIENCE)
         silent.sendall(b"GET / HTTP/1.1\r\n")
         assert b" 408 " in silent.recv(1000), "a deadline passes, too"
 
@@ -59,7 +60,7 @@ def test_sighup_goes_on_in_a_new_log_file(serve: Serve, tmp_path: Path) -> None:
     with server, Subscriber(server.url) as reader:
         log.rename(tmp_path / "sse.log.1")
         server.send_signal(signal.SIGHUP)
-        until(lambda: log.exists() and "opened the log" in log.read_text(), what="a new log")
+        until(lambda: log.exists() and "opened the log" in log.read_text(), "a new log")
         publish(server.url, "base", "still there")
         assert reader.data(1) == ["still there"]
     assert "serves http" in (tmp_path / "sse.log.1").read_text()
@@ -71,7 +72,7 @@ def test_sigusr1_rotates_the_log(tmp_path: Path) -> None:
     server = LoggingServer(tmp_path, log)
     with server:
         server.send_signal(signal.SIGUSR1)
-        until((tmp_path / "sse.log.1").exists, what="the rotated log")
+        until((tmp_path / "sse.log.1").exists, "the rotated log")
         assert request("GET", f"{server.url}/stats").status == 200
 
 
@@ -110,7 +111,7 @@ def test_with_uid_the_log_and_the_pid_file_are_that_user_s(tmp_path: Path) -> No
             assert int(pid.read_text()) == server.pid
             log.rename(run / "sse.log.1")
             server.send_signal(signal.SIGHUP)
-            until(lambda: log.exists() and "opened the log" in log.read_text(), what="a new log")
+            until(lambda: log.exists() and "opened the log" in log.read_text(), "a new log")
         assert not pid.exists(), "it removes its pid file"
     finally:
         subprocess.run(["rm", "-rf", run], check=True)
@@ -161,7 +162,7 @@ def test_a_log_that_cannot_be_opened_keeps_no_certificate_from_being_read(tmp_pa
         server.file = tmp_path / "gone" / "sse.log"
         logs.rename(tmp_path / "gone")
         server.send_signal(signal.SIGHUP)
-        until(lambda: "could not read everything again" in server.file.read_text(), what="the complaint")
+        until(lambda: "could not read everything again" in server.file.read_text(), "the complaint")
         (line,) = [line for line in server.file.read_text().splitlines() if "could not read" in line]
         assert "No such file or directory" in line
         assert "leaf.key does not hold" in line

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.clients import Subscriber, publish, request
+from tests.harness.patience import PATIENCE
 from tests.harness.process import accepts, free_port, need, until
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
@@ -126,12 +127,12 @@ def test_a_restart_behind_a_kept_socket_refuses_no_connection(tmp_path: Path) ->
         with Inheriting(tmp_path, kept) as server:
             asking.start()
             try:
-                until(lambda: 200 in answers, what="an answer")
+                until(lambda: 200 in answers, "an answer")
                 for _ in range(2):
                     server.stop()
                     answers.clear()
                     server.start()
-                    until(lambda: 200 in answers, what="an answer after the restart")
+                    until(lambda: 200 in answers, "an answer after the restart")
                     told |= set(answers)
             finally:
                 stop.set()
@@ -163,7 +164,7 @@ def test_behind_a_balancer_that_speaks_the_proxy_protocol(serve: Serve) -> None:
     statuses = []
     clients = []
     for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
-        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         clients.append(client)
         client.sendall(f"PROXY TCP4 {address} 192.0.2.9 1234 80\r\n".encode())
         client.sendall(b"GET /?channels=base HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -11,6 +11,7 @@ import httpx_sse
 import pytest
 
 from tests.harness.clients import Subscriber, publish, request
+from tests.harness.patience import PATIENCE
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
 
@@ -37,7 +38,7 @@ TEXTS = [
 @pytest.mark.parametrize("form", [True, False])
 def test_any_text_arrives(server: SseServer, form: bool) -> None:
     with (
-        httpx.Client(timeout=30) as client,
+        httpx.Client(timeout=PATIENCE) as client,
         httpx_sse.connect_sse(client, "GET", f"{server.url}/", params={"channels": "base"}) as source,
     ):
         events = source.iter_sse()

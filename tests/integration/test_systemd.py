@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.clients import Subscriber
+from tests.harness.patience import PATIENCE
 from tests.harness.servers import RedisServer, SseServer
 
 
@@ -21,7 +22,7 @@ class Systemd:
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(path))
-        self.socket.settimeout(30)
+        self.socket.settimeout(PATIENCE)
 
     def wait(self, wanted: str) -> list[str]:
         """Wait for a report that begins so; returns those before it."""
@@ -67,7 +68,7 @@ def test_it_is_ready_when_its_broker_is(tmp_path: Path, systemd: Systemd, redis_
         with pytest.raises(TimeoutError):
             systemd.wait("READY=1")
         redis_server.resume()
-        systemd.socket.settimeout(30)
+        systemd.socket.settimeout(PATIENCE)
         systemd.wait("READY=1")
 
 

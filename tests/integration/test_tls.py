@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.harness.certificates import certify, tls_options, write_certificates
 from tests.harness.clients import Subscriber, publish, request, stats
+from tests.harness.patience import PATIENCE
 from tests.harness.process import need, until
 from tests.harness.servers import SseServer
 
@@ -53,7 +54,7 @@ def test_clients_that_do_not_read_hold_up_no_other_and_are_cut_off(serve: Serve,
         for number in range(200):
             publish(server.url, "base", f"{number}@" + "x" * 50_000)
             assert reader.event().data.startswith(f"{number}@")
-        until(lambda: stats(server.url) == {"base": 1}, 30, "the others to be cut off")
+        until(lambda: stats(server.url) == {"base": 1}, "the others to be cut off")
         for client in slow:
             client.close()
 
@@ -61,7 +62,7 @@ def test_clients_that_do_not_read_hold_up_no_other_and_are_cut_off(serve: Serve,
 def test_curl_trusts_the_chain_by_its_root_alone(serve: Serve, files: Path) -> None:
     server = serve(*tls_options(files))
     curl = [need("curl"), "-sS", "--cacert", str(files / "root.pem"), f"{server.ssl_url}/stats"]
-    assert subprocess.run(curl, capture_output=True, check=True, timeout=20).stdout == b"[]"
+    assert subprocess.run(curl, capture_output=True, check=True, timeout=PATIENCE).stdout == b"[]"
 
 
 def test_tls_1_1_is_refused(serve: Serve, files: Path) -> None:
@@ -138,14 +139,14 @@ def test_sighup_reloads_the_certificate_and_keeps_connections(
     with Subscriber(server.ssl_url, tls=context) as reader:
         cert.write_text("damaged")
         server.send_signal(signal.SIGHUP)
-        until(lambda: "cert.pem does not hold a PEM certificate" in server.log, what="the complaint")
+        until(lambda: "cert.pem does not hold a PEM certificate" in server.log, "the complaint")
         assert session(context, server, None)[1], "the old one is still in use"
         owner = certify("other", None, False)
         cert.write_bytes(owner[0].public_bytes(Encoding.PEM))
         key.write_bytes(owner[1].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         server.send_signal(signal.SIGHUP)
         newer = ssl.create_default_context(cafile=str(cert))
-        until(lambda: served_by(server.ssl_port) == cert.read_text(), what="the new certificate")
+        until(lambda: served_by(server.ssl_port) == cert.read_text(), "the new certificate")
         assert session(newer, server, None)[1]
         publish(server.url, "base", "still there")
         assert reader.data(1) == ["still there"]
@@ -168,7 +169,12 @@ def test_a_wrong_file_is_one_line_and_an_exit(tmp_path: Path, files: Path, chang
     server = SseServer(tmp_path, *tls_options(files, "leaf.key" if change else "other.key"), change)
     server.options = [option for option in server.options if option]
     run = subprocess.run(
-        server.argv(), env={**server.env, "PATH": ""}, capture_output=True, text=True, timeout=60, check=False
+        server.argv(),
+        env={**server.env, "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert run.returncode != 0
     assert len((run.stdout + run.stderr).splitlines()) == 1

@@ -19,6 +19,7 @@ import pytest
 
 from tests.harness.certificates import tls_options, write_certificates
 from tests.harness.clients import Subscriber, request
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, accepts, connections, until
 from tests.harness.servers import RedisServer, SseServer
 
@@ -95,9 +96,9 @@ def test_log_lines_name_their_worker_and_the_pid_file_is_the_parent_s(
 def test_a_killed_worker_is_back(crew: Crew) -> None:
     first, second = crew.workers
     os.kill(first, signal.SIGKILL)
-    until(lambda: len(crew.workers) == WORKERS and first not in crew.workers, what="another worker")
+    until(lambda: len(crew.workers) == WORKERS and first not in crew.workers, "another worker")
     assert second in crew.workers
-    until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS + 1, 20, "it to serve")
+    until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS + 1, "it to serve")
 
 
 def test_none_stays_behind_when_the_parent_is_killed(crew: Crew) -> None:
@@ -106,7 +107,7 @@ def test_none_stays_behind_when_the_parent_is_killed(crew: Crew) -> None:
         os.kill(crew.pid, signal.SIGKILL)
         crew.wait()
         reader.wait_end()
-        until(lambda: not any(alive(pid) for pid in workers), what="the workers to go")
+        until(lambda: not any(alive(pid) for pid in workers), "the workers to go")
     assert not accepts(crew.port)
 
 
@@ -130,7 +131,7 @@ def test_a_second_signal_ends_all_at_once(tmp_path: Path, redis_server: RedisSer
         # As a unit or a terminal does: the workers get the signal, too, and go on draining.
         for pid in workers:
             os.kill(pid, signal.SIGTERM)
-        until(lambda: not accepts(crew.port), what="the ports to be closed")
+        until(lambda: not accepts(crew.port), "the ports to be closed")
         assert all(alive(pid) for pid in workers)
         crew.send_signal(signal.SIGTERM)
         for reader in readers:
@@ -159,7 +160,7 @@ class Listener(threading.Thread):
                 with Subscriber(self.url, last_event_id=last_event_id) as reader:
                     while self.expected not in self.received:
                         try:
-                            event = reader.event(timeout=20)
+                            event = reader.event()
                         except AssertionError:
                             if not reader.ended:
                                 raise
@@ -181,9 +182,9 @@ def test_sighup_replaces_all_under_load_and_nothing_is_lost(crew: Crew) -> None:
     for number in range(1, count + 1):
         publish(crew, str(number))
         time.sleep(tick)
-    until(lambda: "all workers were replaced" in crew.log, 60, "the workers to be replaced")
+    until(lambda: "all workers were replaced" in crew.log, "the workers to be replaced")
     for listener in listeners:
-        listener.join(60)
+        listener.join(PATIENCE)
     assert not set(before) & set(crew.workers)
     for listener in listeners:
         assert listener.failure is None, listener.failure
@@ -203,7 +204,7 @@ def test_a_new_worker_that_cannot_start_leaves_the_old_ones(
         )
         with Subscriber(crew.url) as reader:
             crew.send_signal(signal.SIGHUP)
-            until(lambda: "did not start" in crew.log, 30, "the complaint")
+            until(lambda: "did not start" in crew.log, "the complaint")
             publish(crew, "still there")
             assert reader.data(1) == ["still there"]
         assert crew.workers == before
@@ -217,7 +218,7 @@ def test_workers_need_a_broker_that_all_share(tmp_path: Path) -> None:
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert ended.returncode != 0
@@ -235,7 +236,7 @@ def test_workers_share_tls_and_a_unix_socket(tmp_path: Path, redis_server: Redis
         publish(crew, "one")
         before = crew.workers
         crew.send_signal(signal.SIGHUP)
-        until(lambda: "all workers were replaced" in crew.log, 60, "the workers to be replaced")
+        until(lambda: "all workers were replaced" in crew.log, "the workers to be replaced")
         assert not set(before) & set(crew.workers)
         assert path.exists(), "it stays while workers come and go"
         assert reader.data(1) == ["one"]
@@ -248,12 +249,12 @@ def test_workers_share_tls_and_a_unix_socket(tmp_path: Path, redis_server: Redis
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced(crew: Crew) -> None:
     hung, other = crew.workers
-    until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS, what="both to serve")
+    until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS, "both to serve")
     os.kill(hung, signal.SIGSTOP)
-    until(lambda: len(crew.workers) == WORKERS and hung not in crew.workers, 30, "another worker")
+    until(lambda: len(crew.workers) == WORKERS and hung not in crew.workers, "another worker")
     assert other in crew.workers
     assert "hangs: no report" in crew.log
-    until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS + 1, 20, "it to serve")
+    until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS + 1, "it to serve")
 
 
 def test_a_worker_that_was_sent_sigterm_has_a_successor_before_it_has_drained(
@@ -263,9 +264,9 @@ def test_a_worker_that_was_sent_sigterm_has_a_successor_before_it_has_drained(
         readers = [Subscriber(crew.url).wait_open() for _ in range(20)]
         first, second = crew.workers
         os.kill(first, signal.SIGTERM)
-        until(lambda: len(crew.workers) == WORKERS + 1, 20, "a successor")
+        until(lambda: len(crew.workers) == WORKERS + 1, "a successor")
         assert {first, second} < set(crew.workers), "the first drains"
-        until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS + 1, 20, "it to serve")
+        until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS + 1, "it to serve")
         for _ in range(20):
             publish(crew, "each connection is answered")
         for reader in readers:
@@ -283,7 +284,7 @@ def test_a_very_long_line_of_a_worker_does_not_mute_it(tmp_path: Path, redis_ser
         "        super().__init__(settings)\n"
     )
     with Crew(tmp_path, redis_server, "--app=mine.App") as crew:
-        until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS, what="both to serve")
+        until(lambda: len(re.findall("cyclone-sse serves http", crew.log)) == WORKERS, "both to serve")
         assert "[cut]" in crew.log
         assert max(map(len, crew.log_of_this_run.splitlines()[5:])) < 110_000
 
@@ -297,7 +298,7 @@ def test_flags_of_twistd_reach_the_workers(tmp_path: Path, redis_server: RedisSe
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             assert {b"--reactor=poll", b"--umask=27", f"--rundir={tmp_path}/run".encode()} <= set(words)
             link = f"/proc/{pid}/cwd"
-            until(partial(os.path.samefile, link, tmp_path / "run"), what="its directory")
+            until(partial(os.path.samefile, link, tmp_path / "run"), "its directory")
             assert "Umask:\t0027" in Path(f"/proc/{pid}/status").read_text()
 
 
@@ -308,7 +309,7 @@ def test_a_second_start_says_that_the_address_is_in_use(crew: Crew) -> None:
         env={**os.environ, **crew.env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert second.returncode != 0

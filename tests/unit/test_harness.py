@@ -1,13 +1,15 @@
-"""What the harness of the tests promises: no port is given twice."""
+"""What the harness of the tests promises: no port is given twice, and nothing waits for a short time."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 from tests.harness import ports
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT
 
 # Takes what it can get of two ports, says so, and keeps it until its input ends.
@@ -36,3 +38,18 @@ def test_no_two_processes_are_given_the_same_port(monkeypatch: pytest.MonkeyPatc
 def test_no_port_is_given_twice() -> None:
     given = [ports.free_port() for _ in range(100)]
     assert len(set(given)) == 100
+
+
+# Seconds as a number where something may take too long; a fraction of one second is part of what is tested.
+OWN_LIMIT = re.compile(r"(?<![-\w])(?:timeout=|(?:settimeout|join|result|wait)\()(\d+)(?=[,)])")
+
+
+@pytest.mark.parametrize("room", ["harness", "integration"])
+def test_nothing_waits_for_less_than_all_others(room: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in sorted((ROOT / "tests" / room).rglob("*.py"))
+        for match in OWN_LIMIT.finditer(path.read_text())
+        if 1 < int(match[1]) < PATIENCE
+    ]
+    assert found == [], "PATIENCE is for all"

@@ -12,6 +12,7 @@ import pika
 import pytest
 
 from tests.harness.clients import Subscriber, publish, request
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, until
 from tests.harness.upstreams import EXCHANGE, RabbitUpstream
 from tests.integration.brokers.test_faults import AWAY, BACK, FORM, wait_for
@@ -23,7 +24,7 @@ def test_pub_py_reaches_an_event_source(serve: Serve, rabbit: RabbitUpstream) ->
     env = {"AMQP_URL": f"amqp://guest:guest@127.0.0.1:{rabbit.server.port}/%2F"}
     with Subscriber(server.url, "base") as client:
         words = [sys.executable, "extras/pub.py", "base", '["é"]']
-        subprocess.run(words, cwd=ROOT, env=env, check=True, capture_output=True, timeout=20)
+        subprocess.run(words, cwd=ROOT, env=env, check=True, capture_output=True, timeout=PATIENCE)
         assert client.event().data == '["é"]'
         with subprocess.Popen([*words[:3]], cwd=ROOT, env=env, stdout=subprocess.DEVNULL) as running:
             try:
@@ -61,7 +62,7 @@ def test_a_server_has_one_queue_that_is_gone_with_it(serve: Serve, rabbit: Rabbi
         (queue,) = set(rabbit.queues()) - set(before)
         assert queue == "true\ttrue\t1"
         assert rabbit.subscriptions() == {"a", "b", "c"}
-    until(lambda: rabbit.subscriptions() == set(), 30, "no binding is left")
+    until(lambda: rabbit.subscriptions() == set(), "no binding is left")
     server.stop()
     assert rabbit.queues() == before
     assert "client unexpectedly closed TCP connection" not in rabbit.server.log.rpartition("accepting")[2]
@@ -206,7 +207,7 @@ def test_an_error_on_the_channel_starts_all_over(serve: Serve, rabbit: RabbitUps
             wait_for(server, AWAY)
             wait_for(server, BACK)
             assert "NOT_FOUND - no exchange 'short-lived'" in server.log
-            assert client.event(20).type == "sse-gap"
+            assert client.event().type == "sse-gap"
             publish(server.url, ["a", "b"], "after")
             assert client.event().data == new.event().data == "after"
 
@@ -265,12 +266,10 @@ def test_what_rabbitmq_cannot_store_is_a_503(serve: Serve, rabbit: RabbitUpstrea
             answer = request("POST", f"{server.url}/publish", "channel=base&message=x", FORM)
             assert (answer.status, AWAY in server.log) == (503, False)
             with Subscriber(server.url, "new"):
-                until(lambda: "new" in rabbit.subscriptions(), 20, "a new channel is subscribed")
+                until(lambda: "new" in rabbit.subscriptions(), "a new channel is subscribed")
         finally:
             rabbit.server.control("set_vm_memory_high_watermark", "0.6")
-        until(
-            lambda: request("POST", f"{server.url}/publish", "channel=base&message=y", FORM).status == 200, 20
-        )
+        until(lambda: request("POST", f"{server.url}/publish", "channel=base&message=y", FORM).status == 200)
         got = [client.event().data]
         while got[-1] != "y":
             got.append(client.event().data)

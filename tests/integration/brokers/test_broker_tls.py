@@ -86,7 +86,7 @@ def test_redis_by_url_with_client_certificates(serve: Serve, redis: RedisUpstrea
     with tls_in_front(redis.server.port, files) as port:
         check(serve, redis, "--broker=redis", f"--redis-url=rediss://127.0.0.1:{port}/0", *shown(files))
         stranger = serve("--broker=redis", f"--redis-url=rediss://127.0.0.1:{port}", *shown(files)[:1])
-        until(lambda: "Redis at" in stranger.log and "trying" in stranger.log, what="the log says so")
+        until(lambda: "Redis at" in stranger.log and "trying" in stranger.log, "the log says so")
 
 
 def test_rabbitmq_by_url_with_client_certificates(serve: Serve, rabbit: RabbitUpstream, files: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_url_without_tls(serve: Serve, redis: RedisUpstream) -> None:
 
 def test_the_password_of_a_url_is_not_shown(serve: Serve) -> None:
     server = serve("--broker=redis", "--redis-url=redis://ann:geheim@127.0.0.1:1/0")
-    until(lambda: "Redis at 127.0.0.1:1" in server.log, what="the log names the server")
+    until(lambda: "Redis at 127.0.0.1:1" in server.log, "the log names the server")
     with suppress(AssertionError):
         publish(server.url, "base", "x")
     assert "geheim" not in server.log

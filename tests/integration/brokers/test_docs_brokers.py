@@ -13,6 +13,7 @@ import pytest
 
 from tests.harness.clients import Subscriber, publish
 from tests.harness.docs import commands
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, Process, free_port
 from tests.harness.upstreams import RabbitUpstream, RedisUpstream
 
@@ -53,7 +54,9 @@ class Shell:
     def run(self, line: str) -> None:
         """Run a command that ends."""
         env = os.environ | self.env
-        subprocess.run(["bash", "-c", line], cwd=ROOT, env=env, check=True, capture_output=True, timeout=30)
+        subprocess.run(
+            ["bash", "-c", line], cwd=ROOT, env=env, check=True, capture_output=True, timeout=PATIENCE
+        )
 
 
 @pytest.fixture

@@ -63,24 +63,24 @@ def test_members_are_the_same_on_every_server(serve: Serve, options: list[str]) 
         clients.enter_context(join(one, "ann"))
         clients.enter_context(join(two, "bob"))
         clients.enter_context(join(two, "bob"))
-        until(lambda: members(one) == members(two) == {"ann", "bob"}, what="both servers know both")
+        until(lambda: members(one) == members(two) == {"ann", "bob"}, "both servers know both")
         three = serve(*options)
         assert members(three) == {"ann", "bob"}, "a server that starts knows who is there before it opens"
         eve = clients.enter_context(join(three, "eve"))
         first = json.loads(eve.event().data)
         assert first["members"].keys() == {"ann", "bob", "eve"}
-        until(lambda: "eve" in members(one), what="the others know the third")
+        until(lambda: "eve" in members(one), "the others know the third")
 
 
 def test_a_server_that_stops_takes_no_member_with_it(serve: Serve, options: list[str]) -> None:
     one, two = serve(*options), serve(*options)
     with join(two, "bob") as bob, join(one, "ann") as ann, join(one, "eve") as eve:
-        until(lambda: members(two) == {"ann", "bob", "eve"}, what="all are known")
+        until(lambda: members(two) == {"ann", "bob", "eve"}, "all are known")
         one.stop()
         ann.wait_end()
         eve.wait_end()
         with join(two, "ann"):
-            until(lambda: members(two) == {"ann", "bob"}, what="eve left, who did not come back")
+            until(lambda: members(two) == {"ann", "bob"}, "eve left, who did not come back")
             assert left_until(bob, "eve") == ["eve"]
 
 
@@ -88,8 +88,8 @@ def test_a_server_that_stops_takes_no_member_with_it(serve: Serve, options: list
 def test_the_members_of_a_killed_server_leave_within_thirty_seconds(serve: Serve, options: list[str]) -> None:
     one, two = serve(*options), serve(*options)
     with join(one, "ann"), join(two, "bob"):
-        until(lambda: members(two) == {"ann", "bob"}, what="all are known")
+        until(lambda: members(two) == {"ann", "bob"}, "all are known")
         one.kill()
         killed = time.monotonic()
-        until(lambda: members(two) == {"bob"}, 35, "ann has left")
+        until(lambda: members(two) == {"bob"}, "ann has left")
         assert time.monotonic() - killed < 30.5

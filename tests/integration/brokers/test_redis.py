@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.clients import Subscriber, publish, request
+from tests.harness.patience import PATIENCE
 from tests.harness.process import free_port, need, until
 from tests.harness.servers import RedisServer
 from tests.harness.upstreams import RedisUpstream
@@ -67,7 +68,7 @@ def test_subscriptions_to_patterns_are_given_back(serve: Serve, redis: RedisUpst
     server = serve(*redis.options, "--linger=0", "--patterns=1", "--max-patterns=50")
     with Subscriber(server.url, [f"p{n}.*" for n in range(50)]):
         assert redis.server.command("PUBSUB", "NUMPAT") == b":50\r\n"
-    until(lambda: redis.server.command("PUBSUB", "NUMPAT") == b":0\r\n", 10, "no pattern is left")
+    until(lambda: redis.server.command("PUBSUB", "NUMPAT") == b":0\r\n", "no pattern is left")
 
 
 def test_user_password_and_database_come_from_the_environment(
@@ -93,7 +94,7 @@ def test_user_password_and_database_come_from_the_environment(
             assert (answer.status, "'forbidden'" in answer.json["reason"]) == (403, True)
         # Redis withdraws the permission: the clients are disconnected, else they would wait forever.
         rules = "AUTH another\r\nACL SETUSER sse resetchannels &none*\r\nCLIENT KILL TYPE pubsub\r\n"
-        with socket.create_connection(("127.0.0.1", redis_server.port), timeout=10) as admin:
+        with socket.create_connection(("127.0.0.1", redis_server.port), timeout=PATIENCE) as admin:
             admin.sendall(rules.encode())
             client.wait_end()
     assert server.log.count("does not let us subscribe") == 1
@@ -147,7 +148,7 @@ def test_tls_with_a_certificate_that_is_trusted(serve: Serve, tmp_path: Path) ->
             redis.kill()
             redis.start()
             wait_for(server, BACK)
-            assert client.event(20).type == "sse-gap"
+            assert client.event().type == "sse-gap"
             redis.publish("base", "again")
             assert client.event().data == "again"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.clients import Subscriber, publish, request, stats
+from tests.harness.patience import PATIENCE
 from tests.harness.process import need
 from tests.harness.servers import RedisServer
 from tests.integration.brokers.test_faults import FORM, wait_for
@@ -29,7 +30,9 @@ class Stream:
 
     def run(self, *words: str) -> str:
         """What redis-cli prints for these words."""
-        done = subprocess.run([*self.cli, *words], check=True, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(
+            [*self.cli, *words], check=True, capture_output=True, text=True, timeout=PATIENCE
+        )
         return done.stdout.strip()
 
     def add(self, channel: str, *messages: str) -> None:
@@ -39,7 +42,11 @@ class Stream:
             f"*{len(line)}\r\n" + "".join(f"${len(w.encode())}\r\n{w}\r\n" for w in line) for line in words
         )
         done = subprocess.run(
-            [*self.cli, "--pipe"], input="".join(lines).encode(), check=True, capture_output=True, timeout=60
+            [*self.cli, "--pipe"],
+            input="".join(lines).encode(),
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE,
         )
         assert b"errors: 0" in done.stdout
 
@@ -56,7 +63,7 @@ def test_redis_cli_reaches_an_event_source(serve: Serve, stream: Stream) -> None
     with Subscriber(server.url, "base") as client:
         words = f"redis-cli -p {stream.server.port} XADD cyclone-sse '*' channel base message '[1, 2, 3]'"
         printed = subprocess.run(
-            words, shell=True, check=True, capture_output=True, text=True, timeout=10
+            words, shell=True, check=True, capture_output=True, text=True, timeout=PATIENCE
         ).stdout
         event = client.event()
         assert event.data == "[1, 2, 3]"
@@ -68,7 +75,7 @@ def data_until(client: Subscriber, last: str) -> list[str]:
     """The messages up to this one; anything but a message fails."""
     data: list[str] = []
     while not data or data[-1] != last:
-        event = client.event(20)
+        event = client.event()
         assert event.type == "message", (event, data)
         data.append(event.data)
     return data
@@ -194,7 +201,7 @@ def test_a_stream_that_is_lost_is_told_by_old_and_new(serve: Serve, tmp_path: Pa
             else:
                 stream.run(*([loss, STREAM] if loss == "DEL" else [loss]))
             stream.add("base", "3")
-            gap, event = client.events(2, 20)
+            gap, event = client.events(2)
             assert (gap.type, event.type, event.data) == ("sse-gap", "message", "3")
             assert event.id.rpartition("-")[2] != last_id.rpartition("-")[2]
             there = serve(*stream.options)
@@ -236,7 +243,7 @@ def test_what_was_trimmed_while_redis_was_away_is_told(serve: Serve, stream: Str
         stream.add("base", *map(str, range(2, 10)))
         stream.run("XTRIM", STREAM, "MAXLEN", "=", "2")
         server.resume()
-        assert client.event(20).type == "sse-gap"
+        assert client.event().type == "sse-gap"
         stream.add("base", "end")
         assert data_until(client, "end") == ["8", "9", "end"]
         with Subscriber(server.url, "base", last_id) as back:
@@ -296,7 +303,7 @@ def test_a_key_of_another_kind_is_one_line(serve: Serve, stream: Stream) -> None
     server = serve(*stream.options)
     with Subscriber(server.url, "base"):
         stream.run("SET", STREAM, "something else")
-        wait_for(server, "refused by stream", limit=20)
+        wait_for(server, "refused by stream")
         assert "WRONGTYPE" in server.log
         stream.run("DEL", STREAM)
         wait_for(server, BACK_AT)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.eventstream import Event, Parser
+from tests.harness.patience import PATIENCE
 from tests.harness.servers import SseServer
 from tests.integration.brokers.test_redis_stream import STREAM, Stream, stream
 from tests.integration.conftest import Serve
@@ -165,7 +166,7 @@ async def live(
     await publisher.add("end")
     ended = asyncio.gather(*(client.ended.wait() for client in clients))
     with suppress(TimeoutError):  # then the test says who has not come to the end
-        await asyncio.wait_for(ended, 20)
+        await asyncio.wait_for(ended, PATIENCE)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

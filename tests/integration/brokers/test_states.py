@@ -38,7 +38,7 @@ def test_states_are_the_same_on_all_servers(serve: Serve, redis_server: RedisSer
     there = serve(*options)
     assert [state(there, name) for name in "abcd"] == ["2", "kept", "foreign", None]
     assert request("POST", f"{there.url}/clear", "channel=a", FORM).status == 200
-    until(lambda: state(here, "a") is None, 10, "the state is cleared here, too")
+    until(lambda: state(here, "a") is None, "the state is cleared here, too")
     assert state(there, "a") is None
     until(lambda: redis_server.command("HGET", "cyclone-sse:state", "a") == b"$-1\r\n")
     keep(there, "a", "3")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness.patience import PATIENCE
 from tests.harness.process import left_out, need
 from tests.harness.servers import SseServer
 from tests.integration.browser.site import JQUERIES, Site, node_modules
@@ -76,7 +77,7 @@ def browse(chromium: Any, tmp_path: Path) -> Iterator[Open]:
         if old:
             contexts[-1].add_init_script(OLD_BROWSER)
         page = contexts[-1].new_page()
-        page.set_default_timeout(20_000)  # ms; a limit, nothing waits for it to pass
+        page.set_default_timeout(PATIENCE * 1000)  # ms
         page.faults = []
         page.on("pageerror", lambda fault: page.faults.append(str(fault)))
         page.goto(url)

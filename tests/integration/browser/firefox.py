@@ -14,9 +14,8 @@ from typing import Any
 
 from websockets.sync.client import connect
 
+from tests.harness.patience import PATIENCE
 from tests.harness.process import Process, need, until
-
-LIMIT = 30.0  # seconds for an answer
 
 
 class Firefox(Process):
@@ -64,7 +63,7 @@ class Firefox(Process):
         number = next(self._ids)
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
-            answer = json.loads(self._socket.recv(timeout=LIMIT))
+            answer = json.loads(self._socket.recv(timeout=PATIENCE))
             if answer.get("id") == number:
                 assert answer["type"] == "success", answer
                 return answer["result"]
@@ -103,7 +102,7 @@ class FirefoxPage:
 
     def wait_for_function(self, expression: str) -> None:
         """Wait until an expression is true."""
-        until(lambda: self.evaluate(f"Boolean({expression})"), limit=20, what=expression)
+        until(lambda: self.evaluate(f"Boolean({expression})"), expression)
 
     def close(self) -> None:
         """Close the tab."""

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.harness.docs import html
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, left_out
 
 JQUERIES = {
@@ -121,7 +122,7 @@ class Site:
     def relay(self, browser: socket.socket, head: bytes) -> None:
         """Hand a request to the daemon and its answer back, until one of them closes."""
         try:
-            daemon = socket.create_connection(("127.0.0.1", self.backend_port), timeout=10)
+            daemon = socket.create_connection(("127.0.0.1", self.backend_port), timeout=PATIENCE)
         except OSError:
             return  # no server: the browser's connection closes without an answer
         pair = {browser: daemon, daemon: browser}

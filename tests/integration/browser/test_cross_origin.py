@@ -52,7 +52,7 @@ def test_any_origin_without_cookies(server: SseServer, browse: Open, old: bool) 
     with Site() as site:
         page = page_of(site, server, browse, old)
         page.evaluate("read(false)")
-        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        until(lambda: stats(server.url) == {"a": 1}, "the stream")
         publish(server.url, "a", "1")
         page.wait_for_function("seen.length === 1")
 
@@ -75,11 +75,11 @@ def test_a_listed_origin_with_and_without_cookies(
         server = serve("--app=cookies.App", origins, env={"PYTHONPATH": f"{ROOT}:{tmp_path}"})
         page = page_of(site, server, browse, old)
         page.evaluate("read(true)")
-        until(lambda: stats(server.url) == {"a": 1, "cookie ann": 1}, what="the stream, with the cookie")
+        until(lambda: stats(server.url) == {"a": 1, "cookie ann": 1}, "the stream, with the cookie")
         publish(server.url, "a", "1")
         page.wait_for_function("seen.length === 1")
         page.evaluate("read(false)")
-        until(lambda: stats(server.url) == {"a": 1, "cookie none": 1}, what="the stream, without the cookie")
+        until(lambda: stats(server.url) == {"a": 1, "cookie none": 1}, "the stream, without the cookie")
         publish(server.url, "a", "2")
         page.wait_for_function("seen.length === 2")
         assert page.evaluate("[seen, errors]") == [[1, 2], []]

@@ -86,7 +86,7 @@ def test_by_keyboard_alone(serve: Serve, browse: Open) -> None:
     page.focus("#disconnect")
     page.keyboard.press("Enter")
     page.wait_for_function(f"{STATE} === 'Not connected'")
-    until(lambda: stats(server.url) == {}, what="the page has left")
+    until(lambda: stats(server.url) == {}, "the page has left")
     assert page.evaluate("document.activeElement.id") == "channels"
     assert page.faults == []
 
@@ -197,7 +197,7 @@ def test_it_needs_nothing_inline(serve: Serve, browse: Open) -> None:
     page.on("console", lambda message: told.append(message.text))
     page.goto(server.url + "/demo")
     page.press("#channels", "Enter")
-    until(lambda: page.inner_text("#state") == "Connected to base", what="the stream")
+    until(lambda: page.inner_text("#state") == "Connected to base", "the stream")
     assert told == []  # of what the policy forbids, or what is missing
 
 
@@ -215,9 +215,9 @@ def test_what_it_shows_can_be_used(serve: Serve, browse: Open) -> None:
     heard: list[str] = []
     page.on("console", lambda message: heard.append(message.text))
     native, module = page.inner_text("#native"), page.inner_text("#module")
-    until(lambda: stats(server.url) == {"base": 1, "it's": 1}, what="the page's stream")
+    until(lambda: stats(server.url) == {"base": 1, "it's": 1}, "the page's stream")
     page.evaluate("(script) => { (0, eval)(script); }", native)
-    until(lambda: stats(server.url) == {"base": 2, "it's": 2}, what="the stream of the script")
+    until(lambda: stats(server.url) == {"base": 2, "it's": 2}, "the stream of the script")
     page.get_by_role("button", name="Copy the line for a shell").click()
     line = page.evaluate("navigator.clipboard.readText()")
     assert line == page.inner_text("#curl")
@@ -225,16 +225,16 @@ def test_what_it_shows_can_be_used(serve: Serve, browse: Open) -> None:
     assert json.loads(done.stdout) == {"status": "ok"}
     page.wait_for_function("document.querySelectorAll('#events li').length === 1")
     assert page.inner_text("#events pre") == page.input_value("#message")
-    until(lambda: page.title() and len(heard) == 1, what="the script hears it")
+    until(lambda: page.title() and len(heard) == 1, "the script hears it")
     assert heard[0] == page.input_value("#message")
 
     with Site(server.port) as site:  # a page of another origin
         site.pages["/"] = f'<!DOCTYPE html><title>x</title><script type="module">{module}</script>'
         other = browse(site.url)
         other.on("console", lambda message: heard.append(message.text))
-        until(lambda: stats(server.url) == {"base": 3, "it's": 3}, what="the stream of the module")
+        until(lambda: stats(server.url) == {"base": 3, "it's": 3}, "the stream of the module")
         subprocess.run(["sh", "-c", line], check=True, capture_output=True)
-        until(lambda: other.title() and sum("two" in t for t in heard) == 3, what="both scripts hear it")
+        until(lambda: other.title() and sum("two" in t for t in heard) == 3, "both scripts hear it")
 
 
 def test_on_a_phone_what_arrived_is_in_view(serve: Serve, browse: Open) -> None:
@@ -281,7 +281,7 @@ def test_its_tabs_share_one_connection(serve: Serve, chromium: Any) -> None:
         tab.press("#channels", "Enter")
     for tab in tabs:
         tab.wait_for_function(f"{STATE}.startsWith('Connected')")
-    until(lambda: stats(server.url).get("base") == 1, what="one connection")
+    until(lambda: stats(server.url).get("base") == 1, "one connection")
     publish(server.url, "own-6", "1")
     tabs[6].wait_for_function("document.querySelectorAll('#events li').length === 1")
     context.close()

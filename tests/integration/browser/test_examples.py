@@ -17,7 +17,7 @@ def test_one_stream_for_many_elements(
 ) -> None:
     site.pages["/"] = example_page("jquery.sse.js", jquery)
     page = browse(site.url, old)
-    until(lambda: stats(server.url) == {"chat": 1, "weather": 1}, what="one stream for both channels")
+    until(lambda: stats(server.url) == {"chat": 1, "weather": 1}, "one stream for both channels")
     page.wait_for_function("$('#state').text() === 'Connected.'")
 
     publish(server.url, "chat", json.dumps(["joined", "Ann"]))
@@ -42,7 +42,7 @@ def test_a_stream_for_each_element(
 ) -> None:
     site.pages["/"] = example_page("jquery.sse.simple.js", jquery)
     page = browse(site.url, old)
-    until(lambda: stats(server.url) == {"prices": 1, "build": 1, "deploy": 1}, what="two streams")
+    until(lambda: stats(server.url) == {"prices": 1, "build": 1, "deploy": 1}, "two streams")
 
     publish(server.url, "prices", '{"name": "Tea", "euro": 3.5}')
     publish(server.url, "prices", "{broken")
@@ -55,7 +55,7 @@ def test_a_stream_for_each_element(
     publish(server.url, "prices", '{"name": "Tea", "euro": 4}')
     page.wait_for_function("$('#price').text() === 'Tea 4 EUR'")
     page.evaluate("$.eventsource('close', 'log')")
-    until(lambda: stats(server.url) == {"prices": 1}, what="the log's stream is closed")
+    until(lambda: stats(server.url) == {"prices": 1}, "the log's stream is closed")
     assert page.faults == []
 
 
@@ -65,7 +65,7 @@ def test_plain_event_source(server: SseServer, site: Site, browse: Open) -> None
     site.pages["/"] = listen.replace("Math.random()", "0")
     site.pages["/state.json"] = '["the state"]'
     page = browse(site.url)
-    until(lambda: stats(server.url) == {"base": 1, "news": 1}, what="the stream")
+    until(lambda: stats(server.url) == {"base": 1, "news": 1}, "the stream")
     with page.expect_console_message(lambda message: message.text == "[1]"):
         publish(server.url, "news", "[1]")
     with page.expect_console_message(lambda message: message.text == "[the state]"):

@@ -10,6 +10,7 @@ import jwt
 import pytest
 
 from tests.harness.clients import publish, stats
+from tests.harness.patience import PATIENCE
 from tests.harness.process import until
 from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
@@ -36,7 +37,7 @@ Tabs = Callable[[str], Any]
 def tab(chromium: Any, site: Site) -> Iterator[Tabs]:
     """`tab(script)` opens a tab that runs it, all in one profile."""
     context = chromium.new_context()
-    context.set_default_timeout(20_000)  # ms; a limit, nothing waits for it to pass
+    context.set_default_timeout(PATIENCE * 1000)  # ms
     site.pages["/"] = module_page(SHARED)
 
     def open_tab(script: str) -> Any:
@@ -76,7 +77,7 @@ def test_event_source_waits_behind_it(server: SseServer, site: Site, browse: Ope
     with_plugin = "$.eventsource({url: '/sse/', data: {channels: 'a'}, open: () => seen.push('open')});"
     site.pages["/"] = bare_page(with_plugin if plugin else native)
     page = browse(site.url)
-    until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+    until(lambda: stats(server.url) == {"a": 1}, "the stream")
     publish(server.url, "a", "1")
     assert page.evaluate("seen") == []
 
@@ -93,7 +94,7 @@ def test_retry_0_and_an_outage(site: Site, browse: Open) -> None:
 def test_a_channel_whose_name_has_a_line_break(server: SseServer, site: Site, browse: Open) -> None:
     site.pages["/"] = module_page(LISTEN + "listen({channels: ['a\\nb', 'c']});")
     page = browse(site.url)
-    until(lambda: stats(server.url) == {"a\nb": 1, "c": 1}, what="the stream")
+    until(lambda: stats(server.url) == {"a\nb": 1, "c": 1}, "the stream")
     page.evaluate("() => { stream.on('message', ({channels}) => seen.push(channels)); }")
     publish(server.url, "a\nb", "1")
     page.wait_for_function("seen.length === 2")
@@ -103,7 +104,7 @@ def test_a_channel_whose_name_has_a_line_break(server: SseServer, site: Site, br
 def test_tabs_with_more_channels_than_one_stream_may_have(server: SseServer, site: Site, tab: Tabs) -> None:
     tabs = [tab(f"many('{name}', 300)") for name in "abc"]
     assert [page.evaluate("stream.state") for page in tabs] == ["open"] * 3
-    until(lambda: len(stats(server.url)) == 900, what="all channels")
+    until(lambda: len(stats(server.url)) == 900, "all channels")
     for number, name in enumerate("abc"):
         publish(server.url, f"{name}-299", str(number))
     for number, page in enumerate(tabs):
@@ -125,13 +126,13 @@ def test_a_server_that_accepts_fewer_channels(serve: Serve, site: Site, tab: Tab
     server = serve("--max-channels=12")
     site.backend_port = server.port
     tabs = [tab(f"many('{name}', 10)") for name in "abc"]
-    until(lambda: len(stats(server.url)) == 30, what="all channels")
+    until(lambda: len(stats(server.url)) == 30, "all channels")
     for name in "abc":
         publish(server.url, f"{name}-9", "1")
     for page in tabs:
         page.wait_for_function("seen.length === 1")
         assert page.evaluate("stream.state") == "open"
-    until(lambda: stats(server.url)["a-0"] == 1, what="one stream for each")
+    until(lambda: stats(server.url)["a-0"] == 1, "one stream for each")
 
 
 def token(exp: float) -> str:

@@ -56,7 +56,7 @@ def test_the_network_was_cut(
     """For a moment, while events come."""
     site.pages["/"] = page
     tab = browse(site.url)
-    until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+    until(lambda: stats(server.url) == {"a": 1}, "the stream")
     publish(server.url, "a", "0")
     tab.wait_for_function("seen.length === 1")
     site.cut()
@@ -94,7 +94,7 @@ def test_nested_elements(server: SseServer, site: Site, browse: Callable[[str], 
     script = "$('#outer, #inner').on('sse.x', function (e, data) { seen.push(this.id + data); }); $.sse();"
     site.pages["/"] = bare_page(script, body=body)
     tab = browse(site.url)
-    until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+    until(lambda: stats(server.url) == {"a": 1}, "the stream")
     publish(server.url, "a", '["x", 1]')
     tab.wait_for_function("seen.length === 2")
     assert sorted(tab.evaluate("seen")) == ["inner1", "outer1"]

@@ -29,9 +29,9 @@ CHANNELS = "abcdefgh"
 def test_six_over_http1(server: SseServer, site: Site, browse: Open) -> None:
     site.pages["/"] = bare_page(EIGHT)
     page = browse(site.url)
-    until(lambda: len(stats(server.url)) == 6, what="six streams")
+    until(lambda: len(stats(server.url)) == 6, "six streams")
     page.evaluate("sources[0].close()")  # frees one connection for the seventh
-    until(lambda: set(stats(server.url)) == set("bcdefg"), what="the seventh in place of the first")
+    until(lambda: set(stats(server.url)) == set("bcdefg"), "the seventh in place of the first")
     page.evaluate("sources.forEach((source) => source.close())")
 
 
@@ -39,7 +39,7 @@ def test_the_plugin_needs_one(server: SseServer, site: Site, browse: Open) -> No
     body = "".join(f'<p class="sse" data-sse-channels="{name}" data-sse-events="x"></p>' for name in CHANNELS)
     site.pages["/"] = bare_page(ONE, body=body)
     page = browse(site.url)
-    until(lambda: len(stats(server.url)) == 8, what="eight channels")
+    until(lambda: len(stats(server.url)) == 8, "eight channels")
     assert len([path for path in site.requests if path.startswith("/sse/")]) == 1
     publish(server.url, "h", '["x", "h"]')
     page.wait_for_function("seen.length === 8")
@@ -49,6 +49,6 @@ def test_more_than_six_over_http2(server: SseServer, browse: Open, tmp_path: Pat
     with front_of(tmp_path / "front", server) as front:
         page = browse(front.tls_url + "/sse/stats", ignore_https_errors=True)  # any page of that origin
         page.evaluate(EIGHT)
-        until(lambda: len(stats(server.url)) == 8, what="eight streams")
+        until(lambda: len(stats(server.url)) == 8, "eight streams")
         publish(server.url, list(CHANNELS), "1")
         page.wait_for_function("seen.length === 8")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.clients import publish, stats
+from tests.harness.patience import PATIENCE
 from tests.harness.process import need, until
 from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
@@ -60,7 +61,7 @@ def test_under_node() -> None:
 def test_it_is_small() -> None:
     terser = node_modules() / "terser" / "bin" / "terser"
     command = [need("node"), str(terser), "--module", "--compress", "--mangle", "--", str(MODULE)]
-    done = subprocess.run(command, check=True, capture_output=True, timeout=60)
+    done = subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     assert 4000 < len(done.stdout) < SMALL
 
 
@@ -127,7 +128,7 @@ def test_the_plain_script_in_a_page(server: SseServer, site: Site, browse: Open)
         "stream.on('message', function (event) { seen.push(event.json); });</script>"
     )
     page = browse(site.url)
-    until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+    until(lambda: stats(server.url) == {"a": 1}, "the stream")
     publish(server.url, ["a"], "[1]")
     page.wait_for_function("seen.length === 1")
     assert page.faults == []
@@ -191,7 +192,7 @@ def test_a_page_that_is_left_and_kept(server: SseServer, site: Site, browse: Ope
     page = browse(site.url)
     page.wait_for_function("window.states?.includes('open')")
     page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
-    until(lambda: stats(server.url) == {}, what="the page has let go")
+    until(lambda: stats(server.url) == {}, "the page has let go")
     publish(server.url, ["a"], "1")
     page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
     page.wait_for_function("seen.length === 1")
@@ -218,7 +219,7 @@ def test_channels_come_and_go_on_a_busy_server(server: SseServer, site: Site, br
         for change in ("add('b')", "add(['c'])", "remove('b')", "add('b')"):
             page.evaluate(f"stream.{change}")
             wanted = set(page.evaluate("stream.channels"))
-            until(lambda wanted=wanted: set(stats(server.url)) == wanted, what=change)  # type: ignore[misc]
+            until(lambda wanted=wanted: set(stats(server.url)) == wanted, change)  # type: ignore[misc]
             mark = page.evaluate("seen.length")
             page.wait_for_function(f"seen.length > {mark} + 100")
     finally:
@@ -239,7 +240,7 @@ def test_the_server_was_restarted(serve: Serve, browse: Open) -> None:
     with Site(server.port) as site:
         site.pages["/"] = module_page(LISTEN + "listen();")
         page = browse(site.url)
-        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        until(lambda: stats(server.url) == {"a": 1}, "the stream")
         publish(server.url, "a", "0")
         page.wait_for_function("seen.length === 1")
         server.kill()

@@ -10,6 +10,7 @@ import pytest
 
 from cyclone_sse import __version__
 from tests.harness.clients import publish, request, stats
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, need, until
 from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
@@ -84,9 +85,9 @@ def test_under_node(server: SseServer, project: Path) -> None:
         [need("node"), "hear.js", server.url], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     with hearing:
-        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        until(lambda: stats(server.url) == {"a": 1}, "the stream")
         publish(server.url, "a", '{"x": 1}')
-        told, _ = hearing.communicate(timeout=30)
+        told, _ = hearing.communicate(timeout=PATIENCE)
     assert (told, hearing.returncode) == (b'{"x":1}\n', 0)  # closed, it keeps no process alive
 
 
@@ -98,7 +99,7 @@ def test_a_relative_address_under_node(project: Path) -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 1
     assert "TypeError: connect: '/sse/' is not an absolute URL" in done.stderr
@@ -113,7 +114,7 @@ def test_a_bundler(server: SseServer, site: Site, browse: Open, project: Path) -
     script = run(esbuild, "page.js", "--bundle", "--minify", "--format=iife", cwd=project)
     site.pages["/"] = f"<!DOCTYPE html><title>x</title><script>{script}</script>"
     page = browse(site.url)
-    until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+    until(lambda: stats(server.url) == {"a": 1}, "the stream")
     publish(server.url, "a", "1")
     page.wait_for_function("seen.length === 1")
 

@@ -35,7 +35,7 @@ def test_a_hundred_messages(server: SseServer, site: Site, browse: Open, jquery:
     site.pages["/"] = bare_page(LISTEN, jquery)
     page = browse(site.url, old=True)
     assert page.evaluate("typeof EventSource") == "undefined"
-    until(lambda: stats(server.url) == {"a": 1}, what="the first poll")
+    until(lambda: stats(server.url) == {"a": 1}, "the first poll")
     publisher = threading.Thread(target=publish_at_random_moments, args=(server, range(100)))
     publisher.start()
     page.wait_for_function("seen.length >= 100")
@@ -50,7 +50,7 @@ def test_a_hundred_messages(server: SseServer, site: Site, browse: Open, jquery:
 def test_a_restart_of_the_server(server: SseServer, site: Site, browse: Open) -> None:
     site.pages["/"] = bare_page(LISTEN, "1.7.2")
     page = browse(site.url, old=True)
-    until(lambda: stats(server.url) == {"a": 1}, what="the first poll")
+    until(lambda: stats(server.url) == {"a": 1}, "the first poll")
     publish_at_random_moments(server, range(20))
     page.wait_for_function("seen.length === 20")
     server.kill()
@@ -69,12 +69,12 @@ def test_polls_that_end_with_a_ping(serve: Serve, browse: Open) -> None:
         # 700 ms without a poll after each ping: what is published then must come with the next one
         site.pages["/"] = bare_page(LISTEN.replace("url:", "retry: 700, url:"))
         page = browse(site.url, old=True)
-        until(lambda: stats(server.url) == {"a": 1}, what="the first poll")
+        until(lambda: stats(server.url) == {"a": 1}, "the first poll")
         for message in range(3):
-            until(lambda: stats(server.url) == {}, what="the poll ended with a ping")
+            until(lambda: stats(server.url) == {}, "the poll ended with a ping")
             publish(server.url, "a", str(message))
             page.wait_for_function(f"seen.length === {message + 1}")
-            until(lambda: stats(server.url) == {"a": 1}, what="the next poll")
+            until(lambda: stats(server.url) == {"a": 1}, "the next poll")
         assert page.evaluate("[seen, opens, errors, gaps]") == [[0, 1, 2], 1, 0, []]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 import pytest
 
 from tests.harness.clients import publish, stats
+from tests.harness.patience import PATIENCE
 from tests.harness.process import until
 from tests.harness.servers import SseServer
 from tests.integration.brokers.test_redis_stream import Stream, stream
@@ -32,7 +33,6 @@ SCRIPT = """
 """
 PAGES = 6
 RATE = 20.0  # events a second
-LIMIT = 40_000  # ms for a page to come back: browsers wait up to 6 s, and again when they came too early
 
 
 def opened(browse: Open, front: Front) -> Any:
@@ -45,7 +45,7 @@ def opened(browse: Open, front: Front) -> Any:
 
 def wait_for(page: Any, message: str) -> None:
     """Wait until the page has this message."""
-    page.wait_for_function("message => seen.includes(message)", arg=message, timeout=LIMIT)
+    page.wait_for_function("message => seen.includes(message)", arg=message)
 
 
 class Load:
@@ -70,7 +70,7 @@ class Load:
     ) -> None:
         try:
             self.publisher.stopping = True
-            self._publishing.result(20)
+            self._publishing.result(PATIENCE)
             self.do(self.publisher.add("end"))
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -116,13 +116,13 @@ def test_three_outages(kept: SseServer, browse: Open, tmp_path: Path) -> None:
     with front_of(tmp_path / "front", kept) as front:
         page = opened(browse, front)
         for outage, end in enumerate([kept.stop, kept.kill, kept.stop]):
-            until(lambda: stats(kept.url) == {"a": 1, "b": 1}, what="the page is here")
+            until(lambda: stats(kept.url) == {"a": 1, "b": 1}, "the page is here")
             publish(kept.url, "a", f"{outage} before")
             wait_for(page, f"{outage} before")
             errors = page.evaluate("errors")
             end()
             # once for the end of its stream, and again when it came in vain
-            page.wait_for_function("enough => errors >= enough", arg=errors + 2, timeout=LIMIT)
+            page.wait_for_function("enough => errors >= enough", arg=errors + 2)
             kept.start()
             publish(kept.url, "b", f"{outage} after")
             wait_for(page, f"{outage} after")

@@ -33,7 +33,7 @@ def test_eventsource(server: SseServer, site: Site, browse: Open, jquery: str, o
     """
     site.pages["/"] = bare_page(NOTE + script, jquery)
     page = browse(site.url, old)
-    until(lambda: stats(server.url) == {"a": 2, "b c&d": 2}, what="both streams")
+    until(lambda: stats(server.url) == {"a": 2, "b c&d": 2}, "both streams")
     publish(server.url, "a", '{"x": [1, "ä"]}')
     publish(server.url, "b c&d", "no JSON,\ntwo lines")
     publish(server.url, "a", "42")
@@ -56,15 +56,15 @@ def test_eventsource(server: SseServer, site: Site, browse: Open, jquery: str, o
     ]
 
     page.evaluate("$.eventsource('close', 'json'); $.eventsource('close', 'other')")
-    until(lambda: stats(server.url) == {"a": 1, "b c&d": 1}, what="one stream is closed")
+    until(lambda: stats(server.url) == {"a": 1, "b c&d": 1}, "one stream is closed")
     page.evaluate("open('text', 'json')")  # replaces the one of the same name
     page.wait_for_function("seen.length === 9")
-    until(lambda: stats(server.url) == {"a": 1, "b c&d": 1}, what="one stream in place of the other")
+    until(lambda: stats(server.url) == {"a": 1, "b c&d": 1}, "one stream in place of the other")
     publish(server.url, "a", "[43]")
     page.wait_for_function("seen.length === 10")
     assert page.evaluate("seen[9]") == ["text", [43], "message"]
     page.evaluate("$.eventsource('close')")
-    until(lambda: stats(server.url) == {}, what="all streams are closed")
+    until(lambda: stats(server.url) == {}, "all streams are closed")
     assert page.faults == []
 
 
@@ -79,7 +79,7 @@ def test_a_handler_that_throws_does_not_end_the_stream(
     """
     site.pages["/"] = bare_page(script)
     page = browse(site.url, old)
-    until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+    until(lambda: stats(server.url) == {"a": 1}, "the stream")
     for message in "123":
         publish(server.url, "a", message)
     page.wait_for_function("seen.length === 3")
@@ -148,7 +148,7 @@ def test_one_connection_and_its_prefix(
         ["one", "x", None],
     ]
     page.evaluate("$.eventsource('close', 'mine')")
-    until(lambda: stats(server.url) == {}, what="the stream is closed")
+    until(lambda: stats(server.url) == {}, "the stream is closed")
     assert page.faults == []
 
 
@@ -160,7 +160,7 @@ def test_one_connection_of_text(server: SseServer, site: Site, browse: Open, old
     """
     site.pages["/"] = bare_page(script, body=body)
     page = browse(site.url, old)
-    until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+    until(lambda: stats(server.url) == {"a": 1}, "the stream")
     publish(server.url, "a", '["x", 1]')
     page.wait_for_function("seen.length === 2")
     assert page.evaluate("seen") == [["one", '["x", 1]'], ["two", '["x", 1]']]
@@ -213,9 +213,9 @@ def test_streams_of_elements(server: SseServer, site: Site, browse: Open, old: b
         ["one", "error", "message"],
     ]
     page.evaluate("$.eventsource('close', 'several'); $.eventsource('close', $('#one').data('sse-label'))")
-    until(lambda: stats(server.url) == {"d": 1}, what="the third stream is left")
+    until(lambda: stats(server.url) == {"d": 1}, "the third stream is left")
     page.evaluate("$.eventsource('close', 'several-1')")
-    until(lambda: stats(server.url) == {}, what="no stream is left")
+    until(lambda: stats(server.url) == {}, "no stream is left")
     assert page.faults == []
 
 

@@ -181,12 +181,12 @@ def test_the_answer_of_a_language_model(world: World, visit: Visit) -> None:
 def test_a_user_that_logs_out_hears_nothing_more(world: World, visit: Visit) -> None:
     ann = visit("ann", "/table/")
     wait_text(ann, "#row-1", "Tea1.00Change")
-    until(lambda: "table" in stats(world.server.url), what="the stream")
+    until(lambda: "table" in stats(world.server.url), "the stream")
     other = ann.context.new_page()
     other.goto(world.application.url)
     other.get_by_role("button", name="Log out").click()
     other.get_by_label("Name").wait_for()
-    until(lambda: "table" not in stats(world.server.url), what="its end")
+    until(lambda: "table" not in stats(world.server.url), "its end")
 
 
 @pytest.mark.parametrize("name", ["chat", "notifications", "job", "table", "answer"])

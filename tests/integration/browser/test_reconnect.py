@@ -42,7 +42,7 @@ def test_the_network_was_cut(server: SseServer, site: Site, browse: Open) -> Non
     """By the browser's own EventSource alone."""
     site.pages["/"] = bare_page(PLAIN)
     page = browse(site.url)
-    until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+    until(lambda: stats(server.url) == {"a": 1}, "the stream")
     publish(server.url, "a", "0")
     page.wait_for_function("seen.length === 1")
     site.cut()
@@ -74,7 +74,7 @@ def test_the_network_was_cut_for_an_old_browser(server: SseServer, site: Site, b
     """Here the plugin must notice by itself that nothing comes any more."""
     site.pages["/"] = bare_page(PLUGIN)
     page = browse(site.url, old=True)
-    until(lambda: stats(server.url) == {"a": 1}, what="the first poll")
+    until(lambda: stats(server.url) == {"a": 1}, "the first poll")
     site.cut()
     for message in range(50):
         publish(server.url, "a", str(message))
@@ -92,7 +92,7 @@ def test_the_server_was_killed(serve: Serve, browse: Open) -> None:
     with Site(server.port) as site:
         site.pages["/"] = bare_page(PLAIN)
         page = browse(site.url)
-        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        until(lambda: stats(server.url) == {"a": 1}, "the stream")
         publish(server.url, "a", "0")
         page.wait_for_function("seen.length === 1")
         server.kill()
@@ -109,7 +109,7 @@ def test_the_plugins_tell_of_the_gap(serve: Serve, browse: Open, jquery: str, ol
     with Site(server.port) as site:
         site.pages["/"] = bare_page(ELEMENTS, jquery, BODY)
         page = browse(site.url, old)
-        until(lambda: stats(server.url) == {"a": 1, "b": 1}, what="both streams")
+        until(lambda: stats(server.url) == {"a": 1, "b": 1}, "both streams")
         publish(server.url, "a", '["x", 0]')
         page.wait_for_function("seen.length === 1")
         publish(server.url, "b", '["x", 1]')
@@ -155,7 +155,7 @@ def test_a_restart_behind_nginx_with_eventsource_alone(
     with front_of(tmp_path / "front", server) as front:
         page = browse(front.tls_url + "/sse/stats", ignore_https_errors=True)  # any page of that origin
         page.evaluate("seen = [];" + PLAIN.replace("var ", ""))
-        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        until(lambda: stats(server.url) == {"a": 1}, "the stream")
         publish(server.url, "a", "1")
         page.wait_for_function("seen.length === 1")
         server.kill()

@@ -125,7 +125,7 @@ def test_nested_elements_with_streams_of_their_own(
     """
     site.pages["/"] = bare_page(script, jquery, body)
     page = browse(site.url)
-    until(lambda: stats(server.url) == {"a": 2, "b": 1}, what="both streams")
+    until(lambda: stats(server.url) == {"a": 2, "b": 1}, "both streams")
     publish(server.url, "b", "1")
     page.wait_for_function("seen.length === 1")
     publish(server.url, "a", "2")

@@ -13,6 +13,7 @@ import jwt
 import pytest
 
 from tests.harness.clients import publish, request
+from tests.harness.patience import PATIENCE
 from tests.harness.servers import SseServer
 from tests.integration.browser.site import Site, module_page
 from tests.integration.conftest import Serve
@@ -60,7 +61,7 @@ def browser(chromium: Any, around: Site) -> Iterator[Callable[[], Callable[..., 
     def profile() -> Callable[..., Tab]:
         context = chromium.new_context()
         contexts.append(context)
-        context.set_default_timeout(20_000)  # ms; a limit, nothing waits for it to pass
+        context.set_default_timeout(PATIENCE * 1000)  # ms
 
         def open_tab(**options: Any) -> Tab:
             page = context.new_page()

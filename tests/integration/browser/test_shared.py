@@ -13,6 +13,7 @@ import jwt
 import pytest
 
 from tests.harness.clients import publish, stats
+from tests.harness.patience import PATIENCE
 from tests.harness.process import until
 from tests.harness.servers import SseServer
 from tests.integration.browser.site import Site, module_page
@@ -55,7 +56,7 @@ def around(server: SseServer) -> Iterator[Site]:
 def tabs(chromium: Any, around: Site) -> Iterator[Tabs]:
     """`tabs({"channels": ["a"]}, ...)` opens a tab for each of these options, all in one profile."""
     context = chromium.new_context()
-    context.set_default_timeout(20_000)  # ms; a limit, nothing waits for it to pass
+    context.set_default_timeout(PATIENCE * 1000)  # ms
 
     def open_tabs(*options: dict[str, Any], without: str = "") -> list[Tab]:
         opened = []
@@ -111,7 +112,7 @@ class Publisher:
 
 def one_connection(server: SseServer, count: int = 1) -> None:
     """Wait until the server has that many; all tabs here hear the channel `all`."""
-    until(lambda: stats(server.url).get("all") == count, what=f"{count} connections")
+    until(lambda: stats(server.url).get("all") == count, f"{count} connections")
 
 
 def own(number: int) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def test_ten_tabs(server: SseServer, tabs: Tabs) -> None:
     one_connection(server)
     channels = ["all", *(f"own-{number}" for number in range(10)), "of no tab"]
     with Publisher(server, channels, pause=0.001) as publisher:
-        until(lambda: len(publisher.told) > 500, what="500 events")
+        until(lambda: len(publisher.told) > 500, "500 events")
     for number, tab in enumerate(opened):
         publisher.check(tab, ["all", f"own-{number}"])
         assert tab.evaluate("gaps") == []
@@ -168,7 +169,7 @@ def test_another_tab_goes_on(server: SseServer, around: Site, tabs: Tabs, how: s
         asked = len(around.requests)
         ENDS[how](first)
         begun = time.monotonic()
-        until(lambda: len(around.requests) > asked, what="the next connection")
+        until(lambda: len(around.requests) > asked, "the next connection")
         assert time.monotonic() - begun < TAKEN_OVER
         count = others[-1].evaluate("seen.length")
         others[-1].wait_for_function(f"seen.length > {count} + 10")
@@ -191,14 +192,14 @@ def test_one_after_another(server: SseServer, tabs: Tabs) -> None:
             count = last.evaluate("seen.length")
             last.wait_for_function(f"seen.length > {count} + 20")
     publisher.check(opened[-1], ["all", "own-4"])
-    until(lambda: set(stats(server.url)) == {"all", "own-4"}, what="the channels of the others are let go")
+    until(lambda: set(stats(server.url)) == {"all", "own-4"}, "the channels of the others are let go")
 
 
 @pytest.mark.parametrize("how", ["closed", "crashed"])
 def test_the_channels_of_a_tab_that_has_gone(server: SseServer, tabs: Tabs, how: str) -> None:
     _, second = tabs(own(0), own(1))
     ENDS[how](second)
-    until(lambda: set(stats(server.url)) == {"all", "own-0"}, what="its channel is let go")
+    until(lambda: set(stats(server.url)) == {"all", "own-0"}, "its channel is let go")
 
 
 def test_a_tab_that_opens_later(server: SseServer, tabs: Tabs) -> None:
@@ -235,7 +236,7 @@ def test_a_tab_on_a_busy_connection(server: SseServer, tabs: Tabs) -> None:
         late = tabs(own(1), own(2))
         late[0].wait_for_function("seen.length > 10")
         late[0].evaluate("stream.add('own-3')")
-        until(lambda: set(stats(server.url)) == set(channels), what="the channel that was added")
+        until(lambda: set(stats(server.url)) == set(channels), "the channel that was added")
         first.wait_for_function("seen.length > 300")
     publisher.check(first, ["all", "own-0"])
     publisher.check(late[1], ["all", "own-2"])

@@ -116,7 +116,7 @@ def test_a_push_that_fails_does_not_fail_the_request(project: Project) -> None:
     server.kill()
     assert ann.get("/pay") == (200, "paid")
     assert ann.get("/logout") == (200, "bye")
-    until(lambda: "Error calling" in site.log and "were not ended" in site.log, what="a line about each")
+    until(lambda: "Error calling" in site.log and "were not ended" in site.log, "a line about each")
     assert ann.get("/now")[0] == 500
 
 
@@ -147,7 +147,7 @@ def test_a_page_asks_what_is_so_now(project: Project) -> None:
     ann.get("/login", name="ann")
     ann.get("/join", room="tea")
     with Subscriber(server.url, "room-tea", headers=ann.cookies):
-        until(lambda: ann.get("/ask")[1].startswith("{'1': "), what="the member")
+        until(lambda: ann.get("/ask")[1].startswith("{'1': "), "the member")
 
 
 def test_a_test_of_the_project_records(project: Project) -> None:

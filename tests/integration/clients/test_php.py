@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.harness.clients import Subscriber, request
 from tests.harness.docs import shown
+from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, free_port, need
 from tests.harness.scripted import answer, scripted
 from tests.harness.servers import SseServer
@@ -43,7 +44,7 @@ def php(directory: Path, code: str, **env: str) -> str:
     path.write_text(code if code.startswith("<?php") else f"<?php\n{code}")
     command = [need("php"), "-d", f"auto_prepend_file={directory}/autoload.php", str(path)]
     done = subprocess.run(
-        command, env=os.environ | env, capture_output=True, check=False, text=True, timeout=60
+        command, env=os.environ | env, capture_output=True, check=False, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

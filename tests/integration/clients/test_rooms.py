@@ -28,7 +28,7 @@ def test_the_members_of_a_channel(serve: Serve, tmp_path: Path) -> None:
         def members() -> Any:
             return publisher.presence("room-1")["members"]
 
-        until(members, what="the member")
+        until(members, "the member")
         assert members()["42"]["info"] == {"name": "Ann"}
         asked = call(tmp_path, server.url, "$publisher->presence('room-1')", "KEY")
         assert list(asked["members"]) == ["42"]

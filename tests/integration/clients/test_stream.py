@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness.clients import publish, stats
+from tests.harness.patience import PATIENCE
 from tests.harness.process import until
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
@@ -29,7 +30,7 @@ def running(subscription: Subscription) -> Iterator[list[Event]]:
         yield events
     finally:
         subscription.close()
-        thread.join(10)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
 
@@ -41,9 +42,9 @@ def _read(subscription: Subscription, events: list[Event]) -> None:
 
 def test_events_come_with_their_channels(server: SseServer) -> None:
     with running(subscribe(server.url, ["a", "b"])) as events:
-        until(lambda: stats(server.url) == {"a": 1, "b": 1}, what="the stream")
+        until(lambda: stats(server.url) == {"a": 1, "b": 1}, "the stream")
         publish(server.url, ["a", "b", "c"], '{"n": 1}')
-        until(lambda: events, what="the event")
+        until(lambda: events, "the event")
     (event,) = events
     assert (event.type, event.json) == ("message", {"n": 1})
     assert sorted(event.channels) == ["a", "b"]
@@ -52,13 +53,13 @@ def test_events_come_with_their_channels(server: SseServer) -> None:
 def test_it_resumes_after_a_restart(serve: Serve, tmp_path: object) -> None:
     server = serve(f"--history-file={tmp_path}/events.sqlite", "--retry=100")
     with running(subscribe(server.url, "a")) as events:
-        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        until(lambda: stats(server.url) == {"a": 1}, "the stream")
         publish(server.url, "a", "1")
-        until(lambda: events, what="the first event")
+        until(lambda: events, "the first event")
         server.kill()
         server.start()
         publish(server.url, "a", "2")
-        until(lambda: len(events) == 2, what="the second event")
+        until(lambda: len(events) == 2, "the second event")
     assert [event.data for event in events] == ["1", "2"]
 
 
@@ -94,15 +95,15 @@ def test_a_token_that_ends_is_asked_for_again(serve: Serve) -> None:
         return make_token(SECRET, ["a"], publish=["a"]) + bad
 
     with running(subscribe(server.url, "a", token=token)) as events:
-        until(lambda: len(given_out) == 2, what="the second token")
-        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        until(lambda: len(given_out) == 2, "the second token")
+        until(lambda: stats(server.url) == {"a": 1}, "the stream")
         assert not events
 
 
 def test_it_ends_while_the_server_is_away(server: SseServer) -> None:
     subscription = subscribe(server.url, "a")
     with running(subscription):
-        until(lambda: stats(server.url) == {"a": 1}, what="the stream")
+        until(lambda: stats(server.url) == {"a": 1}, "the stream")
         server.kill()
 
 
