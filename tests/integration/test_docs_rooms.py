@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,7 @@ def test_the_same_key_publishes_once(server: SseServer) -> None:
 @pytest.mark.slow
 def test_a_burst_of_a_thousand_costs_each_member_ten_events_at_most(server: SseServer) -> None:
     clients = []
+    began = time.monotonic()
     try:
         for number in range(1000):
             clients.append(join(server, str(number)))
@@ -151,7 +153,7 @@ def test_a_burst_of_a_thousand_costs_each_member_ten_events_at_most(server: SseS
             told = presence(first)
             counted += 1
             here |= set(told["joined"])
-        assert counted <= 10 + 2  # a slow machine takes more than ten seconds for the joins
+        assert counted <= time.monotonic() - began + 2, "one a second, however long the joins take"
         last = presence(clients[-1])
         assert len(last["members"]) == 1000
         until(lambda: len(request_members(server)) == 1000, "all members")

@@ -108,4 +108,4 @@ def test_after_a_flood_a_newcomer_does_not_wait_behind_the_dead(tmp_path: Path, 
         for client in clients[:50]:
             client.close()
         assert request("GET", f"{server.url}/stats").status == 200
-        assert time.monotonic() - since < 3  # half a second for each handful of them before
+        assert time.monotonic() - since < 20, "not half a second for each handful of them"

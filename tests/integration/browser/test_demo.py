@@ -259,7 +259,7 @@ def test_with_a_token(serve: Serve, browse: Open) -> None:
     page = browse(server.url + "/demo")
     page.press("#channels", "Enter")
     page.wait_for_function(f"{STATE}.startsWith('The server refuses') && {STATE}.endsWith('(401)')")
-    claims = {"subscribe": ["base"], "publish": ["base"], "exp": time.time() - 28}  # of 30 s of leeway
+    claims = {"subscribe": ["base"], "publish": ["base"], "exp": time.time() - 22}  # of 30 s of leeway
     page.fill("#token", jwt.encode(claims, secret, "HS256"))
     page.press("#token", "Enter")
     page.wait_for_function(f"{STATE} === 'Connected to base'")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
+import json
+import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-import jwt
 import pytest
 
-from tests.harness.clients import publish, stats
+from tests.harness.clients import Subscriber, publish, stats
 from tests.harness.patience import PATIENCE
 from tests.harness.process import until
 from tests.harness.servers import SseServer
@@ -17,8 +18,8 @@ from tests.integration.browser.conftest import Open
 from tests.integration.browser.site import Site, bare_page, module_page
 from tests.integration.browser.test_module import LISTEN
 from tests.integration.conftest import Serve
+from tests.unit.access.keys import jwk, private, token
 
-SECRET = "a secret of at least 32 bytes, or none"
 SHARED = """
     window.states = [];
     const names = (name, count) => Array.from({length: count}, (_, number) => `${name}-${number}`);
@@ -87,8 +88,8 @@ def test_retry_0_and_an_outage(site: Site, browse: Open) -> None:
     site.answers["/answer"] = [(200, "text/event-stream", "retry: 0\n\nid: 7\ndata: 1\n\n")]
     page = browse(site.url)
     page.wait_for_function("states.includes('waiting')")
-    page.evaluate("new Promise((resolve) => setTimeout(resolve, 4000))")
-    assert len([path for path in site.requests if path.startswith("/answer")]) <= 9
+    page.evaluate("new Promise((resolve) => setTimeout(resolve, 2000))")
+    assert len([path for path in site.requests if path.startswith("/answer")]) < 20, "not without a pause"
 
 
 def test_a_channel_whose_name_has_a_line_break(server: SseServer, site: Site, browse: Open) -> None:
@@ -135,29 +136,37 @@ def test_a_server_that_accepts_fewer_channels(serve: Serve, site: Site, tab: Tab
     until(lambda: stats(server.url)["a-0"] == 1, "one stream for each")
 
 
-def token(exp: float) -> str:
-    """A token of one user: these differ in nothing but their times, so that tabs share."""
-    return jwt.encode({"sub": "ann", "subscribe": ["*"], "exp": exp}, SECRET, "HS256")
+def signed(kid: str) -> str:
+    """A token of one user: these differ in nothing but the key that signed them, so that tabs share."""
+    return token(private("p256"), "ES256", {"kid": kid}, sub="ann", subscribe=["*"])
+
+
+def accepted(server: SseServer, given: str) -> bool:
+    with Subscriber(server.url, "c", query={"access_token": given}) as client:
+        return client.status == 200
 
 
 @pytest.mark.parametrize("how", ["refused", "fails"])
-def test_a_token_of_the_tab_that_leads(serve: Serve, site: Site, tab: Tabs, how: str) -> None:
-    server = serve(f"--jwt-secret={SECRET}", "--http-secret=k")
+def test_a_token_of_the_tab_that_leads(serve: Serve, site: Site, tab: Tabs, tmp_path: Path, how: str) -> None:
+    keys = tmp_path / "jwks.json"
+    keys.write_text(json.dumps({"keys": [jwk("p256", kid="1"), jwk("p256", kid="2")]}))
+    server = serve(f"--jwt-keys={keys}", "--http-secret=k")
     site.backend_port = server.port
-    now = time.time()
-    other = token(now + 3600)
-    if how == "refused":  # of the server's leeway of 30 s some seconds are left
-        leader = tab(f"listen({{channels: ['a'], token: '{token(now - 27)}'}});")
+    if how == "refused":
+        leader = tab(f"listen({{channels: ['a'], token: '{signed('1')}'}});")
     else:
         fail = "if (count++) throw Error('down');"
-        asking = f"let count = 0; const ask = async () => {{ {fail} return '{token(now + 60)}'; }};"
+        asking = f"let count = 0; const ask = async () => {{ {fail} return '{signed('1')}'; }};"
         leader = tab(f"{asking} listen({{channels: ['a'], token: ask}});")
-    follower = tab(f"listen({{channels: ['b'], token: '{other}'}});")
+    follower = tab(f"listen({{channels: ['b'], token: '{signed('2')}'}});")
     assert stats(server.url) == {"a": 1, "b": 1}
     if how == "refused":
+        keys.write_text(json.dumps({"keys": [jwk("p256", kid="2")]}))
+        server.send_signal(signal.SIGHUP)
+        until(lambda: not accepted(server, signed("1")), "the key is taken back")
+    site.heal()  # cuts the connection
+    if how == "refused":
         leader.wait_for_function("states.at(-1) === 'stopped 401'")
-    else:
-        site.heal()  # cuts the connection
     follower.wait_for_function("states.filter((state) => state === 'open').length === 2")
     publish(server.url, "b", "1", key="k")
     follower.wait_for_function("seen.length === 1")

@@ -43,8 +43,11 @@ def jwk(kind: str, **fields: Any) -> dict[str, Any]:
 
 
 def token(key: Any = SECRET, algorithm: str = "HS256", headers: Any = None, **claims: Any) -> str:
-    """A token that expires in a minute, unless ``exp`` says otherwise. None leaves a claim out."""
-    claims = {"exp": int(time.time()) + 60, **claims}
+    """A token that expires in a day, unless ``exp`` says otherwise. None leaves a claim out.
+
+    With less than that one that is made at collection could have expired when its test comes.
+    """
+    claims = {"exp": int(time.time()) + 86_400, **claims}
     claims = {name: value for name, value in claims.items() if value is not None}
     return jwt.encode(claims, key, algorithm, headers)
 
