@@ -28,11 +28,6 @@ class SortedLog(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
-    @property
-    def keys_held(self) -> int:
-        """How many keys are in memory, with those of removed items."""
-        return len(self._keys)
-
     def append(self, key: int, item: T) -> None:
         """Add an item; key: greater than all before."""
         assert not self._keys or key > self._keys[-1]

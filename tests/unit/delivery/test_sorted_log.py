@@ -33,4 +33,4 @@ def test_keys_that_are_gone_are_freed() -> None:
         log.append(key, key)
         log.pop(key - 100)
     assert len(log) == 100
-    assert log.keys_held <= 2 * len(log) + 66
+    assert len(log._keys) <= 2 * len(log) + 66
