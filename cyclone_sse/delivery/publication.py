@@ -115,16 +115,13 @@ class Publication:
             raise ValueError("this is not a JSON object")
         if not _FIELDS.issuperset(value):
             raise ValueError(f"unknown field {min(value.keys() - _FIELDS)!r}")
-        event, retry = value.get("event"), value.get("retry")
-        if event is not None and not isinstance(event, str):
-            raise ValueError("event is not text")
+        event, retry = _json_text(value, "event"), value.get("retry")
         if retry is not None and type(retry) is not int:  # True is an int, too
             raise ValueError("retry is not a whole number")
-        ttl, excluded, keep = value.get("ttl"), value.get("except"), value.get("keep", False)
+        ttl = value.get("ttl")
         if ttl is not None and type(ttl) not in (int, float):
             raise ValueError("ttl is not a number of seconds")
-        if excluded is not None and not isinstance(excluded, str):
-            raise ValueError("except is not text")
+        excluded, keep = _json_text(value, "except"), value.get("keep", False)
         if not isinstance(keep, bool):
             raise ValueError("keep is not true or false")
         key = value.get("idempotency_key")
@@ -240,6 +237,13 @@ def channel_names(arguments: Mapping[str, list[str]]) -> list[str]:
         if field.startswith("channel") and (field in _CHANNEL_FIELDS or _PHP_CHANNEL.fullmatch(field)):
             names += filter(None, values)
     return names
+
+
+def _json_text(value: dict[str, Any], field: str) -> str | None:
+    found = value.get(field)
+    if found is not None and not isinstance(found, str):
+        raise ValueError(f"{field} is not text")
+    return found
 
 
 def _json_channels(value: dict[str, Any]) -> list[str]:
