@@ -58,6 +58,11 @@ Measured by `make bench` on {day}: {machine}; its load average was {load} at the
   kernel keeps for a socket is not in it. For the publish to many channels it is the peak.
 - *`--history-file`*: sixteen publishers at once, with and without: one alone would measure a commit's
   latency.
+- *Longest turn*: a client asks every 2 ms, and the longest time to an answer counts; what else the machine
+  does makes it longer. `make soak` reports that of its own run, by the server's figure.
+- *Long polls*: all wait, and one message answers them; the limit has streams. Then all ask again, each on
+  its connection with the id of the event.
+- *Presence*: the processor that the same joins take in a channel without presence is subtracted.
 - *Processor*: user and system time over {idle:g} s in which the server sent nothing but pings.
 """
 

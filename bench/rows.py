@@ -9,6 +9,7 @@ from bench.plan import Plan
 from bench.results import EARLIER, OURS, REFERENCE, Results
 
 TURN = 20.0  # milliseconds for which one request may keep the others waiting
+WORST_TURN = 50.0  # in whatever happens
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,16 @@ class Row:
 
 def rows(plan: Plan) -> list[Row]:
     """All lines, in the order in which a reader asks."""
-    return [*_fan_out(plan), *_ways(plan), *_coming(plan), *_tls(plan), *_publishing(plan), *_costs(plan)]
+    return [
+        *_fan_out(plan),
+        *_ways(plan),
+        *_coming(plan),
+        *_tls(plan),
+        *_publishing(plan),
+        *_rooms(plan),
+        *_turns(plan),
+        *_costs(plan),
+    ]
 
 
 def _fan_out(plan: Plan) -> Iterator[Row]:
@@ -125,6 +135,29 @@ def _channels(plan: Plan) -> Iterator[Row]:
         yield Row(metric, title, "{:.3f} s", seconds, absolute=True)
         yield Row(f"{metric} turn", f"{title}: longest turn", "{:.1f} ms", TURN, absolute=True)
         yield Row(f"{metric} memory", f"{title}: memory", "{:.1f} MB", megabytes, absolute=True)
+
+
+def _rooms(plan: Plan) -> Iterator[Row]:
+    held = f"one new pattern, {plan.held_channels:,} channels held: longest turn"
+    yield Row("pattern new", held, "{:.1f} ms", TURN, absolute=True)
+    yield Row("pattern back", f"{held} while it resumes", "{:.1f} ms", TURN, absolute=True)
+    title = f"events/s beside {plan.pattern_streams} idle streams of {plan.patterns} patterns"
+    yield Row("patterns", title, "{:,.0f}", 0.9, "without", at_least=True)
+    burst = f"presence: {plan.members:,} join a room of {plan.members:,} within {plan.join_seconds:g} s"
+    for kind, words, share in (("numbers", "", 5), ("names", ", with `--presence-max` above it", None)):
+        events, processor = f"presence {kind} events", f"presence {kind} processor"
+        yield Row(events, f"{burst}{words}: events for each member", "{:.0f}", 10, absolute=True)
+        yield Row(processor, f"{burst}{words}: processor in addition", "{:.1f} %", share, absolute=True)
+
+
+def _turns(plan: Plan) -> Iterator[Row]:
+    crowd = f"{plan.largest:,}"
+    for metric, words in (
+        ("connect", f"while {crowd} connect"),
+        ("return", f"while {crowd} come back, {plan.missed} missed events each"),
+        ("floods", "in the worst flood"),
+    ):
+        yield Row(f"turn {metric}", f"longest turn {words}", "{:.1f} ms", WORST_TURN, absolute=True)
 
 
 def _costs(plan: Plan) -> Iterator[Row]:

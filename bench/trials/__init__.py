@@ -9,7 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.rounds import Round
-from bench.trials import channels, cost, fan_out, idle, polls, publishing, redis_stream, storm, tls, ways
+from bench.trials import (
+    channels,
+    cost,
+    fan_out,
+    idle,
+    patterns,
+    polls,
+    publishing,
+    redis_stream,
+    rooms,
+    storm,
+    tls,
+    turns,
+    ways,
+)
 
 Trial = Callable[[Round], None]
 
@@ -25,8 +39,13 @@ TRIALS: dict[str, Trial] = {
     "own": publishing.to_ones_own,
     "batch": publishing.batch,
     "channels": channels.publish_to_all,
+    "pattern": patterns.new_pattern,
+    "patterns": patterns.idle_patterns,
+    "presence": rooms.burst,
     "history": publishing.with_history_file,
     "stream": redis_stream.burst,
+    "crowds": turns.crowds,
+    "floods": turns.floods,
     "cost": cost.user_time,
     "idle": idle.watch,
 }

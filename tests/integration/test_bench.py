@@ -41,6 +41,11 @@ def test_quick_bench_writes_report_and_plot(tmp_path: Path) -> None:
         "publishes/s to one's own channel among 300",
         "one publish to 200 channels",
         "one publish to 200 channels: longest turn",
+        "one new pattern, 200 channels held: longest turn",
+        "events/s beside 10 idle streams of 3 patterns",
+        "presence: 50 join a room of 50 within 1 s: events for each member",
+        "longest turn while 300 come back",
+        "longest turn in the worst flood",
         "processor with 300 idle of 10 channels each",
     ):
         assert f"| {title}" in report

@@ -1,0 +1,52 @@
+"""For how long others wait: the longest turn in floods, and while all connect and come back."""
+
+from __future__ import annotations
+
+import time
+
+from bench.contestants import daemon
+from bench.load import Load, message, settle
+from bench.probe import Probe
+from bench.results import OURS
+from bench.rounds import Round, started
+from tests.harness.clients import Subscriber, publish
+from tests.harness.floods import FLOODS, Flood
+
+OPTIONS = ("--client-buffer=262144", "--history-bytes=16777216")  # so that the floods overflow both soon
+
+
+def crowds(round_: Round) -> None:
+    """While all connect, and while they come back, each with missed events."""
+    plan, ours = round_.plan, round_.ours
+    url = f"http://127.0.0.1:{ours.port}"
+    with Load(ours) as load:
+        with Probe(ours) as connecting:
+            load.connect(plan.largest)
+        load.drop()
+        with Subscriber(url) as one:
+            publish(url, "base", "the last event that all have")
+            last_event_id = one.event().id
+        for _ in range(plan.missed):
+            publish(url, "base", message())
+        with Probe(ours) as returning:
+            load.come_back(plan.largest, plan.missed, last_event_id)
+    settle(ours)
+    round_.results.add("turn connect", OURS, connecting.longest * 1000)
+    round_.results.add("turn return", OURS, returning.longest * 1000)
+
+
+def floods(round_: Round) -> None:
+    """The worst of all floods; once, in the last round, since there are many."""
+    if not round_.is_last:
+        return
+    worst = {}
+    for flood in FLOODS:
+        ours = daemon(round_.folder(), *OPTIONS)
+        with started(ours), Probe(ours) as probe:
+            flooding = Flood(ours.port, flood)
+            time.sleep(round_.plan.flood_seconds)
+            flooding.stop()
+        worst[flood.__name__] = probe.longest * 1000
+    name = max(worst, key=worst.__getitem__)
+    print(f"  the worst flood: {name}, {worst[name]:.1f} ms", flush=True)
+    round_.results.add("turn floods", OURS, worst[name])
