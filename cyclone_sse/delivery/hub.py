@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from itertools import chain
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -112,39 +112,56 @@ class Hub:
     def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
         """Publish all of these, in this order. Returns their ids, or a Deferred of them.
 
-        With a history file it fires when all are written. Raises, or fails with, Unavailable; raises Refusal
-        if there is no room for the states among them.
+        With a history file it fires when all are written. Raises, or fails with, Unavailable; or Refusal if
+        there is no room for the states among them.
         """
         if self._journal is not None:
             self._journal.check()  # once for all: a batch is not split
+        names, is_wide, keep = 0, False, False
         for each in publications:
-            if each.keep:
-                self.check_states(publications)
-                break
-        ids: list[str] = []
-        done: Deferred[None] | None = None
-        if len(publications) <= EVENTS_PER_TURN:
-            longest = 0
-            for each in publications:
-                ids.append(str(self._publish(each).id))
-                longest = max(longest, len(each.channels))
-            if longest > MANY:
+            names += len(each.channels)
+            is_wide = is_wide or len(each.channels) > MANY
+            keep = keep or each.keep
+        # States wait for those before them. Without this, two batches could together exceed the bound.
+        if len(publications) > EVENTS_PER_TURN or names > MANY or (keep and len(self._batches)):
+            published = self._batches.finish(self._publish_in_slices(publications))
+            if is_wide:
                 # Without this, publishers could send more than is delivered, and other events would wait.
-                done = self._fanout.idle()
-        else:
-            work = slices.each(
-                publications, lambda each: ids.append(str(self._publish(each).id)), EVENTS_PER_TURN
-            )
-            done = self._batches.add(work)
-        if self._journal is not None:
-            journal = self._journal
-            written = (
-                journal.when_written() if done is None else done.addCallback(lambda _: journal.when_written())
-            )
-            return written.addCallback(lambda _: ids)
-        return ids if done is None else done.addCallback(lambda _: ids)
+                published.addCallback(lambda ids: self._fanout.idle().addCallback(lambda _: ids))
+            return self._when_written(published)
+        if keep:
+            self.check_states(publications)
+        ids: list[str] = []
+        for each in publications:
+            ids.append(str(self._publish(each).id))
+        return ids if self._journal is None else self._when_written(succeed(ids))
 
-    def _publish(self, publication: Publication, eid: EventId | None = None) -> Event:
+    def _when_written(self, published: Deferred[Sequence[str]]) -> Deferred[Sequence[str]]:
+        journal = self._journal
+        if journal is not None:
+            published.addCallback(lambda ids: journal.when_written().addCallback(lambda _: ids))
+        return published
+
+    def _publish_in_slices(self, publications: Sequence[Publication]) -> Generator[None, None, Sequence[str]]:
+        if not (yield from self.states.fit_in_slices(publications)):
+            raise _no_room()
+        ids: list[str] = []
+        done = 0  # events and their channels, in this slice
+        for each in publications:
+            in_slices = each.keep and len(each.channels) > MANY
+            event = self._publish(each, sets_state=not in_slices)
+            ids.append(str(event.id))
+            if in_slices:
+                yield from self._spread_state(event)
+            done += 1 + len(each.channels)
+            if done >= 2 * EVENTS_PER_TURN:
+                done = 0
+                yield
+        return ids
+
+    def _publish(
+        self, publication: Publication, eid: EventId | None = None, sets_state: bool = True
+    ) -> Event:
         is_own = eid is None
         if eid is None:
             eid = self.ids.next()
@@ -156,7 +173,7 @@ class Hub:
             self.ids.follow(eid)
         event.excluded = publication.excluded
         event.key = publication.idempotency_key
-        if publication.keep and self.states.fit([publication]):
+        if publication.keep and sets_state and self.states.fit([publication]):
             self._set_state(event)
         self._keep_and_deliver(event, publication.ttl)
         self.counters.events += 1
@@ -165,7 +182,7 @@ class Hub:
     def check_states(self, publications: Sequence[Publication]) -> None:
         """Raise Refusal if these cannot become the states of their channels for want of room."""
         if not self.states.fit(publications):
-            raise Refusal(507, "there is no room for more states: see --state-bytes")
+            raise _no_room()
 
     def restore_state(self, channel: str, publication: Publication, eid: EventId) -> None:
         """Take over a state that is kept elsewhere, unless the channel has a newer one."""
@@ -187,6 +204,11 @@ class Hub:
         self.states.set(event)
         if self._journal is not None:
             self._journal.set_state(event)
+
+    def _spread_state(self, event: Event) -> Iterator[None]:
+        if self._journal is not None:
+            self._journal.set_state(event)
+        return self.states.spread(event)
 
     def _keep_and_deliver(self, event: Event, ttl: float | None) -> None:
         """Keep the event in the history and the history file, and send it."""
@@ -504,3 +526,7 @@ class Hub:
         if self._cut_off:
             self.log.info("cut off {n} clients that did not read", n=self._cut_off)
             self._cut_off = 0
+
+
+def _no_room() -> Refusal:
+    return Refusal(507, "there is no room for more states: see --state-bytes")

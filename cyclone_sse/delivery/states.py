@@ -7,11 +7,14 @@ nothing else suffers. An event that is the state of many channels is held and co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.slices import finish
+
+STATES_AT_ONCE = 1000  # channels of one slice: about 2 ms
 
 _EVENT_OVERHEAD = 450  # bytes of an event in addition to its frame: the objects around it
 _FIELDS = 150  # bytes of the longest id and retry in a frame
@@ -33,6 +36,7 @@ class States:
         self._max_bytes = max_bytes
         self._by_channel: dict[str, Event] = {}
         self._sizes: dict[int, tuple[int, int]] = {}  # of an event, by its position: channels, and bytes
+        self._spreading: dict[Event, set[str]] = {}  # events that not all these channels have yet
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -44,50 +48,89 @@ class States:
 
     def fit(self, publications: Sequence[Publication]) -> bool:
         """Whether these can become states, in this order, within the bound."""
-        last: dict[str, int] = {}  # channel -> the number of the publication that is its state in the end
-        for number, each in enumerate(publications):
-            if each.keep:
-                last.update(dict.fromkeys(each.channels, number))
-        if not last:
-            return True
-        size = sum(_most_bytes(publications[number]) for number in set(last.values()))
-        replaced: dict[int, int] = {}
-        for name in last:
-            event = self._by_channel.get(name)
-            if event is None:
-                size += len(name) + _CHANNEL_OVERHEAD
-            else:
-                replaced[event.seq] = replaced.get(event.seq, 0) + 1
-        freed = sum(self._sizes[seq][1] for seq, count in replaced.items() if self._sizes[seq][0] == count)
-        return self.bytes + size - freed <= self._max_bytes
+        return finish(self.fit_in_slices(publications))
+
+    def fit_in_slices(self, publications: Sequence[Publication]) -> Generator[None, None, bool]:
+        """The same, in slices. No state must be set meanwhile."""
+        size = self.bytes
+        new: dict[str, int] = {}  # the states to be, by channel: positions, those of publications below 0
+        held = dict[int, tuple[int, int]]()  # as `_sizes`, where it would be another
+        looked_at = 0
+        for number, each in enumerate(publications, 1):
+            if not each.keep:
+                continue
+            most = _most_bytes(each)
+            size += most
+            held[-number] = len(each.channels), most
+            for name in each.channels:
+                before = new.get(name) or self._position(name)
+                if before is None:
+                    size += len(name) + _CHANNEL_OVERHEAD
+                else:
+                    count, bytes = held.get(before) or self._sizes.get(before, (0, 0))
+                    held[before] = count - 1, bytes
+                    size -= bytes if count == 1 else 0
+                new[name] = -number
+                looked_at += 1
+                if not looked_at % STATES_AT_ONCE:
+                    yield
+            if size > self._max_bytes:
+                return False
+        return True
+
+    def _position(self, channel: str) -> int | None:
+        event = self._by_channel.get(channel)
+        return None if event is None else event.seq
 
     def set(self, event: Event, channels: Iterable[str] | None = None) -> None:
         """Make the event the state of its channels, or of these, unless they have a newer one."""
         for name in event.channels if channels is None else channels:
-            before = self._by_channel.get(name)
-            if before is not None and before.seq >= event.seq:
-                continue
-            if before is None:
-                self.bytes += len(name) + _CHANNEL_OVERHEAD
-            else:
-                self._release(before)
-            self._by_channel[name] = event
-            count, size = self._sizes.get(event.seq, (0, len(event.frame) + _EVENT_OVERHEAD))
-            if not count:
-                self.bytes += size
-            self._sizes[event.seq] = count + 1, size
+            self._set(name, event)
+
+    def spread(self, event: Event) -> Iterator[None]:
+        """Do the same in slices. The event is part of every answer from now on."""
+        names = self._spreading[event] = set(event.channels)
+        return self._spread(event, names)
+
+    def _spread(self, event: Event, names: Collection[str]) -> Iterator[None]:
+        for number, name in enumerate(event.channels):
+            if not number % STATES_AT_ONCE:
+                yield
+            if name in names:  # else it was cleared meanwhile
+                self._set(name, event)
+        self._spreading.pop(event, None)
+
+    def _set(self, name: str, event: Event) -> None:
+        before = self._by_channel.get(name)
+        if before is not None and before.seq >= event.seq:
+            return
+        if before is None:
+            self.bytes += len(name) + _CHANNEL_OVERHEAD
+        else:
+            self._release(before)
+        self._by_channel[name] = event
+        count, size = self._sizes.get(event.seq, (0, len(event.frame) + _EVENT_OVERHEAD))
+        if not count:
+            self.bytes += size
+        self._sizes[event.seq] = count + 1, size
 
     def get(self, channel: str) -> Event | None:
         """The state of a channel, if it has one."""
-        return self._by_channel.get(channel)
+        state = self._by_channel.get(channel)
+        for event, names in self._spreading.items():
+            if channel in names and (state is None or state.seq < event.seq):
+                state = event
+        return state
 
     def of(self, channels: Iterable[str]) -> list[Event]:
         """The states of these channels in id order, each once."""
-        found = {event.seq: event for event in map(self._by_channel.get, channels) if event is not None}
+        found = {event.seq: event for event in map(self.get, channels) if event is not None}
         return [found[seq] for seq in sorted(found)]
 
     def clear(self, channel: str) -> None:
         """Forget the state of a channel, if it has one."""
+        for names in self._spreading.values():
+            names.discard(channel)
         event = self._by_channel.pop(channel, None)
         if event is not None:
             self.bytes -= len(channel) + _CHANNEL_OVERHEAD
@@ -97,6 +140,8 @@ class States:
         """Forget all states."""
         self._by_channel.clear()
         self._sizes.clear()
+        for names in self._spreading.values():
+            names.clear()
         self.bytes = 0
 
     def _release(self, event: Event) -> None:

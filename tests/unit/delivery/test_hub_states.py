@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 
+from cyclone_sse.delivery.events import Event
+from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
+from cyclone_sse.delivery.states import STATES_AT_ONCE
 from cyclone_sse.errors import Refusal
 from tests.harness.eventstream import Parser
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
@@ -207,3 +213,60 @@ def test_nothing_is_lost_or_doubled_between_state_and_stream(script: list[str], 
         lines = bytes(socket.received).decode().splitlines()
         got = [int(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
         assert got == [*([first] if first else []), *range(before + 1, number + 1)]
+
+
+def test_batches_at_once_stay_within_the_bound_and_what_exceeds_it_is_refused(clock: TurnClock) -> None:
+    hub = make_hub(clock, state_bytes=500_000)
+    ids: list[Sequence[str]] = []
+    refused: list[int] = []
+
+    def publish(name: str, count: int) -> None:
+        batch = [publication(f"{name}-{number}", "x" * 100, keep=True) for number in range(count)]
+        done = hub.publish_all(batch)
+        assert isinstance(done, Deferred), "also a short one, behind a long one"
+        done.addCallbacks(ids.append, lambda failure: refused.append(failure.value.status))
+
+    for name, count in (("a", 500), ("b", 500), ("c", 150)):
+        publish(name, count)
+    while len(ids) + len(refused) < 3:
+        clock.turn()
+        assert hub.states.bytes <= 500_000
+    assert [len(each) for each in ids] == [500]
+    assert refused == [507, 507]
+    assert len(hub.states) == hub.counters.events == 500, "nothing of what is refused was published"
+
+
+def test_a_state_of_very_many_channels_has_no_seam_while_it_is_set(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    names = [f"user-{number}" for number in range(5 * STATES_AT_ONCE)]
+    set_in_turn = [0]
+    set_one = hub.states._set
+
+    def count(name: str, event: Event) -> None:
+        set_in_turn[-1] += 1
+        set_one(name, event)
+
+    hub.states._set = count  # type: ignore[method-assign]
+    done = hub.publish_all([publication(names, "all", keep=True)])
+    clients = []
+    while not done.called:  # type: ignore[union-attr]
+        client = with_state()
+        hub.subscribe(client, [names[-1]])
+        clients.append(client)
+        set_in_turn.append(0)
+        clock.turn()
+    assert [client.data for client in clients] == [["all"]] * len(clients)
+    assert sum(set_in_turn) == len(names)
+    assert max(set_in_turn) <= STATES_AT_ONCE
+
+
+def test_a_batch_of_many_channels_is_published_in_slices(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    names = [[f"{event}-{number}" for number in range(MANY // 2)] for event in range(20)]
+    done = hub.publish_all([publication(each, "x") for each in names])
+    held = [0]
+    while not done.called:  # type: ignore[union-attr]
+        clock.turn()
+        held.append(hub.history.figures().channels)
+    assert held[-1] == 10 * MANY
+    assert max(after - before for before, after in pairwise(held)) <= MANY

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.publication import publication
-from cyclone_sse.delivery.states import States
+from cyclone_sse.delivery.states import STATES_AT_ONCE, States, StatesFigures
 
 
 def event(number: int, *channels: str, size: int = 1) -> Event:
@@ -57,3 +59,51 @@ def test_whatever_fits_stays_within_the_bound(published: list[tuple[set[str], in
         if states.fit([publication(sorted(channels), "x" * size, keep=True)]):
             states.set(event(number, *sorted(channels), size=size))
         assert states.bytes <= 4000
+
+
+@given(st.lists(script, max_size=5))
+def test_a_batch_that_fits_stays_within_the_bound_all_along(
+    batches: list[list[tuple[set[str], int]]],
+) -> None:
+    states, number = States(4000), 0
+    for batch in batches:
+        if states.fit([publication(sorted(channels), "x" * size, keep=True) for channels, size in batch]):
+            for channels, size in batch:
+                number += 1
+                states.set(event(number, *sorted(channels), size=size))
+                assert states.bytes <= 4000
+
+
+def test_a_state_of_very_many_channels_is_set_in_slices_and_answered_at_once() -> None:
+    states = States(1 << 30)
+    names = [str(number) for number in range(3 * STATES_AT_ONCE)]
+    states.set(event(1, "0", "5"))
+    work = states.spread(event(2, *names))
+    states.set(event(3, "5"))
+    assert [one.id.ms for one in states.of(["0", "5", names[-1]])] == [2, 3]
+    sizes = [len(states) for _ in work]
+    assert max(after - before for before, after in pairwise(sizes)) <= STATES_AT_ONCE
+    assert [one.id.ms for one in states.of(["0", "5", names[-1]])] == [2, 3]
+    assert len(states) == len(names)
+
+
+def test_what_is_cleared_while_a_state_is_set_stays_cleared() -> None:
+    states = States(1 << 30)
+    names = [str(number) for number in range(3 * STATES_AT_ONCE)]
+    work = states.spread(event(1, *names))
+    states.clear(names[-1])
+    assert states.get(names[-1]) is None
+    list(work)
+    assert states.get(names[-1]) is None
+    assert len(states) == len(names) - 1
+    work = states.spread(event(2, *names))
+    states.clear_all()
+    list(work)
+    assert states.figures() == StatesFigures(0, 0)
+
+
+def test_many_channels_are_looked_at_in_slices() -> None:
+    states = States(1 << 30)
+    names = [[f"{number}-{part}" for number in range(100)] for part in range(50)]
+    publications = [publication(each, "x", keep=True) for each in names]
+    assert sum(1 for _ in states.fit_in_slices(publications)) == 5000 // STATES_AT_ONCE
