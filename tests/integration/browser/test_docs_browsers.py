@@ -32,7 +32,7 @@ TABLE = {
         NODE,
         "reconnect: test_a_restart_behind_nginx",
     ),
-    "nothing comes any more, and nothing is said": (
+    "the network fails silently": (
         "reconnect: test_the_network_was_cut",
         "module: test_the_network_was_cut",
         "reconnect: test_the_network_was_cut_for_an_old_browser",
@@ -52,7 +52,7 @@ TABLE = {
         NODE,
         "refusals: test_a_new_address_after_a_refusal",
     ),
-    "a page that is seen again": (
+    "a hidden page becomes visible": (
         "docs_browsers: test_event_source_gives_up_at_an_error_page",
         "module: test_it_comes_back_at_once_when_it_is_seen_again",
         "old_browser: test_polls_that_end_with_a_ping",
@@ -62,12 +62,12 @@ TABLE = {
         "shared: test_ten_tabs",
         "limits: test_the_plugin_needs_one",
     ),
-    "other channels": (
+    "the channels change": (
         "limits: test_six_over_http1",
         "module: test_channels_come_and_go_on_a_busy_server",
         "plugins: test_eventsource",
     ),
-    "a gap in what was missed": (
+    "missed events are no longer kept": (
         "reconnect: test_the_server_was_killed",
         "module: test_the_server_was_restarted",
         "reconnect: test_the_plugins_tell_of_the_gap",
@@ -81,7 +81,7 @@ TABLE = {
 
 
 def test_each_cell_has_its_test() -> None:
-    table = PAGE.partition("## What each survives")[2].partition("\n\nEventSource")[0]
+    table = PAGE.partition("## What each of them handles")[2].partition("\n\nEventSource")[0]
     rows = re.findall(r"^\| ([^|]+) \|.*\|$", table, re.MULTILINE)
     assert rows == list(TABLE)
     for cells in TABLE.values():
