@@ -55,7 +55,11 @@ class SseServer(Process):
         return [str(self.twistd), "-n", "--pidfile=", *self.flags, "cyclone-sse", *ports, *self.options]
 
     def is_ready(self) -> bool:
-        return re.search(r"cyclone-sse serves http", self.log_of_this_run) is not None
+        """With workers: whether all of them serve."""
+        for option in self.options:
+            if option.startswith("--workers=") and (count := option.partition("=")[2]) != "1":
+                return f"{count} workers of cyclone-sse serve http" in self.log_of_this_run
+        return "cyclone-sse serves http" in self.log_of_this_run
 
     @property
     def url(self) -> str:

@@ -33,9 +33,6 @@ class Crew(SseServer):
         broker = ["--broker=redis-stream", f"--redis-port={redis.port}"]
         super().__init__(directory, f"--workers={WORKERS}", *broker, *options)
 
-    def is_ready(self) -> bool:
-        return f"{WORKERS} workers of cyclone-sse serve http" in self.log_of_this_run
-
     def send_signal(self, number: signal.Signals) -> None:
         if self.running:
             os.kill(self.pid, number)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.harness.clients import Subscriber, publish
-from tests.harness.process import free_port
+from tests.harness.ports import free_port, free_ports
 from tests.integration.browser.conftest import Open
 from tests.integration.conftest import Serve
 from tests.unit.access.keys import SECRET, token
@@ -61,7 +61,7 @@ def test_it_shows_what_happens_and_ends_a_users_streams(serve: Serve, browse: Op
 
 
 def test_with_workers_it_shows_all_of_them(serve: Serve, browse: Open, redis_server: Any) -> None:
-    port = free_port()
+    port, _ = free_ports(2)  # each worker has its own
     server = serve(
         "--broker=redis-stream", f"--redis-port={redis_server.port}", "--workers=2", f"--admin-port={port}"
     )
