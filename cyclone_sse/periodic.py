@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers import Broker
+from cyclone_sse.reactors import reactor_or_global
 from cyclone_sse.slices import Slices, each, finish, finish_in_turns
 
 EXPORT_INTERVAL = 60.0  # seconds
@@ -41,8 +42,7 @@ class UdpExport(Service):
     log = Logger()
 
     def __init__(self, broker: Broker, settings: Mapping[str, Any], reactor: Any = None) -> None:
-        if reactor is None:
-            from twisted.internet import reactor
+        reactor = reactor_or_global(reactor)
         self.broker = broker
         self.settings = settings
         self.reactor = reactor

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from cyclone_sse.access.http_client import HttpClient
@@ -34,7 +35,7 @@ class PresenceUrl:
     log = Logger()
 
     def __init__(
-        self, url: str, key: Callable[[], str | None], reactor: Any, client: HttpClient | None = None
+        self, url: str, key: Callable[[], str | None], reactor: IReactorTime, client: HttpClient | None = None
     ) -> None:
         self._key = key
         self._reactor = reactor

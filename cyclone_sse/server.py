@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cyclone.web import Application
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.reflect import namedAny
 
 from cyclone_sse import brokers
@@ -53,14 +54,14 @@ class App(Application):  # type: ignore[misc]
     state_handler: ClassVar[type[Any]] = StateHandler
     clear_handler: ClassVar[type[Any]] = ClearHandler
 
-    def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
+    def __init__(self, settings: Mapping[str, Any], reactor: IReactorTime | None = None) -> None:
         self.broker: brokers.Broker = self.make_broker(with_defaults(settings), reactor)
         self.rules = make_rules(self.broker)
         super().__init__(self.routes(), transforms=[], error_handler=NowhereHandler)
         # There are no templates here; each request would prepare for them all the same.
         self.ui_modules: dict[str, Any] = {}
 
-    def make_broker(self, settings: Mapping[str, Any], reactor: Any) -> brokers.Broker:
+    def make_broker(self, settings: Mapping[str, Any], reactor: IReactorTime | None) -> brokers.Broker:
         """The broker that ``--broker`` names."""
         kind: Any = brokers.broker_class(settings["broker"])
         broker: brokers.Broker = kind(settings, reactor)

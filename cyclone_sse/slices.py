@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ class Slices:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, fair: bool = False) -> None:
+    def __init__(self, reactor: IReactorTime, fair: bool = False) -> None:
         self._reactor = reactor
         self._fair = fair
         self._works: deque[tuple[Iterator[None], Deferred[None] | None]] = deque()

@@ -14,10 +14,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import NoReturn
 from urllib.parse import urlencode
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from cyclone_sse.access.answers import HttpAnswer, NoDecision, decide
@@ -27,6 +28,7 @@ from cyclone_sse.access.http_client import HttpClient
 from cyclone_sse.counters import Histogram
 from cyclone_sse.errors import Refusal
 from cyclone_sse.log_limit import LogLimit
+from cyclone_sse.reactors import reactor_or_global
 
 ANSWER_TIMEOUT = 5.0  # seconds for an answer
 TURN_PATIENCE = 10.0  # seconds to wait for one's turn
@@ -59,10 +61,9 @@ class AuthUrl:
         host: str | None = None,
         client: HttpClient | None = None,
         clock: Callable[[], float] = time.time,
-        reactor: Any = None,
+        reactor: IReactorTime | None = None,
     ) -> None:
-        if reactor is None:
-            from twisted.internet import reactor
+        reactor = reactor_or_global(reactor)
         self.figures = AuthFigures()
         self._host = host
         self._turns = DeferredSemaphore(concurrency)

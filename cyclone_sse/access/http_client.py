@@ -11,7 +11,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IConsumer, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IConsumer,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
@@ -48,7 +54,7 @@ class HttpClient:
     url: http, https, or ``unix:/path/of.sock:/path``. kept: idle connections at most.
     """
 
-    def __init__(self, url: str, kept: int, reactor: Any) -> None:
+    def __init__(self, url: str, kept: int, reactor: IReactorTime) -> None:
         pool = HTTPConnectionPool(reactor)
         pool.maxPersistentPerHost = kept
         pool.cachedConnectionTimeout = _IDLE_SECONDS
@@ -174,7 +180,7 @@ class BoundedProtocol(ProtocolWrapper):
 class _Endpoints:
     """Where the server is: in plain, by TLS with its certificate checked, or on a UNIX socket."""
 
-    def __init__(self, reactor: Any, socket: str | None) -> None:
+    def __init__(self, reactor: IReactorTime, socket: str | None) -> None:
         self._reactor = reactor
         self._socket = socket
         self._policy = BrowserLikePolicyForHTTPS()

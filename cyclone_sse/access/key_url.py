@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from cyclone_sse.access.http_client import HttpClient
 from cyclone_sse.access.keys import SigningKey, jwks_keys
+from cyclone_sse.reactors import reactor_or_global
 
 REFRESH = 600.0  # seconds between two fetches
 FETCH_RETRY = 10.0  # seconds until the next try while there is no key at all
@@ -27,9 +29,10 @@ class KeyUrl:
 
     log = Logger()
 
-    def __init__(self, url: str, reactor: Any = None, client: HttpClient | None = None) -> None:
-        if reactor is None:
-            from twisted.internet import reactor
+    def __init__(
+        self, url: str, reactor: IReactorTime | None = None, client: HttpClient | None = None
+    ) -> None:
+        reactor = reactor_or_global(reactor)
         self.keys: Sequence[SigningKey] = ()
         self._url = url
         self._reactor = reactor

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
 
 from cyclone_sse.access.auth_url import AuthFigures, AuthUrl
 from cyclone_sse.access.credentials import AccessRequest, bearer_token, check_origin, subscriber_tokens
@@ -39,7 +40,7 @@ class Rules:
     def __init__(
         self,
         settings: Mapping[str, Any],
-        reactor: Any = None,
+        reactor: IReactorTime | None = None,
         is_pattern: Callable[[str], bool] = lambda channel: False,
         open_patterns: bool = True,
     ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import jwt
 from jwt.types import Options
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from cyclone_sse.access.grant import MAX_SECONDS, Grant, compact_info, user_name
 from cyclone_sse.access.key_url import KeyUrl
@@ -39,7 +40,7 @@ class NoKeys(Exception):
 class Tokens:
     """Reads tokens with the keys that the options name. Raises ValueError where these will not do."""
 
-    def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
+    def __init__(self, settings: Mapping[str, Any], reactor: IReactorTime | None = None) -> None:
         self._settings = settings
         self._issuer: str | None = settings["jwt-issuer"]
         self._audience: str | None = settings["jwt-audience"]

@@ -14,6 +14,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IReactorTime
 
 from cyclone_sse.brokers.amqp_protocol import HEARTBEAT_TYPE, AmqpError, AmqpMessage
 from cyclone_sse.brokers.amqp_publisher import AmqpPublisherFactory
@@ -36,7 +37,7 @@ class AmqpBroker(SubscribingBroker):
 
     carries = frozenset(("event", "ttl", "except", "keep"))
 
-    def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
+    def __init__(self, settings: Mapping[str, Any], reactor: IReactorTime | None = None) -> None:
         super().__init__(settings, "amqp", reactor)
         settings = self.settings
         self._host: str = settings["amqp-host"]

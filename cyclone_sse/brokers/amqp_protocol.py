@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed, ConnectionLost
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,6 +23,7 @@ from txamqp.protocol import AMQClient
 
 from cyclone_sse.brokers.amqp_wire import SPEC, Delegate, load_spec
 from cyclone_sse.patterns import NAME_MAX
+from cyclone_sse.reactors import reactor_or_global
 
 LOG_OUT_WAIT = 1.0  # seconds to wait for the answer to our farewell
 CONTROL_SUFFIX = b".control"  # how the name of the exchange for orders ends
@@ -214,10 +215,9 @@ class AmqpFactory(Factory):
         channel: int = 1,
         heartbeat: int = 30,
         heartbeat_key: str = "",
-        reactor: Any = None,
+        reactor: IReactorTime | None = None,
     ) -> None:
-        if reactor is None:
-            from twisted.internet import reactor
+        reactor = reactor_or_global(reactor)
         self.receive: Receive = receive or (lambda it: deliver(it.exchange, it.key, it.body, it.type))
         self.unroutable = unroutable
         self.spec = load_spec(specification)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +26,7 @@ from cyclone_sse.delivery.publication import Publication, publication
 from cyclone_sse.errors import Ending, Refusal, Unavailable
 from cyclone_sse.log_limit import LogLimit
 from cyclone_sse.options import with_defaults
+from cyclone_sse.reactors import reactor_or_global
 from cyclone_sse.slices import Slices
 
 BrokerUnavailable = Unavailable  # the name that custom applications know
@@ -73,10 +75,13 @@ class Broker:
             cls.publish_all = Broker._publish_one_by_one  # type: ignore[method-assign]
 
     def __init__(
-        self, settings: Mapping[str, Any], name: str, reactor: Any = None, ids: EventIds | None = None
+        self,
+        settings: Mapping[str, Any],
+        name: str,
+        reactor: IReactorTime | None = None,
+        ids: EventIds | None = None,
     ) -> None:
-        if reactor is None:
-            from twisted.internet import reactor
+        reactor = reactor_or_global(reactor)
         self.settings = with_defaults(settings)
         self.name = name
         self.reactor = reactor

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from cyclone_sse.brokers.base import Broker
 from cyclone_sse.brokers.carried import ALL_FIELDS
@@ -22,7 +23,9 @@ class HttpBroker(Broker):
     matches_patterns = True
     carries = ALL_FIELDS
 
-    def __init__(self, settings: Mapping[str, Any], reactor: Any = None, ids: EventIds | None = None) -> None:
+    def __init__(
+        self, settings: Mapping[str, Any], reactor: IReactorTime | None = None, ids: EventIds | None = None
+    ) -> None:
         super().__init__(settings, "http", reactor=reactor, ids=ids)
 
     def is_pattern(self, channel: str) -> bool:

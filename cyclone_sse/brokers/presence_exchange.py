@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from cyclone_sse.delivery.presence_feed import PresenceFeed
@@ -29,7 +30,7 @@ class PresenceExchange:
         presence: PresenceFeed,
         control: Callable[[Mapping[str, Any]], Any],
         is_connected: Callable[[], bool],
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         self._presence = presence
         self._control = control

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, FirstError, fail, maybeDeferred
 from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.link import BROKER_AWAY, Link, NotPublished, text_of
@@ -49,7 +50,7 @@ class PublishingConnection:
         open: Callable[[], Awaitable[Link]],
         on_failure: Callable[[str], object],
         on_lost: Callable[[BaseException], object],
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         self.link: Link | None = None
         self._open = open

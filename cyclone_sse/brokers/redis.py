@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.redis_link import CONTROL, RedisLink, ResponseError, is_pattern
@@ -26,7 +27,7 @@ class RedisBroker(SubscribingBroker):
 
     open_patterns = False  # other programs use the same Redis
 
-    def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
+    def __init__(self, settings: Mapping[str, Any], reactor: IReactorTime | None = None) -> None:
         super().__init__(settings, "redis", reactor)
         redis = redis_server(self.settings, self.reactor)
         self._redis = redis

@@ -14,6 +14,7 @@ from typing import Any
 import txredisapi
 from twisted.internet.defer import Deferred, DeferredList, TimeoutError, fail
 from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -55,7 +56,12 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
     reply_max = 64 * 2**20  # bytes of one reply; 0: no limit
 
     def __init__(
-        self, reactor: Any, username: str | None, password: str | None, db: int | None, prefix: str = ""
+        self,
+        reactor: IReactorTime,
+        username: str | None,
+        password: str | None,
+        db: int | None,
+        prefix: str = "",
     ) -> None:
         super().__init__(charset=None, convertNumbers=False)
         self.callLater = reactor.callLater

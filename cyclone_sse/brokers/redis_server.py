@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
 
 from cyclone_sse.brokers.broker_tls import BrokerTls
@@ -35,7 +36,7 @@ class RedisServer:
 
     longest_retry = 20.0
 
-    def __init__(self, settings: Mapping[str, Any], reactor: Any) -> None:
+    def __init__(self, settings: Mapping[str, Any], reactor: IReactorTime) -> None:
         self._socket: str | None = settings.get("redis-socket")  # of a --redis-url
         self._address: RedisAddress = (settings["redis-host"], settings["redis-port"])
         self.name = f"Redis at {self._socket or ':'.join(map(str, self._address))}"
@@ -75,7 +76,7 @@ class SentinelServer(RedisServer):
     # A failover takes seconds; asking again only after 20 s would lose more than it saves.
     longest_retry = 2.0
 
-    def __init__(self, settings: Mapping[str, Any], reactor: Any) -> None:
+    def __init__(self, settings: Mapping[str, Any], reactor: IReactorTime) -> None:
         super().__init__(settings, reactor)
         self._sentinels: Sequence[RedisAddress] = settings["redis-sentinel"]
         self._master: str = settings["redis-sentinel-name"]
@@ -130,6 +131,6 @@ class SentinelServer(RedisServer):
         return host.decode(), int(port)
 
 
-def redis_server(settings: Mapping[str, Any], reactor: Any) -> RedisServer:
+def redis_server(settings: Mapping[str, Any], reactor: IReactorTime) -> RedisServer:
     """The Redis that the options name, by address or by sentinels."""
     return (SentinelServer if settings["redis-sentinel"] else RedisServer)(settings, reactor)

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from cyclone_sse.brokers.carried import ALL_FIELDS
 from cyclone_sse.brokers.link import NotAllowed
@@ -52,7 +53,7 @@ class RedisStreamBroker(UpstreamBroker):
     has_heartbeat = False  # what it reads is what is published
     carries = ALL_FIELDS
 
-    def __init__(self, settings: Mapping[str, Any], reactor: Any = None) -> None:
+    def __init__(self, settings: Mapping[str, Any], reactor: IReactorTime | None = None) -> None:
         super().__init__(settings, "redis-stream", reactor, ids=EventIds(None))
         redis = redis_server(self.settings, self.reactor)
         self._redis = redis

@@ -23,6 +23,7 @@ from enum import Enum
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from cyclone_sse.slices import Slices, each
@@ -101,7 +102,7 @@ class Subscriptions:
         subscribe: Callable[[str], None],
         unsubscribe: Callable[[str], None],
         slices: Slices,
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         self._linger = linger
         self._subscribe = subscribe

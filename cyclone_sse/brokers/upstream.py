@@ -32,6 +32,7 @@ from twisted.internet.error import (
     ConnectionClosed,
     DNSLookupError,
 )
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 
 from cyclone_sse.brokers.base import Broker
@@ -64,7 +65,9 @@ class UpstreamBroker(Broker):
     longest_retry = 20.0
     has_heartbeat = True
 
-    def __init__(self, settings: Mapping[str, Any], name: str, reactor: Any = None, **how: Any) -> None:
+    def __init__(
+        self, settings: Mapping[str, Any], name: str, reactor: IReactorTime | None = None, **how: Any
+    ) -> None:
         super().__init__(settings, name, reactor=reactor, **how)
         self._link: Any = None  # the Link where messages come from
         self._publishing = PublishingConnection(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from heapq import nlargest
 from typing import Any, Protocol
 
+from twisted.internet.interfaces import IReactorTime
+
 from cyclone_sse import __version__
 from cyclone_sse.daemon.metrics import Sources, gauges
 from cyclone_sse.daemon.process_figures import process_figures
@@ -40,7 +42,9 @@ class Service(Protocol):
 class Figures:
     """The figures of one server. clock: Unix time."""
 
-    def __init__(self, service: Service, reactor: Any, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, service: Service, reactor: IReactorTime, clock: Callable[[], float] = time.time
+    ) -> None:
         self._service = service
         self._reactor = reactor
         self._clock = clock

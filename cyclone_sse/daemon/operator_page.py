@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -104,7 +105,7 @@ class FiguresStream(Guarded):
     """The figures, once a second, as an event stream. ports: the admin ports of all workers."""
 
     def __init__(
-        self, names: Collection[str], figures: Figures, ports: Collection[int], reactor: Any
+        self, names: Collection[str], figures: Figures, ports: Collection[int], reactor: IReactorTime
     ) -> None:
         super().__init__(names)
         self._figures = figures

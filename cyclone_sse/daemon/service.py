@@ -36,6 +36,7 @@ from cyclone_sse.http.connection import STREAMING, Connection
 from cyclone_sse.http.server_state import ServerState
 from cyclone_sse.options import with_defaults
 from cyclone_sse.presence_url import PresenceUrl
+from cyclone_sse.reactors import reactor_or_global
 
 STOP_GRACE = 2.0  # seconds for the clients to take what is under way when the server stops
 # Seconds for a request that is on its way on a connection that was accepted before.
@@ -70,8 +71,7 @@ class ServerService(Service):
         on_open: Callable[[], None] | None = None,
         reactor: Any = None,
     ) -> None:
-        if reactor is None:
-            from twisted.internet import reactor
+        reactor = reactor_or_global(reactor)
         self.application = application
         self.settings = settings
         self.tls = tls

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.hub import Hub
@@ -22,7 +23,7 @@ _SLICE = 2000  # streams looked at in one turn
 class Streams:
     """Finds the open streams of one server. clock: Unix time."""
 
-    def __init__(self, hub: Hub, reactor: Any, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, hub: Hub, reactor: IReactorTime, clock: Callable[[], float] = time.time) -> None:
         self._hub = hub
         self._slices = Slices(reactor)
         self._clock = clock

@@ -10,8 +10,8 @@ import os
 import socket
 import time
 from collections.abc import MutableMapping
-from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -27,7 +27,7 @@ class SystemdNotifier:
 
     log = Logger()
 
-    def __init__(self, environment: MutableMapping[str, str], reactor: Any) -> None:
+    def __init__(self, environment: MutableMapping[str, str], reactor: IReactorTime) -> None:
         address, microseconds, pid = (environment.pop(name, "") for name in _VARIABLES)
         # An address that begins with @ is in Linux's abstract namespace.
         self._address = address.replace("@", "\0", 1) if address.startswith("@") else address

@@ -24,6 +24,7 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet import main, tcp
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from cyclone_sse.http.responses import plain_http_refused
@@ -40,7 +41,7 @@ class Handshakes:
     Without this, 1,000 clients that connect at once hold the reactor for more than a second.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
         self._waiting: deque[TlsServer] = deque()
 

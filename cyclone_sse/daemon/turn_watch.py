@@ -8,8 +8,8 @@ percent of a core, and runs only with an admin port.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 WATCH_INTERVAL = 0.05  # seconds
@@ -19,7 +19,7 @@ WINDOW = 60  # seconds
 class TurnWatch:
     """Watches one reactor. ``start`` it when the reactor runs."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
         self._seconds: deque[float] = deque([0.0], WINDOW)  # the longest turn of each second
         self._second = self._last = reactor.seconds()

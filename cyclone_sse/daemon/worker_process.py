@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -74,7 +75,7 @@ class WorkerProcess(ProcessProtocol):
 
     log = Logger()
 
-    def __init__(self, name: str, on_stopping: Callable[[], object], reactor: Any) -> None:
+    def __init__(self, name: str, on_stopping: Callable[[], object], reactor: IReactorTime) -> None:
         self.name = name
         self.ready: Deferred[bool] = Deferred()
         self.ended: Deferred[None] = Deferred()

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from cyclone_sse import slices
@@ -38,7 +38,7 @@ class Fanout:
     log = Logger()
 
     def __init__(
-        self, registry: Channels[Client], counters: Counters, reactor: Any, slice: int = slices.SIZE
+        self, registry: Channels[Client], counters: Counters, reactor: IReactorTime, slice: int = slices.SIZE
     ) -> None:
         self._registry = registry
         self._counters = counters

@@ -24,6 +24,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -70,7 +71,7 @@ class Journal:
         history: History,
         states: States,
         ids: EventIds,
-        reactor: Any,
+        reactor: IReactorTime,
         *,
         published: Published,
         clock: Callable[[], float],
@@ -323,6 +324,13 @@ class Writer(Protocol):
         """Stop; no call will follow."""
 
 
+class FromThread(Protocol):
+    """What the thread needs of the reactor."""
+
+    def callFromThread(self, function: Callable[..., object], *args: Any) -> object:
+        """Call the function in the reactor's thread."""
+
+
 class WriterThread:
     """One thread, started by the first call: before that twistd may fork.
 
@@ -330,7 +338,7 @@ class WriterThread:
     publisher waits for when the disk is quick.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: FromThread) -> None:
         self._reactor = reactor
         self._calls: SimpleQueue[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]] | None] = (
             SimpleQueue()

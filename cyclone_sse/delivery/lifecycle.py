@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from cyclone_sse.deadlines import Deadlines
@@ -54,7 +55,7 @@ class Lifecycle:
         self,
         settings: Mapping[str, Any],
         fanout: Fanout,
-        reactor: Any,
+        reactor: IReactorTime,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._fanout = fanout

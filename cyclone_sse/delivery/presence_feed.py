@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from cyclone_sse.delivery.client import Client
@@ -45,7 +46,7 @@ class PresenceFeed:
         kinds: Kinds,
         settings: Mapping[str, Any],
         fanout: Fanout,
-        reactor: Any,
+        reactor: IReactorTime,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.kinds = kinds

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from cyclone_sse.delivery.channels import Channels
 from cyclone_sse.slices import Slices, finish_in_turns
@@ -25,7 +26,7 @@ Rows = Iterable[tuple[str, int]]
 class StatsTable:
     """The table of one server. channels: who listens. reactor: clock and turns."""
 
-    def __init__(self, channels: Channels[Any], reactor: Any) -> None:
+    def __init__(self, channels: Channels[Any], reactor: IReactorTime) -> None:
         self._channels = channels
         self._reactor = reactor
         self._queue = Slices(reactor)

@@ -95,6 +95,7 @@ HOUSE = [
         "log_limit",
         "options",
         "patterns",
+        "reactors",
         "slices",
         "socket_send",
     },

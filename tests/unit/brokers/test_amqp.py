@@ -117,6 +117,7 @@ def test_a_message_id_counts_once_for_its_time() -> None:
         made.message_received(message("a", b"x", None, id))
     made.message_received(message("b", b"x", None, "k1"))  # one of another program, to another channel
     assert (len(held(made, "a")), len(held(made, "b"))) == (4, 1)
+    assert isinstance(made.reactor, Clock)
     made.reactor.advance(made.settings["idempotency-ttl"])
     made.message_received(message("a", b"x", None, "k1"))
     assert len(made._seen) == 1

@@ -104,10 +104,11 @@ def test_a_figure_that_there_is_not_here_is_left_out() -> None:
 
 
 def test_the_bytes_that_wait_are_those_of_slow_clients() -> None:
-    broker = HttpBroker({}, reactor=TurnClock())
+    clock = TurnClock()
+    broker = HttpBroker({}, reactor=clock)
     slow = FakeClient(broker, room=1000).listen("a")
     FakeClient(broker).listen("a")
     broker.publish("a", "x" * 5000)
-    broker.reactor.turn()
+    clock.turn()
     assert broker.hub.slow_clients() == [slow.subscriber]
     assert gauges(sources(broker))["waiting_bytes"][1] == slow.subscriber.waiting_bytes > 3000
