@@ -184,15 +184,17 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         """Make the client. Its head leaves with whatever `bind` has for it."""
         is_poll = self._wants_poll()
         client_id = self._client_id()
-        client = self.subscriber = self._open_poll() if is_poll else self._open_stream()
+        renews_id, wants_state = self._is_event_source(), self._wants_state()
+        # Without an id of its own, a client with states gets its first id with them.
+        sends_id = renews_id and not (wants_state and self._resume_id is None)
+        client = self.subscriber = self._open_poll() if is_poll else self._open_stream(sends_id)
         client.client_id = client_id
         client.user = None if self.user is None else str(self.user)
         client.address = self.request.remote_ip
         client.info = compact_info(self.info)
         client.presence = not is_poll and "1" in self.request.arguments.get("presence", ())
         client.fields = "channel" in self.request.arguments.get("fields", ())
-        client.renews_id = self._is_event_source()
-        client.wants_state = self._wants_state()
+        client.renews_id, client.wants_state = renews_id, wants_state
         if type(self).sendEvent is not ExtendedSSEHandler.sendEvent:
             client.render, client.shares_frames = self._render, False
         if self.expires is not None:
@@ -242,15 +244,15 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
             return self.broker.position()
         return self._resume_id if EventId.parse(self._resume_id) else None
 
-    def _open_stream(self) -> SocketClient:
-        """Start a stream; nothing else is read from the connection now."""
+    def _open_stream(self, sends_id: bool) -> SocketClient:
+        """Start a stream; nothing else is read from the connection now. sends_id: begin with the position."""
         settings = self.broker.settings
         position = self._start_head(_STREAM)
         head = self._generate_headers() + _BEGINNING
         if settings["retry"]:
             # Each client another, so that they do not all reconnect in the same moment.
             head += b"retry: %d\n" % round(settings["retry"] * random.uniform(0.5, 1.5))
-        if position and self._is_event_source() and not (self._wants_state() and self._resume_id is None):
+        if position and sends_id:
             head += b"id: %s\n\n" % position.encode()
         connection = self.request.connection
         connection.setRawMode()
@@ -263,7 +265,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         header Last-Event-ID from its page, so that only an id in the stream lets it resume when it is
         cut off before its first event. Others are spared: httpx-sse 0.4 takes a lone id for an event."""
         headers = self.request.headers
-        return "Sec-Fetch-Mode" in headers or "Mozilla/" in headers.get("User-Agent", "")
+        return headers.exact("Sec-Fetch-Mode") is not None or "Mozilla/" in headers.exact("User-Agent", "")
 
     def _render(self, events: Sequence[Event]) -> bytes:
         """The bytes that a subclass's sendEvent makes of these events."""
@@ -333,7 +335,7 @@ class BroadcastHandler(ExtendedSSEHandler):
 
     def admit(self) -> Deferred[Any] | None:
         """Refuse the client, or wait until the events of its channels come in."""
-        self.channels = list(dict.fromkeys(name for name in self.get_channels() if name))
+        self.channels = list(dict.fromkeys(filter(None, self.get_channels())))
         if not self.channels:
             raise Refusal(400, "name at least one channel: ?channels=...")
         rules = self.rules
@@ -341,9 +343,9 @@ class BroadcastHandler(ExtendedSSEHandler):
         grant = rules.subscriber(self.request, self.channels)
         if grant is not None:
             self.request.arguments.pop("access_token", None)  # an application may log them
-        if isinstance(grant, Deferred):
-            self._question = grant
-            return grant.addCallbacks(self._granted, self._cancelled)
+            if isinstance(grant, Deferred):
+                self._question = grant
+                return grant.addCallbacks(self._granted, self._cancelled)
         return self._granted(grant)
 
     def _granted(self, grant: Grant | None) -> Deferred[Any] | None:
@@ -353,12 +355,14 @@ class BroadcastHandler(ExtendedSSEHandler):
             self.is_private = not self.rules.are_public(self.channels)
             self.info = None if grant.info is None else json.loads(grant.info)
         allowed = self.authorize()
-        if isinstance(allowed, Deferred) or inspect.iscoroutine(allowed):
+        if allowed is not True and (isinstance(allowed, Deferred) or inspect.iscoroutine(allowed)):
             return maybeDeferred(lambda: allowed).addCallback(self._authorized)
         return self._authorized(allowed)
 
     def _authorized(self, allowed: object) -> Deferred[Any] | None:
-        if isinstance(allowed, _MISTAKES) or inspect.isgenerator(allowed) or inspect.isawaitable(allowed):
+        if allowed is not True and (
+            isinstance(allowed, _MISTAKES) or inspect.isgenerator(allowed) or inspect.isawaitable(allowed)
+        ):
             # It is true whatever it holds: (False, "why"), a list without a member, a method that was not
             # called. Without this, each of them would allow every client.
             raise TypeError(
@@ -379,7 +383,8 @@ class BroadcastHandler(ExtendedSSEHandler):
 
     def bind(self) -> None:
         """Subscribe the client to its channels: first what it missed, then what comes."""
-        self._log_client("{ip} subscribes to {channels}")
+        if self.broker.settings["log-level"] == "debug":
+            self._log_client("{ip} subscribes to {channels}")
         client = self.subscriber
         assert client is not None
         self.broker.add_client(self, self.channels, self._resume_id)
@@ -392,11 +397,11 @@ class BroadcastHandler(ExtendedSSEHandler):
     def unbind(self) -> None:
         """The client is gone."""
         self.broker.remove_client(self)
-        self._log_client("{ip} has left {channels}")
+        if self.broker.settings["log-level"] == "debug":
+            self._log_client("{ip} has left {channels}")
 
     def _log_client(self, what: str) -> None:
-        if self.broker.settings["log-level"] == "debug":
-            self.log.debug(what, ip=self.request.remote_ip, channels=self.channels)
+        self.log.debug(what, ip=self.request.remote_ip, channels=self.channels)
 
 
 def _chunk(content: str | bytes) -> bytes:

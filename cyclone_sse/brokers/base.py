@@ -86,6 +86,7 @@ class Broker:
         self.name = name
         self.reactor = reactor
         self.secret_key: str = self.settings["http-secret"] or ""
+        self.has_patterns = type(self).is_pattern is not Broker.is_pattern  # some names may be patterns
         # A star makes a pattern if this broker says so; else it is a character like others.
         is_matched = self.matches_patterns and self.is_pattern("*")
         patterns = PatternIndex(self.is_pattern_blocked) if is_matched else None
@@ -284,6 +285,8 @@ class Broker:
         None if the upstream already sends what is published in them; else a Deferred that fires when it does,
         or after some time. Raises Refusal if there are too many patterns already.
         """
+        if not (self.has_patterns or self.lingers):
+            return None
         names = self.canonical_names(channels)
         self.check_patterns(names)
         return self.subscriptions.ready(names) if self.lingers else None
@@ -295,7 +298,8 @@ class Broker:
         id, then what comes."""
         names = self.canonical_names([channels] if isinstance(channels, str) else channels)
         first = self.hub.subscribe(handler.subscriber, names, last_event_id)
-        self._patterns.update(filter(self.is_pattern, first))
+        if first and self.has_patterns:
+            self._patterns.update(filter(self.is_pattern, first))
         if self.lingers:
             self.subscriptions.occupy(first)
 
@@ -311,6 +315,8 @@ class Broker:
 
     def canonical_names(self, channels: Iterable[str]) -> list[str]:
         """These channels, each once, with patterns written in one way."""
+        if not self.has_patterns:
+            return list(dict.fromkeys(channels))
         names = (self.canonical(name) if self.is_pattern(name) else name for name in channels)
         return list(dict.fromkeys(names))
 

@@ -27,6 +27,8 @@ class HttpBroker(Broker):
         self, settings: Mapping[str, Any], reactor: IReactorTime | None = None, ids: EventIds | None = None
     ) -> None:
         super().__init__(settings, "http", reactor=reactor, ids=ids)
+        if type(self).is_pattern is HttpBroker.is_pattern:
+            self.has_patterns = bool(self.settings["patterns"])
 
     def is_pattern(self, channel: str) -> bool:
         """Whether this name stands for many channels: with --patterns=1; else it is the name of one."""

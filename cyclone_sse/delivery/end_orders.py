@@ -57,6 +57,8 @@ class EndOrders:
     def concern(self, client: Client, since: int) -> bool:
         """Whether one of the orders after the first ``since`` is about this client."""
         new = self.count - since
+        if not new:
+            return False
         if new > len(self._orders):
             return True
         return any(

@@ -61,6 +61,7 @@ class Kinds:
     def __init__(self, tables: Sequence[tuple[str, Kind]] = ()) -> None:
         self._tables = [(Glob(text), kind) for text, kind in tables]
         self._found: dict[str, Kind] = {}
+        self.have_presence = any(kind.presence for _, kind in tables)  # some kind announces members
 
     def of(self, channel: str) -> Kind:
         """The kind of this channel."""
@@ -81,11 +82,6 @@ class Kinds:
     def longest_ttl(self) -> float:
         """The longest ``history_ttl`` of all kinds, in seconds; 0 if none has one."""
         return max((kind.history_ttl or 0.0 for _, kind in self._tables), default=0.0)
-
-    @property
-    def have_presence(self) -> bool:
-        """Whether any kind announces members."""
-        return any(kind.presence for _, kind in self._tables)
 
 
 def read_kinds(path: str | None) -> Kinds:

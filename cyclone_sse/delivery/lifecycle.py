@@ -164,7 +164,7 @@ class Lifecycle:
             self._endings -= 1
 
     def _ping_interval(self) -> float:
-        return self._interval * random.uniform(1 - _PING_SPREAD, 1)
+        return self._interval * (1 - _PING_SPREAD * random.random())
 
     def _pop_pings(self, now: Callable[[], EventId], renew: bool) -> Iterator[None]:
         """Ping the clients that are due one, in slices; each client gets its next deadline."""

@@ -262,6 +262,13 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     # Handlers call these.
 
     @property
+    def _remote_ip(self) -> str:
+        """The address of the peer; a text that is none for a UNIX socket."""
+        peer = self.transport.getPeer()  # once: cyclone makes two of it for each client
+        host: str | None = getattr(peer, "host", None)
+        return f"unix:{self.transport.getHost().name}" if host is None else host
+
+    @property
     def proxies(self) -> Proxies:
         """Whether X-Forwarded-For is believed."""
         return self._server.proxies

@@ -115,7 +115,8 @@ class Request(HTTPRequest):  # type: ignore[misc]
     @cached_property
     def remote_ip(self) -> str:
         """The client's address: the peer's, unless a trusted proxy says another."""
-        return self._proxies.client_address(self.headers, self.connection._remote_ip)
+        proxies: Proxies = self.connection.proxies
+        return proxies.client_address(self.headers, self.connection._remote_ip)
 
     @property
     def public_host(self) -> str:

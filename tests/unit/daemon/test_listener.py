@@ -100,10 +100,17 @@ def reactor() -> FakeReactor:
     return FakeReactor()
 
 
+class MemoryListener(Listener):
+    """Accepts what a fake socket has, instead of descriptors."""
+
+    def _accept_one(self) -> tuple[socket.socket, Any]:
+        return self.socket.accept()
+
+
 def listening(reactor: FakeReactor, *waiting: Any, **how: Any) -> tuple[Listener, Factory, FakeSocket]:
     """A listener that has begun, with its factory and socket."""
     sock, factory = FakeSocket(*waiting), Factory()
-    listener = Listener(sock, factory, reactor, Transport, **how)  # type: ignore[arg-type]
+    listener = MemoryListener(sock, factory, reactor, Transport, **how)  # type: ignore[arg-type]
     listener.startListening()
     return listener, factory, sock
 
