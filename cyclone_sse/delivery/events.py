@@ -98,9 +98,11 @@ class EventIds:
 
     def next(self) -> EventId:
         """Give out a new id, greater than all before."""
-        self._last += 1
-        self._catch_up()
-        return EventId(self._last, self.node)
+        seq = self._last + 1
+        if self._clock is not None:
+            seq = max(seq, int(self._clock() * 1000) << _NUMBER_BITS)
+        self._last = seq
+        return EventId(seq, self.node)
 
     def now(self) -> EventId:
         """Return an id for this moment: at least the last event's, less than the next one's."""
@@ -212,9 +214,7 @@ def encode(
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if b"\n" in data:
         data = data.replace(b"\n", b"\ndata: ")
-    head = b""
-    if eid is not None:
-        head += _field("id", eid)
+    head = b"" if eid is None else id_line(eid)
     if event is not None:
         head += _field("event", event)
     if retry is not None:
@@ -223,8 +223,6 @@ def encode(
 
 
 def _field(name: str, value: object) -> bytes:
-    if isinstance(value, EventId):
-        return b"id: %s\n" % str(value).encode()
     text = str(value)
     if _FIELD_BREAK.search(text):
         raise ValueError(f"the {name} of an event cannot hold a line break or NUL: {text[:100]!r}")
@@ -263,4 +261,4 @@ def encode_expired() -> bytes:
 
 def id_line(eid: object) -> bytes:
     """A line that moves the client's last event id and dispatches nothing by itself."""
-    return _field("id", eid)
+    return b"id: %s\n" % str(eid).encode() if isinstance(eid, EventId) else _field("id", eid)

@@ -107,7 +107,7 @@ class Hub:
             self._journal.check()
         if eid is None and publication.keep:
             self.check_states([publication])
-        return self._publish(publication, eid)
+        return self._publish(publication, eid or self.ids.next())
 
     def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
         """Publish all of these, in this order. Returns their ids, or a Deferred of them.
@@ -133,7 +133,9 @@ class Hub:
             self.check_states(publications)
         ids: list[str] = []
         for each in publications:
-            ids.append(str(self._publish(each).id))
+            eid = self.ids.next()
+            self._publish(each, eid)
+            ids.append(str(eid))
         return ids if self._journal is None else self._when_written(succeed(ids))
 
     def _when_written(self, published: Deferred[Sequence[str]]) -> Deferred[Sequence[str]]:
@@ -149,7 +151,7 @@ class Hub:
         done = 0  # events and their channels, in this slice
         for each in publications:
             in_slices = each.keep and len(each.channels) > MANY
-            event = self._publish(each, sets_state=not in_slices)
+            event = self._publish(each, self.ids.next(), sets_state=not in_slices)
             ids.append(str(event.id))
             if in_slices:
                 yield from self._spread_state(event)
@@ -159,18 +161,12 @@ class Hub:
                 yield
         return ids
 
-    def _publish(
-        self, publication: Publication, eid: EventId | None = None, sets_state: bool = True
-    ) -> Event:
-        is_own = eid is None
-        if eid is None:
-            eid = self.ids.next()
+    def _publish(self, publication: Publication, eid: EventId, sets_state: bool = True) -> Event:
         frame = encode(publication.data, eid, publication.type, publication.retry)
         event = Event(eid, frame, publication.channels)
-        if not is_own:
-            if eid.seq <= self.history.last:
-                return event
-            self.ids.follow(eid)
+        if eid.seq <= self.history.last:
+            return event
+        self.ids.follow(eid)
         event.excluded = publication.excluded
         event.key = publication.idempotency_key
         if publication.keep and sets_state and self.states.fit([publication]):

@@ -158,10 +158,10 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._in_run = True
         answered = 0
         try:
-            while self.state is READING and not self._flow.full and answered < ANSWERS_AT_ONCE:
-                if not self._next():
-                    break
+            while self.state is READING and not self._flow.full and self._next():
                 answered += 1
+                if answered == ANSWERS_AT_ONCE or not (self._reader and self._reader.in_request):
+                    break
         except Refusal as refusal:
             self.refuse(refusal)
         except Exception:
@@ -347,8 +347,10 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         keep_alive = self.keep_alive
         self._request = None
         self._ends_on_half_close = False
-        self._release()
-        self._notify_done()
+        if self._client is not None or self._has_room is not None:
+            self._release()
+        if self.on_done is not None or self._finish_callback is not None:
+            self._notify_done()
         if self.state is CLOSING:
             return
         if not keep_alive:

@@ -68,7 +68,8 @@ def read_url_encoded(data: bytes) -> Generator[None, None, Fields]:
         return _plain_fields(data)
     fields: Fields = {}
     decoded = 0  # bytes in this slice
-    _check_count(data)
+    if data.count(b"&") >= MAX_FIELDS:
+        raise _too_many_parameters()
     for pair in filter(None, data.split(b"&")):
         name, _, value = pair.partition(b"=")
         name = yield from _percent_decoded(name)
@@ -83,18 +84,19 @@ def read_url_encoded(data: bytes) -> Generator[None, None, Fields]:
 
 def _plain_fields(data: bytes) -> Fields:
     """The fields of data in which nothing is encoded."""
-    _check_count(data)
+    pairs = _text(data).split("&")
+    if len(pairs) > MAX_FIELDS:
+        raise _too_many_parameters()
     fields: Fields = {}
-    for pair in _text(data).split("&"):
+    for pair in pairs:
         if pair:
             name, _, value = pair.partition("=")
             fields.setdefault(name, []).append(value)
     return fields
 
 
-def _check_count(data: bytes) -> None:
-    if data.count(b"&") >= MAX_FIELDS:
-        raise Refusal(400, f"more than {MAX_FIELDS} parameters")
+def _too_many_parameters() -> Refusal:
+    return Refusal(400, f"more than {MAX_FIELDS} parameters")
 
 
 def _percent_decoded(data: bytes) -> Generator[None, None, bytes]:
