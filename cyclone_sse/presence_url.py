@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from cyclone_sse.access.http_client import HttpClient
 from cyclone_sse.log_limit import LogLimit
@@ -43,7 +44,7 @@ class PresenceUrl:
         self._waiting: deque[tuple[bool, str, str, str | None]] = deque()  # joined, channel, user, info
         self._in_request = 0  # of those, the first so many are under way
         self._request: Deferred[None] | None = None
-        self._timer: Any = None
+        self._timer: IDelayedCall | None = None
         self._failures = 0  # since the last success
         self._stopping = False
         self._dropped = 0
@@ -146,12 +147,12 @@ class PresenceUrl:
         if self._waiting and not self._stopping:
             self._timer = self._reactor.callLater(PRESENCE_INTERVAL, self._post)
 
-    def _failed(self, failure: Any) -> None:
+    def _failed(self, failure: Failure) -> None:
         self._request = None
         self._failures += 1
         if failure.check(CancelledError):
             return  # by `abort`
-        self._log(str(failure.value) or failure.type.__name__)
+        self._log(str(failure.value) or type(failure.value).__name__)
         if not self._stopping:
             pause = min(MAX_PAUSE, PRESENCE_INTERVAL * 2 ** min(self._failures - 1, 10))
             self._timer = self._reactor.callLater(pause, self._post)

@@ -188,7 +188,7 @@ class _Endpoints:
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         if self._socket is not None:
             return _BoundedEndpoint(UNIXClientEndpoint(self._reactor, self._socket))
-        endpoint: Any = HostnameEndpoint(self._reactor, uri.host, uri.port)
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(self._reactor, uri.host, uri.port)
         if uri.scheme == b"https":
             endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
         return _BoundedEndpoint(endpoint)

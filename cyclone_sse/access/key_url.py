@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from cyclone_sse.access.http_client import HttpClient
@@ -40,7 +39,7 @@ class KeyUrl:
         self._waiting: list[Deferred[None]] = []
         self._request: Deferred[None] | None = None
         self._last_refresh = -math.inf  # when an unknown key last caused a fetch
-        self._timer: Any = None
+        self._timer: IDelayedCall | None = None
         self._runs = False
         self._problem = ""  # what the log said last
 

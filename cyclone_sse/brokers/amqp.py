@@ -14,13 +14,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from cyclone_sse.brokers.amqp_protocol import HEARTBEAT_TYPE, AmqpError, AmqpMessage
 from cyclone_sse.brokers.amqp_publisher import AmqpPublisherFactory
 from cyclone_sse.brokers.amqp_subscriber import AmqpSubscriberFactory
 from cyclone_sse.brokers.amqp_wire import SPEC
 from cyclone_sse.brokers.broker_tls import BrokerTls
+from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.subscribing import SubscribingBroker
 from cyclone_sse.brokers.upstream import LOG_IN_WAIT
 from cyclone_sse.delivery.publication import Publication
@@ -81,7 +82,9 @@ class AmqpBroker(SubscribingBroker):
 
     def open_link(self, publishing: bool) -> Deferred[Any]:
         """Each kind of connection has its factory."""
-        endpoint: Any = HostnameEndpoint(self.reactor, self._host, self._port, timeout=LOG_IN_WAIT)
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(
+            self.reactor, self._host, self._port, timeout=LOG_IN_WAIT
+        )
         if self._tls is not None:
             endpoint = self._tls.wrap(endpoint, self._host)
         factory = self._publisher_factory if publishing else self._subscriber_factory
@@ -99,7 +102,7 @@ class AmqpBroker(SubscribingBroker):
         self._topics.discard(channel.encode())
         super().unsubscribe(channel)
 
-    def _refuse(self, channel: str, error: Any) -> None:
+    def _refuse(self, channel: str, error: NotAllowed) -> None:
         self._topics.discard(channel.encode())
         super()._refuse(channel, error)
 

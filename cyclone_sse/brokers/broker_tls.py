@@ -8,6 +8,7 @@ from typing import Any
 
 from OpenSSL.crypto import Error as OpenSSLError
 from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import (
     Certificate,
     PrivateCertificate,
@@ -34,7 +35,7 @@ class BrokerTls:
         # Those between ours and the CA: without them the broker cannot verify ours.
         self._chain = [] if cert is None else [each.original for each in _certificates("cert", cert)[1:]]
 
-    def wrap(self, endpoint: Any, host: str) -> Any:
+    def wrap(self, endpoint: IStreamClientEndpoint, host: str) -> IStreamClientEndpoint:
         """The endpoint with TLS. host: the name or address that the broker's certificate must have."""
         chain = {"extraCertChain": self._chain} if self._chain else {}
         options = optionsForClientTLS(host, self._trusted, self._own, extraCertificateOptions=chain)

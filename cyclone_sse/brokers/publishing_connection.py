@@ -8,7 +8,7 @@ the time that a publisher waits.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, FirstError, fail, maybeDeferred
 from twisted.internet.error import ConnectionLost
@@ -126,7 +126,7 @@ class PublishingConnection:
         certain = not attempt.sent or isinstance(error, NotPublished)
         return Failure(self._unavailable(text_of(error), False if certain else "unknown"))
 
-    def _unavailable(self, reason: str, published: Any) -> Unavailable:
+    def _unavailable(self, reason: str, published: Literal[False, "unknown"]) -> Unavailable:
         """Log the reason, and make the error for the publisher, which does not name it."""
         self._on_failure(reason)
         return Unavailable(BROKER_AWAY, published)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
 from cyclone_sse.brokers.broker_tls import BrokerTls
@@ -48,7 +48,7 @@ class RedisServer:
         """Make a connection to the master; it is not yet logged in. kind: what to make of it."""
         return Deferred.fromCoroutine(self._open(partial(kind, self._reactor, *self._login, prefix)))
 
-    async def check(self, links: Iterable[Any]) -> None:
+    async def check(self, links: Iterable[RedisLink]) -> None:
         """Raise WrongServer if one of these connections is to a server that is no longer the master."""
 
     async def _open(self, make: Callable[[], RedisLink]) -> RedisLink:
@@ -56,14 +56,15 @@ class RedisServer:
 
     async def _connect(self, address: RedisAddress, make: Callable[[], RedisLink], wait: float) -> RedisLink:
         host, port = address
-        endpoint: Any = HostnameEndpoint(self._reactor, host, port, timeout=wait)
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(self._reactor, host, port, timeout=wait)
         if self._socket is not None:
             endpoint = UNIXClientEndpoint(self._reactor, self._socket, timeout=wait)
         elif self._tls is not None:
             endpoint = self._tls.wrap(endpoint, host)
         factory = Factory.forProtocol(make)
         factory.noisy = False
-        link: RedisLink = await endpoint.connect(factory)
+        connecting: Deferred[Any] = endpoint.connect(factory)
+        link: RedisLink = await connecting
         return link
 
 
@@ -83,7 +84,7 @@ class SentinelServer(RedisServer):
         self._password: str | None = settings["redis-sentinel-password"]
         self.name = f"Redis master {self._master!r}"
 
-    async def check(self, links: Iterable[Any]) -> None:
+    async def check(self, links: Iterable[RedisLink]) -> None:
         """Ask the sentinels, and compare with where these connections lead."""
         for sentinel in self._sentinels:
             try:

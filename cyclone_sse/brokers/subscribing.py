@@ -132,7 +132,7 @@ class SubscribingBroker(UpstreamBroker):
             d = Deferred.fromCoroutine(self._request_late(link, [subscription]))
             d.addErrback(self._log_bug, "subscription")
 
-    def _refuse(self, channel: str, error: Any) -> None:
+    def _refuse(self, channel: str, error: NotAllowed) -> None:
         """Refuse and end the channel's clients: without this they would believe that they receive it."""
         self.log_rarely(
             "{server} does not let us subscribe to {channel!r}: {reason}",

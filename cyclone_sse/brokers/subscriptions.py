@@ -20,10 +20,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 
 from cyclone_sse.slices import Slices, each
@@ -57,7 +56,7 @@ class Subscription:
         self.occupied = False
         self.was_occupied = False
         self.waiting: dict[Waiter, None] = {}
-        self.timer: Any = None
+        self.timer: IDelayedCall | None = None
         self.link: object = None
         self.refusal: Exception | None = None
 

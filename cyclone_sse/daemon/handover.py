@@ -20,6 +20,7 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.task import LoopingCall
 from twisted.logger import FileLogObserver, ILogObserver, formatEventAsClassicLogText
+from twisted.python.failure import Failure
 
 from cyclone_sse.daemon.sockets import Bound
 from cyclone_sse.options import WORKER_VARIABLE
@@ -93,7 +94,7 @@ class Lifeline(FileDescriptor):
             return None
         return None if data else CONNECTION_DONE
 
-    def connectionLost(self, reason: Any) -> None:
+    def connectionLost(self, reason: Failure) -> None:
         """Report the end of the parent to this process."""
         super().connectionLost(reason)
         self._on_lost()

@@ -11,13 +11,13 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from cyclone_sse import __version__
 from cyclone_sse.access.auth_url import AuthFigures
+from cyclone_sse.brokers.base import Broker
 from cyclone_sse.counters import BUCKETS, Histogram
 from cyclone_sse.daemon.process_figures import process_figures
 from cyclone_sse.errors import Ending
@@ -44,7 +44,7 @@ class Sources:
     ``--auth-url``, None without it.
     """
 
-    broker: Any
+    broker: Broker
     connections: Callable[[], int]
     longest_turn: Callable[[], float] = lambda: 0.0
     certificate_expiry: Callable[[], float | None] = lambda: None

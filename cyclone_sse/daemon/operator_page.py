@@ -145,7 +145,7 @@ class Connections(Guarded):
 class Stats(Guarded):
     """``GET /stats``: each channel that has subscribers, and how many."""
 
-    def __init__(self, names: Collection[str], broker: Any) -> None:
+    def __init__(self, names: Collection[str], broker: Broker) -> None:
         super().__init__(names)
         self._broker = broker
 
@@ -166,7 +166,7 @@ class Disconnect(Guarded):
 
     log = Logger()
 
-    def __init__(self, names: Collection[str], broker: Any) -> None:
+    def __init__(self, names: Collection[str], broker: Broker) -> None:
         super().__init__(names)
         self._broker = broker
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 from cyclone_sse.access.auth_url import AuthUrl
 from cyclone_sse.access.key_url import KeyUrl
+from cyclone_sse.brokers.base import Broker
 from cyclone_sse.errors import Refusal
 from cyclone_sse.values import is_url
 
@@ -55,7 +57,7 @@ def collected_errors() -> Iterator[list[str]]:
         globalLogPublisher.removeObserver(observe)
 
 
-async def probe_broker(broker: Any, reactor: Any) -> str | None:
+async def probe_broker(broker: Broker, reactor: IReactorTime) -> str | None:
     """Connect the broker as the start does; the reason why it cannot, None if it can."""
     with collected_errors() as lines:
         await maybeDeferred(broker.connect)
@@ -69,7 +71,7 @@ async def probe_broker(broker: Any, reactor: Any) -> str | None:
     return f"--broker={broker.name}: {lines[0] if lines else 'no answer in time'}"
 
 
-async def probe_auth_url(settings: Mapping[str, Any], reactor: Any) -> str | None:
+async def probe_auth_url(settings: Mapping[str, Any], reactor: IReactorTime) -> str | None:
     """Ask the application about a channel; the reason why that gives no decision, None if it does."""
     auth_url = AuthUrl(settings["auth-url"], 1, host=settings["auth-host"], reactor=reactor)
     with collected_errors() as lines:
@@ -81,7 +83,7 @@ async def probe_auth_url(settings: Mapping[str, Any], reactor: Any) -> str | Non
     return None
 
 
-async def probe_keys(url: str, reactor: Any) -> str | None:
+async def probe_keys(url: str, reactor: IReactorTime) -> str | None:
     """Fetch the keys of tokens; the reason why that fails, None if it does not."""
     keys = KeyUrl(url, reactor)
     with collected_errors() as lines:
@@ -89,7 +91,7 @@ async def probe_keys(url: str, reactor: Any) -> str | None:
     return None if keys.keys else f"--jwt-keys: {lines[0] if lines else 'no answer in time'}"
 
 
-async def probe_upstreams(settings: Mapping[str, Any], broker: Any, reactor: Any) -> list[str]:
+async def probe_upstreams(settings: Mapping[str, Any], broker: Broker | None, reactor: Any) -> list[str]:
     """Try the servers that these settings name; one line for each that fails."""
     found = [await probe_broker(broker, reactor)] if broker is not None else []
     if settings["auth-url"]:
@@ -99,7 +101,7 @@ async def probe_upstreams(settings: Mapping[str, Any], broker: Any, reactor: Any
     return [line for line in found if line]
 
 
-def run_probes(settings: Mapping[str, Any], broker: Any, reactor: Any) -> list[str]:
+def run_probes(settings: Mapping[str, Any], broker: Broker | None, reactor: Any) -> list[str]:
     """Run the reactor until all servers have been tried. broker: None if there is nothing to connect to."""
     if broker is None and not settings["auth-url"] and not is_url(settings["jwt-keys"]):
         return []

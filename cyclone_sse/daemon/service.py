@@ -21,6 +21,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from cyclone_sse import __version__
 from cyclone_sse.access.rules import rules_of
@@ -300,7 +301,7 @@ class ServerService(Service):
         if timer.active():
             timer.cancel()
 
-    def _bug(self, failure: Any) -> None:
+    def _bug(self, failure: Failure) -> None:
         self.log.failure("the service failed", failure)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -46,7 +47,7 @@ class Slot:
     successor: WorkerProcess | None = None  # starts, and will be current when it serves
     generation: int = 0
     delay: float = RESTART_DELAYS[0]
-    restart: Any = None  # the delayed call that starts the next process
+    restart: IDelayedCall | None = None  # the delayed call that starts the next process
 
     def next_name(self) -> str:
         """The name of the next process."""

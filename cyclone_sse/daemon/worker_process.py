@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -86,7 +86,7 @@ class WorkerProcess(ProcessProtocol):
         self._reactor = reactor
         self._lines = {_STDOUT: LogLines(), _STDERR: LogLines()}
         self._last_report: float | None = None
-        self._killer: Any = None  # the delayed call that kills it
+        self._killer: IDelayedCall | None = None  # the delayed call that kills it
 
     @property
     def is_running(self) -> bool:

@@ -24,7 +24,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -95,9 +95,9 @@ class Journal:
         self._trouble: str | None = None  # why nothing is accepted
         self._misplaced: str | None = None  # likewise, if the file is not where it was
         self._looking = False  # whether it is there
-        self._late: Any = None  # the call that ends the wait for a disk that hangs
+        self._late: IDelayedCall | None = None  # the call that ends the wait for a disk that hangs
         self._unwritten: Transaction | None = None  # the transaction that failed
-        self._retry: Any = None  # the call that tries it again
+        self._retry: IDelayedCall | None = None  # the call that tries it again
         self._closing = False
         self._idle: Deferred[None] | None = None  # fires when nothing is being written
         self._file = JournalFile(path, ids.now())
