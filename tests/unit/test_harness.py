@@ -1,7 +1,8 @@
-"""What the harness of the tests promises: no port is given twice, and nothing waits for a short time."""
+"""What the harness of the tests promises: ports given once, sockets closed, and one time to wait for all."""
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from tests.harness import ports
+from tests.harness.clients import Subscriber
 from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT
 
@@ -38,6 +40,13 @@ def test_no_two_processes_are_given_the_same_port(monkeypatch: pytest.MonkeyPatc
 def test_no_port_is_given_twice() -> None:
     given = [ports.free_port() for _ in range(100)]
     assert len(set(given)) == 100
+
+
+def test_a_subscriber_that_cannot_connect_leaves_no_socket_open() -> None:
+    """Or the warning about it, which is an error, fails whichever test runs when it is collected."""
+    with pytest.raises(ConnectionRefusedError):
+        Subscriber(f"http://127.0.0.1:{ports.free_port()}")
+    gc.collect()
 
 
 # Seconds as a number where something may take too long; a fraction of one second is part of what is tested.
