@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from cyclone_sse.brokers.amqp_protocol import HEARTBEAT_TYPE, AmqpError, AmqpMessage
 from cyclone_sse.brokers.amqp_publisher import AmqpPublisherFactory
-from cyclone_sse.brokers.amqp_subscriber import AmqpSubscriberFactory
+from cyclone_sse.brokers.amqp_subscriber import AmqpSubscriberFactory, AmqpSubscriberProtocol
 from cyclone_sse.brokers.amqp_wire import SPEC
 from cyclone_sse.brokers.broker_tls import BrokerTls
 from cyclone_sse.brokers.link import NotAllowed
@@ -30,7 +30,7 @@ from cyclone_sse.patterns import Patterns, compile_topic
 MAX_SEEN = 100_000  # message ids that are remembered
 
 
-class AmqpBroker(SubscribingBroker):
+class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
     """Has a queue in RabbitMQ, bound to the channels of its clients.
 
     Raises ValueError if the options cannot be met.

@@ -22,7 +22,7 @@ from cyclone_sse.brokers.subscribing import SubscribingBroker
 from cyclone_sse.patterns import canonical_glob
 
 
-class RedisBroker(SubscribingBroker):
+class RedisBroker(SubscribingBroker[RedisSubscriberLink]):
     """Subscribes in Redis to the channels of its clients."""
 
     open_patterns = False  # other programs use the same Redis
@@ -54,7 +54,7 @@ class RedisBroker(SubscribingBroker):
         kind: Any = RedisLink if publishing else partial(RedisSubscriberLink, self.message_received)
         return self._redis.open(kind, self._prefix)
 
-    async def set_up(self, link: Any) -> None:
+    async def set_up(self, link: RedisSubscriberLink) -> None:
         """Subscribe to orders; a Redis that does not allow it still serves all else."""
         self._receives_orders = False
         try:

@@ -44,7 +44,7 @@ MAX_LEFT = 10  # streams that may come back
 BEFORE_FIRST = 1  # a position before that of every event
 
 
-class RedisStreamBroker(UpstreamBroker):
+class RedisStreamBroker(UpstreamBroker[StreamLink]):
     """Reads one Redis stream, and adds to it what is published."""
 
     lingers = False

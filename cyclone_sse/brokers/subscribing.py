@@ -8,7 +8,7 @@ again. So nothing is lost when clients connect and disconnect while the upstream
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.python.failure import Failure
@@ -23,7 +23,10 @@ LOT = 300  # channels that are requested together: some milliseconds of work
 REQUEST_AGAIN = 1.0  # seconds after which a request that failed for the moment (-BUSY, -LOADING) is repeated
 
 
-class SubscribingBroker(UpstreamBroker):
+L = TypeVar("L", bound=SubscribingLink)
+
+
+class SubscribingBroker(UpstreamBroker[L], Generic[L]):
     """Base of the brokers that subscribe to the channels of their clients."""
 
     def publish_all(self, publications: Sequence[Publication]) -> Deferred[Any]:
@@ -50,7 +53,7 @@ class SubscribingBroker(UpstreamBroker):
         # Not as with other brokers, whose `subscribe` fires when it is confirmed: see `_confirm`.
         maybeDeferred(self.subscribe, channel).addErrback(self._log_bug, "subscribe")
 
-    async def run(self, link: SubscribingLink) -> None:
+    async def run(self, link: L) -> None:
         """Subscribe to everything again, lot by lot: there may be a hundred thousand.
 
         Clients receive the gap when all of it is done, so that one outage is one event for a client of
@@ -66,7 +69,7 @@ class SubscribingBroker(UpstreamBroker):
                 return  # on the next connection all of them are interrupted again
         self._gap(interrupted)
 
-    async def _request_late(self, link: SubscribingLink, subscriptions: Sequence[Subscription]) -> None:
+    async def _request_late(self, link: L, subscriptions: Sequence[Subscription]) -> None:
         self._gap(await self._request(link, subscriptions))
 
     def _gap(self, channels: Sequence[str]) -> None:
@@ -74,7 +77,7 @@ class SubscribingBroker(UpstreamBroker):
         if current:
             self.hub.send_gap(current)
 
-    def _is_to_request(self, subscription: Subscription, link: SubscribingLink) -> bool:
+    def _is_to_request(self, subscription: Subscription, link: L) -> bool:
         """Whether it is still to be requested on this connection."""
         return subscription.link is not link and self._is_current(subscription)
 
@@ -82,7 +85,7 @@ class SubscribingBroker(UpstreamBroker):
         """Whether it is needed still; what was given up and is needed again has another record."""
         return self.subscriptions.get(subscription.channel) is subscription
 
-    async def _request(self, link: SubscribingLink, subscriptions: Sequence[Subscription]) -> list[str]:
+    async def _request(self, link: L, subscriptions: Sequence[Subscription]) -> list[str]:
         """Subscribe to these. Returns those channels of which clients may have missed something."""
         for subscription in subscriptions:
             subscription.link = link
@@ -127,7 +130,7 @@ class SubscribingBroker(UpstreamBroker):
         self.reactor.callLater(REQUEST_AGAIN, self._request_again, subscription)
 
     def _request_again(self, subscription: Subscription) -> None:
-        link: SubscribingLink | None = self._link
+        link = self._link
         if link is not None and subscription.link is link and self._is_current(subscription):
             d = Deferred.fromCoroutine(self._request_late(link, [subscription]))
             d.addErrback(self._log_bug, "subscription")

@@ -16,7 +16,7 @@ import json
 import random
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import (
@@ -54,7 +54,10 @@ HEARTBEAT_INTERVAL = 5.0  # seconds
 _UNREACHABLE = (ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError, TimeoutError)
 
 
-class UpstreamBroker(Broker):
+L = TypeVar("L", bound=Link)
+
+
+class UpstreamBroker(Broker, Generic[L]):
     """Base of the brokers that fetch their messages from a server.
 
     server: what it is called in the log. longest_retry: seconds between two attempts to connect, at most.
@@ -69,7 +72,7 @@ class UpstreamBroker(Broker):
         self, settings: Mapping[str, Any], name: str, reactor: IReactorTime | None = None, **how: Any
     ) -> None:
         super().__init__(settings, name, reactor=reactor, **how)
-        self._link: Any = None  # the Link where messages come from
+        self._link: L | None = None  # where messages come from
         self._publishing = PublishingConnection(
             lambda: self._open(publishing=True), self._log_not_taken, self._publisher_lost, self.reactor
         )
@@ -88,10 +91,10 @@ class UpstreamBroker(Broker):
         """Make a connection; for messages to come in, or for publishing."""
         raise NotImplementedError
 
-    async def set_up(self, link: Any) -> None:
+    async def set_up(self, link: L) -> None:
         """What else to do on a connection for messages before it counts as one."""
 
-    async def run(self, link: Any) -> None:
+    async def run(self, link: L) -> None:
         """Work on a connection for messages. What it raises ends the connection."""
 
     async def check_server(self) -> None:
@@ -227,7 +230,7 @@ class UpstreamBroker(Broker):
             raise
         return link
 
-    def _connected(self, link: Link) -> None:
+    def _connected(self, link: L) -> None:
         if self._state:
             self.hub.counters.broker_reconnects += 1
         self.log.info(
@@ -238,7 +241,7 @@ class UpstreamBroker(Broker):
         self._heartbeats.clear()
         Deferred.fromCoroutine(self._run(link)).addErrback(self._log_bug, "connection")
 
-    async def _run(self, link: Link) -> None:
+    async def _run(self, link: L) -> None:
         try:
             await self.run(link)
         except (NotAllowed, WrongServer) as error:

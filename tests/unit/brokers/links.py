@@ -96,7 +96,7 @@ class FakeLink:
         self.ended.callback(self.lost)
 
 
-class FakeBroker(SubscribingBroker):
+class FakeBroker(SubscribingBroker[FakeLink]):
     """A broker of fake links; `reachable` says what comes of an attempt to connect."""
 
     has_heartbeat = False
