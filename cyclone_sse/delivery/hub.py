@@ -26,7 +26,7 @@ from cyclone_sse.delivery.client import RESET, Client, State
 from cyclone_sse.delivery.events import Event, EventId, EventIds, encode, encode_gap
 from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.history import MANY, History
-from cyclone_sse.delivery.journal import Journal, Writer, WriterThread
+from cyclone_sse.delivery.journal import Journal
 from cyclone_sse.delivery.kinds import read_kinds
 from cyclone_sse.delivery.lifecycle import Lifecycle
 from cyclone_sse.delivery.pattern_index import PatternIndex
@@ -38,6 +38,7 @@ from cyclone_sse.delivery.resume import Resume
 from cyclone_sse.delivery.states import States
 from cyclone_sse.delivery.stats import StatsTable
 from cyclone_sse.delivery.views import Limits
+from cyclone_sse.delivery.writer_thread import Writer, WriterThread
 from cyclone_sse.errors import Ending, Refusal
 
 EVENTS_PER_TURN = 200  # events that are published in one turn

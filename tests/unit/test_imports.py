@@ -77,7 +77,7 @@ HOUSE = [
     {"delivery.lifecycle"},
     {"delivery.end_orders", "delivery.fanout", "delivery.journal", "delivery.resume", "delivery.stats"},
     {"delivery.questions"},
-    {"delivery.journal_file", "delivery.log_reader", "delivery.turn"},
+    {"delivery.journal_file", "delivery.log_reader", "delivery.turn", "delivery.writer_thread"},
     {"delivery.transport_client"},
     {"delivery.poll_client", "delivery.socket_client"},
     {"delivery.batch"},

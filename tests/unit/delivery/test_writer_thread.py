@@ -7,7 +7,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-from cyclone_sse.delivery.journal import WriterThread
+from cyclone_sse.delivery.writer_thread import WriterThread
 
 
 class Calls:
