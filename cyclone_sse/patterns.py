@@ -9,7 +9,7 @@ places in it that a name can have reached are the bits of one integer. Plain Pyt
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 NAME_MAX = 255  # bytes of a channel's name or pattern; AMQP 0-9-1, 4.2.5.3 allows no more
@@ -28,6 +28,19 @@ ANY_ONE = Token(True, frozenset())
 ANY_RUN = None  # any number of symbols, also none
 
 PatternTokens: TypeAlias = Sequence[Token | None]
+
+
+class Places(NamedTuple):
+    """The places in a pattern that a name can have reached, as the bits of integers; all begin at bit 0.
+
+    loops: where any symbol may follow without a step. default: those that most symbols lead on from. toggles:
+    for a symbol the places where it is not as most are. accept: the last place, where a name has matched.
+    """
+
+    loops: int
+    default: int
+    toggles: Mapping[Hashable, int]
+    accept: int
 
 
 class Pattern:
@@ -65,6 +78,11 @@ class Pattern:
                 self._toggles[symbol] = self._toggles.get(symbol, 0) | place
             place <<= 1
         self._accept = place
+
+    @property
+    def places(self) -> Places:
+        """The places in the pattern."""
+        return Places(self._loops, self._default, self._toggles, self._accept)
 
     def matches(self, name: bytes) -> bool:
         """Whether the name is one of those that the pattern stands for."""

@@ -221,12 +221,16 @@ class Hub:
                 work = self.history.spread(event, now)
             else:
                 self.history.append(event, now)
-        if len(event.channels) > MANY:
+        patterns, names = self._patterns, len(event.channels)
+        if names > MANY or (names > 1 and patterns is not None and names * patterns.cost > MANY):
             self._fanout.add_after(chain(work, self._match(event)), event)
             return
-        if self._patterns is not None and len(self._patterns):
-            for _ in self._match(event):
-                pass
+        if patterns is not None and names == 1:
+            event.patterns = patterns.matching(event.channels[0])
+            if event.channels[0] in event.patterns:  # it was published under the name of the pattern itself
+                event.patterns = tuple([name for name in event.patterns if name != event.channels[0]])
+        elif patterns is not None:
+            slices.finish(self._match(event))
         self._fanout.add(event)
 
     def _limits(self, channel: str) -> Limits:
@@ -237,13 +241,16 @@ class Hub:
             self._settings["history-ttl"] if ttl is None else ttl,
         )
 
-    def _match(self, event: Event) -> Iterator[None]:
+    def _match(self, event: Event) -> Generator[None, None, None]:
         """Find the patterns under which clients receive the event."""
         found: dict[str, None] = {}
         if self._patterns is not None and len(self._patterns):
-            for number, channel in enumerate(event.channels, 1):
+            cost = 0
+            for channel in event.channels:
                 found.update(dict.fromkeys(self._patterns.matching(channel)))
-                if not number % MANY:
+                cost += self._patterns.cost_of(channel)
+                if cost >= MANY:
+                    cost = 0
                     yield
         for channel in event.channels if found else ():
             found.pop(channel, None)  # it was published under the name of the pattern itself

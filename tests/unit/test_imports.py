@@ -84,7 +84,7 @@ HOUSE = [
     {"delivery.client"},
     {"delivery.channels", "delivery.history", "delivery.presence", "delivery.rates", "delivery.states"},
     {"delivery.losses", "delivery.pattern_index", "delivery.starting_point", "delivery.views"},
-    {"delivery.sorted_log"},
+    {"delivery.automaton", "delivery.sorted_log"},
     {"delivery.published"},
     {"delivery.events", "delivery.kinds", "delivery.publication", "delivery.room"},
     {
@@ -120,6 +120,7 @@ PURE = {
     "broker_urls",
     "counters",
     "deadlines",
+    "delivery.automaton",
     "delivery.batch",
     "delivery.channels",
     "delivery.client",

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.hub import EVENTS_PER_TURN
+from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.publication import publication
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
 from tests.unit.fakes import FakeSocket, TurnClock
@@ -154,3 +155,27 @@ def test_the_clients_of_very_many_channels_are_counted_in_slices(clock: TurnCloc
     with pytest.raises(StopIteration) as end:
         next(work)
     assert end.value.value == 2
+
+
+def test_the_channels_of_an_event_are_compared_with_many_patterns_in_slices(clock: TurnClock) -> None:
+    index = PatternIndex()
+    hub = make_hub(clock, patterns=index)
+    clients = [Recorder() for _ in range(1000)]
+    for number, client in enumerate(clients):
+        hub.subscribe(client, [f"*?{number}?*{'?' * 50}*"])
+    compared = [0]
+    find = index.matching
+
+    def matching(channel: str) -> tuple[str, ...]:
+        compared[-1] += index.cost_of(channel)
+        return find(channel)
+
+    index.matching = matching  # type: ignore[method-assign]
+    hub.publish(publication([f"{number}-{'x' * 100}-" for number in range(1000, 1200)], "x"))
+    hub.publish(publication("after", "y"))
+    while any(call.getTime() <= clock.seconds() for call in clock.calls):
+        compared.append(0)
+        clock.turn()
+    assert len(compared) > 3
+    assert max(compared) <= MANY + index.cost
+    assert clients[0].data == ["x"]
