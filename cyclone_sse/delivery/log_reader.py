@@ -14,7 +14,7 @@ from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.pattern_index import PatternIndex
 
-NAMES = 1000  # names that are matched in one reading: some milliseconds
+NAMES = 500  # names that are matched in one reading, fewer if that costs more: some milliseconds
 
 
 class LogReader:
@@ -49,9 +49,9 @@ class LogReader:
         gaps = self._new_gaps()
         looked_at = 0
         for key, loss in self._losses.after(self._loss_key):
-            if looked_at == NAMES:
+            if looked_at >= NAMES:
                 return gaps, (), False  # events are read when it is known what is missing of them
-            looked_at += 1
+            looked_at += self._patterns.cost_of(loss.channel)
             self._loss_key = key
             if loss.floor > self.after:
                 gaps.update(self._mine.intersection(self._patterns.matching(loss.channel)))
@@ -61,12 +61,11 @@ class LogReader:
             if looked_at >= NAMES or size >= most_bytes or len(events) == most_events:
                 return gaps, events, False
             channels, matched = self._rest(event)
-            part = channels[: NAMES - looked_at]
-            looked_at += len(part)
-            if self._match(event, part) or matched:
-                matched = True
-            if len(part) < len(channels):
-                self._partial = (event.seq, len(event.channels) - len(channels) + len(part), matched)
+            compared, cost, found = self._match(event, channels, NAMES - looked_at)
+            looked_at += cost
+            matched = matched or found
+            if compared < len(channels):
+                self._partial = (event.seq, len(event.channels) - len(channels) + compared, matched)
                 return gaps, events, False
             self._partial = None
             self.after = event.seq
@@ -94,14 +93,22 @@ class LogReader:
             return event.channels, False
         return event.channels[self._partial[1] :], self._partial[2]
 
-    def _match(self, event: Event, channels: Iterable[str]) -> bool:
-        """Whether the client has one of these channels; the event gets the patterns that match."""
+    def _match(self, event: Event, channels: Iterable[str], most: int) -> tuple[int, int, bool]:
+        """How many of these channels were compared, at what cost, and whether the client has one of them.
+
+        most: the cost at which to stop. The event gets the patterns that match.
+        """
+        compared = cost = 0
+        mine: set[str] = set()
         found = False
         for channel in channels:
+            if cost >= most:
+                break
+            compared += 1
+            cost += self._patterns.cost_of(channel)
             found = found or channel in self._exact
-            for pattern in self._patterns.matching(channel):
-                if pattern in self._mine:
-                    found = True
-                    if pattern not in event.patterns and pattern not in event.channels:
-                        event.patterns = (*event.patterns, pattern)
-        return found
+            mine.update(self._mine.intersection(self._patterns.matching(channel)))
+        for pattern in mine:
+            if pattern not in event.patterns and pattern not in event.channels:
+                event.patterns = (*event.patterns, pattern)
+        return compared, cost, found or bool(mine)

@@ -25,13 +25,12 @@ class Step(NamedTuple):
     """What a client missed next.
 
     gaps: the channels of which more may be missing. batch: events, None if there are none. is_complete: there
-    is nothing after them. is_paused: there was too much to look at, the rest is for another turn.
+    is nothing after them; else there was too much to look at, the rest is for the next call.
     """
 
     gaps: Collection[str]
     batch: Batch | None
     is_complete: bool
-    is_paused: bool = False
 
 
 class Answer(NamedTuple):
@@ -124,8 +123,7 @@ class PatternQuestions:
     def next(self) -> Step:
         """Ask for what comes next."""
         gaps, events, is_complete = self._reader.read(BATCH_BYTES, BATCH_EVENTS)
-        batch = Batch(events) if events else None
-        return Step(gaps, batch, is_complete, is_paused=not is_complete and batch is None)
+        return Step(gaps, Batch(events) if events else None, is_complete)
 
 
 Questions = ChannelQuestions | PatternQuestions

@@ -49,6 +49,8 @@ class Resume:
         self.clock = reactor.seconds
         self.counters = counters
         self.readings = Slices(reactor, fair=True)
+        self._reactor = reactor
+        self._has_read = False  # the log, in this turn
         self.era = 0  # changes when ids are reset: positions from before mean nothing then
         self._patterns = patterns
         self._answers = Answers(history, self.clock)
@@ -125,6 +127,20 @@ class Resume:
         questions.ignore_unknown()
         client.skip_until = NOT_LIVE
         client.catch_up(NOTHING, CatchUp(self, client, questions).refill)
+
+    def may_read(self) -> bool:
+        """Whether the log may be read for a client at once, as once in each turn; else it is for `readings`.
+
+        Without this, each of a thousand clients of patterns that come at once would read some of it.
+        """
+        if self._has_read or len(self.readings):
+            return False
+        self._has_read = True
+        self._reactor.callLater(0, self._end_turn)
+        return True
+
+    def _end_turn(self) -> None:
+        self._has_read = False
 
     def reset(self) -> None:
         """Stop catching up: ids were reset, and what was held is gone."""
@@ -223,14 +239,13 @@ class CatchUp:
         log is being read in other turns; what is found there is sent then.
         """
         while self._is_under_way:
-            after = self._questions.after
-            step = self._questions.next()
-            piece = self._apply(step, after)
-            if piece.frames:
-                return piece
-            if step.is_paused:
+            if isinstance(self._questions, PatternQuestions) and not self._resume.may_read():
                 self._resume.readings.add(self._read_on())
                 break
+            after = self._questions.after
+            piece = self._apply(self._questions.next(), after)
+            if piece.frames:
+                return piece
         return NOTHING
 
     @property

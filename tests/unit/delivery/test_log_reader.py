@@ -138,3 +138,30 @@ def test_what_it_gives_of_a_pattern_is_whole_or_told(
     assert events == sorted(events)
     if events != expected:
         assert gaps == {"a.*"}
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_the_more_a_name_costs_the_fewer_are_matched_in_one_call(wide: bool) -> None:
+    class Costly(PatternIndex):
+        compared = 0
+
+        def cost_of(self, channel: str) -> int:
+            return NAMES // 10
+
+        def matching(self, channel: str) -> tuple[str, ...]:
+            self.compared += 1
+            return super().matching(channel)
+
+    site = Site()
+    index = site.index = Costly()
+    index.add("*7")
+    names = [f"user-{number}" for number in range(100)]
+    for number, channels in enumerate([names] if wide else [[name] for name in names], 1):
+        site.history.append(event(number, *channels), 0)
+    reader = site.reader("*7")
+    found: list[Event] = []
+    for _ in range(20):
+        index.compared = 0
+        found += reader.read(EVERYTHING, EVERYTHING)[1]
+        assert index.compared <= 10
+    assert len(found) == (1 if wide else 10)

@@ -22,7 +22,7 @@ def test_a_long_past_is_answered_in_bounded_pieces() -> None:
     questions = ChannelQuestions(Answers(history, lambda: 0.0), ["a", "b"], EARLIEST)
     sizes, complete = [], False
     while not complete:
-        _, batch, complete, _ = questions.next()
+        _, batch, complete = questions.next()
         sizes.append(0 if batch is None else len(batch.events))
     assert sizes == [BATCH_EVENTS, BATCH_EVENTS, 1]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cyclone_sse.delivery.events import GAP_TYPE
-from cyclone_sse.delivery.log_reader import NAMES
+from cyclone_sse.delivery.log_reader import NAMES, LogReader
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
@@ -173,3 +173,34 @@ def test_a_client_whose_past_cannot_be_read_is_ended_and_the_others_go_on(
     hub.publish(publication("user-2", "live"))
     turns(clock)
     assert whole.data == ["last", "live"]
+
+
+def test_the_log_is_read_for_one_client_a_turn_however_many_come_at_once(
+    clock: TurnClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = make_hub(clock, patterns=PatternIndex())
+    for number in range(2 * NAMES):
+        hub.publish(publication(f"user-{number}", str(number)))
+    turns(clock)
+    reads = [0]
+    read = LogReader.read
+
+    def count(reader: LogReader, most_bytes: int, most_events: int) -> Any:
+        reads[-1] += 1
+        return read(reader, most_bytes, most_events)
+
+    monkeypatch.setattr(LogReader, "read", count)
+    sockets = [FakeSocket() for _ in range(10)]
+    for number, socket in enumerate(sockets):
+        client = socket_client(socket)
+        hub.subscribe(client, [f"*{number}"], "earliest")
+        client.open()
+    hub.publish(publication("user-live-0", "live"))
+    while any(call.getTime() <= clock.seconds() for call in clock.calls):
+        reads.append(0)
+        clock.turn()
+    assert max(reads) == 1
+    for number, socket in enumerate(sockets):
+        lines = bytes(socket.received).decode().splitlines()
+        wanted = [f"data: {each}" for each in range(number, 2 * NAMES, 10)]
+        assert [line for line in lines if line.startswith("data")] == wanted + ["data: live"] * (not number)
