@@ -245,7 +245,7 @@ class Broker:
 
     def clear(self, channels: Sequence[str]) -> None:
         """Forget the states and the history of these channels on this server."""
-        self.hub.clear(channels)
+        self.hub.publishing.clear(channels)
 
     def log_rarely(self, line: str, **values: Any) -> None:
         """Log an error, but not more than one line of this kind in a minute."""
@@ -259,7 +259,7 @@ class Broker:
 
         Raises ValueError at once if the options cannot be met.
         """
-        if self.settings["history-file"] and not self.hub.is_durable:
+        if self.settings["history-file"] and not self.hub.publishing.is_durable:
             raise ValueError(f"--history-file goes with --broker=http, not with {self.name}")
         self.hub.start()
         self.subscriptions.start()

@@ -38,7 +38,7 @@ class HttpBroker(Broker):
         """Read the history file, if one is configured, and start."""
         if path := self.settings["history-file"]:
             try:
-                self.hub.open_journal(path)
+                self.hub.publishing.open_journal(path)
             except JournalError as error:
                 raise ValueError(f"--history-file={error}") from None
         return super().start()
@@ -46,12 +46,12 @@ class HttpBroker(Broker):
     async def stop(self) -> None:
         """Stop when what was published is on the disk."""
         await super().stop()
-        await self.hub.close_journal()
+        await self.hub.publishing.close_journal()
 
     @property
     def problem(self) -> str | None:
         """Why nothing can be published at this moment: the history file cannot be written."""
-        return self.hub.trouble
+        return self.hub.publishing.trouble
 
     def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
         """Deliver these events. With a history file the ids come when all of them are on the disk."""

@@ -97,7 +97,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
 
     def publish_all(self, publications: Sequence[Publication]) -> Deferred[Any]:
         """Fires with the ids of the events when Redis has them."""
-        self.hub.check_states(publications)
+        self.hub.publishing.check_states(publications)
         return super().publish_all(publications).addCallback(self._event_ids)
 
     def _event_ids(self, ids: Sequence[bytes]) -> Sequence[str]:
@@ -213,7 +213,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         self._live = False  # orders that it holds have been carried out
         self._start_at(tag, after, floor, present=seq_of(self._left.pop(tag, BEGINNING)))
         for channel, id, state in states:
-            self.hub.restore_state(channel, state, EventId(seq_of(id), tag))
+            self.hub.publishing.restore_state(channel, state, EventId(seq_of(id), tag))
 
     def _start_at(
         self, tag: str, after: bytes, floor: int, count: int | None = None, present: int | None = None

@@ -131,7 +131,7 @@ def gauges(sources: Sources) -> dict[str, tuple[str, float | None]]:
         "history_bytes": ("Bytes of the events that are kept", hub.history.bytes),
         "journal_waiting_bytes": (
             "Bytes of events that are not yet in the history file",
-            hub.journal_waiting_bytes,
+            hub.publishing.journal_waiting_bytes,
         ),
         "stream_lag_entries": ("Entries of the Redis stream not yet read", getattr(broker, "lag", None)),
         "broker_connected": ("1 while the broker can be reached", int(broker.available)),

@@ -11,11 +11,9 @@ is reported to the client; and a failure for one client affects no other.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -23,25 +21,21 @@ from cyclone_sse import slices
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.channels import Channels
 from cyclone_sse.delivery.client import RESET, Client, State
-from cyclone_sse.delivery.events import Event, EventId, EventIds, encode, encode_gap
+from cyclone_sse.delivery.events import EventId, EventIds, encode_gap
 from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.history import MANY, History
-from cyclone_sse.delivery.journal import Journal
 from cyclone_sse.delivery.kinds import read_kinds
 from cyclone_sse.delivery.lifecycle import Lifecycle
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.presence_feed import PresenceFeed
-from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.delivery.published import Published
+from cyclone_sse.delivery.publishing import Publishing
 from cyclone_sse.delivery.rates import Rates
 from cyclone_sse.delivery.resume import Resume
 from cyclone_sse.delivery.states import States
 from cyclone_sse.delivery.stats import StatsTable
 from cyclone_sse.delivery.views import Limits
-from cyclone_sse.delivery.writer_thread import Writer, WriterThread
-from cyclone_sse.errors import Ending, Refusal
-
-EVENTS_PER_TURN = 200  # events that are published in one turn
+from cyclone_sse.errors import Ending
 
 
 class Hub:
@@ -86,152 +80,27 @@ class Hub:
         self._patterns = patterns
         self._fanout = Fanout(self.channels, self.counters, reactor, slice)
         self.states = States(settings["state-bytes"])
+        self.publishing = Publishing(
+            self.ids,
+            self.history,
+            self.states,
+            self._fanout,
+            published=self.published,
+            counters=self.counters,
+            reactor=reactor,
+            patterns=patterns,
+        )
+        self.publish, self.publish_all = self.publishing.publish, self.publishing.publish_all
+        self.idle = self.publishing.idle
         self._resume = Resume(self.history, self.ids, self.counters, reactor, self.states, patterns=patterns)
         self.lifecycle = Lifecycle(settings, self._fanout, reactor, wall)
         self.presence = PresenceFeed(self.kinds, settings, self._fanout, reactor)
-        self._batches = slices.Slices(reactor)
         self._tick = min(1.0, settings["ping-interval"] / 10) or 1.0  # seconds
         self._ticking = LoopingCall(self._tidy)
         self._ticking.clock = reactor
-        self._journal: Journal | None = None
         self._cut_off = 0  # clients, since the last line in the log
 
-    # Events.
-
-    def publish(self, publication: Publication, eid: EventId | None = None) -> Event:
-        """Send an event to the subscribers of its channels, once to each.
-
-        eid: the id, if it was given elsewhere; one that is not newer than all before was published already.
-        Raises Unavailable if it cannot be written, and Refusal if there is no room for it as a state.
-        """
-        if self._journal is not None:
-            self._journal.check()
-        if eid is None and publication.keep:
-            self.check_states([publication])
-        return self._publish(publication, eid or self.ids.next())
-
-    def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
-        """Publish all of these, in this order. Returns their ids, or a Deferred of them.
-
-        With a history file it fires when all are written. Raises, or fails with, Unavailable; or Refusal if
-        there is no room for the states among them.
-        """
-        if self._journal is not None:
-            self._journal.check()  # once for all: a batch is not split
-        names, is_wide, keep = 0, False, False
-        for each in publications:
-            names += len(each.channels)
-            is_wide = is_wide or len(each.channels) > MANY
-            keep = keep or each.keep
-        # States wait for those before them. Without this, two batches could together exceed the bound.
-        if len(publications) > EVENTS_PER_TURN or names > MANY or (keep and len(self._batches)):
-            published = self._batches.finish(self._publish_in_slices(publications))
-            if is_wide:
-                # Without this, publishers could send more than is delivered, and other events would wait.
-                published.addCallback(lambda ids: self._fanout.idle().addCallback(lambda _: ids))
-            return self._when_written(published)
-        if keep:
-            self.check_states(publications)
-        ids: list[str] = []
-        for each in publications:
-            eid = self.ids.next()
-            self._publish(each, eid)
-            ids.append(str(eid))
-        return ids if self._journal is None else self._when_written(succeed(ids))
-
-    def _when_written(self, published: Deferred[Sequence[str]]) -> Deferred[Sequence[str]]:
-        journal = self._journal
-        if journal is not None:
-            published.addCallback(lambda ids: journal.when_written().addCallback(lambda _: ids))
-        return published
-
-    def _publish_in_slices(self, publications: Sequence[Publication]) -> Generator[None, None, Sequence[str]]:
-        if not (yield from self.states.fit_in_slices(publications)):
-            raise _no_room()
-        ids: list[str] = []
-        done = 0  # events and their channels, in this slice
-        for each in publications:
-            in_slices = each.keep and len(each.channels) > MANY
-            event = self._publish(each, self.ids.next(), sets_state=not in_slices)
-            ids.append(str(event.id))
-            if in_slices:
-                yield from self._spread_state(event)
-            done += 1 + len(each.channels)
-            if done >= 2 * EVENTS_PER_TURN:
-                done = 0
-                yield
-        return ids
-
-    def _publish(self, publication: Publication, eid: EventId, sets_state: bool = True) -> Event:
-        frame = encode(publication.data, eid, publication.type, publication.retry)
-        event = Event(eid, frame, publication.channels)
-        if eid.seq <= self.history.last:
-            return event
-        self.ids.follow(eid)
-        event.excluded = publication.excluded
-        event.key = publication.idempotency_key
-        if publication.keep and sets_state and self.states.fit([publication]):
-            self._set_state(event)
-        self._keep_and_deliver(event, publication.ttl)
-        self.counters.events += 1
-        return event
-
-    def check_states(self, publications: Sequence[Publication]) -> None:
-        """Raise Refusal if these cannot become the states of their channels for want of room."""
-        if not self.states.fit(publications):
-            raise _no_room()
-
-    def restore_state(self, channel: str, publication: Publication, eid: EventId) -> None:
-        """Take over a state that is kept elsewhere, unless the channel has a newer one."""
-        if self.states.fit([publication]):
-            frame = encode(publication.data, eid, publication.type, publication.retry)
-            self.states.set(Event(eid, frame, (channel,)))
-
-    def clear(self, channels: Iterable[str]) -> None:
-        """Forget the states and the history of these channels; clients with older ids receive a gap."""
-        names = list(channels)
-        seq = self.ids.next().seq if not self.ids.from_elsewhere else max(self.ids.last, self.history.last)
-        for name in names:
-            self.states.clear(name)
-            self.history.clear_channel(name, seq)
-        if self._journal is not None:
-            self._journal.clear(names, seq)
-
-    def _set_state(self, event: Event) -> None:
-        self.states.set(event)
-        if self._journal is not None:
-            self._journal.set_state(event)
-
-    def _spread_state(self, event: Event) -> Iterator[None]:
-        if self._journal is not None:
-            self._journal.set_state(event)
-        return self.states.spread(event)
-
-    def _keep_and_deliver(self, event: Event, ttl: float | None) -> None:
-        """Keep the event in the history and the history file, and send it."""
-        now = self._reactor.seconds()
-        work: Iterator[None] = iter(())
-        if ttl == 0:
-            self.history.skip(event)
-        else:
-            event.ttl = ttl
-            if self._journal is not None:
-                self._journal.append(event)
-            if len(event.channels) > MANY:
-                work = self.history.spread(event, now)
-            else:
-                self.history.append(event, now)
-        patterns, names = self._patterns, len(event.channels)
-        if names > MANY or (names > 1 and patterns is not None and names * patterns.cost > MANY):
-            self._fanout.add_after(chain(work, self._match(event)), event)
-            return
-        if patterns is not None and names == 1:
-            event.patterns = patterns.matching(event.channels[0])
-            if event.channels[0] in event.patterns:  # it was published under the name of the pattern itself
-                event.patterns = tuple([name for name in event.patterns if name != event.channels[0]])
-        elif patterns is not None:
-            slices.finish(self._match(event))
-        self._fanout.add(event)
+    # Events. `publish` and `publish_all` are those of `Publishing`.
 
     def _limits(self, channel: str) -> Limits:
         kind = self.kinds.of(channel)
@@ -240,54 +109,6 @@ class Hub:
             self._settings["history-size"] if size is None else size,
             self._settings["history-ttl"] if ttl is None else ttl,
         )
-
-    def _match(self, event: Event) -> Generator[None, None, None]:
-        """Find the patterns under which clients receive the event."""
-        found: dict[str, None] = {}
-        if self._patterns is not None and len(self._patterns):
-            cost = 0
-            for channel in event.channels:
-                found.update(dict.fromkeys(self._patterns.matching(channel)))
-                cost += self._patterns.cost_of(channel)
-                if cost >= MANY:
-                    cost = 0
-                    yield
-        for channel in event.channels if found else ():
-            found.pop(channel, None)  # it was published under the name of the pattern itself
-        event.patterns = tuple(found)
-
-    @property
-    def is_durable(self) -> bool:
-        """Whether what is published survives this process."""
-        return self._journal is not None
-
-    @property
-    def trouble(self) -> str | None:
-        """Why nothing can be published at present; None if it can."""
-        return None if self._journal is None else self._journal.figures().trouble
-
-    def open_journal(
-        self, path: str, clock: Callable[[], float] = time.time, writer: Writer | None = None
-    ) -> None:
-        """Fill the history from this file, and write to it what is published from now on.
-
-        To be called before there are clients. clock, writer: see Journal. Raises JournalError.
-        """
-        self._journal = Journal(
-            path,
-            self.history,
-            self.states,
-            self.ids,
-            self._reactor,
-            published=self.published,
-            clock=clock,
-            writer=writer or WriterThread(self._reactor),
-        )
-
-    async def close_journal(self) -> None:
-        """Write what waits, and accept nothing more."""
-        if self._journal is not None:
-            await self._journal.close()
 
     def set_complete(self, channels: Iterable[str]) -> int:
         """Note that from now on no event of these channels will be missing. Returns the position."""
@@ -444,12 +265,6 @@ class Hub:
         if self.lifecycle.orders.concern(client, since):
             self.lifecycle.end([client], Ending.ENDED)
 
-    def idle(self) -> Deferred[None]:
-        """Return a Deferred that fires when all that was published or asked for has reached the clients."""
-        if not len(self._batches):
-            return self._fanout.idle()
-        return self._batches.add(iter(())).addCallback(lambda _: self._fanout.idle())
-
     def position(self) -> str:
         """The id of the present moment, for a client to come back with."""
         return str(self.ids.now())
@@ -462,11 +277,6 @@ class Hub:
     def slow_clients(self) -> list[Client]:
         """The clients for which bytes wait, or did a moment ago."""
         return self.lifecycle.slow_clients()
-
-    @property
-    def journal_waiting_bytes(self) -> int | None:
-        """The bytes of events that are not yet in the history file; None without one."""
-        return None if self._journal is None else self._journal.figures().waiting_bytes
 
     def count_in_slices(self, channels: Iterable[str]) -> Generator[None, None, int]:
         """Count the clients that are subscribed to any of these channels, however many there are."""
@@ -491,7 +301,7 @@ class Hub:
     def reload_kinds(self) -> None:
         """Read the file of ``--channels`` again. Raises ValueError, and the kinds in use stay."""
         self.kinds = self.presence.kinds = read_kinds(self._kinds_file)
-        self._batches.add(self.history.renew_limits())
+        self.publishing.batches.put(self.history.renew_limits())
 
     def start(self) -> None:
         """Start to ping and end clients, and to forget; called when the reactor runs."""
@@ -509,9 +319,8 @@ class Hub:
             self.lifecycle.end_overdue,
             self.lifecycle.orders.forget_old,
             self._log_cut_off,
+            self.publishing.tidy,
         ]
-        if self._journal is not None:
-            tasks.append(self._journal.tidy)
         for task in tasks:
             try:
                 task()
@@ -530,7 +339,3 @@ class Hub:
         if self._cut_off:
             self.log.info("cut off {n} clients that did not read", n=self._cut_off)
             self._cut_off = 0
-
-
-def _no_room() -> Refusal:
-    return Refusal(507, "there is no room for more states: see --state-bytes")

@@ -74,6 +74,7 @@ HOUSE = [
     {"brokers.amqp_tables", "brokers.heartbeats", "brokers.redis_stream_position"},
     {"delivery.hub"},
     {"delivery.presence_feed"},
+    {"delivery.publishing"},
     {"delivery.lifecycle"},
     {"delivery.end_orders", "delivery.fanout", "delivery.journal", "delivery.resume", "delivery.stats"},
     {"delivery.questions"},

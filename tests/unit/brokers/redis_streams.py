@@ -119,7 +119,7 @@ class Reader:
             self.told.append(node)
             begin(node, last, present)
 
-        self.broker.hub.publish = publish_and_tell  # type: ignore[method-assign, assignment]
+        self.broker.hub.publish = publish_and_tell  # type: ignore[assignment]
         self.broker.hub.reset_ids = begin_and_tell  # type: ignore[method-assign]
         self.connect()
 

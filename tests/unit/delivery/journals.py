@@ -93,7 +93,7 @@ class Server:
         self.disk = Disk()
         self.now = lambda: wall + self.clock.seconds() - began
         self.broker = HttpBroker(self.settings, self.clock, EventIds(self.now))
-        self.broker.hub.open_journal(str(self.path), self.now, self.disk)
+        self.broker.hub.publishing.open_journal(str(self.path), self.now, self.disk)
         self.broker.hub.start()
 
     def crash(self) -> None:
@@ -109,7 +109,7 @@ class Server:
         """End in peace."""
         self.wall = self.now()
         self.broker.hub.stop()
-        d = Deferred.fromCoroutine(self.broker.hub.close_journal())
+        d = Deferred.fromCoroutine(self.broker.hub.publishing.close_journal())
         self.turns()
         assert d.called
 

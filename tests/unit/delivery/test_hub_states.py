@@ -166,7 +166,7 @@ def test_a_channel_that_is_cleared_has_neither_state_nor_past(clock: TurnClock) 
     before = hub.position()
     for channel in "ab":
         hub.publish(publication(channel, "state", keep=True))
-    hub.clear(["a"])
+    hub.publishing.clear(["a"])
     client, other = with_state(), with_state()
     hub.subscribe(client, ["a"], before)
     hub.subscribe(other, ["b"], before)

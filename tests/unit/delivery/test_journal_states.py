@@ -45,7 +45,7 @@ def test_states_are_there_after_a_restart_whatever_their_age(server: Server, end
 def test_a_channel_that_was_cleared_stays_so(server: Server, end: Any) -> None:
     first = server.listen("ab").position
     server.publish("ab", "both", keep=True)
-    server.broker.hub.clear(["a"])
+    server.broker.hub.publishing.clear(["a"])
     server.turns()
     end(server)
     assert states(server, "a", "b") == {"b": "both"}
