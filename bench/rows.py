@@ -125,6 +125,9 @@ def _publishing(plan: Plan) -> Iterator[Row]:
     yield rate("batch", batch, 40000, absolute=True)
     yield from _channels(plan)
     yield rate("stream", f"redis-stream: {burst}", 0.7, "redis-benchmark")
+    reading = "redis-stream: entries to channels without clients"
+    yield Row("entries", f"{reading}, read a second", "{:,.0f}")
+    yield Row("entries processor", f"{reading}, processor for each", "{:.0f} us")
     yield rate("history", "`--history-file`: publishes/s", 0.7, "without")
 
 

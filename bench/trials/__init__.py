@@ -44,6 +44,7 @@ TRIALS: dict[str, Trial] = {
     "presence": rooms.burst,
     "history": publishing.with_history_file,
     "stream": redis_stream.burst,
+    "entries": redis_stream.reading,
     "crowds": turns.crowds,
     "floods": turns.floods,
     "cost": cost.user_time,

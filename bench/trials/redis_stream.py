@@ -1,13 +1,16 @@
-"""A burst of XADD to the last subscriber, beside what `redis-benchmark` XADDs a second."""
+"""A burst of XADD: to the last subscriber, and to channels of which a server has no client."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from bench.contestants import daemon
-from bench.load import Load, leave_the_servers_core, message
+from bench.load import Load, leave_the_servers_core, message, settle
 from bench.results import OURS, REFERENCE, LeftOut
 from bench.rounds import BLOCKS, Round, started
+from bench.trials.publishing import own
 from tests.harness.process import need
 from tests.harness.servers import RedisServer
 
@@ -15,19 +18,45 @@ STREAM = "cyclone-sse"  # the daemon's default
 
 
 def burst(round_: Round) -> None:
-    """All entries in one write to Redis; events a second until all subscribers have the last."""
+    """All entries in one write to Redis, beside what `redis-benchmark` XADDs a second.
+
+    Events a second until all subscribers have the last.
+    """
     plan = round_.plan
+    with _subscribed(round_, plan.stream_subscribers) as (load, port):
+        load.publish_with([_entry("base") * plan.entries], port)
+        for _ in range(BLOCKS):
+            measured = load.time(1, each=plan.entries * plan.stream_subscribers)
+            round_.results.add("stream", OURS, plan.entries / measured["last_seconds"])
+            round_.results.add("stream", REFERENCE, _xadds_a_second(port, plan.entries))
+
+
+def reading(round_: Round) -> None:
+    """The same to channels without a client, and one to a single client, who sees by it that all are read."""
+    plan, add = round_.plan, round_.results.add
+    with _subscribed(round_, 1) as (load, port):
+        others = b"".join(_entry(own(number)) for number in range(1, plan.entries))
+        load.publish_with([others + _entry("base")], port)
+        for _ in range(BLOCKS):
+            before = load.contestant.cpu()
+            add("entries", OURS, plan.entries / load.time(1)["last_seconds"])
+            settle(load.contestant)
+            add("entries processor", OURS, (load.contestant.cpu() - before) / plan.entries * 1e6)
+
+
+@contextmanager
+def _subscribed(round_: Round, subscribers: int) -> Iterator[tuple[Load, int]]:
+    """So many subscribers of a server with a Redis of its own, and the port of that."""
     with RedisServer(round_.folder()) as redis:
         leave_the_servers_core(redis.pid)
         ours = daemon(round_.folder(), "--broker=redis-stream", f"--redis-port={redis.port}")
         with started(ours), Load(ours) as load:
-            load.connect(plan.stream_subscribers)
-            entry = _command("XADD", STREAM, "*", "channel", "base", "message", message())
-            load.publish_with([entry * plan.entries], redis.port)
-            for _ in range(BLOCKS):
-                measured = load.time(1, each=plan.entries * plan.stream_subscribers)
-                round_.results.add("stream", OURS, plan.entries / measured["last_seconds"])
-                round_.results.add("stream", REFERENCE, _xadds_a_second(redis.port, plan.entries))
+            load.connect(subscribers)
+            yield load, redis.port
+
+
+def _entry(channel: str) -> bytes:
+    return _command("XADD", STREAM, "*", "channel", channel, "message", message())
 
 
 def _command(*words: str) -> bytes:
