@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,16 +38,19 @@ def measure(
             for name, trial in chosen.items():
                 if name in results.left_out:
                     continue
-                print(f"round {number} of {plan.rounds}: {name} ...", flush=True)
+                print(f"round {number} of {plan.rounds}: {name} ...", end="", flush=True)
+                begin = time.monotonic()
                 try:
                     trial(round_)
                 except LeftOut as reason:
-                    print(f"  left out: {reason}", flush=True)
+                    print(f" left out: {reason}", flush=True)
                     results.left_out[name] = str(reason)
                 except (RuntimeError, AssertionError) as error:
-                    print(f"  failed: {error}", flush=True)
+                    print(f" failed: {error}", flush=True)
                     results.left_out[name] = f"it failed: {str(error).partition(chr(10))[0]}"
                     failed.add(name)
+                else:
+                    print(f" {time.monotonic() - begin:.0f} s", flush=True)
     return not failed
 
 

@@ -11,13 +11,13 @@ from bench.rounds import BLOCKS, Round, connected
 
 def time_to_the_last(round_: Round) -> None:
     """The time to the last answer, beside the limit's streams, and until all wait again."""
-    subscribers, messages = round_.plan.crowds[0]
+    subscribers = round_.plan.largest
     (limit,) = [one for one in round_.contestants if one.name == LIMIT]
     add = round_.results.add
     with connected([limit, replace(round_.ours, polls=True)], ["base"], subscribers) as loads:
         for load in loads:
             load.publish_to_all()
-        for _ in range(messages // BLOCKS * BLOCKS):
+        for _ in range(BLOCKS):
             for load in loads:
                 add("last polls", load.contestant.name, load.time(1)["last_seconds"] * 1000)
                 if load.contestant.polls:

@@ -48,5 +48,5 @@ def floods(round_: Round) -> None:
             flooding.stop()
         worst[flood.__name__] = probe.longest * 1000
     name = max(worst, key=worst.__getitem__)
-    print(f"  the worst flood: {name}, {worst[name]:.1f} ms", flush=True)
+    print(f" the worst is {name},", end="", flush=True)
     round_.results.add("turn floods", OURS, worst[name])
