@@ -1,8 +1,8 @@
 """The ``cyclone-sse`` command, and ``python -m cyclone_sse``.
 
-Without a command it serves in the foreground and writes no pid file. twistd's own form,
-``cyclone-sse [twistd's options] cyclone-sse [options]``, does what twistd would do: the workers are started
-by it.
+Without a command the server runs in the foreground and writes no pid file. twistd's own form,
+``cyclone-sse [twistd's options] cyclone-sse [options]``, does what twistd would do; workers are started this
+way.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Twistd(ServerOptions):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what the command line says. Exits with 1 and one line if it cannot."""
+    """Run the command on the command line. Exits with 1 and one line if that fails."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words[0] if words else ""
     if command in COMMANDS:

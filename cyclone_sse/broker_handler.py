@@ -1,4 +1,4 @@
-"""What the handlers have in common that work with the broker: subscribe, publish, stats."""
+"""The common base of the handlers that use the broker: subscribe, publish, stats."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Broker URLs, as hosting services give them: ``rediss://user:password@host:port/0``, ``amqps://...``.
+"""Broker URLs, as hosting services provide them: ``rediss://user:password@host:port/0``, ``amqps://...``.
 
-A URL is read to the options that it stands for, by their names; it wins over them. Plain Python.
+A URL is turned into the values of the single options, and takes precedence over them. Plain Python.
 """
 
 from __future__ import annotations

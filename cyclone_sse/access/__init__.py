@@ -1,1 +1,1 @@
-"""What clients and publishers may do, and until when. Decided once, before a stream opens."""
+"""The rights of clients and publishers, and when they expire. Decided once, before a stream opens."""

@@ -1,9 +1,9 @@
-"""What an application's answer to ``--auth-url`` means. Plain Python.
+"""The meaning of an application's answer to ``--auth-url``. Plain Python.
 
-A decision is one of three: 401 or 403, which are passed on; 204, or any 2xx with an empty body, ``true`` or
-``null``; a 2xx with a JSON object, which may narrow what is granted. The content type does not matter. All
-else is no decision: without this, the page of a single-page application, a login form with status 200 or
-PHP's report of an error would open every channel to every client.
+There are three decisions: 401 or 403, which are passed on; 204, or any 2xx with an empty body, ``true`` or
+``null``; and a 2xx with a JSON object, which may restrict the grant. The content type does not matter. Any
+other answer is no decision: without this, the page of a single-page application, a login form with status 200
+or PHP's report of an error would open every channel to every client.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """The answer to one request. challenge: WWW-Authenticate, and location: Location, as they came."""
+    """The answer to one request. challenge: its WWW-Authenticate. location: its Location."""
 
     status: int
     body: bytes = b""
@@ -37,7 +37,7 @@ class HttpAnswer:
 
 
 class NoDecision(Exception):
-    """The application has not decided; the text says for the log what it did, and what may help."""
+    """The application has not decided. The text is for the log: what the application did, and a hint."""
 
 
 def decide(answer: HttpAnswer, channels: Sequence[str], now: float) -> Grant:
@@ -95,7 +95,7 @@ _JSON_KINDS = {str: "a text", list: "a list", int: "a number", float: "a number"
 
 
 def _kind(body: bytes) -> str:
-    """What a body that is not JSON is; nothing of it is shown, since it may be about a user."""
+    """The kind of a body that is not JSON. The body itself is never shown: it may be about a user."""
     start = body[:1000].lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<body")):
         return "an HTML page"
@@ -105,7 +105,7 @@ def _kind(body: bytes) -> str:
 
 
 def _with_hint(answer: HttpAnswer) -> str:
-    """The status, and what usually is the cause."""
+    """The status with its usual cause."""
     hint = _HINTS.get(answer.status)
     if answer.status in (301, 302, 303, 307, 308):
         if (answer.location or "").startswith("https:"):

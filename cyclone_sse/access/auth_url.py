@@ -1,10 +1,10 @@
 """Ask the application which channels a client may subscribe to: one GET to ``--auth-url`` for each
 subscription.
 
-When all clients come back at once, a site's own application must not be overrun: only so many requests are
-under way, on connections that are kept, and the others wait their turn. Whatever the application does other
-than decide (silence, an error, a redirect to a login page, a page of HTML) opens no channel and refuses no
-client for good: the client gets 503 and tries again.
+When all clients reconnect at once, they must not overload the application: a limited number of requests is
+under way, on persistent connections, and the other clients wait. If the application does not decide (no
+answer, an error, a redirect to a login page, an HTML page), no channel is opened and no client is refused
+permanently: the client is answered with 503, and tries again.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from cyclone_sse.log_limit import LogLimit
 from cyclone_sse.reactors import reactor_or_global
 
 ANSWER_TIMEOUT = 5.0  # seconds for an answer
-TURN_PATIENCE = 10.0  # seconds to wait for one's turn
+TURN_PATIENCE = 10.0  # seconds that a request may wait for others
 _PASSED_ON = ("Cookie", "Authorization", "Origin", "User-Agent")
 
 
 @dataclass(slots=True)
 class AuthFigures:
-    """What has been asked so far. answers: by HTTP status as text, ``none`` where there was no answer."""
+    """The requests so far. answers: by HTTP status as text, ``none`` where there was no answer."""
 
     under_way: int = 0
     answers: Counter[str] = field(default_factory=Counter)
@@ -96,7 +96,7 @@ class AuthUrl:
         except NoDecision as error:
             self._refuse(str(error))
         except Exception as error:
-            # Whatever can go wrong between two computers; Twisted has no common name for it.
+            # Any error of the network; Twisted's have no common base class.
             self._refuse(f"cannot be asked: {_reason(error)}")
         finally:
             self._turns.release()
@@ -120,12 +120,12 @@ class AuthUrl:
 
     def _refuse(self, problem: str) -> NoReturn:
         self._log(problem)
-        # Each client gets a time of its own, so that they do not all try again at once.
+        # Without a random time, all clients would try again at once.
         after = str(random.randint(5, 15))
         raise Refusal(503, "the application cannot be asked now", {"Retry-After": after})
 
     def _log(self, problem: str) -> None:
-        """Log a new kind of trouble at once, and the same one once a minute."""
+        """Log a new problem at once, and a repeated one at most once a minute."""
         if self._log_limit.acquire(problem):
             self.log.error(
                 "the application at --auth-url {problem}: subscriptions are refused", problem=problem
@@ -137,6 +137,6 @@ def _query(channels: Sequence[str]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong; the reasons of Twisted's ResponseFailed are in a list."""
+    """The reason of a failure as text; Twisted's ResponseFailed has a list of reasons."""
     reasons = getattr(error, "reasons", None)
     return reasons[0].getErrorMessage() if reasons else str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What a request shows of its sender: tokens, and the page that it comes from."""
+"""The credentials of a request: tokens, and the origin of the page that sent it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyclone_sse.errors import Refusal
 
 
 class Caller(Protocol):
-    """What is to be known of a client's request."""
+    """The parts of a client's request that ``--auth-url`` is sent."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -22,7 +22,7 @@ class Caller(Protocol):
 
     @property
     def public_host(self) -> str:
-        """Host and port in the URL that the client used, maybe as a trusted proxy says."""
+        """Host and port in the URL that the client used; a trusted proxy may have sent them."""
 
     @property
     def public_scheme(self) -> str:
@@ -30,15 +30,15 @@ class Caller(Protocol):
 
 
 class AccessRequest(Caller, Protocol):
-    """What is to be known of a request in order to decide about it."""
+    """The parts of a request that the rules need."""
 
     @property
     def access_token(self) -> str | None:
-        """The query parameter of this name; handlers see it in no other place."""
+        """The query parameter of this name, which is removed from the query itself."""
 
     @property
     def is_host_proxied(self) -> bool:
-        """Whether a trusted proxy says what ``public_host`` is."""
+        """Whether a trusted proxy has sent ``public_host``."""
 
 
 def bearer_token(request: AccessRequest) -> str | None:
@@ -48,13 +48,13 @@ def bearer_token(request: AccessRequest) -> str | None:
 
 
 def subscriber_tokens(request: AccessRequest, cookie: str) -> list[str]:
-    """The tokens that come with a subscription: in the header, the cookie of this name, the query."""
+    """The tokens of a subscription: from the header, the cookie of this name, and the query."""
     found = (bearer_token(request), _cookie(request, cookie), request.access_token)
     return [token for token in found if token]
 
 
 def _cookie(request: AccessRequest, name: str) -> str | None:
-    """A cookie's value. By hand: http.cookies drops all of them when one is not to its taste."""
+    """The value of a cookie. Without this parser, http.cookies would drop all cookies if one is malformed."""
     for pair in request.headers.get("Cookie", "").split(";"):
         key, _, value = pair.partition("=")
         if key.strip(" \t") == name:
@@ -63,11 +63,11 @@ def _cookie(request: AccessRequest, name: str) -> str | None:
 
 
 def check_origin(request: AccessRequest, allowed: Container[str]) -> None:
-    """Refuse what a page of another site makes its reader's browser post. Raises Refusal.
+    """Refuse a POST that a page of another site makes the browser send. Raises Refusal.
 
-    A browser sends a form anywhere without asking (Fetch, "CORS-safelisted"), also to a server on the
-    reader's own machine; only ``Origin`` shows it. A name in ``Host`` proves nothing: any site can let
-    its own name lead to this server (DNS rebinding). allowed: origins that may.
+    A browser sends a form to any server without a preflight (Fetch, "CORS-safelisted"), also to one on the
+    user's own machine; only ``Origin`` names the page. A name in ``Host`` proves nothing: any site can let
+    its own name resolve to this server (DNS rebinding). allowed: other origins that may publish.
     """
     origin = request.headers.get("Origin", "").lower()
     if not origin or (origin != "*" and origin in allowed):
@@ -83,7 +83,7 @@ def check_origin(request: AccessRequest, allowed: Container[str]) -> None:
 
 
 def _is_certain(host: str) -> bool:
-    """Whether a page with this host can only be of this server: an address, or localhost."""
+    """Whether a page with this host must be one of this server: an address, or localhost."""
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     if name.lower().removesuffix(".") == "localhost" or name.lower().endswith(".localhost"):
         return True

@@ -1,9 +1,9 @@
-"""What a client or publisher may do: which channels to subscribe to, which to publish to, and until when.
+"""The rights of a client or publisher: channels to subscribe to, channels to publish to, and an expiry.
 
 A token, an answer of the application, ``--public`` and the publishing key all become a Grant, so that the
-rest of the server asks one question. Plain Python. Costs a look-up in a set for each channel that is
-granted by its name, and a comparison with each glob for the others. No comparison goes back over a name
-twice: without this, a client could make one slow by the name that it asks for.
+rest of the server has one interface to them. Plain Python. A check costs a look-up in a set for a channel
+that is granted by its name, and a comparison with each glob for other channels. The time of a comparison is
+linear in the name: without this, a client could choose a name that makes it slow.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_SECONDS = 315_576_000.0  # ten years: without a bound, an end of 1e308 is an
 
 
 class Names:
-    """Names and globs of channels; in a glob ``*`` stands for any run of characters, also for none.
+    """Names and globs of channels; in a glob ``*`` matches any number of characters.
 
     exact: there are no globs among them, only names and patterns as they are.
     """
@@ -35,11 +35,11 @@ class Names:
         self._globs = tuple(map(Glob, globs))
 
     def allows(self, name: str, is_pattern: bool) -> bool:
-        """Whether this channel is among them.
+        """Whether these names include the channel.
 
-        A pattern is there only under its own name, or under ``*``: ``news.*`` does not allow the pattern
-        ``n*``, which matches more. The server compares names here and never works out whether one pattern
-        lies within another.
+        A pattern is included only under its own name, or under ``*``: ``news.*`` does not allow the pattern
+        ``n*``, which matches more. The server compares names, and never computes whether one pattern includes
+        another.
         """
         if self._everything or name in self._exact:
             return True
@@ -51,7 +51,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a client or publisher may do; the fields are named as the claims of a token.
+    """The rights of a client or publisher; the fields have the names of a token's claims.
 
     user: the user's name, for ``POST /disconnect`` and presence; None if unknown. subscribe, publish: names
     and globs of channels. expires: seconds since the epoch, None for never. info: what is shown with the
@@ -81,7 +81,7 @@ class Grant:
 
     @property
     def may_publish_everywhere(self) -> bool:
-        """Whether this is an operator's grant, as the publishing key is."""
+        """Whether this grant is an operator's, such as that of the publishing key."""
         return EVERYTHING in self.publish
 
 
@@ -112,9 +112,9 @@ def compact_info(value: object) -> str | None:
 
 
 def _size(text: str) -> int:
-    """The bytes of a text in UTF-8. Raises ValueError where it cannot be written so.
+    """The size of a text in UTF-8. Raises ValueError if the text cannot be encoded.
 
-    Without this, half of a surrogate pair in one member's name would fail the list of all members.
+    Without this, half of a surrogate pair in one member's name would break the list of all members.
     """
     try:
         return len(text.encode())

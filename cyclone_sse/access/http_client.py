@@ -1,8 +1,7 @@
-"""One request to a server of the operator's, on a connection that is kept for the next.
+"""Requests to a server of the operator, on persistent connections.
 
-Twisted's Agent speaks the protocol. It gets connections that write no lines into the log, and on which an
-answer may be only so long, whatever it consists of: without this, an application that never stops sending
-headers fills the memory.
+Twisted's Agent speaks the protocol, on connections that log nothing and limit the size of a whole answer:
+without this limit, an application that never stops sending headers would fill the memory.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from cyclone_sse.access.answers import HttpAnswer
 from cyclone_sse.values import unix_url
 
 MAX_ANSWER = 65536  # bytes: status line, headers, body and all that comes before them
-MAX_INTERIM = 10  # 1xx answers before the one that counts; Twisted logs a line for each
+MAX_INTERIM = 10  # 1xx answers before the final one; Twisted logs a line for each
 _IDLE_SECONDS = 30  # that a connection is kept
 
 
@@ -49,7 +48,7 @@ class AnswerTooLong(Exception):
 
 
 class HttpClient:
-    """Sends requests to one URL, over at most so many kept connections. Follows no redirect.
+    """Sends requests to one URL over persistent connections. Follows no redirects.
 
     url: http, https, or ``unix:/path/of.sock:/path``. kept: idle connections at most.
     """
@@ -65,13 +64,13 @@ class HttpClient:
     async def get(self, query: str, fields: list[tuple[str, str]]) -> HttpAnswer:
         """Fetch the URL with this query added to its own. fields: the headers.
 
-        Fails with whatever can go wrong between two computers; may be cancelled.
+        Fails with any error of the network or of TLS; may be cancelled.
         """
         separator = "&" if "?" in self._url else "?"
         return await self._request(b"GET", self._url + (separator + query if query else ""), fields)
 
     async def post(self, body: bytes, fields: list[tuple[str, str]]) -> HttpAnswer:
-        """Send this body to the URL; the rest as with ``get``."""
+        """Send this body to the URL; otherwise like ``get``."""
         return await self._request(b"POST", self._url, fields, body)
 
     async def _request(
@@ -134,7 +133,7 @@ class _Body(Protocol):
         if self.complete.called:
             return  # it was cancelled
         if reason.check(PotentialDataLoss) and len(self._data) > MAX_ANSWER // 2:
-            # It ends with the connection, which `BoundedProtocol` may have closed.
+            # The body ends with the connection, which `BoundedProtocol` may have closed.
             self.complete.errback(AnswerTooLong())
         elif reason.check(ResponseDone, PotentialDataLoss):
             self.complete.callback(bytes(self._data))
@@ -149,7 +148,7 @@ class BoundedProtocol(ProtocolWrapper):
     _interim = 0
 
     def abortConnection(self) -> None:
-        """Close the connection at once. The Agent asks for it, too, when a request is cancelled."""
+        """Close the connection at once. The Agent also calls this when a request is cancelled."""
         transport: Any = self.transport
         transport.abortConnection()
 
@@ -178,7 +177,7 @@ class BoundedProtocol(ProtocolWrapper):
 
 @implementer(IAgentEndpointFactory)
 class _Endpoints:
-    """Where the server is: in plain, by TLS with its certificate checked, or on a UNIX socket."""
+    """The endpoint of the server: plain TCP, TLS with a verified certificate, or a UNIX socket."""
 
     def __init__(self, reactor: IReactorTime, socket: str | None) -> None:
         self._reactor = reactor

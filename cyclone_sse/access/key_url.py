@@ -1,7 +1,7 @@
-"""A JWKS by URL: fetched at the start, every ten minutes, and when a token names a key that is not there.
+"""A JWKS at a URL, fetched at the start, every ten minutes, and when a token names an unknown key.
 
-The last good set is kept while the URL is away or its answer is malformed. Tokens with
-made-up names of keys cause at most one request a minute.
+The last good set is kept while the URL does not respond or returns a malformed answer. Tokens with invented
+names of keys cause at most one request a minute.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cyclone_sse.reactors import reactor_or_global
 
 REFRESH = 600.0  # seconds between two fetches
 FETCH_RETRY = 10.0  # seconds until the next try while there is no key at all
-UNKNOWN_KEY = 60.0  # seconds between two fetches for the sake of unknown keys
+UNKNOWN_KEY = 60.0  # seconds between two fetches because of unknown keys
 FETCH_TIMEOUT = 5.0  # seconds for an answer
 
 
@@ -61,7 +61,7 @@ class KeyUrl:
             self._request.cancel()
 
     def refresh(self) -> Deferred[None] | None:
-        """Fetch the keys because one is missing. Fires when that has been tried; None: not now."""
+        """Fetch the keys because one is missing. Fires after the attempt; None if it is too early for one."""
         if self._request is None:
             now = self._reactor.seconds()
             if now - self._last_refresh < (UNKNOWN_KEY if self.keys else FETCH_RETRY):

@@ -1,7 +1,7 @@
-"""Keys that signatures of tokens are checked with: from secrets, a PEM file, or a JWKS (RFC 7517).
+"""The keys that verify the signatures of tokens: from secrets, a PEM file, or a JWKS (RFC 7517).
 
-Each key knows its algorithms, which follow from its kind (RFC 8725 3.1), so that a public key is never taken
-for a secret. Raises ValueError, in one line, where a key will not do. Plain functions on bytes.
+The type of a key determines its algorithms (RFC 8725 3.1), so that a public key is never used as a secret.
+Raises ValueError, in one line, for a key that cannot be used. Plain functions on bytes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CURVES = {
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """One key, and what it may be used with. kid: its name in a JWKS."""
+    """One key with its algorithms. kid: its name in a JWKS."""
 
     material: Any
     algorithms: tuple[str, ...]
@@ -47,7 +47,7 @@ class SigningKey:
 
 def secret_keys(secrets: Iterable[str]) -> list[SigningKey]:
     """A key for each secret."""
-    # PyJWT wants more for HS384 and HS512, and would say so at each token. 256 bits are out of reach.
+    # PyJWT warns at each token with HS384 or HS512 if the secret has only 256 bits, which are enough.
     warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
     keys = [SigningKey(secret.encode(), _HMAC) for secret in secrets]
     if any(len(key.material) < MIN_SECRET for key in keys):
@@ -66,7 +66,7 @@ def read_keys(path: str) -> list[SigningKey]:
 
 
 def jwks_keys(data: bytes) -> list[SigningKey]:
-    """The keys of a set. One of a kind that is not known is left out, as RFC 7517 5 says."""
+    """The keys of a set. Keys of an unknown type are skipped, as RFC 7517 5 requires."""
     value = read_json(data)
     entries = value.get("keys") if isinstance(value, dict) else None
     if not isinstance(entries, list):
@@ -112,7 +112,7 @@ def _jwk(entry: dict[str, Any]) -> SigningKey | None:
 
 
 def _algorithms(material: object) -> tuple[str, ...]:
-    """What a public key may be used with."""
+    """The algorithms of a public key."""
     if isinstance(material, RSAPublicKey):
         if not MIN_RSA <= material.key_size <= MAX_RSA:
             raise ValueError(f"an RSA key needs at least {MIN_RSA} bits, and at most {MAX_RSA}")

@@ -1,9 +1,8 @@
-"""The rules that the options give: which client may subscribe, which may publish. One question for each
-request.
+"""The rules that the options define: which clients may subscribe, and which may publish.
 
-Without ``--jwt-secret``, ``--jwt-secret-file``, ``--jwt-keys`` or ``--auth-url`` there are none, and every
-channel is public. With them a channel is open to a client if ``--public``, a token or the application says
-so.
+Without ``--jwt-secret``, ``--jwt-secret-file``, ``--jwt-keys`` or ``--auth-url`` there are no rules, and
+every channel is public. With one of them a client may subscribe to a channel if ``--public``, a token or the
+application allows it.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ INSUFFICIENT_SCOPE = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
 
 
 class Rules:
-    """Which client may subscribe to and publish what.
+    """The rights of clients and publishers.
 
-    settings: the options; missing ones have their defaults. is_pattern: whether a channel's name stands for
-    many with this broker. open_patterns: whether any client may ask for such. Raises ValueError, in one line,
-    where a key will not do.
+    settings: the options; missing ones have their defaults. is_pattern: whether a name is a pattern with this
+    broker. open_patterns: whether any client may subscribe to patterns. Raises ValueError, in one line, if a
+    key cannot be used.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class Rules:
         # Whether there is a rule at all; without one every channel is public.
         self.restrict = self.have_tokens or self._auth_url is not None
         self._read_secrets()
-        # Whether channels are private, and there is nothing by which to know a publisher.
+        # Whether channels are private, and publishers have neither a key nor a token.
         self.refuse_publishers = self.restrict and not (self.know_operators or settings["http-publish"])
 
     @property
@@ -72,7 +71,7 @@ class Rules:
 
     @property
     def auth_figures(self) -> AuthFigures | None:
-        """What the application has been asked so far; None without ``--auth-url``."""
+        """The requests to the application so far; None without ``--auth-url``."""
         return None if self._auth_url is None else self._auth_url.figures
 
     def start(self) -> None:
@@ -86,7 +85,7 @@ class Rules:
             self._tokens.stop()
 
     def reload(self) -> None:
-        """Read keys and secrets again. Raises ValueError about each that will not do; it stays as it was."""
+        """Read keys and secrets again. Raises ValueError for invalid ones, and keeps the old ones."""
         problems = []
         for read in (self._read_secrets, *([self._tokens.reload] if self._tokens else [])):
             try:
@@ -116,9 +115,9 @@ class Rules:
             raise Refusal(403, f"{patterns[0]!r} is a pattern, and these are not allowed (--patterns=1)")
 
     def missing_keys(self, request: AccessRequest) -> Deferred[Any] | None:
-        """A Deferred that fires when the keys of the request's tokens have been looked for at their URL.
+        """A Deferred that fires when missing keys of the request's tokens have been fetched from their URL.
 
-        None: there is nothing to wait for. To be asked before ``publisher``; ``subscriber`` does it itself.
+        None: no key is missing. Callers of ``publisher`` must wait for it; ``subscriber`` waits itself.
         """
         if self._tokens is None or not self._tokens.can_fetch:
             return None
@@ -127,9 +126,10 @@ class Rules:
         return DeferredList(waiting) if waiting else None
 
     def subscriber(self, request: AccessRequest, channels: Sequence[str]) -> Grant | Deferred[Grant] | None:
-        """The client's right to these channels: a grant whose ``subscribe`` names them one by one.
+        """The client's right to these channels: a grant whose ``subscribe`` lists them.
 
-        None: everything, there are no rules. Raises Refusal, or the Deferred fails with it.
+        None: there are no rules, and everything is allowed. Raises Refusal, or the Deferred fails with a
+        Refusal.
         """
         if not self.restrict:
             return None
@@ -142,7 +142,7 @@ class Rules:
         private = [name for name in channels if not self._public.allows(name, self._is_pattern(name))]
         grant = self._token_grant(request, bool(private))
         if not private:
-            # A token only says who the client is; the right to what is public does not end.
+            # The token only identifies the user; the right to public channels does not expire.
             known = grant or Grant()
             return Grant(known.user, tuple(channels), info=known.info)
         if grant is not None:
@@ -158,19 +158,19 @@ class Rules:
         return all(self._public.allows(name, self._is_pattern(name)) for name in channels)
 
     def publisher(self, request: AccessRequest, key: str, secret: str) -> Grant:
-        """The publisher's right by the header, or by the key in its body, which may be empty.
+        """The publisher's right from the header, or from the key in its body, which may be empty.
 
         secret: a key that is wanted beside those of ``--http-secret-file``; empty if none is. Raises Refusal.
         """
         return self.publisher_by_header(request, secret) or self.publisher_by_key(key, secret)
 
     def publisher_by_header(self, request: AccessRequest, secret: str) -> Grant | None:
-        """The publisher's right, before its body is looked at; None: a key in the body decides.
+        """The publisher's right from the header, before the body is read; None: a key in the body decides.
 
         Raises Refusal.
         """
         bearer = bearer_token(request)
-        # A header's bytes have become text as latin-1; what a publisher meant is UTF-8.
+        # The bytes of a header have been decoded as latin-1; publishers send UTF-8.
         if bearer is not None and self.is_key(bearer.encode("latin-1", "replace"), secret):
             return OPERATOR
         if self._tokens is not None and bearer is not None:
@@ -186,7 +186,7 @@ class Rules:
         return OPERATOR
 
     def publisher_by_key(self, key: str, secret: str) -> Grant:
-        """The right of a publisher whose body holds this key, or none. Raises Refusal."""
+        """The right of a publisher whose body has this key, or no key. Raises Refusal."""
         if self.is_key(key.encode(errors="replace"), secret):
             return OPERATOR
         reason = "wrong key" if key else "the key is missing: send it as Authorization: Bearer ..."
@@ -195,7 +195,7 @@ class Rules:
     def is_key(self, key: bytes, secret: str) -> bool:
         """Whether this is one of the keys."""
         secrets = (*([secret] if secret else []), *self._secrets)
-        # Each comparison takes the same time, whatever is compared.
+        # Without constant time, a publisher could guess a key byte by byte.
         return any(hmac.compare_digest(key, known.encode()) for known in secrets)
 
     def publisher_key(self) -> str | None:
@@ -216,10 +216,11 @@ class Rules:
         return Grant(grant.user, left, (), grant.expires, grant.info)
 
     def _token_grant(self, request: AccessRequest, needed: bool) -> Grant | None:
-        """What the request's token grants; None if there is none.
+        """The grant of the request's token; None if there is no token.
 
-        The first token that comes counts. Where it will not do, the client is refused if a right is needed
-        and there is no application to ask: a token that is not for this server may be the application's own.
+        The first token counts. If it is invalid, the client is refused, but only if it needs a right and
+        there is no application to ask: a token that is not meant for this server may be the application's
+        own.
         """
         if self._tokens is None:
             return None

@@ -1,4 +1,5 @@
-"""Secrets from a file, one a line, all of them valid: so that one can be replaced while the server runs.
+"""Secrets from a file, one on each line, all of them valid, so that one can be replaced while the server
+runs.
 
 For Docker's secrets and systemd's LoadCredential. Plain Python.
 """

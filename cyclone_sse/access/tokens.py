@@ -1,9 +1,9 @@
 """Grants from JSON Web Tokens (RFC 7519), read by PyJWT under the rules of RFC 8725.
 
-The algorithms are those of the key's kind and never the token's choice (RFC 8725 3.1): so ``none`` is none
-of them, and a public key is never taken for a secret. Headers that point to keys (``jku``, ``x5u``,
-``jwk``) are ignored; ``kid`` only chooses among the keys of the options (3.10). A check costs 50 to 200 us.
-Nothing of a token goes into a log or an answer.
+The type of the key determines the algorithms, and never the token (RFC 8725 3.1): so ``none`` is not
+accepted, and a public key is never used as a secret. Headers that point to keys (``jku``, ``x5u``, ``jwk``)
+are ignored; ``kid`` only chooses among the keys of the options (3.10). A check costs 50 to 200 us. No part of
+a token is written to a log or an answer.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from cyclone_sse.access.secret_file import read_secrets
 from cyclone_sse.values import is_url
 
 LEEWAY = 30  # seconds that clocks may differ
-MAX_TOKEN = 8192  # characters; more fits into no cookie and hardly into a header
+MAX_TOKEN = 8192  # characters; longer ones do not fit into a cookie, and hardly into a header
 _TYPES = ("JWT", "AT+JWT")  # RFC 8725 3.11: a token of another kind is not for this server
 _OPTIONS: Options = {"require": ["exp"], "verify_sub": False, "verify_jti": False}
 
 
 class BadToken(ValueError):
-    """The token will not do; the text says why, and nothing of what is in it."""
+    """The token is invalid; the text has the reason, and nothing of the token."""
 
 
 class NoKeys(Exception):
-    """There is no key to check a token with yet: their URL has not answered."""
+    """There is no key yet that could verify a token: their URL has not answered."""
 
 
 class Tokens:
-    """Reads tokens with the keys that the options name. Raises ValueError where these will not do."""
+    """Reads tokens with the keys that the options name. Raises ValueError if a key cannot be used."""
 
     def __init__(self, settings: Mapping[str, Any], reactor: IReactorTime | None = None) -> None:
         self._settings = settings
@@ -81,9 +81,9 @@ class Tokens:
         self._own_keys = keys
 
     def missing_key(self, token: str) -> Deferred[None] | None:
-        """A Deferred that fires when the key of this token has been looked for at its URL.
+        """A Deferred that fires after an attempt to fetch the key of this token from its URL.
 
-        None: it is there, or cannot be fetched now.
+        None: the key is known, or cannot be fetched now.
         """
         if self._key_url is None or len(token) > MAX_TOKEN:
             return None
@@ -95,7 +95,7 @@ class Tokens:
         return self._key_url.refresh()
 
     def grant(self, token: str) -> Grant:
-        """What the token says that its bearer may do. Raises BadToken or NoKeys."""
+        """The rights of the token's bearer. Raises BadToken or NoKeys."""
         if len(token) > MAX_TOKEN:
             raise BadToken("the token is too long")
         if not self._own_keys and self._key_url is not None and not self._key_url.keys:
@@ -119,7 +119,8 @@ class Tokens:
         except jwt.InvalidSignatureError:
             raise BadToken("the token is not valid: its signature is of another key") from None
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-            # What clients can send is PyJWTError; the others are for what it does not foresee.
+            # PyJWT raises PyJWTError for invalid tokens, and sometimes another error that it does not
+            # foresee.
             raise BadToken("the token is not valid") from None
 
     def _claims(self, token: str) -> Mapping[str, Any]:
@@ -130,7 +131,7 @@ class Tokens:
             try:
                 return self._decode(token, key)
             except jwt.InvalidSignatureError:
-                pass  # of several secrets it may be the next
+                pass  # another one of several secrets may fit
         return self._decode(token, keys[-1])
 
     def _decode(self, token: str, key: SigningKey) -> Mapping[str, Any]:
@@ -157,7 +158,7 @@ class Tokens:
             return fitting
         found = [key for key in fitting if key.kid in (None, kid)]
         if not found and kid is None:
-            found = fitting  # without a kid it can only be the one key that fits
+            found = fitting  # without a kid, exactly one key must fit
         return found if len(found) == 1 else []
 
 
@@ -173,7 +174,7 @@ def _grant(claims: Mapping[str, Any]) -> Grant:
     except OverflowError:  # hundreds of digits
         raise BadToken("exp is too large") from None
     if expires <= now:
-        expires += LEEWAY  # it was accepted by the leeway, and stays as long
+        expires += LEEWAY  # the leeway applies to the end of the stream too
     try:
         user = user_name(claims.get("sub"))
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""Where messages come from: the base that all brokers share, and one file for each kind.
+"""The sources of messages: the base class of all brokers, and one module for each kind.
 
-The names that custom applications import from here. Redis and AMQP are imported when they are first used, so
+Custom applications import the brokers from here. Redis and AMQP are imported when they are first used, so
 that a server with the HTTP broker loads neither library.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cyclone_sse.brokers.redis import RedisBroker
     from cyclone_sse.brokers.redis_stream import RedisStreamBroker
 
-# What --broker may name, and where its class is.
+# The values of --broker, and the module of each class.
 CLASSES = {
     "http": "cyclone_sse.brokers.http.HttpBroker",
     "redis": "cyclone_sse.brokers.redis.RedisBroker",

@@ -1,9 +1,9 @@
-"""The AMQP broker: what is published to an exchange reaches the subscribers of every instance.
+"""The AMQP broker: messages that are published to an exchange reach the subscribers of every instance.
 
 A channel is a routing key (direct exchange) or a binding key with wildcards (topic); a fanout exchange sends
-everything to every channel. A message comes once, and the channels that it is for are found here: those of
-its routing key and of its header ``CC``. Its type is AMQP's property ``type``; for a reconnection time AMQP
-has no place.
+every message to every channel. A message arrives once, and this module finds its channels: those that match
+the routing key or the header ``CC``. The type of an event is AMQP's property ``type``; AMQP cannot transmit a
+reconnection time.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
         super()._refuse(channel, error)
 
     def heartbeat_returned(self, token: str) -> None:
-        """A heartbeat is for no queue: the one that we receive from gets nothing any more."""
+        """A heartbeat was returned: our queue receives nothing any more."""
         if token in self._heartbeats and self._link is not None:
             self._link.abort(AmqpError("its queue, binding or exchange was deleted"))
 
@@ -134,7 +134,7 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
             )
 
     def _was_seen(self, id: str, key: str) -> bool:
-        """Whether this message has come before: a publisher tried again."""
+        """Whether a message with this id has arrived before: the publisher tried again."""
         now = self.reactor.seconds()
         while self._seen:
             first = next(iter(self._seen))
@@ -160,7 +160,7 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
 
 
 def _keys(message: AmqpMessage) -> list[str]:
-    """The routing keys by which a message was routed: RabbitMQ takes those in the header CC, too."""
+    """The routing keys by which a message was routed, including those in RabbitMQ's header CC."""
     copies = message.headers.get("CC")
     listed = copies if isinstance(copies, list) else []
     return [message.key, *(each.decode("utf-8", "replace") for each in listed if isinstance(each, bytes))]
@@ -171,7 +171,7 @@ def _ignore(exchange: str, key: str, message: bytes, type: str | None) -> None:
 
 
 def _usable_ttl(value: object) -> float | None:
-    """The header ``ttl`` of a message, a number or text, if it is one that an event can have."""
+    """The header ``ttl`` of a message, a number or text, if an event can have this value."""
     try:
         ttl = float(value) if isinstance(value, int | float | bytes) else None
         return Publication(("any",), b"", ttl=ttl).ttl
@@ -180,7 +180,7 @@ def _usable_ttl(value: object) -> float | None:
 
 
 def _usable_client(value: object) -> str | None:
-    """The header ``except`` of a message, if it is one that an event can have."""
+    """The header ``except`` of a message, if an event can have this value."""
     try:
         return (
             Publication(("any",), b"", excluded=value.decode()).excluded if isinstance(value, bytes) else None
@@ -190,7 +190,7 @@ def _usable_client(value: object) -> str | None:
 
 
 def _usable(type: str | None) -> str | None:
-    """The type of a message, unless it cannot be an event's: then the message counts without it."""
+    """The type of a message; None if an event cannot have this type."""
     try:
         Publication(("any",), b"", type)
     except ValueError:

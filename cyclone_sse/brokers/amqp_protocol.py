@@ -1,7 +1,7 @@
-"""A connection to AMQP over txAMQP, and the factory that makes such: log-in, the exchange, and its end.
+"""A connection to AMQP over txAMQP, and its factory: log-in, the exchange, and the end.
 
-What a connection is for is in ``amqp_subscriber`` and ``amqp_publisher``. Names and passwords go to txAMQP
-as bytes, see ``amqp_wire``.
+``amqp_subscriber`` and ``amqp_publisher`` use such connections. Names and passwords are passed to txAMQP as
+bytes, see ``amqp_wire``.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from cyclone_sse.brokers.amqp_wire import SPEC, Delegate, load_spec
 from cyclone_sse.patterns import NAME_MAX
 from cyclone_sse.reactors import reactor_or_global
 
-LOG_OUT_WAIT = 1.0  # seconds to wait for the answer to our farewell
+LOG_OUT_WAIT = 1.0  # seconds to wait for the answer when a connection is closed
 CONTROL_SUFFIX = b".control"  # how the name of the exchange for orders ends
 HEARTBEAT_TYPE = "sse-heartbeat"  # of messages that prove that messages arrive; no publisher can use it
 ACCESS_REFUSED = 403  # AMQP 0-9-1, 1.2
 
 
 class AmqpMessage(NamedTuple):
-    """A message that came in. exchange, key: where it was published. id: its message-id."""
+    """A message from a queue. exchange, key: where it was published. id: its message-id."""
 
     exchange: str
     key: str
@@ -47,7 +47,8 @@ Receive = Callable[[AmqpMessage], object]
 
 
 class AmqpError(Exception):
-    """What the AMQP server does not let us do; the text is its own, or says what we know.
+    """The AMQP server has refused something; the text is the server's own, or the reason as far as it is
+    known.
 
     code: its reply code, 0 if there is none.
     """
@@ -82,12 +83,12 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         super().connectionMade()
 
     def log_in(self) -> Deferred[Any]:
-        """Log in, open the channel, declare the exchange. Fails with what the server says."""
+        """Log in, open the channel, declare the exchange. Fails with the server's reason."""
         return Deferred.fromCoroutine(self._log_in())
 
     async def _log_in(self) -> None:
         factory = self.factory
-        # Not AMQPLAIN, whose table of txAMQP's takes no bytes.
+        # Not AMQPLAIN: txAMQP cannot encode bytes in the table that it needs.
         answer = b"\0%s\0%s" % (factory.username.encode(), factory.password.encode())
         try:
             await self.start(answer, "PLAIN")
@@ -107,10 +108,10 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
             raise self._reason(closed) from None
 
     async def _set_up(self) -> None:
-        """What else to do before the connection is used."""
+        """Prepare the connection before it is used: a hook for subclasses."""
 
     async def _declare_control(self, ch: Any) -> None:
-        """Orders to all servers have an exchange of their own, in which no client can name a key."""
+        """Declare the exchange for orders to all servers, to which no client can subscribe."""
         await ch.exchange_declare(exchange=self.factory.control, type=b"fanout")
 
     async def _log_out(self) -> None:
@@ -118,7 +119,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
             await self.close(within=LOG_OUT_WAIT)
 
     def log_out(self) -> Deferred[None]:
-        """Close the connection as AMQP wants it, so that the server does not complain."""
+        """Close the connection as AMQP specifies, so that the server does not log an error."""
         return Deferred.fromCoroutine(self._log_out())
 
     def abort(self, error: Exception) -> None:
@@ -127,33 +128,33 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes came in. If they are not AMQP, txAMQP fails in one way or another."""
+        """Read bytes. If they are not AMQP, txAMQP may raise any exception."""
         try:
             super().dataReceived(data)
         except Exception as error:
             self.abort(AmqpError(f"what it sends is not AMQP: {error}"))
 
     def frameLengthExceeded(self, data: bytes) -> None:
-        """txAMQP 0.8.2 calls this and has none."""
+        """Raise ValueError for a frame that is too long. txAMQP 0.8.2 calls this method without defining it."""
         raise ValueError("a frame without end")
 
     def do_close(self, reason: Any) -> None:
-        """The connection ends; if the server wants it, reason is what it says."""
+        """Note that the connection ends. reason: the server's, if the server closes it."""
         self._note(reason)
         super().do_close(reason)
 
     def channel_failed(self, channel: Any, reason: Failure) -> None:
-        """The server closed our channel, for what it calls an error; so end the connection, too."""
+        """End the connection, since the server has closed our channel because of an error."""
         self._note(channel.reason)
         self.transport.loseConnection()
 
     def check_heartbeat(self) -> None:
-        """Nothing has come for two intervals."""
+        """End the connection: nothing was received for two intervals."""
         self._error = AmqpError("no heartbeat")
         super().check_heartbeat()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Everything that waits for an answer fails."""
+        """Fail everything that waits for an answer."""
         self.lost = self._error or reason.value
         super().connectionLost(reason)
         self.ended.callback(self._reason())
@@ -162,17 +163,17 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         """A message came in."""
 
     def message_returned(self, message: Any) -> None:
-        """A message that we sent is for no queue."""
+        """A message that we sent was returned: it reached no queue."""
 
     def publish_confirmed(self, tag: int, multiple: bool, error: str | None) -> None:
-        """A message that we sent was taken, or not if there is an error."""
+        """A message that we sent was accepted, or refused if there is an error."""
 
     def publishing_blocked(self, reason: str) -> None:
-        """The server takes no messages for now."""
+        """The server accepts no messages for now."""
         self.blocked = reason
 
     def publishing_unblocked(self) -> None:
-        """The server takes messages again."""
+        """The server accepts messages again."""
         self.blocked = None
 
     def _note(self, reason: Any = None) -> None:
@@ -181,7 +182,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
             self._error = AmqpError(as_text(text), getattr(reason, "reply_code", 0))
 
     def _reason(self, closed: BaseException | None = None) -> BaseException:
-        """Why the connection or channel was closed, instead of that it was."""
+        """The reason why the connection or channel was closed, in place of the fact that it was."""
         if isinstance(closed, Closed):
             self._note(*closed.args)
         return self._error or self.lost or ConnectionLost()
@@ -240,7 +241,7 @@ class AmqpFactory(Factory):
 
 
 def encode_key(channel: str) -> bytes:
-    """The name of a channel as AMQP takes it. Raises AmqpError if it does not."""
+    """The name of a channel as a routing key. Raises AmqpError if it cannot be one."""
     try:
         name = channel.encode()
     except UnicodeError:
@@ -251,5 +252,5 @@ def encode_key(channel: str) -> bytes:
 
 
 def as_text(raw: str | bytes) -> str:
-    """txAMQP gives bytes where a name is not UTF-8, which ours all are."""
+    """The name as text; txAMQP returns bytes for a name that is not UTF-8, but ours always are."""
     return raw if isinstance(raw, str) else raw.decode("utf-8", "backslashreplace")

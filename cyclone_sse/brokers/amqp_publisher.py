@@ -1,4 +1,4 @@
-"""A connection to AMQP that publishes, and knows when the server has taken each message."""
+"""A connection to AMQP that publishes, and on which the server confirms each message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Refusal
 
 NAMES_MAX = 100_000  # bytes of names in one message's headers, which must fit a frame
-BLOCKED_WAIT = 1.0  # seconds for what was sent just before the server took no more to be confirmed
+BLOCKED_WAIT = 1.0  # seconds to wait for confirmations after the server has stopped accepting messages
 
 
 class AmqpPublisherProtocol(AmqpProtocol):
@@ -38,7 +38,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
         await self._ch.confirm_select()
 
     def publish(self, publications: Sequence[Publication]) -> Deferred[Any]:
-        """Send a message for each. Fires when the server has taken them all; it gives no ids.
+        """Send a message for each publication. Fires when the server has accepted all of them, without ids.
 
         A message for several channels is one, with the others in its header ``CC``, by which RabbitMQ routes
         it to each queue once.
@@ -78,7 +78,9 @@ class AmqpPublisherProtocol(AmqpProtocol):
         await self._publish(self.factory.control, b"", order, {})
 
     def publish_heartbeat(self, token: str) -> Deferred[Any]:
-        """Send a message by the way that messages take; if no queue gets it, it comes back here."""
+        """Send a heartbeat through the exchange like a message; if it reaches no queue, the server returns
+        it.
+        """
         properties = {"type": HEARTBEAT_TYPE.encode()}
         key = self.factory.heartbeat_key
         d = self._publish(self.factory.exchange, key, token.encode(), properties, mandatory=True)
@@ -102,7 +104,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
         return confirmed
 
     def publish_confirmed(self, tag: int, multiple: bool, error: str | None) -> None:
-        """Tags count up from 1, and `multiple` means all up to this one."""
+        """Note a confirmation. Tags count up from 1; with `multiple` all tags up to this one are confirmed."""
         tags = [each for each in self._unconfirmed if each <= tag] if multiple else [tag]
         for each in tags:
             waiting = self._unconfirmed.pop(each, None)
@@ -114,11 +116,11 @@ class AmqpPublisherProtocol(AmqpProtocol):
                 waiting.errback(AmqpError(error))
 
     def message_returned(self, message: Any) -> None:
-        """A heartbeat is for no queue: the exchange, the binding or the queue is gone."""
+        """Report a heartbeat that reached no queue: the exchange, the binding or the queue was deleted."""
         self.factory.unroutable((message.content.body or b"").decode("utf-8", "replace"))
 
     def publishing_blocked(self, reason: str) -> None:
-        """The server is short of memory or disk. What it has not read is published when that is over."""
+        """Stop publishing: the server is short of memory or disk. It reads and publishes the rest afterwards."""
         super().publishing_blocked(reason)
         self.factory.reactor.callLater(BLOCKED_WAIT, self._fail_unconfirmed, self._published)
 
@@ -127,7 +129,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
             self.publish_confirmed(tag, True, f"the server takes no messages: {self.blocked}")
 
     def connectionLost(self, reason: Failure) -> None:
-        """It is unknown whether what is unconfirmed was taken."""
+        """Fail the unconfirmed messages: it is unknown whether the server has accepted them."""
         super().connectionLost(reason)
         self.publish_confirmed(self._published, True, str(self.lost))
 

@@ -1,6 +1,6 @@
-"""A connection to AMQP that receives, by bindings of one queue.
+"""A connection to AMQP that receives messages from one queue and its bindings.
 
-Independent of brokers and clients: a message goes to the function given.
+Independent of brokers and clients: messages are passed to a function.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BINDINGS = 100  # that are under way together
 
 
 class _Binding(NamedTuple):
-    """A change of what our queue gets. bind: make the binding, or remove it."""
+    """A change of our queue's bindings. bind: make the binding, or remove it."""
 
     key: bytes
     bind: bool
@@ -37,13 +37,14 @@ class _Binding(NamedTuple):
 
 
 class AmqpSubscriberProtocol(AmqpProtocol):
-    """A connection that receives, by one queue that is ours alone and ends with the connection.
+    """A connection that receives from one exclusive queue, which is deleted with the connection.
 
-    Each of our channels is a binding of it, so that a message comes once, however many it matches. The
-    bindings are made on a channel of their own: the server closes it when it refuses one, and must not
-    end the consumer with it. A fanout exchange ignores bindings: every message comes anyway.
+    Each of our channels is a binding of the queue, so that a message arrives once, however many bindings it
+    matches. The bindings are made on an AMQP channel of their own: when the server refuses a binding, it
+    closes the channel, and must not end the consumer. A fanout exchange ignores bindings, and sends every
+    message.
 
-    has_heartbeat: heartbeats come in.
+    has_heartbeat: heartbeats arrive on this connection.
     """
 
     has_heartbeat = False
@@ -74,7 +75,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         await self._bindings.queue_bind(queue=self._queue, exchange=exchange, routing_key=key)
 
     async def _try_to_bind(self, exchange: bytes, key: bytes, what: str) -> bool:
-        """Bind our queue for something of our own; a server that does not allow it serves all else."""
+        """Bind our queue to an exchange for our own messages. If the server refuses, the rest still works."""
         try:
             if exchange == self.factory.control:
                 await self._declare_control(self._bindings)
@@ -93,7 +94,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         await self._bindings.channel_open()
 
     def channel_failed(self, channel: Any, reason: Failure) -> None:
-        """A refusal of a binding concerns that one alone."""
+        """Fail only the refused binding, if the channel for bindings was closed."""
         if channel.id != self._bindings_number or not self._is_refusal(channel.reason):
             super().channel_failed(channel, reason)
 
@@ -111,7 +112,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         return self._in_turn(channel, bind=False)
 
     def _in_turn(self, channel: str, bind: bool) -> Deferred[None]:
-        """Do it after all that was requested before."""
+        """Make the change after all changes that were requested before."""
         try:
             key = encode_key(channel)
         except AmqpError as error:
@@ -150,7 +151,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
                 self.lost = self.lost or self._reason(answer.value)
             binding.done.errback(self._explain(answer.value))
             if refused:
-                # What follows was not looked at: it is sent again on a new channel.
+                # The server ignored the following requests: they are sent again on a new channel.
                 self._waiting.extendleft(reversed(lot[n + 1 :]))
                 with suppress(Closed):  # then the rest fails with the connection
                     await self._open_bindings()
@@ -170,7 +171,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         return self._reason(error)
 
     def message_received(self, message: Any) -> None:
-        """Hand a message on."""
+        """Pass a message on."""
         properties = message.content.properties
         kind, id = properties.get("type"), properties.get("message-id")
         headers = properties.get("headers")

@@ -1,7 +1,7 @@
 """Tables of AMQP: the headers of a message, and the properties that client and server announce.
 
-txAMQP 0.8.2 writes text and whole numbers alone, and fails on what it does not know. Here a table is read
-and written as bytes (AMQP 0-9-1, 4.2.5.5, with the types that RabbitMQ really uses). Plain Python.
+txAMQP 0.8.2 writes only text and integers, and fails on other types. This module reads and writes tables as
+bytes (AMQP 0-9-1, 4.2.5.5, with the types that RabbitMQ uses). Plain Python.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _long(content: bytes) -> bytes:
 
 
 def decode_table(content: bytes) -> dict[str, Any]:
-    """Read the content of a table; text is bytes. Raises ValueError for what is none."""
+    """Read the content of a table; text is bytes. Raises ValueError if it is malformed."""
     try:
         return _Reader(content).table(len(content), DEPTH)
     except (struct.error, IndexError, UnicodeError) as error:
@@ -64,7 +64,7 @@ def decode_table(content: bytes) -> dict[str, Any]:
 
 
 class _Reader:
-    """Reads values one after the other."""
+    """Reads the values of a table one after another."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -81,7 +81,7 @@ class _Reader:
         return struct.unpack(form, self._read(struct.calcsize(form)))[0]
 
     def table(self, size: int, depth: int) -> dict[str, Any]:
-        """The table of this size that begins here."""
+        """Read the table of this size at the present position."""
         end = self._at + size
         table: dict[str, Any] = {}
         while self._at < end:

@@ -1,18 +1,18 @@
-"""AMQP on the wire, where txAMQP 0.8.2 gets it wrong: frames, and what the server asks of us.
+"""The parts of AMQP's wire format in which txAMQP 0.8.2 has bugs: frames, and methods that the server calls.
 
-Its faults are avoided from outside, by subclasses:
+Subclasses of txAMQP's classes avoid these bugs:
 
-- it takes a body that happens to be UTF-8 for text, and counts characters against the size in
-  bytes: one non-ASCII message stalls the connection for good (``ExactBody``);
-- it fails on headers of many types that other clients send, and the connection with it
-  (``LenientHeader``, which reads them by ``amqp_tables``);
-- a frame size without limit, which RabbitMQ can be set to, makes it send nothing (``Delegate``);
-- it announces no capabilities, so that RabbitMQ says neither that a queue was deleted nor that it takes no
-  messages (``Delegate``).
+- txAMQP treats a body that is valid UTF-8 as text, and compares the number of characters with the size in
+  bytes: one non-ASCII message stalls the connection forever (``ExactBody``);
+- txAMQP fails on headers of many types that other clients send, and ends the connection
+  (``LenientHeader``, which reads them with ``amqp_tables``);
+- if RabbitMQ is configured without a limit of the frame size, txAMQP sends nothing (``Delegate``);
+- txAMQP announces no capabilities, so that RabbitMQ does not report that a queue was deleted, or that it
+  accepts no messages (``Delegate``).
 
-Two more are left to the callers: it writes the length of a text in characters and then its UTF-8, so names
-and passwords must be passed to it as bytes; and it takes answers to be in the order of the calls, while
-RabbitMQ lets the queue answer "consume", so nothing else may be under way then.
+Callers must avoid two more: txAMQP writes the length of a text in characters, so names and passwords must be
+passed as bytes; and txAMQP expects answers in the order of the calls, while RabbitMQ answers "consume" later,
+so nothing else may be under way then.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ CLIENT_PROPERTIES = {
 
 
 class QueueDeleted(Exception):
-    """The queue of a connection that receives is gone: an operator or a policy deleted it, say."""
+    """The queue of a connection was deleted, for example by an operator or a policy."""
 
 
 class ExactBody(Body):  # type: ignore[misc]
-    """A piece of a message, as bytes. Takes the place of txAMQP's by having the same ``type``."""
+    """A part of a message's body, as bytes. It replaces txAMQP's class, since it has the same ``type``."""
 
     type = Frame.BODY
     encode = Body.encode
@@ -60,7 +60,7 @@ class ExactBody(Body):  # type: ignore[misc]
 
 
 class LenientHeader(Header):  # type: ignore[misc]
-    """The properties of a message. The table of headers is read by ``amqp_tables``, or left out."""
+    """The properties of a message. ``amqp_tables`` reads the headers; malformed ones are skipped."""
 
     type = Frame.HEADER
     encode = Header.encode
@@ -86,10 +86,10 @@ class LenientHeader(Header):  # type: ignore[misc]
 
 
 class Delegate(TwistedDelegate):  # type: ignore[misc]
-    """What the server asks of us, method by method."""
+    """The methods that the server calls."""
 
     def connection_start(self, ch: Any, msg: Any) -> None:
-        """Log in, and announce what we understand."""
+        """Log in, and announce our capabilities."""
         client = self.client
         known = {"mechanism": client.mechanism, "response": client.response, "locale": client.locale}
         if "blocked" in client.spec.classes.byname["connection"].methods.byname:  # not in a user's own file
@@ -104,11 +104,11 @@ class Delegate(TwistedDelegate):  # type: ignore[misc]
         self.client.started.fire()
 
     def connection_blocked(self, ch: Any, msg: Any) -> None:
-        """The server takes no messages from us for now."""
+        """The server accepts no messages from us for now."""
         self.client.publishing_blocked(str(msg.reason))
 
     def connection_unblocked(self, ch: Any, msg: Any) -> None:
-        """The server takes messages again."""
+        """The server accepts messages again."""
         self.client.publishing_unblocked()
 
     def basic_cancel(self, ch: Any, msg: Any) -> None:
@@ -120,15 +120,15 @@ class Delegate(TwistedDelegate):  # type: ignore[misc]
         self.client.message_received(msg)
 
     def basic_return_(self, ch: Any, msg: Any) -> None:
-        """A message of ours that no queue is bound to."""
+        """A message of ours that reached no queue."""
         self.client.message_returned(msg)
 
     def basic_ack(self, ch: Any, msg: Any) -> None:
-        """The server has taken what we published."""
+        """The server has accepted messages of ours."""
         self.client.publish_confirmed(msg.delivery_tag, msg.multiple, None)
 
     def basic_nack(self, ch: Any, msg: Any) -> None:
-        """The server could not take it."""
+        """The server has refused messages of ours."""
         self.client.publish_confirmed(msg.delivery_tag, msg.multiple, "the message was not taken")
 
 
@@ -142,5 +142,5 @@ def load_spec(file: str | Path) -> Any:
         loaded.constants.bypyname["frame_end"]
         return loaded
     except Exception as error:
-        # An XML parser, and then whatever the shape of the data leads txAMQP to.
+        # The XML parser may raise an error, and txAMQP any error if the data has another structure.
         raise ValueError(f"{file} is not an AMQP specification: {error}") from error

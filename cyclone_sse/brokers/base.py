@@ -1,8 +1,8 @@
 """The base of every broker: hooks for a source of messages, and its hub.
 
-A concrete broker fetches messages (``connect``, ``subscribe``, ``unsubscribe``) and calls ``broadcast``; from
-there on ``delivery`` does the rest, for all brokers alike. ``Broker`` is what custom applications subclass:
-each hook says which part calls it, when, and with what.
+A concrete broker fetches messages (``connect``, ``subscribe``, ``unsubscribe``) and calls ``broadcast``; then
+``delivery`` does the same for all brokers. Custom applications subclass ``Broker``: the docstring of each
+hook says when the hook is called, by which part, and with which arguments.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RETRY_LATER = {"Retry-After": "5"}
 
 
 class Subscriber(Protocol):
-    """What a broker needs of a handler: its client."""
+    """The part of a handler that a broker needs: its client."""
 
     @property
     def subscriber(self) -> Client:
@@ -43,7 +43,7 @@ class Subscriber(Protocol):
 
 
 class EventSender(Protocol):
-    """What ``send_event`` needs of a handler."""
+    """The part of a handler that ``send_event`` needs."""
 
     def sendEvent(self, message: str, *, eid: str | None = None) -> Any:
         """Send an event to this client alone."""
@@ -59,7 +59,7 @@ class Broker:
 
     log = Logger()
     lingers = True  # there is an upstream to subscribe to, and its subscriptions outlive clients
-    matches_patterns = False  # in this process: every event comes this way, whatever is subscribed to
+    matches_patterns = False  # in this process: every event arrives here, without subscriptions
     open_patterns = True  # every client may subscribe to patterns, also without --patterns=1
     # What an event can have in addition to channels and message, by the names that publishers use.
     carries: ClassVar[frozenset[str]] = frozenset()
@@ -87,7 +87,7 @@ class Broker:
         self.reactor = reactor
         self.secret_key: str = self.settings["http-secret"] or ""
         self.has_patterns = type(self).is_pattern is not Broker.is_pattern  # some names may be patterns
-        # A star makes a pattern if this broker says so; else it is a character like others.
+        # Whether a star makes a pattern depends on the broker.
         is_matched = self.matches_patterns and self.is_pattern("*")
         patterns = PatternIndex(self.is_pattern_blocked) if is_matched else None
         self.hub = Hub(self.settings, not self.lingers, reactor, ids, patterns=patterns)
@@ -100,7 +100,7 @@ class Broker:
         self._patterns: set[str] = set()  # that have clients
         self._log_limit = LogLimit(reactor.seconds)
 
-    # What a concrete broker does.
+    # Hooks that a concrete broker implements.
 
     def connect(self) -> Deferred[Any] | None:
         """Start fetching messages. Called once, when the service starts."""
@@ -118,48 +118,48 @@ class Broker:
         """The channel's last subscriber left, ``linger`` seconds ago."""
 
     def is_pattern(self, channel: str) -> bool:
-        """Whether this name stands for many channels; called when a client subscribes."""
+        """Whether this name is a pattern, which matches many channels; called when a client subscribes."""
         return False
 
     def canonical(self, pattern: str) -> str:
-        """The one way to write what this pattern stands for."""
+        """The canonical form of this pattern: patterns that match the same channels have the same form."""
         return pattern
 
     def is_pattern_blocked(self, pattern: str) -> bool:
-        """Whether to drop what comes in under this pattern. Called for each message."""
+        """Whether to drop messages that match this pattern. Called for each message."""
         return False
 
     def publish(self, channels: str | Sequence[str], message: str) -> Any:
         """Publish a message to these channels; one name as text is one channel.
 
-        Called by custom applications, and for each message that is POSTed if a subclass overrides this method
-        alone. A Deferred fires when the message has been taken; it fails with Unavailable if it was not.
+        Called by custom applications, and for each POSTed message if a subclass overrides only this method. A
+        Deferred fires when the message has been accepted, or fails with Unavailable.
         """
         return self._publish_upstream([publication(channels, message)])
 
     def publish_all(self, publications: Sequence[Publication]) -> Any:
-        """Publish what was POSTed to this server, in this order.
+        """Publish the messages that were POSTed to this server, in this order.
 
-        Returns the ids of the events as far as they are known (a sequence of text or None), or a Deferred of
-        that, which fails with Unavailable. Raises Refusal for what this broker cannot carry.
+        Returns the ids of the events, with None for unknown ones, or a Deferred of the ids, which may fail
+        with Unavailable. Raises Refusal for a publication that this broker cannot transmit.
         """
         return self._publish_upstream(publications)
 
     def control(self, order: Mapping[str, Any]) -> Any:
-        """Carry out an order on every server that shares this broker, by ``obey``; here, on this one."""
+        """Carry out an order with ``obey`` on every server that shares this broker; by default, on this one."""
         return self.obey(order)
 
     @property
     def problem(self) -> str | None:
-        """Why messages do not come in, or cannot be published, at this moment; None if they do and can."""
+        """The reason why messages cannot be received or published at this moment; None if they can."""
         return None
 
     @property
     def available(self) -> bool:
-        """Whether messages come in and can be published at this moment."""
+        """Whether messages can be received and published at this moment."""
         return self.problem is None
 
-    # What a concrete broker calls.
+    # Methods that a concrete broker calls.
 
     def broadcast(self, pattern: str | None, channel: str, message: str | bytes) -> None:
         """Publish an event to all subscribers of the name ``pattern or channel``."""
@@ -200,15 +200,15 @@ class Broker:
                 self._log_dropped(source or channels[0], f"is refused, {refusal.reason}")
 
     def check_size(self, message: bytes) -> None:
-        """Raise ValueError for a message that is longer than one that is POSTed may be.
+        """Raise ValueError for a message that is longer than a POSTed one may be.
 
-        Without this, one very large message would push all others out of the history.
+        Without this, one very large message would remove all others from the history.
         """
         if len(message) > self.settings["max-body"]:
             raise ValueError(f"{len(message)} bytes are more than --max-body")
 
     def confirmed(self, channel: str) -> None:
-        """From now on the upstream sends everything of the channel."""
+        """Note that the upstream sends all messages of the channel from now on."""
         if self.subscriptions.is_late(channel):
             self.hub.send_gap([channel])
         else:
@@ -216,14 +216,13 @@ class Broker:
         self.subscriptions.confirm(channel)
 
     def interrupted(self, channels: Iterable[str]) -> None:
-        """The upstream was away and is back: something of these channels may be missing."""
+        """Send a gap: the upstream was away, and messages of these channels may be missing."""
         self.hub.send_gap(channels)
 
     def obey(self, order: Mapping[str, Any]) -> int:
         """Carry out an order on this server: ``{"end": {"channel": [..]}}`` or ``{"end": {"user": ..}}``.
 
-        Returns the number of streams that it ends. An order that is not understood ends none: a newer server
-        may have sent it.
+        Returns the number of ended streams. An unknown order ends none: a newer server may have sent it.
         """
         self.hub.presence.receive(order.get("presence"))
         self._clear(order.get("clear"))
@@ -248,14 +247,14 @@ class Broker:
         self.hub.publishing.clear(channels)
 
     def log_rarely(self, line: str, **values: Any) -> None:
-        """Log an error, but not more than one line of this kind in a minute."""
+        """Log an error, with at most one line of this kind in a minute."""
         if self._log_limit.acquire(line):
             self.log.error(line, **values)
 
-    # What the handlers and the service call.
+    # Methods that the handlers and the service call.
 
     def start(self) -> Deferred[Any]:
-        """Start working; called by the service when it starts. Fires when messages come in.
+        """Start the broker; called by the service when it starts. Fires when messages can be received.
 
         Raises ValueError at once if the options cannot be met.
         """
@@ -270,7 +269,7 @@ class Broker:
         return connected
 
     async def stop(self) -> None:
-        """Send out what was published, end all streams, then disconnect."""
+        """Send the published events, end all streams, then disconnect."""
         await self.hub.idle()
         self.hub.end(Ending.DRAINED)
         await self.hub.idle()
@@ -280,10 +279,10 @@ class Broker:
         await maybeDeferred(self.disconnect).addErrback(self._log_bug, "disconnect")
 
     def ready(self, channels: Sequence[str], last_event_id: str | None = None) -> Deferred[Any] | None:
-        """Subscribe upstream to these channels if need be.
+        """Subscribe upstream to these channels if necessary.
 
-        None if the upstream already sends what is published in them; else a Deferred that fires when it does,
-        or after some time. Raises Refusal if there are too many patterns already.
+        None if the upstream already sends their messages; else a Deferred that fires when it does, or after
+        some time. Raises Refusal if there are too many patterns already.
         """
         if not (self.has_patterns or self.lingers):
             return None
@@ -294,8 +293,8 @@ class Broker:
     def add_client(
         self, handler: Subscriber, channels: str | Iterable[str], last_event_id: str | None = None
     ) -> None:
-        """Subscribe the handler's client to one channel or several: it receives what it missed since that
-        id, then what comes."""
+        """Subscribe the handler's client to one or several channels, after the event with this id: the client
+        receives the events that it missed, then new ones."""
         names = self.canonical_names([channels] if isinstance(channels, str) else channels)
         first = self.hub.subscribe(handler.subscriber, names, last_event_id)
         if first and self.has_patterns:
@@ -314,21 +313,20 @@ class Broker:
             self.subscriptions.vacate(last)
 
     def canonical_names(self, channels: Iterable[str]) -> list[str]:
-        """These channels, each once, with patterns written in one way."""
+        """These channels, each once, with patterns in their canonical form."""
         if not self.has_patterns:
             return list(dict.fromkeys(channels))
         names = (self.canonical(name) if self.is_pattern(name) else name for name in channels)
         return list(dict.fromkeys(names))
 
     def check_patterns(self, names: Iterable[str]) -> None:
-        """Raise Refusal if these patterns are more than the server may have: each costs something with every
-        event."""
+        """Raise Refusal if the server would have too many patterns: each of them is matched with every event."""
         new = sum(self.is_pattern(name) and name not in self._patterns for name in names)
         if new and len(self._patterns) + new > self.settings["max-patterns-total"]:
             raise Refusal(503, "the server has too many patterns: see --max-patterns-total", RETRY_LATER)
 
     def position(self) -> str:
-        """The id of the present moment, for a client to come back with."""
+        """The id of the present moment, from which a client can resume."""
         return self.hub.position()
 
     def stats(self) -> list[tuple[str, int]]:
@@ -340,11 +338,11 @@ class Broker:
         handler.sendEvent(message, eid=eid)
 
     def _publish_upstream(self, publications: Sequence[Publication]) -> Any:
-        """The most derived ``publish_all`` that is a broker's own."""
+        """The ``publish_all`` of the most derived class that defines one."""
         raise NotImplementedError(f"the {self.name} broker does not publish")
 
     def _publish_one_by_one(self, publications: Sequence[Publication]) -> Any:
-        """What ``publish_all`` is for a subclass that overrides ``publish`` alone."""
+        """Publish one after another: the ``publish_all`` of a subclass that overrides only ``publish``."""
         if any(fields_in(each) for each in publications):
             raise Refusal(
                 400,

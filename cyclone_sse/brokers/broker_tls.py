@@ -1,4 +1,4 @@
-"""TLS with a broker: which certificates are trusted, and the certificate that this server shows."""
+"""TLS with a broker: the certificates that are trusted, and the certificate of this server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BrokerTls:
     """The certificates for connections to a broker.
 
     settings: broker-ca, broker-cert and broker-key, names of PEM files. Without a CA the certificates of the
-    system are trusted, or those that SSL_CERT_FILE names. Raises ValueError where a file will not do.
+    system are trusted, or those that SSL_CERT_FILE names. Raises ValueError if a file cannot be used.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -32,7 +32,7 @@ class BrokerTls:
             raise ValueError("--broker-cert and --broker-key: set both or neither")
         self._trusted = None if ca is None else trustRootFromCertificates(_certificates("ca", ca))
         self._own = None if cert is None else _private_certificate(cert, key)
-        # Those between ours and the CA: without them the broker cannot verify ours.
+        # Without the intermediate certificates the broker could not verify ours.
         self._chain = [] if cert is None else [each.original for each in _certificates("cert", cert)[1:]]
 
     def wrap(self, endpoint: IStreamClientEndpoint, host: str) -> IStreamClientEndpoint:

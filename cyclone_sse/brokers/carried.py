@@ -1,4 +1,4 @@
-"""Which fields of a publication a broker can carry, by the names that publishers use."""
+"""The fields of a publication that a broker can transmit, by the names that publishers use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def fields_in(publication: Publication) -> list[str]:
 
 
 def check_carried(publications: Iterable[Publication], carries: Collection[str], broker: str) -> None:
-    """Raise Refusal for a field that the broker of this name has no place for."""
+    """Raise Refusal for a field that the broker of this name cannot transmit."""
     missing = sorted(ALL_FIELDS.difference(carries))
     for each in publications if missing else ():
         for field in missing:

@@ -1,7 +1,7 @@
 """The heartbeats of this server that are under way, and how late they are. Plain Python.
 
-An upstream may take what is published and yet bring nothing, so each heartbeat that it has taken must come
-back on the connection that receives.
+An upstream may accept messages and yet deliver none, so each accepted heartbeat must arrive on the connection
+that receives.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
-HEARTBEAT_WAIT = 15.0  # seconds in which a heartbeat that the upstream has taken must come back
-HEARTBEAT_SLOW = 2.0  # seconds after which one that is missing is a problem to report
+HEARTBEAT_WAIT = 15.0  # seconds in which an accepted heartbeat must arrive
+HEARTBEAT_SLOW = 2.0  # seconds after which a missing heartbeat is reported as a problem
 
 
 class Heartbeats:
-    """Those that are to come back. sender: what the tokens begin with. clock: seconds."""
+    """The heartbeats that have not arrived yet. sender: the prefix of the tokens. clock: seconds."""
 
     def __init__(self, sender: str, clock: Callable[[], float]) -> None:
         self._sender = sender
@@ -31,11 +31,13 @@ class Heartbeats:
         return token
 
     def discard(self, token: str) -> None:
-        """Expect this one no more: it may not have been sent, and its absence proves nothing."""
+        """Do not expect this heartbeat any more: it may not have been sent, so its absence proves nothing."""
         self._sent.pop(token, None)
 
     def receive(self, token: str) -> None:
-        """Note that this one is back, and all before it are as good as back; unknown ones are ignored."""
+        """Note that this heartbeat has arrived, and do not expect earlier ones any more; ignore unknown
+        tokens.
+        """
         if token in self._sent:
             while next(iter(self._sent)) != token:
                 del self._sent[next(iter(self._sent))]

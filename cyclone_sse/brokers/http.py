@@ -1,4 +1,4 @@
-"""The HTTP broker: what is POSTed to /publish goes straight to the subscribers."""
+"""The HTTP broker: messages that are POSTed to /publish are sent to the subscribers of this process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cyclone_sse.delivery.publication import Publication
 
 
 class HttpBroker(Broker):
-    """Delivers what is POSTed to this process; there is no upstream that could be away."""
+    """Delivers the messages that are POSTed to this process; there is no upstream that could be away."""
 
     lingers = False
     matches_patterns = True
@@ -31,7 +31,7 @@ class HttpBroker(Broker):
             self.has_patterns = bool(self.settings["patterns"])
 
     def is_pattern(self, channel: str) -> bool:
-        """Whether this name stands for many channels: with --patterns=1; else it is the name of one."""
+        """Whether this name is a pattern; without --patterns=1 every name is that of one channel."""
         return bool(self.settings["patterns"]) and PatternIndex.is_pattern(channel)
 
     def start(self) -> Deferred[Any]:
@@ -44,7 +44,7 @@ class HttpBroker(Broker):
         return super().start()
 
     async def stop(self) -> None:
-        """Stop when what was published is on the disk."""
+        """Stop when all accepted events are on the disk."""
         await super().stop()
         await self.hub.publishing.close_journal()
 
@@ -54,7 +54,7 @@ class HttpBroker(Broker):
         return self.hub.publishing.trouble
 
     def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
-        """Deliver these events. With a history file the ids come when all of them are on the disk."""
+        """Deliver these events. With a history file, fires with the ids when all events are on the disk."""
         ids: Sequence[str] | Deferred[Sequence[str]] = self.hub.published.publish(
             publications, self.hub.publish_all
         )

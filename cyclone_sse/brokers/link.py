@@ -1,4 +1,4 @@
-"""What the brokers need of a connection to their server, and what can go wrong on one.
+"""The interface of a connection between a broker and its server, and the errors of such connections.
 
 The connections themselves are in ``redis_*link`` and ``amqp_publisher``, ``amqp_subscriber``.
 """
@@ -18,22 +18,22 @@ BROKER_AWAY = "the broker is away"
 
 
 class NotAllowed(Exception):
-    """The server does not allow what was asked for; asking again would not help."""
+    """The server does not allow the request; the same request would be refused again."""
 
 
 class NotPublished(Exception):
-    """A message was not taken, and for certain none of it was published."""
+    """A message was not accepted, and certainly not published."""
 
 
 class WrongServer(Exception):
-    """The server answers, but is not the one to talk to: a replica that once was the master, say."""
+    """The server answers, but is the wrong one, such as a replica that used to be the master."""
 
 
 class Link(Protocol):
-    """A connection, as the brokers build it from their library's protocol.
+    """A connection of a broker, built on the protocol of a library.
 
-    ended: fires with the reason when the connection is lost. lost: that reason. blocked: why the server takes
-    no messages at present.
+    ended: fires with the reason when the connection is lost. lost: that reason. blocked: the reason why the
+    server accepts no messages at present.
     """
 
     transport: ITCPTransport
@@ -42,19 +42,20 @@ class Link(Protocol):
     blocked: str | None
 
     def log_in(self) -> Deferred[Any]:
-        """Log in, and make sure that the other side answers. Fails with what it says."""
+        """Log in, and make sure that the server answers. Fails with the server's reason."""
 
     def publish(self, publications: Sequence[Publication]) -> Awaitable[Sequence[Any]]:
-        """Publish messages. Done when the server has taken them; gives their ids as far as it has some.
+        """Publish messages. Fires when the server has accepted them, with their ids if the server assigns
+        ids.
 
-        Fails with Refusal where the publisher is at fault, with NotPublished where nothing was published.
+        Fails with Refusal for a mistake of the publisher, and with NotPublished if nothing was published.
         """
 
     def publish_order(self, order: bytes) -> Deferred[Any]:
         """Publish an order to all servers."""
 
     def publish_heartbeat(self, token: str) -> Deferred[Any]:
-        """Publish a message that comes back, as messages do, on the connection that receives."""
+        """Publish a message that arrives, like others, on the connection that receives."""
 
     def abort(self, error: Exception) -> None:
         """End the connection at once, for this reason."""
@@ -64,18 +65,19 @@ class Link(Protocol):
 
 
 class SubscribingLink(Link, Protocol):
-    """A connection that subscribes; what is requested is carried out in that order."""
+    """A connection that subscribes; requests are carried out in order."""
 
     def subscribe(self, channel: str) -> Deferred[Any]:
-        """Request all messages of a channel. Fires when that is confirmed; fails with NotAllowed, or with
-        another error after which it may be requested again."""
+        """Request all messages of a channel. Fires when the server has confirmed. Fails with NotAllowed, or
+        with another error, after which the request may be repeated.
+        """
 
     def unsubscribe(self, channel: str) -> Deferred[Any]:
-        """Request no more messages of the channel."""
+        """Cancel the subscription to a channel."""
 
 
 def text_of(error: BaseException | None) -> str:
-    """What an error says, in one line for the log."""
+    """The text of an error, as one line for the log."""
     if isinstance(error, FirstError):
         error = error.subFailure.value
     if isinstance(error, CancelledError | ConnectingCancelledError):

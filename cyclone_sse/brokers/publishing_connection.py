@@ -1,8 +1,8 @@
-"""The connection for publishing: made when the first message needs it, and again after it was lost.
+"""The connection for publishing, opened for the first message, and again after a connection was lost.
 
-Redis allows no publishing on a connection that subscribes or waits, and RabbitMQ stops reading from one that
-publishes when it is short of memory, which must not hold up subscriptions. What waits is bounded, and so is
-the time that a publisher waits.
+Redis does not allow publishing on a connection that subscribes or waits, and RabbitMQ stops reading from a
+connection that publishes when it is short of memory, which must not delay subscriptions. The size of the
+waiting messages and the time that a publisher waits are limited.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.brokers.link import BROKER_AWAY, Link, NotPublished, text_of
 from cyclone_sse.errors import Refusal, Unavailable
 
-PUBLISH_WAIT = 5.0  # seconds in which the upstream must take a message
+PUBLISH_WAIT = 5.0  # seconds in which the upstream must accept a message
 PENDING_MAX = 32 * 2**20  # bytes of messages that wait for the upstream
 
 
@@ -59,10 +59,10 @@ class PublishingConnection:
         self._reactor = reactor
         self._lock = DeferredLock()
         self._pending = 0  # bytes of messages that wait for the upstream
-        self._stopping = False  # the end: never connect again
+        self._stopping = False  # the server stops: never connect again
 
     def run(self, command: Callable[[Any], Awaitable[Any]], size: int) -> Deferred[Any]:
-        """Run the command on the connection. size: bytes that it makes wait.
+        """Run the command on the connection. size: bytes that wait meanwhile.
 
         Fails with Unavailable, or with the Refusal that the command raises.
         """
@@ -75,7 +75,7 @@ class PublishingConnection:
         return d.addBoth(self._end_attempt, attempt)
 
     async def connected(self) -> Link:
-        """The connection, which is made if there is none. Raises what goes wrong with that."""
+        """The connection; opens one if there is none. Raises the error if that fails."""
         await self._lock.acquire()
         try:
             if self._stopping:
@@ -88,7 +88,7 @@ class PublishingConnection:
             self._lock.release()
 
     def stop(self) -> Deferred[Any] | None:
-        """End the connection, and never make another. None if there is no connection."""
+        """End the connection, and never open another. None if there is no connection."""
         self._stopping = True
         link, self.link = self.link, None
         return maybeDeferred(link.log_out) if link is not None else None
@@ -102,7 +102,7 @@ class PublishingConnection:
             return await command(link)
         except BaseException as error:
             if isinstance(error, CancelledError):
-                # No answer in time: the next message must not wait on the same connection.
+                # No answer in time: without a new connection, the next message would wait too.
                 link.transport.abortConnection()
             # Not raised: Twisted keeps the frames of a coroutine that fails in a reference cycle, and with
             # them the bodies of all that failed, until the next full collection.
@@ -133,7 +133,7 @@ class PublishingConnection:
 
 
 def _plain(error: BaseException | None) -> BaseException:
-    """What went wrong, without the frames in which it did."""
+    """The error without its traceback."""
     inner = error.subFailure.value if isinstance(error, FirstError) else error
     for each in (error, inner):
         if each is not None:

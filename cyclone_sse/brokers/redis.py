@@ -1,8 +1,9 @@
-"""The Redis broker: what is PUBLISHed in a Redis reaches the subscribers of every instance.
+"""The Redis broker: messages that are PUBLISHed in Redis reach the subscribers of every instance.
 
-A channel name with ``*`` in it is a pattern (``--patterns``). All channels lie below ``--redis-prefix``,
-which clients neither see nor can leave. Pub/sub keeps nothing: what is published while this server or Redis
-is away is lost; and it has no place for a type. The broker ``redis-stream`` has both.
+A channel name that contains ``*`` is a pattern (``--patterns``). All channels start with ``--redis-prefix``,
+which clients neither see nor can change. Pub/sub keeps no messages: those that are published while this
+server or Redis is away are lost. Pub/sub cannot transmit a type either. The broker ``redis-stream`` can do
+both.
 """
 
 from __future__ import annotations
@@ -68,11 +69,11 @@ class RedisBroker(SubscribingBroker[RedisSubscriberLink]):
             self._receives_orders = True
 
     async def check_server(self) -> None:
-        """Find out whether the sentinels name another master by now."""
+        """Check whether the sentinels name another master."""
         await self._redis.check(self.current_links())
 
     def message_received(self, names: Sequence[bytes], channel: bytes, message: bytes) -> None:
-        """A message came in. names: of our subscriptions; channel: where it was published."""
+        """Deliver a message or obey an order. names: the matching subscriptions. channel: the message's own."""
         if channel == CONTROL:
             self.obey_json(message)
             return

@@ -1,7 +1,7 @@
-"""A connection to Redis: logged in, watched, and for one purpose.
+"""A connection to Redis for one purpose, with log-in and pings.
 
-txredisapi does the protocol. It is given no password: version 1.6 never connects again after Redis has
-refused one. Numbers and charset are off: by default a message ``007`` arrives as 7.
+txredisapi implements the protocol. It is not given the password: version 1.6 never reconnects after Redis has
+refused one. Conversion of numbers and charset is disabled: by default a message ``007`` arrives as 7.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _WRONG_SERVER = ("READONLY", "MASTERDOWN")
 
 
 class ReplyTooLong(Exception):
-    """Redis sends more in one reply than is good for this process."""
+    """Redis has sent a reply that is larger than the limit."""
 
 
 class PartlyDone(Exception):
@@ -87,7 +87,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
             self.transport.setTcpKeepAlive(True)
 
     def log_in(self) -> Deferred[Any]:
-        """Log in; the ping fails where a password is missing, or Redis is still loading."""
+        """Log in, and ping: this fails if a password is missing, or Redis is still loading."""
         return Deferred.fromCoroutine(self._log_in())
 
     async def _log_in(self) -> None:
@@ -104,7 +104,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         self._pinging.start(PING_INTERVAL, now=False)
 
     async def _check_role(self) -> None:
-        """Raise WrongServer if this is a replica. Where ROLE is not allowed, READONLY has to tell."""
+        """Raise WrongServer if this is a replica. Without the right to ROLE, only READONLY errors show that."""
         try:
             role = (await self.command("ROLE"))[0]
         except (NotAllowed, ResponseError):
@@ -115,7 +115,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
     def command(self, *words: str | bytes | int) -> Deferred[Any]:
         """Send one command. Fires with the answer.
 
-        Fails with ResponseError, with NotAllowed, with WrongServer, or with why the connection is lost.
+        Fails with ResponseError, NotAllowed, WrongServer, or the reason why the connection was lost.
         """
         d: Deferred[Any]
         try:
@@ -127,7 +127,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
     async def transaction(self, commands: Iterable[Sequence[str | bytes | int]]) -> list[Any]:
         """Run the commands in one step, all of them or none. Returns their answers.
 
-        Raises what Redis says of the first that it does not take.
+        Raises the error of the first command that Redis refuses.
         """
         sent = [self.command("MULTI"), *(self.command(*each) for each in commands), self.command("EXEC")]
         results = await DeferredList(sent, consumeErrors=True)
@@ -138,7 +138,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         return answers
 
     async def publish(self, publications: Sequence[Publication]) -> Sequence[Any]:
-        """PUBLISH to each channel; returns when Redis has taken all. It gives no ids."""
+        """PUBLISH to each channel. Returns when Redis has accepted all messages, without ids."""
         copies = [
             (b"PUBLISH", self._prefix + name.encode(), each.data)
             for each in publications
@@ -176,14 +176,14 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
     def publish_order(self, order: bytes) -> Deferred[Any]:
         """Publish an order to every server that shares the prefix.
 
-        Through sharded pub/sub, which Redis has since 7.0 and which patterns do not match: no client receives
-        it, and PUBSUB goes on to list the channels of clients alone. Before 7.0 through plain pub/sub.
+        Sharded pub/sub (from Redis 7.0 on) is not matched by patterns, so no client can receive the order,
+        and PUBSUB lists only the channels of clients. Before 7.0, plain pub/sub is used.
         """
         name = self._prefix + CONTROL
         return self._sharded(self.command(b"SPUBLISH", name, order), b"PUBLISH", name, order)
 
     def publish_heartbeat(self, token: str) -> Deferred[Any]:
-        """Publish a message that comes back to the connection that subscribes."""
+        """Publish a message that arrives on the connection that subscribes."""
         return self.publish_order(json.dumps({"heartbeat": token}).encode())
 
     def _sharded(self, d: Deferred[Any], *otherwise: bytes) -> Deferred[Any]:
@@ -196,15 +196,15 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         return d.addErrback(try_the_other)
 
     def log_out(self) -> None:
-        """End the connection; Redis needs no farewell."""
+        """End the connection; Redis has no command for that."""
         self.transport.loseConnection()
 
     def tryConvertData(self, data: Any) -> Any:
-        """Nothing is converted; txredisapi would walk through each answer to find that out."""
+        """Return the data unconverted. Without this, txredisapi would walk through each reply."""
         return data
 
     def dataReceived(self, data: bytes, *args: Any) -> None:
-        """Bytes came in. If they are not from Redis, hiredis cannot read them."""
+        """Read bytes. If they are not Redis's protocol, hiredis raises an error."""
         if not args:  # without hiredis, txredisapi passes what is left of a read once more
             self._unparsed += len(data)
         if 0 < self.reply_max < self._unparsed:
@@ -216,7 +216,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
             self.abort(error)
 
     def replyReceived(self, reply: Any) -> None:
-        """One reply is complete."""
+        """Note that a reply is complete."""
         self._unparsed = 0
         super().replyReceived(reply)
 
@@ -227,7 +227,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         self.transport.abortConnection()
 
     def connectionLost(self, why: Failure) -> None:
-        """Everything that waits for an answer fails."""
+        """Fail everything that waits for an answer."""
         self.lost = self._error or why.value
         if self._pinging.running:
             self._pinging.stop()
@@ -235,7 +235,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         self.ended.callback(self._reason())
 
     def _explain(self, failure: Failure) -> Failure:
-        """Turn what the library says into what it means for us."""
+        """Convert an error of the library into one of ours."""
         error = failure.value
         if isinstance(error, txredisapi.ConnectionError):
             return Failure(self._reason())  # why the connection was lost instead of that it was
@@ -268,12 +268,12 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
 
 
 def _announcement(publication: Publication) -> bytes:
-    """What goes before the copies of a message for several channels, so that they are one event."""
+    """The announcement that precedes the copies of a message for several channels: they are one event."""
     return COPIES + json.dumps([zlib.crc32(publication.data), *publication.channels]).encode()
 
 
 def whole(answers: list[Any]) -> list[Any]:
-    """The answers of a transaction of which no command failed.
+    """The answers of a transaction, if no command failed.
 
     Raises NotPublished if all failed, PartlyDone if only some did.
     """
@@ -286,7 +286,7 @@ def whole(answers: list[Any]) -> list[Any]:
 
 
 def is_pattern(channel: str) -> bool:
-    """Whether the name stands for many channels, as it has been documented since the first version."""
+    """Whether the name is a pattern: it contains a star, as documented since the first version."""
     return "*" in channel
 
 

@@ -1,8 +1,8 @@
-"""What Redis does in one step for a stream, as scripts of its own: events with a key, and states.
+"""Lua scripts that Redis runs in one step for a stream: events with an idempotency key, and states.
 
-The states of channels are a hash beside the stream, ``<stream>:state``: the value for a channel is the id of
-the entry, its type and its message, one line each but for the message. Ids are compared as text, since the
-numbers of Lua have 53 bits.
+The states of channels are a hash beside the stream, ``<stream>:state``. The value of a channel has the id of
+the entry and its type, on one line each, and then the message. Ids are compared as text, since numbers in Lua
+have 53 bits.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def encode_state(id: bytes, state: Publication) -> bytes:
 
 
 def decode_state(channel: bytes, value: bytes) -> tuple[bytes, Publication]:
-    """The id of a state, and what was published. Raises ValueError for what is none."""
+    """The id and the publication of a state. Raises ValueError if it is malformed."""
     id, _, rest = value.partition(b"\n")
     kind, _, data = rest.partition(b"\n")
     ms, _, n = id.partition(b"-")

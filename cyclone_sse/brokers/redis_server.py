@@ -1,8 +1,8 @@
-"""Where Redis is: at a fixed address, or where its sentinels say that the master is now.
+"""The address of Redis: a fixed one, or that of the master according to its sentinels.
 
-All Redis brokers connect through here. A sentinel is asked again for each connection, so that a failover is
-nothing but a lost connection and the next one; and now and then, since an old master may live on. The server
-that sentinels name must itself say that it is the master: they name the old one until they have agreed.
+All Redis brokers connect with this module. Sentinels are asked for each connection, so that a failover is
+just a lost connection and a new one; and also regularly, since the old master may continue to run. The server
+that the sentinels name must confirm that it is the master: they name the old one until they have agreed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ RedisAddress: TypeAlias = tuple[str, int]
 
 
 class RedisServer:
-    """The Redis that the options name.
+    """The Redis server that the options name.
 
-    settings: the options, with defaults. name: what it is called in the log. longest_retry: seconds between
-    two attempts to connect, at most.
+    settings: the options, with defaults. name: its name in the log. longest_retry: maximum seconds between
+    two attempts to connect.
     """
 
     longest_retry = 20.0
@@ -45,7 +45,7 @@ class RedisServer:
         self._reactor = reactor
 
     def open(self, kind: Callable[..., RedisLink], prefix: str = "") -> Deferred[Any]:
-        """Make a connection to the master; it is not yet logged in. kind: what to make of it."""
+        """Open a connection to the master, without logging in. kind: the class of the connection."""
         return Deferred.fromCoroutine(self._open(partial(kind, self._reactor, *self._login, prefix)))
 
     async def check(self, links: Iterable[RedisLink]) -> None:
@@ -69,9 +69,9 @@ class RedisServer:
 
 
 class SentinelServer(RedisServer):
-    """The master of this name, as one of the sentinels has it.
+    """The master with this name, according to the sentinels.
 
-    Sentinels are asked with a password of their own, if they have one, and with TLS if Redis has it.
+    Sentinels have a password of their own, if any, and use TLS if Redis does.
     """
 
     # A failover takes seconds; asking again only after 20 s would lose more than it saves.
@@ -105,7 +105,7 @@ class SentinelServer(RedisServer):
                 address = await self._ask(sentinel)
                 link = await self._connect(address, make, CONNECT_WAIT)
             except (CancelledError, ConnectingCancelledError):
-                raise  # time is over, or the server stops: no other sentinel is to be asked
+                raise  # timed out, or the server stops: ask no other sentinel
             except Exception as error:
                 failures.append(
                     f"{sentinel[0]}:{sentinel[1]}: {str(error).rstrip('.') or type(error).__name__}"
@@ -133,5 +133,5 @@ class SentinelServer(RedisServer):
 
 
 def redis_server(settings: Mapping[str, Any], reactor: IReactorTime) -> RedisServer:
-    """The Redis that the options name, by address or by sentinels."""
+    """The Redis server of the options, with an address or with sentinels."""
     return (SentinelServer if settings["redis-sentinel"] else RedisServer)(settings, reactor)
