@@ -135,7 +135,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
             self.abort(AmqpError(f"what it sends is not AMQP: {error}"))
 
     def frameLengthExceeded(self, data: bytes) -> None:
-        """Raise ValueError for a frame that is too long. txAMQP 0.8.2 calls this method without defining it."""
+        """Raise ValueError for a frame that is too long. txAMQP 0.8.2 calls this, but does not define it."""
         raise ValueError("a frame without end")
 
     def do_close(self, reason: Any) -> None:

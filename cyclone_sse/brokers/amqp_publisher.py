@@ -104,7 +104,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
         return confirmed
 
     def publish_confirmed(self, tag: int, multiple: bool, error: str | None) -> None:
-        """Note a confirmation. Tags count up from 1; with `multiple` all tags up to this one are confirmed."""
+        """Note a confirmation. Tags count from 1; with `multiple` all tags up to this one are confirmed."""
         tags = [each for each in self._unconfirmed if each <= tag] if multiple else [tag]
         for each in tags:
             waiting = self._unconfirmed.pop(each, None)
@@ -120,7 +120,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
         self.factory.unroutable((message.content.body or b"").decode("utf-8", "replace"))
 
     def publishing_blocked(self, reason: str) -> None:
-        """Stop publishing: the server is short of memory or disk. It reads and publishes the rest afterwards."""
+        """Stop publishing: the server is short of memory or disk, and will read the rest afterwards."""
         super().publishing_blocked(reason)
         self.factory.reactor.callLater(BLOCKED_WAIT, self._fail_unconfirmed, self._published)
 

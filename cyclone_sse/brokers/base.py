@@ -146,7 +146,7 @@ class Broker:
         return self._publish_upstream(publications)
 
     def control(self, order: Mapping[str, Any]) -> Any:
-        """Carry out an order with ``obey`` on every server that shares this broker; by default, on this one."""
+        """Carry out an order with ``obey`` on every server that shares this broker; here, on this one."""
         return self.obey(order)
 
     @property
@@ -320,7 +320,7 @@ class Broker:
         return list(dict.fromkeys(names))
 
     def check_patterns(self, names: Iterable[str]) -> None:
-        """Raise Refusal if the server would have too many patterns: each of them is matched with every event."""
+        """Raise Refusal if the server would have too many patterns: each is matched with every event."""
         new = sum(self.is_pattern(name) and name not in self._patterns for name in names)
         if new and len(self._patterns) + new > self.settings["max-patterns-total"]:
             raise Refusal(503, "the server has too many patterns: see --max-patterns-total", RETRY_LATER)

@@ -73,7 +73,7 @@ class RedisBroker(SubscribingBroker[RedisSubscriberLink]):
         await self._redis.check(self.current_links())
 
     def message_received(self, names: Sequence[bytes], channel: bytes, message: bytes) -> None:
-        """Deliver a message or obey an order. names: the matching subscriptions. channel: the message's own."""
+        """Deliver a message, or obey an order. names: the matching subscriptions. channel: its own."""
         if channel == CONTROL:
             self.obey_json(message)
             return

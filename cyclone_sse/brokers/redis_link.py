@@ -104,7 +104,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         self._pinging.start(PING_INTERVAL, now=False)
 
     async def _check_role(self) -> None:
-        """Raise WrongServer if this is a replica. Without the right to ROLE, only READONLY errors show that."""
+        """Raise WrongServer if this is a replica. Without the right to ROLE, READONLY errors show that."""
         try:
             role = (await self.command("ROLE"))[0]
         except (NotAllowed, ResponseError):

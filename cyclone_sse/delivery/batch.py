@@ -1,8 +1,8 @@
-"""Some events in id order, and the bytes that clients share of them.
+"""Some events in id order, and their bytes, which clients share.
 
-Clients get the frames as they are. Clients that asked for ``fields=channel`` also get the names under which
-they receive each event; all that receive it under the same names share the same bytes, made once, by the
-walk over the clients and by those that resume. Plain Python.
+Most clients receive the frames unchanged. Clients with ``fields=channel`` also receive the names under which
+they are subscribed to each event. All clients with the same names share the same bytes, whether they are live
+or resume. Plain Python.
 """
 
 from __future__ import annotations
@@ -86,10 +86,10 @@ class Batch:
 
 
 def _frame_with_names(event: Event, names: frozenset[str], heard: Sequence[str]) -> bytes:
-    """The frame with those of the heard names under which the event went out.
+    """The frame with those of the client's names under which the event was published.
 
-    With the client it is not for, too, if it names one: streams that several tabs of a browser share are one
-    client here, and only the tab can leave out what it published itself.
+    Also with the client that the event excludes, if any: several tabs of a browser that share a stream are
+    one client here, and only the tab itself can skip its own events.
     """
     frame = event.frame if event.excluded is None else except_line(event.excluded) + event.frame
     if len(names) < len(heard):

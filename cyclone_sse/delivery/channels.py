@@ -1,7 +1,8 @@
 """The subscribers of each channel, and the channels of each subscriber.
 
-Every change returns whether it mattered (first in, last out), which spares a second look-up. Joining and
-leaving cost O(1) for each channel. Knows nothing of sockets; a subscriber is anything with ``channels``.
+Each change returns the channels that got their first subscriber or lost their last one, which spares a second
+look-up. Joining and leaving cost O(1) for each channel. Knows nothing of sockets; a subscriber is any object
+with ``channels``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class _Subscriber(Protocol):
-    """What the registry needs of a subscriber: a place for the names of its channels."""
+    """The part of a subscriber that the registry needs: the names of its channels."""
 
     channels: tuple[str, ...]
 
@@ -73,18 +74,18 @@ class Channels(Generic[S]):
         return 0 if present is None else len(present[1])
 
     def stats_of(self, channels: Iterable[str] | None = None) -> Iterator[tuple[str, int]]:
-        """Each of these channels, or of all, that has subscribers when its turn comes, and how many."""
+        """These channels, or all, with their numbers of subscribers, without those that have none by then."""
         for channel in list(self._present if channels is None else channels):
             present = self._present.get(channel)
             if present is not None:
                 yield channel, len(present[1])
 
     def stats(self) -> list[tuple[str, int]]:
-        """Each channel that has subscribers, and how many."""
+        """The channels that have subscribers, with their numbers."""
         return [(channel, len(subscribers)) for channel, (_, subscribers) in self._present.items()]
 
     def names(self) -> list[str]:
-        """The channels that have subscribers, as of now: to be looked at in slices."""
+        """The channels that have subscribers now, as a copy that can be read in slices."""
         return list(self._present)
 
     def __len__(self) -> int:

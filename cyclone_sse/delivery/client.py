@@ -1,7 +1,7 @@
-"""What the hub knows of a client, whether it holds a stream open or polls.
+"""A client as the hub knows it, whether a stream or a long poll.
 
-A client has channels, a position, and takes bytes; what it does with them is up to its kind. Knows nothing
-of sockets or HTTP.
+A client has channels and a position, and is sent bytes; its class determines what happens to them. Knows
+nothing of sockets or HTTP.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cyclone_sse.errors import Ending
 
 NOT_LIVE = float("inf")  # `skip_until` of a client that is not due live events yet
 
-# What stands for a position of bytes that are no event.
+# Values in place of a position, for bytes that are no event.
 KEEP = None  # the history cannot repeat them
 REPEATABLE = 0  # pings, and gaps, which the history reports itself
 RESET = -1  # the gap event of ids that were reset: positions before it mean nothing after it
@@ -35,9 +35,10 @@ NOTHING = Piece((), ())
 
 
 class Dropped(NamedTuple):
-    """What was taken out of the queue of a slow client.
+    """The events that were dropped from the queue of a slow client.
 
-    after: the position that it had reached; None: one from before ids were reset. events, bytes: how much.
+    after: the position that the client had reached; None: one from before ids were reset. events, bytes:
+    their number and size.
     """
 
     after: int | None
@@ -46,7 +47,7 @@ class Dropped(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """How many events were sent, and their bytes."""
+    """The number of events that were sent, and of their bytes."""
 
     events: int
     bytes: int
@@ -57,7 +58,7 @@ Refill = Callable[[], Piece]
 
 
 class State(Enum):
-    """What becomes of bytes that are sent to a client."""
+    """The state of a client, which determines what happens to bytes that are sent to it."""
 
     CORKED = "corked"  # they wait for `open`, to leave together with the head
     OPEN = "open"  # they go straight to it
@@ -69,13 +70,14 @@ class State(Enum):
 class Client:
     """One client; ``send`` and the methods below it depend on the kind of client.
 
-    channels: the names to which it is subscribed. client_id: the id that publications can exclude.
-    expires: when its access ends, in seconds since the epoch. fields: it wants the names of the channels of
-    each event. last_event_id: the id with which it opens. last_sent_at: when it was last sent something;
-    None: it has no id yet. renews_id: pings bring it the present id, which it does not take for an event.
-    shares_frames: it is sent the same bytes as others; else events go to ``deliver``. skip_until: live events
-    after this position (`Event.seq`) are for it. user: the user to whom access was granted. wants_state: it
-    is sent the states of its channels when it opens without an id, and after a gap.
+    channels: the names to which the client is subscribed. client_id: the id that publications can exclude.
+    expires: the end of its access, in seconds since the epoch. fields: whether events are sent with the names
+    of their channels. last_event_id: the id with which the stream opens. last_sent_at: the time of the last
+    bytes; None: the client has no id yet. renews_id: whether pings carry the present id, which this kind of
+    client does not mistake for an event. shares_frames: whether it is sent the same bytes as others;
+    otherwise events are passed to ``deliver``. skip_until: the position (`Event.seq`) after which live events
+    are sent. user: the user to whom access was granted. wants_state: whether the states of its channels are
+    sent when the stream opens without an id, and after a gap.
     """
 
     __slots__ = (
@@ -102,7 +104,7 @@ class Client:
         "wants_state",
     )
 
-    is_poll: ClassVar[bool] = False  # it gets one answer and asks again
+    is_poll: ClassVar[bool] = False  # it receives one answer, and asks again
 
     def __init__(self) -> None:
         self.state = State.CORKED
@@ -133,10 +135,10 @@ class Client:
         return 0
 
     def send(self, data: bytes, frames: Sequence[bytes] = (), seqs: Sequence[Seq] = ()) -> None:
-        """Send these bytes to the client now or, in their turn, when there is room for them.
+        """Send these bytes to the client now, or, after the bytes before them, when there is room.
 
-        frames: the parts of data, if there are several; they are what waits. seqs: the positions of the
-        frames; without them the history cannot repeat the data.
+        frames: the parts of data, if there are several; these objects wait in place of data. seqs: the
+        positions of the frames; without them the history cannot repeat the data.
         """
         raise NotImplementedError
 
@@ -145,20 +147,20 @@ class Client:
         raise NotImplementedError
 
     def catch_up(self, piece: Piece, refill: Refill) -> None:
-        """Send the piece, and then as fast as the client reads what ``refill`` returns.
+        """Send the piece, and then the pieces that ``refill`` returns, as fast as the client reads.
 
-        refill: called whenever there is room, returns the next piece, or an empty one after the last.
+        refill: called whenever there is room; returns the next piece, or an empty one after the last.
         """
         raise NotImplementedError
 
     def end(self, why: Ending) -> None:
-        """End the stream when everything that waits has gone out."""
+        """End the stream after all waiting bytes have been sent."""
         raise NotImplementedError
 
     def abort(self, why: Ending) -> None:
-        """End it at once, whatever waits."""
+        """End the stream at once, and drop the waiting bytes."""
         raise NotImplementedError
 
     def progress(self) -> object:
-        """A value that changes whenever the client has taken a byte of what waits for it."""
+        """A value that changes whenever the client has received one of the bytes that wait for it."""
         raise NotImplementedError

@@ -1,8 +1,8 @@
 """The last orders to end streams, for clients that were being authorised when an order came.
 
-An order is remembered for a minute, far longer than an authorisation takes, and all orders together hold a
-bounded number of names. Without these bounds publishers could fill the memory with channels that do not
-exist. Where an order is no longer known, every client that is older than it counts as ordered to end.
+An order is remembered for a minute, far longer than an authorisation takes, and all orders together have a
+limited number of names. Without these limits publishers could fill the memory with names of channels that do
+not exist. After an order has been forgotten, each client that is older than the order is ended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_ORDERS = 1000
 
 
 class EndOrder(NamedTuple):
-    """End the streams of these channels and this user; None: of all channels, of all users."""
+    """An order to end the streams of these channels and this user; None: all channels, all users."""
 
     when: float
     channels: Collection[str] | None

@@ -1,10 +1,10 @@
 """The id and the bytes of an event.
 
-An event is encoded once, when it is published, however many clients it goes to; so everything
-here may cost microseconds for each event, but nothing for each client. Plain Python: no
-reactor, no transport, and the clock is an argument.
+An event is encoded once, when it is published, for all of its clients. So these functions may cost
+microseconds for each event, but nothing for each client. Plain Python: no reactor, no transport, and the
+clock is an argument.
 
-The format is that of WHATWG HTML, section 9.2.5 and 9.2.6.
+The format is that of WHATWG HTML, sections 9.2.5 and 9.2.6.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FIELD_BREAK = re.compile(r"[\r\n\0]")
 
 
 class EventId(NamedTuple):
-    """``<ms>-<n>-<node>``: where an event stands in the order of the process that took it.
+    """The id ``<ms>-<n>-<node>`` of an event, by which the events of a process are ordered.
 
     seq: milliseconds since the epoch and a counter within the millisecond, as one integer, for comparisons
     between ids of one process. node: the tag of the source of ids, which is a process, its history file, or
@@ -72,7 +72,7 @@ def seq_at(ms: int, n: int = 0) -> int:
 
 
 class EventIds:
-    """A source of ids that only ever grow, even when the clock steps back.
+    """A source of ids that always grow, even when the clock steps back.
 
     clock: returns the time in seconds since the epoch; None if all ids come from elsewhere (``follow``).
     node: the tag of this process, random unless given. last: the position after which to continue.
@@ -81,23 +81,23 @@ class EventIds:
     def __init__(self, clock: Callable[[], float] | None, node: str | None = None, last: int = 0) -> None:
         self._clock = clock
         self.node = node or secrets.token_hex(3)
-        self.former: set[str] = set()  # tags under which this process knew ids that are lost now
+        self.former: set[str] = set()  # former tags of this process, whose ids are lost
         self._last = last
         self._catch_up()
         self._now = EventId(self._last, self.node)
 
     @property
     def from_elsewhere(self) -> bool:
-        """All ids are given elsewhere, and so are the same in all processes."""
+        """Whether all ids come from elsewhere, and so are the same in all processes."""
         return self._clock is None
 
     @property
     def last(self) -> int:
-        """The sequence number up to which everything has been given out."""
+        """The sequence number of the last id that was assigned."""
         return self._last
 
     def next(self) -> EventId:
-        """Give out a new id, greater than all before."""
+        """Assign a new id, greater than all before."""
         seq = self._last + 1
         if self._clock is not None:
             seq = max(seq, int(self._clock() * 1000) << _NUMBER_BITS)
@@ -112,11 +112,11 @@ class EventIds:
         return self._now
 
     def follow(self, eid: EventId) -> None:
-        """Make an id that was given elsewhere, under our tag, the present position."""
+        """Make an id that was assigned elsewhere, with our tag, the present position."""
         self._last = max(self._last, eid.seq)
 
     def reset(self, node: str, last: int) -> None:
-        """Continue from another position, under another tag, even if that is a step back."""
+        """Continue from another position with another tag, even if the position is lower."""
         self.former.add(self.node)
         self.former.discard(node)
         self.node = node
@@ -128,12 +128,12 @@ class EventIds:
 
 
 class Event:
-    """One event, encoded. seq orders it; frame is what goes to every client as it is.
+    """One encoded event. seq: its position in the order of events. frame: the bytes that clients are sent.
 
     channels: the names under which it was published. patterns: the subscribed patterns that match them.
-    excluded: the id of a client that does not get it. ttl: seconds for which the history holds it, if
-    fewer than others. taken: when it was published, in the reactor's seconds.
-    holders: how many channels' histories hold it. row: its row in the history file, 0 if none.
+    excluded: the id of a client that does not receive it. ttl: seconds for which the history keeps it, if
+    fewer than for other events. taken: the time of its publication, in the reactor's seconds. holders: the
+    number of channels whose history has it. row: its row in the history file, 0 if none.
     """
 
     __slots__ = (
@@ -179,7 +179,7 @@ class Event:
 
     @property
     def message(self) -> str:
-        """What was published, with its line breaks as LF; the frame is the only copy kept."""
+        """The message with line breaks as LF, decoded from the frame, which is the only copy."""
         return b"\n".join(self._values(b"data: ")).decode()
 
     @property
@@ -230,7 +230,7 @@ def _field(name: str, value: object) -> bytes:
 
 
 def with_channels(frame: bytes, channels: Iterable[str]) -> bytes:
-    """The frame with a line ``channel: <name>`` for each of these, for clients that asked for it.
+    """The frame with a line ``channel: <name>`` for each of these, for clients that requested them.
 
     EventSource ignores a field that it does not know (WHATWG HTML 9.2.6).
     """
@@ -238,12 +238,12 @@ def with_channels(frame: bytes, channels: Iterable[str]) -> bytes:
 
 
 def except_line(client_id: str) -> bytes:
-    """The line that names the client that an event is not for; none for an id that would end the line."""
+    """The line with the id of the excluded client; empty for an id with a line break."""
     return b"" if _FIELD_BREAK.search(client_id) else b"except: %s\n" % client_id.encode()
 
 
 def channel_line(name: str) -> bytes:
-    """The line that names a channel. A name with a line break, which would end it, is percent-encoded."""
+    """The line with the name of a channel; line breaks, which would end the line, are percent-encoded."""
     if "\n" in name or "\r" in name:
         name = name.replace("%", "%25").replace("\n", "%0A").replace("\r", "%0D")
     return f"channel: {name}\n".encode()

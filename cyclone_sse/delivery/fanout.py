@@ -1,8 +1,8 @@
 """The walk over the clients, for events, gaps, pings and endings.
 
 A walk over very many clients is done in slices, with a turn of the reactor between two of them. There is one
-queue of walks, and each is finished before the next starts. Without this a client could be sent a later event
-first: what is asked for after an event reaches a client after that event.
+queue of walks, and each walk is finished before the next starts. Without this a client could be sent a later
+event before an earlier one.
 
 The inner loop of ``_send`` is the fast path of this server. It must add next to nothing to the kernel's
 ``send()``.
@@ -29,7 +29,7 @@ _GONE = State.GONE
 
 
 class Fanout:
-    """Collects the events of a turn, then walks over the clients that they are for.
+    """Collects the events of a turn, then walks over their subscribers.
 
     registry: the subscribers of each channel. reactor: the clock, and its turns. slice: clients served in a
     turn.
@@ -57,21 +57,21 @@ class Fanout:
         self._turn.events.append(event)
 
     def add_after(self, work: Iterator[None], event: Event) -> None:
-        """Do the work in slices, then send the event; what is published meanwhile comes after it."""
+        """Do the work in slices, then send the event, before all events that are published later."""
         turn = Turn(self._reactor.seconds())
         turn.events.append(event)
         self._waiting[turn] = None
         self.work(chain(work, self._serve(turn)))
 
     def each(self, clients: Iterable[Client], step: Callable[[Client], object]) -> None:
-        """Call step with each of these clients, after what was asked for before.
+        """Call step with each of these clients, after all earlier walks.
 
-        They are looked at when their turn comes.
+        The clients are read when this walk starts.
         """
         self.work(slices.each(clients, step, self._slice))
 
     def work(self, work: Iterator[None]) -> Deferred[None]:
-        """Do this work in slices, after what was asked for before."""
+        """Do this work in slices, after all earlier walks."""
         self._turn = None  # later events are for a later walk
         return self._walks.add(work)
 
@@ -81,7 +81,7 @@ class Fanout:
         return next((turn.events[0].seq for turn in self._waiting), float("inf"))
 
     def idle(self) -> Deferred[None]:
-        """Return a Deferred that fires when everything asked for so far has been done."""
+        """Return a Deferred that fires when all walks requested so far are finished."""
         return self.work(iter(())) if len(self._walks) else succeed(None)
 
     def _serve(self, turn: Turn) -> Iterator[None]:
@@ -138,7 +138,7 @@ class Fanout:
         self._counters.sent_bytes += shared * length + size
 
     def _send_alone(self, client: Client, batch: Batch, now: float) -> tuple[int, int]:
-        """Send the events that are for this client to it; returns how many, and their bytes."""
+        """Send this client those of the events that are for it; returns their number, and of their bytes."""
         due = [
             event
             for event in batch.events

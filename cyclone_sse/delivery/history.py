@@ -1,16 +1,14 @@
-"""Bounded memory of past events: what came after a position in these channels?
+"""The history: past events in bounded memory, for clients that reconnect after seconds or minutes.
 
-It must answer that for a client that reconnects after seconds or minutes, and say when it cannot: every
-channel has a *floor*, the position after which nothing is missing. Whatever makes the memory forget (a full
-channel, age, the bound of the process, an upstream that was away) raises floors, and a client whose position
-is below a floor receives a gap.
+Each channel has a *floor*, the position after which no event is missing. When events are dropped (a full
+channel, age, the limit of all channels, an upstream that was away), floors are raised, and a client whose
+position is below a floor receives a gap.
 
-There is one log of all events in id order, and for each channel a view of it. Clients of channels are
-answered from the views; clients of patterns read the log, since a pattern has no history of its own. An
-append costs O(1) for each channel, and so does forgetting. A question costs a binary search for each channel
-and what it answers. The bytes of an event are held and counted once, in however many channels it is, and
-freed at the moment at which the last channel forgets it. Plain Python: positions are the ``seq`` of events,
-and the time is an argument.
+There is one log of all events in id order, and for each channel a view of the log. Clients of channels read
+the views; clients of patterns read the log, since a pattern has no history of its own. Appending and dropping
+cost O(1) for each channel. A question costs a binary search for each channel, and a step for each event in
+the answer. The bytes of an event are held and counted once, for all of its channels, and are freed when the
+last channel drops the event. Plain Python: positions are the ``seq`` of events, and the time is an argument.
 """
 
 from __future__ import annotations
@@ -36,12 +34,12 @@ _seq = attrgetter("seq")
 
 
 class History:
-    """The past of all channels.
+    """The past events of all channels.
 
-    limits: gives the bounds of a channel. max_bytes: bound of all channels together; the largest channels
-    forget their oldest events first, and the newest event of all stays. start: the floor of unknown
-    channels; None if a channel is complete only after ``raise_floor``. log_losses: remember
-    what was forgotten, for clients of patterns.
+    limits: returns the limits of a channel. max_bytes: the limit of all channels together; the largest
+    channels drop their oldest events first, and the newest event of all is kept. start: the floor of unknown
+    channels; None if a channel is complete only after ``raise_floor``. log_losses: whether to record dropped
+    events, for clients of patterns.
     """
 
     def __init__(
@@ -60,36 +58,36 @@ class History:
         self._floors: OrderedDict[str, int | None] = OrderedDict()  # of channels without events
         self._by_size = BySize()  # channels with more than one event
         self._expiring: Deadlines[Event] = Deadlines(0.1)  # events with an end of their own
-        self._dropping: list[tuple[Event, Iterator[str]]] = []  # those that are over, channels still to go
+        self._dropping: list[tuple[Event, Iterator[str]]] = []  # expired; channels that still have each
         self._spreading: dict[Event, frozenset[str]] = {}  # events that not all their channels have yet
         self.losses = Losses() if log_losses else None
         self.on_forgotten: Callable[[Event], None] | None = None  # called when no channel holds it any more
         self.bytes = 0  # held at present, as accounted
-        self.version = 0  # changes with whatever an answer may consist of
+        self.version = 0  # changes whenever an answer may change
         self.last = 0  # the position of the newest event that was ever held
 
     @property
     def is_overfull(self) -> bool:
-        """Whether more than the bound is held: there was too much to forget in one call."""
+        """Whether the limit is exceeded: there was too much to drop in one call."""
         return self.bytes > self._max_bytes
 
     @property
     def events(self) -> int:
-        """How many events are held, each counted once."""
+        """The number of events, each counted once."""
         return len(self._log)
 
     def figures(self) -> HistoryFigures:
         """The figures of this moment."""
         return HistoryFigures(self.bytes, len(self._log), len(self._views), len(self._floors))
 
-    # What is published.
+    # Publishing.
 
     def skip(self, event: Event) -> None:
-        """Note an event that is not held, and leaves no gap."""
+        """Note an event that is not kept, and causes no gap."""
         self.last = max(self.last, event.seq)
 
     def append(self, event: Event, now: float) -> None:
-        """Hold an event in all its channels; now: seconds, from a clock that goes forward."""
+        """Keep an event in all its channels. now: seconds of a monotonic clock."""
         self._add(event, now)
         event.channels = tuple([self._append_to_channel(name, event) for name in event.channels])
         self._release(event)
@@ -97,7 +95,7 @@ class History:
             self._make_room()
 
     def spread(self, event: Event, now: float) -> Iterator[None]:
-        """Do the same in slices. The event is part of every answer from now on."""
+        """Do the same as ``append`` in slices. The event is part of every answer from now on."""
         self._add(event, now)
         self._spreading[event] = frozenset(event.channels)
         return self._spread(event)
@@ -127,7 +125,7 @@ class History:
             self._expiring.set(event, now + event.ttl)
 
     def _append_to_channel(self, name: str, event: Event) -> str:
-        """Hold the event in one channel. Returns the channel's own copy of its name."""
+        """Keep the event in one channel. Returns the channel's own copy of its name."""
         view = self._views.get(name)
         if view is None:
             limits = self._limits(name)
@@ -161,7 +159,7 @@ class History:
         self.bytes += _CHANNEL_OVERHEAD + len(name)
         return view
 
-    # What is known to be complete.
+    # Floors.
 
     def raise_floor(self, channel: str, seq: int) -> None:
         """Note that the channel is complete from this position on, and may not be before it."""
@@ -173,7 +171,7 @@ class History:
         self._note_loss(channel, seq)
 
     def clear(self, start: int) -> None:
-        """Forget everything; every channel is complete from this position on."""
+        """Drop all events; each channel is complete from this position on."""
         self._log = SortedLog()
         self._views.clear()
         self._by_age.clear()
@@ -190,21 +188,21 @@ class History:
         self.last = start
 
     def forget(self, channel: str) -> None:
-        """Forget the channel and its floor: nothing of it comes any more."""
+        """Drop the channel and its floor: its events are no longer received."""
         view = self._views.get(channel)
         if view is not None:
             self._forget_view(view)
         self._floors.pop(channel, None)
 
     def clear_channel(self, channel: str, seq: int) -> None:
-        """Forget the events of a channel up to this position; older positions have a gap."""
+        """Drop the events of a channel up to this position; clients with older positions receive a gap."""
         view = self._views.get(channel)
         if view is not None:
             self._forget_view(view)
         self.raise_floor(channel, seq)
 
     def is_held(self, channel: str, event: Event) -> bool:
-        """Whether the channel holds this event, or one with its id."""
+        """Whether the channel has this event, or one with the same id."""
         view = self._views.get(channel)
         return view is not None and view.place(event) is not None
 
@@ -215,15 +213,15 @@ class History:
 
     @property
     def start(self) -> int | None:
-        """The floor of channels of which nothing is known."""
+        """The floor of unknown channels."""
         return self._start
 
-    # What was missed.
+    # Resuming.
 
     def missed(
         self, seq: int, channels: Iterable[str], now: float
     ) -> tuple[Collection[str], tuple[str, ...]]:
-        """What happened after a position: the channels that may lack events, and those that hold some."""
+        """The channels with events missing after a position, and the channels that have events after it."""
         gaps, missed = [], []
         self._drop_expired(now)
         for channel in channels:
@@ -242,9 +240,9 @@ class History:
         return gaps, tuple(missed)
 
     def since(self, seq: int, channels: Iterable[str]) -> Iterator[Event]:
-        """The events held of these channels after the position, each once, in id order.
+        """The events of these channels after the position, each once, in id order.
 
-        Nothing must be published while it is read.
+        No event must be published while the iterator is read.
         """
         views = [self._views[name] for name in channels if name in self._views]
         parts = [view.after(seq) for view in views]
@@ -256,15 +254,15 @@ class History:
         return each_once(merge(*parts, key=_seq))
 
     def log_after(self, seq: int) -> Iterator[Event]:
-        """All events held after the position, in id order. Nothing must be published while it is read."""
+        """All events after the position, in id order. No event must be published while they are read."""
         return (event for _, event in self._log.after(seq))
 
-    # What is forgotten.
+    # Dropping.
 
     def forget_old(self, now: float, most: int = 1000) -> bool:
-        """Forget the channels whose events are all too old, so many at the most.
+        """Drop channels all of whose events are too old, up to a maximum number of channels.
 
-        True if there are more of them: to be called again in another turn of the reactor.
+        True if there are more of them: call this again in another turn of the reactor.
         """
         self._make_room()
         self._drop_expired(now)
@@ -276,7 +274,7 @@ class History:
         return True
 
     def renew_limits(self) -> Iterator[None]:
-        """Apply changed limits to the channels that hold events, in slices."""
+        """Apply changed limits to the channels with events, in slices."""
         for number, name in enumerate(list(self._views), 1):
             view = self._views.get(name)
             if view is not None:
@@ -303,7 +301,7 @@ class History:
         return None
 
     def _drop_expired(self, now: float) -> None:
-        """Forget the events whose own time is over. They leave no gap."""
+        """Drop the events whose ``ttl`` is over. They cause no gap."""
         if self._expiring.is_due(now):
             due = self._expiring.pop_due(now, MANY)
             self._dropping += [(event, iter(event.channels)) for event in due]
@@ -327,7 +325,7 @@ class History:
             self._forget_oldest(view)
 
     def _make_room(self) -> None:
-        """Forget until the bound holds; what is too much for one call is left to the next."""
+        """Drop events until the limit is met; the next call continues if there are too many."""
         for _ in range(MANY):
             if self.bytes <= self._max_bytes:
                 return
@@ -389,7 +387,7 @@ class History:
         self._floors[channel] = seq
         self._floors.move_to_end(channel)
         if len(self._floors) > FLOORS:
-            # A gap that is sent without need is better than one that is hidden. (An unknown start stays so.)
+            # An unnecessary gap is better than a hidden one. (An unknown start stays unknown.)
             name, forgotten = self._floors.popitem(last=False)
             if self.losses is not None:
                 self.losses.forget(name)

@@ -1,11 +1,11 @@
 """The interface of delivery: publish events, subscribe clients, end streams.
 
-An event gets its id, is encoded once, goes into the history, and is collected with the other events of this
-turn of the reactor; after the turn each subscriber is sent all its events in one write. Brokers and handlers
-use nothing else of this package.
+An event is assigned an id, encoded once, kept in the history, and collected with the other events of this
+turn of the reactor. After the turn each subscriber is sent all its events in one write. Brokers and handlers
+use only this module of the package.
 
-Invariants: a client gets the events of its channels in id order, each once, also across a reconnect; a gap
-is reported to the client; and a failure for one client affects no other.
+Invariants: a client receives the events of its channels in id order, each once, also across a reconnect; a
+gap is reported to the client; and a failure for one client affects no other.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from cyclone_sse.errors import Ending
 class Hub:
     """All clients of this process, and all events.
 
-    settings: the options. complete: every event comes this way from the start, so that a channel of which
-    nothing is known is complete; else it is so after ``set_complete``. reactor: the clock and the turns.
-    patterns: the index of the patterns that are matched here; None if patterns are subscribed to upstream.
-    wall: seconds since the epoch. slice: clients served in one turn.
+    settings: the options. complete: whether every event passes this hub from the start, so that unknown
+    channels are complete; otherwise a channel is complete after ``set_complete``. reactor: the clock and the
+    turns. patterns: the index of the patterns that are matched here; None if patterns are subscribed to
+    upstream. wall: seconds since the epoch. slice: clients served in one turn.
     """
 
     log = Logger()
@@ -111,7 +111,7 @@ class Hub:
         )
 
     def set_complete(self, channels: Iterable[str]) -> int:
-        """Note that from now on no event of these channels will be missing. Returns the position."""
+        """Note that no event of these channels is missing from now on. Returns the position."""
         seq = self.ids.next().seq  # no client has this id: what was before it may be missing
         for channel in channels:
             self.history.raise_floor(channel, seq)
@@ -142,11 +142,11 @@ class Hub:
         self._fanout.each(concerned, send)
 
     def reset_ids(self, node: str, last: int, present: int | None = None) -> None:
-        """The source of ids lost them: drop the history, and continue after ``last`` under a new tag.
+        """Drop the history, since the source of ids has lost it, and continue after ``last`` with a new tag.
 
-        Every client is sent a gap event: ids from before do not compare with those to come. present: events
-        up to here fill the history and are not sent to clients that are connected, which may have had them
-        under another tag.
+        Every client is sent a gap event, since old and new ids cannot be compared. present: events up to this
+        position fill the history, and are not sent to connected clients, which may have received them with
+        another tag.
         """
         seen = last if present is None else max(last, present)
         self.history.clear(last)
@@ -180,9 +180,9 @@ class Hub:
     def subscribe(
         self, client: Client, channels: Iterable[str], last_event_id: str | None = None
     ) -> list[str]:
-        """Subscribe a client to these channels too: it is sent what it missed since that id, then what comes.
+        """Subscribe a client to these channels too: it is sent the events after that id, then new ones.
 
-        A client that is not open yet is sent what it missed of all its channels when it opens. Returns the
+        A client that is not open yet is sent the missed events of all its channels when it opens. Returns the
         channels that had no subscribers before.
         """
         before = client.channels
@@ -241,8 +241,8 @@ class Hub:
     ) -> int:
         """End the streams of these channels, or of this user; all streams if neither is given.
 
-        over: seconds over which they end, evenly spread. farewell: makes what each is sent before. Returns
-        how many there are.
+        over: seconds over which they are ended, evenly spread. farewell: returns the last bytes for each
+        client. Returns their number.
         """
         names = None if channels is None else set(channels)
         clients = list(self.clients) if names is None else self.channels.listening(names)
@@ -254,7 +254,7 @@ class Hub:
 
     @property
     def end_orders(self) -> int:
-        """How often ``end`` was called; see ``end_if_ordered``."""
+        """The number of calls of ``end``; see ``end_if_ordered``."""
         return self.lifecycle.orders.count
 
     def end_if_ordered(self, client: Client, since: int) -> None:
@@ -266,20 +266,20 @@ class Hub:
             self.lifecycle.end([client], Ending.ENDED)
 
     def position(self) -> str:
-        """The id of the present moment, for a client to come back with."""
+        """The id of the present moment, from which a client can resume."""
         return str(self.ids.now())
 
     def count_clients(self, channels: Iterable[str]) -> int:
-        """How many clients are subscribed to any of these channels."""
+        """The number of clients that are subscribed to any of these channels."""
         names = list(channels)
         return self.channels.count(names[0]) if len(names) == 1 else len(self.channels.listening(names))
 
     def slow_clients(self) -> list[Client]:
-        """The clients for which bytes wait, or did a moment ago."""
+        """The clients for which bytes wait, or have waited a moment ago."""
         return self.lifecycle.slow_clients()
 
     def count_in_slices(self, channels: Iterable[str]) -> Generator[None, None, int]:
-        """Count the clients that are subscribed to any of these channels, however many there are."""
+        """Count the clients that are subscribed to any of these channels, in slices."""
         found: dict[Client, None] = {}
         for number, name in enumerate(channels, 1):
             found.update(dict.fromkeys(self.channels.of(name)))
@@ -289,11 +289,11 @@ class Hub:
 
     @property
     def longest_ttl(self) -> float:
-        """Seconds for which any channel holds events, by its kind or the options."""
+        """The longest time, in seconds, for which a channel keeps events."""
         return float(max(self._settings["history-ttl"], self.kinds.longest_ttl))
 
     def stats(self) -> list[tuple[str, int]]:
-        """Each channel that has subscribers, and how many."""
+        """The channels that have subscribers, with their numbers."""
         return self.channels.stats()
 
     # Once in a while.
@@ -304,11 +304,11 @@ class Hub:
         self.publishing.batches.put(self.history.renew_limits())
 
     def start(self) -> None:
-        """Start to ping and end clients, and to forget; called when the reactor runs."""
+        """Start pinging and ending clients, and dropping old events; called when the reactor runs."""
         self._ticking.start(self._tick, now=False)
 
     def stop(self) -> None:
-        """Stop pinging, ending and forgetting."""
+        """Stop pinging and ending clients, and dropping old events."""
         if self._ticking.running:
             self._ticking.stop()
 

@@ -1,18 +1,18 @@
-"""Between the history in memory and the history file: fill one at the start, write the other from then on.
+"""The journal reads the history file into memory at the start, and writes events to the file from then on.
 
-The reactor never waits for the disk. What is published in one turn, or while the previous transaction is
-being written, is the next transaction; a thread of its own writes it. Subscribers do not wait for that;
-publishers do, and are answered that the event is on the disk, or that it is not.
+The reactor never waits for the disk. The events of one turn, or those published while the previous
+transaction is written, make up the next transaction, which a thread of its own writes. Subscribers do not
+wait for the disk. Publishers do, and their answer says whether the event is on the disk.
 
-When the file cannot be written, the publishers of that transaction get Unavailable, and from then on nothing
-is accepted, so that no event is promised that would be lost. What could not be written has been delivered to
-subscribers and is still in memory; the same transaction is tried again until it succeeds, and then events
-are accepted again. So a refused event may have been delivered, and a publisher that repeats it sends it
-twice; an accepted one is never missing. The same holds for a disk that hangs, after WRITE_TIMEOUT. A file
-that was removed or replaced accepts nothing either: what is written to it is lost at the next start.
+When the file cannot be written, the publishers of that transaction receive Unavailable, and no event is
+accepted until the same transaction has been written: without this, events could be promised and then lost.
+The events of that transaction have been delivered to subscribers, and are still in memory. So a refused event
+may have been delivered, and is delivered twice if the publisher repeats it; an accepted event is never
+missing. The same holds for a disk that hangs, after WRITE_TIMEOUT. If the file was removed or replaced, no
+event is accepted either, since it would be lost at the next start.
 
-Ids continue to grow after a restart even if the clock was set back: the file says up to where they may have
-been given out, always a little ahead.
+Ids continue to grow after a restart even if the clock was set back: the file has a position, always a little
+ahead, up to which ids may have been assigned.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from cyclone_sse.delivery.writer_thread import Writer
 from cyclone_sse.errors import Unavailable
 
 RETRY = 1.0  # seconds between two attempts to write
-WRITE_TIMEOUT = 5.0  # seconds after which publishers do not wait for the disk any longer
-FORGET_AT = 500  # forgotten events that are deleted along with what is published
-FORGET_AFTER = 10.0  # seconds after which they are deleted anyhow
+WRITE_TIMEOUT = 5.0  # seconds after which publishers no longer wait for the disk
+FORGET_AT = 500  # dropped events that are deleted together with a write
+FORGET_AFTER = 10.0  # seconds after which they are deleted in any case
 MAX_WAITING_BYTES = 64 * 1024 * 1024  # bytes that may wait for a disk that is too slow
 # Milliseconds that ids are reserved ahead of the clock; renewed when half of them is left. After a crash ids
 # begin that far in the future at the most: less than the 5 s by which two servers' clocks may differ.
@@ -55,8 +55,8 @@ class JournalFigures:
 class Journal:
     """The history file of this process.
 
-    clock: seconds since the epoch, for the ages of events. writer: where to write. Raises JournalError if the
-    file cannot be read and written.
+    clock: seconds since the epoch, for the ages of events. writer: calls the writing functions. Raises
+    JournalError if the file cannot be read and written.
     """
 
     log = Logger()
@@ -118,7 +118,7 @@ class Journal:
             raise Unavailable("the disk of the history file is too slow", False)
 
     def append(self, event: Event) -> None:
-        """Write this event, which the history holds already, with the next transaction."""
+        """Write this event, which is already in the history, with the next transaction."""
         self._row += 1
         event.row = self._row
         self._unwritten_events.append(event)
@@ -148,7 +148,7 @@ class Journal:
         return written
 
     def tidy(self) -> None:
-        """Reserve ids, delete what was forgotten, and look for the file; called about once a second."""
+        """Reserve ids, delete dropped events, and check that the file is there; called once a second."""
         if not self._looking and not self._closing:
             self._looking = True
             # In the thread: without this a disk that hangs would stop the server.
@@ -158,7 +158,7 @@ class Journal:
             self._write_soon()
 
     async def close(self) -> None:
-        """Write what waits, accept nothing more, and close the file."""
+        """Write the waiting events, accept no more, and close the file."""
         self._closing = True
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
@@ -258,7 +258,9 @@ class Journal:
             each.errback(Unavailable(self._trouble))
 
     def _refuse_late(self, waiting: list[Deferred[None]]) -> None:
-        """Answer the publishers that wait for a disk that hangs, and accept nothing until it is back."""
+        """Answer the publishers that wait for a disk that hangs, and accept no events until the write has
+        ended.
+        """
         self._trouble = "the disk of the history file does not answer"
         self.log.error("{reason}: nothing is accepted until it does", reason=self._trouble)
         refused = [*waiting, *self._waiting]

@@ -1,18 +1,18 @@
-"""The history file: what was published, in one SQLite file, for one server.
+"""The history file: the events and states of one server in an SQLite file.
 
-Written by ``Journal`` in transactions, read only once, at the start. It holds the frame of each event as it
-goes out, so that types and retry times need no columns; the states; per channel a floor for what was
-deleted, so that a gap is reported after a restart exactly where it would have been without; and how far ids
-were given out, so that they go on growing even if the clock was set back meanwhile.
+``Journal`` writes it in transactions, and reads it once, at the start. The file has the frame of each event,
+so that types and retry times need no columns; the states; a floor for each channel with deleted events, so
+that after a restart a gap is reported exactly when it would have been without one; and the position up to
+which ids were assigned, so that they continue to grow even if the clock was set back.
 
-SQLite: in WAL mode a transaction is one write at the end of a file. The exclusive locking mode keeps every
-other process out for as long as this one lives, and the kernel releases the lock however it ends.
-``synchronous=NORMAL``: what is committed survives the death of the process, at once; a loss of power may cost
-the last moments before it, but never the file.
+SQLite: in WAL mode a transaction is one write at the end of a file. The exclusive locking mode excludes every
+other process while this one runs, and the kernel releases the lock when the process ends. With
+``synchronous=NORMAL`` committed events survive a crash of the process; a power failure may lose the last
+moments, but does not damage the file.
 
-Plain Python without threads or time; the only place that knows SQLite. A statement of many rows is one call
-in which Python's lock is free, so that the reactor goes on; one call for each row would take and
-release that lock each time.
+Plain Python without threads or time; the only module that knows SQLite. A statement of many rows is one call
+that releases Python's lock, so that the reactor continues; one call for each row would acquire and release
+the lock each time.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _REASONS = {
 
 
 class JournalError(Exception):
-    """The file cannot be used; the text says so in one line, and names it."""
+    """The file cannot be used; the text has its name and the reason, in one line."""
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ class JournalFile:
                 yield json.loads(channel), EventId.of(ms, n, self.node).seq
 
     def events(self) -> Iterator[tuple[Event, int]]:
-        """Each event, oldest first, and when it was taken, in milliseconds since the epoch."""
+        """Each event, oldest first, and the time of its publication, in milliseconds since the epoch."""
         node = self.node
         names: dict[str, tuple[str, ...]] = {}  # the same tuple for all events of the same channels
         with self._understood():
@@ -155,7 +155,7 @@ class JournalFile:
                 yield key, str(EventId.of(ms, n, self.node)), taken
 
     def write(self, transaction: Transaction) -> None:
-        """Write all of it, or nothing. Raises JournalError."""
+        """Write the whole transaction, or nothing. Raises JournalError."""
         with self._explained():
             try:
                 if (
@@ -228,7 +228,7 @@ class JournalFile:
         self._db.execute("COMMIT")
 
     def _upgrade(self) -> None:
-        """Add what files of version 1 did not have."""
+        """Add the tables that files of version 1 do not have."""
         self._db.execute("BEGIN IMMEDIATE")
         for statement in filter(str.strip, _FROM_VERSION_1.split(";")):
             self._db.execute(statement)
@@ -278,8 +278,9 @@ class JournalFile:
             self._forget_floors()
 
     def _forget_floors(self) -> None:
-        """Keep the newest of them. A gap that is reported without need is better than one that is hidden:
-        unknown channels are complete from the highest forgotten on."""
+        """Keep the newest floors. Unknown channels are complete from the highest dropped floor on: an
+        unnecessary gap is better than a hidden one.
+        """
         many = self._one("SELECT count(*) FROM floor") - FLOORS
         if many > 0:
             highest = self._db.execute("SELECT ms, n FROM floor ORDER BY ms, n LIMIT 1 OFFSET ?", (many - 1,))

@@ -1,12 +1,12 @@
 """Kinds of channel: rules for the channels whose names match a glob, from the TOML file of ``--channels``.
 
-Each table of the file is a glob; the first that matches a channel's name holds for it::
+Each table of the file is named by a glob; the first glob that matches the name of a channel applies::
 
     ["room-*"]
     presence = true
     max_message = 4096
 
-A channel that no glob matches has the options' rules. Plain Python: a look-up costs a comparison with each
+For a channel that no glob matches, the options apply. Plain Python: a look-up costs a comparison with each
 glob, once for each name.
 """
 
@@ -20,15 +20,15 @@ from typing import Any
 
 from cyclone_sse.globs import Glob
 
-_REMEMBERED = 10_000  # names whose kind is known; without a bound a stranger fills memory with names
+_REMEMBERED = 10_000  # names whose kind is known; without a limit, clients could fill the memory with names
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """The rules of one kind of channel; None: as the options say.
+    """The rules of one kind of channel; None: the option applies.
 
     history_size: events. history_ttl: seconds. presence: whether members are announced. max_message: bytes of
-    a message. publish_rate: events a second for each user who publishes with a token.
+    a message. publish_rate: events a second for each user that publishes with a token.
     """
 
     history_size: int | None = None

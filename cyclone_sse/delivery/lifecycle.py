@@ -1,10 +1,10 @@
-"""When clients are pinged, and when and why their streams end.
+"""The pings of clients, and the ends of their streams.
 
-Pings, ages and stalls are deadlines in buckets, so only clients that are due are looked at. What is sent to a
-client in between moves nothing here: a client whose ping is due is asked when it was last sent something.
+Pings, ages and stalls are deadlines in buckets, so that only clients that are due are checked. Sending events
+to a client changes no deadline: when its ping is due, the time of its last bytes is compared.
 
-A client may be authorised before an order to end streams, and open its stream after it. So the last orders
-are remembered, and such a client is ended as well: it reconnects and is authorised again.
+A client may be authorised before an order to end streams, and open its stream afterwards. So the last orders
+are remembered, and such a client is ended too: it reconnects and is authorised again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cyclone_sse.delivery.events import PING, EventId, encode_expired, id_line
 from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.errors import Ending
 
-_PING_SPREAD = 0.1  # pings come up to a tenth early: one event gives all clients the same deadline
+_PING_SPREAD = 0.1  # pings are sent up to a tenth early: one event gives all clients the same deadline
 _AGE_SPREAD = 0.1  # streams that opened together end within a tenth of their age, not at once
 _SLICE = 500  # clients whose deadlines are looked at in one turn of the reactor
 _STEP = 0.05  # seconds between two groups of streams that are ended over some time
@@ -102,7 +102,7 @@ class Lifecycle:
         self._progress.pop(client, None)
 
     def watch_progress(self, client: Client) -> None:
-        """Start the stall timeout: bytes wait for the client, and it must take some of them in time."""
+        """Start the stall timeout: bytes wait for the client, which must read some of them in time."""
         if self._stall_timeout and client not in self._stalls:
             self._stalls.set(client, self._reactor.seconds() + self._stall_timeout)
             self._progress[client] = client.progress()
@@ -132,7 +132,7 @@ class Lifecycle:
         over: float = 0.0,
         farewell: Callable[[], bytes] | None = None,
     ) -> None:
-        """End these clients. over: seconds in which to do so. farewell: makes what each is sent before."""
+        """End these clients. over: seconds over which to do so. farewell: returns the last bytes for each."""
 
         def end_one(client: Client) -> None:
             if farewell is not None:
@@ -185,7 +185,7 @@ class Lifecycle:
     def _pop_each(
         self, deadlines: Deadlines[Client], now: float, step: Callable[[Client], None]
     ) -> Iterator[None]:
-        """Do this with each client whose deadline is due, in slices."""
+        """Call this function with each client whose deadline is due, in slices."""
         while due := deadlines.pop_due(now, _SLICE):
             for client in due:
                 self._try(step, client)
@@ -199,10 +199,11 @@ class Lifecycle:
             self.log.failure("a client could not be pinged or ended")
 
     def _ping(self, client: Client, moment: EventId, renew: bool) -> None:
-        """Ping a client. One without an id gets that of the moment, unless its own is ahead of it.
+        """Ping a client. A client without an id is sent the present id, unless the client's own is greater.
 
-        renew: also where it has one. Without this a quiet client that reconnects to another process, or after
-        very many other channels had events, would receive a gap: its old id is from before what is known.
+        renew: also send the id to clients that have one. Without this, a quiet client that reconnects to
+        another process, or after events in very many other channels, would receive a gap: its id is older
+        than the history.
         """
         if client.skip_until == NOT_LIVE:
             return  # it is still being sent what it missed
@@ -221,7 +222,9 @@ class Lifecycle:
         self.watch_progress(client)
 
     def _end_stalled(self, client: Client) -> None:
-        """End a client that has taken nothing of what waits for it; one that was ended keeps that reason."""
+        """End a client that has read none of its waiting bytes; a client that was ended before keeps its
+        reason.
+        """
         before = self._progress.pop(client, None)
         if client.state in (State.FULL, State.CLOSING):
             if client.progress() == before:

@@ -1,9 +1,9 @@
 """Reads the log of all events for a client of patterns.
 
-A pattern has no history of its own: the log is read from the client's position on, and each event's channels
-are matched. Each reading looks at a bounded number of names, since strangers choose patterns and positions;
-the rest is read in other turns of the reactor. What was forgotten before it was read is found in the
-log of losses, and is reported as a gap of the pattern. Plain Python.
+A pattern has no history of its own: the log is read from the client's position on, and the channels of each
+event are matched. Each call matches a limited number of names, since clients choose patterns and positions;
+the rest is read in other turns of the reactor. Events that were dropped before they were read are in the log
+of losses, and are reported as a gap of the pattern. Plain Python.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class LogReader:
         self._partial: tuple[int, int, bool] | None = None  # an event, names looked at, whether one matched
 
     def ignore_gaps(self) -> None:
-        """Report only what is forgotten from now on."""
+        """Report only events that are dropped from now on."""
         self._floors = {name: self._history.floor(name) for name in self._channels}
         self._start = self._history.start
         self._loss_key = self._losses.last_key
 
     def read(self, most_bytes: int, most_events: int) -> tuple[Collection[str], Sequence[Event], bool]:
-        """Read on: the names with gaps, the events for them, and whether that is all there is.
+        """Continue reading: the names with gaps, the events, and whether these are the last.
 
-        It may be neither: too much was looked at in this call.
+        There may be neither, nor the end, if this call has matched too many names.
         """
         gaps = self._new_gaps()
         looked_at = 0

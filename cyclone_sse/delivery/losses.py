@@ -1,7 +1,7 @@
-"""What channels have forgotten, in the order in which they did, for clients of patterns.
+"""The losses of channels (events that were dropped), in order, for clients of patterns.
 
-A pattern has no floor of its own: the channels that it matches have. Reading the losses since a position
-looks at the channels that have forgotten something since then, and at no others. Plain Python.
+A pattern has no floor of its own, but the channels that it matches do. Reading the losses since a position
+visits only the channels that have dropped events since then. Plain Python.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _BITS = 40  # losses after the same event that are distinguished
 
 
 class Loss(NamedTuple):
-    """A channel has forgotten the events up to its floor."""
+    """A channel has dropped the events up to its floor."""
 
     channel: str
     floor: int

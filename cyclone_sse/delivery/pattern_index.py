@@ -1,4 +1,4 @@
-"""The patterns to which clients are subscribed, asked which of them match a channel.
+"""The patterns to which clients are subscribed, and the search for those that match a channel.
 
 For brokers that see every event and match patterns in this process. What only has a beginning, as ``news.*``,
 is found by a look-up; all others together read a name once. The answer for a channel is remembered until the
@@ -20,7 +20,7 @@ _BITS_OF_BYTE = 2500  # what a byte costs beside that, in the same measure
 
 
 class PatternIndex:
-    """A set of globs. is_blocked: asked for each match whether it is to be left out."""
+    """A set of globs. is_blocked: called for each match, returns whether to skip it."""
 
     def __init__(self, is_blocked: Callable[[str], bool] | None = None) -> None:
         self._is_blocked = is_blocked

@@ -1,7 +1,7 @@
-"""One client of long polling: it asks, waits for one answer, and asks again.
+"""A client of long polling, which requests, waits for one answer, and requests again.
 
-Browsers without EventSource subscribe like this. An answer is an ordinary HTTP response, so the connection
-stays for the next question.
+Browsers without EventSource subscribe in this way. An answer is an ordinary HTTP response, so the connection
+stays open for the next request.
 """
 
 from __future__ import annotations
