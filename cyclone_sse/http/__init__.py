@@ -1,4 +1,4 @@
-"""HTTP: connections, how many and how long; from bytes to requests; what all answers share.
+"""HTTP: connections and their limits, requests from bytes, and the common parts of all answers.
 
 Knows nothing of channels or events.
 """

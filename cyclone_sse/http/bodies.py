@@ -1,7 +1,7 @@
-"""The body of a POST, whatever it is written in: a form, JSON, or a JSON text in each line.
+"""The body of a POST, in any of its formats: a form, JSON, or one JSON text on each line.
 
-Knows media types, and of the fields only the one that authorises: the key. Long bodies are read in slices;
-one whose sender has shown no key yet is not read at all unless the key can be in it.
+Knows media types, and only one field, the key. Long bodies are read in slices; the long body of an
+unauthorised publisher is read only if it may contain the key.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _PART_KEY = re.compile(
 
 
 class Body(NamedTuple):
-    """The body of a POST, read but not yet understood.
+    """The decoded body of a POST, whose fields are not yet checked.
 
-    form: its fields by name, and those of the query behind them; None where it is JSON. values: the JSON
-    values. is_batch: they came as an array or in lines. key: the key in the body (in a batch: in each of its
-    objects, the same), or empty.
+    form: its fields by name, followed by those of the query; None for JSON. values: the JSON values.
+    is_batch: whether these came as an array or as lines. key: the key in the body (in a batch, the same key
+    in each of its objects), or empty.
     """
 
     form: Mapping[str, list[str]] | None
@@ -50,7 +50,7 @@ class Body(NamedTuple):
 def read_body(request: Any, max_batch: int) -> Generator[None, None, Body]:
     """Read the body of a request, in slices. max_batch: values of a batch.
 
-    Raises Refusal: 400, 413 for a larger batch, 415 where it is written in another way.
+    Raises Refusal: 400, 413 for a larger batch, 415 for another format.
     """
     coding, kind = request.headers.get("Content-Encoding"), request.media_type
     if coding is not None and coding.lower() != "identity":

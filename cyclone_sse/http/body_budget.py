@@ -1,9 +1,9 @@
-"""The memory that all request bodies under way may take.
+"""The memory that all request bodies under way may use together.
 
-A body that is not small gets its room before it is read, and keeps it until its request is answered; what
-finds no room waits, unread. Without this, three hundred clients that send all but the last byte of a large
-body take three hundred times its size. One network gets a quarter of the room, so that it cannot keep the
-publishers of others waiting.
+The memory for a body that is not small is reserved before the body is read, and released when its request has
+been answered; a body for which there is no memory waits, unread. Without this, three hundred clients that
+send all but the last byte of a large body would use three hundred times its size. One network may use a
+quarter of the memory, so that the publishers of other networks need not wait for it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections import Counter, deque
 from typing import Protocol
 
 BUDGET = 64 * 2**20  # bytes
-SMALL = 16 * 1024  # bytes: as much as a head may take without asking
+SMALL = 16 * 1024  # bytes: the size of a head, which needs no reservation either
 
 
 class Sender(Protocol):
-    """A connection that a body comes in on."""
+    """A connection that receives a body."""
 
     def continue_body(self) -> None:
-        """There is room for the body now."""
+        """Read the body: there is memory for it now."""
 
 
 class BodyBudget:
@@ -34,7 +34,7 @@ class BodyBudget:
         self.used = 0  # bytes
 
     def reserve(self, sender: Sender, network: str, size: int) -> bool:
-        """Whether there is room for a body of so many bytes; if not, the sender waits for its turn."""
+        """Reserve memory for a body of this size. False if there is none; the sender then waits."""
         queue = self._waiting.get(network)
         if not queue and self._fits(network, size):
             self._add(sender, network, size)
@@ -43,7 +43,7 @@ class BodyBudget:
         return False
 
     def release(self, sender: Sender, network: str) -> None:
-        """The body is no longer in memory, or not waited for any more."""
+        """Release the memory of the body, or stop waiting for it."""
         taken = self._taken.pop(sender, None)
         if taken is None:
             queue = self._waiting.get(network, deque())
@@ -55,7 +55,7 @@ class BodyBudget:
             self._serve(name)
 
     def _serve(self, network: str) -> None:
-        """Let those of this network go on that there is room for."""
+        """Resume the waiting senders of this network for which there is memory."""
         queue = self._waiting.get(network)
         while queue and self._fits(network, queue[0][1]):
             sender, size = queue.popleft()
@@ -67,7 +67,7 @@ class BodyBudget:
             del self._of_network[network]
 
     def _fits(self, network: str, size: int) -> bool:
-        """One that is larger than the limit itself has room when there is no other."""
+        """Whether there is memory for a body. One that is larger than the limit fits if there is no other."""
         mine = self._of_network[network]
         return (not self.used or self.used + size <= self._limit) and (
             not mine or mine + size <= self._network_limit

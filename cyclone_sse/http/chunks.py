@@ -1,8 +1,8 @@
-"""A body that comes in chunks (RFC 9112 7.1), read as it comes.
+"""A body in chunks (RFC 9112 7.1), read as it arrives.
 
-What a client can make this keep is bounded: the data by the limit of a body, and sizes, extensions and
-trailers by the data. A call reads so many chunks at most: without that, a body in chunks of one byte stops
-the server for other clients.
+The memory is limited: the data by the limit of a body, and sizes, extensions and trailers by the data. A call
+reads a limited number of chunks: without that, a body in chunks of one byte would block the server for other
+clients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _CHUNK = re.compile(rb"([0-9A-Fa-f]+)(?:[ \t]*;[\t -~\x80-\xff]*)?")
 class ChunkedBody:
     """One body. max_body: bytes.
 
-    data: what has come of it. stopped_early: the last call left chunks in the buffer for the next one.
+    data: what has arrived so far. stopped_early: whether the last call left chunks in the buffer for the next
+    one.
     """
 
     __slots__ = ("_chunk_left", "_max_body", "_overhead", "_trailers", "data", "stopped_early")
@@ -35,7 +36,7 @@ class ChunkedBody:
         self.stopped_early = False
 
     def read(self, buffer: bytearray) -> bool:
-        """Take what came out of the buffer; whether the body is complete with it. Raises Refusal."""
+        """Read from the buffer; returns whether the body is complete. Raises Refusal."""
         position = 0
         sizes = 0
         self.stopped_early = False
@@ -57,7 +58,7 @@ class ChunkedBody:
         return self._read_trailers(buffer)
 
     def _read_size(self, buffer: bytearray, position: int) -> int:
-        """Read a chunk's size, and say where its data begins: at ``position`` when more must come first."""
+        """Read the size of a chunk; returns where its data starts, ``position`` if more bytes are needed."""
         end = _line_end(buffer, position)
         if end < 0:
             return position
@@ -77,7 +78,7 @@ class ChunkedBody:
         return end + 2
 
     def _read_data(self, buffer: bytearray, position: int, left: int) -> int:
-        """Read some of a chunk's data, or the line end behind it, and say where that ends."""
+        """Read some of a chunk's data, or the line end behind it; returns where that ends."""
         if left:
             data = buffer[position : position + left]
             self.data += data
@@ -92,7 +93,7 @@ class ChunkedBody:
         return position + 2
 
     def _read_trailers(self, buffer: bytearray) -> bool:
-        """Read what comes behind the last chunk, and leave it: it must not pass for headers."""
+        """Read the trailers behind the last chunk, and drop them: they must not be used as headers."""
         while (end := _line_end(buffer, 0)) >= 0:
             line = bytes(buffer[: end + 2])
             del buffer[: end + 2]
@@ -107,7 +108,7 @@ class ChunkedBody:
 
 
 def _line_end(buffer: bytearray, position: int) -> int:
-    """Where the line ends that begins there; -1 when it does not yet."""
+    """The end of the line that starts at this position; -1 if the line is not complete."""
     end = buffer.find(b"\r\n", position, position + MAX_CHUNK_LINE)
     if end < 0:
         if FORBIDDEN_BYTES.search(buffer, position, position + MAX_CHUNK_LINE):

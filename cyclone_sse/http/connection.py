@@ -1,23 +1,23 @@
 """One HTTP connection: strict, limited and timed, in place of cyclone's.
 
-cyclone 1.3 hangs on a negative Content-Length, takes a chunked body for the next request, and limits
-nothing. Here the request reader reads the requests, and cyclone's handlers see only complete, sound ones.
-The life of a connection:
+cyclone 1.3 hangs on a negative Content-Length, treats a chunked body as the next request, and has no limits.
+In this class the request reader reads the requests, and cyclone's handlers receive only complete and valid
+ones. The states of a connection:
 
     READING     waits for a request, or for the rest of one
-    ANSWERING   a handler has a request; nothing more is read but to notice that the client left
-    STREAMING   a handler has taken the connection over; what the client sends is dropped
-    CLOSING     nothing is read or answered; what was written goes out
+    ANSWERING   a handler has a request; the connection is read only to notice that the client left
+    STREAMING   a handler uses the connection for a stream; bytes from the client are dropped
+    CLOSING     no request is read or answered; written bytes are still sent
 
-    READING -> ANSWERING   a request is complete         ANSWERING -> READING    its answer is
-    ANSWERING -> STREAMING setRawMode                    any -> CLOSING          refused, over, or gone
+    READING -> ANSWERING   the request is complete       ANSWERING -> READING    the answer is complete
+    ANSWERING -> STREAMING setRawMode                    any -> CLOSING          refused, ended, or lost
 
-It must hold: a refused request gets its status and a reason, then its connection is closed; a request has a
-bounded time to be complete; pipelined requests are answered in order, each when its turn comes, and none
-while the client does not take the answers before it.
+Invariants: a refused request is answered with its status and a reason, and then the connection is closed; a
+request must be complete in a limited time; pipelined requests are answered one after another, and only while
+the client reads the answers.
 
-Knows nothing of channels or events: an application's handlers use it as they used cyclone's class, whose
-place it takes as ``Application.protocol``.
+Knows nothing of channels or events: an application's handlers use this class like cyclone's, which it
+replaces as ``Application.protocol``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from cyclone_sse.slices import Slices
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
 BODY_WAIT = 60.0  # seconds for a body to wait until there is room for it
-REFUSAL_TIMEOUT = 5.0  # seconds for a refused client to read why
+REFUSAL_TIMEOUT = 5.0  # seconds for a refused client to read the reason
 ANSWERS_AT_ONCE = 20  # pipelined requests answered before the reactor gets a turn
 
 _METHODS = "GET, HEAD, POST, OPTIONS"  # what the server as a whole knows: the answer to OPTIONS *
@@ -77,7 +77,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     on_done: Callable[[], object] | None = None  # called when the request is answered, or its client gone
     _client: str | None = None  # counted as a client, under this name
     _half_closed = False  # the client sends no more
-    _ends_on_half_close = False  # the answer may be long in coming
+    _ends_on_half_close = False  # the answer may take long
     _keep_alive = True
     _body_left = False  # the client may still be sending a body, which is not read
     _in_run = False
@@ -101,7 +101,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._server.set_deadline(self, REQUEST_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
-        """Read what came, and run the requests that are complete with it."""
+        """Read these bytes, and answer the requests that they complete."""
         if self._reader is None:
             self.rawDataReceived(data)
             return
@@ -112,10 +112,10 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self._flow.pause()
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Drop what a subscriber sends; a websocket handler puts its own method here."""
+        """Drop bytes from a subscriber; a websocket handler replaces this method."""
 
     def setRawMode(self) -> None:
-        """Stop reading requests: a handler has taken the connection over."""
+        """Stop reading requests: a handler uses the connection for a stream."""
         self.state = STREAMING
         self._reader = None
         self._server.clear_deadline(self)
@@ -125,8 +125,9 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.transport.abortConnection()
 
     def readConnectionLost(self) -> None:
-        """The client sends no more. It may still wait for an answer (RFC 9112 9.6), but a
-        subscriber that closes its side is gone, which only the next ping would show otherwise."""
+        """Note that the client has closed its side. It may still wait for an answer (RFC 9112 9.6), but a
+        subscriber is gone, which otherwise only the next ping would show.
+        """
         self._half_closed = True
         if self.state is STREAMING or self._ends_on_half_close:
             self.transport.abortConnection()
@@ -136,7 +137,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Wait for the client's side to be closed, too: the answer to a refused request is out."""
+        """Wait for the client to close its side too: the answer to a refused request has been sent."""
 
     def connectionLost(self, reason: Failure) -> None:
         """Notify the handler that the client is gone."""
@@ -152,7 +153,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     # The requests, one after the other.
 
     def _run(self) -> None:
-        """Answer what has been read, as long as the client takes the answers."""
+        """Answer the requests that have been read, as long as the client reads the answers."""
         if self._in_run or self.state is not READING:
             return
         self._in_run = True
@@ -233,7 +234,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self._limit_time()
 
     def _reserve(self, size: int) -> bool:
-        """Whether there is room for the body that is being read; if not, `continue_body` is called later."""
+        """Whether there is memory for the body; if not, `continue_body` is called later."""
         if self._has_room is None:
             self._has_room = self._server.bodies.reserve(self, self._server.network(self), size)
             if not self._has_room:
@@ -241,7 +242,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         return self._has_room
 
     def continue_body(self) -> None:
-        """Read the rest of the body: there is room for it now."""
+        """Read the rest of the body: there is memory for it now."""
         self._has_room = True
         self._began = None
         self._server.clock.callLater(0, self._run)
@@ -254,7 +255,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self._server.set_deadline(self, self._server.idle_timeout)
 
     def _limit_time(self) -> None:
-        """Start the time that the request may take, if it has not been started."""
+        """Start the timeout of the request, unless it has been started."""
         if self._began is None:
             self._began = self._server.clock.seconds()
             self._server.set_deadline(self, REQUEST_TIMEOUT)
@@ -263,7 +264,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
 
     @property
     def _remote_ip(self) -> str:
-        """The address of the peer; a text that is none for a UNIX socket."""
+        """The address of the peer; another text for a UNIX socket."""
         peer = self.transport.getPeer()  # once: cyclone makes two of it for each client
         host: str | None = getattr(peer, "host", None)
         return f"unix:{self.transport.getHost().name}" if host is None else host
@@ -295,11 +296,11 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         return fields
 
     def cors(self, origin: str | None) -> Mapping[str, str]:
-        """The headers that say to a page of this origin whether it may read the answer."""
+        """The CORS headers for a page of this origin."""
         return self._server.cors.headers(origin)
 
     def count_refusal(self, status: int) -> None:
-        """Count a request that was answered with this status, which is no success."""
+        """Count a request that was refused with this status."""
         self._server.refusals[status] += 1
 
     def count_client(self, request: Request) -> None:
@@ -308,7 +309,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self._client = self._server.count_client(request)
 
     def end_on_half_close(self) -> None:
-        """The answer may be long in coming: from now on a client that closes its side is gone."""
+        """Treat a client that closes its side as gone from now on: the answer may take long."""
         self._ends_on_half_close = True
         if self._half_closed:
             self.transport.abortConnection()
@@ -323,7 +324,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._flow.write(chunk, self._run if self.state is ANSWERING else None)
 
     def notifyFinish(self) -> Deferred[Any]:
-        """A Deferred that fires when the present request is finished or its client gone."""
+        """A Deferred that fires when the present request is finished, or its client is gone."""
         if self._request is None:
             return Deferred()  # cyclone asks for it once more after the end
         if self._finish_callback is None:
@@ -343,7 +344,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             finished.callback(None)
 
     def finish(self) -> None:
-        """The response is complete: take the next request, or end the connection."""
+        """End the response: read the next request, or close the connection."""
         keep_alive = self.keep_alive
         self._request = None
         self._ends_on_half_close = False
@@ -362,7 +363,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self._server.clock.callLater(0, self._run)
 
     def _release(self) -> None:
-        """Give back what was counted for the request."""
+        """Release the client and the memory that were counted for the request."""
         if self._client is not None:
             self._server.release_client(self._client)
             self._client = None
@@ -384,7 +385,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._release()
 
     def _close(self, timeout: float = REFUSAL_TIMEOUT) -> None:
-        """Close the connection when all is sent, at the latest after so many seconds."""
+        """Close the connection when all bytes are sent, at the latest after this time in seconds."""
         self.state = CLOSING
         self._reader = None
         self._flow.release()
@@ -398,7 +399,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.transport.loseConnection()
 
     def shut(self) -> None:
-        """Finish the request under way, and accept no other: the server stops."""
+        """Finish the request under way, and accept no other, since the server stops."""
         if self.state is ANSWERING:
             self._keep_alive = False
         elif self.state is not CLOSING:

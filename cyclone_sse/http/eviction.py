@@ -1,7 +1,7 @@
-"""Which connections to close when no descriptor is free: the idlest of the greediest network.
+"""The choice of connections to close when no descriptor is free: the idlest of the largest network.
 
-Knows when a connection became quiet and from which network it comes. Looks at a bounded number of
-connections, and gives several at once, so that many new connections share the cost.
+Knows when a connection became quiet, and its network. Compares a limited number of connections, and returns
+several at once, so that many new connections share the cost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ AT_ONCE = 200  # connections given at a time
 
 
 class Quiet(Protocol):
-    """A connection on which the server waits. quiet_since: when it began to."""
+    """A connection on which the server waits. quiet_since: the start of the wait."""
 
     quiet_since: float
 
@@ -29,8 +29,8 @@ def pick_idlest(
 ) -> list[tuple[T, float]]:
     """Pick connections to close, each with its ``quiet_since``; the first to close is the last in the list.
 
-    network: of a connection. before: those that became quiet later are kept. After each pick the network that
-    has most connections left is the next.
+    network: returns the network of a connection. before: connections that became quiet later are kept. After
+    each pick, the next one is from the network with the most remaining connections.
     """
     groups: dict[str, list[T]] = {}
     for connection in islice(connections, LOOK_AT):

@@ -1,9 +1,9 @@
-"""Flow control of one connection: what a client does not read is not written, what is not needed is not read.
+"""Flow control of one connection: write only as fast as the client reads, and read only what is needed.
 
-What a client takes at once is sent past the transport, whose buffer costs a second trip through the reactor.
-From the first byte that the client does not take, everything goes through the transport. As its push producer
-this is notified when too much waits to be sent, and when that was sent. Reading may be paused and resumed as
-often as needed: the transport is called only when something changes.
+Bytes are written to the socket directly, since the transport's buffer costs a second trip through the
+reactor. When the socket is full, all bytes are written to the transport, which notifies this push producer
+when too many bytes wait, and when they were sent. Reading may be paused and resumed as often as needed: the
+transport is called only when something changes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from cyclone_sse.socket_send import socket_send
 
 @implementer(IPushProducer)
 class FlowControl:
-    """transport: of the connection. on_room: called when what waited has been sent."""
+    """The flow control of one connection. transport: the connection's. on_room: called when waiting bytes
+    were sent.
+    """
 
     __slots__ = ("_on_room", "_reading", "_send", "_transport", "full")
 
@@ -28,7 +30,7 @@ class FlowControl:
         self._send = socket_send(transport)  # None: bytes may wait in the transport
         self._on_room: Callable[[], None] | None = None  # set: we are the transport's producer
         self._reading = True
-        self.full = False  # more waits to be sent than the transport likes
+        self.full = False  # too many bytes wait in the transport
 
     def pause(self) -> None:
         """Stop reading."""
@@ -48,14 +50,14 @@ class FlowControl:
         return self._send is not None
 
     def write(self, data: bytes, on_room: Callable[[], None] | None) -> None:
-        """Send this, now or when the client has taken what waits.
+        """Send these bytes now, or after the waiting bytes.
 
-        on_room: called, as long as this is not released, when too much waited and has been sent.
+        on_room: called, until the release, when too many bytes were waiting and have been sent.
         """
         if self._send is not None:
             try:
                 sent = self._send(data)
-            except OSError:  # there is no room; or it is broken, which the transport finds, too
+            except OSError:  # there is no room; or the socket is broken, which the transport will notice
                 sent = 0
             data = data[sent:]
             if not data:
@@ -67,8 +69,9 @@ class FlowControl:
         self._transport.write(data)
 
     def release(self) -> None:
-        """Stop watching: a stream writes now, or the transport is to close when all is sent, which it would
-        not do as long as it has a producer."""
+        """Stop being the transport's producer, since a stream writes now, or since the transport is to close:
+        with a producer it would not close.
+        """
         if self._on_room is not None:
             self._on_room = None
             self._transport.unregisterProducer()
@@ -77,11 +80,11 @@ class FlowControl:
     # The transport calls these.
 
     def pauseProducing(self) -> None:
-        """Remember that too much waits to be sent."""
+        """Note that too many bytes wait."""
         self.full = True
 
     def resumeProducing(self) -> None:
-        """Go on: what waited was sent."""
+        """Continue: the waiting bytes were sent."""
         self.full = False
         if self._on_room is not None:
             self._on_room()

@@ -1,9 +1,8 @@
-"""From a query or a form's body to its fields.
+"""The fields of a query, or of the body of a form.
 
-All is text: what a client percent-encoded or sent must be UTF-8, or the request is refused (cyclone itself
-replaces what it cannot decode, and so changes messages silently). Time and memory are linear in what came,
-and long bodies are read in slices. Multipart is read flat, by python-multipart: a part that holds parts is
-just bytes.
+All fields are text: a request that is not UTF-8 is refused (cyclone itself replaces invalid bytes, and so
+changes messages silently). Time and memory are linear in the size of the body, and long bodies are read in
+slices. python-multipart reads multipart bodies; a part that contains parts is just bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _PARAMETER = re.compile(
     r';[ \t]*([^ \t;="]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;" \t]*))[ \t]*', re.DOTALL
 )
 
-# It would write a line to the log for each malformed form.
+# Without this, python-multipart logs a line for each malformed form.
 logging.getLogger("python_multipart").disabled = True
 logging.getLogger("python_multipart.multipart").disabled = True
 
@@ -146,7 +145,7 @@ def read_multipart(
 
 
 class _Parts:
-    """What the parser has found so far; its callbacks get a buffer and where in it something lies."""
+    """The parts that the parser has found so far; its callbacks receive a buffer and a range in it."""
 
     def __init__(self) -> None:
         self.found: list[tuple[dict[bytes, bytes], bytearray]] = []

@@ -1,7 +1,7 @@
-"""What proxies say of the client behind them: its address, and the host and scheme of the URL it used.
+"""The headers of proxies about the client: its address, and the host and scheme of the URL that it used.
 
-Only what ``--trust-proxy`` covers counts: without this, each client could choose the address that it is
-limited and logged by.
+Only proxies that ``--trust-proxy`` covers are believed: without this, each client could choose the address by
+which it is limited and logged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Trusted = bool | tuple[IPv4Network | IPv6Network, ...]
 class Proxies:
     """The proxies in front of this server.
 
-    trusted: whether there is one, or their networks. clock: seconds, for the log.
+    trusted: whether there is a proxy, or the networks of the proxies. clock: seconds, for the log.
     """
 
     log = Logger()
@@ -31,7 +31,7 @@ class Proxies:
         self._log_limit = LogLimit(clock)
 
     def client_address(self, headers: Mapping[str, str], peer: str) -> str:
-        """The client's address: the peer's, unless the peer is a proxy that says another.
+        """The client's address: the peer's, unless the peer is a proxy that sends another.
 
         peer: the address at the other end of the connection; another text for a UNIX socket.
         """
@@ -64,7 +64,7 @@ class Proxies:
         return value.rpartition(",")[2].strip(" \t") if value and self.trusts(peer) else ""
 
     def trusts(self, peer: str) -> bool:
-        """Whether the peer is a proxy of the operator's; over a UNIX socket it can only be one."""
+        """Whether the peer is a trusted proxy; a peer on a UNIX socket always is."""
         if self._trust_any or not self._networks:
             return self._trust_any
         address = read_address(peer)

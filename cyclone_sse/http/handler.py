@@ -1,4 +1,4 @@
-"""What all handlers of this server share: the head of a response, CORS, and refusals as JSON."""
+"""The base of all handlers of this server: the head of a response, CORS, and refusals as JSON."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cyclone_sse.http.responses import PREFLIGHT_AGE, REQUEST_HEADERS
 
 
 class JsonHandler(RequestHandler):  # type: ignore[misc]
-    """What all handlers of this server share: CORS, and refusals as JSON."""
+    """The base of all handlers of this server: CORS, and refusals as JSON."""
 
     log = Logger()
     allowed = "GET, HEAD, OPTIONS"
-    body_methods: tuple[str, ...] = ()  # requests whose body is read; that of others is left
+    body_methods: tuple[str, ...] = ()  # requests whose body is read; other bodies are left unread
 
     def __init__(self, application: Any, request: Any, **kwargs: Any) -> None:
         # cyclone's makes a namespace for templates with each request: too slow when ten thousand clients
@@ -102,7 +102,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
             self.finish()
 
     def compute_etag(self) -> None:
-        """No hash of what changes with each request."""
+        """Return no ETag: the answers change with each request, and a hash would cost time."""
 
     def _generate_headers(self) -> bytes:
         """The head of the response in one go; cyclone looks at each name and value three times.
@@ -158,11 +158,11 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
 
 
 class NotFoundHandler(JsonHandler, ErrorHandler):  # type: ignore[misc]
-    """Every path that leads nowhere, whatever the method."""
+    """Answers 404 for all unknown paths, with any method."""
 
     @property
     def reason(self) -> str:
-        """The reason that the client is sent."""
+        """The reason in the answer."""
         return "Not Found"
 
     def _execute(self, transforms: Any, *args: Any, **kwargs: Any) -> None:

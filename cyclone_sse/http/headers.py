@@ -1,4 +1,4 @@
-"""Request headers as cyclone's handlers look for them, made without its costs."""
+"""Request headers with the interface of cyclone's class, without its cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cyclone.httputil import HTTPHeaders
 MAX_HEAD = 16 * 1024  # bytes of request line and headers
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 5.6.2
 FIELD = re.compile(rb"(%s):([\t -~\x80-\xff]*)\r\n" % TOKEN)  # RFC 9112 5
-# What no request line, header or size of a chunk can hold, while its end is not there yet.
+# Bytes that no request line, header or size of a chunk may contain; its end may not be there yet.
 FORBIDDEN_BYTES = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 
 _SHORT_NAME = 40  # bytes; longer ones are not remembered
@@ -24,7 +24,7 @@ def header_name(name: bytes) -> str:
     known = _known_names.get(name)
     if known is None:
         known = "-".join([part.capitalize() for part in name.decode("ascii").split("-")])
-        # Remembering all would let strangers fill the memory with them.
+        # Without a limit, clients could fill the memory with names.
         if len(name) <= _SHORT_NAME and len(_known_names) < _MAX_KNOWN:
             _known_names[name] = known
     return known
@@ -39,8 +39,9 @@ def _canonical(name: str) -> str:
 
 
 class Headers(HTTPHeaders):  # type: ignore[misc]
-    """cyclone's class, but filled without its table of all names ever seen, which strangers can make grow
-    without bound. repeated: the names that came more than once."""
+    """The headers of one request. cyclone's own class has a table of all names ever seen, which clients can
+    make grow without limit; this one does not use the table. repeated: the names that came more than once.
+    """
 
     repeated: frozenset[str] = frozenset()
 

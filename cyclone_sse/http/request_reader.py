@@ -1,17 +1,19 @@
 """Reads requests from a connection's bytes, strictly and within limits.
 
-The grammar is that of RFC 9110 and 9112, each rule a regular expression; what they leave to the server is
-refused where two readers could understand it differently (bare CR or LF, folded lines, two lengths, a length
-with chunks), since a proxy in front may be the other one. It must hold:
+The grammar is that of RFC 9110 and 9112, with a regular expression for each rule. Where these allow the
+server to choose, requests that a proxy could read differently are refused (bare CR or LF, folded lines, two
+lengths, a length with chunks). Invariants:
 
-- Nothing is read ahead. The next request is looked for when it is asked for, so what a client sends before
-  its answers costs no more than its bytes.
-- Every byte is looked at a bounded number of times, and what a client can make this keep is bounded:
-  ``MAX_HEAD``, ``MAX_HEADERS``, the limit of a body, and its chunks' own bytes.
-- What is wrong with a head is found in the first bytes that show it, not when the rest has come.
-- A call does a bounded amount of work, whatever has come.
+- Nothing is parsed ahead. The next request is parsed when the connection needs it, so pipelined requests cost
+no
+  more than the memory of their bytes.
+- Each byte is scanned a limited number of times, and the memory is limited by ``MAX_HEAD``, ``MAX_HEADERS``,
+the
+  limit of a body, and the overhead of its chunks.
+- A mistake in a head is found in the first bytes that show it, before the rest has arrived.
+- A call does a limited amount of work, whatever has arrived.
 
-Knows no transport and no time: bytes go in, whole requests come out.
+Knows no transport and no time.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ _SINGLE = (  # a list of them means nothing
 class RequestHead:
     """The head of one request.
 
-    host, path, query: what the target says. minor: of HTTP/1.x. length: of the body in bytes, None: it comes
-    in chunks. keep_alive: the client wants the connection to stay open. expects: it waits for "100 Continue".
+    host, path, query: from the target. minor: of HTTP/1.x. length: of the body in bytes, None for chunks.
+    keep_alive: whether the connection stays open. expects: whether the client waits for "100 Continue".
     """
 
     method: str
@@ -59,10 +61,10 @@ class RequestHead:
 
 
 class RequestReader:
-    """The requests of one connection: ``feed`` what came, then take out each with ``pop_request``.
+    """The requests of one connection: add bytes with ``feed``, then read each request with ``pop_request``.
 
-    max_body: bytes. head: of the request that is being read, or was read last. is_over: a body that nothing
-    needs was left unread, so the next request cannot be found.
+    max_body: bytes. head: of the request that is being read, or was read last. is_over: whether a body was
+    left unread, so that no further request can be read.
     """
 
     __slots__ = (
@@ -86,30 +88,30 @@ class RequestReader:
 
     @property
     def in_request(self) -> bool:
-        """A request has begun and is not complete, or the next has come with it."""
+        """Whether a request has started and is not complete, or the next one has arrived with it."""
         return self._body_due or bool(self._buffer)
 
     @property
     def body_size(self) -> int:
-        """The most bytes that the body takes that is being read; 0 if there is none."""
+        """The maximum size of the body that is being read; 0 if there is none."""
         if not self._body_due or self.head is None:
             return 0
         return self._max_body if self.head.length is None else self.head.length
 
     @property
     def stopped_early(self) -> bool:
-        """The last call did its share of the work, and left the rest of what came to the next."""
+        """Whether the last call has stopped at its limit of work, and left bytes for the next one."""
         return self._chunks is not None and self._chunks.stopped_early
 
     def feed(self, data: bytes) -> None:
-        """Add what came."""
+        """Add bytes from the connection."""
         self._buffer += data
 
     def pop_request(self, wants_body: Callable[[RequestHead], bool]) -> tuple[RequestHead, bytes] | None:
-        """The next request: its head and body; None when there is not all of it.
+        """The next request: its head and body; None if it is not complete.
 
-        wants_body: asked for a request that has one; it is left unread if not. Raises Refusal, after which
-        nothing more can be read.
+        wants_body: called for a request with a body, which is left unread if the result is false. Raises
+        Refusal, after which nothing more can be read.
         """
         if not self._body_due:
             head = self._read_head()
@@ -131,7 +133,7 @@ class RequestReader:
         return head, body
 
     def pop_continue(self) -> bool:
-        """Whether the client holds its body back until it gets 100 Continue (RFC 9110 10.1.1); true once."""
+        """Whether the client waits with its body for 100 Continue (RFC 9110 10.1.1); true once."""
         head = self.head
         if head is None or not self._body_due:
             return False
@@ -172,7 +174,7 @@ class RequestReader:
         return body
 
     def _check_partial_head(self) -> None:
-        """Refuse at once what can become no head."""
+        """Refuse at once bytes that cannot become a valid head."""
         buffer, scanned = self._buffer, self._scanned
         line_end = buffer.find(b"\r\n", max(0, scanned - 1), MAX_HEAD)
         if line_end >= 0 and buffer.find(b"\r\n", 0, line_end) < 0:
@@ -207,7 +209,7 @@ def _fields(data: bytes) -> Headers:
 
 
 def _framed(method: str, target: bytes, minor: int, headers: Headers) -> RequestHead:
-    """Where the request ends (RFC 9112 6), and what becomes of the connection (9). Raises Refusal."""
+    """The end of the request (RFC 9112 6), and whether the connection stays open (9). Raises Refusal."""
     if headers.repeated:
         for name in _SINGLE:
             if name in headers.repeated:
@@ -233,7 +235,7 @@ def _framed(method: str, target: bytes, minor: int, headers: Headers) -> Request
 
 
 def _length(headers: Headers, minor: int) -> int | None:
-    """The length of the body, None: it comes in chunks. Raises Refusal."""
+    """The length of the body; None if it is sent in chunks. Raises Refusal."""
     coding = headers.exact("Transfer-Encoding")
     length = headers.exact("Content-Length")
     if coding is not None:

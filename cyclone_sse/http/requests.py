@@ -1,4 +1,4 @@
-"""From what was read to cyclone's request object, and to the handler that it is for."""
+"""cyclone's request object, made from the parsed request, and the search for its handler."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TOKEN = "access_token"  # RFC 6750 2.3
 
 
 class Routed(Protocol):
-    """What decides which handler a request is for."""
+    """The parts of a request that determine its handler."""
 
     method: str
     host: str
@@ -40,12 +40,11 @@ class Routed(Protocol):
 
 
 class Request(HTTPRequest):  # type: ignore[misc]
-    """cyclone's request, made from what was read already; cyclone's own constructor would decode
-    the query once more, with replacements for what is not UTF-8.
+    """cyclone's request, made from the parsed request. cyclone's own constructor would decode the query
+    again, and replace bytes that are not UTF-8.
 
     parameters: the fields of the query, by name. access_token: the query's parameter of this name; ``uri``
-    and ``query`` do not hold it, since they are what an application logs. Raises Refusal where the query is
-    malformed.
+    and ``query`` do not contain it, since applications log these. Raises Refusal if the query is malformed.
     """
 
     def __init__(self, connection: Any, head: RequestHead, body: bytes) -> None:
@@ -69,12 +68,12 @@ class Request(HTTPRequest):  # type: ignore[misc]
         self._finish_time = None
 
     def __repr__(self) -> str:
-        """What may be logged; cyclone's own holds all headers, and so cookies and keys."""
+        """Return only what may be logged; cyclone's own has all headers, and so cookies and keys."""
         return f"{type(self).__name__}({self.method} {self.uri} from {self.remote_ip})"
 
     @cached_property
     def arguments(self) -> Fields:
-        """The fields of the query and of a form, by name. Raises Refusal where the form is malformed."""
+        """The fields of the query and of a form, by name. Raises Refusal if the form is malformed."""
         parameters, form = self.parameters, self.form
         if not (parameters and form):
             return parameters or form
@@ -82,12 +81,12 @@ class Request(HTTPRequest):  # type: ignore[misc]
 
     @cached_property
     def form(self) -> Fields:
-        """The fields of a form alone. Raises Refusal where it is malformed."""
+        """The fields of a form, without those of the query. Raises Refusal if the form is malformed."""
         return self._content[0]
 
     @property
     def files(self) -> dict[str, list[HTTPFile]]:
-        """The files of a form. Raises Refusal where it is malformed."""
+        """The files of a form. Raises Refusal if the form is malformed."""
         return self._content[1]
 
     @cached_property
@@ -114,18 +113,18 @@ class Request(HTTPRequest):  # type: ignore[misc]
 
     @cached_property
     def remote_ip(self) -> str:
-        """The client's address: the peer's, unless a trusted proxy says another."""
+        """The client's address: the peer's, unless a trusted proxy sends another."""
         proxies: Proxies = self.connection.proxies
         return proxies.client_address(self.headers, self.connection._remote_ip)
 
     @property
     def public_host(self) -> str:
-        """Host and port in the URL that the client used, maybe as a trusted proxy says."""
+        """Host and port in the URL that the client used; a trusted proxy may have sent them."""
         return self._proxies.public_host(self.headers, self.connection._remote_ip)
 
     @property
     def is_host_proxied(self) -> bool:
-        """Whether a trusted proxy says what ``public_host`` is."""
+        """Whether a trusted proxy has sent ``public_host``."""
         return "X-Forwarded-Host" in self.headers and self._proxies.trusts(self.connection._remote_ip)
 
     @property
@@ -164,7 +163,7 @@ def fixed_routes(handlers: Sequence[tuple[re.Pattern[str], Sequence[Any]]]) -> d
 
 
 def handler_for(application: Any, request: Routed) -> Any:
-    """The handler's class, as the application itself will find it; None where it has none."""
+    """The handler's class, as the application itself will find it; None if there is none."""
     fixed = getattr(application, "fixed_routes", {}).get(request.path)
     if fixed is not None:
         return fixed.handler_class
@@ -175,7 +174,7 @@ def handler_for(application: Any, request: Routed) -> Any:
 
 
 def takes_body(application: Any, request: Routed) -> bool:
-    """Whether a body is wanted: handlers of this server say for which methods, others may always want it."""
+    """Whether the handler reads a body: this server's name the methods, others may read any body."""
     handler = handler_for(application, request)
     if handler is None:
         return False
@@ -184,5 +183,5 @@ def takes_body(application: Any, request: Routed) -> bool:
 
 
 def _without_token(query: str) -> str:
-    """The query without the parameter, however its name is written."""
+    """The query without the parameter, even if its name is percent-encoded."""
     return "&".join(pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) != _TOKEN)

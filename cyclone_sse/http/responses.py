@@ -1,7 +1,6 @@
-"""The head that all answers share, also those to what never became a request.
+"""The head of all answers, including those to malformed requests.
 
-Date, server, whose pages may read it (CORS), that browsers must not guess its type; and the answers that a
-connection sends by itself, without a handler. Plain Python.
+Date, server, CORS, and ``nosniff``; and the answers that a connection sends without a handler. Plain Python.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ PREFLIGHT_AGE = 86400  # seconds a browser may remember the answer to OPTIONS
 
 
 class Cors:
-    """Whose pages may read the answers (Fetch, "CORS protocol").
+    """The origins whose pages may read the answers (Fetch, "CORS protocol").
 
-    origins: as browsers send them, in lower case; ``*`` means all, but none with cookies.
+    origins: as browsers send them, in lower case; ``*`` means all, without cookies.
     """
 
     __slots__ = ("_origins",)
@@ -41,7 +40,7 @@ class Cors:
         self._origins = frozenset(origins or ("*",))
 
     def headers(self, origin: str | None) -> Mapping[str, str]:
-        """The fields for a page of this origin; None where the request names none."""
+        """The fields for a page of this origin; None: the request has no origin."""
         if "*" in self._origins:
             return _ALL_ORIGINS
         if origin is None or origin.lower() not in self._origins:
@@ -59,12 +58,12 @@ def _fields_at(now: int) -> Mapping[str, str]:
 
 
 def answer_fields(more: Mapping[str, str]) -> dict[str, str]:
-    """The header fields of every answer, and these; they are made once a second."""
+    """The header fields of every answer, which are made once a second, and these."""
     return {**_fields_at(int(time.time())), **more}
 
 
 def answer(status: int, headers: Mapping[str, str], body: bytes | None) -> bytes:
-    """A whole response. body: None where the status has none, as 204."""
+    """A whole response. body: None for a status without a body, such as 204."""
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
     fields = answer_fields(headers)
     if body is None:
@@ -81,6 +80,6 @@ def plain_http_refused() -> bytes:
 
 
 def refusal_answer(refusal: Refusal, headers: Mapping[str, str]) -> bytes:
-    """What a refused client is sent before the connection is closed."""
+    """The answer to a refused client, after which the connection is closed."""
     fields = {**headers, **refusal.headers, "Cache-Control": "no-store", "Connection": "close"}
     return answer(refusal.status, fields, error_body(refusal.reason))

@@ -1,8 +1,8 @@
-"""What all connections of one server share: how many are open, whose they are, how long each may stay.
+"""The state that all connections of one server share: their number, their networks and their deadlines.
 
-A *client* receives events: it is counted from its request until it is gone. Other requests are never refused
-for their number: publishers must get through when the server is full, and a connection on which nothing
-happens is closed at its deadline. May cost nothing where no limit is set, and O(1) otherwise.
+A *client* receives events, and is counted from its request until it is gone. Other requests are never refused
+because of their number: publishers must be able to publish when the server is full, and idle connections are
+closed at their deadlines. Costs nothing without limits, and O(1) otherwise.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Timed(Protocol):
 
 
 class Addressed(Protocol):
-    """A request, as far as the server's state knows it: its address, maybe as a trusted proxy says."""
+    """A request, as far as the server's state knows it: its address, which a trusted proxy may have sent."""
 
     @property
     def remote_ip(self) -> str:
@@ -50,7 +50,7 @@ class Addressed(Protocol):
 
 
 class ServerState:
-    """What all connections share.
+    """The state that all connections share.
 
     settings: the options; missing ones have their defaults. clock: the reactor. refusals: counts refused
     requests by status.
@@ -87,7 +87,7 @@ class ServerState:
             self._count_connection(connection)
 
     def _count_connection(self, connection: Timed) -> None:
-        """Close the idlest connection of a network that has more than it needs for its clients."""
+        """Close the idlest connection of a network that has more of them than its clients need."""
         host = getattr(connection.transport.getPeer(), "host", "")
         network = network_of(host)
         if not network or self.proxies.trusts(host):
@@ -139,7 +139,7 @@ class ServerState:
         return network
 
     def release_client(self, network: str) -> None:
-        """A client that was counted is gone."""
+        """Stop counting a client that is gone."""
         self.clients -= 1
         if network:
             self._of_address[network] -= 1
@@ -147,7 +147,7 @@ class ServerState:
                 del self._of_address[network]
 
     def set_deadline(self, connection: Timed, seconds: float) -> None:
-        """Let the connection time out so many seconds from now, in place of its last deadline."""
+        """Let the connection time out after this time in seconds, in place of its last deadline."""
         connection.quiet_since = now = self.clock.seconds()
         self._deadlines.set(connection, now + seconds)
 
@@ -156,10 +156,10 @@ class ServerState:
         return _network(connection)
 
     def make_room(self) -> bool:
-        """Close a connection on which the server waits: the idlest of the network that has most of them.
+        """Close a connection on which the server waits: the idlest of the network with the most connections.
 
-        Returns False if there is none. Called when no descriptor is free for a new connection. Without this
-        one network with idle connections keeps all other clients, and publishers, out.
+        Returns False if there is none. Called when no descriptor is free for a new connection. Without this,
+        one network with idle connections would block all other clients and publishers.
         """
         for _ in range(2):
             while self._idlest:
@@ -190,7 +190,7 @@ def _network(connection: Timed) -> str:
 
 
 def network_of(address: str) -> str:
-    """The network that an address counts for: itself with IPv4, its /64 with IPv6, "" for a UNIX socket."""
+    """The network of an address: an IPv4 address itself, the /64 of IPv6, "" for a UNIX socket."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,5 +1,8 @@
-"""The demo page and the scripts it needs, from memory: nothing is opened for a request, so that they are
-there, and no path leads anywhere else, also when the process has no free descriptor."""
+"""The demo page and its scripts, from memory.
+
+No file is opened for a request, so that the page works even without a free descriptor, and no path can lead
+to another file.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ class File:
 
 
 def load(directory: Path) -> dict[str, File]:
-    """The files of a directory by their names; others than those for a browser are left out."""
+    """The files of a directory by their names; only those for browsers."""
     files = {}
     for path in directory.iterdir():
         if path.suffix in _TYPES:
@@ -62,7 +65,7 @@ class MediaHandler(JsonHandler):
         self._files = files
 
     def get(self, name: str) -> None:
-        """Send it, or say that the client's own copy is still the same."""
+        """Send the file, or answer that the client's own copy is still current."""
         file = self._files.get("demo.html" if name == "demo" else url_unescape(name))
         if file is None:
             raise Refusal(404, "Not Found")

@@ -1,4 +1,4 @@
-"""The target of a request: from what the request line says to host, path and query (RFC 9112 3.2)."""
+"""The target of a request: host, path and query from the request line (RFC 9112 3.2)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def split_target(method: str, raw: bytes, host: str | None) -> tuple[str, str, s
 
 
 def normal_path(path: str) -> str:
-    """The path with what need not be percent-encoded decoded: equivalent ones become equal (RFC 3986 6.2.2).
+    """The path without unnecessary percent-encoding, so that equivalent paths are equal (RFC 3986 6.2.2).
 
     Raises Refusal.
     """
@@ -58,8 +58,8 @@ def _decoded(match: re.Match[str]) -> str:
 
 
 def is_host(text: str) -> bool:
-    """Whether this is a host, with or without a port."""
-    # Remembering long ones would let strangers fill the memory with them.
+    """Whether this text is a host, with or without a port."""
+    # Without a limit, clients could fill the memory with long ones.
     return _is_short_host(text) if len(text) <= _SHORT_HOST else _HOST.fullmatch(text) is not None
 
 
