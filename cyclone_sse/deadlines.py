@@ -1,9 +1,8 @@
 """Deadlines of many items: pings, ages, stalled clients, idle connections, subscriptions without clients.
 
-Ten thousand clients have a deadline each, and a walk over all of them every second would cost more than
-serving them. Here deadlines lie in buckets of a common width: setting and clearing one costs O(1), and
-finding those that are due looks at no others. Plain Python: the time, in seconds of any clock that goes
-forward, is an argument.
+With ten thousand clients, a walk over all deadlines every second would cost more than serving the clients. So
+deadlines are kept in buckets of the same width: setting and clearing a deadline costs O(1), and finding those
+that are due visits no others. Plain Python: the time, in seconds of a monotonic clock, is an argument.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Deadlines(Generic[T]):
-    """The deadline of each item; an item has one at most.
+    """The deadlines of items; an item has one at most.
 
-    grain: width of a bucket in seconds. Nothing is due early, and late by less than this.
+    grain: width of a bucket in seconds. No item is returned early, and none late by more than this.
     """
 
     __slots__ = ("_bucket_of", "_buckets", "_grain", "_order")
@@ -67,7 +66,7 @@ class Deadlines(Generic[T]):
     def pop_due(self, now: float, most: int | None = None) -> list[T]:
         """Remove and return the items that are due, the earliest bucket first.
 
-        most: how many at most; there may be more then, for another turn of the reactor.
+        most: the maximum number; if it is reached, there may be more, for another turn of the reactor.
         """
         found: list[T] = []
         while self._order and self._order[0] * self._grain <= now:

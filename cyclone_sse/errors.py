@@ -1,10 +1,10 @@
-"""What goes wrong, as values: why a request is refused, that a broker is away, why a stream ended.
+"""The errors that are expected, and the reasons why streams end.
 
-    Refusal      a client's mistake, or a limit: sent to it as an HTTP status with a reason
-    Unavailable  the broker's fault: what was published could not be handed over; clients get 503
-    Ending       not wrong at all: why a stream is over; metrics count by it
+    Refusal      a client's mistake, or a limit: the client is sent an HTTP status with a reason
+    Unavailable  the broker does not accept messages: the publisher is answered with 503
+    Ending       the reason why a stream ended, by which metrics count; not an error
 
-Everything else that is raised is a bug, and is logged with its traceback once.
+Any other exception is a bug, and is logged once with its traceback.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Literal
 
 
 class Refusal(Exception):
-    """The request is refused, and the client gets the reason.
+    """The request is refused, and the client is sent the reason.
 
-    status: the HTTP status. reason: one sentence for the client's author; it must name
-    neither keys nor hosts of this side. headers: what goes with it (``Retry-After``, say). details: further
-    members of the answer.
+    status: the HTTP status. reason: one sentence for the client's author, without keys and names of internal
+    hosts. headers: further headers, such as ``Retry-After``. details: further members of the answer.
     """
 
     def __init__(
@@ -43,10 +42,10 @@ def error_body(reason: str, details: Mapping[str, object] | None = None) -> byte
 
 
 class Unavailable(Exception):
-    """What was published could not be handed over. The text is for the log: it may name hosts.
+    """The broker did not accept a publication. The text is for the log, and may name hosts.
 
-    published: False where nothing was published for certain, so that a publisher may try again without
-    doubling anything; else ``"unknown"``.
+    published: False if certainly nothing was published, so that a publisher may try again without publishing
+    twice; otherwise ``"unknown"``.
     """
 
     def __init__(self, reason: str = "", published: Literal[False, "unknown"] = "unknown") -> None:
@@ -59,11 +58,11 @@ class Ending(enum.Enum):
 
     LEFT = "left"  # the client closed, or its connection broke
     SLOW = "too slow"  # more waited for it than --client-buffer
-    STALLED = "stalled"  # it took nothing of what waited for --stall-timeout
+    STALLED = "stalled"  # it read nothing for --stall-timeout
     DRAINED = "drained"  # the server stops
     AGED = "aged"  # --max-age
-    EXPIRED = "expired"  # its token, or what the application granted, is over
+    EXPIRED = "expired"  # its token or grant has expired
     ENDED = "ended"  # by POST /disconnect
-    ONCE = "once"  # long polling: it has got what it waited for
-    DENIED = "denied"  # the upstream refuses the channel for good
+    ONCE = "once"  # long polling: it was answered
+    DENIED = "denied"  # the upstream refuses the channel
     FAILED = "failed"  # what it missed could not be read or written: a bug, which the log has

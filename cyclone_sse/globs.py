@@ -1,13 +1,13 @@
-"""Globs of channel names: ``*`` is any run of characters, also an empty one.
+"""Globs of channel names: ``*`` matches any number of characters.
 
-Plain Python. A comparison never goes back over a name, so its time is linear whatever the name and the glob.
+Plain Python. The time of a comparison is linear in the name, for every glob.
 """
 
 from __future__ import annotations
 
 
 class Glob:
-    """One glob, read once and compared often."""
+    """One glob, parsed once and compared often."""
 
     __slots__ = ("_pieces", "text")
 
@@ -16,7 +16,7 @@ class Glob:
         self._pieces = text.split("*")
 
     def matches(self, name: str) -> bool:
-        """Whether the name has the pieces of the glob in their order, the first and the last at its ends."""
+        """Whether the name has the parts of the glob in order, the first and the last at its ends."""
         if len(self._pieces) == 1:
             return name == self.text
         first, *middle, last = self._pieces

@@ -1,6 +1,6 @@
 """The handlers that custom applications subclass, and the one for statistics.
 
-What a subscription does is in ``subscribe``, what a publication does in ``publish``.
+Subscriptions are in ``subscribe``, publications in ``publish``.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = [
 
 
 class StatsHandler(BrokerHandler):
-    """Stats: ``GET /stats``, how many subscribers each channel has. Override ``get_stats``."""
+    """Statistics: ``GET /stats``, the number of subscribers of each channel. Override ``get_stats``."""
 
     def get_stats(self) -> Any:
-        """What is sent as JSON: all channels, or those that ``channel`` or ``prefix`` name."""
+        """The answer, which is sent as JSON: all channels, or those that ``channel`` or ``prefix`` name."""
         names, prefixes = self._selection()
         rows = self.broker.stats()
         if not names and not prefixes:

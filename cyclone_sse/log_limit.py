@@ -1,6 +1,6 @@
-"""How often a line is logged about what strangers, publishers or other servers do: once a minute.
+"""The limit of lines in the log about clients, publishers or other servers: once a minute for each kind.
 
-Without a limit, they could fill the disk. A new kind of trouble is logged at once. Plain Python.
+Without a limit, they could fill the disk. A new kind of problem is logged at once. Plain Python.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 LOG_INTERVAL = 60.0  # seconds between two lines of one kind
-MAX_KINDS = 50  # that are remembered; what more there are in a minute is not logged
+MAX_KINDS = 50  # that are remembered; further kinds within a minute are not logged
 
 
 class LogLimit:
-    """When a line of each kind was logged last. clock: seconds."""
+    """The time at which a line of each kind was logged last. clock: seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

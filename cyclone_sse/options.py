@@ -80,8 +80,10 @@ OPTIONS = (
     # the application
     Option("app", "r", None, text, "dotted name of your own cyclone.web.Application subclass"),
     Option("broker", None, "http", one_of(*BROKERS), f"where messages come from: {', '.join(BROKERS)}"),
-    Option("http-secret", None, None, text, "key that a POST to /publish must carry", private=True),
-    Option("http-secret-file", None, None, text, "file with publishing keys, one a line, all of them valid"),
+    Option("http-secret", None, None, text, "key that a POST to /publish must contain", private=True),
+    Option(
+        "http-secret-file", None, None, text, "file with publishing keys, one on each line, all of them valid"
+    ),
     Option(
         "http-publish",
         None,
@@ -176,7 +178,7 @@ OPTIONS = (
     ),
     Option("channels", None, None, text, "TOML file with rules for channels, by glob"),
     Option("presence-grace", None, "10", seconds(0), "seconds for which users without a stream stay members"),
-    Option("presence-url", None, None, server_url, "URL that gets a POST when users join or leave channels"),
+    Option("presence-url", None, None, server_url, "URL to which joins and leaves of users are POSTed"),
     Option("presence-max", None, "1000", _count, "members of a channel above which only counts are sent"),
     # streams
     Option(
@@ -264,7 +266,11 @@ OPTIONS = (
         private=True,
     ),
     Option(
-        "jwt-secret-file", None, None, text, "file with secrets of the tokens, one a line, all of them valid"
+        "jwt-secret-file",
+        None,
+        None,
+        text,
+        "file with secrets of the tokens, one on each line, all of them valid",
     ),
     Option(
         "jwt-keys",
@@ -276,7 +282,9 @@ OPTIONS = (
     Option("jwt-issuer", None, None, text, "issuer (iss) that tokens must name"),
     Option("jwt-audience", None, None, text, "audience (aud) that tokens must name"),
     Option("jwt-cookie", None, "cyclone_sse_token", text, "name of the cookie that may hold the token"),
-    Option("auth-url", None, None, server_url, "URL of your application that decides who may subscribe"),
+    Option(
+        "auth-url", None, None, server_url, "URL of your application that decides which clients may subscribe"
+    ),
     Option(
         "auth-host", None, None, host_name, "Host header of requests to --auth-url [default: the URL's own]"
     ),
@@ -288,7 +296,7 @@ OPTIONS = (
         "maximum number of requests to --auth-url at the same time",
     ),
     # operation
-    Option("config", None, None, text, "file of options, one name=value a line; # begins a comment"),
+    Option("config", None, None, text, "file of options, one name=value on each line; # starts a comment"),
     Option(
         "admin-port",
         None,
@@ -319,9 +327,9 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 def most_clients(open_files: int) -> int:
-    """The clients that so many open files allow; 0: no limit. open_files: -1 is no limit.
+    """The number of clients that this limit of open files allows; 0: no limit. open_files: -1 is no limit.
 
-    The rest is for other requests: without it publishers wait until a client leaves.
+    Without the reserve for other requests, publishers would wait until a client leaves.
     """
     return 0 if open_files < 0 else open_files - min(256, open_files // 2)
 
@@ -331,7 +339,7 @@ DERIVED: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "linger": lambda settings: settings["history-ttl"],
     # The hard limit: the server raises its own to it at the start.
     "max-clients": lambda _: most_clients(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
-    # Redis pub/sub and AMQP have publishers of their own, and give no ids.
+    # Publishers of Redis pub/sub and AMQP usually publish there.
     # Where channels are private, publishing to them must not be open to every client by default.
     "http-publish": lambda settings: (
         settings["broker"] in ("http", "redis-stream")
@@ -348,12 +356,12 @@ def has_token_rule(settings: Mapping[str, Any]) -> bool:
 
 
 def has_subscriber_rule(settings: Mapping[str, Any]) -> bool:
-    """Whether channels are private, but for those of ``--public``."""
+    """Whether channels are private, except those of ``--public``."""
     return has_token_rule(settings) or bool(settings["auth-url"])
 
 
 def has_publisher_rule(settings: Mapping[str, Any]) -> bool:
-    """Whether there is a key or a token to know a publisher by."""
+    """Whether there is a key or a token that identifies publishers."""
     return has_token_rule(settings) or any(settings[name] for name in ("http-secret", "http-secret-file"))
 
 
@@ -364,7 +372,7 @@ def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     merged = {**DEFAULTS, **{name: value for name, value in settings.items() if value is not None}}
     for url in (merged["redis-url"], merged["amqp-url"]):
-        merged.update(url or {})  # what the URL says of host, login and TLS
+        merged.update(url or {})  # host, login and TLS from the URL
     for name, derive in DERIVED.items():
         if merged[name] is None:
             merged[name] = derive(merged)

@@ -1,9 +1,9 @@
-"""Names that stand for many channels, and the patterns that a channel's name matches.
+"""Patterns, which match many channels, and the search for the patterns that match a channel.
 
-Redis writes them as globs, topic exchanges of AMQP as words with ``*`` and ``#``. Both are matched here by
-the rules that apply there. Strangers choose patterns: reading one costs no more than its length times a small
-constant, and matching a name no more than the length of the name. A pattern is a row of tokens, and all the
-places in it that a name can have reached are the bits of one integer. Plain Python.
+In Redis patterns are globs; in AMQP's topic exchanges they are words with ``*`` and ``#``. Both are matched
+here by the rules of Redis and AMQP. Clients choose patterns, so the cost must be limited: compiling a pattern
+is linear in its length, and matching is linear in the length of the name. A pattern is a sequence of tokens,
+and the bits of one integer are the places in the sequence that a name can have reached. Plain Python.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Places(NamedTuple):
 
 
 class Pattern:
-    """What is left of a pattern when it has been read.
+    """A compiled pattern.
 
-    tokens: the pattern. split: cuts a name into symbols. prefix: what every name that matches begins with.
-    needed: what every such name contains. is_prefix: every name with this prefix matches.
+    tokens: the pattern. split: cuts a name into symbols. prefix: the start of every name that matches.
+    needed: bytes that every such name contains. is_prefix: whether every name with this prefix matches.
     """
 
     __slots__ = ("_accept", "_default", "_loops", "_split", "_toggles", "is_prefix", "needed", "prefix")
@@ -85,7 +85,7 @@ class Pattern:
         return Places(self._loops, self._default, self._toggles, self._accept)
 
     def matches(self, name: bytes) -> bool:
-        """Whether the name is one of those that the pattern stands for."""
+        """Whether the pattern matches the name."""
         if not name.startswith(self.prefix) or self.needed not in name:
             return False
         if self.is_prefix:
@@ -117,7 +117,7 @@ def compile_glob(pattern: bytes) -> Pattern:
 
 
 def canonical_glob(pattern: str) -> str:
-    """The pattern with one ``*`` for each run of them, which stands for the same names."""
+    """The pattern with one ``*`` in place of several, which matches the same names."""
     if "**" not in pattern:
         return pattern
     # Not behind a backslash nor in a bracket, where a star stands for itself.
@@ -126,7 +126,7 @@ def canonical_glob(pattern: str) -> str:
 
 
 def escape_glob(name: bytes) -> bytes:
-    """The glob that matches this name alone."""
+    """The glob that matches only this name."""
     return re.sub(rb"([*?\[\]\\^-])", rb"\\\1", name)
 
 
@@ -157,10 +157,10 @@ def check_names(names: Collection[str]) -> None:
 
 
 class Patterns:
-    """A set of patterns, asked which of them a name matches.
+    """A set of patterns, and the search for those that match a name.
 
-    compile: one of the functions above. Patterns are found by what they begin with, so that ``news.*`` costs
-    one look-up however many there are. The answer for a name is remembered until the set changes.
+    compile: one of the functions above. Patterns are found by their prefixes, so that any number of patterns
+    such as ``news.*`` costs one look-up. The answer for a name is remembered until the set changes.
     """
 
     def __init__(self, compile: Callable[[bytes], Pattern]) -> None:

@@ -1,7 +1,7 @@
-"""Statistics for Graphite: how many subscribers each channel has, at intervals.
+"""Statistics for Graphite: the numbers of subscribers of channels, at regular intervals.
 
-Carbon's plaintext protocol over UDP: ``<path> <value> <unix time>`` lines. UDP, because a
-statistics server that is away must not matter here. Very many channels are counted in slices.
+Carbon's plaintext protocol over UDP: ``<path> <value> <unix time>`` lines. UDP, because the server must not
+depend on a statistics server. Very many channels are counted in slices.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class UdpExport(Service):
         return Deferred.fromCoroutine(self._stop())
 
     def export(self) -> Deferred[None]:
-        """Send the figures of this moment. Fires when they are sent, also if that failed."""
+        """Send the present figures. Fires when they are sent, or could not be sent."""
         return Deferred.fromCoroutine(self._export()).addErrback(self._failed)
 
     async def _export(self) -> None:
@@ -83,7 +83,7 @@ class UdpExport(Service):
         datagrams = await made if isinstance(made, Deferred) else made
         if not datagrams or self.protocol.transport is None:
             return
-        # Each time again: the name may have got another address.
+        # Resolved each time: the name may have another address.
         address = await self.reactor.resolve(self.settings["export-host"])
 
         def send(datagram: bytes) -> None:

@@ -1,8 +1,8 @@
-"""Posts to ``--presence-url`` which users have joined and left channels, on this server.
+"""Posts to ``--presence-url`` the users that have joined and left channels on this server.
 
-For "last seen", and for push messages to users who are not there. Each change is posted at least once, in
+For "last seen", and for push messages to users that are not present. Each change is posted at least once, in
 order for each user of a channel: one request is under way at a time, and is repeated until it succeeds.
-What waits is bounded; the oldest changes are dropped first.
+The number of waiting changes is limited; the oldest are dropped first.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ MAX_WAITING_CHANGES = 20_000  # changes
 class PresenceUrl:
     """The application that is notified of members.
 
-    key: gives the publishing key, by which the application knows this server. client: sends the requests.
+    key: returns the publishing key, by which the application recognises this server. client: sends the
+    requests.
     """
 
     log = Logger()
@@ -55,7 +56,7 @@ class PresenceUrl:
         return len(self._waiting)
 
     def add(self, channel: str, joined: Mapping[str, str | None], left: list[str]) -> None:
-        """Post that these users have joined the channel, with their info, and that those have left it."""
+        """Post that users have joined the channel, with their info, or have left it."""
         for user in left:
             self._waiting.append((False, channel, user, None))
         for user, info in joined.items():
@@ -67,7 +68,7 @@ class PresenceUrl:
             self._timer = self._reactor.callLater(PRESENCE_INTERVAL, self._post)
 
     async def stop(self) -> None:
-        """Post what waits, without repeating what fails."""
+        """Post the waiting changes, without repeating failed requests."""
         self._stopping = True
         self._clear_timer()
         if self._request is not None:
@@ -108,9 +109,9 @@ class PresenceUrl:
         request.addCallbacks(self._sent, self._failed)
 
     def _batch(self) -> bytes:
-        """The body of the next request: the oldest changes, one at most for each user of a channel.
+        """The body of the next request: the oldest changes, at most one for each user of a channel.
 
-        Without this, a user who leaves and joins within a second would be in both lists, in no order.
+        Without this, a user that leaves and joins within a second would be in both lists, without an order.
         """
         lists: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
         seen: set[tuple[str, str]] = set()
@@ -158,6 +159,6 @@ class PresenceUrl:
             self._timer = self._reactor.callLater(pause, self._post)
 
     def _log(self, problem: str) -> None:
-        """Log a new kind of trouble at once, and the same one once a minute."""
+        """Log a new problem at once, and a repeated one at most once a minute."""
         if self._log_limit.acquire(problem):
             self.log.error("the application at --presence-url {problem}: trying again", problem=problem)

@@ -1,7 +1,7 @@
-"""Publish and disconnect: what an operator's request does, from the request to its answer.
+"""Publish and disconnect: requests of publishers and operators, from the request to the answer.
 
-A publisher's right is decided first, then the body is understood, then all of it is handed to the broker:
-nothing is published of a request that holds a mistake.
+First the publisher is authorised, then the whole body is checked, then all events are passed to the broker:
+of a request with a mistake, nothing is published.
 """
 
 from __future__ import annotations
@@ -39,20 +39,21 @@ Result = TypeVar("Result")
 
 
 class OperatorHandler(BrokerHandler):
-    """What publishing and disconnecting have in common: the key, and a broker that may be away."""
+    """The common base of publishing and disconnecting: the key, and a broker that may be away."""
 
     allowed = "POST, OPTIONS"
     body_methods = ("POST",)
 
     @property
     def secret_key(self) -> str:
-        """What a publisher must send as ``key``; empty: nothing."""
+        """The key that a publisher must send; empty: none."""
         return str(self.broker.secret_key)
 
     def read(self) -> Generator[None, None, tuple[Grant, Body]]:
-        """Decide what the publisher may do, and read the body, in slices. Raises Refusal.
+        """Authorise the publisher, and read the body, in slices. Raises Refusal.
 
-        The header is enough for the decision, or the key in the body: a body that cannot hold it is not read.
+        The header decides, or the key in the body: without a valid header, a body that cannot contain the key
+        is not read.
         """
         request, rules, secret = self.request, self.rules, self.secret_key
         grant = rules.publisher_by_header(request, secret)
@@ -62,9 +63,9 @@ class OperatorHandler(BrokerHandler):
         return grant or rules.publisher_by_key(body.key, secret), body
 
     def in_turns(self, work: Generator[None, None, Result]) -> Result | Deferred[Result]:
-        """The result of this work: at once if there is little of it, else when its turns are over.
+        """The result of this work: at once for short work, else a Deferred.
 
-        It starts when the key of the publisher's token is known.
+        The work starts when the key of the publisher's token is known.
         """
         if self.rules.have_tokens:
             waiting = self.rules.missing_keys(self.request)
@@ -73,7 +74,7 @@ class OperatorHandler(BrokerHandler):
         return finish_in_turns(work, self.request.connection.slices)
 
     def refuse_failed(self, failure: Failure) -> None:
-        """Turn a failure of the broker into a refusal; its own text may name hosts of this side."""
+        """Convert a failure of the broker into a refusal, without its text, which may name internal hosts."""
         failure.trap(Unavailable)
         # Whether a publisher that tries again may publish twice.
         published = {"published": getattr(failure.value, "published", "unknown")}
@@ -88,7 +89,7 @@ class PublishHandler(OperatorHandler):
     _started: float | None = None  # when the publication began
 
     def post(self) -> Deferred[None] | None:
-        """Hand over what was posted to the broker, and answer when it has been accepted."""
+        """Pass the publications to the broker, and answer when they have been accepted."""
         self._started = self.broker.reactor.seconds()
         checked = self.in_turns(self._check())
         if isinstance(checked, tuple):  # asked first: what is a Deferred costs more to find
@@ -96,7 +97,7 @@ class PublishHandler(OperatorHandler):
         return checked.addCallback(self._publish)
 
     def finish(self, chunk: Any = None) -> None:
-        """Answer, and count how long it took, whatever the answer is."""
+        """Answer, and record the duration of every answer."""
         if self._started is not None:
             seconds = self.broker.reactor.seconds() - self._started
             self.broker.hub.counters.publish_seconds.observe(seconds)
@@ -118,7 +119,7 @@ class PublishHandler(OperatorHandler):
         return body, publications
 
     def _check_kinds(self, grant: Grant, publications: Sequence[Publication]) -> Generator[None, None, None]:
-        """Hold the publications to the rules of their channels, in slices. Raises Refusal."""
+        """Check the publications against the rules of their channels, in slices. Raises Refusal."""
         kinds, events, checked = self.broker.hub.kinds, Counter[Kind](), 0
         for publication in publications:
             found = set()
@@ -182,11 +183,11 @@ class PublishHandler(OperatorHandler):
 class DisconnectHandler(OperatorHandler):
     """End streams: ``POST /disconnect`` with ``channel`` (one or more) or ``user``, and ``key``.
 
-    On every server that shares the broker. Their clients reconnect by themselves, and are checked again.
+    On every server that shares the broker. The clients reconnect, and are authorised again.
     """
 
     def post(self) -> Deferred[None]:
-        """Send the order to all servers, and answer how many streams of this server it concerns."""
+        """Send the order to all servers, and answer with the number of ended streams of this server."""
         reading = self.in_turns(self.read())
         if isinstance(reading, Deferred):
             return reading.addCallback(self._end_streams)
@@ -211,9 +212,9 @@ class DisconnectHandler(OperatorHandler):
 
 
 class ClearHandler(OperatorHandler):
-    """Forget: ``POST /clear`` with ``channel`` (one or more) and ``key``.
+    """Clear: ``POST /clear`` with ``channel`` (one or more) and ``key``.
 
-    The state and the history of the channels are forgotten on every server that shares the broker.
+    The state and the history of the channels are deleted on every server that shares the broker.
     """
 
     def post(self) -> Deferred[None]:

@@ -1,4 +1,4 @@
-"""What a page asks about its channels: their members and states, with the rights of a subscription."""
+"""Requests for the members and states of channels, with the rights of a subscription."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cyclone_sse.errors import Refusal
 
 
 class ChannelsHandler(BrokerHandler):
-    """Answers a GET that names channels, to clients that may subscribe to them and to the key."""
+    """Answers a GET for channels, to clients that may subscribe to them and to holders of the key."""
 
     def get_answer(self, channels: list[str]) -> Any:
-        """What is sent as JSON. channels: those that the client may ask about. May raise Refusal."""
+        """The answer, which is sent as JSON. channels: the authorised ones. May raise Refusal."""
         raise NotImplementedError
 
     def get(self) -> Deferred[None] | None:

@@ -1,4 +1,4 @@
-"""The application: which handler is at which path, and which broker feeds them."""
+"""The application: the handlers, their paths, and the broker."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ Route = tuple[Any, ...]  # a regular expression, a handler, and maybe its keywor
 
 
 class NowhereHandler(NotFoundHandler):
-    """Every path that leads nowhere; and why /publish does, where the option was forgotten."""
+    """Answers 404 for all unknown paths; for /publish with the option that enables it."""
 
     @property
     def reason(self) -> str:
-        """The reason that the client is sent."""
+        """The reason in the answer."""
         if self.request.path == "/publish":
             return "publishing by HTTP is off: see --http-publish"
         return "Not Found"
 
 
 class App(Application):  # type: ignore[misc]
-    """The application that serves when no other is given with ``--app``; subclass it to change a part.
+    """The default application, unless ``--app`` names another; subclass it to change a part.
 
-    settings: the options; missing ones have their defaults. broker: what the handlers share. reactor: the
-    global one if None. Raises ValueError, in one line, where an option cannot be met.
+    settings: the options; missing ones have their defaults. broker: shared by the handlers. reactor: the
+    global one if None. Raises ValueError, in one line, for an option that cannot be used.
     """
 
     noisy = False  # the service says what is being served
@@ -68,7 +68,7 @@ class App(Application):  # type: ignore[misc]
         return broker
 
     def routes(self) -> list[Route]:
-        """Which handler is at which path; a subclass may add to it."""
+        """The paths and their handlers; a subclass may add to them."""
         settings = self.broker.settings
         routes: list[Route] = [(r"/", self.broadcast_handler), (r"/state", self.state_handler)]
         if settings["stats"]:
@@ -91,7 +91,7 @@ class App(Application):  # type: ignore[misc]
         self.fixed_routes = fixed_routes(self.handlers)
 
     def __call__(self, request: Any) -> Any:
-        """Run the handler of a request. cyclone tries one pattern after the other, of hosts and of paths."""
+        """Run the handler of a request. cyclone itself tries the patterns of hosts and paths in turn."""
         spec = self.fixed_routes.get(request.path)
         if spec is None or self.transforms or self.settings.get("debug"):
             return super().__call__(request)
@@ -100,7 +100,7 @@ class App(Application):  # type: ignore[misc]
         return handler
 
     def log_request(self, handler: Any) -> None:
-        """Nothing: at ten thousand requests a second a line for each is a cost, not a help."""
+        """Log nothing: at ten thousand requests a second, a line for each would cost too much."""
 
 
 def load_app(name: str) -> Any:
@@ -113,7 +113,7 @@ def load_app(name: str) -> Any:
     try:
         found = namedAny(name)
     except Exception as error:
-        # Whatever the user's module does wrong when it is imported.
+        # Any error of the user's module while it is imported.
         raise ImportError(f"--app={name}: {error or type(error).__name__}") from error
     if not callable(found):
         raise ImportError(f"--app={name}: this is not a class")
@@ -127,6 +127,6 @@ def media_files() -> dict[str, File]:
 
 
 def _demo() -> list[Route]:
-    """The page to try things, its script, and the plugins."""
+    """The routes of the demo page, its script, and the plugins."""
     files = {"files": media_files()}
     return [(r"/(demo)", MediaHandler, files), (r"/media/(.*)", MediaHandler, files)]

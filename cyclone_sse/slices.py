@@ -1,12 +1,12 @@
-"""Long work in slices: this for each, so many a turn, in order.
+"""Long work in slices: a limited number of steps in each turn of the reactor, in order.
 
 Every list that clients or publishers can make long (clients, channels, entries, lines of a body) is walked
-through here and nowhere else. Without this, one request or one broken connection stops the server for all
-other clients until the list is at its end.
+with this module. Without it, one request or one broken connection would block the server for all other
+clients until the end of the list.
 
-A work is an iterator of None that does a bounded piece each time it is advanced. One queue holds the works
-that must not overtake each other; each is finished before the next starts. Works that have nothing to do with
-each other are in a fair queue, and take turns.
+A work is an iterator of None that does a limited part of the work each time it is advanced. Works that must
+stay in order are in one queue, and each is finished before the next starts. Independent works are in a fair
+queue, and take turns.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def each(items: Iterable[T], step: Callable[[T], object], size: int = SIZE) -> I
 class Slices:
     """A queue of works. reactor: runs one slice in each of its turns.
 
-    fair: the works take turns. Without this, a long one would delay all that came after it.
+    fair: whether the works take turns. Without this, a long one would delay all later ones.
     """
 
     log = Logger()
@@ -67,7 +67,7 @@ class Slices:
         return done
 
     def put(self, work: Iterator[None], done: Deferred[None] | None = None) -> None:
-        """Queue the work likewise. done: fires when it is finished, if anything waits for that."""
+        """Queue the work like ``add``. done: fires when it is finished; None if no caller waits."""
         self._works.append((work, done))
         if not self._scheduled:
             self._schedule()
@@ -113,7 +113,7 @@ def finish(work: Generator[None, None, T]) -> T:
 
 
 def finish_in_turns(work: Generator[None, None, T], queue: Slices) -> T | Deferred[T]:
-    """The result of a work: at once if its first slice gives it, else by the queue, as a Deferred.
+    """The result of a work: at once if the first slice finishes it, else a Deferred from the queue.
 
     Raises, or fails with, what the work raises.
     """

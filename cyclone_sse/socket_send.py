@@ -1,7 +1,7 @@
-"""The ``send`` of the socket below a transport, for bytes that are to leave at once.
+"""The ``send`` of the socket below a transport, for bytes that are to be sent at once.
 
 Twisted's ``transport.write`` costs two ``epoll_ctl`` calls and a second trip through the reactor each time.
-Where nothing waits to be sent, the socket takes the bytes directly.
+If no bytes wait, they can be sent directly to the socket.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ Send = Callable[[bytes], int]
 
 
 def socket_send(transport: Any) -> Send | None:
-    """The function that sends bytes at once and returns how many it took; None for a transport without one.
+    """The function that sends bytes at once and returns their number; None for a transport without one.
 
-    It raises BlockingIOError where there is no room, and OSError where the connection is broken. It must not
-    be called while bytes wait in the transport's own buffer.
+    The function raises BlockingIOError if there is no room, and OSError if the connection is broken. It must
+    not be called while bytes wait in the transport's own buffer.
 
-    The class is asked, not the instance: the wrapper around a TLS connection passes unknown attributes on to
-    the socket below it, where bytes would leave unencrypted. And not for ``getHandle``, of which a TLS
-    connection has its own: what is sent there stays there.
+    The class is inspected, not the instance: the wrapper of a TLS connection passes unknown attributes on to
+    the socket below it, which would send bytes unencrypted. ``getHandle`` is no proof either, since a TLS
+    connection has one of its own, which does not send.
     """
     if not hasattr(type(transport), "writeSomeData"):
         return None

@@ -11,7 +11,7 @@ HEAD = """\
 
 A value comes from the command line, else from the environment (`CYCLONE_SSE_HTTP_SECRET` for
 `--http-secret`), else from the file that `--config` names, else it is the default. An empty value means
-"not set", so that a file can list every option, one a line. The first line shows them all; the other two
+"not set", so that a file can list every option, one on each line. The first line shows them all; the other two
 do the same with a file:
 
 ```sh
