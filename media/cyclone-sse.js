@@ -21,7 +21,7 @@ function compareIds(one, other) {
     return compareNumbers(one[0], other[0]) || compareNumbers(one[1], other[1]);
 }
 
-// The earlier of two ids; the first if one of them is none of this form.
+// The earlier of two ids; the first if one of them does not have this form.
 function earlier(one, other) {
     const [a, b] = [idParts(one), idParts(other)];
     return a.length && b.length && compareIds(b, a) < 0 ? other : one;
@@ -33,7 +33,7 @@ function isAfter(id, mark) {
     return a[2] && a[2] === b[2] ? compareIds(a, b) > 0 : !mark || id !== mark;
 }
 
-/* Every timer of the module takes its time from `delay`. */
+/* The timers of the module, all of which are limited by `delay`. */
 
 const SHORTEST = 500;        // ms between two attempts
 const LONGEST = 60 * 60 * 1000;     // ms
@@ -52,7 +52,7 @@ function pause(ms, signal) {
     });
 }
 
-// Settles as the function's promise does, but fails as soon as the signal is aborted.
+// Settles like the promise of the function, but fails as soon as the signal is aborted.
 function raced(signal, ask) {
     return new Promise((resolve, reject) => {
         signal.addEventListener('abort', () => reject(signal.reason), {once: true});
@@ -76,8 +76,8 @@ function makeWatchdog(controller) {
 /*
  * The format of event streams (WHATWG HTML 9.2.6): pieces of text in, blocks out.
  *
- * A block is {type, data, channels, except, id, own}: own is true if it brought its id itself. Its data ends with a
- * line break, and is empty if the block is no event.
+ * A block is {type, data, channels, except, id, own}: own is true if the block has an id of its own. The data ends with
+ * a line break, and is empty if the block is no event.
  */
 
 const newBlock = () => ({type: '', data: '', channels: [], except: '', own: false});
@@ -121,7 +121,7 @@ function asField(name) {
     return /[\r\n]/.test(name) ? name.replace(/[%\r\n]/g, encodeURIComponent) : name;
 }
 
-// The value of a text, or undefined if it is no JSON.
+// The value of a text, or undefined if the text is not JSON.
 function asJSON(text) {
     try {
         return JSON.parse(text);
@@ -130,13 +130,13 @@ function asJSON(text) {
     }
 }
 
-// What tabs are sent of a block, with the channels by their names: those that the stream was asked for.
+// The event that tabs are sent for a block, with the names of those channels that the stream has requested.
 function toEvent({type, data, channels, except, id, own}, known) {
     const names = new Map(known.map((name) => [asField(name), name]));
     return {type, data: data.slice(0, -1), channels: channels.map((name) => names.get(name) || name), except, id, own};
 }
 
-/* One request for a stream, or for what a stream would start with. Fails with what is answered instead. */
+/* One request for a stream, or for the states at the start of a stream. Fails with the server's refusal. */
 
 const STREAM_TYPE = /^text\/event-stream\s*(;|$)/i;
 
@@ -183,19 +183,19 @@ async function readText(response, onText) {
     }
 }
 
-/* The members of each channel, from what the server sends as sse-presence: a whole list first, then what changed. */
+/* The members of each channel, from the server's sse-presence events: first the whole list, then the changes. */
 
 function makeRooms() {
     const rooms = new Map();    // channel: room
 
     return {
-        // The rooms of all channels that a list has come of; `joined` and `left` are empty.
+        // Returns the rooms of all channels with a list; `joined` and `left` are empty.
         get all() {
             return [...rooms.values()].map((room) => ({...room, joined: {}, left: []}));
         },
 
-        // Returns the room after a message of the server: {channel, members, count, anonymous, joined, left}. Of a large
-        // room the server sends the count alone: its members stay unknown until a whole list comes.
+        // Returns the room after a message of the server: {channel, members, count, anonymous, joined, left}. For a large
+        // room the server sends only the count: its members are unknown until a whole list arrives.
         update({channel, members, joined = {}, left = [], count, anonymous = 0}) {
             const known = rooms.get(channel), before = known?.members || {};
             const isLarge = count !== undefined || known?.isLarge && !members;
@@ -223,8 +223,8 @@ function makeRooms() {
  * position of the link, and null for a channel that starts with the next connection. The link continues after the
  * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen.
  *
- * What it sends to its tabs, by `publish`: {tabs, open, start}, {tabs, state, reason, status}, {event}, {room}, and to
- * one of them {to, start, states}, {to, room}, {to, state, reason, status}.
+ * The link sends these messages to its tabs, with `publish`: {tabs, open, start}, {tabs, state, reason, status},
+ * {event}, {room}, and to one of them {to, start, states}, {to, room}, {to, state, reason, status}.
  */
 
 const FIRST_RETRY = 1000;       // ms, until the server sends another
@@ -238,11 +238,11 @@ const REFUSALS = 3;             // 401 in a row after which no new token is aske
 const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no other token is to be had
 const GAP = 'sse-gap', EXPIRED = 'sse-expired', PRESENCE = 'sse-presence';
 
-// options: those of `connect`. silence: ms without a byte that end a connection. gather: ms to collect what several tabs
-// want. client: the id of the only tab, or ''. parent: `onTokenFault(fault)` returns true if another tab connects from
-// now on; `onRefused(fault)`: the tab that connects has no right to any stream;
-// `onTooLarge(id, count)`: together the tabs want more than the server accepts, and this one is to leave the link;
-// `onStopped(id)`: the only tab was refused.
+// options: those of `connect`. silence: ms without a byte after which the connection is closed. gather: ms to collect the
+// channels of several tabs. client: the id of the only tab, or ''. parent: `onTokenFault(fault)` returns true if another
+// tab connects from now on; `onRefused(fault)`: the tab that connects has no right to any stream;
+// `onTooLarge(id, count)`: the tabs together have more channels than the server accepts, and this tab must leave the
+// link; `onStopped(id)`: the only tab was refused.
 function makeLink({address, options, silence, gather, client, askToken, publish, ...parent}) {
     const tabs = new Map();     // id: wants
     const rooms = makeRooms();
@@ -309,9 +309,9 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         return request(address, parameters, {...how, method, poll: polls && !method, credentials});
     }
 
-    // ---- Before the connection: may a tab hear what it starts with, and where does it start? ----
+    // ---- Before the connection: is a tab authorised for its new channels, and where do they start? ----
 
-    // The states at the head of an answer, before the position; the rest of it is left.
+    // Reads the states at the start of an answer, before the position; the rest is not read.
     async function readStates(response, start, names, signal) {
         const states = [];
         let isComplete = false;
@@ -329,7 +329,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         return states;
     }
 
-    // Asks beside the open connection, so that a tab that is refused takes no other with it.
+    // Sends a separate request. Without this, the refusal of one tab would end the streams of the others.
     async function admit(id, token, controller) {
         const {marks} = tabs.get(id), names = namesOf(marks), probe = new AbortController(), {signal} = probe;
         controller.signal.addEventListener('abort', () => probe.abort(controller.signal.reason));
@@ -371,8 +371,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
 
     // ---- The connection ----
 
-    // From here on the tabs follow the link. Channels that start now start at its position; but where they need their
-    // states first (`admit`), only a first connection brings those.
+    // From here on the tabs follow the link. New channels start at its position; but only a first connection brings
+    // the states that they may need first (`admit`).
     function greet(isFirst) {
         const start = options.state && !isFirst ? null : at;
         tabs.forEach(({marks}) => namesOf(marks).filter((name) => isOpenFor([name])).forEach((name) => {
@@ -382,7 +382,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         publish({tabs: [...tabs.keys()], open: open.channels, start});
     }
 
-    // Reads an answer to its end; returns whether there was an event.
+    // Reads an answer to the end; returns whether there was an event.
     async function read(response, {controller, channels}, onBytes) {
         let hasEvents = false;
         const feed = makeParser((block) => {
@@ -463,7 +463,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         }
     }
 
-    // Replaces the open connection, if there is one: that is read until the next one can be asked for.
+    // Replaces the open connection, if any, which is read until the next one can be requested.
     async function connect() {
         cancelAttempt();
         const controller = attempt = new AbortController(), {signal} = controller;
@@ -494,9 +494,9 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         }
     }
 
-    // ---- After it ----
+    // ---- After the connection ----
 
-    // Streams that stay without a byte are held back on their way: long polls, which end, are not.
+    // A proxy delays streams that stay without a byte: long polls, which end, are not delayed.
     function choosePolls({isSilence, status, message}, {isAsked, hasBytes}) {
         if (isSilence && isAsked && !hasBytes) {
             silentStreams = polls ? 0 : silentStreams + 1;
@@ -549,7 +549,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         }
     }
 
-    // ---- Its tabs ----
+    // ---- Tabs ----
 
     function isOpenAsWanted() {
         const names = wanted();
@@ -595,7 +595,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             }
             connectSoon(gather);
         },
-        // Returns what the tab wants, from where it stands.
+        // Returns the channels of the tab with its positions.
         remove(id) {
             const wants = tabs.get(id);
             tabs.delete(id);
@@ -615,8 +615,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
 /*
  * The links of one tab, or of all tabs that share connections.
  *
- * Tabs share a link as long as the server accepts what they want together. Then the tab that came last gets another, so
- * that tabs are not bounded by each other's channels.
+ * Tabs share a link as long as the server accepts all their channels in one request. Otherwise the last tab gets
+ * another link, so that the channels of one tab do not limit those of others.
  */
 
 const MOST_CHANNELS = 400;      // of one link; the server's --max-channels is 500
@@ -624,7 +624,7 @@ const MOST_BYTES = 6000;        // of their names in the address; common proxies
 
 const size = (names) => names.reduce((sum, name) => sum + encodeURIComponent(name).length + '&channels='.length, 0);
 
-// settings: those of makeLink, but for its events. onTokenFault(fault), onRefused(fault): as makeLink's.
+// settings: those of makeLink, except its callbacks. onTokenFault(fault), onRefused(fault): like makeLink's.
 function makeHub({publish, onTokenFault, onRefused, ...settings}) {
     const linkOf = new Map();   // tab: link
     let number = 0, most = MOST_CHANNELS;
@@ -688,8 +688,8 @@ function makeHub({publish, onTokenFault, onRefused, ...settings}) {
 }
 
 /*
- * The tabs of a browser that share connections. One of them leads: it holds a Web Lock, connects, and passes on what
- * comes by a BroadcastChannel. When it closes, crashes or freezes the next one leads.
+ * The tabs of a browser that share connections. One of them leads: it holds a Web Lock, connects, and passes on events
+ * over a BroadcastChannel. When the leader closes, crashes or freezes, another tab leads.
  */
 
 const TICK = 500;       // ms between two looks at whether the leader is there
@@ -698,7 +698,7 @@ const STEAL = 4;        // ticks after which it counts as frozen, and its lock i
 
 const canShare = () => Boolean(globalThis.navigator?.locks && globalThis.BroadcastChannel);
 
-// Holds a lock until the signal is aborted, and calls `onHeld` when it is had.
+// Requests a lock, calls `onHeld` when it is granted, and holds it until the signal is aborted.
 function holdLock(name, how, signal, onHeld) {
     return navigator.locks.request(name, how, () => signal.aborted || new Promise((resolve) => {
         signal.addEventListener('abort', resolve);
@@ -706,8 +706,8 @@ function holdLock(name, how, signal, onHeld) {
     }));
 }
 
-// Joins the tabs of this name, until `signal` is aborted. onLead() and onResign(): this tab is the leader, or no more;
-// onMessage(message): what another tab posted. Fails where the browser lets a page share nothing.
+// Joins the tabs with this name, until `signal` is aborted. onLead() and onResign(): this tab is the leader, or no
+// longer; onMessage(message): from another tab. Fails if the browser does not allow the page to share anything.
 async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
     let candidacy = new AbortController(), leads = false, silent = 0, absentUntil = 0;
     await new Promise((resolve, reject) => { holdLock(name + me, {}, signal, resolve).then(reject, reject); });
@@ -723,7 +723,7 @@ async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
         onResign();
     }
 
-    // Waits for the lock, or takes it from a leader that is silent.
+    // Waits for the lock, or steals it from a leader that is silent.
     async function stand(steal, absence = 0) {
         candidacy.abort();
         const mine = candidacy = new AbortController();
@@ -758,13 +758,13 @@ async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
         channel.close();
     });
     return {
-        // Stands for the lead from here on.
+        // Requests to lead from now on.
         stand() { stand(); },
         post(message) { channel.postMessage(message); },
-        // Watches over a lock that another tab holds as long as it lives.
+        // Notices when another tab has gone, by the lock that the tab holds.
         onceGone(tab, react) { navigator.locks.request(name + tab, {signal}, react).catch(() => {}); },
         heard() { silent = 0; },
-        // Leaves the lead to another tab, and stands for it again after so many ms.
+        // Leaves the lead to another tab, and requests it again after this time in ms.
         handOver(ms) {
             resign();
             stand(false, ms);
@@ -772,7 +772,7 @@ async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
     };
 }
 
-/* The stream of one tab: what it hears of its channels, and up to which id it has seen each of them. */
+/* The stream of one tab: its channels, and for each of them the id up to which the tab has seen the events. */
 
 const VERSION = 2;      // of what tabs send each other: those of another version share nothing with these
 const PING = 30000;     // ms, the server's --ping-interval unless the page names another
@@ -780,7 +780,7 @@ const GATHER = 50;      // ms to collect what several tabs want, before one conn
 const TOKEN_PAUSE = 1000;   // ms for which a tab without a token leaves the lead to others, doubled with each failure
 const OWN_TYPES = ['state', 'gap', 'presence'];     // of `on`: events that are called like these reach '*' alone
 
-// Whom a token stands for: tabs share a connection if all but the times and the id of their tokens is the same.
+// The identity of a token: tabs share a connection if their tokens differ only in the times and the id.
 function identity(token) {
     try {
         const text = token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/');
@@ -816,7 +816,7 @@ export function connect(url, options = {}) {
 
     const active = () => [...begins.keys()].filter((name) => begins.get(name) !== null);
 
-    // ---- What the page hears ----
+    // ---- Events for the page ----
 
     function emit(type, event) {
         for (const handle of [...listeners.get(type) || []]) {
@@ -865,7 +865,7 @@ export function connect(url, options = {}) {
         }
     }
 
-    // The channels that start, after their states if those were asked for.
+    // Starts channels, after their states if these were requested.
     function startAt(start, states) {
         const starting = [...begins.keys()].filter((name) => begins.get(name) === null);
         starting.forEach((name) => begins.set(name, start));
@@ -880,7 +880,7 @@ export function connect(url, options = {}) {
 
     // ---- Messages of the tab that leads, which may be this one ----
 
-    // Each that leads has a higher term than the one before. What an earlier one still sends is not heard: it comes again.
+    // Each leader has a higher term than the one before. Messages of earlier leaders are ignored: they are sent again.
     function isForMe(message) {
         if (message.to || message.tabs) {
             return message.to === client || message.tabs?.includes(client);
@@ -948,7 +948,7 @@ export function connect(url, options = {}) {
         receive(sent);
     }
 
-    // Names what this tab wants, and from where.
+    // Sends the channels of this tab, and its positions in them.
     function announce() {
         const marks = Object.fromEntries([...begins].map(([name, begin]) => [name, seen.get(name) || begin]));
         const presence = Boolean(listeners.get('presence')?.size);
@@ -973,7 +973,7 @@ export function connect(url, options = {}) {
             address, options, silence, askToken, publish,
             gather: group ? GATHER : 0,
             client: group ? '' : client,
-            // Another tab's function may have a token.
+            // The token function of another tab may succeed.
             onTokenFault(fault, tabs) {
                 if (group && tabs > 1) {
                     tokenFailures += 1;
@@ -982,7 +982,7 @@ export function connect(url, options = {}) {
                 }
                 return false;
             },
-            // Another tab's token may be good.
+            // The token of another tab may be valid.
             onRefused: ({message: reason, status}) => react({state: 'stopped', reason, status})
         });
         publish({isNew: true});
@@ -1026,7 +1026,7 @@ export function connect(url, options = {}) {
         announce();
     }
 
-    // ---- Its life ----
+    // ---- Start and stop ----
 
     async function start() {
         const ours = life = new AbortController();
@@ -1072,7 +1072,7 @@ export function connect(url, options = {}) {
 
     listenTo(globalThis, 'online', wake);
     listenTo(globalThis.document, 'visibilitychange', () => document.visibilityState === 'visible' && wake());
-    // A page that is left gives up everything, so that the browser may keep it and another tab leads at once.
+    // Releases everything when the page is left, so that the browser may cache the page, and another tab leads at once.
     listenTo(globalThis, 'pagehide', leave);
     listenTo(globalThis, 'pageshow', ({persisted}) => persisted && start());
     asList(options.channels).forEach((name) => begins.set(name, options.lastEventId || null));

@@ -1,4 +1,4 @@
-/* The stream of one tab: what it hears of its channels, and up to which id it has seen each of them. */
+/* The stream of one tab: its channels, and for each of them the id up to which the tab has seen the events. */
 import {canShare, joinGroup} from './group.js';
 import {makeHub} from './hub.js';
 import {isAfter} from './ids.js';
@@ -11,7 +11,7 @@ const GATHER = 50;      // ms to collect what several tabs want, before one conn
 const TOKEN_PAUSE = 1000;   // ms for which a tab without a token leaves the lead to others, doubled with each failure
 const OWN_TYPES = ['state', 'gap', 'presence'];     // of `on`: events that are called like these reach '*' alone
 
-// Whom a token stands for: tabs share a connection if all but the times and the id of their tokens is the same.
+// The identity of a token: tabs share a connection if their tokens differ only in the times and the id.
 function identity(token) {
     try {
         const text = token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/');
@@ -47,7 +47,7 @@ export function connect(url, options = {}) {
 
     const active = () => [...begins.keys()].filter((name) => begins.get(name) !== null);
 
-    // ---- What the page hears ----
+    // ---- Events for the page ----
 
     function emit(type, event) {
         for (const handle of [...listeners.get(type) || []]) {
@@ -96,7 +96,7 @@ export function connect(url, options = {}) {
         }
     }
 
-    // The channels that start, after their states if those were asked for.
+    // Starts channels, after their states if these were requested.
     function startAt(start, states) {
         const starting = [...begins.keys()].filter((name) => begins.get(name) === null);
         starting.forEach((name) => begins.set(name, start));
@@ -111,7 +111,7 @@ export function connect(url, options = {}) {
 
     // ---- Messages of the tab that leads, which may be this one ----
 
-    // Each that leads has a higher term than the one before. What an earlier one still sends is not heard: it comes again.
+    // Each leader has a higher term than the one before. Messages of earlier leaders are ignored: they are sent again.
     function isForMe(message) {
         if (message.to || message.tabs) {
             return message.to === client || message.tabs?.includes(client);
@@ -179,7 +179,7 @@ export function connect(url, options = {}) {
         receive(sent);
     }
 
-    // Names what this tab wants, and from where.
+    // Sends the channels of this tab, and its positions in them.
     function announce() {
         const marks = Object.fromEntries([...begins].map(([name, begin]) => [name, seen.get(name) || begin]));
         const presence = Boolean(listeners.get('presence')?.size);
@@ -204,7 +204,7 @@ export function connect(url, options = {}) {
             address, options, silence, askToken, publish,
             gather: group ? GATHER : 0,
             client: group ? '' : client,
-            // Another tab's function may have a token.
+            // The token function of another tab may succeed.
             onTokenFault(fault, tabs) {
                 if (group && tabs > 1) {
                     tokenFailures += 1;
@@ -213,7 +213,7 @@ export function connect(url, options = {}) {
                 }
                 return false;
             },
-            // Another tab's token may be good.
+            // The token of another tab may be valid.
             onRefused: ({message: reason, status}) => react({state: 'stopped', reason, status})
         });
         publish({isNew: true});
@@ -257,7 +257,7 @@ export function connect(url, options = {}) {
         announce();
     }
 
-    // ---- Its life ----
+    // ---- Start and stop ----
 
     async function start() {
         const ours = life = new AbortController();
@@ -303,7 +303,7 @@ export function connect(url, options = {}) {
 
     listenTo(globalThis, 'online', wake);
     listenTo(globalThis.document, 'visibilitychange', () => document.visibilityState === 'visible' && wake());
-    // A page that is left gives up everything, so that the browser may keep it and another tab leads at once.
+    // Releases everything when the page is left, so that the browser may cache the page, and another tab leads at once.
     listenTo(globalThis, 'pagehide', leave);
     listenTo(globalThis, 'pageshow', ({persisted}) => persisted && start());
     asList(options.channels).forEach((name) => begins.set(name, options.lastEventId || null));

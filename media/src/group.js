@@ -1,6 +1,6 @@
 /*
- * The tabs of a browser that share connections. One of them leads: it holds a Web Lock, connects, and passes on what
- * comes by a BroadcastChannel. When it closes, crashes or freezes the next one leads.
+ * The tabs of a browser that share connections. One of them leads: it holds a Web Lock, connects, and passes on events
+ * over a BroadcastChannel. When the leader closes, crashes or freezes, another tab leads.
  */
 import {pause} from './timers.js';
 
@@ -10,7 +10,7 @@ const STEAL = 4;        // ticks after which it counts as frozen, and its lock i
 
 export const canShare = () => Boolean(globalThis.navigator?.locks && globalThis.BroadcastChannel);
 
-// Holds a lock until the signal is aborted, and calls `onHeld` when it is had.
+// Requests a lock, calls `onHeld` when it is granted, and holds it until the signal is aborted.
 function holdLock(name, how, signal, onHeld) {
     return navigator.locks.request(name, how, () => signal.aborted || new Promise((resolve) => {
         signal.addEventListener('abort', resolve);
@@ -18,8 +18,8 @@ function holdLock(name, how, signal, onHeld) {
     }));
 }
 
-// Joins the tabs of this name, until `signal` is aborted. onLead() and onResign(): this tab is the leader, or no more;
-// onMessage(message): what another tab posted. Fails where the browser lets a page share nothing.
+// Joins the tabs with this name, until `signal` is aborted. onLead() and onResign(): this tab is the leader, or no
+// longer; onMessage(message): from another tab. Fails if the browser does not allow the page to share anything.
 export async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
     let candidacy = new AbortController(), leads = false, silent = 0, absentUntil = 0;
     await new Promise((resolve, reject) => { holdLock(name + me, {}, signal, resolve).then(reject, reject); });
@@ -35,7 +35,7 @@ export async function joinGroup(name, me, {signal, onLead, onResign, onMessage})
         onResign();
     }
 
-    // Waits for the lock, or takes it from a leader that is silent.
+    // Waits for the lock, or steals it from a leader that is silent.
     async function stand(steal, absence = 0) {
         candidacy.abort();
         const mine = candidacy = new AbortController();
@@ -70,13 +70,13 @@ export async function joinGroup(name, me, {signal, onLead, onResign, onMessage})
         channel.close();
     });
     return {
-        // Stands for the lead from here on.
+        // Requests to lead from now on.
         stand() { stand(); },
         post(message) { channel.postMessage(message); },
-        // Watches over a lock that another tab holds as long as it lives.
+        // Notices when another tab has gone, by the lock that the tab holds.
         onceGone(tab, react) { navigator.locks.request(name + tab, {signal}, react).catch(() => {}); },
         heard() { silent = 0; },
-        // Leaves the lead to another tab, and stands for it again after so many ms.
+        // Leaves the lead to another tab, and requests it again after this time in ms.
         handOver(ms) {
             resign();
             stand(false, ms);

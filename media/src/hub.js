@@ -1,8 +1,8 @@
 /*
  * The links of one tab, or of all tabs that share connections.
  *
- * Tabs share a link as long as the server accepts what they want together. Then the tab that came last gets another, so
- * that tabs are not bounded by each other's channels.
+ * Tabs share a link as long as the server accepts all their channels in one request. Otherwise the last tab gets
+ * another link, so that the channels of one tab do not limit those of others.
  */
 import {makeLink} from './link.js';
 
@@ -11,7 +11,7 @@ const MOST_BYTES = 6000;        // of their names in the address; common proxies
 
 const size = (names) => names.reduce((sum, name) => sum + encodeURIComponent(name).length + '&channels='.length, 0);
 
-// settings: those of makeLink, but for its events. onTokenFault(fault), onRefused(fault): as makeLink's.
+// settings: those of makeLink, except its callbacks. onTokenFault(fault), onRefused(fault): like makeLink's.
 export function makeHub({publish, onTokenFault, onRefused, ...settings}) {
     const linkOf = new Map();   // tab: link
     let number = 0, most = MOST_CHANNELS;

@@ -9,7 +9,7 @@ function compareIds(one, other) {
     return compareNumbers(one[0], other[0]) || compareNumbers(one[1], other[1]);
 }
 
-// The earlier of two ids; the first if one of them is none of this form.
+// The earlier of two ids; the first if one of them does not have this form.
 export function earlier(one, other) {
     const [a, b] = [idParts(one), idParts(other)];
     return a.length && b.length && compareIds(b, a) < 0 ? other : one;

@@ -5,8 +5,8 @@
  * position of the link, and null for a channel that starts with the next connection. The link continues after the
  * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen.
  *
- * What it sends to its tabs, by `publish`: {tabs, open, start}, {tabs, state, reason, status}, {event}, {room}, and to
- * one of them {to, start, states}, {to, room}, {to, state, reason, status}.
+ * The link sends these messages to its tabs, with `publish`: {tabs, open, start}, {tabs, state, reason, status},
+ * {event}, {room}, and to one of them {to, start, states}, {to, room}, {to, state, reason, status}.
  */
 import {earlier, isAfter} from './ids.js';
 import {asJSON, makeParser, toEvent} from './parser.js';
@@ -25,11 +25,11 @@ const REFUSALS = 3;             // 401 in a row after which no new token is aske
 const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no other token is to be had
 const GAP = 'sse-gap', EXPIRED = 'sse-expired', PRESENCE = 'sse-presence';
 
-// options: those of `connect`. silence: ms without a byte that end a connection. gather: ms to collect what several tabs
-// want. client: the id of the only tab, or ''. parent: `onTokenFault(fault)` returns true if another tab connects from
-// now on; `onRefused(fault)`: the tab that connects has no right to any stream;
-// `onTooLarge(id, count)`: together the tabs want more than the server accepts, and this one is to leave the link;
-// `onStopped(id)`: the only tab was refused.
+// options: those of `connect`. silence: ms without a byte after which a connection is closed. gather: ms to collect the
+// channels of several tabs. client: the id of the only tab, or ''. parent: `onTokenFault(fault)` returns true if another
+// tab connects from now on; `onRefused(fault)`: the tab that connects has no right to any stream;
+// `onTooLarge(id, count)`: the tabs together have more channels than the server accepts, and this tab must leave the
+// link; `onStopped(id)`: the only tab was refused.
 export function makeLink({address, options, silence, gather, client, askToken, publish, ...parent}) {
     const tabs = new Map();     // id: wants
     const rooms = makeRooms();
@@ -96,9 +96,9 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         return request(address, parameters, {...how, method, poll: polls && !method, credentials});
     }
 
-    // ---- Before the connection: may a tab hear what it starts with, and where does it start? ----
+    // ---- Before the connection: is a tab authorised for its new channels, and where do they start? ----
 
-    // The states at the head of an answer, before the position; the rest of it is left.
+    // Reads the states at the start of an answer, before the position; the rest is not read.
     async function readStates(response, start, names, signal) {
         const states = [];
         let isComplete = false;
@@ -116,7 +116,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         return states;
     }
 
-    // Asks beside the open connection, so that a tab that is refused takes no other with it.
+    // Sends a separate request. Without this, the refusal of one tab would end the streams of the others.
     async function admit(id, token, controller) {
         const {marks} = tabs.get(id), names = namesOf(marks), probe = new AbortController(), {signal} = probe;
         controller.signal.addEventListener('abort', () => probe.abort(controller.signal.reason));
@@ -158,8 +158,8 @@ export function makeLink({address, options, silence, gather, client, askToken, p
 
     // ---- The connection ----
 
-    // From here on the tabs follow the link. Channels that start now start at its position; but where they need their
-    // states first (`admit`), only a first connection brings those.
+    // From here on the tabs follow the link. New channels start at its position; but only a first connection brings
+    // the states that they may need first (`admit`).
     function greet(isFirst) {
         const start = options.state && !isFirst ? null : at;
         tabs.forEach(({marks}) => namesOf(marks).filter((name) => isOpenFor([name])).forEach((name) => {
@@ -169,7 +169,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         publish({tabs: [...tabs.keys()], open: open.channels, start});
     }
 
-    // Reads an answer to its end; returns whether there was an event.
+    // Reads an answer to the end; returns whether there was an event.
     async function read(response, {controller, channels}, onBytes) {
         let hasEvents = false;
         const feed = makeParser((block) => {
@@ -250,7 +250,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         }
     }
 
-    // Replaces the open connection, if there is one: that is read until the next one can be asked for.
+    // Replaces the open connection, if any, which is read until the next one can be requested.
     async function connect() {
         cancelAttempt();
         const controller = attempt = new AbortController(), {signal} = controller;
@@ -281,9 +281,9 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         }
     }
 
-    // ---- After it ----
+    // ---- After the connection ----
 
-    // Streams that stay without a byte are held back on their way: long polls, which end, are not.
+    // A proxy delays streams that stay without a byte: long polls, which end, are not delayed.
     function choosePolls({isSilence, status, message}, {isAsked, hasBytes}) {
         if (isSilence && isAsked && !hasBytes) {
             silentStreams = polls ? 0 : silentStreams + 1;
@@ -336,7 +336,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         }
     }
 
-    // ---- Its tabs ----
+    // ---- Tabs ----
 
     function isOpenAsWanted() {
         const names = wanted();
@@ -382,7 +382,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             }
             connectSoon(gather);
         },
-        // Returns what the tab wants, from where it stands.
+        // Returns the channels of the tab with its positions.
         remove(id) {
             const wants = tabs.get(id);
             tabs.delete(id);

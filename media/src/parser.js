@@ -1,8 +1,8 @@
 /*
  * The format of event streams (WHATWG HTML 9.2.6): pieces of text in, blocks out.
  *
- * A block is {type, data, channels, except, id, own}: own is true if it brought its id itself. Its data ends with a
- * line break, and is empty if the block is no event.
+ * A block is {type, data, channels, except, id, own}: own is true if the block has an id of its own. The data ends with
+ * a line break, and is empty if the block is no event.
  */
 
 const newBlock = () => ({type: '', data: '', channels: [], except: '', own: false});
@@ -46,7 +46,7 @@ function asField(name) {
     return /[\r\n]/.test(name) ? name.replace(/[%\r\n]/g, encodeURIComponent) : name;
 }
 
-// The value of a text, or undefined if it is no JSON.
+// The value of a text, or undefined if the text is not JSON.
 export function asJSON(text) {
     try {
         return JSON.parse(text);
@@ -55,7 +55,7 @@ export function asJSON(text) {
     }
 }
 
-// What tabs are sent of a block, with the channels by their names: those that the stream was asked for.
+// The event that tabs are sent for a block, with the names of those channels that the stream has requested.
 export function toEvent({type, data, channels, except, id, own}, known) {
     const names = new Map(known.map((name) => [asField(name), name]));
     return {type, data: data.slice(0, -1), channels: channels.map((name) => names.get(name) || name), except, id, own};

@@ -1,4 +1,4 @@
-/* One request for a stream, or for what a stream would start with. Fails with what is answered instead. */
+/* One request for a stream, or for the states at the start of a stream. Fails with the server's refusal. */
 
 const STREAM_TYPE = /^text\/event-stream\s*(;|$)/i;
 

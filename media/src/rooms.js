@@ -1,16 +1,16 @@
-/* The members of each channel, from what the server sends as sse-presence: a whole list first, then what changed. */
+/* The members of each channel, from the server's sse-presence events: first the whole list, then the changes. */
 
 export function makeRooms() {
     const rooms = new Map();    // channel: room
 
     return {
-        // The rooms of all channels that a list has come of; `joined` and `left` are empty.
+        // Returns the rooms of all channels with a list; `joined` and `left` are empty.
         get all() {
             return [...rooms.values()].map((room) => ({...room, joined: {}, left: []}));
         },
 
-        // Returns the room after a message of the server: {channel, members, count, anonymous, joined, left}. Of a large
-        // room the server sends the count alone: its members stay unknown until a whole list comes.
+        // Returns the room after a message of the server: {channel, members, count, anonymous, joined, left}. For a large
+        // room the server sends only the count: its members are unknown until a whole list arrives.
         update({channel, members, joined = {}, left = [], count, anonymous = 0}) {
             const known = rooms.get(channel), before = known?.members || {};
             const isLarge = count !== undefined || known?.isLarge && !members;

@@ -1,4 +1,4 @@
-/* Every timer of the module takes its time from `delay`. */
+/* The timers of the module, all of which are limited by `delay`. */
 
 const SHORTEST = 500;        // ms between two attempts
 const LONGEST = 60 * 60 * 1000;     // ms
@@ -17,7 +17,7 @@ export function pause(ms, signal) {
     });
 }
 
-// Settles as the function's promise does, but fails as soon as the signal is aborted.
+// Settles like the promise of the function, but fails as soon as the signal is aborted.
 export function raced(signal, ask) {
     return new Promise((resolve, reject) => {
         signal.addEventListener('abort', () => reject(signal.reason), {once: true});

@@ -1,11 +1,11 @@
 """Publish to a cyclone-sse server and subscribe to it, with the standard library only.
 
-- ``publisher``  ``Publisher``: blocking calls over a kept connection, safe to share between threads
+- ``publisher``  ``Publisher``: blocking calls over persistent connections, safe to share between threads
 - ``aio``        ``AsyncPublisher``: the same methods as coroutines, over httpx (the extra ``async``)
-- ``stream``     ``subscribe``: the events of channels, which resumes after a lost connection
+- ``stream``     ``subscribe``: an iterator over the events of channels, which reconnects and resumes
 - ``tokens``     ``make_token``: a JSON Web Token that lets a browser subscribe
-- ``django``     settings, publishing on commit, the view that ``--auth-url`` asks, a template tag, a test backend
-- ``calls`` and ``attempts``  what is sent, how an answer is read, and when a call is tried again: no input or output
+- ``django``     settings, publishing on commit, the view for ``--auth-url``, a template tag, a test backend
+- ``calls`` and ``attempts``  the requests, their answers, and the pauses between attempts: no input or output
 """
 
 from cyclone_sse_client.calls import Message, Published, State

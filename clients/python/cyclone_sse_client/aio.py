@@ -15,7 +15,7 @@ from cyclone_sse_client.calls import Call, Calls, Dumps, Message, Published, Res
 from cyclone_sse_client.errors import Unavailable
 from cyclone_sse_client.publisher import PATIENCE, TIMEOUT
 
-# The server has closed a kept connection: that is no failure, and needs no pause.
+# The server has closed an idle connection: that is no failure, and needs no pause.
 _CLOSED_WHILE_IDLE = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
 
@@ -72,11 +72,11 @@ class AsyncPublisher:
         return await self.call(self.calls.batch(messages, idempotency_key=idempotency_key))
 
     async def disconnect(self, *, user: object = None, channels: str | Iterable[str] | None = None) -> int:
-        """End the streams of a user, or of channels; how many of the asked server's streams that were."""
+        """End the streams of a user, or of channels; returns the number of streams on this server."""
         return await self.call(self.calls.disconnect(user=user, channels=channels))
 
     async def clear(self, channels: str | Iterable[str]) -> None:
-        """Forget the state and the history of channels."""
+        """Delete the state and the history of channels."""
         await self.call(self.calls.clear(channels))
 
     async def presence(self, channel: str) -> dict[str, Any]:
@@ -84,11 +84,11 @@ class AsyncPublisher:
         return await self.call(self.calls.presence(channel))
 
     async def state(self, channels: str | Iterable[str]) -> dict[str, State]:
-        """The states of those of these channels that have one."""
+        """The states of these channels, without channels that have none."""
         return await self.call(self.calls.state(channels))
 
     async def call(self, call: Call[Result]) -> Result:
-        """Send a call that ``calls`` has made, again if need be, and return its result."""
+        """Send a call that was made with ``calls``, repeat it if necessary, and return its result."""
         attempts = Attempts(self.patience)
         while True:
             try:

@@ -1,4 +1,4 @@
-"""When a call that failed is tried again: growing, random pauses, until the caller's patience is used up."""
+"""The pauses before a failed call is repeated: growing and random, until the caller's patience is over."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ class Attempts:
         self._pause = FIRST_PAUSE
 
     def pause(self, failure: Unavailable) -> float:
-        """How many seconds to wait before the next attempt; raises the failure if they would be too many.
+        """The seconds to wait before the next attempt; raises the failure if there is not enough time.
 
-        The server's Retry-After is respected: a server that is full or behind a broker that is away would only
-        get more work from earlier attempts.
+        The server's Retry-After is respected: earlier attempts would only add load to a server that is full,
+        or whose broker is away.
         """
         pause = self._pause * random.uniform(0.5, 1.5)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
         if failure.retry_after is not None:
-            # Without the random part all publishers that were told the same time would come at the same moment.
+            # Without the random part all publishers that were told the same time would come at the same
+            # moment.
             pause = failure.retry_after + random.uniform(0, 0.2)
         if self._now() + pause > self._deadline:
             raise failure

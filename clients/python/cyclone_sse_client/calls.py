@@ -1,7 +1,7 @@
-"""What each call sends, and how its answer is read. No input or output here: both publishers use it.
+"""The requests of the calls, and the parsing of their answers. Both publishers use it; no input or output.
 
-Every call that changes something carries an idempotency key, so that it can be tried again when an answer was
-lost: the server publishes once for one key, and gives the first answer again.
+Every call that changes something has an idempotency key, so that it can be repeated when an answer was lost:
+the server publishes once for each key, and repeats the first answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 Dumps = Callable[[Any], str | bytes]
 
 RETRY_STATUSES = (429, 502, 503, 504)  # a proxy answers 502 and 504 while the server restarts
-LONGEST_REASON = 300  # characters: a proxy's page of HTML is cut
+LONGEST_REASON = 300  # characters: a proxy's HTML page is truncated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +38,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of a publication.
+    """The result of a publication.
 
-    ``ids`` is empty where only the broker knows them (Redis pub/sub, RabbitMQ); ``subscribers`` counts the
-    clients of the server that was asked.
+    ``ids`` is empty with Redis pub/sub and RabbitMQ, where each server assigns its own; ``subscribers``
+    counts the clients of this server.
     """
 
     ids: tuple[str, ...]
@@ -69,7 +69,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Result]):
-    """One request, and how its answer is read."""
+    """One request, and the parser of its answer."""
 
     method: str
     path: str
@@ -95,7 +95,9 @@ class Call(Generic[Result]):
 
 
 class Calls:
-    """Makes the calls for one key. ``dumps`` turns any message into JSON: ``json.dumps``, ``orjson.dumps``, .."""
+    """Makes the calls for one key. ``dumps`` turns any message into JSON: ``json.dumps``, ``orjson.dumps``,
+    ..
+    """
 
     def __init__(self, key: str | None = None, dumps: Dumps = json.dumps) -> None:
         self._authorization = {"Authorization": f"Bearer {key}"} if key else {}
@@ -169,7 +171,7 @@ class Calls:
 
 
 def _fields(message: Message) -> dict[str, Any]:
-    """The JSON object for a message: only what is not the default, so that older servers understand it."""
+    """The JSON object for a message, without default values, so that older servers understand it."""
     optional = {
         "event": message.event,
         "keep": message.keep or None,

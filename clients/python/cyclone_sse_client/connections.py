@@ -1,6 +1,6 @@
-"""Kept HTTP connections to one server, which several threads may use at once.
+"""Persistent HTTP connections to one server, which several threads may use at once.
 
-A thread takes an idle connection or opens one, and puts it back after the answer: one thread alone uses one
+A thread uses an idle connection or opens one, and returns it after the answer: a single thread uses one
 connection for all its calls.
 """
 
@@ -39,7 +39,7 @@ class Connections:
         return http.client.HTTPConnection(host, port, timeout=timeout)
 
     def pop_idle(self, timeout: float) -> http.client.HTTPConnection | None:
-        """A kept connection, or None. It may have been closed by the server meanwhile."""
+        """An idle connection, or None. The server may have closed it."""
         self._forget_parent()
         try:
             connection = self._idle.pop()

@@ -15,8 +15,8 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 class Event:
     """One event of a stream.
 
-    ``type`` is ``message`` if the publisher gave none; ``channels`` are those of the subscription's channels that
-    it was published to; ``sse-gap`` events say that something was missed.
+    ``type`` is ``message`` by default; ``channels`` are those channels of the subscription to which the event
+    was published; an event of the type ``sse-gap`` means that events were missed.
     """
 
     type: str
@@ -41,7 +41,7 @@ class Parser:
         self._clear()
 
     def feed(self, received: bytes) -> list[Event]:
-        """The events that are complete with these bytes."""
+        """The events that these bytes complete."""
         text = self._rest + self._decode(received)
         # A CR at the end may be the first half of a CRLF, and must wait for the rest.
         held = "\r" if text.endswith("\r") else ""

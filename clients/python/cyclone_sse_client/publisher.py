@@ -1,4 +1,4 @@
-"""``Publisher``: blocking calls to a server over a kept connection, safe to share between threads."""
+"""``Publisher``: blocking calls to a server over persistent connections, safe to share between threads."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PATIENCE = 15.0  # seconds for all attempts of one call
 
 
 class Publisher:
-    """Publishes to the server at ``url`` (as ``http://127.0.0.1:8888``, or ``unix:/run/cyclone-sse.sock``).
+    """Publishes to the server at ``url`` (``http://127.0.0.1:8888``, or ``unix:/run/cyclone-sse.sock``).
 
-    ``key`` is the server's ``--http-secret``, or a token with a claim ``publish``. One attempt takes at most about
-    ``timeout`` seconds; a call that meets a lost connection or a server that says 503 is tried again, within
-    ``patience`` seconds altogether (0: never). A call that is tried again is published once.
+    ``key`` is the server's ``--http-secret``, or a token with a claim ``publish``. One attempt takes at most
+    about ``timeout`` seconds. After a lost connection or a 503 a call is repeated, for up to ``patience``
+    seconds in total (0: never). A call that is repeated is published once.
 
-    Make one for the process and keep it: all threads can use it, and it keeps its connections.
+    Create one for the process: all threads can share it and its connections.
     """
 
     def __init__(
@@ -57,9 +57,10 @@ class Publisher:
     ) -> Published:
         """Publish a message to one channel or several.
 
-        A text goes out as it is, anything else as JSON. ``event`` is its type in the browser; with ``keep`` it becomes
-        the state of its channels; ``ttl`` is how many seconds it is kept for clients that come back (0: not at all);
-        ``except_`` names a client that does not get it; ``retry`` is a new reconnection time in milliseconds.
+        A text is sent unchanged, anything else as JSON. ``event`` is the type of the event; with ``keep`` the
+        event becomes the state of its channels; ``ttl`` is the time in seconds for which it is kept for
+        clients that reconnect (0: not at all); ``except_`` is the id of a client that does not receive the
+        event; ``retry`` is a new reconnection time in milliseconds.
         """
         return self.call(
             self.calls.publish(
@@ -79,14 +80,14 @@ class Publisher:
         return self.call(self.calls.batch(messages, idempotency_key=idempotency_key))
 
     def disconnect(self, *, user: object = None, channels: str | Iterable[str] | None = None) -> int:
-        """End the streams of a user, or of channels; how many of the asked server's streams that were.
+        """End the streams of a user, or of channels; returns the number of streams on this server.
 
         Their clients reconnect, and are authorised again.
         """
         return self.call(self.calls.disconnect(user=user, channels=channels))
 
     def clear(self, channels: str | Iterable[str]) -> None:
-        """Forget the state and the history of channels."""
+        """Delete the state and the history of channels."""
         self.call(self.calls.clear(channels))
 
     def presence(self, channel: str) -> dict[str, Any]:
@@ -94,11 +95,11 @@ class Publisher:
         return self.call(self.calls.presence(channel))
 
     def state(self, channels: str | Iterable[str]) -> dict[str, State]:
-        """The states of those of these channels that have one."""
+        """The states of these channels, without channels that have none."""
         return self.call(self.calls.state(channels))
 
     def call(self, call: Call[Result]) -> Result:
-        """Send a call that ``calls`` has made, again if need be, and return its result."""
+        """Send a call that was made with ``calls``, repeat it if necessary, and return its result."""
         attempts = Attempts(self.patience)
         while True:
             try:
@@ -108,7 +109,7 @@ class Publisher:
                 time.sleep(attempts.pause(failure))
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the idle connections."""
         self._connections.close()
 
     def __enter__(self) -> Self:

@@ -1,14 +1,15 @@
-"""cyclone-sse for Django: put ``cyclone_sse_client.django`` into ``INSTALLED_APPS`` and say where the server is.
+"""cyclone-sse for Django: put ``cyclone_sse_client.django`` into ``INSTALLED_APPS`` and say where the server
+is.
 
 ::
 
     CYCLONE_SSE = {"URL": "http://127.0.0.1:8888", "KEY": "...", "MAY_SUBSCRIBE": "shop.push.may_subscribe"}
 
-- ``publish(channels, message, ..)``  when the transaction has been committed; a failure is logged, and fails nothing
+- ``publish(channels, message, ..)``  when the transaction has been committed; a failure is only logged
 - ``publish_now(channels, message, ..)``  at once, with the result or an exception; for tasks and commands
-- ``disconnect(user=..)``  ends streams on commit; done by itself when a user logs out
-- ``presence(channel)``, ``state(channels)``  ask the server, now
-- ``views.may_subscribe``  what the server's ``--auth-url`` asks; your function decides
+- ``disconnect(user=..)``  ends streams on commit; called automatically when a user logs out
+- ``presence(channel)``, ``state(channels)``  ask the server, at once
+- ``views.may_subscribe``  the view for the server's ``--auth-url``; your function decides
 - ``{% load cyclone_sse %}{% sse_token %}``  a token for the page's user
 - ``backends.RecordingBackend``  for tests: nothing is sent, ``backends.outbox`` has it
 """
@@ -27,9 +28,9 @@ __all__ = ["Message", "batch", "clear", "disconnect", "presence", "publish", "pu
 def publish(channels: str | Iterable[str], message: Any, *, using: str | None = None, **fields: Any) -> None:
     """Publish when the transaction of the database ``using`` has been committed, at once outside of one.
 
-    The message is encoded now, with Django's encoder: Decimal, datetime, UUID and lazy texts pass, and a later change
-    of it is not sent. Further fields are those of ``Publisher.publish``. A failure is logged by Django and fails
-    nothing: the request has done its work.
+    The message is encoded at once, with Django's encoder, which accepts Decimal, datetime, UUID and lazy
+    texts; later changes of the object are not sent. Further fields are those of ``Publisher.publish``. Django
+    logs a failure, and the request succeeds nevertheless.
     """
     _on_commit(conf.calls().publish(channels, message, **fields), using)
 
@@ -45,22 +46,22 @@ def disconnect(*, user: object = None, channels: str | Iterable[str] | None = No
 
 
 def clear(channels: str | Iterable[str], *, using: str | None = None) -> None:
-    """Forget the state and the history of channels, on commit."""
+    """Delete the state and the history of channels, on commit."""
     _on_commit(conf.calls().clear(channels), using)
 
 
 def publish_now(channels: str | Iterable[str], message: Any, **fields: Any) -> Published:
-    """Publish at once, whatever becomes of the transaction; raises what ``Publisher.publish`` raises."""
+    """Publish at once, without waiting for the transaction; raises the same as ``Publisher.publish``."""
     return conf.backend().call(conf.calls().publish(channels, message, **fields))
 
 
 def presence(channel: str) -> dict[str, Any]:
-    """The members of a channel, now."""
+    """The members of a channel at this moment."""
     return conf.backend().call(conf.calls().presence(channel))
 
 
 def state(channels: str | Iterable[str]) -> dict[str, State]:
-    """The states of those of these channels that have one, now."""
+    """The states of these channels at this moment, without channels that have none."""
     return conf.backend().call(conf.calls().state(channels))
 
 
@@ -78,5 +79,5 @@ def _on_commit(call: Call[Any], using: str | None) -> None:
     def send_to_cyclone_sse() -> None:
         backend.call(call)
 
-    # robust: without this a push that fails would make the request fail that has done its work.
+    # robust: without this, a failed publish would also fail the request.
     transaction.on_commit(send_to_cyclone_sse, using=using, robust=True)

@@ -1,4 +1,4 @@
-"""What sends calls to the server, drops them, or records them for a test."""
+"""The backends, which send calls to the server, drop them, or record them for a test."""
 
 from __future__ import annotations
 

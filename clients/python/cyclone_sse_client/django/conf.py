@@ -1,4 +1,4 @@
-"""The setting ``CYCLONE_SSE``, and what is made from it."""
+"""The setting ``CYCLONE_SSE``, and the objects that are made from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ DEFAULTS: dict[str, Any] = {
     "URL": "http://127.0.0.1:8888",
     "KEY": "",  # --http-secret
     "TIMEOUT": 2.0,  # seconds for one attempt
-    # Seconds for all attempts of one call. A request waits no longer when the server is away; give a task more.
+    # Seconds for all attempts of one call. A request waits no longer when the server is away; give a task
+    # more.
     "PATIENCE": 3.0,
     "BACKEND": "cyclone_sse_client.django.backends.HttpBackend",
     "MAY_SUBSCRIBE": None,  # a function, or its dotted name: views.may_subscribe
@@ -31,7 +32,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Backend(Protocol):
-    """What sends a call: a ``Publisher``, or a recorder."""
+    """An object that sends calls: a ``Publisher``, or a recorder."""
 
     def call(self, call: Call[Result]) -> Result:
         """Send the call and return its result."""

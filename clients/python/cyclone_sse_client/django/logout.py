@@ -1,7 +1,7 @@
-"""Ends the streams of a user that logs out, in all tabs and on all devices; those still logged in come back.
+"""Ends all streams of a user that logs out; those of sessions that are still logged in reconnect.
 
-Django sends ``user_logged_out`` before it deletes the session. A stream that ended at that moment could reconnect
-and be allowed by the session that is about to go, so the order is sent when the request is finished.
+Django sends ``user_logged_out`` before it deletes the session. A stream that ended at that moment could
+reconnect, and the old session would still allow it, so the order is sent when the request is finished.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The view that cyclone-sse asks by ``--auth-url`` whether a client may subscribe.
+"""The view for ``--auth-url``, which decides whether a client may subscribe.
 
 ::
 
@@ -26,9 +26,9 @@ def may_subscribe(request: HttpRequest) -> HttpResponse:
 def may_subscribe_by(decide: Decide) -> Callable[[HttpRequest], HttpResponse]:
     """A view that answers by this function.
 
-    ``decide(request, channels)`` returns True for all of these channels, False, the channels that are allowed, or a
-    dict of the answer's fields: ``channels``, ``user``, ``expires``, and ``info`` for presence. None is False: a
-    function that forgets to return allows nothing.
+    ``decide(request, channels)`` returns True for all of these channels, False, the channels that are
+    allowed, or a dict of the answer's fields: ``channels``, ``user``, ``expires``, and ``info`` for presence.
+    None is False: a function that forgets to return allows nothing.
     """
 
     def view(request: HttpRequest) -> HttpResponse:
@@ -43,7 +43,7 @@ def _answer(request: HttpRequest, decide: Decide) -> HttpResponse:
     known = user is not None and user.is_authenticated
     fields = _fields(decide(request, asked), asked)
     if not asked or fields is None:
-        # 401: to log in may help; 403: it does not.
+        # 401: logging in may help; 403: it does not.
         return HttpResponse(status=403 if known else 401)
     if known:
         fields.setdefault("user", str(getattr(user, "pk", "")))
@@ -62,7 +62,7 @@ def _fields(decided: Any, asked: Iterable[str]) -> dict[str, Any] | None:
     if isinstance(decided, dict):
         fields, allowed = dict(decided), decided.get("channels", asked)
     elif isinstance(decided, (str, bytes)) or not isinstance(decided, Iterable):
-        # A text would be read as its letters, and a coroutine or a number is a mistake: allow nothing.
+        # A text would be read letter by letter, and a coroutine or a number is a mistake: allow nothing.
         raise TypeError(f"the function that decides returned {type(decided).__name__}")
     else:
         fields, allowed = {}, decided
