@@ -238,7 +238,7 @@ const REFUSALS = 3;             // 401 in a row after which no new token is aske
 const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no other token is to be had
 const GAP = 'sse-gap', EXPIRED = 'sse-expired', PRESENCE = 'sse-presence';
 
-// options: those of `connect`. silence: ms without a byte after which the connection is closed. gather: ms to collect the
+// options: those of `connect`. silence: ms without a byte after which a connection is closed. gather: ms to collect the
 // channels of several tabs. client: the id of the only tab, or ''. parent: `onTokenFault(fault)` returns true if another
 // tab connects from now on; `onRefused(fault)`: the tab that connects has no right to any stream;
 // `onTooLarge(id, count)`: the tabs together have more channels than the server accepts, and this tab must leave the
