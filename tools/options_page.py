@@ -11,8 +11,8 @@ HEAD = """\
 
 A value comes from the command line, else from the environment (`CYCLONE_SSE_HTTP_SECRET` for
 `--http-secret`), else from the file that `--config` names, else it is the default. An empty value means
-"not set", so that a file can list every option, one on each line. The first command shows all of them; the other
-two read a file:
+"not set", so that a file can list every option, one on each line. The first command shows all of them; the
+other two read a file:
 
 ```sh
 twistd -n cyclone-sse -h
