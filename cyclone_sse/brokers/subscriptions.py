@@ -207,7 +207,7 @@ class Subscriptions:
         self._for_each(list(subscription.waiting), fail_waiter)
 
     def expire(self) -> None:
-        """Give up the subscriptions whose time is over, in slices."""
+        """End the subscriptions whose time is over, in slices."""
         if not self._expiring and self._next_due() is not None:
             self._expiring = True
             self._slices.add(self._expire())

@@ -1,8 +1,8 @@
-"""A port for operators: is the server healthy, may it get clients, what does it do.
+"""The admin port for operators: health, readiness and figures of the server.
 
-``/healthz`` says that it works, ``/readyz`` whether it may be given clients, and if not why;
-``/metrics`` is for Prometheus, ``/stats`` for people. By default on the loopback interface only:
-channel names are not public.
+``/healthz`` answers while the process works, and ``/readyz`` whether it may receive clients, with the reasons
+if not; ``/metrics`` is for Prometheus, ``/stats`` for people. By default the port is on the loopback
+interface only, since the names of channels are not public.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class AdminService(Protocol):
     tls: Any
 
     def not_ready(self) -> list[str]:
-        """The reasons why it must not get clients; none if it may."""
+        """The reasons why the server must not receive clients; none if it may."""
 
     def connection_count(self) -> int:
         """The number of connections that are open."""
 
     def sources(self) -> Sources:
-        """Where its figures come from."""
+        """The sources of its figures."""
 
 
 class Page(Resource):
-    """One path. answer: gives status, content type and body."""
+    """One path. answer: returns status, content type and body."""
 
     isLeaf = True
 
@@ -48,7 +48,7 @@ class Page(Resource):
         self._answer = answer
 
     def render_GET(self, request: Request) -> bytes:
-        """Answer with the state of this moment."""
+        """Answer with the present state."""
         status, kind, body = self._answer(request)
         request.setResponseCode(status)
         request.setHeader("Content-Type", kind)

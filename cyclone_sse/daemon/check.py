@@ -1,6 +1,7 @@
-"""``--check=1``: everything that the start would find wrong, in one go; or what it would do.
+"""``--check=1``: all mistakes that the start would find, or a description of what the server would do.
 
-It can run beside the live server: what that server uses is not opened but reported as in use.
+The check can run beside the live server: ports and files that the live server uses are not opened, but
+reported as in use.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Findings:
     addresses: list[str] = field(default_factory=list)
 
     def note(self, probe: Callable[[], object]) -> Any:
-        """Call the probe and keep its mistake, if it raises one. Returns what the probe returns."""
+        """Call the probe, and record the mistake that it raises. Returns the result of the probe."""
         try:
             return probe()
         except (ValueError, ImportError) as error:
@@ -72,7 +73,7 @@ def _check_certificate(options: Mapping[str, Any], found: Findings) -> None:
 
 
 def _check_history(options: Mapping[str, Any], found: Findings) -> None:
-    """Open the file as the server would; if there is none yet, leave none behind."""
+    """Open the file as the server would, and remove it if it did not exist before."""
     if not options["history-file"]:
         return
     path = Path(options["history-file"])
@@ -137,7 +138,7 @@ def _close(bound: Iterable[Bound], found: Findings) -> None:
 
 
 def plan(options: Mapping[str, Any], addresses: list[str]) -> Iterator[str]:
-    """Give what the server would do with these options, a line for each part of it."""
+    """Return what the server would do with these options, one line for each part."""
     yield f"would serve {' and '.join(addresses)}"
     workers = f" with {options['workers']} workers" if options["workers"] > 1 else ""
     yield f"broker: {options['broker']}{workers}; application: {options['app'] or 'the built-in one'}"

@@ -1,8 +1,8 @@
 """The command line of the plugin, as twistd reads it.
 
-A value comes from the command line, else from the environment (``CYCLONE_SSE_HTTP_SECRET`` for
-``--http-secret``), else from the file that ``--config`` names, else it is the default. An empty
-value means "not set", so that a file can list every option. Each mistake is one line, and the exit
+A value is read from the command line, otherwise from the environment (``CYCLONE_SSE_HTTP_SECRET`` for
+``--http-secret``), otherwise from the file that ``--config`` names, and otherwise is the default. An empty
+value means "not set", so that a file can list every option. Each mistake is printed in one line, and the exit
 code is not zero.
 """
 
@@ -37,14 +37,14 @@ class _Default(str):
 
 
 def _shown(row: Option) -> tuple[_Default | None, str]:
-    """Give the default and the help text as Twisted shows them; it omits a missing default."""
+    """Return the default and the help text as Twisted shows them; Twisted omits a missing default."""
     if not row.default:
         return None, row.help if "[default: " in row.help else f"{row.help} [default: none]"
     return _Default(row.default), row.help
 
 
 def _collect(name: str) -> Callable[[Any, str], None]:
-    """Make the method to which Twisted passes each value of a repeatable option."""
+    """Return the method to which Twisted passes each value of a repeatable option."""
     (row,) = [row for row in OPTIONS if row.name == name]
 
     def collect(self: Any, value: str) -> None:
@@ -108,7 +108,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Turn every text into its value. Exits with one line for each mistake.
 
-        With ``--check=1`` they are kept in ``mistakes``: the check finds more of them.
+        With ``--check=1`` the lines are kept in ``mistakes``, and the check adds more.
         """
         wrong: dict[str, str] = {}
         unknown = list(unknown_variables(self._environment))
@@ -130,7 +130,7 @@ class Options(usage.Options):
             raise SystemExit(as_lines(self.mistakes))
 
     def _sources(self, row: Option) -> Iterator[tuple[str, str]]:
-        """Give each text for an option and where it comes from, the most important first."""
+        """Return each text for an option and its source, in the order of precedence."""
         given = self.get(row.name)
         if given and not isinstance(given, _Default):
             yield f"--{row.name}", given
@@ -170,7 +170,7 @@ def _omit_pid_file(flags: Any) -> None:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
-    """Give one line for each variable with our prefix that is no option.
+    """Return one line for each variable with our prefix that is not an option.
 
     Without this a misspelt CYCLONE_SSE_HTTP_SECRETS would leave the server open to all.
     """
@@ -183,10 +183,10 @@ def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def read_config(path: str | None) -> dict[str, str]:
-    """Read a file of options, one ``name=value`` a line; ``--name=value`` is the same.
+    """Read a file of options, one ``name=value`` on each line; ``--name=value`` means the same.
 
-    Empty lines, and those that begin with #, are comments. A repeatable option may stand in several
-    lines. Raises ValueError, with one line.
+    Empty lines, and those that start with #, are ignored. A repeatable option may be on several lines. Raises
+    ValueError, with one line.
     """
     found: dict[str, str] = {}
     if not path:
@@ -220,12 +220,12 @@ def _similar(name: str, names: Iterable[str]) -> str:
 
 
 def as_lines(mistakes: Iterable[str]) -> str:
-    """Give the text for the terminal, one line for each mistake."""
+    """Return the text for the terminal, one line for each mistake."""
     return "\n".join(f"cyclone-sse: {line}" for line in mistakes)
 
 
 def conflicts(settings: Mapping[str, Any]) -> Iterator[tuple[set[str], str]]:
-    """Give the options that contradict each other, though each value is valid: their names, and a line."""
+    """Return the options that contradict each other although each value is valid: their names, and a line."""
     export, broker = settings["export"], settings["broker"]
     if export and not (settings["export-host"] and settings["export-port"]):
         yield {"export-host", "export-port"}, f"--export={export} needs --export-host and --export-port"

@@ -1,7 +1,7 @@
-"""The commands that do not serve: publish one message, and make a token. For trying, and for scripts.
+"""The commands that do not serve: publish one message, and make a token. For experiments and scripts.
 
-Both read the server's own options, from ``CYCLONE_SSE_...`` variables and ``--config``, so that they find
-its address and its secrets. Nothing here runs beside a reactor: it may block.
+Both read the server's own options, from ``CYCLONE_SSE_...`` variables and ``--config``, and so find its
+address and its secrets. They run without a reactor, and may block.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def make_claims(given: Mapping[str, Any], settings: Mapping[str, Any], now: floa
 
 
 def find_secret(settings: Mapping[str, Any], option: str) -> str | None:
-    """Return the secret of an option or of its file, of several the first; None if there is none.
+    """Return the secret of an option, or the first one of its file; None if there is none.
 
     Exits with one line if the file cannot be read.
     """

@@ -1,6 +1,6 @@
-"""The rules about publishing and subscribing, in words for the operator: for the log and for ``--check=1``.
+"""Descriptions of the rules for publishing and subscribing, for the log and for ``--check=1``.
 
-Two questions: a rule for subscribers protects no channel from publishers, and a key for publishers
+The two are separate: a rule for subscribers protects no channel from publishers, and a key for publishers
 hides no channel from subscribers.
 """
 
@@ -15,7 +15,7 @@ _PUBLISHER_RULES = ("http-secret", "http-secret-file", *_TOKENS)
 
 
 def subscribers(settings: Mapping[str, Any]) -> str:
-    """Say which clients may subscribe. settings: all options."""
+    """Describe which clients may subscribe. settings: all options."""
     public = f"; to {','.join(settings['public'])} any client" if settings["public"] else ""
     rules = _given(settings, _SUBSCRIBER_RULES)
     if rules:
@@ -24,7 +24,7 @@ def subscribers(settings: Mapping[str, Any]) -> str:
 
 
 def publishers(settings: Mapping[str, Any]) -> str:
-    """Say which clients may publish by HTTP."""
+    """Describe which clients may publish by HTTP."""
     if not settings["http-publish"]:
         return "none, without --http-publish=1"
     rules = _given(settings, _PUBLISHER_RULES)
@@ -34,7 +34,7 @@ def publishers(settings: Mapping[str, Any]) -> str:
 
 
 def warnings(settings: Mapping[str, Any]) -> list[str]:
-    """Give one line for each thing that the operator may not have meant."""
+    """Return one line for each rule that the operator may not have intended."""
     lines = []
     restricted = bool(_given(settings, _SUBSCRIBER_RULES))
     if publishers(settings) == "any client":

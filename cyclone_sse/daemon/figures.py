@@ -1,7 +1,7 @@
-"""The figures of this moment for the operator's page, as one JSON object a second.
+"""The present figures for the operator's page, as one JSON object a second.
 
-Totals are those since the start: the page makes rates of them. Costs a walk over thirty figures; the largest
-channels are looked for in slices, now and then.
+Totals are those since the start; the page computes rates. Costs a walk over thirty figures; the largest
+channels are searched in slices, every few seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Service(Protocol):
     tls: Any
 
     def sources(self) -> Sources:
-        """Where the figures for Prometheus come from, too."""
+        """The sources of the figures, which the metrics for Prometheus use too."""
 
     def not_ready(self) -> list[str]:
         """The reasons why it must not get clients; none if it may."""
@@ -54,7 +54,7 @@ class Figures:
         self._next_top = 0.0
 
     def now(self) -> dict[str, Any]:
-        """All figures, as JSON has them."""
+        """All figures, as values of a JSON object."""
         self._look_for_top()
         broker = self._service.application.broker
         hub, counters = broker.hub, broker.hub.counters

@@ -1,8 +1,8 @@
-"""What a worker and the process that started it agree on: descriptors, reports and one variable.
+"""The interface between a worker and its parent process: descriptors, reports and one variable.
 
-A worker is this same program; its sockets are handed over to it, so that those of one that is
-replaced or has died go on to accept connections. Descriptor 0 is a pipe from the parent, which ends
-when the parent does; on descriptor 3 the worker reports; from 4 on there are the sockets.
+A worker runs the same program, with sockets of the parent, so that the sockets of a worker that was replaced
+or has crashed continue to accept connections. Descriptor 0 is a pipe from the parent, which ends when the
+parent does; the worker reports on descriptor 3; the sockets are from 4 on.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ REPORT_INTERVAL = 2.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """What a worker gets. number: its own, from 1 on. serves: what each socket is for."""
+    """The data for a worker. number: its own, from 1 on. serves: the purpose of each socket."""
 
     number: int
     serves: list[str]
 
     def environment(self) -> dict[str, str]:
-        """The variable that carries it, to be added to the environment of the worker."""
+        """The variable with this data, for the environment of the worker."""
         return {WORKER_VARIABLE: json.dumps(asdict(self))}
 
     def sockets(self) -> list[Bound]:
-        """Make socket objects of the descriptors; call it once."""
+        """Return socket objects for the descriptors; to be called once."""
         return [
             Bound(socket.socket(fileno=number), serves, shared=True)
             for number, serves in enumerate(self.serves, FIRST_SOCKET)
@@ -50,7 +50,7 @@ class Handover:
 
 
 def pop_handover(environment: MutableMapping[str, str]) -> Handover | None:
-    """Take the handover out of the environment; None if this process is no worker."""
+    """Remove the handover from the environment and return it; None if this process is not a worker."""
     text = environment.pop(WORKER_VARIABLE, None)
     return None if text is None else Handover(**json.loads(text))
 
@@ -65,17 +65,17 @@ class Reports:
         self._alive.clock = reactor
 
     def start(self) -> None:
-        """Report from now on that this process is alive; one whose reactor hangs does not."""
+        """Report from now on that this process is alive; a process whose reactor hangs does not report."""
         self._alive.start(REPORT_INTERVAL)
 
     def send(self, report: bytes) -> None:
-        """Send one report. A parent that does not read, or has gone, is no error."""
+        """Send one report. Ignore a parent that does not read, or has ended."""
         with suppress(BlockingIOError, BrokenPipeError):
             os.write(self._fileno, report)
 
 
 class Lifeline(FileDescriptor):
-    """The pipe from the parent, which notices its end. on_lost: called at that moment."""
+    """The pipe from the parent. on_lost: called when the parent ends."""
 
     def __init__(self, on_lost: Callable[[], None], reactor: Any) -> None:
         super().__init__(reactor)
@@ -87,7 +87,7 @@ class Lifeline(FileDescriptor):
         return LIFELINE
 
     def doRead(self) -> Any:
-        """Notice the end; the parent never writes."""
+        """Notice the end of the pipe; the parent never writes."""
         try:
             data = os.read(LIFELINE, 100)
         except BlockingIOError:

@@ -1,12 +1,12 @@
-"""One listening socket: accepts connections as long as there are descriptors for them.
+"""One listening socket, which accepts connections as long as there are descriptors for them.
 
-Twisted's own port answers "too many open files" by accepting and closing the connections that wait,
-with three log lines for each: browsers reconnect at once, and the log grows by a megabyte a
-second. Here the last descriptors are kept for files, brokers and the admin port. When the others
-are used up, an idle connection is closed for each new one; if there is none, new connections wait
-in the kernel's queue, and the log says so once a minute.
+When there are too many open files, Twisted's own port accepts and closes the waiting connections, with three
+log lines for each: browsers reconnect at once, and the log grows by a megabyte a second. This class reserves
+the last descriptors for files, brokers and the admin port. When the others are used up, it closes an idle
+connection for each new one; if there is none, new connections wait in the kernel's queue, and the log has a
+line once a minute.
 
-Knows a socket and a factory of connections; nothing of where the socket came from.
+Knows a socket and a factory of connections, but not the origin of the socket.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ Transport = Callable[[socket.socket, Any, Any, int, Any], Any]
 
 
 def socket_address(family: int, name: Any) -> SocketAddress:
-    """Turn the name of a socket, or of its peer, into an address of Twisted."""
+    """Convert the name of a socket, or of its peer, into an address of Twisted."""
     if family == socket.AF_UNIX:
         return UNIXAddress(name or None)
     if family == socket.AF_INET6:
@@ -142,8 +142,8 @@ class Listener(FileDescriptor):
     def stopListening(self) -> Deferred[None]:
         """Accept no more connections, and close the socket.
 
-        Those that wait are still accepted, or the kernel would reset them; unless another process has the
-        socket, too, and accepts them.
+        Without this, the kernel would reset the waiting connections: they are accepted first, unless another
+        process shares the socket and will accept them.
         """
         if self.connected:
             if not self._shared:
@@ -152,7 +152,7 @@ class Listener(FileDescriptor):
         return succeed(None)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Close the socket. Another process that has it goes on listening."""
+        """Close the socket. Another process that shares it continues to listen."""
         super().connectionLost(reason)
         self.connected = 0
         self.socket.close()
@@ -163,7 +163,7 @@ class Listener(FileDescriptor):
         return socket_address(self.socket.family, self.socket.getsockname())
 
     def doRead(self) -> None:
-        """Accept what waits, as much as fits in a turn."""
+        """Accept waiting connections, up to a maximum for each turn."""
         if self._is_busy():
             self._pause(PACE)
         else:
@@ -253,7 +253,7 @@ class Listener(FileDescriptor):
             self._wait_for_room()
 
     def _has_waiting(self) -> bool:
-        """Whether a connection waits to be accepted; without one no other is closed for it."""
+        """Whether a connection waits to be accepted; otherwise no idle one needs to be closed."""
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         return bool(poll.poll(0))

@@ -1,8 +1,8 @@
-"""The log file: as twistd writes it, but an operator can move it away and have it opened again.
+"""The log file, in twistd's format, which is opened again after an operator has moved it.
 
-twistd opens the file itself and gives no access to it; all it offers is to rotate it at SIGUSR1, and
-without a file that signal ends the process. It accepts another observer from the application
-(``ILogObserver``), which is how this one takes its place.
+twistd opens its log file itself, without access for others; it only rotates the file at SIGUSR1, and without
+a file that signal ends the process. But twistd accepts an observer of the application (``ILogObserver``), and
+this module provides one.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def open_log(flags: Mapping[str, Any]) -> Log | None:
 
 
 def owner_of(flags: Mapping[str, Any]) -> tuple[int, int] | None:
-    """The user and group that twistd's ``--uid`` and ``--gid`` name; None without ``--uid``."""
+    """The user and group of twistd's ``--uid`` and ``--gid``; None without ``--uid``."""
     uid, gid = flags["uid"], flags["gid"]
     if uid is None:
         return None
@@ -93,7 +93,7 @@ def owner_of(flags: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def file_observer(log: Log) -> ILogObserver:
-    """Make the observer that writes twistd's log into this file."""
+    """Return the observer that writes twistd's log to this file."""
     return textFileLogObserver(log)  # type: ignore[arg-type]
 
 

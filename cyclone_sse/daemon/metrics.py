@@ -1,8 +1,7 @@
 """The figures of a server in Prometheus' text format.
 
-They are counted in plain integers where things happen, and turned into metrics only for a scrape:
-a scrape costs a walk over about fifty figures, and what is measured costs nothing. No label holds
-a channel, a user or an address: their number has no bound.
+The server counts in plain integers, and converts them into metrics only for a scrape, which costs a walk over
+about fifty figures. No label has a channel, a user or an address, since their number is not limited.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _PROCESS = {
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the figures come from.
+    """The sources of the figures.
 
     broker: the broker and its hub. connections: how many there are. longest_turn: of the last minute, in
     seconds. certificate_expiry: in seconds since the epoch, None without TLS. auth: the questions to
@@ -60,11 +59,11 @@ class Metrics:
         self._registry.register(self)
 
     def text(self) -> bytes:
-        """All metrics, as they are scraped."""
+        """All metrics, as text for a scrape."""
         return generate_latest(self._registry)
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: without this, registering would collect."""
+        """Return nothing. Without this, registering would collect the metrics."""
         yield from ()
 
     def collect(self) -> Iterator[Metric]:

@@ -1,8 +1,8 @@
-"""The operator's page on the admin port: what happens now, and whose streams there are.
+"""The operator's page on the admin port: the present figures, and the streams of users and channels.
 
-The page reads one stream of figures a second. It answers only to its own Host, so that a page of another
-site, whose name leads to this machine (DNS rebinding), reads nothing and ends no streams. With workers, the
-page reads the figures of each from its own admin port.
+The page reads the figures from an event stream, once a second. It is served only for its own Host, so that a
+page of another site, whose name resolves to this machine (DNS rebinding), can neither read figures nor end
+streams. The page reads the figures of each worker from the worker's own admin port.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PAGE = {b"": "operator.html", b"operator.js": "operator.js", b"operator.css": "
 
 
 def is_own_host(host: str, names: Collection[str]) -> bool:
-    """Whether this is an address, localhost or one of the names: what no other site can be called."""
+    """Whether this host is an address, localhost or one of the names, none of which another site can have."""
     name = urlsplit(f"//{host}").hostname or ""
     if name == "localhost" or name in names:
         return True
@@ -45,7 +45,7 @@ def is_own_host(host: str, names: Collection[str]) -> bool:
 
 
 class Guarded(Resource):
-    """One path that answers only to the page's own Host, and to no page of another site.
+    """A path that is served only for the page's own Host, and not to pages of other sites.
 
     names: host names that count as own.
     """
@@ -89,7 +89,7 @@ class PageFile(Guarded):
         self._file = file
 
     def render_GET(self, request: Request) -> bytes:
-        """Send it."""
+        """Send the file."""
         name = urlsplit(f"//{request.getHeader('host')}").hostname or ""
         host = f"[{name}]" if ":" in name else name
         request.setHeader("Content-Type", self._file.type)
@@ -134,7 +134,7 @@ class Connections(Guarded):
         self._streams = streams
 
     def render_GET(self, request: Request) -> Any:
-        """Answer when all streams have been looked at."""
+        """Answer when all streams have been searched."""
         user, channel = _argument(request, b"user"), _argument(request, b"channel")
         if user is None and channel is None:
             return refuse(request, 400, "name a user or a channel: /connections?user=42")
@@ -143,7 +143,7 @@ class Connections(Guarded):
 
 
 class Stats(Guarded):
-    """``GET /stats``: each channel that has subscribers, and how many."""
+    """``GET /stats``: the channels that have subscribers, with their numbers."""
 
     def __init__(self, names: Collection[str], broker: Broker) -> None:
         super().__init__(names)
@@ -171,7 +171,7 @@ class Disconnect(Guarded):
         self._broker = broker
 
     def render_POST(self, request: Request) -> Any:
-        """End the streams, and answer how many of this server's they were."""
+        """End the streams, and answer with the number of ended streams of this server."""
         if request.getHeader("origin") is None and request.getHeader("sec-fetch-site") is not None:
             return refuse(request, 403, "a form of another page may not end streams")
         user, channel = _argument(request, b"user"), _argument(request, b"channel")
@@ -185,7 +185,7 @@ class Disconnect(Guarded):
 
 
 def answer_later(request: Request, answer: Any) -> None:
-    """Answer with what the Deferred gives, as JSON, unless the client has gone."""
+    """Answer with the result of the Deferred as JSON, unless the client has gone."""
     gone: list[object] = []
     request.notifyFinish().addErrback(gone.append)
 

@@ -1,7 +1,7 @@
 """The functions that twistd calls: from the parsed options to the services that it starts.
 
-Mistakes in options and files are found here, before anything is opened. The one place with late
-imports, so that a missing library is reported in one line.
+Mistakes in options and files are found here, before anything is opened. The only module with imports inside
+of functions, so that a missing library is reported in one line.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Options", "makeService"]
 
 
 def makeService(options: Options) -> Daemon:
-    """Make what twistd starts. Exits with one line if the options cannot be met."""
+    """Return the service that twistd starts. Exits with one line if an option cannot be used."""
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
@@ -127,8 +127,8 @@ def use_monotonic_clock(reactor: Any) -> None:
     """Make the reactor measure its delays by a clock that cannot be set.
 
     Twisted uses the wall clock. If that is set back by an hour, pings, deadlines and retries stop for an
-    hour; if it is set forward, all of them are due at once. ``reactor.seconds`` is where Twisted and this
-    package ask for the time of an interval; ids and dates keep to the wall clock.
+    hour; if it is set forward, all of them are due at once. Twisted and this package measure intervals with
+    ``reactor.seconds``; ids and dates use the wall clock.
 
     Call before anything is scheduled: a call scheduled by the other clock would never be due. Raises
     RuntimeError in that case.

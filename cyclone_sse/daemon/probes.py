@@ -1,7 +1,7 @@
 """The servers that ``--check=1`` tries: the broker, the application, and the keys of tokens by URL.
 
-Each is asked by the very code that asks it later, so that what passes here works there; the reason
-of a failure is the line that the log would have. Nothing is published and no client is affected.
+Each is tried with the same code as in the live server, so that the result is the same, and the reason of a
+failure is the line that the log would have. Nothing is published, and no client is affected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CHANNEL = "cyclone-sse-check"  # asked for; the application may well refuse it
 
 @dataclass(slots=True)
 class CheckRequest:
-    """A request of no client, from this machine."""
+    """A request from this machine, in place of a client's."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
     remote_ip: str = "127.0.0.1"
@@ -58,7 +58,7 @@ def collected_errors() -> Iterator[list[str]]:
 
 
 async def probe_broker(broker: Broker, reactor: IReactorTime) -> str | None:
-    """Connect the broker as the start does; the reason why it cannot, None if it can."""
+    """Connect the broker as the start does; returns the reason of a failure, or None."""
     with collected_errors() as lines:
         await maybeDeferred(broker.connect)
         end = reactor.seconds() + PROBE_PATIENCE
@@ -72,7 +72,7 @@ async def probe_broker(broker: Broker, reactor: IReactorTime) -> str | None:
 
 
 async def probe_auth_url(settings: Mapping[str, Any], reactor: IReactorTime) -> str | None:
-    """Ask the application about a channel; the reason why that gives no decision, None if it does."""
+    """Ask the application about a channel; returns the reason why there is no decision, or None."""
     auth_url = AuthUrl(settings["auth-url"], 1, host=settings["auth-host"], reactor=reactor)
     with collected_errors() as lines:
         try:
@@ -84,7 +84,7 @@ async def probe_auth_url(settings: Mapping[str, Any], reactor: IReactorTime) -> 
 
 
 async def probe_keys(url: str, reactor: IReactorTime) -> str | None:
-    """Fetch the keys of tokens; the reason why that fails, None if it does not."""
+    """Fetch the keys of tokens; returns the reason of a failure, or None."""
     keys = KeyUrl(url, reactor)
     with collected_errors() as lines:
         await maybeDeferred(keys.refresh)
@@ -92,7 +92,7 @@ async def probe_keys(url: str, reactor: IReactorTime) -> str | None:
 
 
 async def probe_upstreams(settings: Mapping[str, Any], broker: Broker | None, reactor: Any) -> list[str]:
-    """Try the servers that these settings name; one line for each that fails."""
+    """Try the servers that these settings name; returns one line for each failure."""
     found = [await probe_broker(broker, reactor)] if broker is not None else []
     if settings["auth-url"]:
         found.append(await probe_auth_url(settings, reactor))

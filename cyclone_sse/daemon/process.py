@@ -1,9 +1,8 @@
 """The process: its limits, its signals and its log file, around the services that twistd starts.
 
-SIGHUP opens the log file again and reads certificates and keys again; SIGUSR1 rotates the log; a
-second SIGTERM ends the process at once. Only SIGTERM and SIGINT end the process. A signal that was
-ignored when the process started stays ignored, as POSIX asks of background jobs: so do ``nohup``,
-and the ``&`` of a script.
+SIGHUP opens the log file again and reads certificates and keys again; SIGUSR1 rotates the log; a second
+SIGTERM ends the process at once. Only SIGTERM and SIGINT end the process. A signal that was ignored when the
+process started (because of ``nohup``, or the ``&`` of a script) stays ignored, as POSIX requires.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ _MACOS_LIMIT = 10240  # open files; macOS refuses to set more, also if its hard 
 
 
 class Reloadable(Protocol):
-    """A service that signals concern."""
+    """A service that handles signals."""
 
     def reload(self) -> None:
-        """Read what may have changed. Raises ValueError about what is wrong."""
+        """Read the files again. Raises ValueError with their mistakes."""
 
     def hurry(self) -> None:
-        """Stop at once: the second order to stop."""
+        """Stop at once, after a second order to stop."""
 
     def setServiceParent(self, parent: Any) -> None:
         """Become a part of another service."""
@@ -47,9 +46,9 @@ def handle_signal(number: int, handler: Callable[..., object]) -> None:
 
 
 class Daemon(MultiService):
-    """What twistd starts: all services, and the signals that twistd does not handle.
+    """The service that twistd starts: all services, and the signals that twistd does not handle.
 
-    server: what the signals concern. log_file: our log file, None if the log goes elsewhere. notifier:
+    server: handles the signals. log_file: our log file, None if the log is written elsewhere. notifier:
     reports to systemd.
     """
 
@@ -69,18 +68,18 @@ class Daemon(MultiService):
         server.setServiceParent(self)
 
     def setServiceParent(self, parent: Any) -> None:
-        """Become a part of twistd's application, which also decides where the log goes."""
+        """Become a part of twistd's application, and provide its log observer."""
         if self._observer is not None and hasattr(parent, "setComponent"):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
-        """Do what needs the rights of root."""
+        """Take the steps that need the rights of root."""
         _raise_file_limit(self.log)
         super().privilegedStartService()
 
     def startService(self) -> None:
-        """Start all services; from now on signals may come."""
+        """Start all services, and handle signals from now on."""
         _tune_garbage_collection()
         mimetypes.init()  # It reads a file; later there may be no free descriptor for it.
         later = self._reactor.callFromThread
@@ -99,7 +98,7 @@ class Daemon(MultiService):
         return super().stopService()
 
     def _handle_stop_signals(self) -> None:
-        """Replace Twisted's handlers, which take a second signal for a mistake."""
+        """Replace Twisted's handlers, which log an error at a second signal."""
         for number in (signal.SIGTERM, signal.SIGINT):
             first = signal.getsignal(number)
             if number in self._ignored:
@@ -125,7 +124,7 @@ class Daemon(MultiService):
     def reload(self) -> None:
         """Handle SIGHUP: open the log file again, and read certificates and keys again.
 
-        A failure of one keeps none of the others from being done.
+        If one of these fails, the others are done nevertheless.
         """
         self._notifier.send_reloading()
         problems = []
@@ -143,10 +142,11 @@ class Daemon(MultiService):
 
 
 class WorkerDaemon(Daemon):
-    """The same in a worker: its log lines and its orders go through the parent.
+    """The same service in a worker, which writes its log through the parent and receives orders from the
+    parent.
 
-    A terminal, or a unit, may send its signals to all processes: a worker stops at the first one, and
-    skips the waiting only if the parent has exited.
+    A terminal or a unit may send its signals to all processes: a worker stops at the first signal, and skips
+    the waiting only if the parent has ended.
     """
 
     def __init__(self, server: Reloadable, reports: Reports, reactor: Any) -> None:
@@ -155,7 +155,7 @@ class WorkerDaemon(Daemon):
         self._observer = pipe_observer()
 
     def startService(self) -> None:
-        """Start all services, and end when the parent does."""
+        """Start all services, and end when the parent ends."""
         # A terminal sends SIGINT to all processes; the parent passes it on as SIGTERM.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         super().startService()
@@ -164,11 +164,11 @@ class WorkerDaemon(Daemon):
         Lifeline(self._on_orphaned, self._reactor).startReading()
 
     def first_stop(self) -> None:
-        """Tell the parent, which may not have sent the signal."""
+        """Report to the parent, which may not have sent the signal."""
         self._reports.send(STOPPING)
 
     def second_stop(self) -> None:
-        """Do nothing: the parent ends its workers at once by other means."""
+        """Do nothing: the parent kills its workers when they must end at once."""
 
     def _on_orphaned(self) -> None:
         self._server.hurry()
@@ -178,7 +178,7 @@ class WorkerDaemon(Daemon):
 
 
 def _raise_file_limit(log: Logger) -> None:
-    """Allow as many open files as this process may have: each client is one."""
+    """Raise the limit of open files to the hard limit: each client needs a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for wanted in dict.fromkeys((hard, _MACOS_LIMIT)):
         if soft == wanted:

@@ -1,7 +1,7 @@
 """Figures of this process, from the kernel: memory, processor time, open files, start time.
 
-Each costs a system call or two, however many clients there are. Linux only; what the kernel does
-not report is left out.
+Each costs one or two system calls, for any number of clients. Linux only; figures that the kernel does not
+report are missing.
 """
 
 from __future__ import annotations

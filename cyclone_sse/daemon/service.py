@@ -1,10 +1,10 @@
 """The server: its steps from the bound ports to the last connection that is gone.
 
-Start: the ports are bound while the process still has its rights; the broker starts; the ports are
-opened when the broker knows what was published before. Stop: /readyz says so for a while; no new
-connections; each stream is sent its reconnection time and is ended, evenly spread over some time; what
-was published is delivered; the broker stops; the connections that are left are cut off. A second
-order to stop skips all waiting.
+Start: the ports are bound while the process still has its rights; the broker starts; the ports are opened
+when the broker knows the events that were published before. Stop: /readyz answers 503 for a while; no
+connections are accepted; each stream is sent its reconnection time and is ended, evenly spread over some
+time; published events are delivered; the broker stops; the remaining connections are cut off. A second order
+to stop skips all waiting.
 
 Knows an application and its connections; nothing of signals, processes or log files.
 """
@@ -83,7 +83,7 @@ class ServerService(Service):
         self._sockets = sockets
         self._on_open = on_open
         self.listeners: list[Listener] = []
-        self._until_the_end: list[Listener] = []  # those that stay while the others are closed
+        self._until_the_end: list[Listener] = []  # those that stay open while the others are closed
         self._is_open = False
         self.connections = ServerState(settings, reactor, application.broker.hub.counters.refusals)
         self._sweeper = LoopingCall(self.connections.expire)
@@ -182,10 +182,9 @@ class ServerService(Service):
     # While it runs.
 
     def reload(self) -> None:
-        """Read again what may have changed on the disk: certificates and keys.
+        """Read the certificates and keys again.
 
-        Connections stay open. Raises ValueError about everything that is wrong; what was read before stays
-        in use in that case.
+        Connections stay open. Raises ValueError with all mistakes; in that case the old ones stay in use.
         """
         readers: list[Callable[[], None]] = [
             rules_of(self.application).reload,
@@ -208,7 +207,7 @@ class ServerService(Service):
             self.log.warn("{line}", line=line)
 
     def not_ready(self) -> list[str]:
-        """The reasons why it must not get clients at this moment; none if it may."""
+        """The reasons why the server must not receive clients at present; none if it may."""
         reasons = []
         if self.draining:
             reasons.append("draining")
@@ -226,7 +225,7 @@ class ServerService(Service):
         return len(self.connections.open)
 
     def sources(self) -> Sources:
-        """Where the figures of this server come from."""
+        """The sources of this server's figures."""
         return Sources(
             self.application.broker,
             connections=self.connection_count,
@@ -243,7 +242,7 @@ class ServerService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     def hurry(self) -> None:
-        """Skip all waiting: the second order to stop."""
+        """Skip all waiting, after a second order to stop."""
         self._in_hurry = True
         _fire(self._step)
 
@@ -293,7 +292,7 @@ class ServerService(Service):
                 connection.shut()
 
     async def _wait(self, event: Deferred[Any], seconds: float) -> None:
-        """Wait for this event, but at most so many seconds, and not at all in a hurry."""
+        """Wait for this event for at most this time in seconds, and not at all after ``hurry``."""
         over = self._step = Deferred()
         timer = self.reactor.callLater(0 if self._in_hurry else seconds, _fire, over)
         event.addErrback(self._bug).addCallback(lambda _: _fire(over))

@@ -1,10 +1,10 @@
-"""The sockets to listen on: from the options to sockets that are bound, and do not listen yet.
+"""The sockets to listen on, which are made from the options and bound, but do not listen yet.
 
-All errors come before anything is served, while the process may still have the rights that a low
-port needs. ``--endpoint`` is a Twisted endpoint and is parsed by Twisted; a stand-in for its
-reactor keeps the sockets, so that all of them listen in the same way.
+All errors are found before anything is served, while the process may still have the rights that a low port
+needs. ``--endpoint`` is parsed by Twisted; a replacement for Twisted's reactor keeps the sockets, so that all
+of them listen in the same way.
 
-Knows sockets and options; nothing of what is served on them.
+Knows sockets and options; nothing of the services on them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Bound:
 
 
 class AddressInUse(ValueError):
-    """Another program listens there, or this one twice."""
+    """The address is in use, by another program or by this one."""
 
 
 def port_url(serves: str, host: str, port: int) -> str:
@@ -85,7 +85,7 @@ def open_sockets(
     share: bool = False,
     owner: Owner | None = None,
 ) -> list[Bound]:
-    """Bind all sockets that these options ask for.
+    """Bind all sockets that these options name.
 
     factory: makes the connections of the public ports. share: this process binds each port several times.
     owner: of the files of UNIX sockets, None for the user of this process. Raises ValueError with one line,
@@ -117,8 +117,8 @@ def open_sockets(
 def _refuse_second_start(settings: Mapping[str, Any]) -> None:
     """Raise AddressInUse if another server listens on one of the ports.
 
-    Without this a server with workers that is started twice by mistake shares its ports with the first
-    (SO_REUSEPORT), and each gets half of the connections.
+    Without this, a server with workers that is started twice by mistake would share its ports with the first
+    one (SO_REUSEPORT), and each would accept half of the connections.
     """
     ports = [(settings["listen"], settings["port"])] if not settings["endpoint"] else []
     if settings["use-ssl"]:
@@ -289,7 +289,7 @@ def _bind_unix(path: str, mode: int, owner: Owner | None) -> socket.socket:
 
 
 def is_left_behind(path: str) -> bool:
-    """Whether there is the file of a UNIX socket at this path on which no program listens."""
+    """Whether this path is a UNIX socket on which no program listens."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return False

@@ -1,6 +1,6 @@
 """The open streams of a user or of a channel, for the operator: user, address, start and position.
 
-A look-up by channel costs the streams of that channel, one by user a walk over all streams, in slices.
+A search by channel visits the streams of that channel; a search by user walks over all streams, in slices.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Streams:
         self._reactor = reactor
 
     def find(self, user: str | None, channel: str | None) -> Deferred[dict[str, Any]]:
-        """Find the streams with this user and channel; None: any. Fires with the answer as JSON has it.
+        """Find the streams with this user and channel; None: any. Fires with the answer as a JSON object.
 
-        total: how many there are; streams: the first `MOST` of them.
+        total: their number; streams: the first `MOST` of them.
         """
         clients = list(self._hub.clients) if channel is None else list(self._hub.channels.of(channel))
         answer: dict[str, Any] = {"total": 0, "streams": []}

@@ -1,14 +1,14 @@
-"""Several processes that serve on the same ports: started, watched, and replaced one by one.
+"""Worker processes that serve on the same ports: started, watched, and replaced one by one.
 
-This process serves nothing. It has the sockets: for each worker one of each port, so that the
-kernel spreads connections evenly over them (SO_REUSEPORT), and so that connections that arrive
-while a worker is replaced or dead wait for the next one. It restarts a worker that dies, later and
-later if it dies at once again, and kills one that hangs.
+The supervisor itself serves nothing. It owns the sockets, one of each port for each worker, so that the
+kernel distributes connections evenly (SO_REUSEPORT), and so that connections that arrive while a worker is
+replaced or has crashed wait for the next one. The supervisor restarts a worker that crashes, with growing
+pauses if it crashes repeatedly, and kills a worker that hangs.
 
-SIGHUP replaces the workers one after the other: a new one serves before the old one is made to
-stop, which then drains. When this process ends, so do the workers.
+SIGHUP replaces the workers one after another: the new one serves before the old one is stopped, which then
+drains. When the supervisor ends, the workers end too.
 
-Twisted's ProcessMonitor is not enough here: it does not notice a process that hangs, raises KeyError for one
+Twisted's ProcessMonitor is not enough: it does not notice a process that hangs, raises KeyError for a process
 that is replaced while it waits for its restart, and logs nothing more after a line of 16 KiB.
 """
 
@@ -32,14 +32,14 @@ from cyclone_sse.daemon.worker_process import WorkerProcess
 
 KILL_AFTER = 15.0  # seconds for the end of a worker, in addition to --drain and --drain-delay
 RESTART_DELAYS = (1.0, 30.0)  # seconds: the first, and the longest; each is twice the one before
-STABLE_AFTER = 60.0  # seconds after which the end of a worker is no part of a crash loop
+STABLE_AFTER = 60.0  # seconds after which the end of a worker does not count as a repeated crash
 CHECK_INTERVAL = 0.5  # seconds between two looks for workers that hang
 _STOP_TOGETHER = 0.5  # seconds: a terminal sends its signal to all processes, us included
 
 
 @dataclass
 class Slot:
-    """The place of one worker. number: from 1 on. bound: its sockets. current: the process that has it."""
+    """The slot of one worker. number: from 1 on. bound: its sockets. current: its process."""
 
     number: int
     bound: Sequence[Bound]
@@ -55,14 +55,14 @@ class Slot:
         return f"worker {self.number}" + (f".{self.generation}" if self.generation > 1 else "")
 
     def pop_delay(self, lifetime: float) -> float:
-        """The seconds until the next start, after a process that lived so long; the next is longer."""
+        """The seconds until the next start, after a process that lived for this time; then double them."""
         if lifetime >= STABLE_AFTER:
             self.delay = RESTART_DELAYS[0]
         delay, self.delay = self.delay, min(2 * self.delay, RESTART_DELAYS[1])
         return delay
 
     def cancel_restart(self) -> None:
-        """Start no process on a timer."""
+        """Cancel the delayed start of the next process."""
         if self.restart is not None and self.restart.active():
             self.restart.cancel()
         self.restart = None
@@ -165,7 +165,7 @@ class SupervisorService(Service):
                 self._restart_later(slot, process)
 
     def _restart_later(self, slot: Slot, process: WorkerProcess) -> None:
-        # One that hangs has had its time; its share of the port waits.
+        # Without this, connections to the socket of a worker that hangs would wait.
         delay = 0 if process.is_hung else slot.pop_delay(self._reactor.seconds() - process.started)
         slot.cancel_restart()
         slot.restart = self._reactor.callLater(delay, self._restart, slot)
@@ -176,9 +176,9 @@ class SupervisorService(Service):
             slot.current = self._spawn(slot)
 
     def _stops_by_itself(self, slot: Slot, process: WorkerProcess) -> None:
-        """Hand the slot over to a new worker at once: its old one was sent SIGTERM, and drains.
+        """Start a new worker in the slot at once: the old one was sent SIGTERM by an operator, and drains.
 
-        Without this, connections to its share of the port would wait until it has drained.
+        Without this, connections to the slot's socket would wait until the old one has drained.
         """
         self._reactor.callLater(_STOP_TOGETHER, self._hand_over, slot, process)
 
@@ -198,7 +198,7 @@ class SupervisorService(Service):
                 process.kill_if_hung()
 
     def reload(self) -> None:
-        """Replace all workers, one after the other. Raises ValueError if no new one could start."""
+        """Replace all workers, one after another. Raises ValueError if a new one could not start."""
         self._check()
         if self._replacing:
             self._reload_again = True
@@ -267,6 +267,6 @@ class SupervisorService(Service):
             self._checking.stop()
 
     def hurry(self) -> None:
-        """End them at once: the second order to stop."""
+        """Kill the workers at once, after a second order to stop."""
         for process in list(self._processes):
             process.kill()

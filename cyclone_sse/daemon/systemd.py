@@ -1,7 +1,7 @@
 """Notify systemd that the server is ready, reloads, stops, and is alive (sd_notify(3)).
 
-One datagram each, to the socket that ``NOTIFY_SOCKET`` names; without it nothing is sent. A hang is
-noticed by the datagrams that do not come (``WatchdogSec=``).
+Each notification is one datagram to the socket that ``NOTIFY_SOCKET`` names; without this variable nothing is
+sent. systemd notices a hang when no datagrams arrive (``WatchdogSec=``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 class SystemdNotifier:
     """Notifies systemd, if it started this process.
 
-    environment: what names the socket and the watchdog's interval; both are taken out of it, so that workers
+    environment: has the socket and the interval of the watchdog; both variables are removed, so that workers
     send nothing. reactor: the clock.
     """
 
@@ -37,20 +37,20 @@ class SystemdNotifier:
         self._alive.clock = reactor
 
     def start(self) -> None:
-        """Report from now on that this process is alive, if systemd wants to know."""
+        """Report from now on that this process is alive, if systemd requests that."""
         if self._address and self._interval:
             self._alive.start(self._interval)
 
     def send_ready(self) -> None:
-        """The server serves, or has read everything again."""
+        """Notify systemd that the server serves, or has read its files again."""
         self._send("READY=1")
 
     def send_reloading(self) -> None:
-        """The server reads its files again; `send_ready` follows."""
+        """Notify systemd that the server reads its files again; `send_ready` follows."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def send_stopping(self) -> None:
-        """The server stops, which may take as long as --drain."""
+        """Notify systemd that the server stops, which may take as long as --drain."""
         self._send("STOPPING=1")
 
     def _send(self, state: str) -> None:

@@ -1,15 +1,15 @@
-"""A TLS connection that encrypts and sends at once, and shakes hands when it is its turn.
+"""A TLS connection that encrypts and sends without delay, and whose handshake waits for its turn.
 
-Twisted's TLS is a protocol above a plain transport: what is written goes through a buffer in
-memory, a turn of the reactor, and two ``epoll_ctl`` calls. Here OpenSSL, by the standard library's
-``ssl``, writes to the socket itself, so that a write costs what the encryption and ``send()``
-cost, and an idle connection holds no buffers.
+Twisted's TLS is a protocol above a plain transport: written bytes pass through a buffer in memory, a turn of
+the reactor, and two ``epoll_ctl`` calls. In this class OpenSSL, through the standard library's ``ssl``,
+writes to the socket itself, so that a write costs only the encryption and ``send()``, and an idle connection
+has no buffers.
 
-OpenSSL asks its user to offer a record that did not fit into the socket again with the same bytes,
-and perhaps more behind them, before anything else. Twisted's transport does that with its buffer,
-and ``delivery.socket_client`` with its queue.
+OpenSSL requires that a record that did not fit into the socket is written again with the same bytes, perhaps
+with more after them, before anything else. Twisted's transport does that with its buffer, and
+``delivery.socket_client`` with its queue.
 
-A handshake costs about a millisecond, four with RSA of 4096 bits, and any client may ask for one:
+A handshake costs about a millisecond, four with RSA of 4096 bits, and any client may start one:
 ``Handshakes`` does a few in each turn of the reactor, and notifies the listener when many wait.
 
 Knows nothing of HTTP, except for the answer to a client that speaks it without TLS.
@@ -38,7 +38,7 @@ _RECORD = 16384  # bytes that fit in one TLS record (RFC 8446, 5.1)
 class Handshakes:
     """The connections that have something to read for their handshake, in order.
 
-    Without this, 1,000 clients that connect at once hold the reactor for more than a second.
+    Without this, 1,000 clients that connect at once would block the reactor for more than a second.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
@@ -66,7 +66,7 @@ class Handshakes:
 class TlsServer(tcp.Server):
     """The server's side of one TLS connection over TCP.
 
-    Its socket is an ``SSLSocket`` that has not shaken hands: that comes with the first reads, each of which
+    The socket is an ``SSLSocket`` without a handshake: the first reads do the handshake, and each of them
     waits for its turn in ``handshakes``.
     """
 
@@ -138,7 +138,7 @@ class TlsServer(tcp.Server):
         return None
 
     def continue_handshake(self) -> None:
-        """Do the next step of the handshake; what follows it in the same bytes is read too."""
+        """Do the next step of the handshake, and read the data that follows it in the same bytes."""
         if not self.connected:
             return
         self.startReading()

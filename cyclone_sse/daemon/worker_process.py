@@ -40,7 +40,7 @@ class LogLines:
         self._is_cut = False  # the rest of the present line is dropped
 
     def feed(self, data: bytes) -> Iterator[str]:
-        """Give the lines that are complete with these bytes."""
+        """Return the lines that these bytes complete."""
         *lines, rest = data.split(b"\n")
         for line in lines:
             self._add(line)
@@ -48,7 +48,7 @@ class LogLines:
         self._add(rest)
 
     def end(self) -> Iterator[str]:
-        """Give the last line if it has no end."""
+        """Return the last line if it has no line end."""
         if self._part:
             yield self._pop()
 

@@ -242,7 +242,7 @@ class SocketClient(Client):
         self.transport.registerProducer(self, streaming=False)
 
     def resumeProducing(self) -> None:
-        """Give the transport more, or go back to writing at once: its buffer is empty."""
+        """Write more to the transport, whose buffer is empty, or to the socket again if nothing waits."""
         self._unsent -= self._in_transport
         data = self._next()
         self._in_transport = len(data)
