@@ -7,10 +7,10 @@ hook says when the hook is called, by which part, and with which arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -219,32 +219,42 @@ class Broker:
         """Send a gap: the upstream was away, and messages of these channels may be missing."""
         self.hub.send_gap(channels)
 
-    def obey(self, order: Mapping[str, Any]) -> int:
+    def obey(self, order: Mapping[str, Any]) -> int | Deferred[int]:
         """Carry out an order on this server: ``{"end": {"channel": [..]}}`` or ``{"end": {"user": ..}}``.
 
-        Returns the number of ended streams. An unknown order ends none: a newer server may have sent it.
+        Returns the number of ended streams, or a Deferred where that takes some turns. An unknown order ends
+        none: a newer server may have sent it.
         """
         self.hub.presence.receive(order.get("presence"))
-        self._clear(order.get("clear"))
-        end = order.get("end")
-        if not isinstance(end, Mapping):
-            return 0
-        channels, user = end.get("channel"), end.get("user")
-        listed = channels if isinstance(channels, list | tuple) else [channels]
-        count = self.hub.end(Ending.ENDED, [name for name in listed if isinstance(name, str)])
-        if isinstance(user, str | int):
-            count += self.hub.end(Ending.ENDED, user=str(user))
-        return count
+        cleared, counts = self._clear(order.get("clear")), list(self._end(order.get("end")))
+        waiting: list[Deferred[Any]] = [each for each in (cleared, *counts) if isinstance(each, Deferred)]
+        count = sum(each for each in counts if isinstance(each, int))
+        if not waiting:
+            return count
+        return gatherResults(waiting).addCallback(lambda later: count + sum(each or 0 for each in later))
 
-    def _clear(self, order: object) -> None:
+    def _end(self, order: object) -> Iterator[int | Deferred[int]]:
+        """Carry out an order to end streams: ``{"channel": [..]}`` or ``{"user": ..}``."""
+        if isinstance(order, Mapping):
+            channels, user = order.get("channel"), order.get("user")
+            listed = channels if isinstance(channels, list | tuple) else [channels]
+            yield self.hub.end(Ending.ENDED, [name for name in listed if isinstance(name, str)])
+            if isinstance(user, str | int):
+                yield self.hub.end(Ending.ENDED, user=str(user))
+
+    def _clear(self, order: object) -> Deferred[None] | None:
         """Carry out an order to forget channels: ``{"channel": [..]}``."""
         channels = order.get("channel") if isinstance(order, Mapping) else None
-        if isinstance(channels, list | tuple):
-            self.clear([name for name in channels if isinstance(name, str)])
+        if not isinstance(channels, list | tuple):
+            return None
+        return self.clear([name for name in channels if isinstance(name, str)])
 
-    def clear(self, channels: Sequence[str]) -> None:
-        """Forget the states and the history of these channels on this server."""
-        self.hub.publishing.clear(channels)
+    def clear(self, channels: Sequence[str]) -> Deferred[None] | None:
+        """Forget the states and the history of these channels on this server.
+
+        Returns a Deferred where that takes some turns.
+        """
+        return self.hub.publishing.clear(channels)
 
     def log_rarely(self, line: str, **values: Any) -> None:
         """Log an error, with at most one line of this kind in a minute."""

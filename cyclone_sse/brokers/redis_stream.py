@@ -280,10 +280,10 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
             return None
         return publication
 
-    def clear(self, channels: Sequence[str]) -> None:
+    def clear(self, channels: Sequence[str]) -> Deferred[None] | None:
         """Forget these channels here, and in Redis what is older than the order."""
-        super().clear(channels)
         self._states.clear(self._reading, channels)
+        return super().clear(channels)
 
     def _log_states(self, error: Exception) -> None:
         self.log_rarely(

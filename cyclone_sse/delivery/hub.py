@@ -11,9 +11,10 @@ gap is reported to the client; and a failure for one client affects no other.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -238,19 +239,45 @@ class Hub:
         user: str | None = None,
         over: float = 0.0,
         farewell: Callable[[], bytes] | None = None,
-    ) -> int:
+    ) -> int | Deferred[int]:
         """End the streams of these channels, or of this user; all streams if neither is given.
 
         over: seconds over which they are ended, evenly spread. farewell: returns the last bytes for each
-        client. Returns their number.
+        client. Returns their number, or a Deferred where it takes some turns to find them.
         """
         names = None if channels is None else set(channels)
-        clients = list(self.clients) if names is None else self.channels.listening(names)
-        if user is not None:
-            clients = [client for client in clients if client.user == user]
-        self.lifecycle.end(clients, why, over, farewell)
         self.lifecycle.orders.add(names, user)
-        return len(clients)
+
+        def end() -> Generator[None, None, int]:
+            clients = yield from self._find_clients(names, user)
+            self.lifecycle.end(clients, why, over, farewell)
+            return len(clients)
+
+        return slices.finish_in_turns(end(), self.publishing.batches)
+
+    def _find_clients(
+        self, names: Collection[str] | None, user: str | None
+    ) -> Generator[None, None, list[Client]]:
+        """The clients of these channels, or of all, and of this user, or of all, in slices."""
+        found: dict[Client, None] = {}
+        if names is None:
+            found.update(self.clients)
+        looked_at = 0
+        for name in names or ():
+            looked_at += 1 + self.channels.count(name)
+            found.update(dict.fromkeys(self.channels.of(name)))
+            if looked_at >= MANY:
+                looked_at = 0
+                yield
+        if user is None:
+            return list(found)
+        clients = []
+        for number, client in enumerate(found, 1):
+            if client.user == user:
+                clients.append(client)
+            if not number % MANY:
+                yield
+        return clients
 
     @property
     def end_orders(self) -> int:

@@ -141,7 +141,6 @@ class Lifecycle:
             self.watch_progress(client)
 
         if over and clients:
-            random.shuffle(clients)
             self._endings += 1
             self._end_share(clients, end_one, self._reactor.seconds(), over, 0)
         else:
@@ -157,6 +156,9 @@ class Lifecycle:
     ) -> None:
         share = min(1.0, (self._reactor.seconds() - started + _STEP) / over)
         until = int(len(clients) * share)
+        for place in range(ended, until):  # a share of a shuffle: that of very many clients is a long turn
+            other = random.randrange(place, len(clients))
+            clients[place], clients[other] = clients[other], clients[place]
         self._fanout.each(clients[ended:until], end_one)
         if until < len(clients):
             self._reactor.callLater(_STEP, self._end_share, clients, end_one, started, over, until)

@@ -24,7 +24,7 @@ from cyclone_sse.delivery.published import Published
 from cyclone_sse.delivery.states import States
 from cyclone_sse.delivery.writer_thread import Writer, WriterThread
 from cyclone_sse.errors import Refusal
-from cyclone_sse.slices import Slices, finish
+from cyclone_sse.slices import Slices, finish, finish_in_turns
 
 EVENTS_PER_TURN = 200  # events that are published in one turn
 
@@ -148,15 +148,25 @@ class Publishing:
             frame = encode(publication.data, eid, publication.type, publication.retry)
             self.states.set(Event(eid, frame, (channel,)))
 
-    def clear(self, channels: Iterable[str]) -> None:
-        """Forget the states and the history of these channels; clients with older ids receive a gap."""
+    def clear(self, channels: Iterable[str]) -> Deferred[None] | None:
+        """Forget the states and the history of these channels; clients with older ids receive a gap.
+
+        Returns a Deferred where that takes some turns.
+        """
         names = list(channels)
         seq = self.ids.next().seq if not self.ids.from_elsewhere else max(self.ids.last, self.history.last)
-        for name in names:
-            self.states.clear(name)
-            self.history.clear_channel(name, seq)
         if self._journal is not None:
             self._journal.clear(names, seq)
+        return finish_in_turns(self._clear(names, seq), self.batches)
+
+    def _clear(self, names: Sequence[str], seq: int) -> Generator[None, None, None]:
+        for number, name in enumerate(names, 1):
+            state = self.states.get(name)
+            if state is not None and state.seq <= seq:  # else it is from after the order
+                self.states.clear(name)
+            self.history.clear_channel(name, seq)
+            if not number % MANY:
+                yield
 
     def _set_state(self, event: Event) -> None:
         self.states.set(event)

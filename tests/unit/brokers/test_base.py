@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 
 from cyclone_sse.brokers import Broker, HttpBroker
 from cyclone_sse.delivery.events import GAP_TYPE
+from cyclone_sse.delivery.history import MANY
+from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Refusal
 from tests.unit.fakes import FakeClient, TurnClock
 
@@ -336,6 +340,32 @@ def test_a_client_with_a_foreign_id_gets_the_whole_history(
     assert client.messages == [message for _, message in world.published]
     gaps = [json.loads(event.data)["channels"] for event in client.events if event.type == GAP_TYPE]
     assert gaps == ([] if came_with == "earliest" else [list(CHANNELS)])
+
+
+def test_an_order_about_very_many_channels_is_carried_out_in_slices(
+    broker: HttpBroker, clock: TurnClock
+) -> None:
+    names = [f"user-{number}" for number in range(3 * MANY)]
+    client = FakeClient(broker).listen(names[-1])
+    before = broker.position()
+    for name in names:
+        broker.hub.publish(publication(name, "old", keep=True))
+    turns(clock)
+    held = [len(broker.hub.states)]
+    count = broker.obey({"end": {"channel": names}, "clear": {"channel": names}})
+    assert isinstance(count, Deferred)
+    held.append(len(broker.hub.states))
+    newer = broker.hub.publish(publication(names[-1], "new", keep=True))
+    while not count.called:
+        clock.turn()
+        held.append(len(broker.hub.states))
+    assert max(more - less for more, less in pairwise(held)) <= MANY
+    turns(clock)
+    assert count.result == 1
+    assert client.socket.closing
+    assert broker.hub.states.of(names) == [newer]
+    back = FakeClient(broker).listen(names[0], last_event_id=before)
+    assert [event.type for event in back.parse()] == [GAP_TYPE]
 
 
 @pytest.mark.parametrize(

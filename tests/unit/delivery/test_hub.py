@@ -8,8 +8,10 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from cyclone_sse.delivery.events import EventId
+from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Ending
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
@@ -115,6 +117,33 @@ def test_streams_end_by_channel_by_user_or_all_with_a_farewell(clock: TurnClock)
     turns(clock)
     assert clients[3].ending is Ending.DRAINED
     assert clients[3].got == [b"retry: 5000\n\n"]
+
+
+@pytest.mark.parametrize("by", ["channel", "user"])
+def test_the_streams_to_end_are_found_in_slices(clock: TurnClock, by: str) -> None:
+    hub = make_hub(clock)
+    names = [f"user-{number}" for number in range(5 * MANY)]
+    clients = [Recorder() for _ in names]
+    for client, name in zip(clients, names, strict=True):
+        client.user = "1"
+        hub.subscribe(client, [name])
+    other = Recorder()
+    hub.subscribe(other, ["other"])
+    order = {"channel": names} if by == "channel" else {"user": "1"}
+    count = hub.end(Ending.ENDED, order.get("channel"), order.get("user"))  # type: ignore[arg-type]
+    assert isinstance(count, Deferred)
+    late = Recorder()
+    late.user = "1"
+    hub.subscribe(late, ["late"])
+    taken = 0
+    while not count.called:
+        clock.turn()
+        taken += 1
+    assert taken >= 4, "of a thousand each"
+    assert count.result == len(clients)
+    turns(clock)
+    assert {client.ending for client in clients} == {Ending.ENDED}
+    assert (other.ending, late.ending) == (None, None)
 
 
 def test_a_slow_end_is_spread_evenly(clock: TurnClock) -> None:
