@@ -15,7 +15,8 @@ from cyclone_sse.brokers.base import Broker
 from cyclone_sse.delivery.publication import channel_names
 from cyclone_sse.errors import Refusal
 from cyclone_sse.publish import DisconnectHandler, PublishHandler
-from cyclone_sse.subscribe import BroadcastHandler, ExtendedSSEHandler
+from cyclone_sse.sse_handler import ExtendedSSEHandler
+from cyclone_sse.subscribe import BroadcastHandler
 
 MAX_PREFIXES = 10  # each is compared with each channel
 

@@ -23,7 +23,8 @@ replaces as ``Application.protocol``.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cyclone.httpserver import HTTPConnection
@@ -36,13 +37,11 @@ from zope.interface import implementer
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.body_budget import SMALL
 from cyclone_sse.http.flow_control import FlowControl
-from cyclone_sse.http.forwarded import Proxies
-from cyclone_sse.http.request_reader import RequestHead, RequestReader
+from cyclone_sse.http.request_reader import RequestReader
 from cyclone_sse.http.requests import Request, takes_body
 from cyclone_sse.http.responses import answer, answer_fields, refusal_answer
 from cyclone_sse.http.server_state import ServerState
 from cyclone_sse.http.target import ASTERISK
-from cyclone_sse.slices import Slices
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
 BODY_WAIT = 60.0  # seconds for a body to wait until there is room for it
@@ -86,7 +85,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     quiet_since = 0.0  # when the server began to wait for the client
 
     def __init__(self, server: ServerState) -> None:
-        self._server = server
+        self.server = server
         self._reader: RequestReader | None = None  # None: nothing more is read
         self.state = READING
 
@@ -95,10 +94,10 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     def connectionMade(self) -> None:
         """Start reading requests."""
         self.request_callback = self.factory
-        self._server.add(self)
-        self._reader = RequestReader(self._server.max_body)
+        self.server.add(self)
+        self._reader = RequestReader(self.server.max_body)
         self._flow = FlowControl(self.transport)
-        self._server.set_deadline(self, REQUEST_TIMEOUT)
+        self.server.set_deadline(self, REQUEST_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
         """Read these bytes, and answer the requests that they complete."""
@@ -118,7 +117,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """Stop reading requests: a handler uses the connection for a stream."""
         self.state = STREAMING
         self._reader = None
-        self._server.clear_deadline(self)
+        self.server.clear_deadline(self)
         self._flow.release()
         self._flow.resume()  # without this, a request that was pipelined would not notice its client leave
         if self._half_closed:
@@ -143,7 +142,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """Notify the handler that the client is gone."""
         self.state = CLOSING
         self._reader = None
-        self._server.discard(self)
+        self.server.discard(self)
         self._release()
         self._flow.release()
         self._notify_done()
@@ -173,7 +172,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._in_run = False
         if answered == ANSWERS_AT_ONCE and self.state is READING:
             self._flow.pause()
-            self._server.clock.callLater(0, self._run)
+            self.server.clock.callLater(0, self._run)
         elif self.state is READING:
             self._wait()
         elif self.state is ANSWERING and self._reader is not None and self._reader.in_request:
@@ -183,7 +182,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """Answer the next request, if it is complete. Raises Refusal."""
         reader = self._reader
         assert reader is not None
-        found = reader.pop_request(self._wants_body)
+        found = reader.pop_request(partial(takes_body, self.factory))
         if found is None:
             if reader.pop_continue():
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -196,7 +195,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self._reader = None
         self.state = ANSWERING
         self._began = None
-        self._server.clear_deadline(self)
+        self.server.clear_deadline(self)
         if head.path == ASTERISK:
             self._answer_for_all()
         else:
@@ -206,12 +205,9 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     def _answer_for_all(self) -> None:
         """Answer ``OPTIONS *``."""
         assert self._request is not None
-        cors = self.cors(self._request.headers.get("Origin"))
+        cors = self.server.cors.headers(self._request.headers.get("Origin"))
         self.write(answer(204, {**cors, "Allow": _METHODS}, None))
         self.finish()
-
-    def _wants_body(self, head: RequestHead) -> bool:
-        return takes_body(self.factory, head)
 
     def _wait(self) -> None:
         """Wait for the next request, or the rest of this one, until the deadline."""
@@ -219,12 +215,12 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         assert reader is not None
         if self._flow.full:
             self._flow.pause()
-            self._server.set_deadline(self, self._server.idle_timeout)
+            self.server.set_deadline(self, self.server.idle_timeout)
         elif not reader.in_request:
             self._wait_for_request()
         elif reader.stopped_early:
             self._flow.pause()
-            self._server.clock.callLater(0, self._run)
+            self.server.clock.callLater(0, self._run)
         elif self._half_closed:
             self._close()
         elif reader.body_size > SMALL and not self._reserve(reader.body_size):
@@ -236,29 +232,29 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     def _reserve(self, size: int) -> bool:
         """Whether there is memory for the body; if not, `continue_body` is called later."""
         if self._has_room is None:
-            self._has_room = self._server.bodies.reserve(self, self._server.network(self), size)
+            self._has_room = self.server.bodies.reserve(self, self.server.network(self), size)
             if not self._has_room:
-                self._server.set_deadline(self, BODY_WAIT)
+                self.server.set_deadline(self, BODY_WAIT)
         return self._has_room
 
     def continue_body(self) -> None:
         """Read the rest of the body: there is memory for it now."""
         self._has_room = True
         self._began = None
-        self._server.clock.callLater(0, self._run)
+        self.server.clock.callLater(0, self._run)
 
     def _wait_for_request(self) -> None:
         if self._half_closed:
             self._close()
         else:
             self._flow.resume()
-            self._server.set_deadline(self, self._server.idle_timeout)
+            self.server.set_deadline(self, self.server.idle_timeout)
 
     def _limit_time(self) -> None:
         """Start the timeout of the request, unless it has been started."""
         if self._began is None:
-            self._began = self._server.clock.seconds()
-            self._server.set_deadline(self, REQUEST_TIMEOUT)
+            self._began = self.server.clock.seconds()
+            self.server.set_deadline(self, REQUEST_TIMEOUT)
 
     # Handlers call these.
 
@@ -270,43 +266,25 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         return f"unix:{self.transport.getHost().name}" if host is None else host
 
     @property
-    def proxies(self) -> Proxies:
-        """Whether X-Forwarded-For is believed."""
-        return self._server.proxies
-
-    @property
     def keep_alive(self) -> bool:
         """Whether the connection stays open after this request."""
-        if self._server.ending or self.no_keep_alive:
+        if self.server.ending or self.no_keep_alive:
             return False
         return self._keep_alive and self.state is ANSWERING
 
-    @property
-    def slices(self) -> Slices:
-        """The server's queue for long work."""
-        return self._server.slices
-
     def answer_fields(self, request: Request) -> dict[str, str]:
         """The header fields that each answer to this request has."""
-        fields = answer_fields(self._server.cors.headers(request.headers.exact("Origin")))
+        fields = answer_fields(self.server.cors.headers(request.headers.exact("Origin")))
         if not self.keep_alive:
             fields["Connection"] = "close"
         elif request.version != "HTTP/1.1":
             fields["Connection"] = "keep-alive"
         return fields
 
-    def cors(self, origin: str | None) -> Mapping[str, str]:
-        """The CORS headers for a page of this origin."""
-        return self._server.cors.headers(origin)
-
-    def count_refusal(self, status: int) -> None:
-        """Count a request that was refused with this status."""
-        self._server.refusals[status] += 1
-
     def count_client(self, request: Request) -> None:
         """Count this as a client until the request is answered, or the connection gone. Raises Refusal."""
         if self._client is None:
-            self._client = self._server.count_client(request)
+            self._client = self.server.count_client(request)
 
     def end_on_half_close(self) -> None:
         """Treat a client that closes its side as gone from now on: the answer may take long."""
@@ -356,30 +334,30 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             return
         if not keep_alive:
             # The response may be long, and its reader slow.
-            self._close(REFUSAL_TIMEOUT if self._body_left else self._server.idle_timeout)
+            self._close(REFUSAL_TIMEOUT if self._body_left else self.server.idle_timeout)
             return
         self.state = READING
         if not self._in_run:
-            self._server.clock.callLater(0, self._run)
+            self.server.clock.callLater(0, self._run)
 
     def _release(self) -> None:
         """Release the client and the memory that were counted for the request."""
         if self._client is not None:
-            self._server.release_client(self._client)
+            self.server.release_client(self._client)
             self._client = None
         if self._has_room is not None:
             self._has_room = None
-            self._server.bodies.release(self, self._server.network(self))
+            self.server.bodies.release(self, self.server.network(self))
 
     # The end.
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with the reason, and read nothing more."""
-        self.count_refusal(refusal.status)
+        self.server.refusals[refusal.status] += 1
         request = self._request or (self._reader and self._reader.head)
         origin = request.headers.get("Origin") if request else None
         self._request = None
-        self.write(refusal_answer(refusal, self.cors(origin)))
+        self.write(refusal_answer(refusal, self.server.cors.headers(origin)))
         self._body_left = True
         self._close()
         self._release()
@@ -390,7 +368,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._reader = None
         self._flow.release()
         self._flow.resume()
-        self._server.set_deadline(self, timeout)
+        self.server.set_deadline(self, timeout)
         if self._body_left and hasattr(type(self.transport), "loseWriteConnection"):
             # A client that is still sending must be able to read this: closing the socket with
             # bytes unread would reset the connection (RFC 9112 9.6).

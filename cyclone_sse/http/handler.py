@@ -135,7 +135,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with the reason: ``{"status": "error", "reason": ...}``."""
-        self.request.connection.count_refusal(status_code)
+        self.request.connection.server.refusals[status_code] += 1
         self._headers["Cache-Control"] = "no-store"
         reason, details = self._reason, None
         refusal = kwargs.get("exception")

@@ -114,7 +114,7 @@ class Request(HTTPRequest):  # type: ignore[misc]
     @cached_property
     def remote_ip(self) -> str:
         """The client's address: the peer's, unless a trusted proxy sends another."""
-        proxies: Proxies = self.connection.proxies
+        proxies: Proxies = self.connection.server.proxies
         return proxies.client_address(self.headers, self.connection._remote_ip)
 
     @property
@@ -135,7 +135,7 @@ class Request(HTTPRequest):  # type: ignore[misc]
 
     @property
     def _proxies(self) -> Proxies:
-        proxies: Proxies = self.connection.proxies
+        proxies: Proxies = self.connection.server.proxies
         return proxies
 
     @cached_property

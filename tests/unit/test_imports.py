@@ -39,6 +39,7 @@ HOUSE = [
     {"server"},
     {"handlers", "rooms"},
     {"publish", "subscribe"},
+    {"sse_handler"},
     {"broker_handler"},
     {"amqp", "http.static_files", "presence_url"},
     {"http.bodies", "http.connection", "http.handler", "periodic"},
@@ -168,7 +169,7 @@ LIBRARIES = {
         "http.requests",
         "http.handler",
         "server",
-        "subscribe",
+        "sse_handler",
     },
     "python_multipart": {"http.forms"},
     "txamqp": {

@@ -53,7 +53,10 @@ PACKAGE = Path(cyclone_sse.__file__).parent
 # The files whose classes are, or hold, cyclone's.
 FILES = [
     *sorted((PACKAGE / "http").glob("*.py")),
-    *(PACKAGE / f"{name}.py" for name in ("broker_handler", "publish", "subscribe", "handlers", "server")),
+    *(
+        PACKAGE / f"{name}.py"
+        for name in ("broker_handler", "sse_handler", "publish", "subscribe", "handlers", "server")
+    ),
 ]
 
 

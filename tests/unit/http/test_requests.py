@@ -14,7 +14,9 @@ from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.request_reader import RequestReader
 from cyclone_sse.http.requests import Request, handler_for, takes_body
 
-CONNECTION = SimpleNamespace(proxies=Proxies(False), _remote_ip="10.0.0.1", transport=object())
+CONNECTION = SimpleNamespace(
+    server=SimpleNamespace(proxies=Proxies(False)), _remote_ip="10.0.0.1", transport=object()
+)
 
 
 def made(
@@ -59,7 +61,7 @@ def test_a_form_adds_to_the_query_and_stands_by_itself() -> None:
 
 def test_the_peer_s_address_counts_unless_a_proxy_is_trusted() -> None:
     assert made("/", "X-Forwarded-For: 192.0.2.1").remote_ip == "10.0.0.1"
-    trusted = SimpleNamespace(**{**vars(CONNECTION), "proxies": Proxies(True)})
+    trusted = SimpleNamespace(**{**vars(CONNECTION), "server": SimpleNamespace(proxies=Proxies(True))})
     assert made("/", "X-Forwarded-For: 6.6.6.6, 192.0.2.1", connection=trusted).remote_ip == "192.0.2.1"
     assert made("/", "X-Forwarded-For: unknown", connection=trusted).remote_ip == "10.0.0.1"
 
@@ -68,7 +70,7 @@ def test_host_and_scheme_of_the_client_s_url() -> None:
     headers = ["X-Forwarded-Host: www.example", "X-Forwarded-Proto: https"]
     request = made("/", *headers)
     assert (request.public_host, request.public_scheme) == ("x", "http")
-    trusted = SimpleNamespace(**{**vars(CONNECTION), "proxies": Proxies(True)})
+    trusted = SimpleNamespace(**{**vars(CONNECTION), "server": SimpleNamespace(proxies=Proxies(True))})
     request = made("/", *headers, connection=trusted)
     assert (request.public_host, request.public_scheme) == ("www.example", "https")
 
