@@ -38,15 +38,15 @@ class BroadcastHandler(ExtendedSSEHandler):
         return channel_names(self.request.arguments)
 
     def authorize(self) -> Any:
-        """Whether the client may: any value by its truth, or a Deferred or coroutine of one.
+        """Whether the client may subscribe: any true or false value, or a Deferred or coroutine of one.
 
         False refuses the client with 401, a raised HTTPError with its status. Called after the rules of the
-        options, which hold too.
+        options, which apply too.
         """
         return True
 
     def admit(self) -> Deferred[Any] | None:
-        """Refuse the client, or wait until the events of its channels come in."""
+        """Refuse the client, or wait until the events of its channels are received."""
         self.channels = list(dict.fromkeys(filter(None, self.get_channels())))
         if not self.channels:
             raise Refusal(400, "name at least one channel: ?channels=...")

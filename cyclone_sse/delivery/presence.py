@@ -1,13 +1,13 @@
 """The members of channels on all servers: what each server reported, merged.
 
-Every server reports the streams of its own clients and nothing else, so no two servers can disagree about one
-fact. A report has the server's sequence number; what is missing is asked for, and answered with the whole. So
-all servers come to the same picture, whatever the order of messages and however often they are repeated or
-lost. A server that is killed is noticed by its silence; one that stops says so, and its members stay for the
-grace in which they reconnect elsewhere.
+Every server reports only the streams of its own clients, so that reports of two servers cannot contradict
+each other. A report has the server's sequence number; if one is missing, the other servers request the whole
+state. So all servers have the same members in the end, even if messages are reordered, repeated or lost. A
+server that is killed is noticed by its silence. A server that stops announces that, and its members stay for
+the grace period, in which they reconnect to other servers.
 
-Plain Python: messages are JSON objects; the time, in seconds of a clock that goes forward, is an argument. A
-join or a leave costs O(1), whatever the size of the room.
+Plain Python: messages are JSON objects; the time, in seconds of a monotonic clock, is an argument. A join or
+a leave costs O(1), for any size of the room.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HEARTBEAT = 5.0  # seconds between two messages of a server that has nothing to 
 SILENCE = 20.0  # seconds without a message after which a server counts as killed
 ASK_AGAIN = 2.0  # seconds between two questions to one server
 MESSAGE_ENTRIES = 200  # entries of one message: at most 200 kB, mostly a tenth of it
-PEERS = 1000  # servers; a program that sends the orders of thousands is mistaken
+PEERS = 1000  # servers; messages of more of them must be a mistake
 WAITING = 200  # reports of a server that are kept while one before them is missing
 
 Message = dict[str, Any]
@@ -122,7 +122,7 @@ class Presence:
         return list(self._changed)
 
     def pop_changes(self, channel: str) -> Changes | None:
-        """What changed in this channel since the last call; None: nothing."""
+        """The changes in this channel since the last call; None if there are none."""
         self._changed.pop(channel, None)
         room = self._rooms.get(channel)
         if room is None:
@@ -141,7 +141,7 @@ class Presence:
     # Other servers.
 
     def receive(self, message: Mapping[str, Any], now: float) -> None:
-        """Take in a message of another server; what is malformed is left out."""
+        """Process a message of another server; malformed parts are ignored."""
         server = message.get("server")
         if not isinstance(server, str) or server == self._server:
             return
@@ -207,7 +207,7 @@ class Presence:
         self._set(server, key, entry, server)
 
     def ask_all(self) -> None:
-        """Ask every server for its members: this one has just started."""
+        """Ask every server for its members, since this one has just started."""
         self._outbox.append(iter([{"server": self._server, "ask": None}]))
 
     def stop(self) -> None:
@@ -217,7 +217,7 @@ class Presence:
     def tick(self, now: float, connected: bool = True) -> Iterator[None]:
         """Do what is due, in slices: end the members whose grace is over, and those of servers that are gone.
 
-        connected: whether messages come in; if not, the silence of the others says nothing.
+        connected: whether messages are received; if not, the silence of other servers proves nothing.
         """
         while due := self._leaving.pop_due(now, MESSAGE_ENTRIES):
             for key in due:
@@ -240,7 +240,7 @@ class Presence:
                 yield
 
     def pop_messages(self, now: float) -> Iterator[Message]:
-        """What the other servers are to be sent now, in this order. To be taken one by one, in slices."""
+        """The messages to send to the other servers now, in this order. Read them one by one, in slices."""
         while self._unreported:
             keys = list(islice(self._unreported, MESSAGE_ENTRIES))
             for key in keys:

@@ -132,8 +132,8 @@ class PresenceFeed:
     def start(self, report: Report, is_connected: Callable[[], bool]) -> None:
         """Start to announce.
 
-        report: hands a message to the other servers. is_connected: whether their messages come in; without
-        it an outage of the broker would look as if all of them had been killed.
+        report: sends a message to the other servers. is_connected: whether their messages are received;
+        without this, an outage of the broker would look as if all other servers had been killed.
         """
         self._report = report
         self._is_connected = is_connected
@@ -147,7 +147,7 @@ class PresenceFeed:
     def stop(self) -> list[Deferred[Any]]:
         """Report that this server stops, and announce nothing more.
 
-        The Deferreds fire when the reports are handed over.
+        The Deferreds fire when the reports have been sent.
         """
         if not self._ticking.running:
             return []
@@ -158,7 +158,7 @@ class PresenceFeed:
         return [self._report(message) for message in self._presence.pop_messages(self._reactor.seconds())]
 
     def receive(self, message: object) -> None:
-        """Take in a message of another server."""
+        """Process a message of another server."""
         if isinstance(message, Mapping) and self.kinds.have_presence:
             self._presence.receive(message, self._reactor.seconds())
 

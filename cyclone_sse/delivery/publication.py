@@ -1,8 +1,8 @@
 """A publication, checked: the same value from a form, from JSON and from a Redis stream.
 
-Everything that is wrong with it is found here, before an event has an id, and raised as a ValueError whose
-text is fit for the publisher (400) or for a line in the log. May cost microseconds for each event, nothing
-for each client. Plain Python: no reactor, no HTTP.
+All mistakes in a publication are found here, before an event has an id, and raised as a ValueError whose text
+can be sent to the publisher (400) or logged. May cost microseconds for each event, nothing for each client.
+Plain Python: no reactor, no HTTP.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Publication:
     """One message for some channels.
 
     channels: at least one name, each once. data: the message in UTF-8. type: of the event, ``message`` if
-    None. retry: milliseconds until clients reconnect. ttl: seconds for which the history holds it, at most
-    as long as others; 0: only connected clients get it. excluded: the id of a client that does not get it.
-    keep: it becomes the state of its channels. idempotency_key: what is published with the same key again is
-    published once. Raises ValueError for a value that is not allowed: a type with
-    a line break in it, say, would write other fields of the event.
+    None. retry: milliseconds until clients reconnect. ttl: seconds for which the history keeps it, if fewer
+    than for other events; 0: only connected clients receive it. excluded: the id of a client that does not
+    receive it. keep: whether it becomes the state of its channels. idempotency_key: publications with the
+    same key are published once. Raises ValueError for a value that is not allowed: a type with a line break,
+    for example, would add other fields to the event.
     """
 
     channels: tuple[str, ...]

@@ -1,7 +1,7 @@
-"""What was published with an idempotency key in the last minutes, and under which ids.
+"""The idempotency keys of the last minutes, with the ids of their events.
 
-The same key again publishes nothing and gets the first answer, also while the first attempt is under way. An
-attempt that fails is forgotten: the next one publishes. Costs a look-up for each key.
+A second attempt with the same key publishes nothing and receives the first answer, even while the first
+attempt is under way. A failed attempt is forgotten, and the next one publishes. Costs a look-up for each key.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What some channels or patterns brought after a position, asked for piece by piece.
+"""The events of some channels or patterns after a position, read piece by piece.
 
-When a thousand clients reconnect at once they ask the same question. It is answered once: the answer is kept
-until something else is published or forgotten. Plain Python.
+When a thousand clients reconnect at once they ask the same question, which is answered once: the answer is
+kept until another event is published or dropped. Plain Python.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ANSWERS = 32  # kept at a time
 
 
 class Step(NamedTuple):
-    """What a client missed next.
+    """The next part of the events that a client missed.
 
     gaps: the channels of which more may be missing. batch: events, None if there are none. is_complete: there
     is nothing after them; else there was too much to look at, the rest is for the next call.
@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What some channels had after a position. is_complete: there is nothing after these events."""
+    """The events of some channels after a position. is_complete: there is nothing after these events."""
 
     batch: Batch | None
     is_complete: bool

@@ -1,7 +1,7 @@
-"""How many events a second each user may publish: a bucket of tokens for each user and kind of channel.
+"""The limit of events a second for each user: a token bucket for each user and kind of channel.
 
-A bucket holds two seconds' worth, so bursts of twice the rate pass. Plain Python: the time, in seconds of a
-clock that goes forward, is an argument. Costs O(1) for each publication.
+A bucket has tokens for two seconds, so that bursts of twice the rate are allowed. Plain Python: the time, in
+seconds of a monotonic clock, is an argument. Costs O(1) for each publication.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How a client that reconnects gets what it missed.
+"""Sends clients that reconnect the events that they missed.
 
-What is missed is taken from the history piece by piece, as the client reads it, so that a slow client cannot
-make the server hold more than one piece for it, and no turn of the reactor is long. While a client catches
-up it is sent no live events, since the history has them; the step to live events is taken in the very call
-that finds nothing more to send, so the seam has neither a hole nor a double. A client that does not read fast
-enough falls back to the same way: see ``SocketClient``.
+Missed events are read from the history piece by piece, as the client reads them, so that the server keeps at
+most one piece for a slow client, and no turn of the reactor is long. While a client catches up it is sent no
+live events, since the history has them. The client becomes live in the same call that finds no more events to
+send, so that no event is missing and none is sent twice. A client that does not read fast enough is served in
+the same way again: see ``SocketClient``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Resume:
         self._answers = Answers(history, self.clock)
 
     def start(self, client: Client) -> None:
-        """Send a client what it missed since its last event id; then it is live."""
+        """Send a client the events after its last event id; then it is live."""
         assert client.last_event_id is not None
         start, client.last_event_id = starting_point(client.last_event_id, self.ids), None
         catch_up = CatchUp(self, client, self._questions(client, client.channels, start))
@@ -119,7 +119,7 @@ class Resume:
             step = questions.next()
 
     def fall_back(self, client: Client, dropped: Dropped) -> None:
-        """Go on from the history for a client that did not read what waited for it."""
+        """Continue from the history for a client that did not read the waiting events."""
         self.counters.deliveries -= dropped.events
         self.counters.sent_bytes -= dropped.bytes
         start = NO_ID_OF_OURS if dropped.after is None else Start(dropped.after, True)
@@ -143,11 +143,11 @@ class Resume:
         self._has_read = False
 
     def reset(self) -> None:
-        """Stop catching up: ids were reset, and what was held is gone."""
+        """Stop catching up, since ids were reset and the history was dropped."""
         self.era += 1
 
     def go_live(self, client: Client, after: int = 0) -> None:
-        """Make the client due for what comes from now on: everything before has been sent to it.
+        """Send the client live events from now on, since all earlier ones have been sent.
 
         after: a position up to which it needs nothing, even if this process has not come to it yet.
         """

@@ -1,15 +1,15 @@
-"""One client: write at once, queue the rest, fall back to the history when too much waits.
+"""The stream of one client over a socket, with a queue for bytes that cannot be sent at once.
 
-The cost of fan-out is the kernel's ``send()``. ``SocketClient.send`` runs for each client and write and must
-add next to nothing to it: no timer, Deferred or allocation on its way. Twisted's ``transport.write`` costs
-two ``epoll_ctl`` calls and a trip through the reactor each time, and even its ``writeSomeData`` a
-microsecond, so bytes go straight to the socket as long as nothing waits. When it is full, the rest waits
-here, and the transport, as the consumer of a pull producer, asks for more when it has drained. What waits is
-the frames themselves, not copies: an event is in memory once, however many slow clients wait for it.
+The cost of fan-out is the kernel's ``send()``. ``SocketClient.send`` runs for each client and write, and must
+add next to nothing: no timer, Deferred or allocation. Twisted's ``transport.write`` costs two ``epoll_ctl``
+calls and a trip through the reactor each time, and even its ``writeSomeData`` a microsecond, so bytes are
+sent directly to the socket as long as nothing waits. When the socket is full, the rest is queued here, and
+the transport, as the consumer of a pull producer, requests more when the socket has drained. The queue has
+the frames themselves, not copies: an event is in memory once, for all slow clients that wait for it.
 
-When more waits than the limit, the events in the queue are dropped, all but the one under way, and the
-client is sent them from the history as it reads. So the limit bounds what a slow client holds, and does not
-end its stream; the stall timeout does.
+When more bytes than the limit wait, the events in the queue are dropped, except the one that is partly sent,
+and the client is sent them from the history as it reads. So the limit bounds the memory for a slow client,
+but only the stall timeout ends its stream.
 
 The states of a client, and what leads from one to the other::
 
@@ -157,7 +157,7 @@ class SocketClient(Client):
                 self._wait()
 
     def end(self, why: Ending) -> None:
-        """End the stream when everything that waits has gone out."""
+        """End the stream after all waiting bytes have been sent."""
         if self.state is State.CORKED:
             self.open()
         waiting = self.state is State.FULL
@@ -182,7 +182,7 @@ class SocketClient(Client):
             self._abort(why)
 
     def progress(self) -> object:
-        """The bytes that the client's kernel has taken."""
+        """The number of bytes that the client's kernel has acknowledged."""
         try:
             info = self.transport.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
             return struct.unpack_from("=Q", info, _BYTES_ACKED)[0]
@@ -209,9 +209,9 @@ class SocketClient(Client):
         self._unsent += sum(map(len, frames))
 
     def _overflow(self, frames: Sequence[bytes], seqs: Sequence[Seq]) -> None:
-        """Drop the events that wait, but for one that is under way, and these; the history has them.
+        """Drop these events and the waiting ones, except one that is partly sent, since the history has them.
 
-        What it does not have stays. If that alone is too much, the client is cut off.
+        Other bytes stay in the queue. If these alone exceed the limit, the client is cut off.
         """
         queue, positions = self._queue or (), self._seqs or ()
         self._queue, self._seqs = deque(), deque()

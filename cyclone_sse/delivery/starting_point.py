@@ -1,4 +1,4 @@
-"""Where the stream of a client that comes with an id begins. Plain Python."""
+"""The position at which the stream of a client with an id starts. Plain Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TOLERANCE = 5000  # milliseconds between the clocks of two processes
 
 
 class Start(NamedTuple):
-    """Where a client's stream begins.
+    """The position at which a client's stream starts.
 
     after: the position after which it is served. tell_gap: whether it receives a gap for what is not held.
     """
@@ -25,12 +25,12 @@ NO_ID_OF_OURS = Start(0, True)  # it may have missed anything
 
 
 def starting_point(last_event_id: str, ids: EventIds) -> Start:
-    """Where the stream of a client with this id begins.
+    """The position at which the stream of a client with this id starts.
 
-    An id of another process counts by its time, with some tolerance: events may then come twice, but none is
-    lost. An id from the future, or of no known form, means nothing. Where all processes have the same ids,
-    one from the future comes from a process that has read further than this one, which will come to it; one
-    with another tag means nothing, since its source is lost.
+    For an id of another process, its time counts, with some tolerance: events may then come twice, but none
+    is lost. An id from the future, or in an unknown form, is ignored. If all processes have the same ids, an
+    id from the future comes from a process that has read further than this one, which will reach it; an id
+    with another tag is ignored, since its source is lost.
     """
     if last_event_id == EARLIEST_ID:
         return EARLIEST

@@ -1,8 +1,9 @@
 """The state of each channel: the last event that was published with ``keep``.
 
-A state stays, whatever the size and age of the history, until the next one replaces it or it is cleared. All
-of them together are bounded in bytes; what would exceed the bound is refused before it is published, so that
-nothing else suffers. An event that is the state of many channels is held and counted once. Plain Python.
+A state is kept, regardless of the size and age of the history, until the next one replaces it or it is
+cleared. The size of all states is limited; an event that would exceed the limit is refused before it is
+published, so that no other state is lost. An event that is the state of many channels is kept and counted
+once. Plain Python.
 """
 
 from __future__ import annotations

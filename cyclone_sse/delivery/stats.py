@@ -1,7 +1,7 @@
-"""How many clients each channel has, as JSON.
+"""The numbers of clients of all channels, as JSON.
 
-A large table is made in slices and shared for a second: without that, each request for it would hold up the
-server for the time of a walk over all channels. A small one is made when it is asked for.
+A large table is made in slices and shared for a second: without this, each request would block the server for
+the time of a walk over all channels. A small table is made for each request.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What was published within one turn of the reactor, and which clients it goes to.
+"""The events that were published within one turn of the reactor, and their clients.
 
-Under load many events arrive before the first of them could be sent; each client is sent all its events in
-one write, in id order. What matters for a client is which of the turn's channels it gets, not all it is
-subscribed to: clients that get the same of them are a group, and get the same bytes.
+Under load many events arrive before the first of them can be sent; each client is sent all its events in one
+write, in id order. Clients that are subscribed to the same of the turn's channels form a group, and are sent
+the same bytes.
 
-The cost is a step for each pair of a client and a channel of the turn that it gets, and a join for each
-group. Knows nothing of time or sockets.
+The cost is a step for each pair of a client and one of its channels in the turn, and a join for each group.
+Knows nothing of time or sockets.
 """
 
 from __future__ import annotations

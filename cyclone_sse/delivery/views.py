@@ -1,4 +1,4 @@
-"""The events of one channel, and the channels by how much they hold.
+"""The events of one channel, and the channels by their size.
 
 A view is a part of the log of all events: it holds the same objects, oldest first. Plain Python.
 """
