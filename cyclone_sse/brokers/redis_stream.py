@@ -1,15 +1,14 @@
 """The broker redis-stream: all entries of one Redis stream, with the ids that Redis assigns.
 
-All instances read the same stream, so an event has the same id on each, and a client that changes from one
-to another resumes exactly where it was. Memory answers it; the stream fills the memory before the port opens,
-and brings what comes. After Redis was away, reading continues after the last id, and nothing is lost.
+All instances read the same stream, so that an event has the same id on each of them, and a client that moves
+to another instance resumes exactly where it was. Clients are served from memory, which is filled from the
+stream before the port opens. After Redis was away, reading continues after the last id, and no event is lost.
 
-When something is lost nevertheless, the clients receive a gap. Where the tag is another, the stream was
-deleted and another has its place; all else is found by ``Position``, and a stream that was written again is
-given another tag.
+If events are lost nevertheless, the clients receive a gap. Another tag shows that the stream was deleted and
+replaced; other losses are detected by ``Position``, and a stream that was written again is given another tag.
 
-Each lot comes with a survey of the stream at that very moment, so nothing has to be guessed. Any client of
-Redis may write the stream: what cannot be understood is left out.
+Each lot has a survey of the stream at the same moment, so that nothing has to be guessed. Any client of Redis
+may write to the stream: malformed entries are skipped.
 """
 
 from __future__ import annotations

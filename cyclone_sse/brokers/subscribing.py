@@ -1,8 +1,8 @@
 """What the Redis and the AMQP broker share: an upstream that has to be asked for each channel.
 
-What the upstream is subscribed to follows ``subscriptions`` and nothing else. While there is a connection,
-each change is one command on it; on a new connection, everything that is needed at that moment is subscribed
-again. So nothing is lost when clients connect and disconnect while the upstream is away, however often.
+Only ``subscriptions`` determines the subscriptions of the upstream. While there is a connection, each change
+is one command; on a new connection, all channels that are needed at that moment are subscribed again. So no
+subscription is lost when clients connect and disconnect while the upstream is away.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class SubscribingBroker(UpstreamBroker[L], Generic[L]):
     """Base of the brokers that subscribe to the channels of their clients."""
 
     def publish_all(self, publications: Sequence[Publication]) -> Deferred[Any]:
-        """Fires when the upstream has taken everything. What this server has published with the same key is
-        not published again."""
+        """Publish all of these. Fires when the upstream has accepted them. A publication whose key this
+        server has seen is not published again.
+        """
         self.check_publishable(publications)
         d: Deferred[Any] = self.hub.published.publish(publications, super().publish_all)
         return d
@@ -78,7 +79,7 @@ class SubscribingBroker(UpstreamBroker[L], Generic[L]):
             self.hub.send_gap(current)
 
     def _is_to_request(self, subscription: Subscription, link: L) -> bool:
-        """Whether it is still to be requested on this connection."""
+        """Whether the channel is still to be requested on this connection."""
         return subscription.link is not link and self._is_current(subscription)
 
     def _is_current(self, subscription: Subscription) -> bool:
@@ -86,7 +87,7 @@ class SubscribingBroker(UpstreamBroker[L], Generic[L]):
         return self.subscriptions.get(subscription.channel) is subscription
 
     async def _request(self, link: L, subscriptions: Sequence[Subscription]) -> list[str]:
-        """Subscribe to these. Returns those channels of which clients may have missed something."""
+        """Subscribe to these channels. Returns those whose clients may have missed messages."""
         for subscription in subscriptions:
             subscription.link = link
         answers = await DeferredList(
@@ -136,7 +137,7 @@ class SubscribingBroker(UpstreamBroker[L], Generic[L]):
             d.addErrback(self._log_bug, "subscription")
 
     def _refuse(self, channel: str, error: NotAllowed) -> None:
-        """Refuse and end the channel's clients: without this they would believe that they receive it."""
+        """Refuse and end the channel's clients. Without this, their streams would stay open in vain."""
         self.log_rarely(
             "{server} does not let us subscribe to {channel!r}: {reason}",
             server=self.server,

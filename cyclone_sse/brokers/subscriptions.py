@@ -1,4 +1,4 @@
-"""What the upstream (Redis, RabbitMQ) is to be subscribed to, and what it has confirmed.
+"""The subscriptions that are needed upstream (Redis, RabbitMQ), and those that it has confirmed.
 
 One record for each subscription holds its whole state::
 
@@ -8,11 +8,11 @@ One record for each subscription holds its whole state::
 
     refused: the record is removed, and the clients that wait are refused
 
-A subscription outlives the channel's last client for a while (``linger``), so that a page that reloads, or a
-client whose connection broke, finds in the history what was published meanwhile. Only channels that have had
-a client linger, and a bounded number of them: strangers choose the names. A client that connects waits until
-the upstream has confirmed, so that an open stream receives what is published. A waiting client keeps every
-subscription that it will need alive.
+A subscription is kept for a while after its channel's last client has left (``linger``), so that a page that
+reloads, or a client whose connection broke, finds the events of the meantime in the history. Only channels
+that have had a client linger, and only a limited number of them, since clients choose the names. A client
+that connects waits until the upstream has confirmed, so that an open stream receives all messages. All
+subscriptions that a waiting client will need are kept.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Waiter:
         self.done: Deferred[None] = Deferred()
 
     def count_down(self) -> bool:
-        """Note that one that was missing is confirmed, or late. Returns whether it was the last."""
+        """Note that a missing subscription is confirmed, or late. Returns whether it was the last one."""
         self._missing -= 1
         if self._missing:
             return False
@@ -83,7 +83,7 @@ class Waiter:
         return True
 
     def fail(self, error: Exception) -> None:
-        """Note that one of them is refused, and the client with it."""
+        """Note that a subscription is refused, and so the client too."""
         if self._missing:
             self._missing = 0
             self.done.errback(error)
@@ -118,11 +118,11 @@ class Subscriptions:
         self._ticking.clock = reactor
 
     def start(self) -> None:
-        """Start giving up subscriptions whose time is over."""
+        """Start ending subscriptions whose time is over."""
         self._ticking.start(min(1.0, self._linger / 10) or 1.0, now=False)
 
     def stop(self) -> None:
-        """Stop giving up subscriptions."""
+        """Stop ending subscriptions."""
         if self._ticking.running:
             self._ticking.stop()
 
@@ -258,7 +258,9 @@ class Subscriptions:
         self._for_each(list(subscription.waiting), release)
 
     def _for_each(self, waiters: Sequence[Waiter], step: Callable[[Waiter], None]) -> None:
-        """A few at once, so that a single client need not wait for a turn; a crowd in slices."""
+        """Call this for a few items at once, so that a single client need not wait for a turn; for many in
+        slices.
+        """
         if len(waiters) <= _SLICE:
             for waiter in waiters:
                 step(waiter)

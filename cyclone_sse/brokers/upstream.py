@@ -2,12 +2,12 @@
 
 A second connection is for publishing: see ``publishing_connection``.
 
-A connection that is open may still receive nothing: its queue was deleted, say, or a proxy has another server
-behind it. So a heartbeat goes out on the connection that publishes, by the way that messages take, and must
-come in on the other one; if it does not, that connection ends and everything is set up again.
+An open connection may receive no messages, for example because its queue was deleted, or because a proxy has
+switched to another server. So heartbeats are published like messages on one connection, and must arrive on
+the other; if they do not, both connections are closed and opened again.
 
-``ClientService`` is not enough here: it logs each attempt, and Twisted 26.10 does not foresee that a
-connection is lost while it is being set up, which is how RabbitMQ answers a wrong password.
+``ClientService`` is not enough here: it logs each attempt, and Twisted 26.10 does not handle a connection
+that is lost during its set-up, as RabbitMQ does for a wrong password.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LOG_IN_WAIT = 10.0  # seconds in which a connection must be made and the log-in 
 PENDING_OVERHEAD = 2000  # bytes of a message that waits, in addition to its own
 FIRST_RETRY = 0.25  # seconds
 RETRY_FACTOR = 1.5
-RETRY_JITTER = 1.0  # seconds: without this, a hundred instances would come back in the same moment
+RETRY_JITTER = 1.0  # seconds: without this, a hundred instances would reconnect at the same moment
 STABLE = 20.0  # seconds after which a connection counts as one that worked
 HEARTBEAT_INTERVAL = 5.0  # seconds
 
@@ -104,7 +104,7 @@ class UpstreamBroker(Broker, Generic[L]):
 
     @property
     def problem(self) -> str | None:
-        """Why messages do not come in, or cannot be published."""
+        """The reason why messages cannot be received or published; None if they can."""
         if self._link is None:
             return BROKER_AWAY
         if self._publishing.link is not None and self._publishing.link.blocked:
@@ -136,13 +136,13 @@ class UpstreamBroker(Broker, Generic[L]):
         return Deferred.fromCoroutine(self._disconnect())
 
     def publish_all(self, publications: Sequence[Publication]) -> Deferred[Any]:
-        """Fires when the upstream has taken everything, with the ids that it gave."""
+        """Publish all of these. Fires when the upstream has accepted them, with the ids that it assigns."""
         self.check_publishable(publications)
         size = sum(PENDING_OVERHEAD + len(each.data) + sum(map(len, each.channels)) for each in publications)
         return self._publishing.run(lambda link: link.publish(publications), size)
 
     def check_publishable(self, publications: Sequence[Publication]) -> None:
-        """Raise Refusal for what this broker cannot carry."""
+        """Raise Refusal for a publication that this broker cannot transmit."""
         check_carried(publications, self.carries, self.name)
         for each in publications:
             try:
@@ -159,11 +159,11 @@ class UpstreamBroker(Broker, Generic[L]):
         )
 
     def encode_order(self, order: Mapping[str, Any]) -> bytes:
-        """The order as other servers read it, and as this one leaves it out."""
+        """The order as JSON with the name of this server, which ignores its own orders."""
         return json.dumps({**order, "from": self._sender}).encode()
 
     def obey_json(self, order: bytes) -> None:
-        """Carry out an order that came in. Any client of the upstream may have written it."""
+        """Carry out an order from the upstream, any client of which may have written it."""
         try:
             decoded = json.loads(order)
         except (ValueError, RecursionError):
