@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Load a cyclone-sse server with subscribers, and measure how fast a message reaches all of them.
 
-    extras/client.py -n 9000                          open 9,000 streams, say how fast that went
-    extras/client.py -n 9000 --publish 20             then publish 20 messages, one after the other
-    extras/client.py -n 1000 --publish 500 -w 4       keep 4 messages under way: how many deliveries a second?
-    extras/client.py -n 9000 --hold 60                stay connected for a minute: what does idling cost?
-    extras/client.py -n 9000 --ramp 60                come one after the other, within a minute
-    extras/client.py -n 9000 --publish 20 --resume    then cut all off: how fast are they back?
-    extras/client.py -n 1000 --slow 50 --publish 500  50 of them do not read: do the others feel it?
+    extras/client.py -n 9000                          open 9,000 streams, and report how fast that was
+    extras/client.py -n 9000 --publish 20             then publish 20 messages, one after another
+    extras/client.py -n 1000 --publish 500 -w 4       keep 4 messages under way, and count deliveries a second
+    extras/client.py -n 9000 --hold 60                stay connected for a minute, and measure that
+    extras/client.py -n 9000 --ramp 60                connect one after another, within a minute
+    extras/client.py -n 9000 --publish 20 --resume    then cut all off, and report how fast they resume
+    extras/client.py -n 1000 --slow 50 --publish 500  50 of them do not read: are the others affected?
 
-One process, one epoll loop and nothing but the standard library: reading an event costs this client less
-than sending it costs any server, so that it is the server that is measured. Give it a core of its own.
+One process, one epoll loop and only the standard library: reading an event costs this client less than
+sending it costs a server, so that the server is measured, and not the client. Run it on a core of its own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ EVENT_END = b"\n\n"
 
 @dataclass(slots=True)
 class Stream:
-    """One subscriber: how far its response has come, what of an event is incomplete, and what it has got."""
+    """One subscriber: the progress of its response, an incomplete event, and the received events."""
 
     socket: socket.socket
     open: bool = False
@@ -113,14 +113,14 @@ class Load:
         self._poll.register(connection.fileno(), select.EPOLLOUT)
 
     def stop_reading(self, number: int) -> None:
-        """Stop reading so many of the streams; they stay connected."""
+        """Stop reading this number of streams, which stay connected."""
         for descriptor in list(self.streams)[:number]:
             self._poll.unregister(descriptor)
             self._slow.append(self.streams.pop(descriptor).socket)
         self.report.slow = len(self._slow)
 
     def look_after_slow(self) -> None:
-        """Find out which of those the server has ended, by reading what it had sent before."""
+        """Find out which slow streams the server has ended, by reading the bytes that were sent before."""
         for connection in self._slow:
             with suppress(BlockingIOError):
                 self.report.slow_ended += is_ended(connection)
@@ -128,7 +128,7 @@ class Load:
     # The loop
 
     def _turn(self, timeout: float | None = None) -> bool:
-        """Do what the kernel has for us; false when there was nothing for `timeout` seconds."""
+        """Handle the events of epoll; false when there were none for `timeout` seconds."""
         events = self._poll.poll(self.timeout if timeout is None else timeout, 4096)
         for descriptor, event in events:
             if stream := self.streams.get(descriptor):
@@ -165,7 +165,7 @@ class Load:
             self._begin(descriptor, stream, received)
 
     def _begin(self, descriptor: int, stream: Stream, received: bytes) -> None:
-        """Take the head of the response: only now a subscriber is connected."""
+        """Read the head of the response, after which the subscriber counts as connected."""
         head, end, body = (stream.rest + received).partition(HEAD_END)
         if not end:
             stream.rest = head
@@ -182,7 +182,7 @@ class Load:
             self._count(stream, body)
 
     def _count(self, stream: Stream, received: bytes) -> None:
-        """Count our events among those that are complete now."""
+        """Count our events among those that are now complete."""
         if stream.rest:
             received = stream.rest + received
         if received.endswith(EVENT_END):
@@ -244,7 +244,7 @@ class Load:
         report.first_subscriber, report.last_subscriber = Spread.of(first), Spread.of(last)
 
     def resume(self, messages: int, concurrency: int) -> None:
-        """Cut all streams off, publish `messages` once more, and time how all come back for those."""
+        """Cut all streams off, publish `messages` again, and measure how fast all streams receive them."""
         assert self._publisher, "has published before"
         ids = [stream.last_id for stream in self.streams.values()]
         for stream in self.streams.values():
@@ -276,7 +276,7 @@ class Load:
         report.connected, self._on_events = connected, None
 
     def hold(self, seconds: float) -> None:
-        """Stay connected and read what comes."""
+        """Stay connected, and read events."""
         end = time.monotonic() + seconds
         while self.streams and (left := end - time.monotonic()) > 0:
             self._turn(min(left, 1.0))

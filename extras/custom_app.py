@@ -1,6 +1,6 @@
-"""An application of your own: who may subscribe is your decision, all the rest is as the options say.
+"""An application of your own, which decides which clients may subscribe; the options define the rest.
 
-Run it from the directory in which this file lies:
+Run it from the directory of this file:
 
     twistd -n cyclone-sse -r custom_app.App
 """
@@ -13,7 +13,7 @@ class MemberHandler(BroadcastHandler):
     """Admits clients that send the cookie which your site sets for its members."""
 
     def authorize(self):
-        """Whether it may: any value, by its truth. A Deferred or a coroutine will do as well."""
+        """Whether the client may subscribe: any true or false value, or a Deferred or coroutine of one."""
         return self.get_cookie("member") == "yes"
 
 

@@ -1,4 +1,4 @@
-"""What `client.py` publishes with: one connection that waits for nothing."""
+"""The publisher of `client.py`: one connection that never blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEAD_END = b"\r\n\r\n"
 
 
 class LoadError(Exception):
-    """Why there is nothing to measure, as one line for a person."""
+    """The reason why nothing can be measured, in one line."""
 
 
 class Publisher:
@@ -38,12 +38,12 @@ class Publisher:
         poll.register(self.socket.fileno(), select.EPOLLIN)
 
     def publish(self) -> None:
-        """Send the message once more; what the kernel does not take now goes out when it has room."""
+        """Send the message again; bytes for which the kernel has no room are sent later."""
         self._unsent += self.request
         self._write()
 
     def ready(self, event: int) -> None:
-        """Go on with what epoll says is possible; LoadError when the server refuses or goes away."""
+        """Continue as far as epoll allows. Raises LoadError if the server refuses or disconnects."""
         try:
             if event & select.EPOLLOUT:
                 self._write()

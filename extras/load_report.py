@@ -1,4 +1,4 @@
-"""What `client.py` says: how far it is while it works, and what it has measured in the end."""
+"""The output of `client.py`: its progress, and the report at the end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How a time in milliseconds was spread over the messages."""
+    """The distribution of a time in milliseconds over the messages."""
 
     p50: float
     p90: float
@@ -20,7 +20,7 @@ class Spread:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Spread:
-        """The spread of some times in seconds; of none, zeros."""
+        """The distribution of some times in seconds; zeros if there are none."""
         ordered = sorted(seconds) or [0.0]
         at = [ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.9, 0.99, 1.0)]
         return cls(*(round(value * 1000, 3) for value in at))
@@ -31,7 +31,7 @@ class Spread:
 
 @dataclass(slots=True)
 class Report:
-    """What was measured. Times to a subscriber run from the moment the message is handed to the kernel."""
+    """The measurements. Times to a subscriber start when the message is passed to the kernel."""
 
     connected: int = 0
     failed: dict[str, int] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class Report:
 
     @property
     def sentence(self) -> str:
-        """What held and what did not."""
+        """The result, in one sentence."""
         wanted = self.connected + sum(self.failed.values())
         faults = []
         if self.failed:
@@ -111,7 +111,7 @@ class Progress:
         self._next = 0.0
 
     def show(self, done: int) -> None:
-        """Draw it, if it is time to."""
+        """Draw the bar, unless it was drawn just before."""
         if self.shown and ((now := time.monotonic()) >= self._next or done == self.total):
             self._next = now + self.INTERVAL
             bar = "#" * (self.WIDTH * done // self.total)

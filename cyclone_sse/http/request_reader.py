@@ -5,11 +5,9 @@ server to choose, requests that a proxy could read differently are refused (bare
 lengths, a length with chunks). Invariants:
 
 - Nothing is parsed ahead. The next request is parsed when the connection needs it, so pipelined requests cost
-no
-  more than the memory of their bytes.
+  no more than the memory of their bytes.
 - Each byte is scanned a limited number of times, and the memory is limited by ``MAX_HEAD``, ``MAX_HEADERS``,
-the
-  limit of a body, and the overhead of its chunks.
+  the limit of a body, and the overhead of its chunks.
 - A mistake in a head is found in the first bytes that show it, before the rest has arrived.
 - A call does a limited amount of work, whatever has arrived.
 
