@@ -52,6 +52,9 @@ class BroadcastHandler(ExtendedSSEHandler):
             raise Refusal(400, "name at least one channel: ?channels=...")
         rules = self.rules
         rules.check_names(self.channels)
+        asks = "state" in self.request.arguments and self._wants_state()
+        if asks and any(map(self.broker.is_pattern, self.channels)):
+            raise Refusal(400, "a pattern has no state: leave out state, or name the channels")
         grant = rules.subscriber(self.request, self.channels)
         if grant is not None:
             self.request.arguments.pop("access_token", None)  # an application may log them

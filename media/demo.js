@@ -24,6 +24,9 @@ let seconds = 0;
 let asking = 0;     // timer
 
 // The channels in the fields of this name.
+// A pattern has no state.
+const hasPattern = (channels) => channels.some((name) => name.includes('*'));
+
 function channelsIn(name) {
     const fields = document.querySelectorAll(`input[name=${name}]`);
     return [...new Set([...fields].map((field) => field.value.trim()).filter(Boolean))];
@@ -61,7 +64,8 @@ function changed({state, reason, status}) {
 }
 
 function subscribe(channels) {
-    stream = connect(base, {channels, token: $('token').value, shared: true, state: true});
+    const state = !hasPattern(channels);
+    stream = connect(base, {channels, token: $('token').value, shared: true, state});
     stream.on('state', changed);
     stream.on('presence', showMembers);
     stream.on('gap', (gap) => list('Events were lost in: ' + gap.channels.join(', '), {kind: 'gap'}));
@@ -244,8 +248,9 @@ function native() {
 function module() {
     const token = $('token').value ? `token: ${inScript($('token').value)}, ` : '';
     const channels = channelsIn('channels').map(inScript).join(', ');
+    const state = hasPattern(channelsIn('channels')) ? '' : ', state: true';
     return `import {connect} from ${inScript(new URL('media/cyclone-sse.js', base).href)};\n` +
-        `const stream = connect(${inScript(base.href)}, {channels: [${channels}], ${token}shared: true, state: true});\n` +
+        `const stream = connect(${inScript(base.href)}, {channels: [${channels}], ${token}shared: true${state}});\n` +
         `stream.on(${inScript($('type').value || 'message')}, (event) => console.log(event.json ?? event.data));\n` +
         "stream.on('gap', ({channels}) => console.log('events were lost in', channels));";
 }

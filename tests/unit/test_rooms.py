@@ -141,6 +141,17 @@ def test_a_stream_with_state_starts_with_the_states() -> None:
     assert parser.last_id
 
 
+def test_a_stream_of_patterns_has_no_states() -> None:
+    server = MemoryServer({"patterns": True})
+    status, _, body = server.request("GET", "/?channels=a&channels=b*&state=1")
+    assert (status, json.loads(body)["reason"]) == (
+        400,
+        "a pattern has no state: leave out state, or name the channels",
+    )
+    assert server.request("GET", "/?channels=a&channels=b*&state=0")[0] == 200
+    assert MemoryServer().request("GET", "/?channels=b*&state=1")[0] == 200, "there it is a name like others"
+
+
 def _post(server: MemoryServer, target: str, form: str, *headers: str) -> tuple[int, str, bytes]:
     fields = ("Content-Type: application/x-www-form-urlencoded",)
     return server.request("POST", target, *fields, *headers, body=form.encode())
