@@ -52,6 +52,7 @@ class Slices:
         self._fair = fair
         self._works: deque[tuple[Iterator[None], Deferred[None] | None]] = deque()
         self._scheduled = False
+        self._has_begun = False  # the first of the works
 
     def __len__(self) -> int:
         """The works that are not finished."""
@@ -72,6 +73,12 @@ class Slices:
         if not self._scheduled:
             self._schedule()
 
+    def put_next(self, work: Iterator[None]) -> None:
+        """Queue the work before all that have not started."""
+        self._works.insert(int(self._has_begun), (work, None))
+        if not self._scheduled:
+            self._schedule()
+
     def finish(self, work: Generator[None, None, T]) -> Deferred[T]:
         """Queue the work. The Deferred has its result, or fails with what it raises."""
         result: Deferred[T] = Deferred()
@@ -84,6 +91,7 @@ class Slices:
 
     def _run_slice(self) -> None:
         self._scheduled = False
+        self._has_begun = True
         work, done = self._works[0]
         try:
             next(work)
@@ -99,6 +107,7 @@ class Slices:
 
     def _finish(self, done: Deferred[None] | None) -> None:
         self._works.popleft()
+        self._has_begun = False
         if done is not None:
             done.callback(None)
 

@@ -75,6 +75,10 @@ class Fanout:
         self._turn = None  # later events are for a later walk
         return self._walks.add(work)
 
+    def work_next(self, work: Iterator[None]) -> None:
+        """Do this work in slices, before the walks that have not started."""
+        self._walks.put_next(work)
+
     @property
     def first_waiting(self) -> float:
         """The position of the first event whose walk has not started; infinite if there is none."""

@@ -214,7 +214,9 @@ class Hub:
             self._resume.start(client)
         elif last_event_id:
             added = [name for name in client.channels if name not in before]
-            self._resume.add(client, added, last_event_id, self._fanout.first_waiting)
+            past = self._resume.add(client, added, last_event_id, self._fanout.first_waiting)
+            if next(past, past) is None:
+                self._fanout.work_next(past)
         return first
 
     def unsubscribe(self, client: Client, channels: Iterable[str] | None = None) -> list[str]:

@@ -98,25 +98,30 @@ class Resume:
             frames = (*batch.rendering_for(client).frames, position)
         return Piece(frames, (KEEP,) * len(frames))
 
-    def add(self, client: Client, channels: Sequence[str], last_event_id: str, until: float) -> None:
+    def add(
+        self, client: Client, channels: Sequence[str], last_event_id: str, until: float
+    ) -> Iterator[None]:
         """Send a client that is open what it missed of these channels, to which it was not subscribed before.
 
-        until: the position of events that it will be sent as live ones.
+        In slices; no event of which the walk has not started must be sent before they are over. until: the
+        position of the first such event.
         """
-        start = starting_point(last_event_id, self.ids)
-        questions = ChannelQuestions(self._answers, channels, start)
-        step = questions.next()
-        while True:
-            batch = step.batch
+        until = min(until, self.history.last + 1)
+        era, was_live = self.era, client.skip_until != NOT_LIVE
+        questions = ChannelQuestions(self._answers, channels, starting_point(last_event_id, self.ids))
+        while client.state is not State.GONE and era == self.era:
+            if was_live and client.skip_until == NOT_LIVE:
+                return  # it reads too slowly, and has fallen back: what is left is part of that
+            gaps, batch, is_complete = questions.next()
             if batch is not None and batch.seqs[-1] >= until:
                 events = [event for event in batch.events if event.seq < until]
-                batch = Batch(events) if events else None
-            piece = self.piece(client, step.gaps, batch, step.is_complete)
+                batch, is_complete = Batch(events) if events else None, True
+            piece = self.piece(client, gaps, batch, is_complete)
             if piece.frames:
                 client.send(b"".join(piece.frames), piece.frames, piece.seqs)
-            if step.is_complete or client.state is State.GONE:
+            if is_complete:
                 return
-            step = questions.next()
+            yield
 
     def fall_back(self, client: Client, dropped: Dropped) -> None:
         """Continue from the history for a client that did not read the waiting events."""

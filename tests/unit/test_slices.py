@@ -39,6 +39,25 @@ def test_works_do_not_overtake_each_other(clock: TurnClock) -> None:
     assert len(slices) == 0
 
 
+def test_what_is_to_be_next_comes_before_what_has_not_begun(clock: TurnClock) -> None:
+    seen: list[str] = []
+    slices = Slices(clock)
+    slices.add(each("abc", seen.append, size=1))
+    slices.put_next(each("1", seen.append))
+    last = slices.add(each("xyz", seen.append, size=1))
+    clock.turn()
+    assert seen == ["1"], "nothing had begun"
+    clock.turn()
+    slices.put_next(each("23", seen.append, size=1))
+    slices.add(each(".", seen.append))
+    while not last.called:
+        clock.turn()
+    assert "".join(seen) == "1abc23xyz"
+    slices.put_next(each("!", seen.append))
+    clock.turn()
+    assert "".join(seen) == "1abc23xyz!"
+
+
 def test_works_of_a_fair_queue_take_turns_and_a_short_one_is_soon_finished(clock: TurnClock) -> None:
     seen: list[str] = []
     slices = Slices(clock, fair=True)

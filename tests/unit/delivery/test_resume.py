@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -11,6 +12,7 @@ from cyclone_sse.delivery import questions as module
 from cyclone_sse.delivery.events import PING, Event, EventId, EventIds
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.publication import publication
+from cyclone_sse.delivery.questions import BATCH_EVENTS
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
 from tests.unit.fakes import FakeSocket, TurnClock
 
@@ -169,3 +171,55 @@ def test_coming_back_is_counted(clock: TurnClock) -> None:
     hub.subscribe(Recorder(), ["a"], "nonsense")
     hub.subscribe(Recorder(), ["a"])
     assert (hub.counters.resumes_complete, hub.counters.resumes_gap, hub.counters.subscribes) == (1, 1, 3)
+
+
+@pytest.mark.parametrize("waiting", [["waits"], []])
+def test_what_an_open_client_missed_of_an_added_channel_comes_in_slices_and_in_order(
+    clock: TurnClock, waiting: list[str]
+) -> None:
+    hub = make_hub(clock, history_size=10_000)
+    before = hub.position()
+    for number in range(3 * BATCH_EVENTS):
+        hub.publish(publication("a", str(number)))
+    turns(clock)
+    client, other = Recorder(), Recorder()
+    for each in (client, other):
+        hub.subscribe(each, ["b"])
+    for text in waiting:
+        hub.publish(publication(["a", "b"], text))
+    hub.subscribe(client, ["a"], before)
+    received = [0, len(client.data)]
+    count = 0
+    while any(call.getTime() <= clock.seconds() for call in clock.calls):
+        if count < 3:
+            hub.publish(publication(["a", "b"], f"live {count}"))
+        count += 1
+        clock.turn()
+        received.append(len(client.data))
+    assert max(after - earlier for earlier, after in pairwise(received)) <= BATCH_EVENTS
+    live = [*waiting, "live 0", "live 1", "live 2"]
+    assert client.data == [*map(str, range(3 * BATCH_EVENTS)), *live]
+    assert other.data == live
+
+
+def test_no_event_comes_twice_to_an_open_client_that_falls_back_while_it_is_sent_a_past(
+    clock: TurnClock,
+) -> None:
+    hub = make_hub(clock, history_size=10_000)
+    before = hub.position()
+    for number in range(3 * BATCH_EVENTS):
+        hub.publish(publication("a", f"{number} {'x' * 100}"))
+    turns(clock)
+    socket = FakeSocket(0)
+    client = socket_client(socket, limit=50_000)
+    hub.subscribe(client, ["b"])
+    client.open()
+    hub.subscribe(client, ["a"], before)
+    turns(clock)
+    hub.publish(publication("a", "live x"))
+    turns(clock)
+    socket.read(None)
+    turns(clock)
+    lines = bytes(socket.received).decode().splitlines()
+    numbers = [line.split()[1] for line in lines if line.startswith("data: ")]
+    assert numbers == [*map(str, range(3 * BATCH_EVENTS)), "live"]
