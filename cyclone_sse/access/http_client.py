@@ -110,15 +110,17 @@ class _BodyProducer:
 
 
 def _read(response: IResponse) -> Deferred[bytes]:
-    body = _Body()
+    headers = response.headers.getAllRawHeaders()
+    body = _Body(sum(len(name) + len(value) for name, values in headers for value in values))
     response.deliverBody(body)
     return body.complete
 
 
 class _Body(Protocol):
-    """Collects the body of an answer."""
+    """Collects the body of an answer. head_size: bytes of its headers."""
 
-    def __init__(self) -> None:
+    def __init__(self, head_size: int) -> None:
+        self._head_size = head_size
         self._data = bytearray()
         self.complete: Deferred[bytes] = Deferred(lambda _: self._stop())
 
@@ -132,7 +134,7 @@ class _Body(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.complete.called:
             return  # it was cancelled
-        if reason.check(PotentialDataLoss) and len(self._data) > MAX_ANSWER // 2:
+        if reason.check(PotentialDataLoss) and self._head_size + len(self._data) > MAX_ANSWER // 2:
             # The body ends with the connection, which `BoundedProtocol` may have closed.
             self.complete.errback(AnswerTooLong())
         elif reason.check(ResponseDone, PotentialDataLoss):
@@ -161,11 +163,14 @@ class BoundedProtocol(ProtocolWrapper):
         super().writeSequence(data)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._is_too_long():
+            return
         self._received += len(data)
         self._interim += data.count(b"HTTP/1.1 1")
-        if not self._is_too_long():
+        if self._interim <= MAX_INTERIM:
+            # Also what exceeds the limit: without it, a body that ends with the connection would seem short.
             super().dataReceived(data)
-        elif self.transport is not None:
+        if self._is_too_long() and self.transport is not None:
             self.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

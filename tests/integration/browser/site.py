@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -114,8 +115,9 @@ class Site:
         """Pass again: connections from before are reset, as by a gateway that has forgotten them."""
         with self._lock:
             for end in self._ends:
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-                end.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # the other end has closed it already
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                    end.shutdown(socket.SHUT_RDWR)
             self._ends.clear()
         self.passing = True
 

@@ -136,6 +136,17 @@ def test_an_answer_without_end_is_cut_off(piece: bytes) -> None:
     assert isinstance(peer.failure(), AnswerTooLong)
 
 
+def test_one_long_read_of_a_body_without_a_length_is_no_short_body() -> None:
+    """An empty 200 would allow everything that was asked for."""
+    peer = Peer()
+    peer.get()
+    peer.accept()
+    peer.answer(b"HTTP/1.1 200 OK\r\n\r\n")
+    peer.answer(b"x" * MAX_ANSWER)
+    peer.protocol.connectionLost(Failure(ConnectionLost()))
+    assert isinstance(peer.failure(), AnswerTooLong)
+
+
 def test_a_request_that_is_cancelled_closes_its_connection() -> None:
     peer = Peer()
     asked = peer.get()
