@@ -93,7 +93,7 @@ class Stream:
 
     async def _read_chunk(self) -> bytes:
         """The next part of the body; nothing after the last (RFC 9112 7.1)."""
-        size = int(await self._reader.readuntil(b"\r\n"))
+        size = int(await self._reader.readuntil(b"\r\n"), 16)
         return (await self._reader.readexactly(size + 2))[:-2]
 
     def cut(self, reset: bool = False) -> None:
