@@ -6,10 +6,12 @@ without this limit, an application that never stops sending headers would fill t
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IConsumer,
     IProtocol,
@@ -38,6 +40,9 @@ from cyclone_sse.values import unix_url
 MAX_ANSWER = 65536  # bytes: status line, headers, body and all that comes before them
 MAX_INTERIM = 10  # 1xx answers before the final one; Twisted logs a line for each
 _IDLE_SECONDS = 30  # that a connection is kept
+
+# Why the connection closes whose protocol is being notified. Twisted does not pass it to the body.
+_why_it_closes: ContextVar[Failure | None] = ContextVar("why_it_closes", default=None)
 
 
 class AnswerTooLong(Exception):
@@ -110,17 +115,15 @@ class _BodyProducer:
 
 
 def _read(response: IResponse) -> Deferred[bytes]:
-    headers = response.headers.getAllRawHeaders()
-    body = _Body(sum(len(name) + len(value) for name, values in headers for value in values))
+    body = _Body()
     response.deliverBody(body)
     return body.complete
 
 
 class _Body(Protocol):
-    """Collects the body of an answer. head_size: bytes of its headers."""
+    """Collects the body of an answer."""
 
-    def __init__(self, head_size: int) -> None:
-        self._head_size = head_size
+    def __init__(self) -> None:
         self._data = bytearray()
         self.complete: Deferred[bytes] = Deferred(lambda _: self._stop())
 
@@ -134,10 +137,11 @@ class _Body(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.complete.called:
             return  # it was cancelled
-        if reason.check(PotentialDataLoss) and self._head_size + len(self._data) > MAX_ANSWER // 2:
-            # The body ends with the connection, which `BoundedProtocol` may have closed.
-            self.complete.errback(AnswerTooLong())
-        elif reason.check(ResponseDone, PotentialDataLoss):
+        if reason.check(PotentialDataLoss):
+            # It has no length, and ends with its connection. Without the reason of that, a body that was cut
+            # off would be complete, and one of which nothing has come yet an empty one, which means yes.
+            reason = _why_it_closes.get() or reason
+        if reason.check(ResponseDone, ConnectionDone):
             self.complete.callback(bytes(self._data))
         else:
             self.complete.errback(reason)
@@ -163,18 +167,20 @@ class BoundedProtocol(ProtocolWrapper):
         super().writeSequence(data)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._is_too_long():
-            return
         self._received += len(data)
         self._interim += data.count(b"HTTP/1.1 1")
-        if self._interim <= MAX_INTERIM:
-            # Also what exceeds the limit: without it, a body that ends with the connection would seem short.
+        if not self._is_too_long():
             super().dataReceived(data)
-        if self._is_too_long() and self.transport is not None:
+        elif self.transport is not None:
             self.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(Failure(AnswerTooLong()) if self._is_too_long() else reason)
+        why = Failure(AnswerTooLong()) if self._is_too_long() else reason
+        known = _why_it_closes.set(why)
+        try:
+            super().connectionLost(why)
+        finally:
+            _why_it_closes.reset(known)
 
     def _is_too_long(self) -> bool:
         return self._received > MAX_ANSWER or self._interim > MAX_INTERIM

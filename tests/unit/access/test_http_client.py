@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.web.client import URI
@@ -143,6 +143,40 @@ def test_one_long_read_of_a_body_without_a_length_is_no_short_body() -> None:
     peer.accept()
     peer.answer(b"HTTP/1.1 200 OK\r\n\r\n")
     peer.answer(b"x" * MAX_ANSWER)
+    peer.protocol.connectionLost(Failure(ConnectionLost()))
+    assert isinstance(peer.failure(), AnswerTooLong)
+
+
+HEAD = b"HTTP/1.1 200 x\r\nContent-Type: text/html\r\n\r\n"
+
+
+@pytest.mark.parametrize("body", [b"", b"true"])
+def test_a_body_without_a_length_ends_with_the_orderly_end_of_its_connection(body: bytes) -> None:
+    peer = Peer()
+    peer.get()
+    peer.accept()
+    peer.answer(HEAD + body)
+    peer.protocol.connectionLost(Failure(ConnectionDone()))
+    assert peer.results == [HttpAnswer(200, body)]
+
+
+@pytest.mark.parametrize("body", [b"", b"true"])
+def test_a_body_without_a_length_is_incomplete_when_its_connection_is_reset(body: bytes) -> None:
+    peer = Peer()
+    peer.get()
+    peer.accept()
+    peer.answer(HEAD + body)
+    peer.protocol.connectionLost(Failure(ConnectionLost()))
+    assert isinstance(peer.failure(), ConnectionLost)
+
+
+def test_interim_answers_within_a_body_without_a_length_leave_no_empty_body() -> None:
+    peer = Peer()
+    peer.get()
+    peer.accept()
+    peer.answer(HEAD)
+    peer.answer(b"HTTP/1.1 102 in the text of a page\r\n" * 20)
+    assert peer.transport.disconnected
     peer.protocol.connectionLost(Failure(ConnectionLost()))
     assert isinstance(peer.failure(), AnswerTooLong)
 
