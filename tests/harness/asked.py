@@ -110,7 +110,7 @@ class AskedApplication:
         if tls is not None:
             listener = self._server.socket
             self._server.socket = tls.wrap_socket(listener, server_side=True, do_handshake_on_connect=False)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def url(self) -> str:

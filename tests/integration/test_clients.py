@@ -40,7 +40,7 @@ class Lines:
     def __init__(self, *command: str, cwd: Path | None = None) -> None:
         self.child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=cwd)
         self.lines: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:

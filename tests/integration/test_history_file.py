@@ -31,7 +31,7 @@ class Publisher(threading.Thread):
     """Publishes on one connection as fast as it can; no two messages are the same. accepted: with 200."""
 
     def __init__(self, name: str, port: int, over: threading.Event) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, daemon=True)
         self.port = port
         self.over = over
         self.accepted: list[str] = []
@@ -61,7 +61,7 @@ class Reader(threading.Thread):
     """Listens until it hears "the end", and comes back with its last id whenever it is cut off."""
 
     def __init__(self, url: str, port: int, channels: Sequence[str], last_event_id: str) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self.url = url
         self.port = port
         self.channels = channels

@@ -123,7 +123,7 @@ def test_a_restart_behind_a_kept_socket_refuses_no_connection(tmp_path: Path) ->
                 except OSError as error:
                     answers.append(repr(error))
 
-        asking = threading.Thread(target=ask)
+        asking = threading.Thread(target=ask, daemon=True)
         with Inheriting(tmp_path, kept) as server:
             asking.start()
             try:

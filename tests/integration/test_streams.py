@@ -94,7 +94,7 @@ def test_a_client_that_is_cut_off_repeatedly_misses_nothing(server: SseServer) -
         for number in range(count):
             publish(server.url, "ab"[number % 2], str(number))
 
-    publisher = threading.Thread(target=publish_all)
+    publisher = threading.Thread(target=publish_all, daemon=True)
     subscriber = Subscriber(server.url, ["a", "b"]).wait_open()
     position = subscriber.headers["last-event-id"]
     publisher.start()

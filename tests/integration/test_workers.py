@@ -142,7 +142,7 @@ class Listener(threading.Thread):
     """A client that comes back by itself with the id of the last event, as a browser does."""
 
     def __init__(self, url: str, last: str) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self.url = url
         self.expected = last
         self.received: list[str] = []

@@ -213,7 +213,7 @@ def test_channels_come_and_go_on_a_busy_server(server: SseServer, site: Site, br
                 told.append(("".join(channels), count))
                 publish(server.url, channels, str(count))
 
-    publisher = threading.Thread(target=busy)
+    publisher = threading.Thread(target=busy, daemon=True)
     publisher.start()
     try:
         for change in ("add('b')", "add(['c'])", "remove('b')", "add('b')"):

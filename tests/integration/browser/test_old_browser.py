@@ -36,7 +36,7 @@ def test_a_hundred_messages(server: SseServer, site: Site, browse: Open, jquery:
     page = browse(site.url, old=True)
     assert page.evaluate("typeof EventSource") == "undefined"
     until(lambda: stats(server.url) == {"a": 1}, "the first poll")
-    publisher = threading.Thread(target=publish_at_random_moments, args=(server, range(100)))
+    publisher = threading.Thread(target=publish_at_random_moments, args=(server, range(100)), daemon=True)
     publisher.start()
     page.wait_for_function("seen.length >= 100")
     publisher.join()

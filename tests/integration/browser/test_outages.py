@@ -54,7 +54,7 @@ class Load:
     def __init__(self, publisher: Publisher) -> None:
         self.publisher = publisher
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def do(self, task: Coroutine[Any, Any, Any]) -> None:
         """Run it there, beside the publisher, and wait for it."""

@@ -91,7 +91,7 @@ def test_state_and_stream_have_no_seam(
 
     form(server.url, channel="room-1", message="0", keep="1")
     open_tab = browser()
-    publisher = threading.Thread(target=busy)
+    publisher = threading.Thread(target=busy, daemon=True)
     publisher.start()
     try:
         tabs = [open_tab(state=True, shared=shared) for _ in range(4)]

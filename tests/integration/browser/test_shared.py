@@ -82,7 +82,7 @@ class Publisher:
         self.pause = pause  # seconds
         self.told: list[tuple[list[str], int]] = []
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
         dice = random.Random(len(self.channels))

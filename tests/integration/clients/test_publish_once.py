@@ -70,7 +70,7 @@ def restarted(server: SseServer, url: str) -> list[str]:
             publisher.publish("a", str(number))
 
     with Publisher(url, patience=60) as publisher:
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=work, daemon=True)
         with Subscriber(server.url, "a") as published:
             thread.start()
             published.events(20)

@@ -135,7 +135,7 @@ def test_threads_share_a_publisher(server: SseServer) -> None:
             publisher.publish("a", f"{name}-{number}")
 
     with Subscriber(server.url, "a") as client, Publisher(server.url) as publisher:
-        threads = [threading.Thread(target=work, args=(str(name),)) for name in range(8)]
+        threads = [threading.Thread(target=work, args=(str(name),), daemon=True) for name in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -234,7 +234,7 @@ def test_a_restart_in_the_middle_loses_nothing(serve: Serve, tmp_path: Any) -> N
             publisher.publish("a", str(number))
 
     with Publisher(server.url, patience=60) as publisher:
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=work, daemon=True)
         with Subscriber(server.url, "a") as published:
             thread.start()
             published.events(20)

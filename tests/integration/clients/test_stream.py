@@ -24,7 +24,7 @@ from tests.unit.access.keys import SECRET
 def running(subscription: Subscription) -> Iterator[list[Event]]:
     """What a subscription brings while a thread reads it."""
     events: list[Event] = []
-    thread = threading.Thread(target=_read, args=(subscription, events))
+    thread = threading.Thread(target=_read, args=(subscription, events), daemon=True)
     thread.start()
     try:
         yield events
