@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import suppress
 from urllib.parse import quote_plus, urlencode
 
@@ -157,6 +158,17 @@ def test_a_long_value_is_decoded_in_pieces_as_in_one(text: str, piece: int) -> N
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forms, "SLICE", max(3, piece))
         assert url_encoded(b"a=" + quote_plus(text).encode()) == {"a": [text]}
+
+
+def test_a_body_of_separators_is_refused_before_it_is_cut_up() -> None:
+    body = b"&" * 2**20
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal, match="more than"):
+            url_encoded(body)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_long_forms_are_read_in_slices() -> None:
