@@ -17,18 +17,24 @@ def come_back(round_: Round) -> None:
         _measure(round_, kind)
 
 
+def publish_missed(port: int, count: int) -> str:
+    """Publish so many events to `base`. Returns the id of the event before them."""
+    url = f"http://127.0.0.1:{port}"
+    with Subscriber(url) as one:
+        publish(url, "base", "the last event that all have")
+        last_event_id = one.event().id
+    for _ in range(count):
+        publish(url, "base", message())
+    return last_event_id
+
+
 def _measure(round_: Round, kind: str) -> None:
     plan, ours = round_.plan, round_.ours
-    url = f"http://127.0.0.1:{ours.port}"
     with Load(ours, CHANNELS[kind]) as load:
         # neither of the two that are compared shall pay for the growth of the first crowd
         load.connect(plan.largest)
         load.drop()
-        with Subscriber(url) as one:
-            publish(url, "base", "the last event that all have")
-            last_event_id = one.event().id
-        for _ in range(plan.missed):
-            publish(url, "base", message())
+        last_event_id = publish_missed(ours.port, plan.missed)
         for _ in range(PAIRS):
             round_.results.add(f"storm {kind}", REFERENCE, load.connect(plan.largest))
             load.drop()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from bench.contestants import daemon
-from bench.load import Load, message, settle
+from bench.load import Load, settle
 from bench.probe import Probe
 from bench.results import OURS
 from bench.rounds import Round, started
-from tests.harness.clients import Subscriber, publish
+from bench.trials.storm import publish_missed
 from tests.harness.floods import FLOODS, Flood
 
 OPTIONS = ("--client-buffer=262144", "--history-bytes=16777216")  # so that the floods overflow both soon
@@ -18,16 +18,11 @@ OPTIONS = ("--client-buffer=262144", "--history-bytes=16777216")  # so that the 
 def crowds(round_: Round) -> None:
     """While all connect, and while they come back, each with missed events."""
     plan, ours = round_.plan, round_.ours
-    url = f"http://127.0.0.1:{ours.port}"
     with Load(ours) as load:
         with Probe(ours) as connecting:
             load.connect(plan.largest)
         load.drop()
-        with Subscriber(url) as one:
-            publish(url, "base", "the last event that all have")
-            last_event_id = one.event().id
-        for _ in range(plan.missed):
-            publish(url, "base", message())
+        last_event_id = publish_missed(ours.port, plan.missed)
         with Probe(ours) as returning:
             load.come_back(plan.largest, plan.missed, last_event_id)
     settle(ours)
