@@ -18,6 +18,7 @@ import select
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -30,10 +31,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from cyclone_sse.log_limit import LogLimit
+
 BACKLOG = 4096  # connections the kernel may keep waiting: all clients of a site may reconnect at once
 PAUSE = 0.1  # seconds until a full process looks for a free descriptor again
 PACE = 0.01  # seconds until one that is busy with TLS handshakes accepts again
-COMPLAINT = 60.0  # seconds between two log lines about missing descriptors
 
 _TURN = 100  # connections accepted in one turn of the reactor
 _RESERVE = 32  # descriptors kept for files, databases and brokers; a quarter when there are few
@@ -66,14 +68,11 @@ def socket_address(family: int, name: Any) -> SocketAddress:
     return IPv4Address("TCP", *name)
 
 
-def tcp_transport(client: socket.socket, protocol: Any, peer: Any, number: int, reactor: Any) -> Any:
-    """Make the transport of a TCP connection without TLS."""
-    return tcp.Server(client, protocol, peer, None, number, reactor)  # type: ignore[arg-type]
-
-
-def unix_transport(client: socket.socket, protocol: Any, peer: Any, number: int, reactor: Any) -> Any:
-    """Make the transport of a connection to a UNIX socket."""
-    return unix.Server(client, protocol, peer, None, number, reactor)
+def plain_transport(
+    client: socket.socket, protocol: Any, peer: Any, number: int, reactor: Any, *, kind: Any
+) -> Any:
+    """Make the transport of a connection without TLS. kind: of Twisted's, for TCP or a UNIX socket."""
+    return kind(client, protocol, peer, None, number, reactor)
 
 
 def set_inherited_options(listening: socket.socket, stall_timeout: float) -> None:
@@ -120,13 +119,14 @@ class Listener(FileDescriptor):
         self.factory = factory
         self.fileno = sock.fileno  # type: ignore[method-assign]
         self._family = sock.family
-        self._transport = transport or (unix_transport if self._family == socket.AF_UNIX else tcp_transport)
+        kind = unix.Server if self._family == socket.AF_UNIX else tcp.Server
+        self._transport = transport or partial(plain_transport, kind=kind)
         self._shared = shared
         self._make_room = make_room
         self._is_busy = is_busy
         self._clock = reactor
         self._accepted = 0  # connections so far
-        self._complained = -COMPLAINT
+        self._log_limit = LogLimit(reactor.seconds)
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         # A connection with this descriptor, or a higher one, uses the reserve.
         self._first_reserved = limit - min(reserve, limit // 4) if limit >= 0 else sys.maxsize
@@ -236,9 +236,7 @@ class Listener(FileDescriptor):
             self._pause(PAUSE)
 
     def _complain(self) -> None:
-        now = self._clock.seconds()
-        if now - self._complained >= COMPLAINT:
-            self._complained = now
+        if self._log_limit.acquire("no descriptor"):
             self.log.error(
                 "no descriptor is free for more connections ({n} open files): they wait",
                 n=resource.getrlimit(resource.RLIMIT_NOFILE)[0],

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from cyclone_sse.daemon.listener import COMPLAINT, PACE, PAUSE, Listener
+from cyclone_sse.daemon.listener import PACE, PAUSE, Listener
+from cyclone_sse.log_limit import LOG_INTERVAL
 from tests.unit.daemon.fakes import FakeReactor
 
 
@@ -171,7 +172,7 @@ def test_it_complains_once_a_minute(reactor: FakeReactor, monkeypatch: pytest.Mo
         Listener, "log", type("Log", (), {"error": lambda *_, **__: said.append(reactor.seconds())})
     )
     listener, _, sock = listening(reactor)
-    for _ in range(int(3 * COMPLAINT / PAUSE)):
+    for _ in range(int(3 * LOG_INTERVAL / PAUSE)):
         sock.waiting.append(OSError(errno.EMFILE, "none"))
         listener.doRead()
         reactor.advance(PAUSE)
