@@ -36,6 +36,7 @@ from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.client import KEEP, RESET, Client, Dropped, Piece, Refill, Sent, Seq, State
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.errors import Ending
+from cyclone_sse.socket_send import socket_send
 
 PIECE = 64 * 1024  # bytes handed to the transport at a time, where they are a copy for each slow client
 _BYTES_ACKED = 120  # offset of tcpi_bytes_acked in Linux's struct tcp_info (linux/tcp.h), 8 bytes
@@ -88,8 +89,9 @@ class SocketClient(Client):
         self._write: Callable[[bytes], int] = self._writer()
 
     def _writer(self) -> Callable[[bytes], int]:
-        write: Callable[[bytes], int] = self.transport.getHandle().send
-        return write
+        send = socket_send(self.transport)
+        assert send is not None  # see client_class
+        return send
 
     def figures(self) -> SocketFigures:
         """The figures of this moment."""
