@@ -68,10 +68,9 @@ class OperatorHandler(BrokerHandler):
         The work starts when the key of the publisher's token is known.
         """
         queue = self.request.connection.server.slices
-        if self.rules.have_tokens:
-            waiting = self.rules.missing_keys(self.request)
-            if waiting is not None:
-                return waiting.addCallback(lambda _: finish_in_turns(work, queue))
+        waiting = self.rules.missing_keys(self.request)
+        if waiting is not None:
+            return waiting.addCallback(lambda _: finish_in_turns(work, queue))
         return finish_in_turns(work, queue)
 
     def refuse_failed(self, failure: Failure) -> None:

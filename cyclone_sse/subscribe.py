@@ -98,8 +98,7 @@ class BroadcastHandler(ExtendedSSEHandler):
 
     def bind(self) -> None:
         """Subscribe the client to its channels: first what it missed, then what comes."""
-        if self.broker.settings["log-level"] == "debug":
-            self._log_client("{ip} subscribes to {channels}")
+        self._log_client("{ip} subscribes to {channels}")
         client = self.subscriber
         assert client is not None
         self.broker.add_client(self, self.channels, self._resume_id)
@@ -112,8 +111,8 @@ class BroadcastHandler(ExtendedSSEHandler):
     def unbind(self) -> None:
         """The client is gone."""
         self.broker.remove_client(self)
-        if self.broker.settings["log-level"] == "debug":
-            self._log_client("{ip} has left {channels}")
+        self._log_client("{ip} has left {channels}")
 
     def _log_client(self, what: str) -> None:
-        self.log.debug(what, ip=self.request.remote_ip, channels=self.channels)
+        if self.broker.settings["log-level"] == "debug":
+            self.log.debug(what, ip=self.request.remote_ip, channels=self.channels)

@@ -57,9 +57,8 @@ class Rules:
                 host=settings["auth-host"],
                 reactor=reactor,
             )
-        self.have_tokens = self._tokens is not None
         # Whether there is a rule at all; without one every channel is public.
-        self.restrict = self.have_tokens or self._auth_url is not None
+        self.restrict = self._tokens is not None or self._auth_url is not None
         self._read_secrets()
         # Whether channels are private, and publishers have neither a key nor a token.
         self.refuse_publishers = self.restrict and not (self.know_operators or settings["http-publish"])
@@ -181,8 +180,7 @@ class Rules:
             raise Refusal(401, "publishing needs a token: Authorization: Bearer ...", UNAUTHORIZED)
         if self.refuse_publishers:
             raise Refusal(403, "channels are private here: publishing needs a key (--http-secret) or a token")
-        if request.headers.get("Origin"):
-            check_origin(request, self._settings["cors-origin"])
+        check_origin(request, self._settings["cors-origin"])
         return OPERATOR
 
     def publisher_by_key(self, key: str, secret: str) -> Grant:

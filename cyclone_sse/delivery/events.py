@@ -98,11 +98,9 @@ class EventIds:
 
     def next(self) -> EventId:
         """Assign a new id, greater than all before."""
-        seq = self._last + 1
-        if self._clock is not None:
-            seq = max(seq, int(self._clock() * 1000) << _NUMBER_BITS)
-        self._last = seq
-        return EventId(seq, self.node)
+        self._last += 1
+        self._catch_up()
+        return EventId(self._last, self.node)
 
     def now(self) -> EventId:
         """Return an id for this moment: at least the last event's, less than the next one's."""
@@ -124,7 +122,7 @@ class EventIds:
 
     def _catch_up(self) -> None:
         if self._clock is not None:
-            self._last = max(self._last, int(self._clock() * 1000) << _NUMBER_BITS)
+            self._last = max(self._last, seq_at(int(self._clock() * 1000)))
 
 
 class Event:

@@ -326,10 +326,8 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         keep_alive = self.keep_alive
         self._request = None
         self._ends_on_half_close = False
-        if self._client is not None or self._has_room is not None:
-            self._release()
-        if self.on_done is not None or self._finish_callback is not None:
-            self._notify_done()
+        self._release()
+        self._notify_done()
         if self.state is CLOSING:
             return
         if not keep_alive:

@@ -71,8 +71,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
             self._handle_request_exception(Failure())
             return
         if answering is None:
-            if not self._finished:
-                self._end_answer(None)
+            self._end_answer(None)
         else:
             waiting = maybeDeferred(lambda: answering)
             waiting.addCallbacks(self._end_answer, self._handle_request_exception)

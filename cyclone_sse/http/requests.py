@@ -144,6 +144,9 @@ class Request(HTTPRequest):  # type: ignore[misc]
         return "https" if ISSLTransport.providedBy(self.connection.transport) else "http"
 
 
+_FIXED_PATH = re.compile(r"[\w/-]+")  # no character with a meaning in a pattern
+
+
 def fixed_routes(handlers: Sequence[tuple[re.Pattern[str], Sequence[Any]]]) -> dict[str, Any]:
     """The routes of an application that are one path each, by their paths; none where hosts differ.
 
@@ -155,7 +158,7 @@ def fixed_routes(handlers: Sequence[tuple[re.Pattern[str], Sequence[Any]]]) -> d
     paths = [spec.regex.pattern.removesuffix("$") for spec in specs]
     found = {}
     for path in paths:
-        if re.escape(path) == path.replace("-", r"\-"):  # nothing in it has a meaning of its own
+        if _FIXED_PATH.fullmatch(path):
             first = next(spec for spec in specs if spec.regex.match(path))
             if not first.regex.groups:
                 found[path] = first
