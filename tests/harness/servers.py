@@ -240,7 +240,10 @@ class Carbon(Process):
     name = "carbon"
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory, env={"GRAPHITE_ROOT": str(directory)}, cwd=directory)
+        plugins = str(Path(sys.prefix) / "carbon")  # see the Makefile
+        super().__init__(
+            directory, env={"GRAPHITE_ROOT": str(directory), "PYTHONPATH": plugins}, cwd=directory
+        )
         self.port = free_port()
         self.whisper = directory / "whisper"
         if sys.version_info >= (3, 12):

@@ -45,7 +45,9 @@ def test_it_is_told_what_the_server_does(systemd: socket.socket) -> None:
     assert reloading.startswith("RELOADING=1\nMONOTONIC_USEC=")
 
 
-@pytest.mark.parametrize(("pid", "count"), [(str(os.getpid()), 4), ("", 4), ("1", 0)])
+@pytest.mark.parametrize(
+    ("pid", "count"), [(str(os.getpid()), 4), ("", 4), ("1", 0)], ids=["ours", "none", "another"]
+)
 def test_the_watchdog_is_fed_twice_in_its_interval(systemd: socket.socket, pid: str, count: int) -> None:
     clock = Clock()
     environment = {"NOTIFY_SOCKET": systemd.getsockname(), "WATCHDOG_USEC": "10000000", "WATCHDOG_PID": pid}
