@@ -65,11 +65,12 @@ def test_plain_event_source(server: SseServer, site: Site, browse: Open) -> None
     site.pages["/"] = listen.replace("Math.random()", "0")
     site.pages["/state.json"] = '["the state"]'
     page = browse(site.url)
+    page.evaluate("() => { window.shown = []; window.show = (value) => shown.push(value); }")
     until(lambda: stats(server.url) == {"base": 1, "news": 1}, "the stream")
-    with page.expect_console_message(lambda message: message.text == "[1]"):
-        publish(server.url, "news", "[1]")
-    with page.expect_console_message(lambda message: message.text == "[the state]"):
-        page.evaluate("source.dispatchEvent(new MessageEvent('sse-gap', {data: '{}'}))")
+    publish(server.url, "news", "[1]")
+    page.wait_for_function("JSON.stringify(shown) === '[[1]]'")
+    page.evaluate("source.dispatchEvent(new MessageEvent('sse-gap', {data: '{}'}))")
+    page.wait_for_function("JSON.stringify(shown) === '[[1],[\"the state\"]]'")
 
 
 def test_listening(server: SseServer, site: Site, browse: Open) -> None:
