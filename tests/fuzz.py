@@ -30,7 +30,7 @@ def reader(data: bytes) -> None:
     one = RequestReader(max_body=100)
     with suppress(Refusal):
         for start in range(1, len(data), step):
-            one.feed(data[start : start + step])
+            one.buffer += data[start : start + step]
             while one.pop_request(lambda head: True) or one.stopped_early:
                 pass
 

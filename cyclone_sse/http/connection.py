@@ -95,16 +95,16 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """Start reading requests."""
         self.request_callback = self.factory
         self.server.add(self)
+        self.server.set_deadline(self, REQUEST_TIMEOUT)
         self._reader = RequestReader(self.server.max_body)
         self._flow = FlowControl(self.transport)
-        self.server.set_deadline(self, REQUEST_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
         """Read these bytes, and answer the requests that they complete."""
         if self._reader is None:
             self.rawDataReceived(data)
             return
-        self._reader.feed(data)
+        self._reader.buffer += data
         if self.state is READING:
             self._run()
         else:
@@ -156,11 +156,12 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if self._in_run or self.state is not READING:
             return
         self._in_run = True
-        answered = 0
+        answered, is_over = 0, False  # is_over: nothing of another request has come
         try:
             while self.state is READING and not self._flow.full and self._next():
                 answered += 1
-                if answered == ANSWERS_AT_ONCE or not (self._reader and self._reader.in_request):
+                is_over = self._reader is None or not self._reader.buffer
+                if is_over or answered == ANSWERS_AT_ONCE:
                     break
         except Refusal as refusal:
             self.refuse(refusal)
@@ -170,12 +171,12 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             if self.state is ANSWERING:
                 self.refuse(Refusal(500, "Internal Server Error"))
         self._in_run = False
-        if answered == ANSWERS_AT_ONCE and self.state is READING:
+        if self.state is READING and answered == ANSWERS_AT_ONCE:
             self._flow.pause()
             self.server.clock.callLater(0, self._run)
         elif self.state is READING:
-            self._wait()
-        elif self.state is ANSWERING and self._reader is not None and self._reader.in_request:
+            self._wait(is_over)
+        elif self.state is ANSWERING and not is_over:
             self._flow.pause()
 
     def _next(self) -> bool:
@@ -205,19 +206,22 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     def _answer_for_all(self) -> None:
         """Answer ``OPTIONS *``."""
         assert self._request is not None
-        cors = self.server.cors.headers(self._request.headers.get("Origin"))
+        cors = self.server.cors.headers(self._request.headers.exact("Origin"))
         self.write(answer(204, {**cors, "Allow": _METHODS}, None))
         self.finish()
 
-    def _wait(self) -> None:
+    def _wait(self, is_over: bool) -> None:
         """Wait for the next request, or the rest of this one, until the deadline."""
         reader = self._reader
         assert reader is not None
         if self._flow.full:
             self._flow.pause()
             self.server.set_deadline(self, self.server.idle_timeout)
-        elif not reader.in_request:
-            self._wait_for_request()
+        elif self._half_closed and (is_over or not reader.in_request):
+            self._close()
+        elif is_over or not reader.in_request:
+            self._flow.resume()
+            self.server.set_deadline(self, self.server.idle_timeout)
         elif reader.stopped_early:
             self._flow.pause()
             self.server.clock.callLater(0, self._run)
@@ -243,13 +247,6 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._began = None
         self.server.clock.callLater(0, self._run)
 
-    def _wait_for_request(self) -> None:
-        if self._half_closed:
-            self._close()
-        else:
-            self._flow.resume()
-            self.server.set_deadline(self, self.server.idle_timeout)
-
     def _limit_time(self) -> None:
         """Start the timeout of the request, unless it has been started."""
         if self._began is None:
@@ -274,8 +271,9 @@ class Connection(HTTPConnection):  # type: ignore[misc]
 
     def answer_fields(self, request: Request) -> dict[str, str]:
         """The header fields that each answer to this request has."""
+        keep_alive = self.keep_alive
         fields = answer_fields(self.server.cors.headers(request.headers.exact("Origin")))
-        if not self.keep_alive:
+        if not keep_alive:
             fields["Connection"] = "close"
         elif request.version != "HTTP/1.1":
             fields["Connection"] = "keep-alive"
@@ -353,7 +351,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """Answer with the reason, and read nothing more."""
         self.server.refusals[refusal.status] += 1
         request = self._request or (self._reader and self._reader.head)
-        origin = request.headers.get("Origin") if request else None
+        origin = request.headers.exact("Origin") if request else None
         self._request = None
         self.write(refusal_answer(refusal, self.server.cors.headers(origin)))
         self._body_left = True

@@ -70,12 +70,12 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         except Exception:
             self._handle_request_exception(Failure())
             return
-        if answering is None:
-            self._end_answer(None)
-        else:
+        if answering is not None:
             waiting = maybeDeferred(lambda: answering)
             waiting.addCallbacks(self._end_answer, self._handle_request_exception)
             self.notifyFinish().addCallback(self.on_connection_close)
+        elif self._auto_finish and not self._finished:
+            self.finish()
 
     def finish(self, chunk: Any = None) -> None:
         """End the answer as cyclone does; one in one piece takes the short way."""

@@ -59,25 +59,25 @@ class RequestHead:
 
 
 class RequestReader:
-    """The requests of one connection: add bytes with ``feed``, then read each request with ``pop_request``.
+    """The requests of one connection: add bytes to ``buffer``, then read each request with ``pop_request``.
 
-    max_body: bytes. head: of the request that is being read, or was read last. is_over: whether a body was
-    left unread, so that no further request can be read.
+    buffer: the bytes that were not read yet. max_body: bytes. head: of the request that is being read, or was
+    read last. is_over: whether a body was left unread, so that no further request can be read.
     """
 
     __slots__ = (
         "_body_due",
-        "_buffer",
         "_chunks",
         "_max_body",
         "_scanned",
+        "buffer",
         "head",
         "is_over",
     )
 
     def __init__(self, max_body: int) -> None:
         self._max_body = max_body
-        self._buffer = bytearray()
+        self.buffer = bytearray()
         self._scanned = 0  # bytes of an incomplete head that were looked at
         self._chunks: ChunkedBody | None = None  # the body that is being read, if it comes in chunks
         self._body_due = False  # the head is there, its body is not
@@ -87,7 +87,7 @@ class RequestReader:
     @property
     def in_request(self) -> bool:
         """Whether a request has started and is not complete, or the next one has arrived with it."""
-        return self._body_due or bool(self._buffer)
+        return self._body_due or bool(self.buffer)
 
     @property
     def body_size(self) -> int:
@@ -100,10 +100,6 @@ class RequestReader:
     def stopped_early(self) -> bool:
         """Whether the last call has stopped at its limit of work, and left bytes for the next one."""
         return self._chunks is not None and self._chunks.stopped_early
-
-    def feed(self, data: bytes) -> None:
-        """Add bytes from the connection."""
-        self._buffer += data
 
     def pop_request(self, wants_body: Callable[[RequestHead], bool]) -> tuple[RequestHead, bytes] | None:
         """The next request: its head and body; None if it is not complete.
@@ -124,9 +120,15 @@ class RequestReader:
             self._chunks = ChunkedBody(self._max_body) if head.length is None else None
         head = self.head
         assert head is not None
-        body = self._read_body(head.length)
-        if body is None:
+        length = head.length
+        if length is None:
+            return self._pop_chunked(head)
+        if length > self._max_body:
+            raise too_large(self._max_body)
+        if len(self.buffer) < length:
             return None
+        body = bytes(self.buffer[:length])
+        del self.buffer[:length]
         self._body_due = False
         return head, body
 
@@ -135,11 +137,11 @@ class RequestReader:
         head = self.head
         if head is None or not self._body_due:
             return False
-        waits, head.expects = head.expects and not self._buffer, False
+        waits, head.expects = head.expects and not self.buffer, False
         return waits
 
     def _read_head(self) -> RequestHead | None:
-        buffer = self._buffer
+        buffer = self.buffer
         while buffer.startswith(b"\r\n"):  # RFC 9112 2.2
             del buffer[:2]
         self.head = None
@@ -156,24 +158,17 @@ class RequestReader:
         self.head = head = _framed(method, target, minor, _fields(fields))
         return head
 
-    def _read_body(self, length: int | None) -> bytes | None:
-        if length is None:
-            assert self._chunks is not None
-            if not self._chunks.read(self._buffer):
-                return None
-            chunked, self._chunks = self._chunks, None
-            return bytes(chunked.data)
-        if length > self._max_body:
-            raise too_large(self._max_body)
-        if len(self._buffer) < length:
+    def _pop_chunked(self, head: RequestHead) -> tuple[RequestHead, bytes] | None:
+        assert self._chunks is not None
+        if not self._chunks.read(self.buffer):
             return None
-        body = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        return body
+        chunked, self._chunks = self._chunks, None
+        self._body_due = False
+        return head, bytes(chunked.data)
 
     def _check_partial_head(self) -> None:
         """Refuse at once bytes that cannot become a valid head."""
-        buffer, scanned = self._buffer, self._scanned
+        buffer, scanned = self.buffer, self._scanned
         line_end = buffer.find(b"\r\n", max(0, scanned - 1), MAX_HEAD)
         if line_end >= 0 and buffer.find(b"\r\n", 0, line_end) < 0:
             _request_line(bytes(buffer[:line_end]))
@@ -212,6 +207,7 @@ def _framed(method: str, target: bytes, minor: int, headers: Headers) -> Request
         for name in _SINGLE:
             if name in headers.repeated:
                 raise Refusal(400, f"more than one {name}")
+    length = _length(headers, minor)
     host = headers.exact("Host")
     if host is None:
         if minor:
@@ -219,7 +215,6 @@ def _framed(method: str, target: bytes, minor: int, headers: Headers) -> Request
     elif not is_host(host):
         raise Refusal(400, "Host is not the name of a host")
     host, path, query = split_target(method, target, host)
-    length = _length(headers, minor)
     connection = headers.exact("Connection")
     keep_alive = minor > 0
     if connection is not None:

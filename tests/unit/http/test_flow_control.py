@@ -129,7 +129,7 @@ def test_nothing_is_read_ahead() -> None:
     peer.send(STATS * 1000)
     reader = peer.connection._reader
     assert reader is not None
-    assert len(reader._buffer) == len(STATS) * 1000
+    assert len(reader.buffer) == len(STATS) * 1000
     assert peer.connection._request is None
 
 

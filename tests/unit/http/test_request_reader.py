@@ -23,7 +23,7 @@ def read(data: bytes, step: int) -> Iterator[tuple[str, str, bytes]]:
     """The requests in these bytes, sent in pieces: method, target, body."""
     reader = RequestReader(1 << 20)
     for start in range(0, len(data), step):
-        reader.feed(data[start : start + step])
+        reader.buffer += data[start : start + step]
         while (found := reader.pop_request(wanted)) or reader.stopped_early:
             if found:
                 head, body = found
@@ -32,7 +32,7 @@ def read(data: bytes, step: int) -> Iterator[tuple[str, str, bytes]]:
 
 def test_a_body_that_nothing_needs_is_left() -> None:
     reader = RequestReader(10)
-    reader.feed(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+    reader.buffer += b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
     found = reader.pop_request(lambda head: False)
     assert found is not None
     assert found[1] == b""
@@ -42,14 +42,14 @@ def test_a_body_that_nothing_needs_is_left() -> None:
 @pytest.mark.parametrize("beginning", [b"GET /", b"GET / HTTP/1.1\r\nA: ", HEAD + b"1;", HEAD + b"0\r\nA: "])
 def test_what_does_not_end_is_refused_before_it_is_large(beginning: bytes) -> None:
     reader = RequestReader(1 << 20)
-    reader.feed(beginning)
+    reader.buffer += beginning
     sent = 0
 
     def go_on() -> None:
         nonlocal sent
         while sent < 20_000:
             sent += 1
-            reader.feed(b"a")
+            reader.buffer += b"a"
             reader.pop_request(wanted)
 
     with pytest.raises(Refusal):

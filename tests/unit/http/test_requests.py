@@ -26,7 +26,7 @@ def made(
     reader = RequestReader(1000)
     length = [f"Content-Length: {len(body)}"]
     lines = [f"{method} {target} HTTP/1.1", "Host: x", *headers, *length, "", ""]
-    reader.feed("\r\n".join(lines).encode() + body)
+    reader.buffer += "\r\n".join(lines).encode() + body
     found = reader.pop_request(lambda head: True)
     assert found is not None
     return Request(connection, *found)
