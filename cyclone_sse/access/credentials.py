@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from ipaddress import ip_address
 from typing import Protocol
 
 from cyclone_sse.errors import Refusal
 
 
+class RequestHeaders(Protocol):
+    """The headers of a request, by name; names are in their canonical form."""
+
+    def exact(self, name: str, default: str = "") -> str:
+        """The value of a header, or the default."""
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def __getitem__(self, name: str) -> str: ...
+
+
 class Caller(Protocol):
     """The parts of a client's request that ``--auth-url`` is sent."""
 
     @property
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> RequestHeaders:
         """Its headers."""
 
     @property
@@ -43,7 +54,7 @@ class AccessRequest(Caller, Protocol):
 
 def bearer_token(request: AccessRequest) -> str | None:
     """The token or key in ``Authorization: Bearer``."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, token = request.headers.exact("Authorization", "").partition(" ")
     return token.strip(" \t") or None if scheme.lower() == "bearer" else None
 
 
@@ -55,7 +66,7 @@ def subscriber_tokens(request: AccessRequest, cookie: str) -> list[str]:
 
 def _cookie(request: AccessRequest, name: str) -> str | None:
     """The value of a cookie. Without this parser, http.cookies would drop all cookies if one is malformed."""
-    for pair in request.headers.get("Cookie", "").split(";"):
+    for pair in request.headers.exact("Cookie", "").split(";"):
         key, _, value = pair.partition("=")
         if key.strip(" \t") == name:
             return value.strip(" \t").strip('"') or None
@@ -69,10 +80,10 @@ def check_origin(request: AccessRequest, allowed: Container[str]) -> None:
     user's own machine; only ``Origin`` names the page. A name in ``Host`` proves nothing: any site can let
     its own name resolve to this server (DNS rebinding). allowed: other origins that may publish.
     """
-    origin = request.headers.get("Origin", "").lower()
+    origin = request.headers.exact("Origin", "").lower()
     if not origin or (origin != "*" and origin in allowed):
         return
-    host = request.headers.get("Host", "")
+    host = request.headers.exact("Host", "")
     own = [host] if _is_certain(host) else []
     if request.is_host_proxied:
         own.append(request.public_host)

@@ -21,6 +21,7 @@ from cyclone_sse.access.auth_url import AuthUrl
 from cyclone_sse.access.key_url import KeyUrl
 from cyclone_sse.brokers.base import Broker
 from cyclone_sse.errors import Refusal
+from cyclone_sse.http.headers import Headers
 from cyclone_sse.values import is_url
 
 PROBE_PATIENCE = 6.0  # seconds: a second more than the broker and the application get
@@ -32,7 +33,7 @@ _CHANNEL = "cyclone-sse-check"  # asked for; the application may well refuse it
 class CheckRequest:
     """A request from this machine, in place of a client's."""
 
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Headers = field(default_factory=Headers)
     remote_ip: str = "127.0.0.1"
     public_host: str = "localhost"
     public_scheme: str = "http"

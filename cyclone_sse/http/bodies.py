@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from cyclone_sse.errors import Refusal
-from cyclone_sse.http.forms import MULTIPART, URLENCODED
+from cyclone_sse.http.forms import MULTIPART, SLICE, URLENCODED, url_encoded
 from cyclone_sse.values import JSON_DECODER, read_json
 
 JSON = "application/json"
@@ -52,12 +52,16 @@ def read_body(request: Any, max_batch: int) -> Generator[None, None, Body]:
 
     Raises Refusal: 400, 413 for a larger batch, 415 for another format.
     """
-    coding, kind = request.headers.get("Content-Encoding"), request.media_type
+    coding, kind = request.headers.exact("Content-Encoding"), request.media_type
     if coding is not None and coding.lower() != "identity":
         raise Refusal(415, "Content-Encoding is not supported", {"Accept-Encoding": "identity"})
     if not request.body or kind in (URLENCODED, MULTIPART):
         # The key counts in the body alone: a query is written to logs on its way.
-        form = yield from request.read_form()
+        if kind == URLENCODED and len(request.body) <= SLICE:
+            request.form = url_encoded(request.body)  # as most publications are
+        elif request.body:
+            yield from request.read_form()
+        form = request.form
         fields = {**form, **request.arguments} if request.parameters else form
         return Body(fields, key=form.get("key", [""])[-1])
     if kind == LINES:

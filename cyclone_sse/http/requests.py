@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import unquote_plus
@@ -15,7 +15,6 @@ from twisted.internet.interfaces import ISSLTransport
 
 from cyclone_sse.http.forms import (
     MULTIPART,
-    SLICE,
     URLENCODED,
     Fields,
     media_type,
@@ -93,13 +92,9 @@ class Request(HTTPRequest):  # type: ignore[misc]
     def _content(self) -> tuple[Fields, dict[str, list[HTTPFile]]]:
         return finish(self._read_content())
 
-    def read_form(self) -> Generator[None, None, Fields]:
-        """Read the form of a long body in slices. Returns its fields. Raises Refusal."""
-        if self.media_type == URLENCODED and len(self.body) <= SLICE:
-            self.form = url_encoded(self.body)
-        elif self.body:
-            self._content = yield from self._read_content()
-        return self.form
+    def read_form(self) -> Iterator[None]:
+        """Read the form of a long body in slices, into ``form``. Raises Refusal."""
+        self._content = yield from self._read_content()
 
     def _read_content(self) -> Generator[None, None, tuple[Fields, dict[str, list[HTTPFile]]]]:
         if self.body and self.method in ("POST", "PUT", "PATCH"):

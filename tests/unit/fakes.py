@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.task import Clock
 
 from cyclone_sse.brokers import Broker
 from cyclone_sse.delivery.socket_client import SocketClient
+from cyclone_sse.http.headers import Headers
 from tests.harness.eventstream import Event, Parser
+
+
+def headers_of(named: Mapping[str, str]) -> Headers:
+    """These headers, as they come with a request."""
+    return Headers.from_raw([(name.encode(), value.encode("latin-1")) for name, value in named.items()])
 
 
 class TurnClock(Clock):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from tests.unit.fakes import headers_of
+
 
 def request(access_token: str | None = None, public_host: str | None = None, **headers: str) -> Any:
     """A request with these headers; `_` in a name stands for `-`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return SimpleNamespace(
-        headers=named,
+        headers=headers_of(named),
         remote_ip="192.0.2.7",
         access_token=access_token,
         public_host=named.get("Host", "") if public_host is None else public_host,

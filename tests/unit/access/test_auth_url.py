@@ -21,6 +21,7 @@ from cyclone_sse.access.auth_url import AuthUrl
 from cyclone_sse.access.grant import Grant
 from cyclone_sse.errors import Refusal
 from cyclone_sse.log_limit import MAX_KINDS
+from tests.unit.fakes import headers_of
 
 NOW = 1_000_000.0
 
@@ -63,7 +64,7 @@ class Site:
 
     def ask(self, *channels: str, **headers: str) -> Deferred[Grant]:
         caller = SimpleNamespace(
-            headers={name.replace("_", "-"): value for name, value in headers.items()},
+            headers=headers_of({name.replace("_", "-"): value for name, value in headers.items()}),
             remote_ip="192.0.2.7",
             public_host="push.example",
             public_scheme="https",
