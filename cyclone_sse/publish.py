@@ -68,8 +68,7 @@ class OperatorHandler(BrokerHandler):
         The work starts when the key of the publisher's token is known.
         """
         queue = self.request.connection.server.slices
-        waiting = self.rules.missing_keys(self.request)
-        if waiting is not None:
+        if self.rules.may_miss_keys and (waiting := self.rules.missing_keys(self.request)) is not None:
             return waiting.addCallback(lambda _: finish_in_turns(work, queue))
         return finish_in_turns(work, queue)
 
@@ -107,10 +106,13 @@ class PublishHandler(OperatorHandler):
         """The publications of the body. All are checked before the first is published. Raises Refusal."""
         grant, body = yield from self.read()
         if body.form is not None:
-            publications = [_understand(Publication.from_form, body.form, "")]
+            try:
+                publications = [Publication.from_form(body.form)]
+            except ValueError as error:
+                raise Refusal(400, str(error)) from None
         else:
             publications = yield from _all_publications(body)
-        if key := self.request.headers.get("Idempotency-Key"):
+        if key := self.request.headers.exact("Idempotency-Key"):
             publications = yield from _with_key(publications, key, body.is_batch)
         if not grant.may_publish_everywhere:
             yield from _check_channels(grant, publications)

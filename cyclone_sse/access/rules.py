@@ -59,6 +59,8 @@ class Rules:
             )
         # Whether there is a rule at all; without one every channel is public.
         self.restrict = self._tokens is not None or self._auth_url is not None
+        # Whether keys of tokens have a URL, and one may not have been fetched yet: see `missing_keys`.
+        self.may_miss_keys = self._tokens is not None and self._tokens.can_fetch
         self._read_secrets()
         # Whether channels are private, and publishers have neither a key nor a token.
         self.refuse_publishers = self.restrict and not (self.know_operators or settings["http-publish"])
@@ -116,10 +118,10 @@ class Rules:
     def missing_keys(self, request: AccessRequest) -> Deferred[Any] | None:
         """A Deferred that fires when missing keys of the request's tokens have been fetched from their URL.
 
-        None: no key is missing. Callers of ``publisher`` must wait for it; ``subscriber`` waits itself.
+        None: no key is missing. To be called if ``may_miss_keys``. Callers of ``publisher`` must wait for it;
+        ``subscriber`` waits itself.
         """
-        if self._tokens is None or not self._tokens.can_fetch:
-            return None
+        assert self._tokens is not None
         tokens = subscriber_tokens(request, self._settings["jwt-cookie"])
         waiting = [d for token in tokens if (d := self._tokens.missing_key(token)) is not None]
         return DeferredList(waiting) if waiting else None
@@ -132,8 +134,7 @@ class Rules:
         """
         if not self.restrict:
             return None
-        waiting = self.missing_keys(request)
-        if waiting is not None:
+        if self.may_miss_keys and (waiting := self.missing_keys(request)) is not None:
             return waiting.addCallback(lambda _: self._subscriber(request, channels))
         return self._subscriber(request, channels)
 
