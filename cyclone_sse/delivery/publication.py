@@ -67,6 +67,7 @@ class Publication:
     def __post_init__(self) -> None:
         if not self.channels:
             raise ValueError("channel is missing")
+        check_names(self.channels)
         if self.type is not None:
             _check_type(self.type)
         if self.retry is not None and not 0 <= self.retry <= MAX_RETRY:
@@ -189,12 +190,8 @@ def publication(
     names = (channels,) if isinstance(channels, str) else channels
     found = dict.fromkeys(names)
     found.pop("", None)
-    unique = tuple(found)
-    if not unique:
-        raise ValueError("channel is missing")
-    check_names(unique)
-    if not message:
-        raise ValueError("message is missing")
+    if not (found and message):
+        raise ValueError(f"{'message' if found else 'channel'} is missing")
     try:
         if isinstance(message, str):
             data = message.encode()
@@ -203,7 +200,7 @@ def publication(
             data.decode()
     except UnicodeError:
         raise ValueError("message is not UTF-8") from None
-    return Publication(unique, data, type, retry, ttl, excluded, keep, idempotency_key)
+    return Publication(tuple(found), data, type, retry, ttl, excluded, keep, idempotency_key)
 
 
 def check_client_id(text: str, field: str) -> None:
