@@ -93,23 +93,20 @@ class Slices:
         self._scheduled = False
         self._has_begun = True
         work, done = self._works[0]
+        is_over: object = True
         try:
-            next(work)
-        except StopIteration:
-            self._finish(done)
+            is_over = next(work, True)  # None until then
         except Exception:
             self.log.failure("work in slices failed")
-            self._finish(done)
+        if is_over:
+            self._works.popleft()
+            self._has_begun = False
+            if done is not None:
+                done.callback(None)
         else:
             self._works.rotate(-self._fair)
         if self._works and not self._scheduled:
             self._schedule()
-
-    def _finish(self, done: Deferred[None] | None) -> None:
-        self._works.popleft()
-        self._has_begun = False
-        if done is not None:
-            done.callback(None)
 
 
 def finish(work: Generator[None, None, T]) -> T:

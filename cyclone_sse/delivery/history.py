@@ -90,13 +90,17 @@ class History:
         """Keep an event in all its channels. now: seconds of a monotonic clock."""
         self._add(event, now)
         event.channels = tuple([self._append_to_channel(name, event) for name in event.channels])
-        self._release(event)
+        self._log.append(event.seq, event)
+        event.holders -= 1
+        if not event.holders:
+            self._drop(event)
         if self.bytes > self._max_bytes:
             self._make_room()
 
     def spread(self, event: Event, now: float) -> Iterator[None]:
         """Do the same as ``append`` in slices. The event is part of every answer from now on."""
         self._add(event, now)
+        self._log.append(event.seq, event)
         self._spreading[event] = frozenset(event.channels)
         return self._spread(event)
 
@@ -119,7 +123,6 @@ class History:
         event.taken = now
         event.holders = 1  # until all its channels have it
         self.last = max(self.last, event.seq)
-        self._log.append(event.seq, event)
         self.bytes += len(event.frame) + _EVENT_OVERHEAD
         if event.ttl is not None:
             self._expiring.set(event, now + event.ttl)
@@ -151,9 +154,7 @@ class History:
         return view.name
 
     def _open_view(self, name: str, limits: Limits) -> View:
-        age_order = self._by_age.get(limits.ttl)
-        if age_order is None:
-            age_order = self._by_age[limits.ttl] = OrderedDict()
+        age_order = self._by_age.setdefault(limits.ttl, OrderedDict())
         view = View(name, self._floors.pop(name, self._start), limits, age_order)
         self._views[name] = age_order[name] = view
         self.bytes += _CHANNEL_OVERHEAD + len(name)
@@ -370,7 +371,11 @@ class History:
 
     def _release(self, event: Event) -> None:
         event.holders -= 1
-        if not event.holders and self._log.pop(event.seq) is not None:
+        if not event.holders:
+            self._drop(event)
+
+    def _drop(self, event: Event) -> None:
+        if self._log.pop(event.seq) is not None:
             self.bytes -= len(event.frame) + _EVENT_OVERHEAD
             self._expiring.clear(event)
             if self.on_forgotten is not None:

@@ -69,7 +69,7 @@ class Publishing:
             self._journal.check()
         if eid is None and publication.keep:
             self.check_states([publication])
-        return self._publish(publication, eid or self.ids.next())
+        return self._publish(publication, eid)
 
     def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
         """Publish all of these, in this order. Returns their ids, or a Deferred of them.
@@ -95,9 +95,7 @@ class Publishing:
             self.check_states(publications)
         ids: list[str] = []
         for each in publications:
-            eid = self.ids.next()
-            self._publish(each, eid)
-            ids.append(str(eid))
+            ids.append(str(self._publish(each).id))
         return ids if self._journal is None else self._when_written(succeed(ids))
 
     def _when_written(self, published: Deferred[Sequence[str]]) -> Deferred[Sequence[str]]:
@@ -113,7 +111,7 @@ class Publishing:
         done = 0  # events and their channels, in this slice
         for each in publications:
             in_slices = each.keep and len(each.channels) > MANY
-            event = self._publish(each, self.ids.next(), sets_state=not in_slices)
+            event = self._publish(each, sets_state=not in_slices)
             ids.append(str(event.id))
             if in_slices:
                 yield from self._spread_state(event)
@@ -123,7 +121,11 @@ class Publishing:
                 yield
         return ids
 
-    def _publish(self, publication: Publication, eid: EventId, sets_state: bool = True) -> Event:
+    def _publish(
+        self, publication: Publication, eid: EventId | None = None, sets_state: bool = True
+    ) -> Event:
+        if eid is None:
+            eid = self.ids.next()
         frame = encode(publication.data, eid, publication.type, publication.retry)
         event = Event(eid, frame, publication.channels)
         if eid.seq <= self.history.last:

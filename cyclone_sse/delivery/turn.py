@@ -35,13 +35,14 @@ class Turn:
         self.taken = taken
         self.events: list[Event] = []
 
-    def groups(self, registry: Channels[Client]) -> Iterator[Group | None]:
+    def groups(self, registry: Channels[Client]) -> Iterable[Group | None]:
         """Every client that is due some of the events, in one group. None: the end of a slice."""
-        if len(self.events) == 1:
-            names = self.events[0].names
-            if len(names) == 1:
-                yield Group(registry.of(names[0]), Batch(self.events))
-                return
+        event = self.events[0]
+        if len(self.events) == 1 and len(event.channels) == 1 and not event.patterns:
+            return (Group(registry.of(event.channels[0]), Batch(self.events)),)
+        return self._groups(registry)
+
+    def _groups(self, registry: Channels[Client]) -> Iterator[Group | None]:
         parts: dict[tuple[Event, ...], list[str]] = {}
         for work in self._parts(parts):
             yield work
