@@ -18,7 +18,6 @@ import select
 import socket
 import sys
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -55,8 +54,9 @@ _GONE = frozenset(
 )
 
 SocketAddress = IPv4Address | IPv6Address | UNIXAddress
-# Makes a transport: socket, protocol, peer as the socket reports it, number, reactor.
-Transport = Callable[[socket.socket, Any, Any, int, Any], Any]
+# Makes a transport of what Twisted's own are made of: socket, protocol, peer as the socket reports it, None
+# (the port, which is not one of Twisted's), number, reactor.
+Transport = Callable[[Any, Any, Any, None, int, Any], Any]
 
 
 def socket_address(family: int, name: Any) -> SocketAddress:
@@ -66,13 +66,6 @@ def socket_address(family: int, name: Any) -> SocketAddress:
     if family == socket.AF_INET6:
         return IPv6Address("TCP", *name)
     return IPv4Address("TCP", *name)
-
-
-def plain_transport(
-    client: socket.socket, protocol: Any, peer: Any, number: int, reactor: Any, *, kind: Any
-) -> Any:
-    """Make the transport of a connection without TLS. kind: of Twisted's, for TCP or a UNIX socket."""
-    return kind(client, protocol, peer, None, number, reactor)
 
 
 def set_inherited_options(listening: socket.socket, stall_timeout: float) -> None:
@@ -119,8 +112,8 @@ class Listener(FileDescriptor):
         self.factory = factory
         self.fileno = sock.fileno  # type: ignore[method-assign]
         self._family = sock.family
-        kind = unix.Server if self._family == socket.AF_UNIX else tcp.Server
-        self._transport = transport or partial(plain_transport, kind=kind)
+        plain: Any = unix.Server if self._family == socket.AF_UNIX else tcp.Server
+        self._transport = transport or plain
         self._shared = shared
         self._make_room = make_room
         self._is_busy = is_busy
@@ -214,7 +207,7 @@ class Listener(FileDescriptor):
                 client.close()
                 return
             self._accepted += 1
-            transport = self._transport(client, protocol, peer, self._accepted, self._clock)
+            transport = self._transport(client, protocol, peer, None, self._accepted, self._clock)
             transport.repstr = f"<{type(protocol).__name__} #{self._accepted}>"
             protocol.makeConnection(transport)
         except OSError:

@@ -96,15 +96,16 @@ class TlsTransports:
         """One line if the certificate has expired or will do so soon. now: seconds since the epoch."""
         return expiry_warning(self._paths[0], now)
 
-    def __call__(
-        self, client: socket.socket, protocol: Any, peer: Any, number: int, reactor: Any
-    ) -> TlsServer:
-        """Make the transport of a connection that was just accepted."""
+    def __call__(self, client: socket.socket, *parts: Any) -> TlsServer:
+        """Make the transport of a connection that was just accepted.
+
+        parts: what Twisted's transports are made of after their socket; the reactor comes last.
+        """
         client.setblocking(False)
         secure = self._context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
         if self._handshakes is None:
-            self._handshakes = Handshakes(reactor)
-        transport = TlsServer(secure, protocol, peer, None, number, reactor)  # type: ignore[arg-type]
+            self._handshakes = Handshakes(parts[-1])
+        transport = TlsServer(secure, *parts)
         transport.handshakes = self._handshakes
         return transport
 

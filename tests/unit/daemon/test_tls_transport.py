@@ -50,7 +50,7 @@ class Pair:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
             end.setblocking(False)
         self.protocol = Protocol()
-        self.server: TlsServer = transports(ours, self.protocol, ("a", 1), 1, reactor)
+        self.server: TlsServer = transports(ours, self.protocol, ("a", 1), None, 1, reactor)
         self.server.repstr = "pair"
         self.reactor = reactor
         context = ssl.create_default_context(cafile=str(files / "root.pem"))
