@@ -18,16 +18,18 @@ T = TypeVar("T", bound=Hashable)
 class Deadlines(Generic[T]):
     """The deadlines of items; an item has one at most.
 
-    grain: width of a bucket in seconds. No item is returned early, and none late by more than this.
+    grain: width of a bucket in seconds. No item is returned early, and none late by more than this. first:
+    the time at which the first bucket is due, which may be empty; infinite if there is none.
     """
 
-    __slots__ = ("_bucket_of", "_buckets", "_grain", "_order")
+    __slots__ = ("_bucket_of", "_buckets", "_grain", "_order", "first")
 
     def __init__(self, grain: float = 1.0) -> None:
         self._grain = grain
         self._buckets: dict[int, dict[T, None]] = {}
         self._bucket_of: dict[T, int] = {}
         self._order: list[int] = []  # heap of the buckets' numbers
+        self.first = math.inf
 
     def __len__(self) -> int:
         return len(self._bucket_of)
@@ -51,6 +53,7 @@ class Deadlines(Generic[T]):
         if bucket is None:
             bucket = self._buckets[number] = {}
             heappush(self._order, number)
+            self.first = self._order[0] * self._grain
         bucket[item] = None
 
     def clear(self, item: T) -> None:
@@ -59,17 +62,13 @@ class Deadlines(Generic[T]):
         if number is not None:
             del self._buckets[number][item]
 
-    def is_due(self, now: float) -> bool:
-        """Whether there may be an item that is due: a bucket that is due may be empty."""
-        return bool(self._order) and self._order[0] * self._grain <= now
-
     def pop_due(self, now: float, most: int | None = None) -> list[T]:
         """Remove and return the items that are due, the earliest bucket first.
 
         most: the maximum number; if it is reached, there may be more, for another turn of the reactor.
         """
         found: list[T] = []
-        while self._order and self._order[0] * self._grain <= now:
+        while self.first <= now:
             bucket = self._buckets[self._order[0]]
             while bucket:
                 if len(found) == most:
@@ -78,4 +77,5 @@ class Deadlines(Generic[T]):
                 del self._bucket_of[item]
                 found.append(item)
             del self._buckets[heappop(self._order)]
+            self.first = self._order[0] * self._grain if self._order else math.inf
         return found

@@ -109,7 +109,7 @@ class Rules:
                 check_name(name)
         except ValueError as error:
             raise Refusal(400, str(error)) from None
-        patterns = [name for name in channels if self._is_pattern(name)]
+        patterns = list(filter(self._is_pattern, channels))
         if len(patterns) > settings["max-patterns"]:
             raise Refusal(400, f"more than {settings['max-patterns']} patterns for one stream")
         if patterns and not (self._open_patterns or settings["patterns"] or self.restrict):

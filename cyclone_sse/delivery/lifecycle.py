@@ -112,17 +112,17 @@ class Lifecycle:
 
         now: gives the present id. renew: send it also to clients that have one.
         """
-        if self._pings.is_due(self._reactor.seconds()):
+        if self._pings.first <= self._reactor.seconds():
             self._fanout.work(self._pop_pings(now, renew))
 
     def end_overdue(self) -> None:
         """End the clients that are too old, whose access has expired, or that have stopped reading."""
         now = self._reactor.seconds()
-        if self._ages.is_due(now):
+        if self._ages.first <= now:
             self._fanout.work(self._pop_each(self._ages, now, self._end_aged))
-        if self._expiries.is_due(self.wall()):
+        if self._expiries.first <= self.wall():
             self._fanout.work(self._pop_each(self._expiries, self.wall(), self._end_expired))
-        if self._stalls.is_due(now):
+        if self._stalls.first <= now:
             self._fanout.work(self._pop_each(self._stalls, now, self._end_stalled))
 
     def end(

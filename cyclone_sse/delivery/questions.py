@@ -6,7 +6,7 @@ kept until another event is published or dropped. Plain Python.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from cyclone_sse.delivery.batch import Batch
@@ -58,9 +58,13 @@ class Answers:
             self._kept.clear()
         answer = self._kept.get((after, channels))
         if answer is None:
-            events = self.history.since(after, channels)
-            batch = Batch(list(_bounded(events)))
-            answer = Answer(batch if batch.events else None, next(events, None) is None)
+            events, found, size = self.history.since(after, channels), list[Event](), 0
+            for event in events:
+                found.append(event)
+                size += len(event.frame)
+                if size >= BATCH_BYTES or len(found) >= BATCH_EVENTS:
+                    break
+            answer = Answer(Batch(found) if found else None, next(events, None) is None)
             if len(self._kept) >= ANSWERS:
                 self._kept.clear()
             self._kept[after, channels] = answer
@@ -127,12 +131,3 @@ class PatternQuestions:
 
 
 Questions = ChannelQuestions | PatternQuestions
-
-
-def _bounded(events: Iterator[Event]) -> Iterable[Event]:
-    size = 0
-    for count, event in enumerate(events, 1):
-        yield event
-        size += len(event.frame)
-        if size >= BATCH_BYTES or count >= BATCH_EVENTS:
-            return

@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import pytest
 
-from cyclone_sse.delivery import questions as module
 from cyclone_sse.delivery.events import PING, Event, EventId, EventIds
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.publication import publication
@@ -95,13 +94,13 @@ def test_a_long_past_comes_in_pieces_with_turns_between(
     names = fill(hub, 400, 20)
     turns(clock)
     asked: list[int] = []
-    bounded = module._bounded
+    since = hub.history.since
 
-    def count(events: Iterator[Event]) -> Iterable[Event]:
+    def count(seq: int, channels: Iterable[str]) -> Iterator[Event]:
         asked.append(1)
-        return bounded(events)
+        return since(seq, channels)
 
-    monkeypatch.setattr(module, "_bounded", count)
+    monkeypatch.setattr(hub.history, "since", count)
     socket = behind(hub, names)
     assert len(asked) == 1, "the rest is asked for when the client has room"
     socket.read(None)
