@@ -24,7 +24,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
@@ -36,7 +36,7 @@ from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.client import KEEP, RESET, Client, Dropped, Piece, Refill, Sent, Seq, State
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.errors import Ending
-from cyclone_sse.socket_send import socket_send
+from cyclone_sse.socket_send import Send
 
 PIECE = 64 * 1024  # bytes handed to the transport at a time, where they are a copy for each slow client
 _BYTES_ACKED = 120  # offset of tcpi_bytes_acked in Linux's struct tcp_info (linux/tcp.h), 8 bytes
@@ -58,8 +58,8 @@ class SocketClient(Client):
     """The stream of one client over a plain TCP connection.
 
     transport: the connection. head: the first bytes of the response. limit: bytes that may wait for the
-    client; a single write may be larger when nothing waits. nothing_waits: the transport's own buffer is
-    known to be empty.
+    client; a single write may be larger when nothing waits. send: of the transport's socket. nothing_waits:
+    the transport's own buffer is known to be empty.
     """
 
     __slots__ = (
@@ -75,7 +75,9 @@ class SocketClient(Client):
         "transport",
     )
 
-    def __init__(self, transport: Any, head: bytes, limit: int, nothing_waits: bool = True) -> None:
+    def __init__(
+        self, transport: Any, head: bytes, limit: int, send: Send, nothing_waits: bool = True
+    ) -> None:
         super().__init__()
         self.transport = transport
         self.nothing_waits = nothing_waits
@@ -86,12 +88,7 @@ class SocketClient(Client):
         self._unsent = len(head)  # bytes in the queue and in the transport
         self._in_transport = 0
         self._refill: Refill | None = None
-        self._write: Callable[[bytes], int] = self._writer()
-
-    def _writer(self) -> Callable[[bytes], int]:
-        send = socket_send(self.transport)
-        assert send is not None  # see client_class
-        return send
+        self._write = send
 
     def figures(self) -> SocketFigures:
         """The figures of this moment."""

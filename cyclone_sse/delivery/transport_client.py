@@ -6,7 +6,6 @@ transports, and for transports in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
@@ -27,9 +26,9 @@ class TransportClient(SocketClient):
 
     __slots__ = ("_paused",)
 
-    def _writer(self) -> Callable[[bytes], int]:
+    def __init__(self, transport: Any, head: bytes, limit: int, nothing_waits: bool = True) -> None:
+        super().__init__(transport, head, limit, self._write_pieces, nothing_waits)
         self._paused = False
-        return self._write_pieces
 
     def open(self) -> None:
         """Send the head, and with it what has been added since."""
@@ -81,6 +80,9 @@ class TransportClient(SocketClient):
         self.transport.loseConnection()
 
 
-def client_class(transport: Any) -> type[SocketClient]:
-    """The kind of client for a transport."""
-    return TransportClient if socket_send(transport) is None else SocketClient
+def make_client(transport: Any, head: bytes, limit: int, *, nothing_waits: bool = True) -> SocketClient:
+    """Make the client of the kind that this transport needs."""
+    send = socket_send(transport)
+    if send is None:
+        return TransportClient(transport, head, limit, nothing_waits)
+    return SocketClient(transport, head, limit, send, nothing_waits)

@@ -117,7 +117,6 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """Stop reading requests: a handler uses the connection for a stream."""
         self.state = STREAMING
         self._reader = None
-        self.server.clear_deadline(self)
         self._flow.release()
         self._flow.resume()  # without this, a request that was pipelined would not notice its client leave
         if self._half_closed:
@@ -293,7 +292,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     @property
     def nothing_waits(self) -> bool:
         """Whether all that was written has been sent, so that a stream may write to the socket."""
-        return self._flow.nothing_waits
+        return self._flow.send is not None
 
     def write(self, chunk: bytes) -> None:
         """Send a part of the response."""

@@ -19,15 +19,15 @@ from cyclone_sse.socket_send import socket_send
 
 @implementer(IPushProducer)
 class FlowControl:
-    """The flow control of one connection. transport: the connection's. on_room: called when waiting bytes
-    were sent.
+    """The flow control of one connection. transport: the connection's. send: writes to its socket, None while
+    bytes may wait in the transport.
     """
 
-    __slots__ = ("_on_room", "_reading", "_send", "_transport", "full")
+    __slots__ = ("_on_room", "_reading", "_transport", "full", "send")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self._send = socket_send(transport)  # None: bytes may wait in the transport
+        self.send = socket_send(transport)
         self._on_room: Callable[[], None] | None = None  # set: we are the transport's producer
         self._reading = True
         self.full = False  # too many bytes wait in the transport
@@ -44,25 +44,20 @@ class FlowControl:
             self._reading = True
             self._transport.resumeProducing()
 
-    @property
-    def nothing_waits(self) -> bool:
-        """Whether the transport's own buffer is known to be empty."""
-        return self._send is not None
-
     def write(self, data: bytes, on_room: Callable[[], None] | None) -> None:
         """Send these bytes now, or after the waiting bytes.
 
         on_room: called, until the release, when too many bytes were waiting and have been sent.
         """
-        if self._send is not None:
+        if self.send is not None:
             try:
-                sent = self._send(data)
+                sent = self.send(data)
             except OSError:  # there is no room; or the socket is broken, which the transport will notice
                 sent = 0
             data = data[sent:]
             if not data:
                 return
-            self._send = None
+            self.send = None
         if on_room is not None and self._on_room is None:
             self._on_room = on_room
             self._transport.registerProducer(self, True)

@@ -6,12 +6,13 @@ which it is limited and logged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from time import monotonic
 
 from twisted.logger import Logger
 
+from cyclone_sse.http.headers import Headers
 from cyclone_sse.log_limit import LogLimit
 
 Trusted = bool | tuple[IPv4Network | IPv6Network, ...]
@@ -30,12 +31,12 @@ class Proxies:
         self._trust_any = trusted is True
         self._log_limit = LogLimit(clock)
 
-    def client_address(self, headers: Mapping[str, str], peer: str) -> str:
+    def client_address(self, headers: Headers, peer: str) -> str:
         """The client's address: the peer's, unless the peer is a proxy that sends another.
 
         peer: the address at the other end of the connection; another text for a UNIX socket.
         """
-        chain = headers.get("X-Forwarded-For", "")
+        chain = headers.exact("X-Forwarded-For", "")
         if not chain or not self.trusts(peer):
             return peer
         address = peer
@@ -49,18 +50,18 @@ class Proxies:
                 break
         return address
 
-    def public_host(self, headers: Mapping[str, str], peer: str) -> str:
+    def public_host(self, headers: Headers, peer: str) -> str:
         """Host and port in the URL that the client used."""
-        own = headers.get("Host", "")
+        own = headers.exact("Host", "")
         return self._last(headers, "X-Forwarded-Host", peer) or own
 
-    def public_scheme(self, headers: Mapping[str, str], peer: str, own: str) -> str:
+    def public_scheme(self, headers: Headers, peer: str, own: str) -> str:
         """``http`` or ``https`` in that URL. own: that of the connection."""
         scheme = self._last(headers, "X-Forwarded-Proto", peer).lower()
         return scheme if scheme in ("http", "https") else own
 
-    def _last(self, headers: Mapping[str, str], name: str, peer: str) -> str:
-        value = headers.get(name, "")
+    def _last(self, headers: Headers, name: str, peer: str) -> str:
+        value = headers.exact(name, "")
         return value.rpartition(",")[2].strip(" \t") if value and self.trusts(peer) else ""
 
     def trusts(self, peer: str) -> bool:

@@ -113,7 +113,7 @@ class FakeClient:
     def __init__(self, broker: Broker, limit: int = 1 << 20, room: int | None = None) -> None:
         self.broker = broker
         self.socket = FakeSocket(room)
-        self.subscriber = SocketClient(self.socket, b"", limit)
+        self.subscriber = SocketClient(self.socket, b"", limit, self.socket.send)
         self.position = broker.position()
         self.sent: list[str] = []
         self._parser = Parser()

@@ -68,9 +68,9 @@ def make_hub(
     )
 
 
-def socket_client(socket: object, head: bytes = b"", limit: int = 1 << 20) -> SocketClient:
+def socket_client(socket: Any, head: bytes = b"", limit: int = 1 << 20) -> SocketClient:
     """A client of this socket with the usual limit."""
-    return SocketClient(socket, head, limit)
+    return SocketClient(socket, head, limit, socket.send)
 
 
 def turns(clock: TurnClock, most: int = 1000) -> int:

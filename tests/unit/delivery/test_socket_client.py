@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cyclone_sse.delivery.client import NOTHING, REPEATABLE, RESET, Dropped, Piece, State
 from cyclone_sse.delivery.socket_client import SocketClient
-from cyclone_sse.delivery.transport_client import client_class
+from cyclone_sse.delivery.transport_client import make_client
 from cyclone_sse.errors import Ending
 from tests.unit.delivery.clients import socket_client
 from tests.unit.fakes import FakeSocket
@@ -69,7 +69,7 @@ def test_what_fits_goes_out_at_once() -> None:
 def test_what_was_written_before_goes_first() -> None:
     socket = FakeSocket(room=0)
     socket.write(b"the answer to an earlier request, ")
-    subscriber = SocketClient(socket, b"head, ", 1 << 20, nothing_waits=False)
+    subscriber = SocketClient(socket, b"head, ", 1 << 20, socket.send, nothing_waits=False)
     subscriber.open()
     subscriber.send(b"event")
     socket.read(None)
@@ -99,7 +99,7 @@ def test_bytes_arrive_in_order_or_the_client_is_cut(
 ) -> None:
     limit = 1000
     socket: Any = FakeTls() if tls else FakeSocket(room)
-    subscriber = client_class(socket)(socket, b"", limit)
+    subscriber = make_client(socket, b"", limit)
     subscriber.open()
     sent = b""
     for reads, size in steps:
@@ -124,7 +124,7 @@ def test_bytes_arrive_in_order_or_the_client_is_cut(
 @pytest.mark.parametrize("kind", [FakeSocket, FakeTls])
 def test_close_waits_for_what_is_queued(kind: Any) -> None:
     socket = FakeSocket(room=3) if kind is FakeSocket else FakeTls()
-    subscriber = client_class(socket)(socket, b"", 1 << 20)
+    subscriber = make_client(socket, b"", 1 << 20)
     subscriber.open()
     subscriber.send(b"x" * 150)
     subscriber.send(b"y" * 150)
@@ -140,7 +140,7 @@ def test_close_waits_for_what_is_queued(kind: Any) -> None:
 
 def test_a_single_large_write_is_no_reason_to_cut() -> None:
     socket = FakeSocket(room=10)
-    subscriber = SocketClient(socket, b"", limit=100)
+    subscriber = SocketClient(socket, b"", 100, socket.send)
     subscriber.open()
     subscriber.send(b"x" * 500_000)
     assert not socket.aborted
@@ -162,7 +162,7 @@ def test_a_broken_connection_ends_the_stream_quietly() -> None:
 @given(pieces=st.lists(st.binary(min_size=1, max_size=50), max_size=20), room=st.integers(0, 60))
 def test_what_was_missed_goes_out_as_fast_as_it_is_read(pieces: list[bytes], room: int) -> None:
     socket = FakeSocket(room)
-    subscriber = SocketClient(socket, b"", limit=10)
+    subscriber = SocketClient(socket, b"", 10, socket.send)
     subscriber.open()
     left = list(pieces)
 
@@ -218,7 +218,7 @@ class Slow:
 
     def __init__(self, room: int = 0, limit: int = 100) -> None:
         self.socket = FakeSocket(room)
-        self.client = SocketClient(self.socket, b"", limit)
+        self.client = SocketClient(self.socket, b"", limit, self.socket.send)
         self.dropped: list[Dropped] = []
         self.client.on_overflow = lambda _, dropped: self.dropped.append(dropped)
         self.client.open()
@@ -280,7 +280,7 @@ def test_a_client_that_does_not_read_what_cannot_be_repeated_is_cut_off() -> Non
 
 def test_a_head_that_does_not_fit_waits_as_the_frames_of_which_it_consists() -> None:
     socket = FakeSocket(room=3)
-    client = SocketClient(socket, b"head", 1 << 20)
+    client = SocketClient(socket, b"head", 1 << 20, socket.send)
     shared = b"x" * 1000
     client.send(shared, (shared,), (1,))
     client.open()

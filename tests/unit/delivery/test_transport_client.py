@@ -7,7 +7,7 @@ from typing import Any
 from twisted.protocols.tls import BufferingTLSTransport
 
 from cyclone_sse.delivery.socket_client import SocketClient
-from cyclone_sse.delivery.transport_client import TransportClient, client_class
+from cyclone_sse.delivery.transport_client import TransportClient, make_client
 from tests.unit.fakes import FakeSocket
 
 
@@ -16,8 +16,8 @@ def test_a_transport_without_a_socket_of_its_own_is_written_to() -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(FakeSocket(), name)
 
-    assert client_class(FakeSocket()) is SocketClient
-    assert client_class(Wrapper()) is TransportClient
+    assert type(make_client(FakeSocket(), b"", 1)) is SocketClient
+    assert type(make_client(Wrapper(), b"", 1)) is TransportClient
     # It has a getHandle too: that of OpenSSL, in which the bytes would stay.
     tls = BufferingTLSTransport.__new__(BufferingTLSTransport)
-    assert client_class(tls) is TransportClient
+    assert type(make_client(tls, b"", 1)) is TransportClient

@@ -12,12 +12,14 @@ from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from zope.interface import provider
 
 from cyclone_sse.http.forwarded import Proxies, Trusted, read_address
+from cyclone_sse.http.headers import NO_HEADERS
+from tests.unit.fakes import headers_of
 
 NETWORKS = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 
 
 def address(trusted: Trusted, chain: str | None, peer: str = "10.0.0.1") -> str:
-    headers = {} if chain is None else {"X-Forwarded-For": chain}
+    headers = headers_of({} if chain is None else {"X-Forwarded-For": chain})
     return Proxies(trusted).client_address(headers, peer)
 
 
@@ -79,7 +81,7 @@ def test_a_client_cannot_choose_its_address() -> None:
 
 @pytest.mark.parametrize("trusted", [False, NETWORKS])
 def test_host_and_scheme_count_from_a_proxy_only(trusted: Trusted) -> None:
-    headers = {"Host": "push", "X-Forwarded-Host": "evil", "X-Forwarded-Proto": "https"}
+    headers = headers_of({"Host": "push", "X-Forwarded-Host": "evil", "X-Forwarded-Proto": "https"})
     proxies = Proxies(trusted)
     assert proxies.public_host(headers, "203.0.113.9") == "push"
     assert proxies.public_scheme(headers, "203.0.113.9", "http") == "http"
@@ -89,13 +91,13 @@ def test_host_and_scheme_count_from_a_proxy_only(trusted: Trusted) -> None:
     ("proto", "scheme"), [("https", "https"), ("http, HTTPS", "https"), ("ftp", "http"), ("", "http")]
 )
 def test_the_scheme_of_a_proxy(proto: str, scheme: str) -> None:
-    headers = {"Host": "push", "X-Forwarded-Host": "a, www.example", "X-Forwarded-Proto": proto}
+    headers = headers_of({"Host": "push", "X-Forwarded-Host": "a, www.example", "X-Forwarded-Proto": proto})
     for trusted in (True, NETWORKS):
         proxies = Proxies(trusted)
         assert proxies.public_scheme(headers, "10.0.0.1", "http") == scheme
         assert proxies.public_host(headers, "10.0.0.1") == "www.example"
-    assert Proxies(True).public_host({"Host": "push"}, "10.0.0.1") == "push"
-    assert Proxies(True).public_host({}, "10.0.0.1") == ""
+    assert Proxies(True).public_host(headers_of({"Host": "push"}), "10.0.0.1") == "push"
+    assert Proxies(True).public_host(NO_HEADERS, "10.0.0.1") == ""
 
 
 @pytest.fixture
@@ -118,5 +120,5 @@ def test_what_cannot_be_read_is_logged_once_a_minute(warnings: list[str]) -> Non
     proxies = Proxies(True, clock.seconds)
     for wait in (0, 30, 31):
         clock.advance(wait)
-        proxies.client_address({"X-Forwarded-For": "secret"}, "10.0.0.1")
+        proxies.client_address(headers_of({"X-Forwarded-For": "secret"}), "10.0.0.1")
     assert warnings == ["a proxy sends an X-Forwarded-For in which no address can be read"] * 2
