@@ -23,7 +23,7 @@ from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import check_client_id
 from cyclone_sse.delivery.socket_client import SocketClient
-from cyclone_sse.delivery.transport_client import client_class
+from cyclone_sse.delivery.transport_client import make_client
 from cyclone_sse.errors import Ending, Refusal
 
 _STREAM = {
@@ -51,7 +51,8 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
     info: object = None  # what is shown of the user to other members of a channel: any JSON value
     expires: float | None = None  # when its access ends: seconds since the epoch
     is_private = False  # access was granted to this client, not to all
-    _resume_id: str | None = None  # the id that the client came back with
+    # What the client came back with: an id, or other text, as `earliest`.
+    _resume_id: EventId | str | None = None
     _bound = False
     _gone = False
     _end_orders = 0  # given before the client was checked
@@ -123,9 +124,10 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
     def _subscribe(self) -> None:
         # Mostly there is nothing to wait for; then there is no need for a Deferred, which at
         # ten thousand clients that all come at once is worth the lines.
-        self._end_orders = self.broker.hub.end_orders
         try:
-            self._resume_id = self.last_event_id()
+            given = self.last_event_id()
+            self._resume_id = (EventId.parse(given) or given) if given else None
+            self._end_orders = self.broker.hub.end_orders
             self.request.connection.count_client(self.request)
             waiting = self.admit()
             if waiting is None:
@@ -228,17 +230,17 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         self._headers.update(fields)
         if self.is_private:
             self._headers["Cache-Control"] = _PRIVATE
-        self.vary(*_VARY)
         position = self._position()
         if position:
             self._headers["Last-Event-ID"] = position
+        self.vary(*_VARY)
         return position
 
     def _position(self) -> str | None:
         """The id where the stream starts: the client's own, if it is one, else that of this moment."""
         if self._resume_id is None:
             return self.broker.position()
-        return self._resume_id if EventId.parse(self._resume_id) else None
+        return str(self._resume_id) if isinstance(self._resume_id, EventId) else None
 
     def _open_stream(self, sends_id: bool) -> SocketClient:
         """Start a stream; nothing else is read from the connection now. sends_id: begin with the position."""
@@ -251,10 +253,10 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         if position and sends_id:
             head += b"id: %s\n\n" % position.encode()
         connection = self.request.connection
+        nothing_waits = connection.nothing_waits
         connection.setRawMode()
         self._headers_written = True
-        kind = client_class(self.transport)
-        return kind(self.transport, head, settings["client-buffer"], connection.nothing_waits)
+        return make_client(self.transport, head, settings["client-buffer"], nothing_waits=nothing_waits)
 
     def _is_event_source(self) -> bool:
         """Whether the client is a browser's EventSource (or one on the fetch of Node.js). It hides the

@@ -19,7 +19,7 @@ from cyclone_sse.brokers.carried import fields_in
 from cyclone_sse.brokers.presence_exchange import PresenceExchange
 from cyclone_sse.brokers.subscriptions import Subscriptions
 from cyclone_sse.delivery.client import Client
-from cyclone_sse.delivery.events import EventIds
+from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.publication import Publication, publication
@@ -288,7 +288,9 @@ class Broker:
         await DeferredList(self.hub.presence.stop())
         await maybeDeferred(self.disconnect).addErrback(self._log_bug, "disconnect")
 
-    def ready(self, channels: Sequence[str], last_event_id: str | None = None) -> Deferred[Any] | None:
+    def ready(
+        self, channels: Sequence[str], last_event_id: EventId | str | None = None
+    ) -> Deferred[Any] | None:
         """Subscribe upstream to these channels if necessary.
 
         None if the upstream already sends their messages; else a Deferred that fires when it does, or after
@@ -301,7 +303,7 @@ class Broker:
         return self.subscriptions.ready(names) if self.lingers else None
 
     def add_client(
-        self, handler: Subscriber, channels: str | Iterable[str], last_event_id: str | None = None
+        self, handler: Subscriber, channels: str | Iterable[str], last_event_id: EventId | str | None = None
     ) -> None:
         """Subscribe the handler's client to one or several channels, after the event with this id: the client
         receives the events that it missed, then new ones."""

@@ -102,10 +102,12 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
     def _event_ids(self, ids: Sequence[bytes]) -> Sequence[str]:
         return [f"{id.decode()}-{self._tag}" for id in ids]
 
-    def ready(self, channels: Sequence[str], last_event_id: str | None = None) -> Deferred[Any] | None:
+    def ready(
+        self, channels: Sequence[str], last_event_id: EventId | str | None = None
+    ) -> Deferred[Any] | None:
         """Wait if the client has received elsewhere what we have not yet read."""
         self.check_patterns(self.canonical_names(channels))
-        eid = EventId.parse(last_event_id) if last_event_id else None
+        eid = EventId.parse(last_event_id) if isinstance(last_event_id, str) else last_event_id
         if eid is None or eid.node != self._tag or eid.seq <= self.hub.ids.last:
             return None
         waiting: Deferred[None] = Deferred(self._stop_waiting)

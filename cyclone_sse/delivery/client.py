@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import ClassVar, NamedTuple
 
-from cyclone_sse.delivery.events import Event
+from cyclone_sse.delivery.events import Event, EventId
 from cyclone_sse.errors import Ending
 
 NOT_LIVE = float("inf")  # `skip_until` of a client that is not due live events yet
@@ -112,7 +112,7 @@ class Client:
         self.client_id: str | None = None
         self.user: str | None = None
         self.expires: float | None = None
-        self.last_event_id: str | None = None
+        self.last_event_id: EventId | str | None = None
         self.skip_until: float = NOT_LIVE
         self.last_sent_at: float | None = None
         self.shares_frames = True

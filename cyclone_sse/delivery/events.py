@@ -75,54 +75,46 @@ class EventIds:
     """A source of ids that always grow, even when the clock steps back.
 
     clock: returns the time in seconds since the epoch; None if all ids come from elsewhere (``follow``).
-    node: the tag of this process, random unless given. last: the position after which to continue.
+    node: the tag of this process, random unless given. last: the sequence number of the last id, after which
+    to continue. from_elsewhere: whether all ids come from elsewhere, and so are the same in all processes.
     """
 
     def __init__(self, clock: Callable[[], float] | None, node: str | None = None, last: int = 0) -> None:
         self._clock = clock
+        self.from_elsewhere = clock is None
         self.node = node or secrets.token_hex(3)
         self.former: set[str] = set()  # former tags of this process, whose ids are lost
-        self._last = last
+        self.last = last
         self._catch_up()
-        self._now = EventId(self._last, self.node)
-
-    @property
-    def from_elsewhere(self) -> bool:
-        """Whether all ids come from elsewhere, and so are the same in all processes."""
-        return self._clock is None
-
-    @property
-    def last(self) -> int:
-        """The sequence number of the last id that was assigned."""
-        return self._last
+        self._now = EventId(self.last, self.node)
 
     def next(self) -> EventId:
         """Assign a new id, greater than all before."""
-        self._last += 1
+        self.last += 1
         self._catch_up()
-        return EventId(self._last, self.node)
+        return EventId(self.last, self.node)
 
     def now(self) -> EventId:
         """Return an id for this moment: at least the last event's, less than the next one's."""
         self._catch_up()
-        if self._now.seq != self._last or self._now.node != self.node:
-            self._now = EventId(self._last, self.node)  # many clients ask in one millisecond
+        if self._now.seq != self.last or self._now.node != self.node:
+            self._now = EventId(self.last, self.node)  # many clients ask in one millisecond
         return self._now
 
     def follow(self, eid: EventId) -> None:
         """Make an id that was assigned elsewhere, with our tag, the present position."""
-        self._last = max(self._last, eid.seq)
+        self.last = max(self.last, eid.seq)
 
     def reset(self, node: str, last: int) -> None:
         """Continue from another position with another tag, even if the position is lower."""
         self.former.add(self.node)
         self.former.discard(node)
         self.node = node
-        self._last = last
+        self.last = last
 
     def _catch_up(self) -> None:
         if self._clock is not None:
-            self._last = max(self._last, seq_at(int(self._clock() * 1000)))
+            self.last = max(self.last, seq_at(int(self._clock() * 1000)))
 
 
 class Event:

@@ -179,7 +179,7 @@ class Hub:
     # Clients.
 
     def subscribe(
-        self, client: Client, channels: Iterable[str], last_event_id: str | None = None
+        self, client: Client, channels: Iterable[str], last_event_id: EventId | str | None = None
     ) -> list[str]:
         """Subscribe a client to these channels too: it is sent the events after that id, then new ones.
 

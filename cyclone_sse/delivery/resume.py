@@ -15,7 +15,7 @@ from typing import Any
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.client import KEEP, NOT_LIVE, NOTHING, Client, Dropped, Piece, State
-from cyclone_sse.delivery.events import Event, EventIds, encode_gap, id_line
+from cyclone_sse.delivery.events import Event, EventId, EventIds, encode_gap, id_line
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.poll_client import PollClient
@@ -99,7 +99,7 @@ class Resume:
         return Piece(frames, (KEEP,) * len(frames))
 
     def add(
-        self, client: Client, channels: Sequence[str], last_event_id: str, until: float
+        self, client: Client, channels: Sequence[str], last_event_id: EventId | str, until: float
     ) -> Iterator[None]:
         """Send a client that is open what it missed of these channels, to which it was not subscribed before.
 

@@ -24,7 +24,7 @@ EARLIEST = Start(0, False)  # it asked for whatever is held
 NO_ID_OF_OURS = Start(0, True)  # it may have missed anything
 
 
-def starting_point(last_event_id: str, ids: EventIds) -> Start:
+def starting_point(last_event_id: EventId | str, ids: EventIds) -> Start:
     """The position at which the stream of a client with this id starts.
 
     For an id of another process, its time counts, with some tolerance: events may then come twice, but none
@@ -34,7 +34,7 @@ def starting_point(last_event_id: str, ids: EventIds) -> Start:
     """
     if last_event_id == EARLIEST_ID:
         return EARLIEST
-    eid = EventId.parse(last_event_id)
+    eid = last_event_id if isinstance(last_event_id, EventId) else EventId.parse(last_event_id)
     if eid is None or eid.node in ids.former:
         return NO_ID_OF_OURS
     if eid.node == ids.node:

@@ -45,7 +45,7 @@ def test_retry_is_said_at_the_start() -> None:
 
 def test_only_a_browser_gets_an_id_before_any_event() -> None:
     _, head, body = MemoryServer().request("GET", "/?channels=a", "Sec-Fetch-Mode: cors")
-    position = head.partition("Last-Event-ID: ")[2].split("\r\n")[-1]
+    position = head.partition("Last-Event-ID: ")[2].split("\r\n")[0]
     assert body == b"\n\nid: %s\n\n" % position.encode()
 
 
