@@ -18,6 +18,7 @@ import select
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -112,6 +113,9 @@ class Listener(FileDescriptor):
         self.factory = factory
         self.fileno = sock.fileno  # type: ignore[method-assign]
         self._family = sock.family
+        self._open: Callable[[int], socket.socket] = partial(
+            socket.socket, sock.family, socket.SOCK_STREAM, 0
+        )
         plain: Any = unix.Server if self._family == socket.AF_UNIX else tcp.Server
         self._transport = transport or plain
         self._shared = shared
@@ -166,7 +170,9 @@ class Listener(FileDescriptor):
         over = 0  # connections of this turn that use the reserve
         for _ in range(most):
             try:
-                client, peer = self._accept_one()
+                # The socket's own `accept` makes an enum of the family and one of the type each time, a tenth
+                # of what a client costs.
+                descriptor, peer = self.socket._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
                 return
             except OSError as error:
@@ -176,8 +182,8 @@ class Listener(FileDescriptor):
                     raise
                 self._wait_for_room()
                 return
-            number = client.fileno()  # now: TLS puts a socket of its own in place of this one
-            if number < self._first_reserved:
+            client = self._open(descriptor)
+            if descriptor < self._first_reserved:
                 self._connect(client, peer)
             elif _has_gone(client):
                 client.close()  # Without this, a flood that is over keeps newcomers waiting behind it.
@@ -190,15 +196,6 @@ class Listener(FileDescriptor):
                     return
                 if over >= self._most_over:
                     return  # The connections that were closed free their descriptors in the next turn.
-
-    def _accept_one(self) -> tuple[socket.socket, Any]:
-        """Accept one connection. Raises OSError.
-
-        The socket's own ``accept`` makes an enum of the family and one of the type each time, a tenth
-        of what a client costs.
-        """
-        number, peer = self.socket._accept()  # type: ignore[attr-defined]
-        return socket.socket(self._family, socket.SOCK_STREAM, 0, number), peer
 
     def _connect(self, client: socket.socket, peer: Any) -> None:
         try:

@@ -32,16 +32,27 @@ class FakeSocket:
     def listen(self, backlog: int) -> None:
         assert backlog >= 4096
 
-    def accept(self) -> Any:
+    def _accept(self) -> tuple[Descriptor, Any]:
         if not self.waiting:
             raise BlockingIOError
         first = self.waiting.pop(0)
         if isinstance(first, OSError):
             raise first
-        return first, ("192.0.2.1", 1234)
+        return Descriptor(first), ("192.0.2.1", 1234)
 
     def close(self) -> None:
         self.closed = True
+
+
+class Descriptor(int):
+    """The number of an accepted connection, which leads to it."""
+
+    client: Client
+
+    def __new__(cls, client: Client) -> Descriptor:
+        made = super().__new__(cls, client.number)
+        made.client = client
+        return made
 
 
 class Client:
@@ -101,17 +112,11 @@ def reactor() -> FakeReactor:
     return FakeReactor()
 
 
-class MemoryListener(Listener):
-    """Accepts what a fake socket has, instead of descriptors."""
-
-    def _accept_one(self) -> tuple[socket.socket, Any]:
-        return self.socket.accept()
-
-
 def listening(reactor: FakeReactor, *waiting: Any, **how: Any) -> tuple[Listener, Factory, FakeSocket]:
     """A listener that has begun, with its factory and socket."""
     sock, factory = FakeSocket(*waiting), Factory()
-    listener = MemoryListener(sock, factory, reactor, Transport, **how)  # type: ignore[arg-type]
+    listener = Listener(sock, factory, reactor, Transport, **how)  # type: ignore[arg-type]
+    listener._open = lambda descriptor: descriptor.client  # type: ignore[attr-defined]
     listener.startListening()
     return listener, factory, sock
 
