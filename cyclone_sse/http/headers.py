@@ -9,6 +9,8 @@ from typing import Any
 
 from cyclone.httputil import HTTPHeaders
 
+from cyclone_sse.errors import Refusal
+
 MAX_HEAD = 16 * 1024  # bytes of request line and headers
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 5.6.2
 FIELD = re.compile(rb"(%s):([\t -~\x80-\xff]*)\r\n" % TOKEN)  # RFC 9112 5
@@ -83,3 +85,29 @@ class Headers(HTTPHeaders):  # type: ignore[misc]
 
 
 NO_HEADERS = Headers()
+
+
+def body_length(headers: Headers, minor: int) -> int | None:
+    """The length of the body in bytes; None if it is sent in chunks (RFC 9112 6). minor: of HTTP/1.x.
+
+    Raises Refusal.
+    """
+    coding = headers.exact("Transfer-Encoding")
+    length = headers.exact("Content-Length")
+    if coding is not None:
+        codings = [part.strip(" \t").lower() for part in coding.split(",")]
+        if not minor:
+            raise Refusal(400, "HTTP/1.0 has no Transfer-Encoding")
+        if length is not None:
+            raise Refusal(400, "both Content-Length and Transfer-Encoding")
+        if codings[-1] != "chunked" or codings.count("chunked") > 1:
+            raise Refusal(400, "chunked must be the last Transfer-Encoding")
+        if len(codings) > 1:
+            raise Refusal(501, "the only supported Transfer-Encoding is chunked")
+        return None
+    if length is None:
+        return 0
+    if not (length.isascii() and length.isdecimal()):
+        raise Refusal(400, "Content-Length is not a number")
+    digits = length.lstrip("0")
+    return int(digits or "0") if len(digits) < 18 else 10**18  # Python refuses to read thousands of digits

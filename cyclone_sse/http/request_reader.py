@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.chunks import ChunkedBody, too_large
-from cyclone_sse.http.headers import FIELD, FORBIDDEN_BYTES, MAX_HEAD, TOKEN, Headers
+from cyclone_sse.http.headers import FIELD, FORBIDDEN_BYTES, MAX_HEAD, TOKEN, Headers, body_length
 from cyclone_sse.http.target import is_host, split_target
 
 MAX_HEADERS = 100
@@ -154,8 +154,7 @@ class RequestReader:
         self._scanned = 0
         line, _, fields = bytes(buffer[: end + 2]).partition(b"\r\n")
         del buffer[: end + 4]
-        method, target, minor = _request_line(line)
-        self.head = head = _framed(method, target, minor, _fields(fields))
+        self.head = head = _head(line, fields)
         return head
 
     def _pop_chunked(self, head: RequestHead) -> tuple[RequestHead, bytes] | None:
@@ -201,13 +200,15 @@ def _fields(data: bytes) -> Headers:
     return Headers.from_raw(found)
 
 
-def _framed(method: str, target: bytes, minor: int, headers: Headers) -> RequestHead:
-    """The end of the request (RFC 9112 6), and whether the connection stays open (9). Raises Refusal."""
+def _head(line: bytes, fields: bytes) -> RequestHead:
+    """The head from its request line and the lines of its headers. Raises Refusal."""
+    method, target, minor = _request_line(line)
+    headers = _fields(fields)
     if headers.repeated:
         for name in _SINGLE:
             if name in headers.repeated:
                 raise Refusal(400, f"more than one {name}")
-    length = _length(headers, minor)
+    length = body_length(headers, minor)
     host = headers.exact("Host")
     if host is None:
         if minor:
@@ -216,7 +217,7 @@ def _framed(method: str, target: bytes, minor: int, headers: Headers) -> Request
         raise Refusal(400, "Host is not the name of a host")
     host, path, query = split_target(method, target, host)
     connection = headers.exact("Connection")
-    keep_alive = minor > 0
+    keep_alive = minor > 0  # RFC 9112 9.3
     if connection is not None:
         tokens = [token.strip(" \t") for token in connection.lower().split(",")]
         keep_alive = "close" not in tokens and (minor > 0 or "keep-alive" in tokens)
@@ -225,26 +226,3 @@ def _framed(method: str, target: bytes, minor: int, headers: Headers) -> Request
         raise Refusal(417, "the only supported expectation is 100-continue")
     expects = expect is not None and minor > 0 and length != 0
     return RequestHead(method, host, path, query, minor, headers, length, keep_alive, expects)
-
-
-def _length(headers: Headers, minor: int) -> int | None:
-    """The length of the body; None if it is sent in chunks. Raises Refusal."""
-    coding = headers.exact("Transfer-Encoding")
-    length = headers.exact("Content-Length")
-    if coding is not None:
-        codings = [part.strip(" \t").lower() for part in coding.split(",")]
-        if not minor:
-            raise Refusal(400, "HTTP/1.0 has no Transfer-Encoding")
-        if length is not None:
-            raise Refusal(400, "both Content-Length and Transfer-Encoding")
-        if codings[-1] != "chunked" or codings.count("chunked") > 1:
-            raise Refusal(400, "chunked must be the last Transfer-Encoding")
-        if len(codings) > 1:
-            raise Refusal(501, "the only supported Transfer-Encoding is chunked")
-        return None
-    if length is None:
-        return 0
-    if not (length.isascii() and length.isdecimal()):
-        raise Refusal(400, "Content-Length is not a number")
-    digits = length.lstrip("0")
-    return int(digits or "0") if len(digits) < 18 else 10**18  # Python refuses to read thousands of digits
