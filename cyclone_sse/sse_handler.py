@@ -51,8 +51,8 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
     info: object = None  # what is shown of the user to other members of a channel: any JSON value
     expires: float | None = None  # when its access ends: seconds since the epoch
     is_private = False  # access was granted to this client, not to all
-    # What the client came back with: an id, or other text, as `earliest`.
-    _resume_id: EventId | str | None = None
+    _given_id: str | None = None  # the id that the client came back with
+    _resume_id: EventId | str | None = None  # the same, parsed if it is an id
     _bound = False
     _gone = False
     _end_orders = 0  # given before the client was checked
@@ -125,9 +125,9 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         # Mostly there is nothing to wait for; then there is no need for a Deferred, which at
         # ten thousand clients that all come at once is worth the lines.
         try:
-            given = self.last_event_id()
+            self._given_id = given = self.last_event_id()
             self._resume_id = (EventId.parse(given) or given) if given else None
-            self._end_orders = self.broker.hub.end_orders
+            self._end_orders = self.broker.hub.end_orders.count
             self.request.connection.count_client(self.request)
             waiting = self.admit()
             if waiting is None:
@@ -240,7 +240,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         """The id where the stream starts: the client's own, if it is one, else that of this moment."""
         if self._resume_id is None:
             return self.broker.position()
-        return str(self._resume_id) if isinstance(self._resume_id, EventId) else None
+        return self._given_id if isinstance(self._resume_id, EventId) else None
 
     def _open_stream(self, sends_id: bool) -> SocketClient:
         """Start a stream; nothing else is read from the connection now. sends_id: begin with the position."""
@@ -253,10 +253,10 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         if position and sends_id:
             head += b"id: %s\n\n" % position.encode()
         connection = self.request.connection
-        nothing_waits = connection.nothing_waits
+        send, nothing_waits = connection.socket_send, connection.nothing_waits
         connection.setRawMode()
         self._headers_written = True
-        return make_client(self.transport, head, settings["client-buffer"], nothing_waits=nothing_waits)
+        return make_client(self.transport, head, settings["client-buffer"], send, nothing_waits)
 
     def _is_event_source(self) -> bool:
         """Whether the client is a browser's EventSource (or one on the fetch of Node.js). It hides the

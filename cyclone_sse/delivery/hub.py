@@ -95,6 +95,7 @@ class Hub:
         self.idle = self.publishing.idle
         self._resume = Resume(self.history, self.ids, self.counters, reactor, self.states, patterns=patterns)
         self.lifecycle = Lifecycle(settings, self._fanout, reactor, wall)
+        self.end_orders = self.lifecycle.orders
         self.presence = PresenceFeed(self.kinds, settings, self._fanout, reactor)
         self._tick = min(1.0, settings["ping-interval"] / 10) or 1.0  # seconds
         self._ticking = LoopingCall(self._tidy)
@@ -281,17 +282,12 @@ class Hub:
                 yield
         return clients
 
-    @property
-    def end_orders(self) -> int:
-        """The number of calls of ``end``; see ``end_if_ordered``."""
-        return self.lifecycle.orders.count
-
     def end_if_ordered(self, client: Client, since: int) -> None:
         """End a client that was being authorised when ``end`` was called for its channels or user.
 
-        since: ``end_orders`` when its authorisation started.
+        since: the count of ``end_orders`` when its authorisation started.
         """
-        if self.lifecycle.orders.concern(client, since):
+        if self.end_orders.concern(client, since):
             self.lifecycle.end([client], Ending.ENDED)
 
     def position(self) -> str:

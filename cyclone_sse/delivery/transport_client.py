@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from cyclone_sse.delivery.client import State
 from cyclone_sse.delivery.socket_client import PIECE, SocketClient
-from cyclone_sse.socket_send import socket_send
+from cyclone_sse.socket_send import Send
 
 
 @implementer(IPushProducer)
@@ -80,9 +80,10 @@ class TransportClient(SocketClient):
         self.transport.loseConnection()
 
 
-def make_client(transport: Any, head: bytes, limit: int, *, nothing_waits: bool = True) -> SocketClient:
-    """Make the client of the kind that this transport needs."""
-    send = socket_send(transport)
+def make_client(
+    transport: Any, head: bytes, limit: int, send: Send | None, nothing_waits: bool
+) -> SocketClient:
+    """Make the client of the kind that this transport needs. send: of its socket; None if it has none."""
     if send is None:
         return TransportClient(transport, head, limit, nothing_waits)
     return SocketClient(transport, head, limit, send, nothing_waits)

@@ -42,6 +42,7 @@ from cyclone_sse.http.requests import Request, takes_body
 from cyclone_sse.http.responses import answer, answer_fields, refusal_answer
 from cyclone_sse.http.server_state import ServerState
 from cyclone_sse.http.target import ASTERISK
+from cyclone_sse.socket_send import Send
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
 BODY_WAIT = 60.0  # seconds for a body to wait until there is room for it
@@ -292,7 +293,12 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     @property
     def nothing_waits(self) -> bool:
         """Whether all that was written has been sent, so that a stream may write to the socket."""
-        return self._flow.send is not None
+        return self._flow.nothing_waits
+
+    @property
+    def socket_send(self) -> Send | None:
+        """The function that sends bytes to the socket at once; None if the transport has none."""
+        return self._flow.send
 
     def write(self, chunk: bytes) -> None:
         """Send a part of the response."""

@@ -19,15 +19,16 @@ from cyclone_sse.socket_send import socket_send
 
 @implementer(IPushProducer)
 class FlowControl:
-    """The flow control of one connection. transport: the connection's. send: writes to its socket, None while
-    bytes may wait in the transport.
+    """The flow control of one connection. transport: the connection's. send: of its socket, None if it has
+    none. nothing_waits: the transport's own buffer is known to be empty.
     """
 
-    __slots__ = ("_on_room", "_reading", "_transport", "full", "send")
+    __slots__ = ("_on_room", "_reading", "_transport", "full", "nothing_waits", "send")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
         self.send = socket_send(transport)
+        self.nothing_waits = self.send is not None
         self._on_room: Callable[[], None] | None = None  # set: we are the transport's producer
         self._reading = True
         self.full = False  # too many bytes wait in the transport
@@ -49,7 +50,7 @@ class FlowControl:
 
         on_room: called, until the release, when too many bytes were waiting and have been sent.
         """
-        if self.send is not None:
+        if self.nothing_waits and self.send is not None:
             try:
                 sent = self.send(data)
             except OSError:  # there is no room; or the socket is broken, which the transport will notice
@@ -57,7 +58,7 @@ class FlowControl:
             data = data[sent:]
             if not data:
                 return
-            self.send = None
+            self.nothing_waits = False
         if on_room is not None and self._on_room is None:
             self._on_room = on_room
             self._transport.registerProducer(self, True)

@@ -21,7 +21,7 @@ def test_an_order_ends_a_client_that_was_being_authorised(
     clock = TurnClock()
     hub = make_hub(clock)
     hub.end(Ending.ENDED)
-    since = hub.end_orders
+    since = hub.end_orders.count
     hub.end(Ending.ENDED, channels, user)
     client = Recorder()
     client.user = "1"
@@ -37,7 +37,7 @@ def test_an_earlier_order_does_not_concern_a_client() -> None:
     hub.end(Ending.ENDED, ["a"])
     client = Recorder()
     hub.subscribe(client, ["a"])
-    hub.end_if_ordered(client, hub.end_orders)
+    hub.end_if_ordered(client, hub.end_orders.count)
     turns(clock)
     assert client.ending is None
 

@@ -73,11 +73,11 @@ def test_what_the_socket_takes_never_goes_through_the_transport() -> None:
     socket = FakeSocket(room=5)
     flow = FlowControl(socket)
     flow.write(b"abc", None)
-    assert flow.send is not None
+    assert flow.nothing_waits
     assert not socket.buffer
     flow.write(b"defg", lambda: None)
     flow.write(b"h", lambda: None)  # the fake asserts that nothing overtakes what is in its buffer
-    assert flow.send is None
+    assert not flow.nothing_waits
     assert (bytes(socket.received), bytes(socket.buffer)) == (b"abcde", b"fgh")
     assert socket.producer is flow
 
@@ -87,7 +87,7 @@ def test_a_broken_socket_is_left_to_the_transport() -> None:
     flow = FlowControl(socket)
     socket.abortConnection()
     flow.write(b"abc", None)
-    assert flow.send is None
+    assert not flow.nothing_waits
 
 
 def test_a_client_that_does_not_read_is_not_answered() -> None:
