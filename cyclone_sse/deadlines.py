@@ -68,7 +68,7 @@ class Deadlines(Generic[T]):
         most: the maximum number; if it is reached, there may be more, for another turn of the reactor.
         """
         found: list[T] = []
-        while self.first <= now:
+        while self._order and self.first <= now:
             bucket = self._buckets[self._order[0]]
             while bucket:
                 if len(found) == most:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +32,14 @@ def test_the_last_deadline_counts() -> None:
     deadlines.clear("a")
     deadlines.clear("never there")
     assert deadlines.pop_due(100.0) == []
+
+
+def test_at_the_end_of_time_all_are_due() -> None:
+    deadlines: Deadlines[str] = Deadlines(1.0)
+    deadlines.set("a", 2.0)
+    deadlines.set("b", 1e9)
+    assert deadlines.pop_due(math.inf) == ["a", "b"]
+    assert deadlines.pop_due(math.inf) == []
 
 
 def test_a_bound_leaves_the_rest_for_the_next_time() -> None:
