@@ -12,7 +12,7 @@ from cyclone_sse.errors import Refusal
 class RequestHeaders(Protocol):
     """The headers of a request, by name; names are in their canonical form."""
 
-    def exact(self, name: str, default: str = "") -> str:
+    def exact(self, name: str, default: str) -> str:
         """The value of a header, or the default."""
 
     def __contains__(self, name: object) -> bool: ...
