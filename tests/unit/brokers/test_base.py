@@ -47,6 +47,15 @@ def test_each_client_gets_the_messages_of_its_channels(broker: HttpBroker, clock
     assert second.messages == ["1", "2"]
 
 
+def test_a_name_that_is_too_long_costs_only_its_own_message(broker: HttpBroker, clock: TurnClock) -> None:
+    client = FakeClient(broker).listen("a")
+    broker.broadcast(None, "x" * 256, "dropped")
+    broker.broadcast(None, "a", "sent")
+    clock.turn()
+    assert broker.hub.history.events == 1
+    assert client.messages == ["sent"]
+
+
 def test_events_of_one_turn_leave_in_one_write(
     broker: HttpBroker, clock: TurnClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
