@@ -4,7 +4,7 @@ declare(strict_types=1);
 
 namespace CycloneSse;
 
-/** A call to the server failed; the message says why, in the server's words if it gave any. */
+/** A failed call to the server; the message is the server's reason, if the server answered with one. */
 final class Failure extends \RuntimeException
 {
     /**

@@ -7,8 +7,8 @@ namespace CycloneSse;
 /**
  * Publishes to a cyclone-sse server.
  *
- * Every failure is a Failure with its reason. A call that meets a lost connection or a server that says 503 is tried
- * again within $patience seconds, with one idempotency key: what is tried again is published once.
+ * A call that fails throws a Failure. After a lost connection or a 503 a call is repeated, for up to
+ * $patience seconds, with the same idempotency key: its message is published once.
  */
 final class Publisher
 {
@@ -18,10 +18,10 @@ final class Publisher
     private const RETRY = [429, 502, 503, 504]; // a proxy answers 502 and 504 while the server restarts
 
     /**
-     * @param string $url where the server is, as http://127.0.0.1:8888
-     * @param string $key its --http-secret, or a token with a claim "publish"
+     * @param string $url the server's URL, as http://127.0.0.1:8888
+     * @param string $key the server's --http-secret, or a token with a claim "publish"
      * @param float $timeout seconds for one attempt
-     * @param float $patience seconds for all attempts of one call; 0: a single one
+     * @param float $patience seconds for all attempts of one call; 0: a single attempt
      */
     public function __construct(
         private readonly string $url,
@@ -32,15 +32,15 @@ final class Publisher
     }
 
     /**
-     * Publish a message to one channel or several. A string goes out as it is, anything else as JSON.
+     * Publish a message to one channel or several. A string is sent unchanged, anything else as JSON.
      *
      * @param string|list<string> $channels
-     * @param ?string $event its type in the browser
-     * @param bool $keep make it the state of its channels
-     * @param int|float|null $ttl seconds that it is kept for clients that come back; 0: not at all
-     * @param ?string $except the client that does not get it
+     * @param ?string $event the event's type in the browser
+     * @param bool $keep make the event the state of its channels
+     * @param int|float|null $ttl seconds that the event is kept for clients that reconnect; 0: not at all
+     * @param ?string $except the id of a client that does not receive the event
      * @param ?int $retry a new reconnection time in milliseconds
-     * @return array{id?: string, subscribers: int} the id is missing where only the broker knows it
+     * @return array{id?: string, subscribers: int} without id if only the broker knows it
      */
     public function publish(
         string|array $channels,
@@ -78,7 +78,7 @@ final class Publisher
      * End the streams of a user, or of channels. Their clients reconnect and are authorised again.
      *
      * @param string|list<string>|null $channels
-     * @return int how many streams of the server that was asked
+     * @return int the number of ended streams on the server that answered
      */
     public function disconnect(int|string|null $user = null, string|array|null $channels = null): int
     {
@@ -90,7 +90,7 @@ final class Publisher
     }
 
     /**
-     * Forget the state and the history of channels.
+     * Delete the state and the history of channels.
      *
      * @param string|list<string> $channels
      */
@@ -100,7 +100,7 @@ final class Publisher
     }
 
     /**
-     * The states of those of these channels that have one.
+     * Return the states of these channels, without channels that have none.
      *
      * @param string|list<string> $channels
      * @return array<string, array{id: string, event: ?string, data: string}>
@@ -111,7 +111,7 @@ final class Publisher
     }
 
     /**
-     * The members of a channel.
+     * Return the members of a channel.
      *
      * @return array<string, mixed>
      */
@@ -121,10 +121,10 @@ final class Publisher
     }
 
     /**
-     * The channels that the server asks about by --auth-url.
+     * Return the channels that the server asks about by --auth-url.
      *
-     * PHP, and with it $_GET and the requests of frameworks, gives only the last of several parameters of one name: a
-     * page that looks there allows all channels by one.
+     * Of several parameters with the same name, PHP's $_GET and the requests of frameworks keep only the
+     * last: a page that reads those would check one channel, and allow all.
      *
      * @return list<string>
      */
@@ -183,7 +183,7 @@ final class Publisher
             'header' => [...$headers, 'Connection: close'],
             'content' => $body,
             'timeout' => $this->timeout,
-            'ignore_errors' => true, // an answer that refuses says why
+            'ignore_errors' => true, // without this, the body of a refusal, which has the reason, is not read
             'follow_location' => 0,
             'protocol_version' => 1.1,
         ]]);
@@ -195,7 +195,7 @@ final class Publisher
             throw new Failure("no answer: $error", temporary: true, published: $neverSent ? false : null);
         }
         $head = stream_get_meta_data($stream)['wrapper_data'];
-        // Without the length PHP would wait for the end of the connection, which not every proxy closes.
+        // Without the length, PHP would wait until the connection is closed, and some proxies keep it open.
         $length = self::header($head, 'content-length');
         $answer = @stream_get_contents($stream, is_numeric($length) ? (int) $length : null);
         $late = stream_get_meta_data($stream)['timed_out'];
@@ -225,7 +225,7 @@ final class Publisher
         if (!in_array($status, self::RETRY, true)) {
             throw new Failure($reason, $status);
         }
-        // A 502 says nothing about a request that the server may have read before it went away.
+        // After a 502 this is unknown: the server may have read the request before it stopped.
         $published = ($said['published'] ?? null) === false || $status === 429 ? false : null;
         $retryAfter = self::header($head, 'retry-after');
         throw new Failure($reason, $status, true, $published, is_numeric($retryAfter) ? (float) $retryAfter : null);

@@ -8,11 +8,11 @@ namespace CycloneSse;
 final class Token
 {
     /**
-     * Sign a token for the server's --jwt-secret, which has 32 bytes at least.
+     * Sign a token with the server's --jwt-secret, which has at least 32 bytes.
      *
      * @param list<string> $subscribe the channels, or globs as "room-*"
-     * @param list<string> $publish the channels that its bearer may publish to
-     * @param mixed $info what others are shown of this user in channels with presence
+     * @param list<string> $publish the channels to which the token's bearer may publish
+     * @param mixed $info shown with this user to other members of channels with presence
      * @param array<string, mixed> $claims further claims, as ['iss' => 'shop']
      */
     public static function make(
