@@ -5,7 +5,7 @@
 - ``stream``     ``subscribe``: an iterator over the events of channels, which reconnects and resumes
 - ``tokens``     ``make_token``: a JSON Web Token that lets a browser subscribe
 - ``django``     settings, publishing on commit, the view for ``--auth-url``, a template tag, a test backend
-- ``calls`` and ``attempts``  the requests, their answers, and the pauses between attempts: no input or output
+- ``calls`` and ``attempts``  the requests, their answers, and the pauses between attempts; no I/O
 """
 
 from cyclone_sse_client.calls import Message, Published, State

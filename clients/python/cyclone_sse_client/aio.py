@@ -38,7 +38,7 @@ class AsyncPublisher:
         verify = context if context is not None else url.startswith("https:")
         transport = httpx.AsyncHTTPTransport(uds=unix, verify=verify)
         base = "http://localhost" if unix else url.rstrip("/")
-        # trust_env: without it a proxy of the environment would get the key.
+        # Without trust_env=False, a proxy named in the environment would receive the key.
         self._client = httpx.AsyncClient(base_url=base, transport=transport, timeout=timeout, trust_env=False)
 
     async def publish(

@@ -1,4 +1,4 @@
-"""The pauses before a failed call is repeated: growing and random, until the caller's patience is over."""
+"""The pauses before a failed call is repeated: growing and random, for a limited time."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Attempts:
         pause = self._pause * random.uniform(0.5, 1.5)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
         if failure.retry_after is not None:
-            # Without the random part all publishers that were told the same time would come at the same
-            # moment.
+            # Without the random part, all publishers that received the same Retry-After would call at the
+            # same moment.
             pause = failure.retry_after + random.uniform(0, 0.2)
         if self._now() + pause > self._deadline:
             raise failure

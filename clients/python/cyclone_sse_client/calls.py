@@ -1,4 +1,4 @@
-"""The requests of the calls, and the parsing of their answers. Both publishers use it; no input or output.
+"""The requests of the calls, and the parsing of their answers. Both publishers use this module; no I/O.
 
 Every call that changes something has an idempotency key, so that it can be repeated when an answer was lost:
 the server publishes once for each key, and repeats the first answer.
@@ -87,7 +87,7 @@ class Call(Generic[Result]):
         answer = _object(body)
         reason = str(answer.get("reason") or body.decode("utf-8", "replace")[:LONGEST_REASON] or "no reason given")
         if status in RETRY_STATUSES:
-            # A 502 says nothing about the request that the server may have read before it went away.
+            # After a 502 this is unknown: the server may have read the request before it stopped.
             published = False if answer.get("published") is False or status == 429 else None
             retry_after = _seconds(headers.get("retry-after"))
             raise Unavailable(reason, status, retry_after=retry_after, published=published)
@@ -95,9 +95,7 @@ class Call(Generic[Result]):
 
 
 class Calls:
-    """Makes the calls for one key. ``dumps`` turns any message into JSON: ``json.dumps``, ``orjson.dumps``,
-    ..
-    """
+    """Makes the calls for one key. ``dumps`` is the JSON encoder: ``json.dumps``, ``orjson.dumps``, .."""
 
     def __init__(self, key: str | None = None, dumps: Dumps = json.dumps) -> None:
         self._authorization = {"Authorization": f"Bearer {key}"} if key else {}

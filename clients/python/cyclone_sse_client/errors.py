@@ -1,4 +1,4 @@
-"""The exceptions of calls to the server. ``reason`` is the server's own, if it answered with one."""
+"""The exceptions of calls to the server. ``reason`` is the server's own, if its answer has one."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class NotAllowed(Refused):
 class Unavailable(CycloneSSEError):
     """The server, its broker or the network did not answer in time; the same call may succeed later.
 
-    ``published`` is False if the server said that nothing was published, and None if that is unknown. To try
-    later without publishing twice, pass the same ``idempotency_key`` again, which is the one used here.
+    ``published`` is False if nothing was published, and None if that is unknown. To repeat the call later
+    without publishing twice, pass this ``idempotency_key``.
     """
 
     def __init__(

@@ -38,10 +38,10 @@ def subscribe(
 ) -> Subscription:
     """Subscribe to one channel or several: ``for event in subscribe(url, "news"): ..``.
 
-    The iterator never ends by itself: it reconnects, and resumes after the last event, so nothing is lost. It raises
-    ``Refused`` when the server refuses the subscription. ``last_event_id`` starts after that event (``earliest``: with
-    all that is kept); ``token`` is a text, or a function that is called for each connection; ``query`` has further
-    parameters, as ``{"state": "1"}``.
+    The iterator never ends by itself: it reconnects, and resumes after the last event, so nothing is lost.
+    When the server refuses the subscription, ``Refused`` is raised. The stream starts after the event
+    ``last_event_id`` (``earliest``: with all events that the server keeps); ``token`` is a text, or a function
+    that is called for each connection; ``query`` has further parameters, as ``{"state": "1"}``.
     """
     names = [channels] if isinstance(channels, str) else list(channels)
     parameters = [("channels", name) for name in names] + list((query or {}).items())
@@ -79,7 +79,7 @@ class Subscription:
         self._events: deque[Event] = deque()
         self._connection: http.client.HTTPConnection | None = None
         self._response: http.client.HTTPResponse | None = None
-        self._socket: socket.socket | None = None  # the connection's, which it hands over to the response
+        self._socket: socket.socket | None = None  # the connection's, until the response owns it
         self._parser = Parser(last_event_id)
         self._failures = 0
         self._retry = FIRST_PAUSE
@@ -106,11 +106,11 @@ class Subscription:
         return event
 
     def close(self) -> None:
-        """End the subscription. A thread that waits in the iterator comes out of it."""
+        """End the subscription, and the iterator, even if another thread waits in it."""
         self._closed.set()
         open_socket = self._socket
         if open_socket is not None:
-            with suppress(OSError):  # it has been closed by the other side
+            with suppress(OSError):  # the server has already closed the connection
                 open_socket.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:
@@ -121,7 +121,7 @@ class Subscription:
         self._drop()
 
     def _read(self) -> None:
-        """Read once from the stream, and open it before if need be."""
+        """Read once from the stream, after opening it if necessary."""
         try:
             response = self._response or self._open()
             received = response.read1(65536)
@@ -146,11 +146,11 @@ class Subscription:
         self._socket = self._connection.sock
         if self._closed.is_set():  # by another thread, before there was a socket to shut down
             raise Unavailable("the subscription was closed")
-        # Kept before it is looked at, so that it is closed whatever follows.
+        # Without assigning it first, a response that is refused below would not be closed.
         response = self._response = self._connection.getresponse()
         kind = response.getheader("Content-Type", "").partition(";")[0]
         if response.status == 200 and kind == "text/event-stream":
-            # Without the position of the stream's start, events before the first one that is heard could be lost.
+            # Without the position of the stream's start, events before the first received one could be lost.
             self._parser = Parser(self._parser.last_id or response.getheader("Last-Event-ID", ""))
             return response
         if response.status == 204:
@@ -159,7 +159,7 @@ class Subscription:
         raise Unavailable(f"this is no stream, but {kind or 'nothing'}", response.status)
 
     def _refuse(self, response: http.client.HTTPResponse) -> None:
-        """Raise what the answer says; after a 401 a token function is asked once more."""
+        """Raise the exception for this answer; after one 401 a token function is called again."""
         fields = {name.lower(): value for name, value in response.getheaders()}
         call: Call[None] = Call("GET", self._target, lambda answer: None, {})
         try:

@@ -25,8 +25,9 @@ def make_token(
 ) -> str:
     """Sign a token that lets its bearer subscribe to these channels or globs for so many seconds.
 
-    ``secret`` is the server's ``--jwt-secret``. ``user`` is the one that ``POST /disconnect`` and presence know;
-    ``info`` is shown with this user to others in channels with presence; ``claims`` are further ones, as ``iss``.
+    ``secret`` is the server's ``--jwt-secret``. ``user`` is the user's id in ``POST /disconnect`` and in
+    presence; ``info`` is shown with this user to other members of channels with presence; ``claims`` are
+    further claims, as ``iss``.
     """
     if len(secret.encode()) < SHORTEST_SECRET:
         raise ValueError(f"the secret must have at least {SHORTEST_SECRET} bytes")

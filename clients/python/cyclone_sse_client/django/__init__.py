@@ -1,5 +1,4 @@
-"""cyclone-sse for Django: put ``cyclone_sse_client.django`` into ``INSTALLED_APPS`` and say where the server
-is.
+"""cyclone-sse for Django: put ``cyclone_sse_client.django`` into ``INSTALLED_APPS``, and name the server.
 
 ::
 
@@ -11,7 +10,7 @@ is.
 - ``presence(channel)``, ``state(channels)``  ask the server, at once
 - ``views.may_subscribe``  the view for the server's ``--auth-url``; your function decides
 - ``{% load cyclone_sse %}{% sse_token %}``  a token for the page's user
-- ``backends.RecordingBackend``  for tests: nothing is sent, ``backends.outbox`` has it
+- ``backends.RecordingBackend``  for tests: appends the calls to ``backends.outbox``, and sends nothing
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ class CycloneSSEConfig(AppConfig):
     verbose_name = "cyclone-sse"
 
     def ready(self) -> None:
-        """End the streams of users that log out, where there is ``django.contrib.auth``."""
+        """Connect the logout signal, which ends streams, if ``django.contrib.auth`` is installed."""
         from django.apps import apps
 
-        conf.get("URL")  # an unknown name in the settings is found at the start
+        conf.get("URL")  # without this, an unknown name in the settings would be found only at the first call
         if conf.get("DISCONNECT_AT_LOGOUT") and apps.is_installed("django.contrib.auth"):
             from django.contrib.auth.signals import user_logged_out
 

@@ -19,8 +19,8 @@ DEFAULTS: dict[str, Any] = {
     "URL": "http://127.0.0.1:8888",
     "KEY": "",  # --http-secret
     "TIMEOUT": 2.0,  # seconds for one attempt
-    # Seconds for all attempts of one call. A request waits no longer when the server is away; give a task
-    # more.
+    # Seconds for all attempts of one call: how long a request may wait for a server that is away. A task can
+    # wait longer.
     "PATIENCE": 3.0,
     "BACKEND": "cyclone_sse_client.django.backends.HttpBackend",
     "MAY_SUBSCRIBE": None,  # a function, or its dotted name: views.may_subscribe
@@ -49,7 +49,7 @@ def get(name: str) -> Any:
 
 
 def function(name: str) -> Callable[..., Any]:
-    """A function that the setting of this name gives or names."""
+    """The function in this setting, which may be its dotted name."""
     value = get(name)
     if value is None:
         raise ImproperlyConfigured(f"CYCLONE_SSE has no {name}: name a function")
@@ -59,19 +59,19 @@ def function(name: str) -> Callable[..., Any]:
 
 @functools.cache
 def calls() -> Calls:
-    """Makes calls with the key, and encodes as Django does."""
+    """The calls, with the key and with Django's JSON encoder."""
     return Calls(get("KEY"), functools.partial(json.dumps, cls=DjangoJSONEncoder))
 
 
 @functools.cache
 def backend() -> Backend:
-    """The backend of this process; it keeps its connections."""
+    """The backend of this process, with its persistent connections."""
     made: Backend = import_string(get("BACKEND"))()
     return made
 
 
 def _forget(*, setting: str, **_: object) -> None:
-    """Follow ``override_settings`` of tests."""
+    """Clear the caches when a test changes the setting with ``override_settings``."""
     if setting == "CYCLONE_SSE":
         calls.cache_clear()
         backend.cache_clear()

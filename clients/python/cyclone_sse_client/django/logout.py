@@ -1,7 +1,7 @@
 """Ends all streams of a user that logs out; those of sessions that are still logged in reconnect.
 
 Django sends ``user_logged_out`` before it deletes the session. A stream that ended at that moment could
-reconnect, and the old session would still allow it, so the order is sent when the request is finished.
+reconnect with the old session, so the streams are ended when the request is finished.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 ::
 
     path("push/auth", may_subscribe)                       # CYCLONE_SSE["MAY_SUBSCRIBE"] names your function
-    path("push/auth", may_subscribe_by(allowed_channels))  # or it is given here
+    path("push/auth", may_subscribe_by(allowed_channels))  # or pass your function here
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Decide = Callable[[HttpRequest, list[str]], Any]
 
 
 def may_subscribe(request: HttpRequest) -> HttpResponse:
-    """Answer by the function of the settings."""
+    """Answer with the decision of the function in the settings."""
     return _answer(request, conf.function("MAY_SUBSCRIBE"))
 
 
 def may_subscribe_by(decide: Decide) -> Callable[[HttpRequest], HttpResponse]:
-    """A view that answers by this function.
+    """A view that answers with the decision of this function.
 
     ``decide(request, channels)`` returns True for all of these channels, False, the channels that are
     allowed, or a dict of the answer's fields: ``channels``, ``user``, ``expires``, and ``info`` for presence.
@@ -62,7 +62,7 @@ def _fields(decided: Any, asked: Iterable[str]) -> dict[str, Any] | None:
     if isinstance(decided, dict):
         fields, allowed = dict(decided), decided.get("channels", asked)
     elif isinstance(decided, (str, bytes)) or not isinstance(decided, Iterable):
-        # A text would be read letter by letter, and a coroutine or a number is a mistake: allow nothing.
+        # A text would be read as one channel per letter; a coroutine or a number is a mistake. Allow nothing.
         raise TypeError(f"the function that decides returned {type(decided).__name__}")
     else:
         fields, allowed = {}, decided

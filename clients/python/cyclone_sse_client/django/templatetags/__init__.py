@@ -1,1 +1,1 @@
-"""Where Django looks for it."""
+"""The package in which Django looks for template tags."""

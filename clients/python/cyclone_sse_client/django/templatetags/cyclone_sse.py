@@ -1,4 +1,4 @@
-"""``{% load cyclone_sse %}``: a token for the page, so that its stream may hear private channels."""
+"""``{% load cyclone_sse %}``: a token with which the page may subscribe to private channels."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ register = template.Library()
 
 @register.simple_tag(takes_context=True)
 def sse_token(context: Any, *channels: str, seconds: int | None = None) -> str:
-    """``{% sse_token %}`` or ``{% sse_token "front" "news-*" seconds=300 %}``: for the request's user.
+    """A token for the user: ``{% sse_token %}`` or ``{% sse_token "front" "news-*" seconds=300 %}``.
 
-    Without channels those that ``CYCLONE_SSE["CHANNELS"]`` gives for the request. A page with a token must not be
-    cached for other users.
+    The default channels are those that ``CYCLONE_SSE["CHANNELS"]`` returns for the request. A page with a
+    token must not be cached for other users.
     """
     secret = conf.get("JWT_SECRET")
     if not secret:

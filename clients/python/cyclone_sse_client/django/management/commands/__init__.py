@@ -1,1 +1,1 @@
-"""Where Django looks for it."""
+"""The commands for ``manage.py``."""

@@ -1,4 +1,4 @@
-"""``manage.py ssepublish CHANNEL.. MESSAGE``: publish from a shell, and see what is answered."""
+"""``manage.py ssepublish CHANNEL.. MESSAGE``: publish from a shell, and print the answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Command(BaseCommand):
     help = "Publish a message to one channel or several of the cyclone-sse server"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """The channels, the message, and its fields."""
+        """Add the channels, the message, and its fields."""
         parser.add_argument("channels", nargs="+", metavar="channel")
         parser.add_argument("message", help="text; with --json a JSON value")
         parser.add_argument("--json", action="store_true", help="read the message as JSON")
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         parser.add_argument("--keep", action="store_true", help="make it the state of its channels")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Publish, and print the id and how many clients it goes to."""
+        """Publish, and print the event's id and the number of its subscribers."""
         try:
             message = json.loads(options["message"]) if options["json"] else options["message"]
             done = publish_now(options["channels"], message, event=options["event"], keep=options["keep"])
