@@ -6,11 +6,11 @@
     extras/client.py -n 1000 --publish 500 -w 4       keep 4 messages under way, and count deliveries a second
     extras/client.py -n 9000 --hold 60                stay connected for a minute, and measure that
     extras/client.py -n 9000 --ramp 60                connect one after another, within a minute
-    extras/client.py -n 9000 --publish 20 --resume    then cut all off, and report how fast they resume
+    extras/client.py -n 9000 --publish 20 --resume    then cut off all, and report how fast they resume
     extras/client.py -n 1000 --slow 50 --publish 500  50 of them do not read: are the others affected?
 
-One process, one epoll loop and only the standard library: reading an event costs this client less than
-sending it costs a server, so that the server is measured, and not the client. Run it on a core of its own.
+One process with one epoll loop, and only the standard library: reading an event costs this client less than
+sending one costs the server, so that the server is measured. Run the client on a core of its own.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Stream:
 
 
 class Load:
-    """The subscribers, and the loop that reads for all of them."""
+    """The subscribers, and the loop that reads their streams."""
 
     def __init__(self, url: str, timeout: float) -> None:
         self.where = urlsplit(url)
@@ -248,7 +248,7 @@ class Load:
         assert self._publisher, "has published before"
         ids = [stream.last_id for stream in self.streams.values()]
         for stream in self.streams.values():
-            stream.socket.close()  # and epoll forgets it
+            stream.socket.close()  # which also removes the socket from epoll
         self.streams.clear()
         for count in range(self._publisher.answered + 1, self._publisher.answered + messages + 1):
             self._publisher.publish()
@@ -283,13 +283,13 @@ class Load:
 
 
 def last_id_in(text: bytes, name: bytes) -> bytes:
-    """What follows the last `name` in it, up to the end of the line."""
+    """The text between the last `name` and the end of its line; empty if there is none."""
     _, found, rest = (b"\n" + text).rpartition(name)
     return rest.partition(b"\n")[0].strip() if found else b""
 
 
 def is_ended(connection: socket.socket) -> bool:
-    """Whether the other side has ended it, after all that it had sent; BlockingIOError when it has not."""
+    """Whether the server has ended the connection, after all its bytes; raises BlockingIOError if not."""
     try:
         while connection.recv(READ):
             pass
@@ -299,7 +299,7 @@ def is_ended(connection: socket.socket) -> bool:
 
 
 def raise_file_limit(needed: int) -> None:
-    """Allow this process as many descriptors as the system lets it; LoadError when that is too few."""
+    """Allow this process this number of descriptors; raises LoadError if the system's maximum is lower."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and needed > hard:
@@ -314,7 +314,7 @@ def positive(text: str) -> int:
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line, taken apart."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -358,7 +358,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run the load; 0 when all went well, 1 when a stream or message was lost, 2 when there was no load."""
+    """Run the load; returns 0, or 1 if a stream or message was lost, or 2 if nothing could be measured."""
     settings = arguments()
     try:
         raise_file_limit(settings.number + SPARE_FILES)

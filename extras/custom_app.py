@@ -10,7 +10,7 @@ from cyclone_sse.server import App as StandardApp
 
 
 class MemberHandler(BroadcastHandler):
-    """Admits clients that send the cookie which your site sets for its members."""
+    """Accepts clients that send the cookie which your site sets for its members."""
 
     def authorize(self):
         """Whether the client may subscribe: any true or false value, or a Deferred or coroutine of one."""
@@ -18,6 +18,6 @@ class MemberHandler(BroadcastHandler):
 
 
 class App(StandardApp):
-    """The standard application, with the handler above in front."""
+    """The standard application, with the handler above for its streams."""
 
     broadcast_handler = MemberHandler

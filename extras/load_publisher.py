@@ -1,4 +1,4 @@
-"""The publisher of `client.py`: one connection that never blocks."""
+"""The publisher of `client.py`: one nonblocking connection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 from urllib.parse import SplitResult, urlencode
 
-READ = 16384  # bytes for each recv(): an allocation that stays cheap
+READ = 16384  # bytes for each recv(), a size that is cheap to allocate
 HEAD_END = b"\r\n\r\n"
 
 
@@ -16,7 +16,7 @@ class LoadError(Exception):
 
 
 class Publisher:
-    """A kept-alive connection that posts one message to `/publish` again and again, never blocking."""
+    """A persistent connection that posts one message to `/publish` repeatedly, without blocking."""
 
     def __init__(
         self, where: SplitResult, poll: select.epoll, channel: str, message: str, key: str | None
@@ -33,7 +33,7 @@ class Publisher:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._unsent = b""
         self._received = b""
-        self.answered = 0  # of the messages
+        self.answered = 0  # messages that the server has answered
         self._poll = poll
         poll.register(self.socket.fileno(), select.EPOLLIN)
 

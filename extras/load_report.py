@@ -44,11 +44,11 @@ class Report:
     first_subscriber: Spread | None = None
     last_subscriber: Spread | None = None
     closed_by_server: int = 0
-    cut: int = 0  # streams that the load itself cut off, to come back
-    resumed: int = 0  # those of them that came back and got all that they had missed
+    cut: int = 0  # streams that the client itself cut off, so that they resume
+    resumed: int = 0  # those that resumed, and received all events that they had missed
     resume_seconds: float = 0.0
     slow: int = 0  # streams that were not read
-    slow_ended: int = 0  # those of them that the server has ended
+    slow_ended: int = 0  # those that the server has ended
 
     @property
     def complete(self) -> bool:
@@ -100,10 +100,10 @@ class Report:
 
 
 class Progress:
-    """A bar on stderr, for people only: nothing when stderr is not a terminal."""
+    """A progress bar on stderr, if stderr is a terminal."""
 
     WIDTH = 40
-    INTERVAL = 0.1  # seconds between two pictures
+    INTERVAL = 0.1  # seconds between two updates
 
     def __init__(self, what: str, total: int) -> None:
         self.what, self.total = what, total

@@ -19,7 +19,7 @@ import urllib.request
 
 
 def publish(url: str, channel: str, message: str, key: str = "") -> str:
-    """POST one message; gives the server's answer. Raises OSError when there is none or it is no."""
+    """POST one message; returns the server's answer. Raises OSError if there is none, or a refusal."""
     fields = {"channel": channel, "message": message, "key": key}
     request = urllib.request.Request(url, urllib.parse.urlencode(fields).encode())
     with urllib.request.urlopen(request, timeout=10) as response:
@@ -27,7 +27,7 @@ def publish(url: str, channel: str, message: str, key: str = "") -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the script; gives its exit code."""
+    """Run the script; returns its exit code."""
     if len(arguments) not in (1, 2) or arguments[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2

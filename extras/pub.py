@@ -3,8 +3,8 @@
 
     python extras/pub.py CHANNEL [MESSAGE]
 
-Without a message it is the time of day, every second, until interrupted. Needs pika. What is not as
-cyclone-sse has it by default comes from the environment: AMQP_URL, as amqp://guest:guest@127.0.0.1:5672/%2F,
+Without a message, the time of day is published every second until interrupted. Needs pika. If your settings
+are not cyclone-sse's defaults, set the environment variables AMQP_URL, as amqp://guest:guest@127.0.0.1:5672/%2F,
 AMQP_EXCHANGE and AMQP_EXCHANGE_TYPE.
 """
 
@@ -23,7 +23,7 @@ except ImportError:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the script; gives its exit code."""
+    """Run the script; returns its exit code."""
     if len(arguments) not in (1, 2) or arguments[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
         with pika.BlockingConnection(pika.URLParameters(url)) as connection:
             channel = connection.channel()
             channel.exchange_declare(exchange, kind)
-            channel.confirm_delivery()  # an error when RabbitMQ does not take a message
+            channel.confirm_delivery()  # without this, a message that RabbitMQ refuses would be lost silently
             while True:
                 message = arguments[1] if len(arguments) > 1 else json.dumps(time.strftime("%H:%M:%S"))
                 channel.basic_publish(exchange, arguments[0], message.encode())
