@@ -1,7 +1,7 @@
 """Measure all contestants in turns, and write BENCHMARK.md with its plot. `make bench` runs this.
 
-A round starts every server afresh, and measures all of them in turns, so that what else the machine does
-hits them alike. What is reported is the median.
+A round restarts every server, and measures all of them in turns, so that other load on the machine affects
+all alike. The report has the medians.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bench.trials import TRIALS, Trial
 def measure(
     results: Results, plan: Plan, chosen: Mapping[str, Trial], directory: Path, checkout: Path | None
 ) -> bool:
-    """Do all rounds; returns whether no trial failed. A failure is printed, and the others go on."""
+    """Do all rounds; returns whether no trial failed. A failure is printed, and the next trial runs."""
     failed: set[str] = set()
     for number in range(1, plan.rounds + 1):
         folder = directory / str(number)
@@ -55,7 +55,7 @@ def measure(
 
 
 def main() -> int:
-    """Measure and write."""
+    """Measure, and write the report."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it works")
     parser.add_argument("--rounds", type=int, help=f"instead of {Plan().rounds}")

@@ -1,7 +1,7 @@
-"""The servers that are measured, each with the way it is asked: the daemon, an earlier version of it, a bare
-C loop, and nginx with nchan if it is installed.
+"""The measured servers, with their request formats: the daemon, an earlier version of the daemon, a bare C
+loop, and nginx with nchan if nchan is installed.
 
-Each is a process on a free port that `load.c` can talk to. A trial may start further daemons with options
+Each is a process on a free port, to which `load.c` connects. A trial may start further daemons with options
 of its own.
 """
 
@@ -61,9 +61,9 @@ class Limit(Process):
 
 @dataclass(slots=True)
 class Contestant:
-    """A running server, where it is asked, and what it uses. A subclass knows how it is asked.
+    """A running server, its address, and the resources that it uses. A subclass has the request format.
 
-    Channels are `base`, and names that end in `%d`, for which each subscriber puts its number.
+    Channels are `base`, and names that end in `%d`, which each subscriber replaces with its number.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Contestant:
     port: int
     tls: bool = False
     core: int = field(default=SERVER_CORE)
-    query: str = ""  # what subscribers ask for in addition, as "fields=channel"
+    query: str = ""  # further parameters of subscribers, as "fields=channel"
     path: str = ""  # of a UNIX socket to connect to, instead of the port
     polls: bool = False  # subscribers ask for long polls
 
@@ -84,12 +84,12 @@ class Contestant:
         raise NotImplementedError
 
     def post(self, target: str, body: str, content_type: str = "text/plain") -> bytes:
-        """A POST, whole."""
+        """The bytes of a POST request."""
         head = f"POST {target} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nContent-Type: {content_type}\r\n"
         return f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode()
 
     def start(self) -> None:
-        """Start it, on a core of its own; LeftOut with its own words when it does not take its options."""
+        """Start the server on a core of its own; raises LeftOut, with the server's reason, if that fails."""
         try:
             self.process.start()
         except AssertionError as error:
@@ -103,15 +103,15 @@ class Contestant:
         return [pid for pid, fields in all_processes() if int(fields[3]) == self.process.pid]
 
     def memory(self) -> int:
-        """Resident bytes of all its processes."""
+        """Resident bytes of all the server's processes."""
         return resident_bytes(self.pids())
 
     def cpu(self) -> float:
-        """Seconds of processor time that it has used so far, in user space and in the kernel."""
+        """Seconds of processor time that the server has used so far, in user space and in the kernel."""
         return self._ticks(11, 12) / TICK
 
     def user_time(self) -> float:
-        """Seconds of it in user space alone, where the kernel's work for each socket is not counted."""
+        """Seconds of processor time in user space only, without the kernel's work for each socket."""
         return self._ticks(11) / TICK
 
     def _ticks(self, *columns: int) -> int:
@@ -120,7 +120,7 @@ class Contestant:
 
 
 class LimitContestant(Contestant):
-    """The bare loop knows no channels but the number that ends one."""
+    """The bare loop, whose only channels are the numbers at the end of names."""
 
     def target(self, channels: Sequence[str]) -> str:
         return "/%d" if any("%d" in name for name in channels) else "/"
@@ -153,19 +153,19 @@ class NchanContestant(Contestant):
 
 
 def limit(directory: Path, certificate: Sequence[Path] = ()) -> Contestant:
-    """The bare loop, not started; with a certificate and its key it speaks TLS only."""
+    """The bare loop, not started; with a certificate and its key, it serves only TLS."""
     process = Limit(directory, certificate)
     return LimitContestant("limit", process, process.port, bool(certificate))
 
 
 def daemon(directory: Path, *options: str, name: str = "cyclone-sse", tls: bool = False) -> Contestant:
-    """cyclone-sse with these options, not started; with `tls` it is asked at its TLS port."""
+    """cyclone-sse with these options, not started; with `tls`, the load connects to its TLS port."""
     process = SseServer(directory, *options)
     return SseContestant(name, process, process.ssl_port if tls else process.port, tls)
 
 
 def earlier(directory: Path, checkout: Path) -> Contestant:
-    """The daemon of another checkout, not started; cyclone is this one's."""
+    """The daemon of another checkout, not started, with the cyclone of this checkout."""
     code = f"{checkout}:{ROOT / 'cyclone_sse' / 'vendored'}"
     process = SseServer(directory, env={"PYTHONPATH": code})
     return SseContestant(EARLIER, process, process.port)
@@ -173,7 +173,7 @@ def earlier(directory: Path, checkout: Path) -> Contestant:
 
 @contextmanager
 def checkout_of(commit: str) -> Iterator[Path | None]:
-    """A directory with the files of a commit, while it is needed; None if git does not have it."""
+    """A temporary directory with the files of a commit; None if git does not have the commit."""
     with TemporaryDirectory(prefix="cyclone-sse-earlier-") as directory:
         git = ["git", "-C", str(ROOT), "worktree"]
         add = [*git, "add", "--quiet", "--detach", f"{directory}/checkout", commit]
@@ -187,7 +187,7 @@ def checkout_of(commit: str) -> Iterator[Path | None]:
 
 
 def contestants(directory: Path, checkout: Path | None = None) -> list[Contestant]:
-    """One of each, not started, the limit first. checkout: the files of an earlier version."""
+    """One contestant of each kind, not started, the limit first. checkout: files of an earlier version."""
     known = [limit(directory), daemon(directory)]
     if checkout is not None:
         known.append(earlier(directory, checkout))

@@ -1,4 +1,4 @@
-"""One run of `load.c` against one server: what it is told, a line each, and what it measures."""
+"""One run of `load.c` against one server: its commands, one on each line, and its measurements."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from bench.results import LeftOut
 
 SIZE = 60  # bytes of a message
 MARK = "ZQWVY"  # load.c counts these
-REFUSED = 3  # its exit code when the server answered 4xx or 5xx
+REFUSED = 3  # the exit code of load.c after an answer 4xx or 5xx
 
 Measured = dict[str, float]
 
 
 def message(size: int = SIZE) -> str:
-    """A message that counts as one event, since the mark ends it."""
+    """A message that ends with the mark, and so counts as one event."""
     return "x" * (size - len(MARK)) + MARK
 
 
 class Load:
     """Subscribers to some channels of one server, from `with` to its end; each method is a phase.
 
-    RuntimeError with the program's reason when it gave up, LeftOut when the server refused a request.
+    Raises RuntimeError with the program's reason if the program fails, and LeftOut if the server refuses a
+    request.
     """
 
     def __init__(self, contestant: Contestant, channels: Sequence[str] = ("base",)) -> None:
@@ -57,47 +58,47 @@ class Load:
         self._requests.unlink(missing_ok=True)
 
     def connect(self, subscribers: int) -> float:
-        """Seconds until so many streams are open."""
+        """Connect these subscribers; returns the seconds until all streams are open."""
         self.subscribers = subscribers
         self._memory_before = self.contestant.memory()
         self.connect_seconds = self._tell(f"connect {subscribers}")["seconds"]
         return self.connect_seconds
 
     def memory_for_each(self) -> float:
-        """KiB by which the server has grown with these subscribers, for each of them."""
+        """KiB by which the server has grown for each of these subscribers."""
         return (self.contestant.memory() - self._memory_before) / self.subscribers / 1024
 
     def come_back(self, subscribers: int, events: int, last_event_id: str) -> float:
-        """Seconds until so many streams are open that each have got what they missed."""
+        """Resume this number of streams; returns the seconds until all have received the missed events."""
         self.subscribers = subscribers
         return self._tell(f"return {subscribers} {events} {last_event_id}")["seconds"]
 
     def poll_again(self) -> float:
-        """Seconds until all poll again, each on its connection, with the id of the last event."""
+        """Send the next long polls, with the id of the last event; returns the seconds until all wait."""
         return self._tell("again")["seconds"]
 
     def drop(self) -> None:
-        """Close all streams, and wait until the server has seen it."""
+        """Close all streams, and wait until the server has noticed."""
         self._tell("drop")
         settle(self.contestant)
 
     def publish_with(self, requests: Sequence[bytes], port: int | None = None, connections: int = 1) -> None:
-        """The requests that are sent in turn, all of the same size, to the server or another port."""
+        """Set the requests that are sent in turn, all of the same size, to the server or another port."""
         size = len(requests[0])
         assert all(len(request) == size for request in requests)
         self._requests.write_bytes(b"".join(requests))
         self._tell(f"publish {port or self.contestant.port} {connections} {size} {self._requests}")
 
     def publish_to_all(self) -> None:
-        """Let each publish be one message to `base`."""
+        """Set one message to `base` as the request to publish."""
         self.publish_with([self.contestant.publish("base", message())])
 
     def time(self, messages: int, each: int | None = None) -> Measured:
-        """Seconds to the first and the last of `each` receivers (all, if not said), one message at a time."""
+        """Seconds to the first and the last of `each` receivers (default: all), one message at a time."""
         return self._tell(f"time {messages} {self.subscribers if each is None else each}")
 
     def flow(self, messages: int, each: int | None = None, window: int = 4) -> Measured:
-        """Deliveries and publishes a second with so many messages under way."""
+        """Deliveries and publishes a second with `window` messages under way."""
         return self._tell(f"flow {messages} {self.subscribers if each is None else each} {window}")
 
     def _tell(self, command: str) -> Measured:
@@ -115,14 +116,14 @@ class Load:
 
 
 def leave_the_servers_core(pid: int) -> None:
-    """Keep a process (0: the calling thread) off the core of the server, where there are several."""
+    """Keep a process (0: the calling thread) off the server's core, if the machine has several."""
     others = set(range(os.cpu_count() or 1)) - {SERVER_CORE}
     if others:
         os.sched_setaffinity(pid, others)
 
 
 def settle(contestant: Contestant, limit: float = 5.0) -> None:
-    """Wait until the server has done what is left of the last run: it uses no processor for a moment."""
+    """Wait until the server has finished the work of the last run, and uses no processor for a moment."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
         before = contestant.cpu()
@@ -132,7 +133,7 @@ def settle(contestant: Contestant, limit: float = 5.0) -> None:
 
 
 def write_certificate(directory: Path) -> list[Path]:
-    """A certificate for 127.0.0.1 and its key, made now; CalledProcessError when openssl fails."""
+    """Make a certificate for 127.0.0.1, and its key; raises CalledProcessError if openssl fails."""
     certificate, key = directory / "bench.crt", directory / "bench.key"
     words = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=127.0.0.1"]
     subprocess.run(

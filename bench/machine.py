@@ -1,4 +1,4 @@
-"""The machine: how many files a process may open, and what the kernel says of processes (proc(5))."""
+"""The machine: its limit of open files, and the kernel's figures for processes (proc(5))."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def allow_files(subscribers: int) -> bool:
-    """Raise the limit of this process and its children to the hard one; returns whether that is enough."""
+    """Raise the limit of this process and its children to the hard limit; returns whether that is enough."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard == resource.RLIM_INFINITY or hard >= subscribers + SPARE_FILES
 
 
 def all_processes() -> list[tuple[int, list[str]]]:
-    """Every process with what /proc/PID/stat says after its name: state, ppid, pgrp, session and so on."""
+    """Every process with the fields of /proc/PID/stat after its name: state, ppid, pgrp, session, .."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended meanwhile
+        with suppress(OSError):  # the process has ended meanwhile
             found.append((int(path.parent.name), path.read_text().rpartition(")")[2].split()))
     return found
 

@@ -1,4 +1,4 @@
-"""How much of everything is measured: the sizes that the targets name, and small ones for a try."""
+"""The sizes of the measurements: those that the targets name, and small ones for a quick run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Plan:
     flow_messages: int = 300
     publishes: int = 6000
     publish_subscribers: int = 10
-    missed: int = 50  # events, for each client that comes back
+    missed: int = 50  # events, for each client that resumes
     batch: int = 1000  # events in one POST, each to a channel and subscriber of its own
     batches: int = 10
     channels: tuple[int, ...] = (10000, 95000)  # of one publish
-    held_channels: int = 10000  # with an event each, when a pattern comes
+    held_channels: int = 10000  # with an event each, when a client with a pattern subscribes
     pattern_streams: int = 100  # idle
-    patterns: int = 20  # of each of these
-    members: int = 1000  # of a room, which as many join
+    patterns: int = 20  # of each of these streams
+    members: int = 1000  # of a room, and as many that join
     join_seconds: float = 10.0
     flood_seconds: float = 2.0  # of each flood
     entries: int = 10000  # of a Redis stream in one burst

@@ -1,8 +1,8 @@
-"""How long a server lets others wait: a client that asks again and again, and keeps the longest answer time.
+"""The longest time for which a server keeps other clients waiting: a client that sends requests repeatedly.
 
-That is the longest turn of the reactor as others meet it. The server's own figure is too coarse for one short
-action: it looks twenty times a second. It is a process: a thread would wait for the interpreter.
-What else the machine does makes an answer later, never earlier: let the best of several count.
+The longest answer time is the longest turn of the reactor, as clients notice it. The server's own figure is
+too coarse for one short action: it is taken twenty times a second. The client is a process, since a thread
+would wait for the interpreter. Other load on the machine only delays answers: use the best of several.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Self
 from bench.contestants import Contestant
 from bench.load import leave_the_servers_core
 
-PACE = 0.002  # seconds between an answer and the next question
+PACE = 0.002  # seconds between an answer and the next request
 PATIENCE = 60.0
-TARGET = "/?channels=probe"  # with HEAD: the position, which costs no walk over anything
+TARGET = "/?channels=probe"  # with HEAD: the position, which needs no loop over clients or events
 
 
 class Probe:
-    """Asks from `with` to its end; then `longest` is seconds."""
+    """Sends requests until the end of `with`; then `longest` is the longest answer time in seconds."""
 
     def __init__(self, contestant: Contestant) -> None:
         self.longest = 0.0
@@ -47,7 +47,7 @@ def _ask(port: int, pipe: Connection) -> None:
     leave_the_servers_core(0)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     longest = 0.0
-    _question(connection)  # connecting is no part of what is measured
+    _question(connection)  # without this, the time to connect would be measured too
     pipe.send("ready")
     while not pipe.poll(PACE):
         begin = time.perf_counter()

@@ -1,6 +1,6 @@
-"""What was measured, as BENCHMARK.md and a plot beside it.
+"""The report: BENCHMARK.md, and a plot in the same directory.
 
-Two programs write that file: each replaces its own sections and keeps the other's.
+Two programs write BENCHMARK.md: each replaces its own sections and keeps the other's.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ Measured by `make bench` on {day}: {machine}; its load average was {load} at the
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the reader must know of the run in addition to its figures; made before the first load."""
+    """The circumstances of the run; made before the first load."""
 
     plan: Plan
     load_average: str = field(default_factory=lambda: f"{os.getloadavg()[0]:.2f}")
 
 
 def write(path: Path, results: Results, setting: Setting) -> None:
-    """Write the report to `path`, and the plot beside it when there is something to draw."""
+    """Write the report to `path`, and the plot to the same directory if there is something to draw."""
     plan = setting.plan
     others = sections_after(path, METHOD)
     picture = plot_of(results, plan)
@@ -103,7 +103,7 @@ def write(path: Path, results: Results, setting: Setting) -> None:
 
 
 def verdict(results: Results, plan: Plan) -> str:
-    """How many targets are met, and which are not."""
+    """The number of targets that are met, and the names of the others."""
     met = {row.title: row.met(results) for row in rows(plan)}
     missed = [title for title, good in met.items() if good is False]
     reached = sum(good is True for good in met.values())
@@ -112,7 +112,7 @@ def verdict(results: Results, plan: Plan) -> str:
 
 
 def summary(results: Results, plan: Plan) -> str:
-    """The answers to what a user asks first, as far as they were measured."""
+    """The figures that users ask for first, if they were measured."""
     crowd = f"{plan.largest:,}"
     questions = (
         ("memory", f"Memory for each idle client, of {crowd}", "{:.1f} KiB"),
@@ -132,13 +132,13 @@ def summary(results: Results, plan: Plan) -> str:
 
 
 def omitted(results: Results) -> str:
-    """What could not be measured, and why."""
+    """The metrics that could not be measured, with the reasons."""
     lines = [f"- left out: *{name}*: {why}\n" for name, why in results.left_out.items()]
     return "".join(lines) + ("\n" if lines else "")
 
 
 def table(results: Results, plan: Plan) -> str:
-    """The medians of all contestants, their ratios to the reference, and whether ours meets its target."""
+    """The table of medians, of ratios to the reference, and of whether ours meets its targets."""
     seen = {name for metric in results.metrics for name in results.contestants(metric)}
     names = [name for name in NAMES if name in seen]
     head = [
@@ -165,7 +165,7 @@ def _line(row: Row, names: list[str], results: Results) -> list[str]:
 
 
 def plot_of(results: Results, plan: Plan) -> str | None:
-    """The time to the last over the size of the crowd, for each contestant; None when not measured."""
+    """The plot of the time to the last subscriber over their number; None if that was not measured."""
     crowds = [subscribers for subscribers, _ in plan.crowds]
     lines: dict[str, Mapping[int, float]] = {}
     for name in NAMES:
@@ -176,7 +176,7 @@ def plot_of(results: Results, plan: Plan) -> str | None:
 
 
 def sections_after(path: Path, heading: str) -> str:
-    """Return all sections behind the one with that heading, with the line break before them."""
+    """Return all sections after the one with that heading, with the line break before them."""
     if not path.exists():
         return ""
     _, _, rest = path.read_text().partition(f"\n{heading}\n")
@@ -185,6 +185,6 @@ def sections_after(path: Path, heading: str) -> str:
 
 
 def replace_last_section(path: Path, heading: str, text: str) -> None:
-    """Put this section at the end of the file, in place of an earlier one with its heading."""
+    """Write this section to the end of the file, and remove an earlier one with the same heading."""
     kept = path.read_text().partition(f"\n{heading}\n")[0] if path.exists() else "# Benchmark"
     path.write_text(f"{kept.rstrip()}\n\n{heading}\n\n{text}")

@@ -1,4 +1,4 @@
-"""What was measured: for each metric, and in it for each contestant, a value for each block of each round."""
+"""The results: for each metric and each contestant, a value for each block of each round."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from statistics import median
 
 OURS, LIMIT, NCHAN = "cyclone-sse", "limit", "nchan"
 EARLIER = "earlier"  # an earlier version of ours
-REFERENCE = LIMIT  # where a trial has another measure than the limit, it stands in the same column
+REFERENCE = LIMIT  # a trial that compares with something else than the limit uses the same column
 
 
 class LeftOut(Exception):
@@ -22,7 +22,7 @@ class Results:
         self.left_out: dict[str, str] = {}
 
     def add(self, metric: str, contestant: str, value: float) -> None:
-        """One more value; those of two contestants are paired in the order in which they come."""
+        """Add a value; the values of two contestants are paired in the order in which they were added."""
         self._values[metric][contestant].append(value)
 
     def __contains__(self, metric: str) -> bool:
@@ -30,20 +30,20 @@ class Results:
 
     @property
     def metrics(self) -> list[str]:
-        """The names of all that was measured."""
+        """The names of the metrics that were measured."""
         return list(self._values)
 
     def contestants(self, metric: str) -> list[str]:
-        """The contestants of whom there are values."""
+        """The contestants that have values."""
         return list(self._values[metric])
 
     def value(self, metric: str, contestant: str) -> float | None:
-        """The median."""
+        """The median of the contestant's values; None if there are none."""
         values = self._values.get(metric, {}).get(contestant)
         return median(values) if values else None
 
     def ratio(self, metric: str, contestant: str, reference: str = REFERENCE) -> float | None:
-        """The median of the ratios to the reference in each pair: what slows a block slows both."""
+        """The median of the pairs' ratios to the reference: other load on the machine slows both values."""
         values = self._values.get(metric, {})
         if contestant == reference or not values.get(contestant) or not values.get(reference):
             return None

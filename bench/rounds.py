@@ -1,7 +1,7 @@
-"""One pass through the trials: what a trial gets to work with, and how it measures servers in turns.
+"""One pass through the trials: the parameters of a trial, and the measurement of servers in turns.
 
-What else the machine does comes in bursts of seconds. Blocks that are shorter than these, in turns, hit all
-servers alike; a server whose turn it is not sleeps.
+Other load on the machine comes in bursts of seconds, and affects all servers alike if they are measured in
+turns, in blocks that are shorter than the bursts. Meanwhile the other servers sleep.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from bench.load import Load, settle
 from bench.plan import Plan
 from bench.results import OURS, Results
 
-BLOCKS = 3  # that each server's share of a round is cut into
+BLOCKS = 3  # in each server's share of a round
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Freshly started contestants, the sizes, and where results go."""
+    """Newly started contestants, the sizes, and the results."""
 
     plan: Plan
     results: Results
@@ -42,7 +42,7 @@ class Round:
 
 @contextmanager
 def started(*contestants: Contestant) -> Iterator[None]:
-    """Run these for a while, beside those of the round."""
+    """Run these contestants temporarily, in addition to those of the round."""
     running = []
     try:
         for contestant in contestants:
@@ -56,7 +56,7 @@ def started(*contestants: Contestant) -> Iterator[None]:
 
 @contextmanager
 def connected(contestants: Sequence[Contestant], channels: Sequence[str], count: int) -> Iterator[list[Load]]:
-    """Connect so many subscribers to each of them; in the end all leave, and the servers have seen it."""
+    """Connect `count` subscribers to each contestant; in the end disconnect all, and wait for the servers."""
     with ExitStack() as stack:
         loads = []
         for contestant in contestants:
@@ -72,7 +72,7 @@ def connected(contestants: Sequence[Contestant], channels: Sequence[str], count:
 def in_turns(
     loads: Sequence[Load], measure: Callable[[Load], float], add: Callable[[str, float], None]
 ) -> None:
-    """Measure one block of each server after the other; each is a value under the server's name."""
+    """Measure one block of each server in turns; each block adds a value under the server's name."""
     for _ in range(BLOCKS):
         for load in loads:
             add(load.contestant.name, measure(load))

@@ -1,4 +1,4 @@
-"""The lines of the report's table: what each metric is called, and what it must reach."""
+"""The lines of the report's table: the title of each metric, and its target."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from bench.plan import Plan
 from bench.results import EARLIER, OURS, REFERENCE, Results
 
 TURN = 20.0  # milliseconds for which one request may keep the others waiting
-WORST_TURN = 50.0  # in whatever happens
+WORST_TURN = 50.0  # milliseconds, in all floods and storms
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table.
 
-    `target` is a ratio to `beside` (what the first column holds) or, where `beside` is empty or `absolute` is
-    set, a figure in the unit of `form`; None where there is none. `at_least` says which side of it is good.
+    `target` is a ratio to `beside` (which the first column names) or, if `beside` is empty or `absolute` is
+    set, a figure in the unit of `form`; None: no target. `at_least`: whether higher figures are better.
     """
 
     metric: str
@@ -30,7 +30,7 @@ class Row:
     reference: str = REFERENCE
 
     def goal(self) -> str:
-        """The target, to be read."""
+        """The target as text."""
         if self.target is None:
             return ""
         sign = "≥" if self.at_least else "≤"
@@ -39,7 +39,7 @@ class Row:
         return f"{sign} {self.target:g} x {self.beside}"
 
     def met(self, results: Results) -> bool | None:
-        """Whether ours is on the good side of the target; None where there is no target or no figure."""
+        """Whether ours meets the target; None if there is no target or no figure."""
         if self.absolute:
             value = results.value(self.metric, OURS)
         else:
@@ -50,7 +50,7 @@ class Row:
 
 
 def rows(plan: Plan) -> list[Row]:
-    """All lines, in the order in which a reader asks."""
+    """All lines, the most important first."""
     return [
         *_fan_out(plan),
         *_ways(plan),
@@ -65,7 +65,7 @@ def rows(plan: Plan) -> list[Row]:
 
 def _fan_out(plan: Plan) -> Iterator[Row]:
     for subscribers, _ in reversed(plan.crowds):
-        # the smaller crowds are there for the plot
+        # the smaller crowds are only in the plot
         target = 1.05 if subscribers in dict(plan.crowds_of_many_channels) else None
         yield Row(f"last one {subscribers}", f"time to the last of {subscribers:,}", "{:.1f} ms", target)
     for kind, words in (

@@ -1,1 +1,1 @@
-"""Generators: what in docs/ and media/ is made from the source by ``make docs``."""
+"""Generators of the files in docs/ and media/ that ``make docs`` makes from the source."""

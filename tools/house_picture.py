@@ -1,7 +1,7 @@
 """docs/architecture.svg, drawn from the table of imports and from the imports themselves by `make docs`.
 
-A room is a box; its modules stand in it row by row as in ``HOUSE``: a module knows only what stands below it.
-An arrow says that a room imports another; those that follow from others are left out.
+Each room is a box with its modules, in the rows of ``HOUSE``: a module imports only from lower rows. An arrow
+means that a room imports another; arrows that follow from others are omitted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from textwrap import wrap
 
 from tests.unit.test_imports import HOUSE, LEVEL, files, imports, own
 
-USERS, GROUND = "cyclone_sse", "ground"  # the root has two parts: what users import, and what all stand on
+USERS, GROUND = "cyclone_sse", "ground"  # the two parts of the root: for users, and for all rooms
 ABOUT = {
     "daemon": "one process or several: options, sockets, start, stop, figures",
     USERS: "what users import: the application and its handlers",
@@ -24,12 +24,12 @@ ABOUT = {
     GROUND: "plain Python that all parts stand on",
 }
 WIDTH, MARGIN, GAP, LINE, TOP = 900, 20, 28, 18, 48  # pixels
-GLYPH = 7.4  # pixels that a character of a row is wide, about
+GLYPH = 7.4  # approximate width of a character of a row, in pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Where a room stands."""
+    """The position, the size and the text of a room in the picture."""
 
     room: str
     x: float
@@ -40,7 +40,7 @@ class Box:
 
 
 def room_of(module: str) -> str:
-    """The box in which a module stands."""
+    """The room of a module."""
     if module == "__main__":
         return "daemon"
     room = module.split(".", maxsplit=1)[0]
@@ -50,7 +50,7 @@ def room_of(module: str) -> str:
 
 
 def rows() -> dict[str, list[list[str]]]:
-    """The modules of each room, row by row, from above to below."""
+    """The modules of each room, row by row, from the top."""
     found: dict[str, list[list[str]]] = {room: [] for room in ABOUT}
     for level in HOUSE:
         for room, lines in found.items():
@@ -63,7 +63,7 @@ def rows() -> dict[str, list[list[str]]]:
 
 
 def knows() -> dict[str, set[str]]:
-    """Which room imports which."""
+    """The rooms that each room imports."""
     found: dict[str, set[str]] = {room: set() for room in ABOUT}
     for module, path in files().items():
         for name in imports(path):
@@ -73,7 +73,7 @@ def knows() -> dict[str, set[str]]:
 
 
 def arrows(known: Mapping[str, set[str]]) -> list[tuple[str, str]]:
-    """Those that do not follow from others."""
+    """The imports between rooms that do not follow from others."""
 
     def reach(room: str) -> set[str]:
         return known[room].union(*(reach(other) for other in known[room]))
@@ -87,7 +87,7 @@ def arrows(known: Mapping[str, set[str]]) -> list[tuple[str, str]]:
 
 
 def wrapped(lines: Sequence[Sequence[str]], width: float) -> list[str]:
-    """The rows as text; what is too long for the box goes on below, with an indent."""
+    """The rows as text; a row that is too long for the box continues in an indented line."""
     return [
         part
         for names in lines
@@ -96,12 +96,12 @@ def wrapped(lines: Sequence[Sequence[str]], width: float) -> list[str]:
 
 
 def height(lines: Sequence[str]) -> float:
-    """Of a box with these lines."""
+    """The height of a box with these lines."""
     return TOP + LINE * len(lines) + 6
 
 
 def boxes(held: Mapping[str, list[list[str]]]) -> list[Box]:
-    """Where the rooms stand: in bands, the three that do not know each other side by side."""
+    """The boxes of the rooms, in bands; the three rooms that do not import each other are side by side."""
     whole, y = WIDTH - 2 * MARGIN, float(MARGIN)
     found = []
     for band in (["daemon"], [USERS], ["access", "http", "brokers"], ["delivery"], [GROUND]):
@@ -115,7 +115,7 @@ def boxes(held: Mapping[str, list[list[str]]]) -> list[Box]:
 
 
 def draw(box: Box) -> str:
-    """A box with what stands in it."""
+    """The SVG of a box with its text."""
     x, y = box.x + 12, box.y + 20
     text = [
         f"<rect x='{box.x:g}' y='{box.y:g}' width='{box.width:g}' height='{box.height:g}' rx='8' "
@@ -131,7 +131,7 @@ def draw(box: Box) -> str:
 
 
 def arrow(upper: Box, lower: Box) -> str:
-    """From one room down to another."""
+    """The SVG of an arrow from one room down to another."""
     narrow = min(upper, lower, key=lambda box: box.width)
     x = narrow.x + narrow.width / 2
     start, end = upper.y + upper.height, lower.y - 3
@@ -152,7 +152,7 @@ STYLE = """\
 
 
 def picture() -> str:
-    """The whole picture."""
+    """The SVG of the whole picture."""
     where = {box.room: box for box in boxes(rows())}
     total = where[GROUND].y + where[GROUND].height + MARGIN
     parts = [

@@ -26,7 +26,7 @@ This page is made from the table in `cyclone_sse/options.py` by `make docs`.
 | --- | --- | --- |
 """
 
-_DERIVED = re.compile(r" \[default: (.*)\]")  # how a help text names a default that is no fixed value
+_DERIVED = re.compile(r" \[default: (.*)\]")  # a default in a help text that is no fixed value
 
 
 def page() -> str:
@@ -43,7 +43,7 @@ def _line(row: Option) -> str:
 
 
 def _escape(text: str) -> str:
-    """Write the text so that Markdown shows it as it is, except for what stands in backticks."""
+    """Escape the text for Markdown, except in backticks."""
     return text if text.startswith("`") else text.replace("|", "\\|").replace("*", "\\*")
 
 

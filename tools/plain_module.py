@@ -1,6 +1,6 @@
 """Make media/cyclone-sse.js and media/cyclone-sse.global.js from media/src: python -m tools.plain_module.
 
-A page needs one file, without a build step of its own; the source has one file for each concept.
+Without this, a page would need a build step: the source has one file for each concept.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HEAD = """\
 
 
 def module() -> str:
-    """Join the parts into one module, which exports what the last of them does."""
+    """Join the parts into one module, which exports only what the last part exports."""
     texts = [(SOURCE / f"{name}.js").read_text() for name in PARTS]
     for number, text in enumerate(texts):
         missing = set(_IMPORT.findall(text)) - set(PARTS[:number])
@@ -45,7 +45,7 @@ def module() -> str:
 
 
 def plain(text: str) -> str:
-    """Return a script that sets `window.cycloneSSE` to an object with what this module exports."""
+    """Return a script that sets `window.cycloneSSE` to an object with the exports of this module."""
     names = re.findall(r"^export function (\w+)", text, re.MULTILINE)
     body = re.sub(r"^export ", "", text, flags=re.MULTILINE)
     assert names, "the module exports nothing"

@@ -1,6 +1,6 @@
-"""The server as one executable file: ``python -m tools.single_file dist`` makes it from the wheel there.
+"""The server as one executable file: ``python -m tools.single_file dist`` makes it from the wheel in dist/.
 
-It holds the locked libraries, some of them compiled: it runs on the version of Python that made it.
+The file contains the locked libraries, some of them compiled: it needs the version of Python that made it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Run by the file before anything else, on any Python. Without it another version would end in a traceback
-# of the first compiled library.
+# The file runs this first, with any version of Python. Without this, another version would fail with a
+# traceback of the first compiled library.
 PREAMBLE = """\
 import sys
 if sys.version_info[:2] != ({major}, {minor}):
@@ -21,7 +21,7 @@ if sys.version_info[:2] != ({major}, {minor}):
 
 
 def make_single_file(directory: Path, requirements: Path) -> Path:
-    """Make the file beside the one wheel in this directory, and return its path."""
+    """Make the file from the only wheel in this directory, and return its path, in the same directory."""
     (wheel,) = directory.glob("cyclone_sse-*.whl")
     version = wheel.name.split("-")[1]
     major, minor = sys.version_info[:2]

@@ -1,1 +1,1 @@
-"""`make crowd`: tens of thousands of clients on one machine, and one worker replaced under them."""
+"""`make crowd`: tens of thousands of clients on one machine, and the replacement of one worker."""

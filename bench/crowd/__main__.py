@@ -1,9 +1,9 @@
-"""As many clients as one machine carries: connect, reach them all, and replace a worker. `make crowd`.
+"""As many clients as fit on one machine: connect, publish to all, and replace a worker. `make crowd`.
 
     python -m bench.crowd [--count 60000] [--workers 4] [--broker redis-stream] [-- OPTIONS OF THE DAEMON]
 
-With one worker there is none to replace: a quarter of the clients is cut off instead. Exits with 1 when not
-all connected, an event did not reach all, or one was lost or doubled.
+With only one worker, a quarter of the clients is cut off instead. Exits with 1 if a client did not connect,
+or if an event did not reach all clients, was lost, or was delivered twice.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from bench.report import replace_last_section
 from bench.results import LeftOut
 
 EVENTS = 5  # timed one by one
-PATIENCE = 60.0  # seconds for an event to reach all, and for all to come back
+PATIENCE = 60.0  # seconds for an event to reach all clients, and for all to reconnect
 PACE = 1.0  # seconds between two events while a worker is replaced
 HEADING = "## A crowd on one machine"
 
 
 def main() -> int:
-    """Do it, and say what came of it."""
+    """Run the benchmark, and print and write the results."""
     parser = argparse.ArgumentParser(prog="crowd", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=60_000, help="clients")
     parser.add_argument("--workers", type=int, default=4)
@@ -73,18 +73,18 @@ class Report:
         self.say(first)
 
     def say(self, line: str) -> None:
-        """One more line."""
+        """Print and keep a line."""
         print(line, flush=True)
         self._lines.append(f"- {line}")
 
     @property
     def text(self) -> str:
-        """All of them, as a list."""
+        """All lines, as a Markdown list."""
         return "\n".join(self._lines)
 
 
 def connect(site: Site, crowd: Crowd, report: Report) -> bool:
-    """Let all connect, and see what each costs; whether all could."""
+    """Connect all clients, and measure the memory for each; returns whether all are connected."""
     empty = site.memory()
     begin = time.monotonic()
     connected = crowd.connect()
@@ -99,7 +99,7 @@ def connect(site: Site, crowd: Crowd, report: Report) -> bool:
 
 
 def reach(site: Site, crowd: Crowd, report: Report) -> bool:
-    """Publish some events one by one; whether each reached all."""
+    """Publish some events one by one; returns whether each reached all clients."""
     times = []
     for number in range(1, EVENTS + 1):
         begin = time.monotonic()
@@ -114,7 +114,7 @@ def reach(site: Site, crowd: Crowd, report: Report) -> bool:
 
 
 def come_back(site: Site, crowd: Crowd, workers: int, report: Report) -> bool:
-    """Replace a worker while events go on; whether nothing was lost or doubled, and all are back."""
+    """Replace a worker while events are published; returns whether all clients got each event once."""
     publisher = Publisher(site, EVENTS + 1)
     publisher.start()
     begin = time.monotonic()
@@ -140,7 +140,7 @@ def come_back(site: Site, crowd: Crowd, workers: int, report: Report) -> bool:
 
 
 class Publisher(threading.Thread):
-    """Publishes a number at a steady pace, until it shall finish."""
+    """Publishes numbers at a steady pace, until `finish` is called."""
 
     def __init__(self, site: Site, first: int) -> None:
         super().__init__(daemon=True)
@@ -155,7 +155,7 @@ class Publisher(threading.Thread):
             self._over.wait(PACE)
 
     def finish(self) -> int:
-        """Stop; returns the last number that was published."""
+        """Stop publishing; returns the last number that was published."""
         self._over.set()
         self.join()
         return self._next - 1

@@ -1,4 +1,4 @@
-"""The clients of the crowd: several processes of `crowd.c`, which are told the same at the same time."""
+"""The clients of the crowd: several processes of `crowd.c`, which get the same commands at the same time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Answer = dict[str, float]
 
 
 class Crowd:
-    """So many clients of the server at that port. RuntimeError with a process' own words when it gives up."""
+    """The clients of the server at a port. Raises RuntimeError with the message of a failed process."""
 
     def __init__(self, port: int, count: int) -> None:
         self.count = count
@@ -38,36 +38,36 @@ class Crowd:
                 process.communicate()
 
     def connect(self) -> int:
-        """Let all come; returns how many are connected in the end."""
+        """Connect all clients; returns how many are connected in the end."""
         answers = self._tell(*(f"connect {share}" for share in self._shares))
         return int(sum(answer["connected"] for answer in answers))
 
     def begin(self) -> None:
-        """Let all come, without waiting for it."""
+        """Start connecting all clients, without waiting for the connections."""
         self._tell(*(f"begin {share}" for share in self._shares))
 
     def hear(self, number: int, seconds: float) -> tuple[int, float]:
-        """How many have heard this number in time, and when (time.monotonic()) the last of them did."""
+        """The clients that receive this number in time, and when (time.monotonic()) the last of them does."""
         answers = self._tell(f"await {number} {seconds:g}")
         return int(sum(answer["reached"] for answer in answers)), max(answer["at"] for answer in answers)
 
     def settle(self, seconds: float) -> int:
-        """Wait until all are connected; returns how many are when that is so or the time is over."""
+        """Wait until all clients are connected, or the time is over; returns how many are connected."""
         return int(sum(answer["connected"] for answer in self._tell(f"settle {seconds:g}")))
 
     def cut(self, share: float) -> None:
-        """Cut off this share of each process' clients; they come back by themselves."""
+        """Cut off this share of each process's clients, which then reconnect by themselves."""
         self._tell(*(f"cut {int(share * clients)}" for clients in self._shares))
 
     def state(self) -> Counter[str]:
-        """connected, lost, doubled, gaps, cut_off, refused: of all together."""
+        """The totals of connected, lost, doubled, gaps, cut_off and refused."""
         found: Counter[str] = Counter()
         for answer in self._tell("state"):
             found.update({name: int(value) for name, value in answer.items()})
         return found
 
     def _tell(self, *commands: str) -> list[Answer]:
-        """Send each process its command, or all the same, and wait for the answers."""
+        """Send each process its command, or all of them the only one, and wait for the answers."""
         for number, process in enumerate(self._processes):
             assert process.stdin
             process.stdin.write(commands[number % len(commands)] + "\n")

@@ -15,14 +15,14 @@ from tests.harness.clients import publish
 from tests.harness.process import until
 from tests.harness.servers import RedisServer, SseServer
 
-LISTEN = "0A"  # the state of such a socket in /proc/net/tcp
+LISTEN = "0A"  # the state of a listening socket in /proc/net/tcp
 STREAM = "cyclone-sse"  # the daemon's default
-DRAIN = 5  # seconds over which a worker that is replaced sends its clients away
+DRAIN = 5  # seconds over which a worker that is replaced ends its streams
 
 
 @dataclass(slots=True)
 class Site:
-    """A running daemon, and Redis if its broker is one."""
+    """A running daemon, and Redis if the broker uses one."""
 
     daemon: SseServer
     redis: RedisServer | None
@@ -30,7 +30,7 @@ class Site:
     workers: int
 
     def publish(self, number: int) -> None:
-        """Publish a number; through Redis where the broker reads it, so that no worker is needed."""
+        """Publish a number, directly to Redis if there is one, so that no worker is needed."""
         if self.redis and self.broker == "redis":
             self.redis.publish("base", str(number))
         elif self.redis:
@@ -40,10 +40,10 @@ class Site:
             publish(self.daemon.url, "base", str(number))
 
     def processes(self) -> list[int]:
-        """The daemon and all that it has started."""
+        """The daemon and its descendants."""
         parents = {pid: int(fields[1]) for pid, fields in all_processes()}
         found = [self.daemon.pid]
-        for pid in found:  # which grows meanwhile
+        for pid in found:  # the list grows during the loop
             found += [child for child, parent in parents.items() if parent == pid]
         return found
 
@@ -52,7 +52,7 @@ class Site:
         return resident_bytes(self.processes())
 
     def replace_worker(self) -> None:
-        """End one worker, gently, and return when another is there in its place."""
+        """End one worker with SIGTERM, and wait until a new worker listens."""
         before = set(self.processes())
         old = min(before - {self.daemon.pid})
         os.kill(old, signal.SIGTERM)
@@ -61,18 +61,18 @@ class Site:
         self.wait_for_workers()
 
     def wait_for_workers(self) -> None:
-        """Wait until each worker listens: until then the kernel gives its share of clients to the others."""
+        """Wait until each worker listens: before that, the kernel passes its clients to the others."""
         until(lambda: self._listeners() >= self.workers, "all workers listen")
 
     def _listeners(self) -> int:
-        """The sockets that listen on the daemon's port, of which each worker has one (proc(5), net/tcp)."""
+        """The number of sockets that listen on the daemon's port: one for each worker (proc(5), net/tcp)."""
         entries = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         return sum(entry[3] == LISTEN and entry[1].endswith(f":{self.daemon.port:04X}") for entry in entries)
 
 
 @contextmanager
 def running(directory: Path, broker: str, workers: int, options: Sequence[str]) -> Iterator[Site]:
-    """Start everything, and stop it in the end; LeftOut when the daemon does not take its options."""
+    """Start the servers, and stop them in the end; raises LeftOut if the daemon rejects its options."""
     with ExitStack() as stack:
         words = [f"--broker={broker}"]
         redis = stack.enter_context(RedisServer(directory)) if broker.startswith("redis") else None
@@ -90,7 +90,7 @@ def running(directory: Path, broker: str, workers: int, options: Sequence[str]) 
 
 
 def _stop(daemon: SseServer) -> None:
-    """End the daemon, which ends its workers: a signal to all of them would be each worker's second."""
+    """End the daemon, which ends its workers: a signal to the group would reach each worker a second time."""
     os.kill(daemon.pid, signal.SIGTERM)
     daemon.wait()
     daemon.check_log()

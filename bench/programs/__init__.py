@@ -1,4 +1,4 @@
-"""The C programs and how they are compiled: `crowd`, `load`, `limit`, and the latter two with TLS."""
+"""The C programs and their compilation: `crowd`, `load`, `limit`, and the latter two with TLS."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PLAIN = "crowd"
 
 
 def program(name: str, tls: bool = False) -> Path:
-    """Where a program lies once it is compiled."""
+    """The path of a compiled program."""
     return BINARIES / (f"{name}-tls" if tls else name)
 
 
 def compile_programs() -> None:
-    """Build what is older than its source; CalledProcessError when gcc is missing or fails.
+    """Compile the programs that are older than their sources; raises CalledProcessError if gcc fails.
 
-    Without OpenSSL's headers (Debian: libssl-dev) there are no programs with TLS, and `has_tls` says so.
+    Without OpenSSL's headers (Debian: libssl-dev) there are no programs with TLS, and `has_tls` is false.
     """
     BINARIES.mkdir(exist_ok=True)
     _compile(PLAIN, program(PLAIN), [], check=True)
@@ -39,7 +39,7 @@ def _compile(name: str, target: Path, libraries: list[str], *, check: bool) -> N
     newest = max(path.stat().st_mtime for path in (source, *SOURCES.glob("*.h")))
     if target.exists() and target.stat().st_mtime > newest:
         return
-    # under another name first: a second run may start the program at this moment
+    # Without another name first, a second run could start a program that is incomplete.
     fresh = target.with_suffix(".new")
     command = ["gcc", "-O2", "-o", str(fresh), str(source), *libraries]
     if subprocess.run(command, check=check, capture_output=not check).returncode == 0:

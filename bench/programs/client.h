@@ -1,6 +1,6 @@
-/* What the programs that play clients share: the clock, an epoll, and an end with a reason.
+/* The common parts of the programs that simulate clients: the clock, an epoll, and an exit with a reason.
 
-   PROGRAM is the name in what they complain of; `struct client` has the connection as `fd`. */
+   PROGRAM is the name in error messages; `struct client` has the connection as `fd`. */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -35,7 +35,7 @@ static void watch(int operation, int fd, void *client, unsigned what)
     epoll_ctl(epoll, operation, fd, &event);
 }
 
-/* A nonblocking TCP socket that sends at once. */
+/* A nonblocking TCP socket that sends without delay (TCP_NODELAY). */
 static int new_socket(void)
 {
     int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);

@@ -1,16 +1,16 @@
-/* Very many clients on one thread that come back by themselves, each of which looks after its own events.
+/* Very many clients on one thread, which reconnect by themselves, and each check their own events.
 
    usage: crowd PORT TARGET ADDRESS
-   The clients connect from ADDRESS and the three after it, since one address has some 28,000 ports. They hear numbers,
-   one more with each message, and remember the last id; whoever is cut off comes back with it after the time that the
-   server told (`retry:`), else after about three seconds as browsers do.
-   Commands come on stdin, a line each, and each is answered by a line of JSON on stdout:
-     begin N                so many clients come; not waited for
-     connect N              so many clients come: wait until all are connected
-     await NUMBER SECONDS   until each has heard this number, or the time is over
-     settle SECONDS         until all are connected, or the time is over
-     cut N                  cut N clients off
-     state                  what was found so far */
+   The clients connect from ADDRESS and the three after it, since one address has about 28,000 ports. Each message is a
+   number, one higher than the last. A client that is cut off resumes with its last id after the server's reconnection
+   time (`retry:`), or else after about three seconds, as browsers do.
+   Each line on stdin is a command, and is answered by a line of JSON on stdout:
+     begin N                start to connect N clients, without waiting for them
+     connect N              connect N clients, and wait until all are connected
+     await NUMBER SECONDS   wait until each has received this number, or the time is over
+     settle SECONDS         wait until all are connected, or the time is over
+     cut N                  cut off N clients
+     state                  print the totals so far */
 
 #define _GNU_SOURCE
 #define PROGRAM "crowd"
@@ -24,7 +24,7 @@ enum state { AWAY, DIALLED, ASKED, OPEN };
 struct client {
     int fd, heard, retry, number, is_gap;
     enum state state;
-    struct client *next; /* of those who wait for the same moment */
+    struct client *next; /* in the same bucket */
     unsigned length;
     char line[LINE], id[ID], coming[ID];
 };
@@ -35,7 +35,7 @@ static const char *target, *first_address;
 static int port, count, opened, opening, told, goal, reached;
 static long lost, doubled, gaps, cut_off, refused;
 static double last_reached;
-static long tick; /* the buckets before it have been looked at */
+static long tick; /* the next bucket to handle */
 
 static void dial(struct client *client)
 {
@@ -57,7 +57,7 @@ static void dial(struct client *client)
     watch(EPOLL_CTL_ADD, client->fd, client, EPOLLOUT);
 }
 
-/* The connection is over: come back in a while. */
+/* Close the connection, and reconnect later. */
 static void leave(struct client *client)
 {
     close(client->fd);
@@ -113,7 +113,7 @@ static void hear(struct client *client, int number)
     client->heard = number;
 }
 
-/* A blank line: the event is whole, and only now has its id arrived. */
+/* Handle a blank line: the event is complete, and its id is now the last id. */
 static void dispatch(struct client *client)
 {
     if (*client->coming)
@@ -141,7 +141,7 @@ static void read_field(struct client *client)
         client->retry = atoi(line + 7);
 }
 
-/* A line of the response's head; whether the connection can go on. */
+/* Read a line of the response's head; returns whether the response is a stream so far. */
 static int read_head(struct client *client)
 {
     const char *line = client->line;
@@ -179,7 +179,7 @@ static void receive(struct client *client)
     while (alive && at < end) {
         const char *newline = memchr(at, '\n', end - at);
         size_t part = (newline ? newline : end) - at, room = LINE - 1 - client->length;
-        memcpy(client->line + client->length, at, part < room ? part : room); /* the beginning says it all */
+        memcpy(client->line + client->length, at, part < room ? part : room); /* the start of a line is enough */
         client->length += part < room ? part : room;
         at += part + 1;
         if (newline)
@@ -215,7 +215,7 @@ static void turn(void)
     for (int i = 0; i < waited; i++) {
         struct client *client = events[i].data.ptr;
         if (!client)
-            told = 1; /* by a line on stdin */
+            told = 1; /* a line on stdin */
         else if (client->state == DIALLED)
             ask(client);
         else

@@ -1,9 +1,9 @@
-/* The least that a push server can do: accept, remember, send() in a loop. What is left of its time is the kernel's.
+/* The least that a push server can do: accept, remember, send() in a loop. Nearly all its time is spent in the kernel.
 
    usage: limit PORT [CERTIFICATE KEY]     (these two with -DWITH_TLS)
-   GET /N opens a stream that has the number N (0 or none: a stream without a number). POST /N sends what stands behind
-   "message=" in its body (or the whole body) to the stream with that number, POST without a number to all streams, as
-   one event that is built once. No channels, no history, no queues, no timeouts: a figure to compare with, no more. */
+   GET /N opens a stream with the number N (0 or none: a stream without a number). POST /N sends the part of its body
+   after "message=" (or the whole body) to the stream with that number, POST without a number to all streams, as one
+   event that is built once. No channels, no history, no queues, no timeouts: only a figure to compare with. */
 
 #define _GNU_SOURCE
 #include "transport.h"
@@ -16,7 +16,7 @@
 enum { BUFFER = 1 << 20 };
 
 static int streams[MAX_FD], stream_count;
-static int place[MAX_FD];    /* of each descriptor in `streams`, plus one; 0: it is no stream */
+static int place[MAX_FD];    /* of each descriptor in `streams`, plus one; 0: no stream */
 static int numbered[MAX_FD]; /* the descriptor of the stream with that number */
 static char buffer[BUFFER + 1], frame[BUFFER + 64];
 
@@ -47,7 +47,7 @@ static void publish(const char *body, size_t size, int number)
             transport_write(streams[i], frame, length);
 }
 
-/* The number that a request's target consists of, 0 when it is none. */
+/* The number in a request's target; 0 if there is none. */
 static int number_of(const char *request)
 {
     const char *target = strchr(request, '/');
@@ -55,7 +55,7 @@ static int number_of(const char *request)
     return number > 0 && number < MAX_FD ? number : 0;
 }
 
-/* Requests come whole: the load generator sends each in one piece, several at most behind one another. */
+/* Read requests, which are always complete: the load generator sends each in one piece. */
 static void answer(int fd, char *request)
 {
     while (*request) {
@@ -101,7 +101,7 @@ int main(int count, char **words)
         return 2;
     }
     transport_prepare(words[2], count == 4 ? words[3] : NULL);
-    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
+    signal(SIGPIPE, SIG_IGN); /* needed since OpenSSL writes without MSG_NOSIGNAL */
     int one = 1, fd, listener = listen_on(atoi(words[1])), epoll = epoll_create1(0);
     struct epoll_event wanted = {.events = EPOLLIN, .data.fd = listener}, events[512];
     epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &wanted);

@@ -1,20 +1,20 @@
-/* Subscribers and publishers on one thread, to measure a push server without being in its way.
+/* Subscribers and publishers on one thread, to measure a push server with little load of their own.
 
    usage: load PORT SUBSCRIBE [PATH]
    SUBSCRIBE is a request target on 127.0.0.1; each %d in it becomes the subscriber's number, from 1.
    With PATH all connections are made to that UNIX socket.
-   Commands come on stdin, a line each, and each is answered by a line of JSON on stdout; between them it reads on.
+   Each line on stdin is a command, and is answered by a line of JSON on stdout. Streams are read between commands, too.
      connect N              open N streams
-     return N EVENTS ID     open N streams with Last-Event-ID, and wait until each has got EVENTS events
+     return N EVENTS ID     open N streams with Last-Event-ID, and wait until each has received EVENTS events
      drop                   close all streams
-     poll                   from now on ask for long polls: each is over with its event, and its connection is kept
-     again                  let all poll again, with the id of the last event, and wait until all wait for the next
+     poll                   use long polls from now on: each ends with its event, and its connection stays open
+     again                  poll again with the id of the last event, and wait until all polls wait for the next
      publish PORT M SIZE FILE
-                            publish over M connections to that port; FILE holds requests of SIZE bytes, sent in turn
-     time MESSAGES EACH     one message at a time: how long until the first and the last of EACH receivers has it?
+                            publish over M connections to that port the requests of SIZE bytes in FILE, in turn
+     time MESSAGES EACH     one message at a time: the time until the first and the last of EACH receivers has it
      flow MESSAGES EACH WINDOW
-                            WINDOW messages under way: how many a second?
-   An event counts when its MARK has come, which stands at the end of a message. */
+                            WINDOW messages under way: the messages a second
+   An event counts when the MARK at the end of its message has been received. */
 
 #define _GNU_SOURCE
 #define PROGRAM "load"
@@ -26,10 +26,10 @@
 #include <sys/un.h>
 
 enum { CONNECTING = 200, READ = 1 << 18, PATIENCE = 20, LINE = 4096, PUBLISHERS = 64, ASKED = 64 };
-#define PAUSE 0.05 /* seconds of peace between two messages that are timed one by one */
+#define PAUSE 0.05 /* seconds between two messages that are timed one by one */
 
 static const char HEAD_END[] = "\r\n\r\n";
-/* Texts whose first character does not come again in them, so that a search needs to remember a position only. */
+/* The first character of each text occurs only once in the text, so a search needs to keep only a position. */
 static const char MARK[] = "ZQWVY", ACCEPTED[] = "HTTP/1.1 2", STORED[] = "$";
 
 struct client { int fd, asked, open, matched, got; };
@@ -52,7 +52,7 @@ static void dial(struct client *client, int to)
 {
     *client = (struct client){0};
     address.sin_port = htons(to);
-    if (*unix_address.sun_path) { /* it would refuse where TCP would wait, so wait here */
+    if (*unix_address.sun_path) { /* without blocking here, a full backlog would refuse where TCP waits */
         client->fd = socket(AF_UNIX, SOCK_STREAM, 0);
         start_connecting(client->fd, &unix_address, sizeof unix_address);
         fcntl(client->fd, F_SETFL, O_NONBLOCK);
@@ -63,7 +63,7 @@ static void dial(struct client *client, int to)
     transport_begin(client->fd, 0);
 }
 
-/* How many of the bytes belong to the head of the response, whose end opens the stream. */
+/* The number of these bytes that belong to the head of the response; the stream is open after the head. */
 static ssize_t after_head(struct client *client, ssize_t size)
 {
     for (ssize_t i = 0; i < size; i++) {
@@ -95,7 +95,7 @@ static void refuse_refusals(ssize_t size)
     }
 }
 
-/* All hear the same event: whose id it is does not matter. */
+/* Keep the id of an event: all clients receive the same events. */
 static void remember_id(void)
 {
     const char *id = strstr(buffer, "\nid: ");
@@ -133,7 +133,7 @@ static void receive(struct client *client)
     }
 }
 
-/* Put the client's number for every %d of the target. */
+/* Write the target with the client's number in place of each %d. */
 static void write_target(char *target, int number)
 {
     const char *from = subscribe;
@@ -146,7 +146,7 @@ static void write_target(char *target, int number)
     *target = 0;
 }
 
-/* Connected, or further in its handshake: send the request if it can be sent. */
+/* Send the request, if the connection and its handshake are ready. */
 static void ask(struct client *client)
 {
     char target[LINE], request[2 * LINE];
@@ -168,7 +168,7 @@ static void turn(int milliseconds)
     for (int i = 0; i < ready; i++) {
         struct client *client = events[i].data.ptr;
         if (!client)
-            told = 1; /* by a line on stdin */
+            told = 1; /* a line on stdin */
         else if (client->asked)
             receive(client);
         else
@@ -255,7 +255,7 @@ static void begin_publishing(int to, int count)
     rest(PAUSE);
 }
 
-/* Send the message with this number, and read what comes meanwhile if it does not go out at once. */
+/* Send the message with this number; while the socket is full, read from the streams. */
 static void post(long number)
 {
     struct client *publisher = &publishers[number % publisher_count];
@@ -361,7 +361,7 @@ int main(int count, char **words)
     if (count == 4)
         snprintf(unix_address.sun_path, sizeof unix_address.sun_path, "%s", words[3]);
     inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
-    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
+    signal(SIGPIPE, SIG_IGN); /* needed since OpenSSL writes without MSG_NOSIGNAL */
     transport_prepare(NULL, NULL);
     epoll = epoll_create1(0);
     clients = calloc(MAX_FD, sizeof *clients);

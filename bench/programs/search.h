@@ -1,9 +1,9 @@
-/* A search for a text in bytes that come in pieces. */
+/* A search for a text in bytes that arrive in pieces. */
 
 #include <string.h>
 #include <sys/types.h>
 
-/* How often `text` ends in these bytes; `matched` is how much of it has come before them. */
+/* The number of `text`s that end in these bytes; `matched`: the characters of one that came before them. */
 static int occurrences(const char *bytes, ssize_t size, const char *text, int *matched)
 {
     int found = 0, length = strlen(text);
@@ -19,7 +19,7 @@ static int occurrences(const char *bytes, ssize_t size, const char *text, int *m
             bytes++;
             ++*matched;
         } else
-            *matched = 0; /* and look at this byte again */
+            *matched = 0; /* and compare this byte again */
         if (*matched == length) {
             found++;
             *matched = 0;

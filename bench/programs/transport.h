@@ -1,7 +1,7 @@
 /* The bytes of a nonblocking connection: plain, or TLS by OpenSSL when compiled with -DWITH_TLS.
 
-   One program is compiled twice, so that the plain one pays nothing for what it does not use. A handshake needs no
-   call of its own: whoever reads or writes drives it, and meets EAGAIN until it is done. */
+   The program is compiled twice, so that the plain one has no overhead. The handshake needs no call of its own: reading
+   or writing continues it, and returns EAGAIN until it is done. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@ enum { MAX_FD = 1 << 17 };
 static SSL_CTX *transport_context;
 static SSL *transport_sessions[MAX_FD];
 
-/* Of the server with a certificate and its key, of a client with neither: it believes everybody. */
+/* The context of the server, with a certificate and its key, or of a client, with neither, which verifies nothing. */
 static void transport_prepare(const char *certificate, const char *key)
 {
     transport_context = SSL_CTX_new(certificate ? TLS_server_method() : TLS_client_method());
@@ -40,7 +40,7 @@ static void transport_begin(int fd, int is_server)
         SSL_set_connect_state(session);
 }
 
-/* As recv() and send() say it: EAGAIN for "not now", and 0 for the end. */
+/* The result as of recv() and send(): EAGAIN for "not now", and 0 for the end. */
 static ssize_t transport_result(int fd, int result)
 {
     if (result > 0)

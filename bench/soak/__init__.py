@@ -1,1 +1,1 @@
-"""`make soak`: clients come, are cut off, sleep and come back; nothing may be lost, doubled or reordered."""
+"""`make soak`: clients connect, are cut off, sleep and resume; nothing may be lost, doubled or reordered."""

@@ -1,11 +1,11 @@
-"""Run a real daemon under clients that come and go, and check from outside that nothing is lost. `make soak`.
+"""Run a real daemon with clients that connect and disconnect, and check that nothing is lost. `make soak`.
 
     python -m bench.soak [--minutes 10] [--clients 300] [--rate 50] [--restart 0] [--broker http] [-- OPTIONS]
 
-All clients have tokens; some ask with `fields=channel`, some with `presence=1`. With --restart=SECONDS the
-daemon, which then has a --history-file, is killed and stopped in turns; with --broker=redis-stream there are
-two workers, which are replaced, and Redis is killed, in turns. Prints some lines, and one at the end; exits
-with 1 when an event was lost, doubled or reordered, or after restarts a gap was sent.
+All clients have tokens; some use `fields=channel`, some `presence=1`. With --restart=SECONDS the daemon,
+which then has a --history-file, is killed and stopped in turns; with --broker=redis-stream, two workers are
+replaced, and Redis is killed, in turns. Prints its progress and a result; exits with 1 if an event was lost,
+doubled or reordered, or if a gap was sent after restarts.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from tests.harness.servers import RedisServer, SseServer
 
 WORKERS = 2
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")  # Redis loses nothing when it is killed
-# A small buffer, so that clients that sleep fall behind; a history that reaches back to the longest absence,
-# and no further, so that memory is level after a minute.
+# A small buffer, so that sleeping clients fall behind; a history for the longest absence, and no longer, so
+# that memory is constant after a minute.
 OPTIONS = ["--client-buffer=65536", "--history-size=20000", "--history-ttl=60", "--history-bytes=268435456"]
 
 
 def main() -> int:
-    """Soak, and print what was found."""
+    """Run the soak, and print the result."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--clients", type=int, default=300)
@@ -76,14 +76,14 @@ def access(directory: Path) -> list[str]:
 
 
 def longest_turn(admin_port: int) -> float:
-    """Seconds of the longest turn of the reactor in the last minute, as the server says."""
+    """Seconds of the longest turn of the reactor in the last minute, from the server's metrics."""
     text = request("GET", f"http://127.0.0.1:{admin_port}/metrics").body.decode()
     found = re.search(r"^cyclone_sse_longest_turn_seconds (\S+)", text, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 
 def progress(soak: Soak, passed: float) -> None:
-    """Print one line."""
+    """Print a line about the progress."""
     crowd, found = soak.crowd, soak.crowd.findings
     print(
         f"{passed:6.0f} s  {crowd.connected:4} connected  {crowd.counts['connects']:7} connects  "

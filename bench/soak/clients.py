@@ -28,15 +28,15 @@ class Kind:
 
     name: str
     stay: tuple[float, float] = (1e9, 1e9)  # until it is cut off, or sleeps
-    away: tuple[float, float] = (0.0, 1.0)  # until it comes back
+    away: tuple[float, float] = (0.0, 1.0)  # until it reconnects
     doze: tuple[float, float] = (0.0, 0.0)  # connected, but without reading
     reset: bool = False
     poll: bool = False
-    forgets: bool = False  # comes back as a new client, with a channel that had no client before
+    forgets: bool = False  # reconnects as a new client, with a channel that had no client before
 
     @property
     def sleeps(self) -> bool:
-        """Whether it stops reading now and then, instead of leaving."""
+        """Whether the client sometimes stops reading, instead of disconnecting."""
         return self.doze[1] > 0
 
 
@@ -52,7 +52,7 @@ KINDS = (
 
 @dataclass(slots=True)
 class Crowd:
-    """What all clients share: where they go, what was published, and what they found."""
+    """The state that all clients share: the server's port, the published messages, and the findings."""
 
     port: int
     ledger: Ledger
@@ -62,13 +62,13 @@ class Crowd:
 
 
 def make_token(user: str, channels: Sequence[str]) -> str:
-    """Return a token for these channels, which outlives the soak."""
+    """Return a token for these channels that is valid longer than the soak."""
     claims = {"sub": user, "subscribe": list(channels), "exp": int(time.time()) + 86400}
     return jwt.encode(claims, SECRET, "HS256")
 
 
 class Client:
-    """One of them."""
+    """One client."""
 
     def __init__(self, crowd: Crowd, number: int, kind: Kind, channels: Sequence[str]) -> None:
         self.crowd = crowd
@@ -77,8 +77,8 @@ class Client:
         self.witness = Witness(f"{kind.name} {number}", channels, crowd.ledger, crowd.findings)
         self._random = random.Random(number)
         self._parser = Parser()
-        self._position = ""  # the Last-Event-ID to come back with
-        # two clients for each user; each half asks in another way, so that all ways meet in each kind
+        self._position = ""  # the Last-Event-ID to resume with
+        # Two clients for each user, with different parameters, so that each kind has clients with all.
         self._token = make_token(f"user {number // 2}", [*channels, "visit-*"])
         way = number // len(KINDS)
         self._query = [("fields", "channel")] if way % 2 else []
@@ -102,7 +102,7 @@ class Client:
             await asyncio.sleep(self._random.uniform(*self.kind.away))
 
     async def _connect(self) -> Stream:
-        self._parser = Parser()  # what a cut has left of an event is no event
+        self._parser = Parser()  # without a new parser, the rest of an event that was cut off would be kept
         if self.kind.forgets:
             self._forget()
         stream = await Stream.open(
@@ -135,7 +135,7 @@ class Client:
                         await self._read(stream)
                 if not self.kind.sleeps:
                     return
-                # the kernel's buffers fill meanwhile, and then the server's: it may cut this client off
+                # Meanwhile the kernel's buffers fill, then the server's, which may cut this client off.
                 await asyncio.sleep(self._random.uniform(*self.kind.doze))
         except Ended:
             self.crowd.counts["polls" if self.kind.poll else "ended by the server"] += 1

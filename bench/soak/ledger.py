@@ -1,8 +1,8 @@
-"""What was published, what each client saw of it, and whether that is all of it, once, in order.
+"""The published messages, and whether each client received all of them once and in order.
 
-Each message is JSON that names its channels, each with the number that it has there, as
-`{"base": 17, "user-3": 2}`. So a client that has seen number 16 of a channel must see 17 next, however
-often it is cut off in between. Pure: no socket, no clock.
+Each message is JSON with its channels and its number in each channel, as `{"base": 17, "user-3": 2}`. A
+client that has seen number 16 of a channel must see 17 next, even if the client was cut off in between.
+Pure: no socket, no clock.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 GAP = "sse-gap"
-OWN_TYPES = "sse-"  # how the types of the server's own events begin
+OWN_TYPES = "sse-"  # the prefix of the types of the server's own events
 
 
 @dataclass(slots=True)
 class Ledger:
-    """The publishers' side: by channel, the last number begun, the last that the server took, the open ones.
+    """The published numbers of each channel: the last begun, the last accepted by the server, the open ones.
 
-    Whether an open number was taken is unknown: no answer has come, or none will, since the server died.
+    Whether an open number was accepted is unknown: there is no answer yet, or the server has died.
     """
 
     begun: Counter[str] = field(default_factory=Counter)
@@ -28,7 +28,7 @@ class Ledger:
     open: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     def next_message(self, channels: Iterable[str]) -> str:
-        """A new message to these channels, which counts as begun."""
+        """Begin a new message to these channels, and return its JSON."""
         numbers = {}
         for channel in channels:
             self.begun[channel] += 1
@@ -37,35 +37,35 @@ class Ledger:
         return json.dumps(numbers)
 
     def was_taken(self, message: str) -> None:
-        """The server has said 200 to it."""
+        """Note that the server has answered the message with 200."""
         for channel, number in json.loads(message).items():
             self.taken[channel] = max(self.taken[channel], number)
             self.open[channel].discard(number)
 
     def due(self, channel: str, after: int, before: int) -> int:
-        """How many of the numbers between these two were taken, and so must have come."""
+        """The number of accepted messages between these two, which a client must receive."""
         return before - after - 1 - sum(after < number < before for number in self.open[channel])
 
 
 @dataclass(slots=True)
 class Findings:
-    """What all witnesses together found."""
+    """The totals of all witnesses."""
 
     deliveries: int = 0
     lost: int = 0
     doubled: int = 0
     reordered: int = 0
     gaps: int = 0
-    own_events: int = 0  # of the server: who is present, say
+    own_events: int = 0  # of the server, as presence
     examples: list[str] = field(default_factory=list)
 
     @property
     def sound(self) -> bool:
-        """Whether each event came once and in order. A gap that is told is no fault of this kind."""
+        """Whether each event came once and in order. Announced gaps do not count."""
         return not (self.lost or self.doubled or self.reordered)
 
     def note(self, what: str) -> None:
-        """Keep the first few in words, to look for the cause."""
+        """Keep the first faults as text, to find their cause."""
         if len(self.examples) < 20:
             self.examples.append(what)
 
@@ -79,17 +79,17 @@ class Witness:
         self.channels = list(channels)
         self.findings = findings
         self._seen: dict[str, int] = {}  # empty until the first stream is open
-        self._unsure: set[str] = set()  # channels of which nothing has come yet
-        self._excused: set[str] = set()  # channels of a gap that was told
+        self._unsure: set[str] = set()  # channels of which nothing has been received yet
+        self._excused: set[str] = set()  # channels with an announced gap
         self._latest_id = (0, 0)
 
     def opened(self) -> None:
-        """The head of the first response has been read: whatever is begun from now on must come."""
+        """Note that the first response has begun: all messages that are begun later must be received."""
         self._seen = {channel: self.ledger.begun[channel] for channel in self.channels}
         self._unsure = set(self.channels)
 
     def event(self, type_: str, data: str, event_id: str) -> None:
-        """One event, in the order in which the client got them."""
+        """Check the next event that the client has received."""
         if type_ == GAP:
             self.findings.gaps += 1
             self._excused.update(json.loads(data)["channels"])
@@ -104,11 +104,11 @@ class Witness:
                 self._look_at_number(channel, number)
 
     def missing(self) -> list[str]:
-        """The channels of which not everything has come that the server took."""
+        """The channels in which accepted messages have not been received."""
         return [channel for channel, seen in self._seen.items() if seen < self.ledger.taken[channel]]
 
     def close(self) -> None:
-        """The end: what has not come until now is lost."""
+        """Count the messages that have not been received as lost."""
         for channel in self.missing():
             self._miss(channel, self.ledger.taken[channel] + 1)
 
@@ -123,7 +123,7 @@ class Witness:
     def _look_at_number(self, channel: str, number: int) -> None:
         seen = self._seen[channel]
         if number <= seen:
-            # published while the first stream was being opened: it may come, and from there on all must
+            # An event that was published while the first stream was opened may come; all later ones must.
             if channel not in self._unsure:
                 self.findings.doubled += 1
                 self.findings.note(f"{self.name}: {channel} {number} after {seen}")

@@ -10,19 +10,19 @@ from collections.abc import AsyncIterator
 from bench.soak.ledger import Ledger
 from bench.soak.web import Poster
 
-RETRY = 0.2  # seconds until a publisher whose connection broke tries again
+RETRY = 0.2  # seconds until a publisher reconnects
 BASE, BULK = "base", "bulk"
 BULK_SIZE = 60_000  # bytes: some hundred of these overflow the buffers of a client that does not read
 KEY = "key of the soak"
 
 
 def own(number: int) -> str:
-    """The channel that only this client hears."""
+    """The name of this client's own channel."""
     return f"user-{number}"
 
 
 async def post_small(port: int, ledger: Ledger, clients: int, rate: float) -> None:
-    """Messages to all, to one client, and to both at once."""
+    """Publish messages to all clients, to one client, and to both at once."""
     chance = random.Random(clients)
 
     def channels() -> list[str]:
@@ -38,7 +38,7 @@ async def post_small(port: int, ledger: Ledger, clients: int, rate: float) -> No
 
 
 async def post_large(port: int, ledger: Ledger, rate: float) -> None:
-    """Messages that fill buffers."""
+    """Publish messages that fill buffers."""
     poster = Poster(port, KEY)
     try:
         async for _ in _ticks(rate):
@@ -52,7 +52,7 @@ async def _post(poster: Poster, ledger: Ledger, channels: list[str], size: int =
     try:
         await poster.publish(channels, message.ljust(size))
     except (OSError, asyncio.IncompleteReadError):
-        # The server is being restarted. Whether it has the message is unknown; the next is a new one.
+        # The server is restarting. Whether this message was published is unknown; the next is a new one.
         poster.close()
         await asyncio.sleep(RETRY)
     else:

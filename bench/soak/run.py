@@ -1,4 +1,4 @@
-"""The soak itself: clients, publishers and, if wanted, servers, workers and brokers that end under them."""
+"""The soak itself: clients, publishers and, if wanted, the ends of servers, workers and brokers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.harness.servers import RedisServer, SseServer
 
 BULK_RATE = 10.0  # large messages a second
 LINES = 20  # of progress
-OUTAGE = 2.0  # seconds that Redis is away
-PATIENCE = 30.0  # seconds at the end, after which what has not come is lost
+OUTAGE = 2.0  # seconds for which Redis is stopped
+PATIENCE = 30.0  # seconds at the end, after which missing events count as lost
 
 Task = asyncio.Task[None]
 
 
 class Soak:
-    """So many clients and so many messages a second on one server; `memory` is MiB over time."""
+    """A number of clients, and `rate` messages a second, on one server; `memory` is MiB over time."""
 
     def __init__(
         self, server: SseServer, crowd: Crowd, clients: int, rate: float, redis: RedisServer | None = None
@@ -37,7 +37,7 @@ class Soak:
         self._clients = [Client(crowd, number, *_role(number)) for number in range(clients)]
 
     async def run(self, seconds: float, restart: float, progress: Callable[[float], None]) -> None:
-        """Let them live for so long, then until all have what they must get; `restart` is seconds, or 0."""
+        """Run the clients for `seconds`, then until no event is missing; `restart` is in seconds, or 0."""
         ledger, port = self.crowd.ledger, self.server.port
         lives = [asyncio.create_task(client.live()) for client in self._clients]
         publishers = [
@@ -73,7 +73,7 @@ class Soak:
                 await asyncio.sleep(OUTAGE)
                 await asyncio.to_thread(self.redis.start)
             elif self.redis is not None:
-                os.kill(self.server.pid, signal.SIGHUP)  # the supervisor alone: it replaces its workers
+                os.kill(self.server.pid, signal.SIGHUP)  # only the supervisor, which replaces its workers
             else:
                 await asyncio.to_thread(self.server.stop if self.restarts % 2 else self.server.kill)
                 await asyncio.to_thread(self.server.start)
@@ -82,18 +82,18 @@ class Soak:
     def _look_at_memory(self) -> None:
         session = self.server.pid
         mine = [pid for pid, fields in all_processes() if int(fields[3]) == session]
-        if mine:  # at this moment it may be dead
+        if mine:  # empty while the server restarts
             self.memory.append(resident_bytes(mine) / 2**20)
 
 
 def _role(number: int) -> tuple[Kind, list[str]]:
-    """All subscribe to a common channel and their own; some of the sleepers also to what fills buffers."""
+    """A client's kind and channels: a common one, its own and, for some sleepers, one with large messages."""
     kind = KINDS[number % len(KINDS)]
     return kind, [BASE, own(number), *([BULK] if kind.sleeps and number < 10 * len(KINDS) else [])]
 
 
 async def _watch(tasks: Sequence[Task], seconds: float) -> None:
-    """Wait, and raise what any of them failed with: none of them ends by itself."""
+    """Wait, and raise the exception of a failed task: no task ends by itself."""
     done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()

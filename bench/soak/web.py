@@ -1,7 +1,6 @@
-"""HTTP as far as the soak needs it, over asyncio: a stream that is read bit by bit, and a POST.
+"""The soak's own HTTP client, over asyncio: a stream that is read in pieces, and a POST.
 
-A client of its own, since the faults that the soak looks for are cut connections and unread buffers, which
-libraries hide.
+A library would hide the faults that the soak looks for: cut connections and unread buffers.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
 
 
 class Ended(Exception):
-    """The response is at its end, or the connection was cut."""
+    """The end of a response, or of a connection."""
 
 
 class Stream:
     """The response to one subscription."""
 
-    position = ""  # before all that comes: with this id a client comes back that has had no event yet
+    position = ""  # at the stream's start: the id with which a client resumes that has received no event
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, parser: Parser) -> None:
         self._reader = reader
         self._writer = writer
         self._parser = parser
-        self._left: int | None = None  # bytes of the body that are still to come, where its length was said
-        self._chunked = False  # the body says its length bit by bit
+        self._left: int | None = None  # bytes of the body that are still missing, if its length is known
+        self._chunked = False  # the body is chunked (Transfer-Encoding)
 
     @classmethod
     async def open(
@@ -47,7 +46,7 @@ class Stream:
         query: Sequence[tuple[str, str]] = (),
         poll: bool = False,
     ) -> Stream:
-        """Ask, and read the head of the response. Ended when it is no 200 or the connection breaks."""
+        """Send the request, and read the head of the response. Raises Ended if there is none, or no 200."""
         target = "/?" + urlencode([*(("channels", name) for name in channels), *query])
         lines = [f"GET {target} HTTP/1.1", f"Host: 127.0.0.1:{port}", f"Authorization: Bearer {token}"]
         lines += [f"Last-Event-ID: {last_event_id}"] if last_event_id else []
@@ -55,7 +54,7 @@ class Stream:
         try:
             plain = socket.socket()
             plain.setblocking(False)
-            # the kernel shall not take megabytes for a client that does not read
+            # Without this, the kernel would buffer megabytes for a client that does not read.
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", port))
             reader, writer = await asyncio.open_connection(sock=plain, limit=READ)
@@ -78,7 +77,7 @@ class Stream:
         self.position = headers.get("last-event-id", "")
 
     async def events(self) -> list[Event]:
-        """What has come by now, at least some bytes of it. Raises Ended."""
+        """Wait for some bytes, and return the events that they complete. Raises Ended."""
         if self._left == 0:
             raise Ended("the answer is whole")
         try:
@@ -92,12 +91,12 @@ class Stream:
         return self._parser.feed(received)
 
     async def _read_chunk(self) -> bytes:
-        """The next part of the body; nothing after the last (RFC 9112 7.1)."""
+        """Read the next chunk of the body; returns nothing after the last (RFC 9112 7.1)."""
         size = int(await self._reader.readuntil(b"\r\n"), 16)
         return (await self._reader.readexactly(size + 2))[:-2]
 
     def cut(self, reset: bool = False) -> None:
-        """Leave, as a browser does or, with `reset`, as a broken line does."""
+        """Close the connection as a browser does or, with `reset`, with a TCP reset."""
         if reset:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._writer.transport.abort()
@@ -109,7 +108,7 @@ class Stream:
 
 
 class Poster:
-    """A kept connection that publishes one message after another."""
+    """A persistent connection that publishes one message after another."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port = port
@@ -117,7 +116,7 @@ class Poster:
         self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def publish(self, channels: Sequence[str], message: str) -> None:
-        """Publish, and wait for the answer. OSError when the server is away, RuntimeError when it refuses."""
+        """Publish, and wait for the answer. Raises OSError if there is none, RuntimeError for a refusal."""
         if self._connection is None:
             self._connection = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._connection
@@ -138,7 +137,7 @@ class Poster:
             raise RuntimeError(f"not published: {said.decode()}")
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         if self._connection:
             self._connection[1].close()
         self._connection = None

@@ -1,7 +1,7 @@
-"""What is measured, a file for each kind; `TRIALS` is the order in which a round does it.
+"""The trials, a file for each kind; `TRIALS` has the order in which a round runs them.
 
-A trial takes a `Round`, puts loads on its contestants in turn and adds what it measures to the results. It
-raises LeftOut when the machine or the server lacks something.
+A trial gets a `Round`, puts loads on its contestants in turns, and adds its measurements to the results. If
+the machine or the server lacks something, LeftOut is raised.
 """
 
 from __future__ import annotations

@@ -15,17 +15,17 @@ from bench.results import OURS, LeftOut
 from bench.rounds import Round, started
 from bench.trials.publishing import JSON
 
-NAME = "c%06d"  # short: 95,000 of them are one request of the default size; load.c writes numbers so
+NAME = "c%06d"  # as load.c writes numbers; short: 95,000 of them fit into one request of the default size
 
 
 def publish_to_all(round_: Round) -> None:
-    """Each number of channels on a fresh server, a thousand subscribers connected."""
+    """Measure each number of channels on a new server, with a thousand subscribers."""
     for channels in round_.plan.channels:
         _measure(round_, channels)
 
 
 def _measure(round_: Round, channels: int) -> None:
-    """Seconds until one event is answered, how long others wait meanwhile, and the memory that it takes."""
+    """Measure the seconds to publish one event, the longest wait of others, and the memory."""
     ours = daemon(round_.folder())
     names = [NAME % number for number in range(1, channels + 1)]
     body = json.dumps({"channel": names, "message": message()}, separators=(",", ":")).encode()
@@ -46,7 +46,7 @@ def _measure(round_: Round, channels: int) -> None:
 
 
 def post(contestant: Contestant, body: bytes) -> None:
-    """Publish what this JSON says; LeftOut when the server refuses it."""
+    """Publish this JSON; raises LeftOut if the server refuses."""
     url = f"http://127.0.0.1:{contestant.port}/publish"
     request = urllib.request.Request(url, body, {"Content-Type": JSON})
     try:
@@ -63,7 +63,7 @@ def _forget_peak(contestant: Contestant) -> None:
 
 
 def _peak(contestant: Contestant) -> int:
-    """The largest resident set since then, in bytes."""
+    """The largest resident set since `_forget_peak`, in bytes."""
     return sum(
         int(line.split()[1]) * 1024
         for pid in contestant.pids()

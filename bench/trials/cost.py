@@ -1,6 +1,6 @@
-"""What one connection and one publish cost of the processor's time in user space, beside an earlier version.
+"""The processor time in user space for one connection and for one publish, compared with an earlier version.
 
-The kernel's share is the same for both, and the larger part; so it would hide what the code does.
+The kernel's share, which is larger and the same for both, would hide the difference.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bench.rounds import BLOCKS, Round, connected, in_turns
 
 
 def user_time(round_: Round) -> None:
-    """Microseconds for each connection, and for each publish to few subscribers."""
+    """Measure the microseconds for each connection, and for each publish to few subscribers."""
     plan = round_.plan
     both = [one for one in round_.contestants if one.name in (OURS, EARLIER)]
     if len(both) < 2:

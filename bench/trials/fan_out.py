@@ -7,12 +7,12 @@ from functools import partial
 from bench.rounds import BLOCKS, Round, connected, in_turns
 
 OWN = ("base", "user-%d")
-# What each subscriber hears. Messages go to `base`.
+# The channels of each subscriber. Messages are published to `base`.
 CHANNELS = {"one": ("base",), "own": OWN, "three": (*OWN, "page-%d")}
 
 
 def time_to_the_last(round_: Round) -> None:
-    """Every crowd with every number of channels; the largest also says what connecting costs."""
+    """Measure every crowd with every number of channels; with the largest, also the cost of connecting."""
     plan = round_.plan
     for kind in CHANNELS:
         for subscribers, messages in plan.crowds if kind == "one" else plan.crowds_of_many_channels:
@@ -25,7 +25,7 @@ def _measure(round_: Round, kind: str, subscribers: int, messages: int) -> None:
         if subscribers == round_.plan.largest:
             for load in loads:
                 add(f"connect {kind}", load.contestant.name, load.connect_seconds)
-                if kind == "one":  # the first load that this process has met
+                if kind == "one":  # the first load of this process
                     add("memory", load.contestant.name, load.memory_for_each())
         for load in loads:
             load.publish_to_all()
@@ -37,7 +37,7 @@ def _measure(round_: Round, kind: str, subscribers: int, messages: int) -> None:
 
 
 def deliveries(round_: Round) -> None:
-    """Four messages under way at any time."""
+    """Measure deliveries a second, with four messages under way at any time."""
     plan = round_.plan
     with connected(round_.contestants, CHANNELS["one"], plan.flow_subscribers) as loads:
         for load in loads:

@@ -1,4 +1,4 @@
-"""What a full and silent server costs: its share of a core, pings included."""
+"""The share of a core that a server with many idle clients uses, including pings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.rounds import Round
 
 
 def watch(round_: Round) -> None:
-    """Once, in the last round, since it takes longer than the ping interval."""
+    """Measure once, in the last round: this takes longer than the ping interval."""
     if not round_.is_last:
         return
     plan, ours = round_.plan, round_.ours

@@ -1,4 +1,4 @@
-"""Patterns: what a new one costs the others, and what many cost each event."""
+"""Patterns: how long a new one keeps others waiting, and how much many patterns slow down each event."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATTERN = "c*"
 
 
 def new_pattern(round_: Round) -> None:
-    """One client with a new pattern, and one that comes back with it, while very many channels are held."""
+    """Measure the wait for a client with a new pattern, and for one that resumes, with very many channels."""
     channels = round_.plan.held_channels
     ours = daemon(round_.folder(), "--patterns=1")
     events = [{"channel": NAME % number, "message": message()} for number in range(1, channels + 1)]
@@ -29,7 +29,7 @@ def new_pattern(round_: Round) -> None:
         post(ours, json.dumps(events, separators=(",", ":")).encode())
         settle(ours)
         for number in range(1, BLOCKS + 1):
-            pattern = PATTERN + "*" * number  # matches the same, and is new
+            pattern = PATTERN + "*" * number  # a new pattern that matches the same channels
             for metric, last_event_id, count in (("new", None, 0), ("back", first, channels)):
                 with Probe(ours) as probe, Subscriber(url, pattern, last_event_id) as one:
                     one.events(count)
@@ -38,7 +38,7 @@ def new_pattern(round_: Round) -> None:
 
 
 def idle_patterns(round_: Round) -> None:
-    """Events a second to own channels beside idle streams of many patterns, and without these."""
+    """Measure events a second to clients' own channels, with and without idle streams of many patterns."""
     plan = round_.plan
     options = ["--patterns=1", f"--max-patterns-total={plan.pattern_streams * plan.patterns}"]
     plain = daemon(round_.folder(), *options, name=REFERENCE)

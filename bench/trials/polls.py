@@ -1,4 +1,4 @@
-"""Long polls: all wait, and one message answers them; then all ask again."""
+"""Long polls: all wait, and one message answers them; then all poll again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.rounds import BLOCKS, Round, connected
 
 
 def time_to_the_last(round_: Round) -> None:
-    """The time to the last answer, beside the limit's streams, and until all wait again."""
+    """Measure the time to the last answer, compared with the limit's streams, and until all wait again."""
     subscribers = round_.plan.largest
     (limit,) = [one for one in round_.contestants if one.name == LIMIT]
     add = round_.results.add

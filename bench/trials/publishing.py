@@ -1,4 +1,4 @@
-"""What a publisher meets: how many a second, in batches, to one client among many, and kept in a file."""
+"""Publishes a second: single ones, in batches, to one client among many, and with a history file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.load import Load, message
 from bench.results import OURS, REFERENCE
 from bench.rounds import BLOCKS, Round, connected, in_turns, started
 
-PUBLISHERS = 16  # at once, with and without a file: one alone would measure a commit's latency
+PUBLISHERS = 16  # at once, with and without a file: only one would measure the latency of a commit
 JSON = "application/json"
 
 
@@ -21,7 +21,7 @@ def own(number: int) -> str:
 
 
 def publishes(round_: Round) -> None:
-    """One publisher, few subscribers, four messages under way."""
+    """Measure one publisher with few subscribers, four messages under way."""
     plan = round_.plan
     with connected(round_.contestants, ["base"], plan.publish_subscribers) as loads:
         for load in loads:
@@ -34,7 +34,7 @@ def publishes(round_: Round) -> None:
 
 
 def to_ones_own(round_: Round) -> None:
-    """The same to one subscriber's own channel among very many, another for each message."""
+    """Measure one publisher with very many subscribers, each message to the own channel of another one."""
     plan = round_.plan
     numbers = random.Random(plan.largest).sample(range(1, plan.largest + 1), plan.largest)
     with connected(round_.contestants, ["user-%d"], plan.largest) as loads:
@@ -48,7 +48,7 @@ def to_ones_own(round_: Round) -> None:
 
 
 def batch(round_: Round) -> None:
-    """Many events in one POST, each to a channel and a subscriber of its own: events a second to the last."""
+    """Measure events a second, with many in one POST, each to a channel and a subscriber of its own."""
     plan, ours = round_.plan, round_.ours
     events = [{"channel": own(number), "message": message()} for number in range(1, plan.batch + 1)]
     with Load(ours, ["user-%d"]) as load:
@@ -59,7 +59,7 @@ def batch(round_: Round) -> None:
 
 
 def with_history_file(round_: Round) -> None:
-    """Publishes a second with a file that keeps them, beside the same without."""
+    """Measure publishes a second with a history file, and without one."""
     plan = round_.plan
     file = round_.folder() / "history.sqlite"
     plain = daemon(round_.folder(), name=REFERENCE)

@@ -1,4 +1,4 @@
-"""A burst of XADD: to the last subscriber, and to channels of which a server has no client."""
+"""A burst of XADD: to many subscribers, and to channels without clients of the server."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ STREAM = "cyclone-sse"  # the daemon's default
 
 
 def burst(round_: Round) -> None:
-    """All entries in one write to Redis, beside what `redis-benchmark` XADDs a second.
+    """Measure events a second until all subscribers have the last, compared with `redis-benchmark`.
 
-    Events a second until all subscribers have the last.
+    All entries are in one write to Redis.
     """
     plan = round_.plan
     with _subscribed(round_, plan.stream_subscribers) as (load, port):
@@ -32,7 +32,7 @@ def burst(round_: Round) -> None:
 
 
 def reading(round_: Round) -> None:
-    """The same to channels without a client, and one to a single client, who sees by it that all are read."""
+    """Measure the same to channels without a client; the last entry, to a client, shows that all are read."""
     plan, add = round_.plan, round_.results.add
     with _subscribed(round_, 1) as (load, port):
         others = b"".join(_entry(own(number)) for number in range(1, plan.entries))
@@ -46,7 +46,7 @@ def reading(round_: Round) -> None:
 
 @contextmanager
 def _subscribed(round_: Round, subscribers: int) -> Iterator[tuple[Load, int]]:
-    """So many subscribers of a server with a Redis of its own, and the port of that."""
+    """A load of subscribers on a server with its own Redis, and the port of Redis."""
     with RedisServer(round_.folder()) as redis:
         leave_the_servers_core(redis.pid)
         ours = daemon(round_.folder(), "--broker=redis-stream", f"--redis-port={redis.port}")
@@ -60,13 +60,13 @@ def _entry(channel: str) -> bytes:
 
 
 def _command(*words: str) -> bytes:
-    """A command in Redis' own form (RESP): a count, then each word with its length."""
+    """A command in Redis's protocol (RESP): a count, then each word with its length."""
     parts = [word.encode() for word in words]
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
 
 
 def _xadds_a_second(port: int, count: int) -> float:
-    """What redis-benchmark measures with its own defaults: 50 connections, no pipelining."""
+    """The result of redis-benchmark with its defaults: 50 connections, no pipelining."""
     words = ["-p", str(port), "-n", str(count), "--csv", "XADD", "bench", "*", "channel", "base"]
     command = [need("redis-benchmark"), *words, "message", message()]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

@@ -1,4 +1,4 @@
-"""Presence: what a burst of joins costs the members of a room, and the server."""
+"""Presence: the cost of a burst of joins for the members of a room, and for the server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Member(asyncio.Protocol):
     events: int = 0
     transport: asyncio.Transport | None = None
     opened: asyncio.Event = field(default_factory=asyncio.Event)
-    _end: bytes = b""  # of what came last: an event's line may be cut in two
+    _end: bytes = b""  # of the last bytes: an event's line may arrive in two parts
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -46,14 +46,14 @@ class Member(asyncio.Protocol):
 
 
 def burst(round_: Round) -> None:
-    """As many join as are there, within ten seconds; once, in the last round, since it takes so long."""
+    """Double the members within ten seconds; only once, in the last round, since this takes long."""
     if not round_.is_last:
         return
     plan, results = round_.plan, round_.results
     file = round_.folder() / "channels.toml"
     file.write_text(RULES)
     options = [f"--channels={file}", f"--jwt-secret={SECRET}"]
-    # the second sends its members each other's names, the first numbers alone, as it does by default
+    # the first sends its members only numbers, as by default, the second the members' names
     counted, plain = daemon(round_.folder(), *options), daemon(round_.folder(), *options)
     listed = daemon(round_.folder(), *options, "--presence-max=100000")
     with started(counted, listed, plain):
@@ -67,16 +67,16 @@ def burst(round_: Round) -> None:
 
 @dataclass(slots=True)
 class _Room:
-    """A channel of one server with its members, and what came of the burst."""
+    """A channel of one server with its members, and the results of the burst."""
 
     server: Contestant
     channel: str
     members: list[Member] = field(default_factory=list)
-    most: int = 0  # events that one member of before has received
+    most: int = 0  # events that a member from before the burst has received
     spent: float = 0.0  # seconds of processor time
 
     async def enter(self) -> None:
-        """Let one more user subscribe, and wait for the first bytes."""
+        """Subscribe another user, and wait for the first bytes."""
         user = f"user-{len(self.members)}"
         claims = {"sub": user, "subscribe": [ROOM, HALL], "exp": int(time.time()) + 3600}
         token = jwt.encode(claims, SECRET, "HS256")

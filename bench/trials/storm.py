@@ -1,4 +1,4 @@
-"""All come back at once, each with events that it missed, beside a plain connect of the same server."""
+"""All clients resume at once, each with missed events, compared with new connections to the same server."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from bench.rounds import Round
 from bench.trials.fan_out import CHANNELS
 from tests.harness.clients import Subscriber, publish
 
-PAIRS = 2  # of a plain connect and a return, in each round
+PAIRS = 2  # of connecting and resuming, in each round
 
 
 def come_back(round_: Round) -> None:
-    """The missed events are those of `base`, which all have in common."""
+    """Measure the time until all have resumed. The missed events are those of the common channel `base`."""
     for kind in ("one", "own"):
         _measure(round_, kind)
 
 
 def publish_missed(port: int, count: int) -> str:
-    """Publish so many events to `base`. Returns the id of the event before them."""
+    """Publish `count` events to `base`; returns the id of the event before them."""
     url = f"http://127.0.0.1:{port}"
     with Subscriber(url) as one:
         publish(url, "base", "the last event that all have")
@@ -31,7 +31,7 @@ def publish_missed(port: int, count: int) -> str:
 def _measure(round_: Round, kind: str) -> None:
     plan, ours = round_.plan, round_.ours
     with Load(ours, CHANNELS[kind]) as load:
-        # neither of the two that are compared shall pay for the growth of the first crowd
+        # Without this, the first of the two would include the growth of the server's memory.
         load.connect(plan.largest)
         load.drop()
         last_event_id = publish_missed(ours.port, plan.missed)

@@ -1,4 +1,4 @@
-"""The same over TLS, beside the bare loop with OpenSSL."""
+"""One message to all subscribers over TLS, compared with the bare loop with OpenSSL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.rounds import BLOCKS, Round, connected, in_turns, started
 
 
 def time_to_the_last(round_: Round) -> None:
-    """The time to the last of each crowd, and the memory of the largest."""
+    """Measure the time to the last of each crowd, and the memory of the largest."""
     if not has_tls():
         raise LeftOut("OpenSSL's headers are missing: apt install libssl-dev")
     certificate, key = write_certificate(round_.directory)
@@ -27,7 +27,7 @@ def _measure(round_: Round, contestants: list[Contestant], subscribers: int, mes
     add = round_.results.add
     with connected(contestants, ["base"], subscribers) as loads:
         for load in loads:
-            if subscribers == round_.plan.tls_crowds[0][0]:  # the first load that this process has met
+            if subscribers == round_.plan.tls_crowds[0][0]:  # the first load of this process
                 add("tls memory", load.contestant.name, load.memory_for_each())
             load.publish_to_all()
         in_turns(

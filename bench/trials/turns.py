@@ -1,4 +1,4 @@
-"""For how long others wait: the longest turn in floods, and while all connect and come back."""
+"""The longest turn of the reactor in floods, and while all clients connect and resume."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bench.rounds import Round, started
 from bench.trials.storm import publish_missed
 from tests.harness.floods import FLOODS, Flood
 
-OPTIONS = ("--client-buffer=262144", "--history-bytes=16777216")  # so that the floods overflow both soon
+OPTIONS = ("--client-buffer=262144", "--history-bytes=16777216")  # small, so that the floods overflow both
 
 
 def crowds(round_: Round) -> None:
-    """While all connect, and while they come back, each with missed events."""
+    """Measure while all connect, and while all resume, each with missed events."""
     plan, ours = round_.plan, round_.ours
     with Load(ours) as load:
         with Probe(ours) as connecting:
@@ -31,7 +31,7 @@ def crowds(round_: Round) -> None:
 
 
 def floods(round_: Round) -> None:
-    """The worst of all floods; once, in the last round, since there are many."""
+    """Measure the worst of all floods; only once, in the last round, since there are many."""
     if not round_.is_last:
         return
     worst = {}

@@ -1,4 +1,4 @@
-"""Every way in which a client can ask, beside the limit: the time to the last, and to connect.
+"""Every kind of subscription, compared with the limit: the time to the last subscriber, and to connect.
 
 TLS and long polls have trials of their own.
 """
@@ -21,7 +21,7 @@ ROOMS = '["base"]\npresence = true\n'
 
 
 def time_to_the_last(round_: Round) -> None:
-    """Each way with one crowd, and `fields=channel` with two channels for each client as well."""
+    """Measure each kind with one crowd, and `fields=channel` also with two channels for each client."""
     ours = round_.ours
     _measure(round_, "fields", replace(ours, query="fields=channel"))
     _measure(round_, "fields own", replace(ours, query="fields=channel"), "own")
