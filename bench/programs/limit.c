@@ -1,4 +1,4 @@
-/* The least that a push server can do: accept, remember, send() in a loop. Nearly all its time is spent in the kernel.
+/* The least that a push server can do: accept, remember, send() in a loop. The rest of its time is spent in the kernel.
 
    usage: limit PORT [CERTIFICATE KEY]     (these two with -DWITH_TLS)
    GET /N opens a stream with the number N (0 or none: a stream without a number). POST /N sends the part of its body
@@ -55,7 +55,7 @@ static int number_of(const char *request)
     return number > 0 && number < MAX_FD ? number : 0;
 }
 
-/* Read requests, which are always complete: the load generator sends each in one piece. */
+/* Answer the requests, which are always complete: the load generator sends each in one piece. */
 static void answer(int fd, char *request)
 {
     while (*request) {
