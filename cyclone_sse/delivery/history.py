@@ -90,17 +90,13 @@ class History:
         """Keep an event in all its channels. now: seconds of a monotonic clock."""
         self._add(event, now)
         event.channels = tuple([self._append_to_channel(name, event) for name in event.channels])
-        self._log.append(event.seq, event)
-        event.holders -= 1
-        if not event.holders:
-            self._drop(event)
+        self._release(event)
         if self.bytes > self._max_bytes:
             self._make_room()
 
     def spread(self, event: Event, now: float) -> Iterator[None]:
         """Do the same as ``append`` in slices. The event is part of every answer from now on."""
         self._add(event, now)
-        self._log.append(event.seq, event)
         self._spreading[event] = frozenset(event.channels)
         return self._spread(event)
 
@@ -123,6 +119,7 @@ class History:
         event.taken = now
         event.holders = 1  # until all its channels have it
         self.last = max(self.last, event.seq)
+        self._log.append(event.seq, event)
         self.bytes += len(event.frame) + _EVENT_OVERHEAD
         if event.ttl is not None:
             self._expiring.set(event, now + event.ttl)
@@ -154,7 +151,9 @@ class History:
         return view.name
 
     def _open_view(self, name: str, limits: Limits) -> View:
-        age_order = self._by_age.setdefault(limits.ttl, OrderedDict())
+        age_order = self._by_age.get(limits.ttl)
+        if age_order is None:
+            age_order = self._by_age[limits.ttl] = OrderedDict()
         view = View(name, self._floors.pop(name, self._start), limits, age_order)
         self._views[name] = age_order[name] = view
         self.bytes += _CHANNEL_OVERHEAD + len(name)
@@ -303,7 +302,7 @@ class History:
 
     def _drop_expired(self, now: float) -> None:
         """Drop the events whose ``ttl`` is over. They cause no gap."""
-        if self._expiring.first <= now:
+        if self._expiring.is_due(now):
             due = self._expiring.pop_due(now, MANY)
             self._dropping += [(event, iter(event.channels)) for event in due]
         for _ in range(MANY):
@@ -371,11 +370,7 @@ class History:
 
     def _release(self, event: Event) -> None:
         event.holders -= 1
-        if not event.holders:
-            self._drop(event)
-
-    def _drop(self, event: Event) -> None:
-        if self._log.pop(event.seq) is not None:
+        if not event.holders and self._log.pop(event.seq) is not None:
             self.bytes -= len(event.frame) + _EVENT_OVERHEAD
             self._expiring.clear(event)
             if self.on_forgotten is not None:

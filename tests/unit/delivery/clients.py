@@ -70,9 +70,9 @@ def make_hub(
     )
 
 
-def socket_client(socket: Any, head: bytes = b"", limit: int = 1 << 20) -> SocketClient:
-    """A client of this socket with the usual limit."""
-    return SocketClient(socket, head, limit, socket.send)
+def socket_client(transport: Any, head: bytes = b"", limit: int = 1 << 20) -> SocketClient:
+    """A client of the kind that this transport gets, with the usual limit."""
+    return make_client(transport, head, limit, socket_send(transport), nothing_waits=True)
 
 
 def turns(clock: TurnClock, most: int = 1000) -> int:
@@ -82,8 +82,3 @@ def turns(clock: TurnClock, most: int = 1000) -> int:
             return count
         clock.turn()
     raise AssertionError("it does not come to an end")
-
-
-def client_of(transport: Any, head: bytes = b"", limit: int = 1 << 20) -> SocketClient:
-    """A client of the kind that this transport gets."""
-    return make_client(transport, head, limit, socket_send(transport), nothing_waits=True)

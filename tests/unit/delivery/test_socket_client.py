@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cyclone_sse.delivery.client import NOTHING, REPEATABLE, RESET, Dropped, Piece, State
 from cyclone_sse.delivery.socket_client import SocketClient
 from cyclone_sse.errors import Ending
-from tests.unit.delivery.clients import client_of, socket_client
+from tests.unit.delivery.clients import socket_client
 from tests.unit.fakes import FakeSocket
 
 
@@ -98,7 +98,7 @@ def test_bytes_arrive_in_order_or_the_client_is_cut(
 ) -> None:
     limit = 1000
     socket: Any = FakeTls() if tls else FakeSocket(room)
-    subscriber = client_of(socket, b"", limit)
+    subscriber = socket_client(socket, b"", limit)
     subscriber.open()
     sent = b""
     for reads, size in steps:
@@ -123,7 +123,7 @@ def test_bytes_arrive_in_order_or_the_client_is_cut(
 @pytest.mark.parametrize("kind", [FakeSocket, FakeTls])
 def test_close_waits_for_what_is_queued(kind: Any) -> None:
     socket = FakeSocket(room=3) if kind is FakeSocket else FakeTls()
-    subscriber = client_of(socket)
+    subscriber = socket_client(socket)
     subscriber.open()
     subscriber.send(b"x" * 150)
     subscriber.send(b"y" * 150)
