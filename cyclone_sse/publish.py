@@ -106,10 +106,7 @@ class PublishHandler(OperatorHandler):
         """The publications of the body. All are checked before the first is published. Raises Refusal."""
         grant, body = yield from self.read()
         if body.form is not None:
-            try:
-                publications = [Publication.from_form(body.form)]
-            except ValueError as error:
-                raise Refusal(400, str(error)) from None
+            publications = [_understand(Publication.from_form, body.form, "")]
         else:
             publications = yield from _all_publications(body)
         if key := self.request.headers.exact("Idempotency-Key"):

@@ -302,7 +302,7 @@ class History:
 
     def _drop_expired(self, now: float) -> None:
         """Drop the events whose ``ttl`` is over. They cause no gap."""
-        if self._expiring.is_due(now):
+        if self._expiring.first <= now:
             due = self._expiring.pop_due(now, MANY)
             self._dropping += [(event, iter(event.channels)) for event in due]
         for _ in range(MANY):

@@ -217,11 +217,8 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if self._flow.full:
             self._flow.pause()
             self.server.set_deadline(self, self.server.idle_timeout)
-        elif self._half_closed and (is_over or not reader.in_request):
-            self._close()
         elif is_over or not reader.in_request:
-            self._flow.resume()
-            self.server.set_deadline(self, self.server.idle_timeout)
+            self._wait_for_request()
         elif reader.stopped_early:
             self._flow.pause()
             self.server.clock.callLater(0, self._run)
@@ -246,6 +243,13 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._has_room = True
         self._began = None
         self.server.clock.callLater(0, self._run)
+
+    def _wait_for_request(self) -> None:
+        if self._half_closed:
+            self._close()
+        else:
+            self._flow.resume()
+            self.server.set_deadline(self, self.server.idle_timeout)
 
     def _limit_time(self) -> None:
         """Start the timeout of the request, unless it has been started."""
