@@ -266,9 +266,15 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     const isOpenFor = (names) => Boolean(open) && names.every((name) => open.channels.includes(name));
     const isBehind = () => position() !== at;
 
-    function position() {
-        const marks = [...tabs.values()].flatMap((wants) => Object.values(wants.marks));
+    function position(all = [...tabs.values()]) {
+        const marks = all.flatMap((wants) => Object.values(wants.marks));
         return marks.filter(Boolean).reduce((one, other) => one ? earlier(one, other) : other, at);
+    }
+
+    // Whether the open connection brings everything after the marks of a tab. It does not for a tab that came while the
+    // connection was being requested: if such a tab followed, events after its marks would be missing.
+    function serves(wants) {
+        return position([wants]) === at && namesOf(wants.marks).every((name) => !wants.marks[name] || isOpenFor([name]));
     }
 
     function setState(state, {message: reason, status} = {}) {
@@ -378,12 +384,12 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     // From here on the tabs follow the link. New channels start at its position; but only a first connection brings
     // the states that they may need first (`admit`).
     function greet(isFirst) {
-        const start = options.state && !isFirst ? null : at;
-        tabs.forEach(({marks}) => namesOf(marks).filter((name) => isOpenFor([name])).forEach((name) => {
+        const start = options.state && !isFirst ? null : at, served = [...tabs].filter(([, wants]) => serves(wants));
+        served.forEach(([, {marks}]) => namesOf(marks).filter((name) => isOpenFor([name])).forEach((name) => {
             marks[name] = marks[name] === null && start === null ? null : '';
         }));
         last = null;
-        publish({tabs: [...tabs.keys()], open: open.channels, start});
+        publish({tabs: served.map(([id]) => id), open: open.channels, start});
     }
 
     // Reads an answer to the end; returns whether there was an event.
@@ -816,7 +822,7 @@ function connect(url, options = {}) {
     const done = new AbortController();
     let life = new AbortController();   // of one visit: a page that is kept by the browser has several
     let lastEventId = options.lastEventId || '', state = '', closed = false;
-    let hub = null, group = null, link = 0, term = 0, knownToken, tokenFailures = 0;
+    let hub = null, group = null, link = 0, linked = [], term = 0, knownToken, tokenFailures = 0;
 
     const active = () => [...begins.keys()].filter((name) => begins.get(name) !== null);
 
@@ -856,7 +862,9 @@ function connect(url, options = {}) {
                 return;     // the connection went back for another tab
             }
             mine = mine.filter((name) => isGap || isAfter(id, begins.get(name)));
-            active().filter((name) => isAfter(id, seen.get(name))).forEach((name) => seen.set(name, id));
+            // A channel that the link does not have yet, since another tab is still being admitted, has seen nothing.
+            active().filter((name) => linked.includes(name) && isAfter(id, seen.get(name)))
+                .forEach((name) => seen.set(name, id));
             lastEventId = id;
         }
         if (!mine.length || event.except === client) {
@@ -913,6 +921,7 @@ function connect(url, options = {}) {
             announce();
         } else if (open) {
             link = message.link;
+            linked = open;
             if (message.start !== null) {
                 startAtOpen(message);
             }

@@ -43,7 +43,7 @@ export function connect(url, options = {}) {
     const done = new AbortController();
     let life = new AbortController();   // of one visit: a page that is kept by the browser has several
     let lastEventId = options.lastEventId || '', state = '', closed = false;
-    let hub = null, group = null, link = 0, term = 0, knownToken, tokenFailures = 0;
+    let hub = null, group = null, link = 0, linked = [], term = 0, knownToken, tokenFailures = 0;
 
     const active = () => [...begins.keys()].filter((name) => begins.get(name) !== null);
 
@@ -83,7 +83,9 @@ export function connect(url, options = {}) {
                 return;     // the connection went back for another tab
             }
             mine = mine.filter((name) => isGap || isAfter(id, begins.get(name)));
-            active().filter((name) => isAfter(id, seen.get(name))).forEach((name) => seen.set(name, id));
+            // A channel that the link does not have yet, since another tab is still being admitted, has seen nothing.
+            active().filter((name) => linked.includes(name) && isAfter(id, seen.get(name)))
+                .forEach((name) => seen.set(name, id));
             lastEventId = id;
         }
         if (!mine.length || event.except === client) {
@@ -140,6 +142,7 @@ export function connect(url, options = {}) {
             announce();
         } else if (open) {
             link = message.link;
+            linked = open;
             if (message.start !== null) {
                 startAtOpen(message);
             }

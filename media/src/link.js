@@ -49,9 +49,15 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     const isOpenFor = (names) => Boolean(open) && names.every((name) => open.channels.includes(name));
     const isBehind = () => position() !== at;
 
-    function position() {
-        const marks = [...tabs.values()].flatMap((wants) => Object.values(wants.marks));
+    function position(all = [...tabs.values()]) {
+        const marks = all.flatMap((wants) => Object.values(wants.marks));
         return marks.filter(Boolean).reduce((one, other) => one ? earlier(one, other) : other, at);
+    }
+
+    // Whether the open connection brings everything after the marks of a tab. It does not for a tab that came while the
+    // connection was being requested: if such a tab followed, events after its marks would be missing.
+    function serves(wants) {
+        return position([wants]) === at && namesOf(wants.marks).every((name) => !wants.marks[name] || isOpenFor([name]));
     }
 
     function setState(state, {message: reason, status} = {}) {
@@ -161,12 +167,12 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     // From here on the tabs follow the link. New channels start at its position; but only a first connection brings
     // the states that they may need first (`admit`).
     function greet(isFirst) {
-        const start = options.state && !isFirst ? null : at;
-        tabs.forEach(({marks}) => namesOf(marks).filter((name) => isOpenFor([name])).forEach((name) => {
+        const start = options.state && !isFirst ? null : at, served = [...tabs].filter(([, wants]) => serves(wants));
+        served.forEach(([, {marks}]) => namesOf(marks).filter((name) => isOpenFor([name])).forEach((name) => {
             marks[name] = marks[name] === null && start === null ? null : '';
         }));
         last = null;
-        publish({tabs: [...tabs.keys()], open: open.channels, start});
+        publish({tabs: served.map(([id]) => id), open: open.channels, start});
     }
 
     // Reads an answer to the end; returns whether there was an event.

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import {beforeEach, mock, test} from 'node:test';
 
-import {Answer, answerWith, open, pass, query, requests} from './module_harness.mjs';
+import {Answer, answers, answerWith, open, pass, query, requests, settle} from './module_harness.mjs';
 import {installTabs} from './module_tabs.mjs';
 
 // A server: rules(names, token) returns a status, 200 if all is well. `links` are the open streams.
@@ -191,4 +191,48 @@ test('tabs of another version share nothing', async () => {
     await tab({});
     navigator.locks.request = request;
     assert.ok(names.length && names.every((name) => JSON.parse(/^\[.*\]/.exec(name)[0])[1] === 2));
+});
+
+// The answer to the next request is given by calling the function that this returns.
+function holdNextAnswer() {
+    let give;
+    answers.unshift((request) => new Promise((resolve) => { give = () => resolve(serve(request)); }));
+    return async () => { give(); await settle(); };
+}
+
+test('a tab that joins while the others reconnect misses no event', async () => {
+    const one = await tab({channels: ['all']});
+    const answer = holdNextAnswer();
+    await openLinks()[0].answer.break();
+    await passed(2000);
+    const two = await open({channels: ['all', 'own'], shared: true, lastEventId: '3-0-n'});
+    await answer();     // to a request without the channel `own`, after 5-0-n
+    await publish('7-0-n', 'all', 'e7');
+    await passed(300);
+    assert.deepEqual([query().getAll('channels'), query().get('lastEventId')], [['all', 'own'], '3-0-n']);
+    await publish('4-0-n', 'own', 'e4');
+    await publish('5-0-n', 'all', 'e5');
+    await publish('6-0-n', 'own', 'e6');
+    await publish('7-0-n', 'all', 'e7');
+    await publish('8-0-n', 'own', 'e8');
+    assert.deepEqual(two.heard.events.map(({data}) => data), ['e4', 'e5', 'e6', 'e7', 'e8']);
+    assert.deepEqual(one.heard.events.map(({data}) => data), ['e7']);
+});
+
+test('a channel that starts before the link has it misses no event', async () => {
+    const [one, two] = [await tab({channels: ['all'], state: true}), await tab({channels: ['all'], state: true})];
+    one.stream.add('x');
+    two.stream.add('y');
+    answers.unshift(serve);     // the states of the first tab's channels
+    const answer = holdNextAnswer();
+    await passed(5000);
+    await openLinks()[0].answer.write('id: 7-0-n\nchannel: all\ndata: e7\n\n');
+    await answer();
+    await passed(5000);
+    assert.deepEqual([query().getAll('channels'), query().get('lastEventId')], [['all', 'x', 'y'], '5-0-n']);
+    await publish('6-0-n', 'x', 'e6');
+    await publish('7-0-n', 'all', 'e7');
+    await publish('8-0-n', 'x', 'e8');
+    assert.deepEqual(one.heard.events.map(({data}) => data), ['e7', 'e6', 'e8']);
+    assert.deepEqual(two.heard.events.map(({data}) => data), ['e7']);
 });

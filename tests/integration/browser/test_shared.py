@@ -165,7 +165,8 @@ ENDS: dict[str, Callable[[Tab], object]] = {
 
 @pytest.mark.parametrize("how", ENDS)
 def test_another_tab_goes_on(server: SseServer, around: Site, tabs: Tabs, how: str) -> None:
-    first, *others = tabs(*map(own, range(6)))
+    (first,) = tabs(own(0))  # alone, so that it is this one that leads
+    others = tabs(*map(own, range(1, 6)))
     one_connection(server)
     channels = ["all", *(f"own-{number}" for number in range(6))]
     with Publisher(server, channels) as publisher:
