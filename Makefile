@@ -92,7 +92,7 @@ hooks: $(VENV)/.tests
 docs: $(VENV)/.runtime
 	@$(BIN)/python -m tools.options_page > docs/options.md
 	@$(BIN)/python -m tools.option_samples
-	@$(BIN)/python -m tools.house_picture > docs/architecture.svg
+	@$(BIN)/python -m tools.layer_picture > docs/architecture.svg
 	@$(BIN)/python -m tools.plain_module
 
 bench: $(VENV)/.tests

@@ -52,7 +52,7 @@ Measured by `make bench` on {day}: {machine}; its load average was {load} at the
 - *Time to the last*: from handing a message to the kernel until the last subscriber has read it.
 - *Deliveries*: a server that puts the events of one turn into one write sends less often than the limit,
   which is how the ratio can pass 1.
-- *Connect* and *come back*: at most 200 connections are under way at a time; a client that comes back is
+- *Connect* and *reconnect*: at most 200 connections are under way at a time; a client that reconnects is
   counted when it has received all that it missed.
 - *Memory*: growth of the resident set of a fresh process with its first crowd, for each of them; what the
   kernel keeps for a socket is not in it. For the publish to many channels it is the peak.
@@ -117,7 +117,7 @@ def summary(results: Results, plan: Plan) -> str:
     questions = (
         ("memory", f"Memory for each idle client, of {crowd}", "{:.1f} KiB"),
         (f"last one {plan.largest}", f"An event is with the last of {crowd} clients after", "{:.0f} ms"),
-        ("connect one", f"{crowd} clients that come back at once are connected after", "{:.1f} s"),
+        ("connect one", f"{crowd} clients that reconnect at once are connected after", "{:.1f} s"),
         ("deliveries", "Events that clients receive a second, on one core", "{:,.0f}"),
         ("publishes", "Publishes a second, by one publisher", "{:,.0f}"),
         ("idle", f"Processor that {crowd} idle clients take, of one core", "{:.1f} %"),

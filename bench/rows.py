@@ -98,7 +98,7 @@ def _coming(plan: Plan) -> Iterator[Row]:
     yield Row("connect one", f"time to connect {crowd}", "{:.2f} s", 2.8)
     yield Row("connect own", f"time to connect {crowd}, each also with a channel of its own", "{:.2f} s", 3.2)
     yield Row("connect three", f"time to connect {crowd}, each with three channels", "{:.2f} s")
-    back = f"{crowd} come back at once, {plan.missed} missed events each"
+    back = f"{crowd} reconnect at once, {plan.missed} missed events each"
     plain = "a plain connect"
     yield Row("storm one", back, "{:.2f} s", 1.25, beside=plain)
     yield Row("storm own", f"{back}, also with a channel of their own", "{:.2f} s", beside=plain)
@@ -157,7 +157,7 @@ def _turns(plan: Plan) -> Iterator[Row]:
     crowd = f"{plan.largest:,}"
     for metric, words in (
         ("connect", f"while {crowd} connect"),
-        ("return", f"while {crowd} come back, {plan.missed} missed events each"),
+        ("return", f"while {crowd} reconnect, {plan.missed} missed events each"),
         ("floods", "in the worst flood"),
     ):
         yield Row(f"turn {metric}", f"longest turn {words}", "{:.1f} ms", WORST_TURN, absolute=True)

@@ -162,7 +162,7 @@ class PublishHandler(OperatorHandler):
             self.finish(_FORM_ANSWER)
             return None
         answer: dict[str, Any] = {"status": "ok"}
-        if ids and None not in ids:  # with pub/sub a message gets its id only when it has come back
+        if ids and None not in ids:  # with pub/sub a message gets its id only when the broker returns it
             answer |= {"ids": list(ids)} if body.is_batch else {"id": ids[0]}
         channels = sent[0].channels if len(sent) == 1 else {name for each in sent for name in each.channels}
         hub = self.broker.hub

@@ -51,7 +51,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
     info: object = None  # what is shown of the user to other members of a channel: any JSON value
     expires: float | None = None  # when its access ends: seconds since the epoch
     is_private = False  # access was granted to this client, not to all
-    _given_id: str | None = None  # the id that the client came back with
+    _given_id: str | None = None  # the last event id of a client that reconnects
     _resume_id: EventId | str | None = None  # the same, parsed if it is an id
     _bound = False
     _gone = False
@@ -76,7 +76,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         """Called when the client is gone, if it was bound."""
 
     def last_event_id(self) -> str | None:
-        """The id the client comes back with, if it does. A browser sends the header by itself
+        """The last event id of a client that reconnects. A browser sends the header by itself
         (WHATWG HTML 9.2.4); the parameter is for pages that set it."""
         header: str | None = self.request.headers.exact("Last-Event-Id")
         return header or self.request.arguments.get("lastEventId", [None])[-1] or None

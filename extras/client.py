@@ -340,7 +340,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     option(
         "--resume",
         action="store_true",
-        help="then cut all off, publish again, and let all come back for it",
+        help="then disconnect all, publish again, and let all reconnect for it",
     )
     option("--hold", type=float, default=0.0, metavar="SECONDS", help="stay connected so long, then report")
     option(

@@ -92,7 +92,7 @@ class Report:
         if self.connected and self.published:
             held += f", and {self.published} messages reached each that was read"
         if self.cut:
-            held += "; cut off, all came back and got what they had missed"
+            held += "; disconnected, all reconnected and received what they had missed"
         text = f"It did not hold: {', '.join(faults)}" if faults else held
         if self.slow:
             text += f"; of {self.slow} that were not read, the server ended {self.slow_ended}"

@@ -1,4 +1,4 @@
-"""Feeds what a stranger can send with bytes from a fuzzer: `python -m tests.fuzz TARGET DIRECTORY`.
+"""Feeds everything that a client can send with bytes from a fuzzer: `python -m tests.fuzz TARGET DIRECTORY`.
 
 atheris follows which lines the bytes reach, and keeps those that reach new ones in the directory. A target
 fails by any exception that is not the refusal it may raise.
@@ -66,7 +66,7 @@ def publication(data: bytes) -> None:
 
 
 def event_id(data: bytes) -> None:
-    """The id that a client comes back with."""
+    """The last event id with which a client reconnects."""
     text = data.decode("latin-1")
     parsed = EventId.parse(text)
     if parsed is not None:

@@ -197,7 +197,7 @@ static void open_streams(int count, int events)
         if (!all_open && opened == wanted)
             all_open = now();
         if (now() - begin > 6 * PATIENCE)
-            fail(opened < wanted ? "not everybody could connect" : "not everybody got what was missed");
+            fail(opened < wanted ? "not all clients could connect" : "not all clients received what they had missed");
     }
     say("open_seconds", (all_open ? all_open : now()) - begin, ",");
     say("seconds", now() - begin, "");
@@ -214,7 +214,7 @@ static void poll_again(void)
     while (opened < wanted) {
         turn(100);
         if (now() - begin > PATIENCE)
-            fail("not everybody could poll again");
+            fail("not all clients could poll again");
     }
     say("seconds", now() - begin, "");
 }
@@ -288,7 +288,7 @@ static void time_each(int messages, long each)
         while (delivered < each || answered <= i) {
             turn(100);
             if (now() - begin > PATIENCE)
-                fail("a message did not reach everybody");
+                fail("a message did not reach all clients");
         }
         firsts[i] = first - begin;
         lasts[i] = last - begin;
@@ -313,7 +313,7 @@ static void time_all(long messages, long each, long window)
             sent++;
         }
         if (now() - begin > 3 * PATIENCE)
-            fail("the messages did not reach everybody");
+            fail("the messages did not reach all clients");
     }
     double seconds = (each ? last : now()) - begin;
     say("deliveries_per_second", delivered / seconds, ",");

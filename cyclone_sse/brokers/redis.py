@@ -39,7 +39,7 @@ class RedisBroker(SubscribingBroker[RedisSubscriberLink]):
 
     @property
     def has_heartbeat(self) -> bool:  # type: ignore[override]
-        """Whether heartbeats come back: they are orders."""
+        """Whether heartbeats are received: they are orders."""
         return self._receives_orders
 
     def is_pattern(self, channel: str) -> bool:

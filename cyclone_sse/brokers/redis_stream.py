@@ -39,7 +39,7 @@ MAX_LOT = 500  # entries read at a time, at the most: some milliseconds of work
 LOT_BYTES = 1 << 20  # and about so many bytes
 TRIM_INTERVAL = 10.0  # seconds
 MIN_KEPT = 60.0  # seconds that entries are kept at least, for instances that are behind
-MAX_LEFT = 10  # streams that may come back
+MAX_LEFT = 10  # renamed or deleted streams that may exist again
 BEFORE_FIRST = 1  # a position before that of every event
 
 

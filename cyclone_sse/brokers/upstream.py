@@ -110,7 +110,7 @@ class UpstreamBroker(Broker, Generic[L]):
         if self._publishing.link is not None and self._publishing.link.blocked:
             return f"the broker takes no messages: {self._publishing.link.blocked}"
         if self._heartbeats.are_late:
-            return "a heartbeat through the broker does not come back"
+            return "a heartbeat sent through the broker does not arrive"
         return None
 
     def connect(self) -> Deferred[Any] | None:
@@ -277,7 +277,7 @@ class UpstreamBroker(Broker, Generic[L]):
             return
         if self._heartbeats.are_lost:
             self._heartbeats.clear()
-            self._link.abort(TimeoutError("a heartbeat through it did not come back"))
+            self._link.abort(TimeoutError("a heartbeat sent through it did not arrive"))
             return
         if not self._is_checking:
             self._is_checking = True

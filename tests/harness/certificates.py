@@ -28,7 +28,7 @@ Owner = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
 def certify(name: str, issuer: Owner | None, authority: bool) -> Owner:
-    """A certificate and its key, signed by the issuer or by itself."""
+    """A certificate and its key, signed by the issuer, or self-signed."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     local = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])

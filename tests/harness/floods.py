@@ -1,4 +1,4 @@
-"""What a stranger can send to a server again and again: each flood costs the server as much as it can."""
+"""Requests that any client can repeat without end: each flood costs the server as much as it can."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ POST = b"POST /publish HTTP/1.1\r\nHost: x\r\n"
 
 
 class Flood:
-    """Does one thing again and again, in a thread, until it is told to stop. A round is short."""
+    """Repeats one request in a thread until it is stopped. A round is short."""
 
     def __init__(self, port: int, flood: Callable[[Flood], None]) -> None:
         self.port = port
@@ -37,7 +37,7 @@ class Flood:
             self.failure = error
 
     def stop(self) -> None:
-        """End it, and let go of what it held."""
+        """Stop it, and release what it held."""
         self._stop.set()
         self._thread.join(PATIENCE)
         for each in self.held:

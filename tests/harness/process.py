@@ -151,7 +151,7 @@ class Process:
             os.killpg(self.pid, number)
 
     def wait(self) -> int:
-        """Wait until the process has ended by itself; returns its exit code."""
+        """Wait until the process has ended; returns its exit code."""
         assert self._child is not None, f"{self.name} was not started"
         return self._child.wait(PATIENCE)
 

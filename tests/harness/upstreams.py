@@ -1,4 +1,4 @@
-"""The two brokers as one kind of thing, so that one test can hold both to the same promises."""
+"""The two brokers behind one interface, so that one test checks both."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class RabbitUpstream(Upstream):
         return undo
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._connection is not None and self._connection.is_open:
             with suppress(pika.exceptions.AMQPError):
                 self._connection.close()

@@ -49,7 +49,7 @@ def test_a_django_session_decides(serve: Serve, django: Callable[..., DjangoSite
     assert status(server.url, "user-1", "room-tea", headers=ann.cookies) == 403
     ann.get("/join", room="tea")
     with Subscriber(server.url, ["user-1", "room-tea"], headers=ann.cookies) as stream:
-        # Only what was committed is told.
+        # Only what was committed is published.
         assert ann.get("/pay", order="7", fail="1")[0] == 500
         assert ann.get("/pay", order="8") == (200, "paid")
         publish(server.url, "room-tea", "hello", key="KEY")

@@ -36,7 +36,7 @@ def test_quick_bench_writes_report_and_plot(tmp_path: Path) -> None:
         "the last of 300, each with three channels",
         "deliveries/s",
         "time to connect 300",
-        "300 come back at once, 10 missed events each",
+        "300 reconnect at once, 10 missed events each",
         "memory for each idle subscriber",
         "publishes/s, 10 subscribers",
         "publishes/s to one's own channel among 300",
@@ -45,7 +45,7 @@ def test_quick_bench_writes_report_and_plot(tmp_path: Path) -> None:
         "one new pattern, 200 channels held: longest turn",
         "events/s beside 10 idle streams of 3 patterns",
         "presence: 50 join a room of 50 within 1 s: events for each member",
-        "longest turn while 300 come back",
+        "longest turn while 300 reconnect",
         "longest turn in the worst flood",
         "processor with 300 idle of 10 channels each",
     ):

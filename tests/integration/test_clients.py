@@ -23,7 +23,7 @@ from tests.integration.conftest import Serve
 
 MESSAGES = ['{"x": [1, "ä"]}', "two\nlines", "  spaces", "data: like a field", "\U0001f600", ":", "7"]
 
-# reconnects by itself; writes [id, type, data] of each event as a line of JSON
+# reconnects on its own; writes [id, type, data] of each event as a line of JSON
 NODE = """
 const {EventSource} = require('eventsource');
 const source = new EventSource(process.argv[1]);

@@ -51,7 +51,7 @@ def test_streams_end_spread_each_with_a_time_to_come_back(serve: Serve) -> None:
     told = [int(retry) for client in crowd for retry in re.findall(rb"retry: (\d+)\n\n$", client.body)]
     assert len(told) == CROWD
     assert all(2000 <= retry <= 6000 for retry in told)
-    assert len(set(told)) > CROWD / 4, "each is told a time of its own"
+    assert len(set(told)) > CROWD / 4, "each receives a time of its own"
     server.check_log()
 
 

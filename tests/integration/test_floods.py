@@ -1,4 +1,4 @@
-"""A stranger who sends all he can hurts no other: events pass meanwhile, and memory stays bounded."""
+"""A client that sends all it can harms no other: events arrive meanwhile, and memory stays limited."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Publisher(threading.Thread):
 
 
 class Reader(threading.Thread):
-    """Listens until it hears "the end", and comes back with its last id whenever it is cut off."""
+    """Listens until it receives "the end"; reconnects with its last id whenever it is disconnected."""
 
     def __init__(self, url: str, port: int, channels: Sequence[str], last_event_id: str) -> None:
         super().__init__(daemon=True)
@@ -124,7 +124,7 @@ def test_killed_under_load_it_loses_nothing_that_it_accepted(serve: Serve, tmp_p
     for reader in readers:
         reader.join(PATIENCE)
         assert not reader.is_alive()
-        assert {event.type for event in reader.events} == {"message"}, "no gap is told"
+        assert {event.type for event in reader.events} == {"message"}, "no gap is sent"
         heard = [event.data for event in reader.events]
         assert len(set(heard)) == len(heard), "each once"
         for publisher in publishers:

@@ -78,7 +78,7 @@ def test_all_are_cut_off_and_come_back(serve: Serve) -> None:
     done = run(*words, "-u", f"{server.url}/?channels=base")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "resumed           30 of 30 in " in done.stdout
-    assert done.stdout.endswith("; cut off, all came back and got what they had missed.\n")
+    assert done.stdout.endswith("; disconnected, all reconnected and received what they had missed.\n")
     forgetful = serve("--history-size=2")
     done = run(*words, "-u", f"{forgetful.url}/?channels=base", "--timeout", "1")
     assert done.returncode == 1

@@ -71,7 +71,7 @@ def make_directory(path: Path) -> Path:
 
 
 def make_certificate(certificate: Path, key: Path) -> None:
-    """A certificate for localhost, signed by itself."""
+    """A self-signed certificate for localhost."""
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     files = ["-keyout", str(key), "-out", str(certificate), "-days", "2"]
     command = [need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
@@ -136,7 +136,7 @@ def front(daemon: SseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module", autouse=True)
 def silent(daemon: SseServer, front: Front) -> Iterator[tuple[Curl, float]]:
-    """A subscriber that hears nothing while the other tests run, and when it began."""
+    """A subscriber that receives nothing while the other tests run, and when it began."""
     with Curl(front, "/sse/?channels=silent") as curl:
         until(lambda: "silent" in dict(request("GET", daemon.url + "/stats").json), "the subscriber")
         yield curl, time.monotonic()
@@ -234,7 +234,7 @@ def test_without_trust_the_header_is_ignored(serve: Serve, tmp_path: Path) -> No
 
 
 def test_who_comes_while_the_server_is_away_is_told_to_come_again(serve: Serve, tmp_path: Path) -> None:
-    """An error page would end a native EventSource for good. Refusals for good still pass as they are."""
+    """An error page would end a native EventSource. Permanent refusals are still passed on unchanged."""
     server = serve("--max-clients=1", "--http-secret=k")
     origin = {"Origin": "https://example.net"}
     with front_of(tmp_path / "front", server) as front:

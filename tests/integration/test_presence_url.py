@@ -24,7 +24,7 @@ def join(server: SseServer, user: str | None, room: str = "room-1") -> Subscribe
 
 
 class Notified:
-    """What the application has been told. failures: requests that fail before one succeeds."""
+    """The reports that the application has received. failures: requests that fail before one succeeds."""
 
     def __init__(self, failures: int = 0) -> None:
         self.failures = failures

@@ -20,7 +20,7 @@ TWISTD = Path(sys.executable).with_name("twistd")
 
 
 def twistd(directory: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the plugin with these options until it ends by itself."""
+    """Run the plugin with these options until it exits."""
     return subprocess.run(
         [TWISTD, "-n", "--pidfile=", "cyclone-sse", *words],
         cwd=directory,

@@ -141,7 +141,7 @@ def test_a_restart_behind_a_kept_socket_refuses_no_connection(tmp_path: Path) ->
 
 
 class Inheriting(SseServer):
-    """A daemon that gets a listening socket as systemd hands it over: descriptor 3, told by LISTEN_FDS."""
+    """A daemon that inherits a listening socket as from systemd: descriptor 3, announced in LISTEN_FDS."""
 
     def __init__(self, directory: Path, kept: socket.socket) -> None:
         super().__init__(directory)

@@ -1,4 +1,4 @@
-"""What systemd hears from the daemon: that it is ready, alive, reloads, and stops."""
+"""What the daemon reports to systemd: that it is ready, alive, reloading and stopping."""
 
 from __future__ import annotations
 

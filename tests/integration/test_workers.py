@@ -139,7 +139,7 @@ def test_a_second_signal_ends_all_at_once(tmp_path: Path, redis_server: RedisSer
 
 
 class Listener(threading.Thread):
-    """A client that comes back by itself with the id of the last event, as a browser does."""
+    """A client that reconnects with the id of the last event, as a browser does."""
 
     def __init__(self, url: str, last: str) -> None:
         super().__init__(daemon=True)
@@ -186,7 +186,7 @@ def test_sighup_replaces_all_under_load_and_nothing_is_lost(crew: Crew) -> None:
     for listener in listeners:
         assert listener.failure is None, listener.failure
         assert listener.received == [str(number) for number in range(1, count + 1)]
-        assert set(listener.types) == {"message"}, "no gap is told"
+        assert set(listener.types) == {"message"}, "no gap is sent"
 
 
 def test_a_new_worker_that_cannot_start_leaves_the_old_ones(

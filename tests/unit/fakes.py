@@ -149,6 +149,6 @@ class FakeClient:
 
     @property
     def last_event_id(self) -> str:
-        """What it comes back with."""
+        """The last event id with which it reconnects."""
         self.parse()
         return self._parser.last_id or self.position

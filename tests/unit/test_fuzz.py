@@ -1,4 +1,4 @@
-"""What a stranger can send, from a fuzzer, for a few seconds; `python -m tests.fuzz` goes on for longer."""
+"""What any client can send, from a fuzzer, for a few seconds; `python -m tests.fuzz` runs longer."""
 
 from __future__ import annotations
 

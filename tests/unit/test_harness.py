@@ -1,4 +1,4 @@
-"""What the harness of the tests promises: ports given once, sockets closed, and one time to wait for all."""
+"""The harness of the tests: ports given once, sockets closed, and one time to wait for all."""
 
 from __future__ import annotations
 

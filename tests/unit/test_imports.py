@@ -1,6 +1,6 @@
 """Imports point downwards only: nothing in the package knows anything above it.
 
-`HOUSE` is the one table of directions. A new module gets its place in it, and is held to that place.
+`LAYERS` is the one table of directions. A new module gets its place in it, which a test enforces.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "cyclone_sse"
 
-# From the roof to the ground. A module may import those in the rows below its own.
-HOUSE = [
+# From the top to the bottom. A module may import those in the rows below its own.
+LAYERS = [
     {"__main__"},
     {"daemon.plugin"},
     {"daemon.check", "daemon.process", "daemon.service", "daemon.supervisor"},
@@ -102,9 +102,9 @@ HOUSE = [
         "socket_send",
     },
     {"broker_urls", "values"},
-    {"", "access", "daemon", "delivery", "http"},  # what each room is
+    {"", "access", "daemon", "delivery", "http"},  # what each part is
 ]
-LEVEL = {module: level for level, row in enumerate(HOUSE) for module in row}
+LEVEL = {module: level for level, row in enumerate(LAYERS) for module in row}
 
 # Plain Python: no framework, and time, ids and randomness come as arguments or from one place.
 PURE = {
@@ -217,14 +217,14 @@ def own(name: str) -> str:
 
 @pytest.mark.parametrize("module", sorted(files()))
 def test_imports_point_downwards(module: str) -> None:
-    assert module in LEVEL, f"{module} has no place in the house: give it one in HOUSE"
+    assert module in LEVEL, f"{module} has no place in LAYERS"
     for name in imports(files()[module]):
         if name.split(".")[0] == "cyclone_sse":
             assert LEVEL[own(name)] > LEVEL[module], f"{module} imports {name}, which is not below it"
 
 
 @pytest.mark.parametrize("module", sorted(files()))
-def test_each_library_is_known_in_its_room_only(module: str) -> None:
+def test_each_library_is_imported_in_its_part_only(module: str) -> None:
     for name in imports(files()[module]):
         library = name.split(".")[0]
         free = library in sys.stdlib_module_names and library not in LIBRARIES
@@ -252,18 +252,18 @@ def test_options_are_known_without_cyclone() -> None:
         assert not names & {"cyclone_sse.server", "cyclone_sse.handlers", "cyclone_sse.http.connection"}
 
 
-def test_the_house_has_no_empty_rooms() -> None:
+def test_no_part_is_empty() -> None:
     assert set(LEVEL) == set(files())
 
 
 @pytest.mark.parametrize("module", sorted(files()))
-def test_the_rooms_side_by_side_do_not_know_each_other(module: str) -> None:
-    rooms = {"access", "brokers", "http"}
-    room = module.split(".", maxsplit=1)[0]
-    if room in rooms:
+def test_parts_side_by_side_do_not_import_each_other(module: str) -> None:
+    parts = {"access", "brokers", "http"}
+    part = module.split(".", maxsplit=1)[0]
+    if part in parts:
         known = {
             own(name).split(".")[0] for name in imports(files()[module]) if name.startswith("cyclone_sse")
         }
-        assert not known & (rooms - {room})
-        if room == "access":
+        assert not known & (parts - {part})
+        if part == "access":
             assert "delivery" not in known

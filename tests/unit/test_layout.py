@@ -1,4 +1,4 @@
-"""The tree of tests mirrors the package, and what is drawn and told of the package is so."""
+"""The tree of tests mirrors the package, and the picture and the pages about the package are true."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_imports import PACKAGE, files, imports
-from tools.house_picture import picture, rows
+from tools.layer_picture import picture, rows
 
 HERE = Path(__file__).parent
 DOCS = PACKAGE.parent / "docs"
@@ -29,15 +29,15 @@ EXCEPTIONS = {
 def test_each_module_has_its_tests() -> None:
     for module, path in files().items():
         if path.name != "__init__.py" and module not in EXCEPTIONS:
-            *rooms, name = module.split(".")
-            assert HERE.joinpath(*rooms, f"test_{name}.py").exists(), module
+            *parts, name = module.split(".")
+            assert HERE.joinpath(*parts, f"test_{name}.py").exists(), module
 
 
 def test_the_exceptions_are_needed() -> None:
     for module, where in EXCEPTIONS.items():
-        *rooms, name = module.split(".")
+        *parts, name = module.split(".")
         assert module in files()
-        assert not HERE.joinpath(*rooms, f"test_{name}.py").exists(), module
+        assert not HERE.joinpath(*parts, f"test_{name}.py").exists(), module
         for test in re.findall(r"tests/[\w/]+\.py", where):
             assert (PACKAGE.parent / test).exists(), test
 

@@ -13,7 +13,7 @@ from tests.unit.http.peer import POLL, MemoryServer, Wire
 
 
 def polled(transport: Wire) -> tuple[str, list[str]]:
-    """The id to come back with, and the data of the events, of the answer to a long poll."""
+    """The id for the next poll, and the data of the events, in the answer to a long poll."""
     head, _, body = transport.value().decode().partition("\r\n\r\n")
     fields = dict(line.split(": ", 1) for line in head.splitlines()[1:])
     if fields.get("Transfer-Encoding") == "chunked":  # the head did not wait for the events

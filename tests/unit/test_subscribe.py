@@ -40,7 +40,7 @@ def test_retry_is_said_at_the_start() -> None:
         body = MemoryServer({"retry": 1500}).request("GET", "/?channels=a")[2]
         times.add(int(body.removeprefix(b"\n\nretry: ")))
     assert all(750 <= time <= 2250 for time in times)
-    assert len(times) > 10, "each client is told another time"
+    assert len(times) > 10, "each client receives another time"
 
 
 def test_only_a_browser_gets_an_id_before_any_event() -> None:

@@ -1,4 +1,4 @@
-"""The server behind a broker changes without a lost connection: it is noticed, and clients are told."""
+"""The server behind a broker changes without a lost connection: it is noticed, clients receive a gap."""
 
 from __future__ import annotations
 

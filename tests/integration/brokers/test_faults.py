@@ -29,7 +29,7 @@ def post(server: SseServer, channel: str, message: str) -> tuple[int, str]:
 
 
 def expect_gap_then(client: Subscriber, *messages: str) -> None:
-    """The client is told once that something may be missing, then gets exactly these."""
+    """The client receives one gap event, then exactly these events."""
     gap, *events = client.events(1 + len(messages))
     assert gap.type == "sse-gap"
     assert [event.data for event in events] == list(messages)

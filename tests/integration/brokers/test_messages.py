@@ -106,7 +106,7 @@ def test_500_channels_that_are_left_at_once_leave_nothing_behind(serve: Serve, u
             client.close()  # whether or not its stream is open yet
         for client in clients[1::2]:
             client.wait_open()
-        # RabbitMQ may take longer for so many queues than clients wait: these are told of a gap then.
+        # RabbitMQ may take longer for so many queues than clients wait: they receive a gap then.
         until(lambda: "channel-499" in upstream.subscriptions(), "the last one is subscribed")
         upstream.publish("channel-499", "here")
         assert next_message(clients[499]) == "here"

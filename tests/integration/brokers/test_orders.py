@@ -1,4 +1,4 @@
-"""POST /disconnect reaches every server that shares the broker, and no client hears it."""
+"""POST /disconnect reaches every server that shares the broker, and no client receives it."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def members(server: SseServer, room: str = "room-1") -> set[str]:
 
 
 def left_until(client: Subscriber, user: str) -> list[str]:
-    """The users of whom the client is told that they leave, up to this one."""
+    """The users who leave according to the client's events, up to this one."""
     found: list[str] = []
     while user not in found:
         found += json.loads(client.event().data).get("left", ())
@@ -83,7 +83,7 @@ def test_a_server_that_stops_takes_no_member_with_it(serve: Serve, options: list
         with join(two, "ann"):
             one.wait()
             one.check_log()
-            until(lambda: members(two) == {"ann", "bob"}, "eve left, who did not come back")
+            until(lambda: members(two) == {"ann", "bob"}, "eve left, who did not reconnect")
             assert left_until(bob, "eve") == ["eve"]
 
 

@@ -156,7 +156,7 @@ def test_a_new_instance_reads_what_there_is_before_it_opens(serve: Serve, stream
     with Subscriber(there.url, "base", last_id) as client:
         stream.add("base", "4")
         assert client.data(3) == ["2", "3", "4"]
-    idle = Subscriber(here.url, "quiet", headers={"User-Agent": "Mozilla/5.0"})  # it is told where it begins
+    idle = Subscriber(here.url, "quiet", headers={"User-Agent": "Mozilla/5.0"})  # gets its position
     with idle.wait_open(), Subscriber(there.url, "quiet", idle.headers["last-event-id"]) as client:
         stream.add("quiet", "first")
         assert client.event().data == "first"  # and no gap

@@ -42,7 +42,7 @@ class Behind(Front):
 
 
 class Client:
-    """Comes back with its last id as soon as it is cut off. places: host, port, path and whether by TLS."""
+    """Reconnects with its last id at once when disconnected. places: host, port, path and whether by TLS."""
 
     def __init__(self, ports: list[int], path: str, tls: ssl.SSLContext | None) -> None:
         self.ports = ports

@@ -1,4 +1,4 @@
-"""Firefox over WebDriver BiDi (https://w3c.github.io/webdriver-bidi/), which it speaks by itself.
+"""Firefox over WebDriver BiDi (https://w3c.github.io/webdriver-bidi/), which Firefox implements.
 
 A `FirefoxPage` has those methods of Playwright's page that the tests use.
 """

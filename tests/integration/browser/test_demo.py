@@ -43,7 +43,7 @@ STATE = "document.querySelector('#state').textContent"
 
 
 def another(page: Any, channel: str) -> None:
-    """Name one more channel to hear."""
+    """Enter one more channel to subscribe to."""
     page.locator("input[name=channels]").last.fill(channel)
 
 
@@ -225,7 +225,7 @@ def test_what_it_shows_can_be_used(serve: Serve, browse: Open) -> None:
     assert json.loads(done.stdout) == {"status": "ok"}
     page.wait_for_function("document.querySelectorAll('#events li').length === 1")
     assert page.inner_text("#events pre") == page.input_value("#message")
-    until(lambda: page.title() and len(heard) == 1, "the script hears it")
+    until(lambda: page.title() and len(heard) == 1, "the script receives it")
     assert heard[0] == page.input_value("#message")
 
     with Site(server.port) as site:  # a page of another origin
@@ -253,7 +253,7 @@ def test_on_a_phone_what_arrived_is_in_view(serve: Serve, browse: Open) -> None:
 
 
 def test_with_a_token(serve: Serve, browse: Open) -> None:
-    """Private channels are refused without one; with one all goes until it expires, and that is told."""
+    """Private channels are refused without one; with one all works until it expires, as the page says."""
     secret = "a secret of at least 32 bytes, or none"
     server = serve("--demo=1", f"--jwt-secret={secret}")
     page = browse(server.url + "/demo")

@@ -1,4 +1,4 @@
-"""media/cyclone-sse.js: by itself under Node.js, its files, and in a page against a server."""
+"""media/cyclone-sse.js: alone under Node.js, its files, and in a page with a server."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_a_page_that_is_left_and_kept(server: SseServer, site: Site, browse: Ope
     page = browse(site.url)
     page.wait_for_function("window.states?.includes('open')")
     page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
-    until(lambda: stats(server.url) == {}, "the page has let go")
+    until(lambda: stats(server.url) == {}, "the page has closed its connection")
     publish(server.url, ["a"], "1")
     page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
     page.wait_for_function("seen.length === 1")

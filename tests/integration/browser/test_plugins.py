@@ -1,4 +1,4 @@
-"""What the three plugins' head comments promise, with every jQuery, in a new browser and in an old one."""
+"""What the head comments of the three plugins say, with every jQuery, in a new browser and in an old one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network or the server is away for a while: pages come back, and nothing is lost in silence."""
+"""The network or the server is away for a while: pages reconnect, and nothing is lost without a gap."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_network_was_cut(server: SseServer, site: Site, browse: Open) -> Non
 
 
 def test_the_network_was_cut_before_any_event(server: SseServer, site: Site, browse: Open, old: bool) -> None:
-    """The page has seen no id by then, but the server has told it where its stream starts."""
+    """The page has seen no event by then, but the server has sent it the id at which its stream starts."""
     site.pages["/"] = bare_page(PLUGIN)
     page = browse(site.url, old)
     page.wait_for_function("opens === 1")
@@ -71,7 +71,7 @@ def test_the_network_was_cut_before_any_event(server: SseServer, site: Site, bro
 
 
 def test_the_network_was_cut_for_an_old_browser(server: SseServer, site: Site, browse: Open) -> None:
-    """Here the plugin must notice by itself that nothing comes any more."""
+    """Here the plugin itself must notice that nothing arrives any more."""
     site.pages["/"] = bare_page(PLUGIN)
     page = browse(site.url, old=True)
     until(lambda: stats(server.url) == {"a": 1}, "the first poll")
@@ -129,7 +129,7 @@ def test_the_plugins_tell_of_the_gap(serve: Serve, browse: Open, jquery: str, ol
 
 @pytest.mark.parametrize("heard", [True, False], ids=["after an event", "before any"])
 def test_a_restart_behind_nginx(server: SseServer, browse: Open, tmp_path: Path, heard: bool) -> None:
-    """The plugin tells of the gap, whether an event has told it its id or not."""
+    """The plugin reports the gap, whether or not it has received an event with an id."""
     with front_of(tmp_path / "front", server) as front:
         page = browse(front.tls_url + "/sse/stats", ignore_https_errors=True)  # any page of that origin
         for script in (node_modules() / JQUERIES["4.x"], ROOT / "media" / "jquery.eventsource.js"):

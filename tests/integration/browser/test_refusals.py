@@ -87,7 +87,7 @@ def test_the_plugins_for_elements_pass_it_on(site: Site, browse: Open, old: bool
 
 
 def test_nested_elements(server: SseServer, site: Site, browse: Open, jquery: str) -> None:
-    """Each gets an event once, and handlers on the document hear it once for each element."""
+    """Each receives an event once, and handlers on the document are called once for each element."""
     body = """
         <div class="sse" id="outer" data-sse-channels="a" data-sse-events="x">
             <p id="between"><b class="sse" id="inner" data-sse-events="x"></b></p>

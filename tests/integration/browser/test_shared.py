@@ -28,7 +28,7 @@ PAGE = """
     stream.on('gap', ({channels}) => gaps.push(channels));
 """
 SECRET = "a secret of at least 32 bytes, or none"
-TAKEN_OVER = 15.0  # seconds in which another tab goes on; when silence alone told, it took a minute
+TAKEN_OVER = 15.0  # seconds until another tab leads; it took a minute when only silence was noticed
 WITHOUT = {
     "Web Locks": "Object.defineProperty(Navigator.prototype, 'locks', {value: undefined});",
     "BroadcastChannel": "delete window.BroadcastChannel;",
@@ -74,7 +74,7 @@ def tabs(chromium: Any, around: Site) -> Iterator[Tabs]:
 
 
 class Publisher:
-    """Publishes numbers to channels at random until it is left; `told` are (channels, number)."""
+    """Publishes numbers to random channels until the block ends; `told` lists (channels, number)."""
 
     def __init__(self, server: SseServer, channels: list[str], pause: float = 0.01) -> None:
         self.server = server
@@ -115,7 +115,7 @@ class Publisher:
 
 
 def one_connection(server: SseServer, count: int = 1) -> None:
-    """Wait until the server has that many; all tabs here hear the channel `all`."""
+    """Wait until the server has that many; all tabs here subscribe to the channel `all`."""
     until(lambda: stats(server.url).get("all") == count, f"{count} connections")
 
 
@@ -125,7 +125,7 @@ def own(number: int) -> dict[str, Any]:
 
 
 def token(*subscribe: str, **claims: Any) -> str:
-    """A token that lets its owner hear these channels for an hour."""
+    """A token that allows its owner to subscribe to these channels for an hour."""
     return jwt.encode({"exp": time.time() + 3600, "subscribe": subscribe, **claims}, SECRET, "HS256")
 
 
@@ -197,18 +197,18 @@ def test_one_after_another(server: SseServer, tabs: Tabs) -> None:
             count = last.evaluate("seen.length")
             last.wait_for_function(f"seen.length > {count} + 20")
     publisher.check(opened[-1], ["all", "own-4"])
-    until(lambda: set(stats(server.url)) == {"all", "own-4"}, "the channels of the others are let go")
+    until(lambda: set(stats(server.url)) == {"all", "own-4"}, "the channels of the others are released")
 
 
 @pytest.mark.parametrize("how", ["closed", "crashed"])
 def test_the_channels_of_a_tab_that_has_gone(server: SseServer, tabs: Tabs, how: str) -> None:
     _, second = tabs(own(0), own(1))
     ENDS[how](second)
-    until(lambda: set(stats(server.url)) == {"all", "own-0"}, "its channel is let go")
+    until(lambda: set(stats(server.url)) == {"all", "own-0"}, "its channel is released")
 
 
 def test_a_tab_that_opens_later(server: SseServer, tabs: Tabs) -> None:
-    """It starts after its own id, or with what comes from then on; no other tab hears an event twice."""
+    """It starts after its own id, or with the next event; no other tab receives an event twice."""
     (first,) = tabs(own(0))
     for number in range(10):
         publish(server.url, "own-1" if number % 2 else "all", str(number))

@@ -233,7 +233,7 @@ def test_the_log_says_each_new_trouble_at_once(lines: list[str]) -> None:
         refusal(asked)
     assert "ALLOWED_HOSTS" in lines[0]
     assert "500" in lines[1]
-    assert len(lines) == MAX_KINDS, "the bound of kinds that are told apart"
+    assert len(lines) == MAX_KINDS, "the limit of kinds that are counted apart"
     site.clock.advance(60)
     asked = site.ask()
     site.fetcher.answer(500)

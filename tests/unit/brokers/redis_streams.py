@@ -102,7 +102,7 @@ def done(coroutine: Any) -> Any:
 
 
 class Reader:
-    """A broker on that stream, and what it told its clients."""
+    """A broker on that stream, and what it sent to its clients."""
 
     def __init__(self, stream: FakeStream, **options: Any) -> None:
         self.stream = stream
@@ -128,12 +128,12 @@ class Reader:
         done(self.broker.set_up(self.stream))  # type: ignore[arg-type]
 
     def read(self) -> bool:
-        """One lot; returns whether more may follow."""
+        """Read one batch; returns whether more may follow."""
         more: bool = done(self.broker.read_lot(self.stream))  # type: ignore[arg-type]
         return more
 
     def read_all(self) -> list[int]:
-        """All lots; returns how many entries each had."""
+        """Read all batches; returns how many entries each had."""
         sizes = []
         more = True
         while more:

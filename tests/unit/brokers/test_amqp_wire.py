@@ -42,7 +42,7 @@ def pikas(method: Any) -> Any:
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.klass.name}.{method.name}")
 def test_each_method_is_what_pika_reads(method: Any) -> None:
-    # Two bits side by side share an octet: each is told from the other by having its own value.
+    # Two bits side by side share an octet: different values tell one from the other.
     bits = iter([True, False, True, True, False, True] if method.id != 40 else [False, True])
     arguments = [
         next(bits) if f.type == "bit" else TABLE if f.name in TABLES else VALUES[f.type]

@@ -1,4 +1,4 @@
-"""What every broker promises: order, no loss on reconnect, gap events, no harm by slow clients."""
+"""What every broker guarantees: order, no loss on reconnect, gap events, no harm by slow clients."""
 
 from __future__ import annotations
 

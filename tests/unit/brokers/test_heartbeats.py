@@ -14,7 +14,7 @@ from tests.unit.brokers.links import FakeBroker, FakeLink
 
 
 class BeatingBroker(FakeBroker):
-    """Its heartbeats come back as long as `hears` is set."""
+    """It receives its own heartbeats as long as `hears` is set."""
 
     has_heartbeat = True
     hears = True
@@ -65,14 +65,14 @@ def test_one_that_does_not_come_back_is_a_problem_and_then_the_end(log: list[str
     run(broker, HEARTBEAT_INTERVAL)
     broker.hears = False
     run(broker, HEARTBEAT_INTERVAL + 3)
-    assert broker.problem == "a heartbeat through the broker does not come back"
+    assert broker.problem == "a heartbeat sent through the broker does not arrive"
     run(broker, HEARTBEAT_WAIT)
     assert broker.receiving.aborted
     broker.hears = True
     run(broker, 20)
     assert broker.available
     assert [line for line in log if line.startswith("lost")] == [
-        "lost Fake at 1:2: a heartbeat through it did not come back"
+        "lost Fake at 1:2: a heartbeat sent through it did not arrive"
     ]
 
 

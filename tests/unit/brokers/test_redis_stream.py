@@ -174,7 +174,7 @@ def test_who_hears_nothing_for_long_has_an_id_that_others_know() -> None:
 
 
 class Losses(RuleBasedStateMachine):
-    """Entries come, are read, trimmed and lost: each is told once and in order, or else a gap is.
+    """Entries are added, read, trimmed and lost: each is sent once and in order, or else a gap is.
 
     And with a Redis that counts none is told for nothing.
     """
@@ -186,7 +186,7 @@ class Losses(RuleBasedStateMachine):
         self.stream = FakeStream(self.counts)
         self.reader = Reader(self.stream)
         self.unread: list[int] = []
-        self.missed = False  # a gap must be told with the next entries or at the next connection
+        self.missed = False  # a gap must be sent with the next entries or at the next connection
         self.told = 1
 
     @rule(n=st.integers(1, 3))

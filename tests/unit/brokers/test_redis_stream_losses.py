@@ -1,4 +1,4 @@
-"""What becomes of a stream behind our back: rewritten, trimmed, renamed, or written by strangers."""
+"""A stream that others change: rewritten, trimmed, renamed, or with entries of another program."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_orders_are_carried_out_once_though_the_stream_is_read_again() -> None:
 
 
 def test_an_entry_that_is_no_event_is_a_position_all_the_same() -> None:
-    """Else clients would be told of a gap after a deploy when it has been trimmed."""
+    """Otherwise clients would receive a gap after a deploy if the stream has been trimmed."""
     stream, reader = following()
     stream.add(b"control", b"{}")
     stream.add(b"nonsense", b"x")

@@ -62,7 +62,7 @@ def test_the_time_between_attempts_grows_to_twenty_seconds() -> None:
         broker.clock.advance(waits[-1])
     assert waits[0] < 2
     assert all(18 < wait <= 20 for wait in waits[-10:])
-    assert len(set(waits[-10:])) == 10  # a hundred instances do not come back in the same moment
+    assert len(set(waits[-10:])) == 10  # a hundred instances do not reconnect at the same moment
 
 
 def test_it_is_available_while_it_is_connected() -> None:

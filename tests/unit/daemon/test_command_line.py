@@ -217,7 +217,7 @@ def test_a_variable_that_is_no_option_is_a_mistake() -> None:
         parse(HTTP_SECRETS="hush")
     line = "CYCLONE_SSE_HTTP_SECRETS: there is no such option; did you mean CYCLONE_SSE_HTTP_SECRET?"
     assert str(ended.value.code) == f"cyclone-sse: {line}"
-    parse(WORKER="{}")  # how a worker is told that it is one
+    parse(WORKER="{}")  # how a worker knows that it is one
 
 
 def test_what_kubernetes_says_of_its_services_is_no_option() -> None:

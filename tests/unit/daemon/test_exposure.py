@@ -1,4 +1,4 @@
-"""What the operator is told about who may publish and subscribe."""
+"""The warnings to the operator about who may publish and subscribe."""
 
 from __future__ import annotations
 

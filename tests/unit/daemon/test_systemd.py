@@ -1,4 +1,4 @@
-"""What systemd is told, as a socket of its kind receives it."""
+"""The notifications for systemd, as its socket receives them."""
 
 from __future__ import annotations
 

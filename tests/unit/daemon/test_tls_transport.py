@@ -40,7 +40,7 @@ def reactor() -> FakeReactor:
 
 
 class Pair:
-    """Both ends of one connection: the server's transport, and a client that reads when it is told to."""
+    """Both ends of one connection: the server's transport, and a client that reads on demand."""
 
     def __init__(self, directory: Path, reactor: Any) -> None:
         files = write_certificates(directory)

@@ -135,6 +135,6 @@ class Server:
         return client
 
     def heard(self, channels: str, since: str) -> tuple[list[str], bool]:
-        """What a client gets that comes back with this id, and whether it is told of a gap."""
+        """What a client that reconnects with this id receives, and whether with a gap."""
         client = self.listen(channels, since)
         return client.messages, any(event.type == GAP_TYPE for event in client.events)

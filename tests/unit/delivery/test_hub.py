@@ -1,4 +1,4 @@
-"""The hub to delivery: who gets what, who is told, and what it costs."""
+"""The hub: who receives what, which counters change, and what it costs."""
 
 from __future__ import annotations
 

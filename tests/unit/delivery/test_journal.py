@@ -1,4 +1,4 @@
-"""A history that outlives its process: what comes back after a restart."""
+"""A history that outlives its process: what a restart restores."""
 
 from __future__ import annotations
 
@@ -190,8 +190,8 @@ def test_stopping_writes_what_waits(server: Server) -> None:
     assert server.heard("a", client.position) == (["1"], False)
 
 
-# Restarts change nothing: beside the server with a file runs one that never ends, and clients that come
-# back are told the same by both.
+# Restarts change nothing: beside the server with a file runs one that never ends, and clients that
+# reconnect receive the same from both.
 
 step = st.one_of(
     st.tuples(st.just("publish"), st.sets(st.sampled_from("abc"), min_size=1)),

@@ -48,7 +48,7 @@ def test_a_silent_client_is_pinged_each_interval(clock: TurnClock) -> None:
     assert client.got == []
     pass_time(clock, 5)
     assert len(client.got) == 1
-    assert client.got[0].startswith(b"id: "), "the first brings an id to come back with"
+    assert client.got[0].startswith(b"id: "), "the first brings an id to reconnect with"
     pass_time(clock, 60)
     assert set(client.got[1:]) == {PING}
     assert 2 <= len(client.got[1:]) <= 3, "each up to a tenth early"

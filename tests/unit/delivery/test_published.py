@@ -15,7 +15,7 @@ from cyclone_sse.delivery.published import Published
 
 
 class Source:
-    """Publishes, at once or when it is told to."""
+    """Publishes, at once or on demand."""
 
     def __init__(self, prompt: bool = True) -> None:
         self.clock = Clock()

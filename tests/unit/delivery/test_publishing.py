@@ -1,4 +1,4 @@
-"""Publishing through the hub: lots, very many channels, and what an event can say of itself."""
+"""Publishing through the hub: batches, very many channels, and the fields of an event."""
 
 from __future__ import annotations
 

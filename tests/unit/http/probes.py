@@ -1,4 +1,4 @@
-"""What a probe is: some bytes, the rule that they are about, and what must come back.
+"""What a probe is: some bytes, the rule that they are about, and the answer that must follow.
 
 Each is sent at once and byte by byte, and must be answered alike.
 """
@@ -62,7 +62,7 @@ def get(
 
 
 def run(probe: Probe) -> None:
-    """Send it, at once and in pieces, and look at what comes back."""
+    """Send it, at once and in pieces, and check the answer."""
     for step in (len(probe.data), 1, 7):
         peer = Peer()
         for start in range(0, len(probe.data), step):

@@ -13,7 +13,7 @@ from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, Peer
 
 
 class Counting(StringTransport):
-    """Counts what it is told."""
+    """Counts the calls."""
 
     def __init__(self) -> None:
         super().__init__()

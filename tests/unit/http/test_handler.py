@@ -17,7 +17,7 @@ PREFLIGHT = ("Origin: https://a.example", "Access-Control-Request-Method: GET")
 
 
 class Raising(JsonHandler):
-    """Fails as it is told."""
+    """Fails in the chosen way."""
 
     error: ClassVar[Any] = None
 

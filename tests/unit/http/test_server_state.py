@@ -134,7 +134,7 @@ def test_clients_that_are_gone_are_forgotten() -> None:
 
 
 class Fake:
-    """A connection that counts, and fails when told to."""
+    """A connection that counts, and fails on demand."""
 
     def __init__(self, fails: bool = False) -> None:
         self.fails = fails

@@ -1,7 +1,7 @@
 """docs/architecture.svg, drawn from the table of imports and from the imports themselves by `make docs`.
 
-Each room is a box with its modules, in the rows of ``HOUSE``: a module imports only from lower rows. An arrow
-means that a room imports another; arrows that follow from others are omitted.
+Each part is a box with its modules, in the rows of ``LAYERS``: a module imports only from lower rows. An
+arrow means that a part imports another; arrows that follow from others are omitted.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from html import escape
 from textwrap import wrap
 
-from tests.unit.test_imports import HOUSE, LEVEL, files, imports, own
+from tests.unit.test_imports import LAYERS, LEVEL, files, imports, own
 
-USERS, GROUND = "cyclone_sse", "ground"  # the two parts of the root: for users, and for all rooms
+USERS, BASE = "cyclone_sse", "base"  # the two parts of the root: for users, and for all parts
 ABOUT = {
     "daemon": "one process or several: options, sockets, start, stop, figures",
     USERS: "what users import: the application and its handlers",
@@ -21,7 +21,7 @@ ABOUT = {
     "http": "bytes to requests, and answers",
     "brokers": "where messages come from",
     "delivery": "ids, history, and which client gets which bytes",
-    GROUND: "plain Python that all parts stand on",
+    BASE: "plain Python that all parts stand on",
 }
 WIDTH, MARGIN, GAP, LINE, TOP = 900, 20, 28, 18, 48  # pixels
 GLYPH = 7.4  # approximate width of a character of a row, in pixels
@@ -29,9 +29,9 @@ GLYPH = 7.4  # approximate width of a character of a row, in pixels
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The position, the size and the text of a room in the picture."""
+    """The position, the size and the text of a part in the picture."""
 
-    room: str
+    part: str
     x: float
     y: float
     width: float
@@ -39,50 +39,50 @@ class Box:
     lines: list[str]
 
 
-def room_of(module: str) -> str:
-    """The room of a module."""
+def part_of(module: str) -> str:
+    """The part of a module."""
     if module == "__main__":
         return "daemon"
-    room = module.split(".", maxsplit=1)[0]
-    if room in ABOUT and room != GROUND and (("." in module) or room == module):
-        return room
-    return GROUND if LEVEL[module] >= LEVEL["errors"] else USERS
+    part = module.split(".", maxsplit=1)[0]
+    if part in ABOUT and part != BASE and (("." in module) or part == module):
+        return part
+    return BASE if LEVEL[module] >= LEVEL["errors"] else USERS
 
 
 def rows() -> dict[str, list[list[str]]]:
-    """The modules of each room, row by row, from the top."""
-    found: dict[str, list[list[str]]] = {room: [] for room in ABOUT}
-    for level in HOUSE:
-        for room, lines in found.items():
+    """The modules of each part, row by row, from the top."""
+    found: dict[str, list[list[str]]] = {part: [] for part in ABOUT}
+    for level in LAYERS:
+        for part, lines in found.items():
             names = sorted(
-                module for module in level if module and room_of(module) == room and module != room
+                module for module in level if module and part_of(module) == part and module != part
             )
             if names:
-                lines.append([name.removeprefix(f"{room}.") for name in names])
+                lines.append([name.removeprefix(f"{part}.") for name in names])
     return found
 
 
 def knows() -> dict[str, set[str]]:
-    """The rooms that each room imports."""
-    found: dict[str, set[str]] = {room: set() for room in ABOUT}
+    """The parts that each part imports."""
+    found: dict[str, set[str]] = {part: set() for part in ABOUT}
     for module, path in files().items():
         for name in imports(path):
             if name.split(".")[0] == "cyclone_sse" and own(name) and module:
-                found[room_of(module)].add(room_of(own(name)))
-    return {room: others - {room} for room, others in found.items()}
+                found[part_of(module)].add(part_of(own(name)))
+    return {part: others - {part} for part, others in found.items()}
 
 
 def arrows(known: Mapping[str, set[str]]) -> list[tuple[str, str]]:
-    """The imports between rooms that do not follow from others."""
+    """The imports between parts that do not follow from others."""
 
-    def reach(room: str) -> set[str]:
-        return known[room].union(*(reach(other) for other in known[room]))
+    def reach(part: str) -> set[str]:
+        return known[part].union(*(reach(other) for other in known[part]))
 
     return [
-        (room, other)
-        for room in known
-        for other in sorted(known[room])
-        if not any(other in reach(between) for between in known[room] - {other})
+        (part, other)
+        for part in known
+        for other in sorted(known[part])
+        if not any(other in reach(between) for between in known[part] - {other})
     ]
 
 
@@ -101,15 +101,15 @@ def height(lines: Sequence[str]) -> float:
 
 
 def boxes(held: Mapping[str, list[list[str]]]) -> list[Box]:
-    """The boxes of the rooms, in bands; the three rooms that do not import each other are side by side."""
+    """The boxes of the parts, in bands; the three parts that do not import each other are side by side."""
     whole, y = WIDTH - 2 * MARGIN, float(MARGIN)
     found = []
-    for band in (["daemon"], [USERS], ["access", "http", "brokers"], ["delivery"], [GROUND]):
+    for band in (["daemon"], [USERS], ["access", "http", "brokers"], ["delivery"], [BASE]):
         width = (whole - GAP * (len(band) - 1)) / len(band)
-        lines = [wrapped(held[room], width - 24) for room in band]
+        lines = [wrapped(held[part], width - 24) for part in band]
         high = max(map(height, lines))
-        for column, room in enumerate(band):
-            found.append(Box(room, MARGIN + column * (width + GAP), y, width, high, lines[column]))
+        for column, part in enumerate(band):
+            found.append(Box(part, MARGIN + column * (width + GAP), y, width, high, lines[column]))
         y += high + GAP
     return found
 
@@ -119,9 +119,9 @@ def draw(box: Box) -> str:
     x, y = box.x + 12, box.y + 20
     text = [
         f"<rect x='{box.x:g}' y='{box.y:g}' width='{box.width:g}' height='{box.height:g}' rx='8' "
-        "class='room'/>",
-        f"<text x='{x:g}' y='{y:g}' class='name'>{escape(box.room)}</text>",
-        f"<text x='{x:g}' y='{y + 16:g}' class='about'>{escape(ABOUT[box.room])}</text>",
+        "class='part'/>",
+        f"<text x='{x:g}' y='{y:g}' class='name'>{escape(box.part)}</text>",
+        f"<text x='{x:g}' y='{y + 16:g}' class='about'>{escape(ABOUT[box.part])}</text>",
     ]
     for number, line in enumerate(box.lines):
         y = box.y + TOP + 10 + LINE * number
@@ -131,7 +131,7 @@ def draw(box: Box) -> str:
 
 
 def arrow(upper: Box, lower: Box) -> str:
-    """The SVG of an arrow from one room down to another."""
+    """The SVG of an arrow from one part down to another."""
     narrow = min(upper, lower, key=lambda box: box.width)
     x = narrow.x + narrow.width / 2
     start, end = upper.y + upper.height, lower.y - 3
@@ -140,7 +140,7 @@ def arrow(upper: Box, lower: Box) -> str:
 
 STYLE = """\
 <style>
-  .room { fill: #f4f6f8; stroke: #7a8794 }
+  .part { fill: #f4f6f8; stroke: #7a8794 }
   .name { font: bold 14px system-ui, sans-serif; fill: #1d2733 }
   .about { font: 11px system-ui, sans-serif; fill: #55616d }
   .row { font: 12px ui-monospace, monospace; fill: #1d2733 }
@@ -153,15 +153,15 @@ STYLE = """\
 
 def picture() -> str:
     """The SVG of the whole picture."""
-    where = {box.room: box for box in boxes(rows())}
-    total = where[GROUND].y + where[GROUND].height + MARGIN
+    where = {box.part: box for box in boxes(rows())}
+    total = where[BASE].y + where[BASE].height + MARGIN
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {total:g}' role='img'>",
-        "<title>The rooms of cyclone_sse and what they import, from the roof to the ground</title>",
+        "<title>The parts of cyclone_sse and what they import, from the top layer to the base</title>",
         STYLE,
         f"<rect width='{WIDTH}' height='{total:g}' fill='white'/>",
         *map(draw, where.values()),
-        *(arrow(where[room], where[other]) for room, other in arrows(knows())),
+        *(arrow(where[part], where[other]) for part, other in arrows(knows())),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
