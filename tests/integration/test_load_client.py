@@ -87,6 +87,7 @@ def test_all_are_cut_off_and_come_back(serve: Serve) -> None:
     )
 
 
+@pytest.mark.slow
 def test_some_do_not_read(serve: Serve) -> None:
     server = serve("--client-buffer=65536", "--stall-timeout=1")
     words = ["-n", "10", "--slow", "3", "-u", f"{server.url}/?channels=base", "--publish", "200"]

@@ -282,6 +282,7 @@ def test_the_application_knows_how_the_browser_came(serve: Serve, tmp_path: Path
     assert b"\r\nHost: localhost\r\n" in asked
 
 
+@pytest.mark.slow
 def test_pings_keep_a_silent_stream_open(serve: Serve, tmp_path: Path) -> None:
     """With both times divided by thirty; and the same without the pings, which ends."""
     pinging = serve("--ping-interval=1")

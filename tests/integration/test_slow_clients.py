@@ -37,6 +37,7 @@ def test_readers_get_everything_and_the_slow_wait_for_little(serve: Serve) -> No
         client.close()
 
 
+@pytest.mark.slow
 def test_a_client_that_is_slow_gets_everything_from_the_history(serve: Serve) -> None:
     """Far more than --client-buffer waits for it, and nothing of it is lost; its stream goes on."""
     server = serve("--client-buffer=65536", "--history-size=1000")

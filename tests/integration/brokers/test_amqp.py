@@ -55,6 +55,7 @@ def test_a_fanout_exchange_sends_everything_everywhere(serve: Serve, rabbit: Rab
         assert a.event().data == b.event().data == "x"
 
 
+@pytest.mark.slow
 def test_a_server_has_one_queue_that_is_gone_with_it(serve: Serve, rabbit: RabbitUpstream) -> None:
     before = rabbit.queues()
     server = serve(*rabbit.options, "--linger=0")
@@ -112,6 +113,7 @@ def test_types_travel_in_both_directions(serve: Serve, rabbit: RabbitUpstream) -
     assert (refused.status, "retry" in refused.json["reason"]) == (400, True)
 
 
+@pytest.mark.slow
 def test_what_rabbitmq_forbids_is_refused_and_affects_no_other_client(
     serve: Serve, rabbit: RabbitUpstream
 ) -> None:

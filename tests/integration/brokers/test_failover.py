@@ -35,6 +35,7 @@ DELETIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["queue", "bindings", "exchange"])
 def test_what_is_deleted_in_rabbitmq_is_noticed(serve: Serve, rabbit: RabbitUpstream, what: str) -> None:
     admin = free_port()

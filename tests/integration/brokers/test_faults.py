@@ -113,6 +113,7 @@ def test_a_broker_that_is_absent_at_the_start(serve: Serve, upstream: Upstream) 
     assert AWAY not in server.log
 
 
+@pytest.mark.slow
 def test_a_wrong_password_is_one_line_until_it_is_right(serve: Serve, upstream: Upstream) -> None:
     undo = upstream.demand_password()
     try:

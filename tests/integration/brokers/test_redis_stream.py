@@ -299,6 +299,7 @@ def test_a_hundred_thousand_waiting_entries(serve: Serve, stream: Stream) -> Non
         assert client.data(100)[-1] == "message 9999"
 
 
+@pytest.mark.slow
 def test_a_key_of_another_kind_is_one_line(serve: Serve, stream: Stream) -> None:
     server = serve(*stream.options)
     with Subscriber(server.url, "base"):

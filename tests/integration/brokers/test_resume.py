@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.harness.clients import Subscriber
 from tests.harness.process import until
 from tests.harness.upstreams import Upstream
@@ -36,6 +38,7 @@ def test_after_the_linger_time_a_gap_is_told(serve: Serve, upstream: Upstream) -
         assert (gap.type, event.data) == ("sse-gap", "3")
 
 
+@pytest.mark.slow
 def test_a_resume_across_a_restart_of_the_broker(serve: Serve, upstream: Upstream) -> None:
     server = serve(*upstream.options)
     with Subscriber(server.url, "base") as client, Subscriber(server.url, "base") as other:

@@ -252,6 +252,7 @@ def test_on_a_phone_what_arrived_is_in_view(serve: Serve, browse: Open) -> None:
     assert answer["height"] < 40  # one line
 
 
+@pytest.mark.slow
 def test_with_a_token(serve: Serve, browse: Open) -> None:
     """Private channels are refused without one; with one all works until it expires, as the page says."""
     secret = "a secret of at least 32 bytes, or none"
@@ -298,6 +299,7 @@ def test_a_comma_is_part_of_a_name(serve: Serve, browse: Open) -> None:
     assert stats(server.url) == {"a,b": 1, "c": 1}
 
 
+@pytest.mark.slow
 def test_a_room_with_members(serve: Serve, browse: Open, tmp_path: Path) -> None:
     (tmp_path / "channels.toml").write_text('["room-*"]\npresence = true\n')
     secret = "a secret of at least 32 bytes, or none"

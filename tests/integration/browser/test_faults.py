@@ -57,6 +57,7 @@ def asked(site: Site) -> int:
     return len([path for path in site.requests if path.startswith("/sse/")])
 
 
+@pytest.mark.slow
 def test_a_proxy_that_holds_streams_back(serve: Serve, browse: Open) -> None:
     server = serve("--ping-interval=1")
     with Site(server.port) as site:

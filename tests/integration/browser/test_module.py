@@ -65,6 +65,7 @@ def test_it_is_small() -> None:
     assert 4000 < len(done.stdout) < SMALL
 
 
+@pytest.mark.slow
 def test_its_types(tmp_path: Path) -> None:
     """What the documentation shows is accepted, and what is wrong is not."""
     wrong = {

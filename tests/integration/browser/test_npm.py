@@ -119,6 +119,7 @@ def test_a_bundler(server: SseServer, site: Site, browse: Open, project: Path) -
     page.wait_for_function("seen.length === 1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resolution", ["bundler", "node16"])
 def test_a_compiler(project: Path, resolution: str) -> None:
     (project / "use.ts").write_text(

@@ -161,6 +161,7 @@ def test_a_live_table(world: World, visit: Visit) -> None:
     assert not ann.faults + bob.faults
 
 
+@pytest.mark.slow
 def test_the_answer_of_a_language_model(world: World, visit: Visit) -> None:
     ann = visit("ann", "/answer/")
     ann.get_by_label("Question").fill("Why?")

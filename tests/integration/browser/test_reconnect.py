@@ -127,6 +127,7 @@ def test_the_plugins_tell_of_the_gap(serve: Serve, browse: Open, jquery: str, ol
         assert page.faults == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heard", [True, False], ids=["after an event", "before any"])
 def test_a_restart_behind_nginx(server: SseServer, browse: Open, tmp_path: Path, heard: bool) -> None:
     """The plugin reports the gap, whether or not it has received an event with an id."""
