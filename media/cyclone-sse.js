@@ -216,12 +216,34 @@ function makeRooms() {
     };
 }
 
+/* The states at the start of an answer, before the position after which the stream goes on. */
+
+// Returns the events before the position `start`; the rest is not read. until: settles when the answer is not read any
+// longer, unless it ends.
+async function readStates(response, start, names, until) {
+    const states = [];
+    let isComplete = false;
+    const feed = makeParser((block) => {
+        isComplete = isComplete || block.own && (!block.data || isAfter(block.id, start));
+        if (block.data && !isComplete && block.type !== 'sse-presence') {
+            states.push(toEvent(block, names));
+        }
+    }, () => {});
+    const reading = readText(response, (text) => {
+        feed(text);
+        return isComplete;
+    });
+    await Promise.race([reading, until || reading]);
+    return states;
+}
+
 /*
  * A link: one connection after another, for one tab or for several that share it.
  *
  * A tab wants {marks, presence}. Its marks are {channel: id up to which the tab has everything}; '' stands for the
  * position of the link, and null for a channel that starts with the next connection. The link continues after the
- * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen.
+ * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen. The link
+ * notes in `lists` the channels whose members it must still send to the tab.
  *
  * The link sends these messages to its tabs, with `publish`: {tabs, open, start}, {tabs, state, reason, status},
  * {event}, {room}, and to one of them {to, start, states}, {to, room}, {to, state, reason, status}.
@@ -248,19 +270,20 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     const rooms = makeRooms();
     const mayPoll = options.poll !== false, onlyPolls = options.poll === true;
     let at = '';                // the position: the id of the last event read
+    let newest = '';            // the latest position so far, also while the link goes back for a tab
     let open = null;            // the open connection: {controller, channels, presence, since}
     let attempt = null;         // the AbortController of the next one
-    let retry = FIRST_RETRY, failures = 0, refusals = 0, asksEach = false;
-    let polls = onlyPolls, silentStreams = 0;
+    let retry = FIRST_RETRY, failures = 0, refusals = 0, asksEach = false, polls = onlyPolls, silentStreams = 0;
     let wasOpen = false, heard = 0, last = null;    // the state published last, unless the link is open
-    let waiting = 0, swap = 0;  // timers
-    let notBefore = 0;          // the time before which no wait may be cut short
+    let waiting = 0, swap = 0, notBefore = 0;   // timers, and the time before which no wait may be cut short
 
     const namesOf = (marks) => Object.keys(marks);
     const wanted = () => [...new Set([...tabs.values()].flatMap(({marks}) => namesOf(marks)))];
     const wantsPresence = () => !polls && [...tabs.values()].some(({presence}) => presence);
     const isOpenFor = (names) => Boolean(open) && names.every((name) => open.channels.includes(name));
     const isBehind = () => position() !== at;
+    const mustBeAdmitted = (marks) =>
+        namesOf(marks).some((name) => marks[name] === null && (options.state || !isOpenFor([name])));
 
     function position(all = [...tabs.values()]) {
         const marks = all.flatMap((wants) => Object.values(wants.marks));
@@ -271,6 +294,11 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     // connection was being requested: if such a tab followed, events after its marks would be missing.
     function serves(wants) {
         return position([wants]) === at && namesOf(wants.marks).every((name) => !wants.marks[name] || isOpenFor([name]));
+    }
+
+    function moveTo(id) {
+        at = id;
+        newest = isAfter(at, newest) ? at : newest;
     }
 
     function setState(state, {message: reason, status} = {}) {
@@ -317,24 +345,6 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
 
     // ---- Before the connection: is a tab authorised for its new channels, and where do they start? ----
 
-    // Reads the states at the start of an answer, before the position; the rest is not read.
-    async function readStates(response, start, names, signal) {
-        const states = [];
-        let isComplete = false;
-        const feed = makeParser((block) => {
-            isComplete = isComplete || block.own && (!block.data || isAfter(block.id, start));
-            if (block.data && !isComplete && block.type !== PRESENCE) {
-                states.push(toEvent(block, names));
-            }
-        }, () => {});
-        const reading = readText(response, (text) => {
-            feed(text);
-            return isComplete;
-        });
-        await (polls ? reading : Promise.race([reading, pause(STATES, signal)]));
-        return states;
-    }
-
     // Sends a separate request. Without this, the refusal of one tab would end the streams of the others.
     async function admit(id, token, controller) {
         const {marks} = tabs.get(id), names = namesOf(marks), probe = new AbortController(), {signal} = probe;
@@ -342,16 +352,19 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         try {
             const response = await ask(names, '', {token, signal, method: polls && !options.state ? 'HEAD' : undefined});
             const start = response.headers.get('Last-Event-ID') || '';
-            const states = options.state ? await readStates(response, start, names, signal) : [];
+            const states = options.state ? await readStates(response, start, names, !polls && pause(STATES, signal)) : [];
             if (attempt === controller && tabs.get(id)?.marks === marks) {
                 publish({to: id, start, states});
+                newest = isAfter(start, newest) ? start : newest;
                 names.forEach((name) => { marks[name] = marks[name] ?? start; });
             }
         } catch (fault) {
-            if (!PERMANENT.includes(fault.status) || tabs.size < 2) {
+            if (!PERMANENT.includes(fault.status) || tabs.has(id) && tabs.size < 2) {
                 throw fault;
             }
-            refuse(id, fault);
+            if (tabs.has(id)) {     // the refusal of a tab that has left must not stop the one that stays
+                refuse(id, fault);
+            }
         } finally {
             probe.abort();
         }
@@ -363,12 +376,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         parent.onStopped(id);
     }
 
-    function mustBeAdmitted(marks) {
-        return namesOf(marks).some((name) => marks[name] === null && (options.state || !isOpenFor([name])));
-    }
-
     async function admitTabs(token, controller) {
-        for (const [id, {marks}] of at || asksEach ? [...tabs] : []) {
+        for (const [id, {marks}] of position() || asksEach ? [...tabs] : []) {
             if (attempt === controller && tabs.has(id) && (asksEach || mustBeAdmitted(marks))) {
                 await admit(id, token, controller);
             }
@@ -377,15 +386,24 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
 
     // ---- The connection ----
 
-    // From here on the tabs follow the link. New channels start at its position; but only a first connection brings
-    // the states that they may need first (`admit`).
+    // From here on the tabs follow the link. New channels start at its latest position; but only a first connection
+    // brings the states that they may need first (`admit`). Returns the tabs that it serves.
     function greet(isFirst) {
-        const start = options.state && !isFirst ? null : at, served = [...tabs].filter(([, wants]) => serves(wants));
+        const start = options.state && !isFirst ? null : newest, served = [...tabs].filter(([, wants]) => serves(wants));
         served.forEach(([, {marks}]) => namesOf(marks).filter((name) => isOpenFor([name])).forEach((name) => {
             marks[name] = marks[name] === null && start === null ? null : '';
         }));
         last = null;
         publish({tabs: served.map(([id]) => id), open: open.channels, start});
+        return served;
+    }
+
+    // Greets the tabs that a connection serves which was there before: the server does not send the members again.
+    function greetLater() {
+        greet().forEach(([id, wants]) => {
+            rooms.all.filter(({channel}) => wants.lists.includes(channel)).forEach((room) => publish({to: id, room}));
+            wants.lists = [];
+        });
     }
 
     // Reads an answer to the end; returns whether there was an event.
@@ -398,7 +416,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             // A stream has its events in the order of their ids; only a state may be older than the position.
             const isState = Boolean(options.state && block.own && block.data && block.type !== GAP && at &&
                 !isAfter(block.id, at));
-            at = block.own && !isState ? block.id : at;
+            moveTo(block.own && !isState ? block.id : at);
             hasEvents = hasEvents || Boolean(block.data);
             if (block.type === EXPIRED) {
                 controller.abort(new Error('expired'));
@@ -437,18 +455,19 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         const channels = wanted(), presence = wantsPresence(), from = position(), isBlind = wasOpen && !from;
         const patience = polls || !mayPoll ? silence : Math.min(silence, FIRST_BYTE);
         drop();
-        trial.isAsked = true;
+        Object.assign(trial, {isAsked: true, channels});
         watchdog.expect(patience, 'no answer');
         const start = polls && (from || !options.state) && await askPosition(channels, from, token, signal);
         let response = start ? null : await ask(channels, from, {token, signal, presence});
         if (attempt !== controller) {
             return;
         }
-        at = from || start || response.headers.get('Last-Event-ID') || '';
+        moveTo(from || start || response.headers.get('Last-Event-ID') || '');
         [attempt, refusals, asksEach, wasOpen, heard] = [null, 0, false, true, Date.now()];
         const connection = open = {controller, channels, presence, since: heard};
         watchdog.expect(patience, 'silent');
-        greet(!from);
+        greet(!from).forEach(([, wants]) => { wants.lists = []; });     // the server sends them now
+        replaceIfTooWide();     // a tab may have left meanwhile
         if (isBlind) {  // there was no id to continue from: what was missed is not known
             publish({event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
         }
@@ -490,7 +509,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
                 await listen(trial, token, watchdog);
             } else if (attempt === controller) {
                 attempt = null;
-                greet();
+                greetLater();
             }
         } catch (fault) {
             failed(fault, trial);
@@ -536,12 +555,13 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             parent.onRefused(fault);
             return;
         }
-        if (isPermanent && tabs.size < 2) {
+        const isOld = trial.channels?.some((name) => !wanted().includes(name));     // those of a tab that has left
+        if (isPermanent && tabs.size < 2 && !isOld) {
             stop();
             refuse([...tabs.keys()][0], fault);
             return;
         }
-        if (isPermanent && asksEach) {  // each alone is welcome
+        if (isPermanent && asksEach && !isOld) {  // each alone is welcome
             parent.onTooLarge([...tabs.keys()].at(-1), wanted().length);
         }
         asksEach = isPermanent && !asksEach;
@@ -563,14 +583,9 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     }
 
     function replaceIfTooWide() {
-        const names = wanted();
-        if (open && !swap && open.channels.some((name) => !names.includes(name))) {
+        if (open && !swap && open.channels.some((name) => !wanted().includes(name))) {
             connectSoon(gather && REMOVAL);
         }
-    }
-
-    function publishRooms(id, channels) {
-        rooms.all.filter(({channel}) => channels.includes(channel)).forEach((room) => publish({to: id, room}));
     }
 
     return {
@@ -580,19 +595,18 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             return [...new Set([...tabs].flatMap(([tab, {marks}]) => tab === id ? [] : namesOf(marks)))];
         },
         update(id, {marks, presence}) {
-            const before = tabs.get(id), names = namesOf(marks);
+            const before = tabs.get(id), names = namesOf(marks), isNew = (name) => before?.marks[name] === undefined;
+            const lists = names.filter((name) =>
+                presence && (!before?.presence || isNew(name) || before.lists.includes(name)));
             names.forEach((name) => {   // what follows the link goes on to do so
-                marks[name] = before?.marks[name] === '' ? '' : marks[name];
+                marks[name] = before?.marks[name] === '' ? '' : marks[name] ?? before?.marks[name] ?? null;
             });
-            if (names.some((name) => before?.marks[name] === undefined)) {   // it counts as the last that came
+            if (names.some(isNew)) {   // it counts as the last that came
                 tabs.delete(id);
             }
-            tabs.set(id, {marks, presence});
+            tabs.set(id, {marks, presence, lists});
             if (isOpenFor(names) && open.presence >= wantsPresence() && !isBehind() && !mustBeAdmitted(marks)) {
-                greet();
-                if (presence && !before?.presence) {
-                    publishRooms(id, names);
-                }
+                greetLater();
                 replaceIfTooWide();
                 return;
             }
@@ -661,6 +675,9 @@ function makeHub({publish, onTokenFault, onRefused, ...settings}) {
     function assign(id, wants, full) {
         const names = Object.keys(wants.marks);
         const link = links().find((other) => other !== full && hasRoom(other, id, names)) || newLink();
+        if (full) {     // the tab must not follow its old link, which gives its channels up, until the new one has them
+            publish({to: id, link: 0, open: [], start: null});
+        }
         linkOf.set(id, link);
         link.update(id, wants);
     }
@@ -683,7 +700,7 @@ function makeHub({publish, onTokenFault, onRefused, ...settings}) {
                 link.update(id, wants);
             } else {
                 remove(id);
-                assign(id, wants);
+                assign(id, wants, link);
             }
             return !link;
         },
@@ -854,6 +871,7 @@ export function connect(url, options = {}) {
         const named = isGap && asJSON(data)?.channels || channels;
         let mine = active().filter((name) => !named.length || named.includes(name));
         if (own && !event.isState) {
+            mine = mine.filter((name) => linked.includes(name));
             if (mine.some((name) => seen.has(name) && !isAfter(id, seen.get(name)))) {
                 return;     // the connection went back for another tab
             }
@@ -861,7 +879,7 @@ export function connect(url, options = {}) {
             // A channel that the link does not have yet, since another tab is still being admitted, has seen nothing.
             active().filter((name) => linked.includes(name) && isAfter(id, seen.get(name)))
                 .forEach((name) => seen.set(name, id));
-            lastEventId = id;
+            lastEventId = isAfter(id, lastEventId) ? id : lastEventId;
         }
         if (!mine.length || event.except === client) {
             return;
@@ -877,6 +895,7 @@ export function connect(url, options = {}) {
     function startAt(start, states) {
         const starting = [...begins.keys()].filter((name) => begins.get(name) === null);
         starting.forEach((name) => begins.set(name, start));
+        linked = linked.filter((name) => !starting.includes(name));   // until the link has gone back to their start
         lastEventId = lastEventId || start;
         states.forEach((event) => {
             const mine = starting.filter((name) => !event.channels.length || event.channels.includes(name));
@@ -978,6 +997,7 @@ export function connect(url, options = {}) {
 
     function lead() {
         term = Math.max(Date.now(), term + 1) + Math.random();
+        link = 0;
         hub = makeHub({
             address, options, silence, askToken, publish,
             gather: group ? GATHER : 0,
@@ -1059,6 +1079,7 @@ export function connect(url, options = {}) {
         }
         life.abort();
         group = null;
+        link = 0;
     }
 
     function end() {

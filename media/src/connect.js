@@ -79,6 +79,7 @@ export function connect(url, options = {}) {
         const named = isGap && asJSON(data)?.channels || channels;
         let mine = active().filter((name) => !named.length || named.includes(name));
         if (own && !event.isState) {
+            mine = mine.filter((name) => linked.includes(name));
             if (mine.some((name) => seen.has(name) && !isAfter(id, seen.get(name)))) {
                 return;     // the connection went back for another tab
             }
@@ -86,7 +87,7 @@ export function connect(url, options = {}) {
             // A channel that the link does not have yet, since another tab is still being admitted, has seen nothing.
             active().filter((name) => linked.includes(name) && isAfter(id, seen.get(name)))
                 .forEach((name) => seen.set(name, id));
-            lastEventId = id;
+            lastEventId = isAfter(id, lastEventId) ? id : lastEventId;
         }
         if (!mine.length || event.except === client) {
             return;
@@ -102,6 +103,7 @@ export function connect(url, options = {}) {
     function startAt(start, states) {
         const starting = [...begins.keys()].filter((name) => begins.get(name) === null);
         starting.forEach((name) => begins.set(name, start));
+        linked = linked.filter((name) => !starting.includes(name));   // until the link has gone back to their start
         lastEventId = lastEventId || start;
         states.forEach((event) => {
             const mine = starting.filter((name) => !event.channels.length || event.channels.includes(name));
@@ -203,6 +205,7 @@ export function connect(url, options = {}) {
 
     function lead() {
         term = Math.max(Date.now(), term + 1) + Math.random();
+        link = 0;
         hub = makeHub({
             address, options, silence, askToken, publish,
             gather: group ? GATHER : 0,
@@ -284,6 +287,7 @@ export function connect(url, options = {}) {
         }
         life.abort();
         group = null;
+        link = 0;
     }
 
     function end() {

@@ -42,6 +42,9 @@ export function makeHub({publish, onTokenFault, onRefused, ...settings}) {
     function assign(id, wants, full) {
         const names = Object.keys(wants.marks);
         const link = links().find((other) => other !== full && hasRoom(other, id, names)) || newLink();
+        if (full) {     // the tab must not follow its old link, which gives its channels up, until the new one has them
+            publish({to: id, link: 0, open: [], start: null});
+        }
         linkOf.set(id, link);
         link.update(id, wants);
     }
@@ -64,7 +67,7 @@ export function makeHub({publish, onTokenFault, onRefused, ...settings}) {
                 link.update(id, wants);
             } else {
                 remove(id);
-                assign(id, wants);
+                assign(id, wants, link);
             }
             return !link;
         },

@@ -3,7 +3,8 @@
  *
  * A tab wants {marks, presence}. Its marks are {channel: id up to which the tab has everything}; '' stands for the
  * position of the link, and null for a channel that starts with the next connection. The link continues after the
- * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen.
+ * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen. The link
+ * notes in `lists` the channels whose members it must still send to the tab.
  *
  * The link sends these messages to its tabs, with `publish`: {tabs, open, start}, {tabs, state, reason, status},
  * {event}, {room}, and to one of them {to, start, states}, {to, room}, {to, state, reason, status}.
@@ -12,6 +13,7 @@ import {earlier, isAfter} from './ids.js';
 import {asJSON, makeParser, toEvent} from './parser.js';
 import {readText, request} from './request.js';
 import {makeRooms} from './rooms.js';
+import {readStates} from './states.js';
 import {delay, makeWatchdog, pause, raced} from './timers.js';
 
 const FIRST_RETRY = 1000;       // ms, until the server sends another
@@ -35,19 +37,20 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     const rooms = makeRooms();
     const mayPoll = options.poll !== false, onlyPolls = options.poll === true;
     let at = '';                // the position: the id of the last event read
+    let newest = '';            // the latest position so far, also while the link goes back for a tab
     let open = null;            // the open connection: {controller, channels, presence, since}
     let attempt = null;         // the AbortController of the next one
-    let retry = FIRST_RETRY, failures = 0, refusals = 0, asksEach = false;
-    let polls = onlyPolls, silentStreams = 0;
+    let retry = FIRST_RETRY, failures = 0, refusals = 0, asksEach = false, polls = onlyPolls, silentStreams = 0;
     let wasOpen = false, heard = 0, last = null;    // the state published last, unless the link is open
-    let waiting = 0, swap = 0;  // timers
-    let notBefore = 0;          // the time before which no wait may be cut short
+    let waiting = 0, swap = 0, notBefore = 0;   // timers, and the time before which no wait may be cut short
 
     const namesOf = (marks) => Object.keys(marks);
     const wanted = () => [...new Set([...tabs.values()].flatMap(({marks}) => namesOf(marks)))];
     const wantsPresence = () => !polls && [...tabs.values()].some(({presence}) => presence);
     const isOpenFor = (names) => Boolean(open) && names.every((name) => open.channels.includes(name));
     const isBehind = () => position() !== at;
+    const mustBeAdmitted = (marks) =>
+        namesOf(marks).some((name) => marks[name] === null && (options.state || !isOpenFor([name])));
 
     function position(all = [...tabs.values()]) {
         const marks = all.flatMap((wants) => Object.values(wants.marks));
@@ -58,6 +61,11 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     // connection was being requested: if such a tab followed, events after its marks would be missing.
     function serves(wants) {
         return position([wants]) === at && namesOf(wants.marks).every((name) => !wants.marks[name] || isOpenFor([name]));
+    }
+
+    function moveTo(id) {
+        at = id;
+        newest = isAfter(at, newest) ? at : newest;
     }
 
     function setState(state, {message: reason, status} = {}) {
@@ -104,24 +112,6 @@ export function makeLink({address, options, silence, gather, client, askToken, p
 
     // ---- Before the connection: is a tab authorised for its new channels, and where do they start? ----
 
-    // Reads the states at the start of an answer, before the position; the rest is not read.
-    async function readStates(response, start, names, signal) {
-        const states = [];
-        let isComplete = false;
-        const feed = makeParser((block) => {
-            isComplete = isComplete || block.own && (!block.data || isAfter(block.id, start));
-            if (block.data && !isComplete && block.type !== PRESENCE) {
-                states.push(toEvent(block, names));
-            }
-        }, () => {});
-        const reading = readText(response, (text) => {
-            feed(text);
-            return isComplete;
-        });
-        await (polls ? reading : Promise.race([reading, pause(STATES, signal)]));
-        return states;
-    }
-
     // Sends a separate request. Without this, the refusal of one tab would end the streams of the others.
     async function admit(id, token, controller) {
         const {marks} = tabs.get(id), names = namesOf(marks), probe = new AbortController(), {signal} = probe;
@@ -129,16 +119,19 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         try {
             const response = await ask(names, '', {token, signal, method: polls && !options.state ? 'HEAD' : undefined});
             const start = response.headers.get('Last-Event-ID') || '';
-            const states = options.state ? await readStates(response, start, names, signal) : [];
+            const states = options.state ? await readStates(response, start, names, !polls && pause(STATES, signal)) : [];
             if (attempt === controller && tabs.get(id)?.marks === marks) {
                 publish({to: id, start, states});
+                newest = isAfter(start, newest) ? start : newest;
                 names.forEach((name) => { marks[name] = marks[name] ?? start; });
             }
         } catch (fault) {
-            if (!PERMANENT.includes(fault.status) || tabs.size < 2) {
+            if (!PERMANENT.includes(fault.status) || tabs.has(id) && tabs.size < 2) {
                 throw fault;
             }
-            refuse(id, fault);
+            if (tabs.has(id)) {     // the refusal of a tab that has left must not stop the one that stays
+                refuse(id, fault);
+            }
         } finally {
             probe.abort();
         }
@@ -150,12 +143,8 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         parent.onStopped(id);
     }
 
-    function mustBeAdmitted(marks) {
-        return namesOf(marks).some((name) => marks[name] === null && (options.state || !isOpenFor([name])));
-    }
-
     async function admitTabs(token, controller) {
-        for (const [id, {marks}] of at || asksEach ? [...tabs] : []) {
+        for (const [id, {marks}] of position() || asksEach ? [...tabs] : []) {
             if (attempt === controller && tabs.has(id) && (asksEach || mustBeAdmitted(marks))) {
                 await admit(id, token, controller);
             }
@@ -164,15 +153,24 @@ export function makeLink({address, options, silence, gather, client, askToken, p
 
     // ---- The connection ----
 
-    // From here on the tabs follow the link. New channels start at its position; but only a first connection brings
-    // the states that they may need first (`admit`).
+    // From here on the tabs follow the link. New channels start at its latest position; but only a first connection
+    // brings the states that they may need first (`admit`). Returns the tabs that it serves.
     function greet(isFirst) {
-        const start = options.state && !isFirst ? null : at, served = [...tabs].filter(([, wants]) => serves(wants));
+        const start = options.state && !isFirst ? null : newest, served = [...tabs].filter(([, wants]) => serves(wants));
         served.forEach(([, {marks}]) => namesOf(marks).filter((name) => isOpenFor([name])).forEach((name) => {
             marks[name] = marks[name] === null && start === null ? null : '';
         }));
         last = null;
         publish({tabs: served.map(([id]) => id), open: open.channels, start});
+        return served;
+    }
+
+    // Greets the tabs that a connection serves which was there before: the server does not send the members again.
+    function greetLater() {
+        greet().forEach(([id, wants]) => {
+            rooms.all.filter(({channel}) => wants.lists.includes(channel)).forEach((room) => publish({to: id, room}));
+            wants.lists = [];
+        });
     }
 
     // Reads an answer to the end; returns whether there was an event.
@@ -185,7 +183,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             // A stream has its events in the order of their ids; only a state may be older than the position.
             const isState = Boolean(options.state && block.own && block.data && block.type !== GAP && at &&
                 !isAfter(block.id, at));
-            at = block.own && !isState ? block.id : at;
+            moveTo(block.own && !isState ? block.id : at);
             hasEvents = hasEvents || Boolean(block.data);
             if (block.type === EXPIRED) {
                 controller.abort(new Error('expired'));
@@ -224,18 +222,19 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         const channels = wanted(), presence = wantsPresence(), from = position(), isBlind = wasOpen && !from;
         const patience = polls || !mayPoll ? silence : Math.min(silence, FIRST_BYTE);
         drop();
-        trial.isAsked = true;
+        Object.assign(trial, {isAsked: true, channels});
         watchdog.expect(patience, 'no answer');
         const start = polls && (from || !options.state) && await askPosition(channels, from, token, signal);
         let response = start ? null : await ask(channels, from, {token, signal, presence});
         if (attempt !== controller) {
             return;
         }
-        at = from || start || response.headers.get('Last-Event-ID') || '';
+        moveTo(from || start || response.headers.get('Last-Event-ID') || '');
         [attempt, refusals, asksEach, wasOpen, heard] = [null, 0, false, true, Date.now()];
         const connection = open = {controller, channels, presence, since: heard};
         watchdog.expect(patience, 'silent');
-        greet(!from);
+        greet(!from).forEach(([, wants]) => { wants.lists = []; });     // the server sends them now
+        replaceIfTooWide();     // a tab may have left meanwhile
         if (isBlind) {  // there was no id to continue from: what was missed is not known
             publish({event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
         }
@@ -277,7 +276,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
                 await listen(trial, token, watchdog);
             } else if (attempt === controller) {
                 attempt = null;
-                greet();
+                greetLater();
             }
         } catch (fault) {
             failed(fault, trial);
@@ -323,12 +322,13 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             parent.onRefused(fault);
             return;
         }
-        if (isPermanent && tabs.size < 2) {
+        const isOld = trial.channels?.some((name) => !wanted().includes(name));     // those of a tab that has left
+        if (isPermanent && tabs.size < 2 && !isOld) {
             stop();
             refuse([...tabs.keys()][0], fault);
             return;
         }
-        if (isPermanent && asksEach) {  // each alone is welcome
+        if (isPermanent && asksEach && !isOld) {  // each alone is welcome
             parent.onTooLarge([...tabs.keys()].at(-1), wanted().length);
         }
         asksEach = isPermanent && !asksEach;
@@ -350,14 +350,9 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     }
 
     function replaceIfTooWide() {
-        const names = wanted();
-        if (open && !swap && open.channels.some((name) => !names.includes(name))) {
+        if (open && !swap && open.channels.some((name) => !wanted().includes(name))) {
             connectSoon(gather && REMOVAL);
         }
-    }
-
-    function publishRooms(id, channels) {
-        rooms.all.filter(({channel}) => channels.includes(channel)).forEach((room) => publish({to: id, room}));
     }
 
     return {
@@ -367,19 +362,18 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             return [...new Set([...tabs].flatMap(([tab, {marks}]) => tab === id ? [] : namesOf(marks)))];
         },
         update(id, {marks, presence}) {
-            const before = tabs.get(id), names = namesOf(marks);
+            const before = tabs.get(id), names = namesOf(marks), isNew = (name) => before?.marks[name] === undefined;
+            const lists = names.filter((name) =>
+                presence && (!before?.presence || isNew(name) || before.lists.includes(name)));
             names.forEach((name) => {   // what follows the link goes on to do so
-                marks[name] = before?.marks[name] === '' ? '' : marks[name];
+                marks[name] = before?.marks[name] === '' ? '' : marks[name] ?? before?.marks[name] ?? null;
             });
-            if (names.some((name) => before?.marks[name] === undefined)) {   // it counts as the last that came
+            if (names.some(isNew)) {   // it counts as the last that came
                 tabs.delete(id);
             }
-            tabs.set(id, {marks, presence});
+            tabs.set(id, {marks, presence, lists});
             if (isOpenFor(names) && open.presence >= wantsPresence() && !isBehind() && !mustBeAdmitted(marks)) {
-                greet();
-                if (presence && !before?.presence) {
-                    publishRooms(id, names);
-                }
+                greetLater();
                 replaceIfTooWide();
                 return;
             }

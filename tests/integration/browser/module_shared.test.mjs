@@ -1,58 +1,10 @@
 // Tabs that share connections: what one of them does wrong takes no other with it.
 
 import assert from 'node:assert/strict';
-import {beforeEach, mock, test} from 'node:test';
+import {test} from 'node:test';
 
-import {Answer, answers, answerWith, open, pass, query, requests, settle} from './module_harness.mjs';
-import {installTabs} from './module_tabs.mjs';
-
-// A server: rules(names, token) returns a status, 200 if all is well. `links` are the open streams.
-let rules, links;
-const LIMIT = 500;      // channels of a stream, as the server's --max-channels
-
-function serve(request) {
-    const names = query(request).getAll('channels'), status = names.length > LIMIT ? 400 : rules(names, request.headers.Authorization);
-    if (status !== 200) {
-        return new Response(status === 204 ? null : JSON.stringify({reason: 'refused'}), {status, headers: {'Content-Type': 'application/json'}});
-    }
-    const answer = new Answer(request.signal, {'Last-Event-ID': query(request).get('lastEventId') || '5-0-n'});
-    links.push({names, answer});
-    answer.control.enqueue(new TextEncoder().encode('\n\n'));
-    return answer.response;
-}
-
-const openLinks = () => links.filter(({answer}) => !answer.aborted);
-
-async function publish(id, channel, data) {
-    for (const {names, answer} of openLinks()) {
-        if (names.includes(channel)) {
-            await answer.write(`id: ${id}\nchannel: ${channel}\ndata: ${data}\n\n`);
-        }
-    }
-}
-
-async function passed(ms) {
-    for (let time = 0; time < ms; time += 100) {
-        await pass(100);
-    }
-}
-
-async function tab(options) {
-    const opened = await open({shared: true, ...options});
-    await passed(300);
-    return opened;
-}
-
-const many = (name, number) => Array.from({length: number}, (_, index) => `${name}-${index}`);
-
-beforeEach(() => {
-    installTabs();
-    let seed = 0;
-    mock.method(Math, 'random', () => 1 - (seed += 1) / 1e6);    // the tabs' ids differ
-    rules = () => 200;
-    links = [];
-    answerWith(...Array.from({length: 500}, () => serve));
-});
+import {requests} from './module_harness.mjs';
+import {many, openLinks, passed, publish, setRules, tab} from './module_server.mjs';
 
 // Tokens of one user: only their times differ, so that they share.
 const jwt = (exp) => `x.${btoa(JSON.stringify({sub: 'ann', exp}))}.y`;
@@ -62,7 +14,7 @@ test('401 for the token of the leader stops the leader alone', async () => {
     const leader = await tab({channels: ['a'], token: old});
     const other = await tab({channels: ['b'], token: good});
     assert.equal(openLinks().length, 1);
-    rules = (names, token) => token === `Bearer ${old}` ? 401 : 200;
+    setRules((names, token) => token === `Bearer ${old}` ? 401 : 200);
     await openLinks()[0].answer.break();
     await passed(2000);
     assert.equal(leader.heard.states.at(-1), 'stopped refused 401');
@@ -74,7 +26,7 @@ test('401 for the token of the leader stops the leader alone', async () => {
 
 test('204 stops one tab after another', async () => {
     const tabs = [await tab({}), await tab({})];
-    rules = () => 204;
+    setRules(() => 204);
     await openLinks()[0].answer.break();
     await passed(5000);
     assert.deepEqual(tabs.map(({heard}) => heard.states.at(-1)), Array(2).fill('stopped HTTP 204 204'));
@@ -133,7 +85,7 @@ test('tabs whose channels are too many for one request have several', async () =
 
 test('a server that accepts fewer channels', async () => {
     const refuse = (names) => names.length > 25 ? 400 : 200;
-    rules = refuse;
+    setRules(refuse);
     const tabs = [];
     for (const name of ['a', 'b', 'c', 'd', 'e']) {
         tabs.push(await tab({channels: many(name, 10)}));
@@ -151,7 +103,7 @@ test('a server that accepts fewer channels', async () => {
 });
 
 test('a tab with a name that the server never accepts stops alone', async () => {
-    rules = (names) => names.includes('bad') ? 400 : 200;
+    setRules((names) => names.includes('bad') ? 400 : 200);
     const first = await tab({channels: ['a']});
     const bad = await tab({channels: ['bad']});
     const third = await tab({channels: ['c']});
@@ -191,48 +143,4 @@ test('tabs of another version share nothing', async () => {
     await tab({});
     navigator.locks.request = request;
     assert.ok(names.length && names.every((name) => JSON.parse(/^\[.*\]/.exec(name)[0])[1] === 2));
-});
-
-// The answer to the next request is given by calling the function that this returns.
-function holdNextAnswer() {
-    let give;
-    answers.unshift((request) => new Promise((resolve) => { give = () => resolve(serve(request)); }));
-    return async () => { give(); await settle(); };
-}
-
-test('a tab that joins while the others reconnect misses no event', async () => {
-    const one = await tab({channels: ['all']});
-    const answer = holdNextAnswer();
-    await openLinks()[0].answer.break();
-    await passed(2000);
-    const two = await open({channels: ['all', 'own'], shared: true, lastEventId: '3-0-n'});
-    await answer();     // to a request without the channel `own`, after 5-0-n
-    await publish('7-0-n', 'all', 'e7');
-    await passed(300);
-    assert.deepEqual([query().getAll('channels'), query().get('lastEventId')], [['all', 'own'], '3-0-n']);
-    await publish('4-0-n', 'own', 'e4');
-    await publish('5-0-n', 'all', 'e5');
-    await publish('6-0-n', 'own', 'e6');
-    await publish('7-0-n', 'all', 'e7');
-    await publish('8-0-n', 'own', 'e8');
-    assert.deepEqual(two.heard.events.map(({data}) => data), ['e4', 'e5', 'e6', 'e7', 'e8']);
-    assert.deepEqual(one.heard.events.map(({data}) => data), ['e7']);
-});
-
-test('a channel that starts before the link has it misses no event', async () => {
-    const [one, two] = [await tab({channels: ['all'], state: true}), await tab({channels: ['all'], state: true})];
-    one.stream.add('x');
-    two.stream.add('y');
-    answers.unshift(serve);     // the states of the first tab's channels
-    const answer = holdNextAnswer();
-    await passed(5000);
-    await openLinks()[0].answer.write('id: 7-0-n\nchannel: all\ndata: e7\n\n');
-    await answer();
-    await passed(5000);
-    assert.deepEqual([query().getAll('channels'), query().get('lastEventId')], [['all', 'x', 'y'], '5-0-n']);
-    await publish('6-0-n', 'x', 'e6');
-    await publish('7-0-n', 'all', 'e7');
-    await publish('8-0-n', 'x', 'e8');
-    assert.deepEqual(one.heard.events.map(({data}) => data), ['e7', 'e6', 'e8']);
-    assert.deepEqual(two.heard.events.map(({data}) => data), ['e7']);
 });
