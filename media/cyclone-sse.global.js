@@ -274,7 +274,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     const rooms = makeRooms();
     const mayPoll = options.poll !== false, onlyPolls = options.poll === true;
     let at = '';                // the position: the id of the last event read
-    let newest = '';            // the latest position so far, also while the link goes back for a tab
+    let newest = '';            // the latest position so far, at which new channels start,
+    let knowsNow = false;       // unless the link goes through the history: then they need a request of their own
     let open = null;            // the open connection: {controller, channels, presence, since}
     let attempt = null;         // the AbortController of the next one
     let retry = FIRST_RETRY, failures = 0, refusals = 0, asksEach = false, polls = onlyPolls, silentStreams = 0;
@@ -286,8 +287,9 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     const wantsPresence = () => !polls && [...tabs.values()].some(({presence}) => presence);
     const isOpenFor = (names) => Boolean(open) && names.every((name) => open.channels.includes(name));
     const isBehind = () => position() !== at;
+    const stop = () => { cancelAttempt(); drop(); };
     const mustBeAdmitted = (marks) =>
-        namesOf(marks).some((name) => marks[name] === null && (options.state || !isOpenFor([name])));
+        namesOf(marks).some((name) => marks[name] === null && (options.state || !knowsNow || !isOpenFor([name])));
 
     function position(all = [...tabs.values()]) {
         const marks = all.flatMap((wants) => Object.values(wants.marks));
@@ -323,11 +325,6 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         attempt = null;
     }
 
-    function stop() {
-        cancelAttempt();
-        drop();
-    }
-
     function connectSoon(ms) {
         if (!waiting) {
             clearTimeout(swap);
@@ -359,7 +356,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             const states = options.state ? await readStates(response, start, names, !polls && pause(STATES, signal)) : [];
             if (attempt === controller && tabs.get(id)?.marks === marks) {
                 publish({to: id, start, states});
-                newest = isAfter(start, newest) ? start : newest;
+                [newest, knowsNow] = [isAfter(start, newest) ? start : newest, true];
                 names.forEach((name) => { marks[name] = marks[name] ?? start; });
             }
         } catch (fault) {
@@ -393,7 +390,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     // From here on the tabs follow the link. New channels start at its latest position; but only a first connection
     // brings the states that they may need first (`admit`). Returns the tabs that it serves.
     function greet(isFirst) {
-        const start = options.state && !isFirst ? null : newest, served = [...tabs].filter(([, wants]) => serves(wants));
+        const start = options.state && !isFirst || !knowsNow ? null : newest;
+        const served = [...tabs].filter(([, wants]) => serves(wants));
         served.forEach(([, {marks}]) => namesOf(marks).filter((name) => isOpenFor([name])).forEach((name) => {
             marks[name] = marks[name] === null && start === null ? null : '';
         }));
@@ -466,6 +464,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         if (attempt !== controller) {
             return;
         }
+        knowsNow = !from || knowsNow && from === at;
         moveTo(from || start || response.headers.get('Last-Event-ID') || '');
         [attempt, refusals, asksEach, wasOpen, heard] = [null, 0, false, true, Date.now()];
         const connection = open = {controller, channels, presence, since: heard};

@@ -237,9 +237,20 @@ test('a channel that is added again while the link goes back for another tab has
     await publishAll('a', 6, 7);
     const two = await tab({channels: ['a'], lastEventId: '5-0-n'});
     one.stream.remove('a');
+    answers.unshift((request) => serve(request, '7-0-n'));
     one.stream.add('a');
-    await settle();
+    await passed(300);
     await publishAll('a', 6, 7, 8);
     assert.deepEqual(dataOf(two), ['e6', 'e7', 'e8']);
     assert.deepEqual(dataOf(one), ['e6', 'e7', 'e8']);
+});
+
+test('a tab that opens while the link goes through the history starts with the next event', async () => {
+    const one = await tab({channels: ['a'], lastEventId: '3-0-n'});
+    answers.unshift((request) => serve(request, '6-0-n'));
+    const two = await tab({channels: ['a']});
+    await publishAll('a', 4, 5, 6, 7);
+    assert.deepEqual(dataOf(one), ['e4', 'e5', 'e6', 'e7']);
+    assert.deepEqual(dataOf(two), ['e7']);
+    assert.equal(openLinks().length, 1);
 });
