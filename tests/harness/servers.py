@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -175,7 +176,13 @@ class RabbitServer(Process):
         until(lambda: not accepts(self.port), "the port of RabbitMQ is closed")
         self._stop_mapper()
 
-    def control(self, *words: str) -> str:
+    def listed(self, *words: str) -> str:
+        """Like `control`, for a list. rabbitmqctl may not return while the node deletes what it lists."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.control("-q", *words, patience=PATIENCE / 2)
+        return self.control("-q", *words)
+
+    def control(self, *words: str, patience: float = PATIENCE) -> str:
         """Run rabbitmqctl on this node; returns what it prints. `-q` leaves only the answer."""
         done = subprocess.run(
             ["/usr/lib/rabbitmq/bin/rabbitmqctl", *words],
@@ -184,7 +191,7 @@ class RabbitServer(Process):
             capture_output=True,
             check=False,
             text=True,
-            timeout=PATIENCE,
+            timeout=patience,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -110,13 +110,13 @@ class RabbitUpstream(Upstream):
         self.publish(channel, *messages)
 
     def subscriptions(self) -> set[str]:
-        bindings = self.server.control("-q", "list_bindings", "source_name", "routing_key")
+        bindings = self.server.listed("list_bindings", "source_name", "routing_key")
         rows = [line.split("\t") for line in bindings.splitlines()]
         return {key for source, key in rows if source == EXCHANGE and not key.startswith("cyclone-sse-")}
 
     def queues(self) -> list[str]:
         """The queues there are, each with its attributes."""
-        listed = self.server.control("-q", "list_queues", "exclusive", "auto_delete", "consumers")
+        listed = self.server.listed("list_queues", "exclusive", "auto_delete", "consumers")
         return listed.splitlines()[1:]
 
     def demand_password(self) -> Callable[[], None]:

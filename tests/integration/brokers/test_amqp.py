@@ -193,7 +193,7 @@ def test_the_channel_number_and_no_heartbeat_can_be_chosen(serve: Serve, rabbit:
     with Subscriber(server.url, "base") as client:
         publish(server.url, "base", "x")
         assert client.event().data == "x"
-        channels = rabbit.server.control("-q", "list_channels", "number", "consumer_count")
+        channels = rabbit.server.listed("list_channels", "number", "consumer_count")
         assert {"7\t0", "7\t1"} <= set(channels.splitlines())
 
 
@@ -242,7 +242,7 @@ def test_a_specification_of_amqp_0_8_as_users_of_0_7_7_have_it(
         rabbit.publish("base", "x")
         publish(server.url, "grüße", "é")
         assert sorted(client.data(2)) == ["x", "é"]
-    connections = rabbit.server.control("-q", "list_connections", "protocol")
+    connections = rabbit.server.listed("list_connections", "protocol")
     assert "{0,8,0}" in connections
 
 
