@@ -84,6 +84,9 @@ function makeWatchdog(controller) {
  * a line break, and is empty if the block is no event.
  */
 
+// The types of the server's own events.
+const GAP = 'sse-gap', EXPIRED = 'sse-expired', PRESENCE = 'sse-presence';
+
 const newBlock = () => ({type: '', data: '', channels: [], except: '', own: false});
 
 function makeParser(onBlock, onRetry) {
@@ -229,7 +232,7 @@ async function readStates(response, start, names, until) {
     let isComplete = false;
     const feed = makeParser((block) => {
         isComplete = isComplete || block.own && (!block.data || isAfter(block.id, start));
-        if (block.data && !isComplete && block.type !== 'sse-presence') {
+        if (block.data && !isComplete && block.type !== PRESENCE) {
             states.push(toEvent(block, names));
         }
     }, () => {});
@@ -262,7 +265,6 @@ const SILENT_STREAMS = 2;       // streams without a byte after which a proxy is
 const REMOVAL = 1000;           // ms before channels are given up: a page that reloads wants them again
 const REFUSALS = 3;             // 401 in a row after which no new token is asked for
 const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no other token is to be had
-const GAP = 'sse-gap', EXPIRED = 'sse-expired', PRESENCE = 'sse-presence';
 
 // options: those of `connect`. silence: ms without a byte after which a connection is closed. gather: ms to collect the
 // channels of several tabs. client: the id of the only tab, or ''. parent: `onTokenFault(fault)` returns true if another
@@ -288,6 +290,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     const isOpenFor = (names) => Boolean(open) && names.every((name) => open.channels.includes(name));
     const isBehind = () => position() !== at;
     const stop = () => { cancelAttempt(); drop(); };
+    const reach = (id) => { newest = isAfter(id, newest) ? id : newest; };
+    const moveTo = (id) => { at = id; reach(id); };
     const mustBeAdmitted = (marks) =>
         namesOf(marks).some((name) => marks[name] === null && (options.state || !knowsNow || !isOpenFor([name])));
 
@@ -300,11 +304,6 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     // connection was being requested: if such a tab followed, events after its marks would be missing.
     function serves(wants) {
         return position([wants]) === at && namesOf(wants.marks).every((name) => !wants.marks[name] || isOpenFor([name]));
-    }
-
-    function moveTo(id) {
-        at = id;
-        newest = isAfter(at, newest) ? at : newest;
     }
 
     function setState(state, {message: reason, status} = {}) {
@@ -356,7 +355,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             const states = options.state ? await readStates(response, start, names, !polls && pause(STATES, signal)) : [];
             if (attempt === controller && tabs.get(id)?.marks === marks) {
                 publish({to: id, start, states});
-                [newest, knowsNow] = [isAfter(start, newest) ? start : newest, true];
+                reach(start);
+                knowsNow = true;
                 names.forEach((name) => { marks[name] = marks[name] ?? start; });
             }
         } catch (fault) {
@@ -418,7 +418,9 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             // A stream has its events in the order of their ids; only a state may be older than the position.
             const isState = Boolean(options.state && block.own && block.data && block.type !== GAP && at &&
                 !isAfter(block.id, at));
-            moveTo(block.own && !isState ? block.id : at);
+            if (block.own && !isState) {
+                moveTo(block.id);
+            }
             hasEvents = hasEvents || Boolean(block.data);
             if (block.type === EXPIRED) {
                 controller.abort(new Error('expired'));
@@ -870,18 +872,18 @@ function connect(url, options = {}) {
     }
 
     function hear(event) {
-        const {type, data, id, own, channels} = event, isGap = type === 'sse-gap';
+        const {type, data, id, own, channels} = event, isGap = type === GAP;
         const named = isGap && asJSON(data)?.channels || channels;
-        let mine = active().filter((name) => !named.length || named.includes(name));
-        if (own && !event.isState) {
-            mine = mine.filter((name) => linked.includes(name));
+        const isNext = own && !event.isState;
+        // A channel that the link does not have yet, since another tab is still being admitted, has seen nothing.
+        const followed = active().filter((name) => !isNext || linked.includes(name));
+        let mine = followed.filter((name) => !named.length || named.includes(name));
+        if (isNext) {
             if (mine.some((name) => seen.has(name) && !isAfter(id, seen.get(name)))) {
                 return;     // the connection went back for another tab
             }
             mine = mine.filter((name) => isGap || isAfter(id, begins.get(name)));
-            // A channel that the link does not have yet, since another tab is still being admitted, has seen nothing.
-            active().filter((name) => linked.includes(name) && isAfter(id, seen.get(name)))
-                .forEach((name) => seen.set(name, id));
+            followed.filter((name) => isAfter(id, seen.get(name))).forEach((name) => seen.set(name, id));
             lastEventId = isAfter(id, lastEventId) ? id : lastEventId;
         }
         if (!mine.length || event.except === client) {

@@ -2,7 +2,7 @@
 import {canShare, joinGroup} from './group.js';
 import {makeHub} from './hub.js';
 import {isAfter} from './ids.js';
-import {asJSON} from './parser.js';
+import {GAP, asJSON} from './parser.js';
 import {delay, raced} from './timers.js';
 
 const VERSION = 2;      // of what tabs send each other: those of another version share nothing with these
@@ -75,18 +75,18 @@ export function connect(url, options = {}) {
     }
 
     function hear(event) {
-        const {type, data, id, own, channels} = event, isGap = type === 'sse-gap';
+        const {type, data, id, own, channels} = event, isGap = type === GAP;
         const named = isGap && asJSON(data)?.channels || channels;
-        let mine = active().filter((name) => !named.length || named.includes(name));
-        if (own && !event.isState) {
-            mine = mine.filter((name) => linked.includes(name));
+        const isNext = own && !event.isState;
+        // A channel that the link does not have yet, since another tab is still being admitted, has seen nothing.
+        const followed = active().filter((name) => !isNext || linked.includes(name));
+        let mine = followed.filter((name) => !named.length || named.includes(name));
+        if (isNext) {
             if (mine.some((name) => seen.has(name) && !isAfter(id, seen.get(name)))) {
                 return;     // the connection went back for another tab
             }
             mine = mine.filter((name) => isGap || isAfter(id, begins.get(name)));
-            // A channel that the link does not have yet, since another tab is still being admitted, has seen nothing.
-            active().filter((name) => linked.includes(name) && isAfter(id, seen.get(name)))
-                .forEach((name) => seen.set(name, id));
+            followed.filter((name) => isAfter(id, seen.get(name))).forEach((name) => seen.set(name, id));
             lastEventId = isAfter(id, lastEventId) ? id : lastEventId;
         }
         if (!mine.length || event.except === client) {

@@ -10,7 +10,7 @@
  * {event}, {room}, and to one of them {to, start, states}, {to, room}, {to, state, reason, status}.
  */
 import {earlier, isAfter} from './ids.js';
-import {asJSON, makeParser, toEvent} from './parser.js';
+import {EXPIRED, GAP, PRESENCE, asJSON, makeParser, toEvent} from './parser.js';
 import {readText, request} from './request.js';
 import {makeRooms} from './rooms.js';
 import {readStates} from './states.js';
@@ -25,7 +25,6 @@ const SILENT_STREAMS = 2;       // streams without a byte after which a proxy is
 const REMOVAL = 1000;           // ms before channels are given up: a page that reloads wants them again
 const REFUSALS = 3;             // 401 in a row after which no new token is asked for
 const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no other token is to be had
-const GAP = 'sse-gap', EXPIRED = 'sse-expired', PRESENCE = 'sse-presence';
 
 // options: those of `connect`. silence: ms without a byte after which a connection is closed. gather: ms to collect the
 // channels of several tabs. client: the id of the only tab, or ''. parent: `onTokenFault(fault)` returns true if another
@@ -51,6 +50,8 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     const isOpenFor = (names) => Boolean(open) && names.every((name) => open.channels.includes(name));
     const isBehind = () => position() !== at;
     const stop = () => { cancelAttempt(); drop(); };
+    const reach = (id) => { newest = isAfter(id, newest) ? id : newest; };
+    const moveTo = (id) => { at = id; reach(id); };
     const mustBeAdmitted = (marks) =>
         namesOf(marks).some((name) => marks[name] === null && (options.state || !knowsNow || !isOpenFor([name])));
 
@@ -63,11 +64,6 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     // connection was being requested: if such a tab followed, events after its marks would be missing.
     function serves(wants) {
         return position([wants]) === at && namesOf(wants.marks).every((name) => !wants.marks[name] || isOpenFor([name]));
-    }
-
-    function moveTo(id) {
-        at = id;
-        newest = isAfter(at, newest) ? at : newest;
     }
 
     function setState(state, {message: reason, status} = {}) {
@@ -119,7 +115,8 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             const states = options.state ? await readStates(response, start, names, !polls && pause(STATES, signal)) : [];
             if (attempt === controller && tabs.get(id)?.marks === marks) {
                 publish({to: id, start, states});
-                [newest, knowsNow] = [isAfter(start, newest) ? start : newest, true];
+                reach(start);
+                knowsNow = true;
                 names.forEach((name) => { marks[name] = marks[name] ?? start; });
             }
         } catch (fault) {
@@ -181,7 +178,9 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             // A stream has its events in the order of their ids; only a state may be older than the position.
             const isState = Boolean(options.state && block.own && block.data && block.type !== GAP && at &&
                 !isAfter(block.id, at));
-            moveTo(block.own && !isState ? block.id : at);
+            if (block.own && !isState) {
+                moveTo(block.id);
+            }
             hasEvents = hasEvents || Boolean(block.data);
             if (block.type === EXPIRED) {
                 controller.abort(new Error('expired'));

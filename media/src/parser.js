@@ -5,6 +5,9 @@
  * a line break, and is empty if the block is no event.
  */
 
+// The types of the server's own events.
+export const GAP = 'sse-gap', EXPIRED = 'sse-expired', PRESENCE = 'sse-presence';
+
 const newBlock = () => ({type: '', data: '', channels: [], except: '', own: false});
 
 export function makeParser(onBlock, onRetry) {

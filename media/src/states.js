@@ -1,6 +1,6 @@
 /* The states at the start of an answer, before the position after which the stream goes on. */
 import {isAfter} from './ids.js';
-import {makeParser, toEvent} from './parser.js';
+import {PRESENCE, makeParser, toEvent} from './parser.js';
 import {readText} from './request.js';
 
 // Returns the events before the position `start`; the rest is not read. until: settles when the answer is not read any
@@ -10,7 +10,7 @@ export async function readStates(response, start, names, until) {
     let isComplete = false;
     const feed = makeParser((block) => {
         isComplete = isComplete || block.own && (!block.data || isAfter(block.id, start));
-        if (block.data && !isComplete && block.type !== 'sse-presence') {
+        if (block.data && !isComplete && block.type !== PRESENCE) {
             states.push(toEvent(block, names));
         }
     }, () => {});

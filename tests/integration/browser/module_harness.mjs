@@ -39,6 +39,15 @@ export async function pass(ms) {
     await settle();
 }
 
+// Lets the time pass in small steps, so that what one timer starts can set the next.
+export async function passed(ms) {
+    for (let time = 0; time < ms; time += 50) {
+        await pass(50);
+    }
+}
+
+export const presence = (room) => `event: sse-presence\ndata: ${JSON.stringify(room)}\n\n`;
+
 // Opens a stream, and notes everything that the page hears of it.
 export async function open(options = {}) {
     const stream = connect('http://server/sse/?x=1', {channels: ['a'], ...options});

@@ -3,10 +3,8 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 
-import {answers, open, query, settle} from './module_harness.mjs';
-import {dataOf, holdNextAnswer, many, openLinks, passed, publish, refusal, serve, tab} from './module_server.mjs';
-
-const presence = (room) => `event: sse-presence\ndata: ${JSON.stringify(room)}\n\n`;
+import {answers, open, passed, presence, query, reject, settle} from './module_harness.mjs';
+import {dataOf, holdNextAnswer, many, openLinks, publish, serve, tab} from './module_server.mjs';
 
 async function publishAll(channel, ...numbers) {
     for (const number of numbers) {
@@ -211,7 +209,7 @@ test('the channels of a tab that leaves while the link connects are given up', a
 
 test('a tab that is refused after it has left stops no other', async () => {
     const one = await tab({channels: ['a']});
-    const refuse = holdNextAnswer({answer: () => refusal(403)});
+    const refuse = holdNextAnswer({answer: reject(403, 'refused')});
     const two = await tab({channels: ['bad']});
     two.stream.close();
     await settle();
@@ -222,7 +220,7 @@ test('a tab that is refused after it has left stops no other', async () => {
 
 test('a connection that is refused after a tab has left stops no other', async () => {
     const one = await tab({channels: ['a']}), two = await tab({channels: ['b']});
-    const refuse = holdNextAnswer({answer: () => refusal(403)});
+    const refuse = holdNextAnswer({answer: reject(403, 'refused')});
     await openLinks()[0].answer.break();
     await passed(2000);
     two.stream.close();         // it has lost its right to `b`

@@ -1,12 +1,11 @@
 // States, presence, and events that do not go back to who published them, also where tabs share a connection.
 
 import assert from 'node:assert/strict';
-import {mock, test} from 'node:test';
+import {test} from 'node:test';
 
-import {Answer, answerWith, last, open, pass, query, requests, settle} from './module_harness.mjs';
+import {Answer, answerWith, last, open, pass, passed, presence, query, requests, settle} from './module_harness.mjs';
 import {installTabs} from './module_tabs.mjs';
 
-const presence = (room) => `event: sse-presence\ndata: ${JSON.stringify(room)}\n\n`;
 const event = (id, channel, data) => `id: ${id}-0-n\nchannel: ${channel}\ndata: ${data}\n\n`;
 const answerAt = (position, text) => ({signal}) => {
     const answer = new Answer(signal, {'Last-Event-ID': `${position}-0-n`});
@@ -15,21 +14,10 @@ const answerAt = (position, text) => ({signal}) => {
     return answer.response;
 };
 
-async function passed(ms) {
-    for (let time = 0; time < ms; time += 50) {
-        await pass(50);
-    }
-}
-
 function listen(stream) {
     const rooms = [];
     stream.on('presence', (room) => rooms.push(room));
     return rooms;
-}
-
-function differ() {
-    let seed = 0;
-    mock.method(Math, 'random', () => 1 - (seed += 1) / 1e6);   // ids of tabs
 }
 
 const dataOf = ({heard}) => heard.events.map(({data, channels}) => `${channels} ${data}`);
@@ -82,7 +70,6 @@ test('the state of a channel that comes later', async () => {
 
 test('each tab hears the states of its channels', async () => {
     installTabs();
-    differ();
     answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}id: 9-0-n\n\n`));
     const first = await open({channels: ['a'], state: true, shared: true});
     await passed(200);
@@ -147,7 +134,6 @@ test('a list that cannot be read ends nothing', async () => {
 
 test('a tab that comes later has the list at once', async () => {
     installTabs();
-    differ();
     const first = await open({channels: ['a'], shared: true}), rooms = listen(first.stream);
     await passed(200);
     await last().answer.write(presence({channel: 'a', members: {42: {}}, anonymous: 0}));
@@ -175,7 +161,6 @@ test('what is published except for this client', async () => {
 
 test('other tabs of the same connection hear it', async () => {
     installTabs();
-    differ();
     const tabs = [await open({shared: true}), await open({shared: true})];
     await passed(200);
     assert.equal(query().get('client'), null);

@@ -1,12 +1,11 @@
 // For the tests of tabs that share connections: a server, whose streams the test writes, and tabs.
 
-import {beforeEach, mock} from 'node:test';
+import {beforeEach} from 'node:test';
 
-import {Answer, answers, answerWith, open, pass, query, settle} from './module_harness.mjs';
+import {Answer, answers, answerWith, open, passed, query, reject, settle} from './module_harness.mjs';
 import {installTabs} from './module_tabs.mjs';
 
 const LIMIT = 500;      // channels of a stream, as the server's --max-channels
-const JSON_KIND = {'Content-Type': 'application/json'};
 let rules, links;       // links: the streams
 
 // rules(names, token) returns the status of an answer, 200 if all is well.
@@ -14,15 +13,12 @@ export function setRules(wanted) {
     rules = wanted;
 }
 
-export const refusal = (status) =>
-    new Response(status === 204 ? null : JSON.stringify({reason: 'refused'}), {status, headers: JSON_KIND});
-
 // Opens a stream after the last event id of the request, or after `position`.
 export function serve(request, position = '5-0-n') {
     const names = query(request).getAll('channels');
     const status = names.length > LIMIT ? 400 : rules(names, request.headers.Authorization);
     if (status !== 200) {
-        return refusal(status);
+        return reject(status, 'refused')();
     }
     const answer = new Answer(request.signal, {'Last-Event-ID': query(request).get('lastEventId') || position});
     links.push({names, answer});
@@ -48,12 +44,6 @@ export async function publish(id, channel, data = 'e' + parseInt(id, 10)) {
     }
 }
 
-export async function passed(ms) {
-    for (let time = 0; time < ms; time += 50) {
-        await pass(50);
-    }
-}
-
 export async function tab(options) {
     const opened = await open({shared: true, ...options});
     await passed(300);
@@ -65,8 +55,6 @@ export const dataOf = ({heard}) => heard.events.map(({data}) => data);
 
 beforeEach(() => {
     installTabs();
-    let seed = 0;
-    mock.method(Math, 'random', () => 1 - (seed += 1) / 1e6);    // the tabs' ids differ
     rules = () => 200;
     links = [];
     answerWith(...Array.from({length: 500}, () => (request) => serve(request)));

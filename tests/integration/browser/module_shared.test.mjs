@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 
-import {requests} from './module_harness.mjs';
-import {many, openLinks, passed, publish, setRules, tab} from './module_server.mjs';
+import {passed, requests} from './module_harness.mjs';
+import {many, openLinks, publish, setRules, tab} from './module_server.mjs';
 
 // Tokens of one user: only their times differ, so that they share.
 const jwt = (exp) => `x.${btoa(JSON.stringify({sub: 'ann', exp}))}.y`;

@@ -1,5 +1,7 @@
 // A browser's Web Locks and BroadcastChannel, for tabs that are all in one process.
 
+import {mock} from 'node:test';
+
 const locks = new Map();        // name: {holder, queue}
 const channels = new Map();     // name: Set of Channel
 
@@ -66,6 +68,8 @@ class Channel {
 }
 
 export function installTabs() {
+    let seed = 0;
+    mock.method(Math, 'random', () => 1 - (seed += 1) / 1e6);   // the ids of the tabs differ
     locks.clear();
     channels.clear();
     Object.defineProperty(globalThis, 'navigator', {value: {locks: manager}, configurable: true});
