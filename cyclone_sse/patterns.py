@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+from cyclone_sse.prefix_table import PrefixTable
+
 NAME_MAX = 255  # bytes of a channel's name or pattern; AMQP 0-9-1, 4.2.5.3 allows no more
 _REMEMBERED = 10_000  # names whose answer is kept
 _BYTES = frozenset(range(256))
@@ -166,8 +168,7 @@ class Patterns:
     def __init__(self, compile: Callable[[bytes], Pattern]) -> None:
         self._compile = compile
         self._patterns: dict[bytes, Pattern] = {}
-        self._by_prefix: dict[bytes, dict[bytes, Pattern]] = {}
-        self._lengths: dict[int, int] = {}  # of prefixes, and how many prefixes have this length
+        self._by_prefix: PrefixTable[bytes, Pattern] = PrefixTable()
         self._answers: dict[bytes, tuple[bytes, ...]] = {}
 
     def __contains__(self, pattern: bytes) -> bool:
@@ -184,12 +185,7 @@ class Patterns:
         if pattern in self._patterns:
             return
         compiled = self._patterns[pattern] = self._compile(pattern)
-        group = self._by_prefix.get(compiled.prefix)
-        if group is None:
-            group = self._by_prefix[compiled.prefix] = {}
-            length = len(compiled.prefix)
-            self._lengths[length] = self._lengths.get(length, 0) + 1
-        group[pattern] = compiled
+        self._by_prefix.add(compiled.prefix, pattern, compiled)
         self._answers.clear()
 
     def discard(self, pattern: bytes) -> None:
@@ -197,14 +193,7 @@ class Patterns:
         compiled = self._patterns.pop(pattern, None)
         if compiled is None:
             return
-        group = self._by_prefix[compiled.prefix]
-        del group[pattern]
-        if not group:
-            del self._by_prefix[compiled.prefix]
-            length = len(compiled.prefix)
-            self._lengths[length] -= 1
-            if not self._lengths[length]:
-                del self._lengths[length]
+        self._by_prefix.remove(compiled.prefix, pattern)
         self._answers.clear()
 
     def matching(self, name: bytes) -> tuple[bytes, ...]:
@@ -215,14 +204,9 @@ class Patterns:
         if answer is None:
             if len(self._answers) >= _REMEMBERED:
                 self._answers.clear()
-            answer = self._answers[name] = tuple(self._find(name))
+            found = self._by_prefix.matching(name)
+            answer = self._answers[name] = tuple([pattern for pattern, each in found if each.matches(name)])
         return answer
-
-    def _find(self, name: bytes) -> Iterator[bytes]:
-        for length in self._lengths:
-            group = self._by_prefix.get(name[:length]) if length <= len(name) else None
-            if group is not None:
-                yield from (pattern for pattern, compiled in group.items() if compiled.matches(name))
 
 
 def _read_glob(pattern: bytes) -> Iterator[Token | None]:

@@ -7,11 +7,11 @@ set changes. Names are text here; they are compared as bytes, as in Redis. Plain
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 from cyclone_sse.delivery.automaton import Automaton
 from cyclone_sse.patterns import NAME_MAX, compile_glob
+from cyclone_sse.prefix_table import PrefixTable
 
 _REMEMBERED = 100_000  # channels whose answer is kept, about 10 MB: as many as the history knows floors of
 
@@ -25,8 +25,7 @@ class PatternIndex:
     def __init__(self, is_blocked: Callable[[str], bool] | None = None) -> None:
         self._is_blocked = is_blocked
         self._prefixes: dict[str, bytes | None] = {}  # of each pattern; None: it has more than a prefix
-        self._by_prefix: dict[bytes, dict[str, None]] = {}
-        self._lengths: Counter[int] = Counter()  # of prefixes, and how many prefixes have this length
+        self._by_prefix: PrefixTable[str, None] = PrefixTable()
         self._others = Automaton()
         self._answers: dict[str, tuple[str, ...]] = {}
 
@@ -64,11 +63,8 @@ class PatternIndex:
             self._prefixes[name] = None
             self._others.add(name, compiled.places)
             return
-        prefix = self._prefixes[name] = compiled.prefix
-        if prefix not in self._by_prefix:
-            self._by_prefix[prefix] = {}
-            self._lengths[len(prefix)] += 1
-        self._by_prefix[prefix][name] = None
+        self._prefixes[name] = compiled.prefix
+        self._by_prefix.add(compiled.prefix, name, None)
 
     def discard(self, name: str) -> None:
         """Remove a pattern; it need not be in the set."""
@@ -78,13 +74,8 @@ class PatternIndex:
         prefix = self._prefixes.pop(name)
         if prefix is None:
             self._others.discard(name)
-            return
-        names = self._by_prefix[prefix]
-        del names[name]
-        if not names:
-            del self._by_prefix[prefix]
-            self._lengths[len(prefix)] -= 1
-            self._lengths += Counter()  # leaves out what is 0
+        else:
+            self._by_prefix.remove(prefix, name)
 
     def matching(self, channel: str) -> tuple[str, ...]:
         """The patterns that match the channel."""
@@ -100,9 +91,8 @@ class PatternIndex:
         return tuple([name for name in found if not self._is_blocked(name)])
 
     def _find(self, channel: bytes) -> Iterator[str]:
-        for length in self._lengths:
-            if length <= len(channel):
-                yield from self._by_prefix.get(channel[:length], ())
+        for name, _ in self._by_prefix.matching(channel):
+            yield name
         if len(self._others):
             yield from self._others.matching(channel)
 

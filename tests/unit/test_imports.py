@@ -101,7 +101,7 @@ LAYERS = [
         "slices",
         "socket_send",
     },
-    {"broker_urls", "values"},
+    {"broker_urls", "prefix_table", "values"},
     {"", "access", "daemon", "delivery", "http"},  # what each part is
 ]
 LEVEL = {module: level for level, row in enumerate(LAYERS) for module in row}
@@ -151,6 +151,7 @@ PURE = {
     "log_limit",
     "options",
     "patterns",
+    "prefix_table",
     "socket_send",
     "values",
 }
