@@ -66,15 +66,10 @@ class Hub:
         self.published = Published(settings["idempotency-ttl"], reactor.seconds)
         self.ids = ids or EventIds(wall)
         self._settings = settings
-        self._kinds_file: str | None = settings["channels"]
-        self.kinds = read_kinds(self._kinds_file)
+        self.kinds = read_kinds(settings["channels"])
         self.rates = Rates()
-        self.history = History(
-            self._limits,
-            settings["history-bytes"],
-            start=self.ids.last if complete else None,
-            log_losses=patterns is not None,
-        )
+        start, log_losses = self.ids.last if complete else None, patterns is not None
+        self.history = History(self._limits, settings["history-bytes"], start=start, log_losses=log_losses)
         self.channels: Channels[Client] = Channels()
         self.stats_table = StatsTable(self.channels, reactor)
         self.clients: dict[Client, None] = {}  # in the order in which they came
@@ -194,31 +189,40 @@ class Hub:
                 self._patterns.add(name)
         is_new = client not in self.clients
         if is_new:
-            self.clients[client] = None
-            self.counters.subscribes += 1
-            client.opened_at = self._reactor.seconds()
-            client.on_full = self.lifecycle.watch_progress
-            client.on_overflow = self._resume.fall_back
-            self.lifecycle.add(client)
+            self._register(client)
             if not (last_event_id or client.wants_state):
                 self._resume.go_live(client)
         self.presence.add(client, client.channels[len(before) :])
-        if last_event_id and client.state is State.CORKED:
-            client.last_event_id = last_event_id
-            client.on_open = self._resume.start
-        elif client.wants_state and is_new and client.state is State.CORKED:
-            client.on_open = self._resume.start_with_states
-        elif client.wants_state and is_new and not last_event_id:
-            self._resume.start_with_states(client)
-        elif last_event_id and is_new:
-            client.last_event_id = last_event_id
-            self._resume.start(client)
+        if is_new or client.state is State.CORKED:
+            self._start(client, last_event_id, is_new)
         elif last_event_id:
             added = [name for name in client.channels if name not in before]
             past = self._resume.add(client, added, last_event_id, self._fanout.first_waiting)
             if next(past, past) is None:
                 self._fanout.work_next(past)
         return first
+
+    def _register(self, client: Client) -> None:
+        self.clients[client] = None
+        self.counters.subscribes += 1
+        client.opened_at = self._reactor.seconds()
+        client.on_full = self.lifecycle.watch_progress
+        client.on_overflow = self._resume.fall_back
+        self.lifecycle.add(client)
+
+    def _start(self, client: Client, last_event_id: EventId | str | None, is_new: bool) -> None:
+        """Send a client what it missed, or the states; when it opens, if it is not open yet."""
+        if last_event_id:
+            client.last_event_id = last_event_id
+            start = self._resume.start
+        elif client.wants_state and is_new:
+            start = self._resume.start_with_states
+        else:
+            return
+        if client.state is State.CORKED:
+            client.on_open = start
+        else:
+            start(client)
 
     def unsubscribe(self, client: Client, channels: Iterable[str] | None = None) -> list[str]:
         """Unsubscribe a client from these channels, by default all. Returns those without subscribers now."""
@@ -325,7 +329,7 @@ class Hub:
 
     def reload_kinds(self) -> None:
         """Read the file of ``--channels`` again. Raises ValueError, and the kinds in use stay."""
-        self.kinds = self.presence.kinds = read_kinds(self._kinds_file)
+        self.kinds = self.presence.kinds = read_kinds(self._settings["channels"])
         self.publishing.batches.put(self.history.renew_limits())
 
     def start(self) -> None:

@@ -61,6 +61,17 @@ class Journal:
 
     log = Logger()
 
+    # The state of the writing, at first idle.
+    _writing = False  # now, or at the end of this turn
+    _unwritten: Transaction | None = None  # the transaction that failed
+    _retry: IDelayedCall | None = None  # the call that tries it again
+    _late: IDelayedCall | None = None  # the call that ends the wait for a disk that hangs
+    _trouble: str | None = None  # why nothing is accepted
+    _misplaced: str | None = None  # likewise, if the file is not where it was
+    _looking = False  # whether it is there
+    _closing = False
+    _idle: Deferred[None] | None = None  # fires when nothing is being written
+
     def __init__(
         self,
         path: str,
@@ -87,15 +98,6 @@ class Journal:
         self._waiting_bytes = 0  # of events that are not yet on the disk
         self._forgotten: dict[int, tuple[int, Sequence[str]]] = {}  # row: position and channels
         self._forgot_at: float = reactor.seconds()  # last
-        self._writing = False  # now, or at the end of this turn
-        self._trouble: str | None = None  # why nothing is accepted
-        self._misplaced: str | None = None  # likewise, if the file is not where it was
-        self._looking = False  # whether it is there
-        self._late: IDelayedCall | None = None  # the call that ends the wait for a disk that hangs
-        self._unwritten: Transaction | None = None  # the transaction that failed
-        self._retry: IDelayedCall | None = None  # the call that tries it again
-        self._closing = False
-        self._idle: Deferred[None] | None = None  # fires when nothing is being written
         self._file = JournalFile(path, ids.now())
         try:
             self._fill()
