@@ -170,6 +170,8 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.log.failure("a request failed")
             if self.state is ANSWERING:
                 self.refuse(Refusal(500, "Internal Server Error"))
+        if answered > 1 or not is_over:
+            self._flow.uncork(self._run)
         self._in_run = False
         if self.state is READING and answered == ANSWERS_AT_ONCE:
             self._flow.pause()
@@ -189,6 +191,8 @@ class Connection(HTTPConnection):  # type: ignore[misc]
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             return False
         head, body = found
+        if reader.buffer:
+            self._flow.cork()  # the answers to pipelined requests
         self._request = request = Request(self, head, body)
         self._keep_alive = head.keep_alive
         if reader.is_over:
@@ -217,13 +221,14 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if self._flow.full:
             self._flow.pause()
             self.server.set_deadline(self, self.server.idle_timeout)
-        elif is_over or not reader.in_request:
-            self._wait_for_request()
         elif reader.stopped_early:
             self._flow.pause()
             self.server.clock.callLater(0, self._run)
         elif self._half_closed:
             self._close()
+        elif is_over or not reader.in_request:
+            self._flow.resume()
+            self.server.set_deadline(self, self.server.idle_timeout)
         elif reader.body_size > SMALL and not self._reserve(reader.body_size):
             self._flow.pause()
         else:
@@ -243,13 +248,6 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._has_room = True
         self._began = None
         self.server.clock.callLater(0, self._run)
-
-    def _wait_for_request(self) -> None:
-        if self._half_closed:
-            self._close()
-        else:
-            self._flow.resume()
-            self.server.set_deadline(self, self.server.idle_timeout)
 
     def _limit_time(self) -> None:
         """Start the timeout of the request, unless it has been started."""

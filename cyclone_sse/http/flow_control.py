@@ -2,8 +2,9 @@
 
 Bytes are written to the socket directly, since the transport's buffer costs a second trip through the
 reactor. When the socket is full, all bytes are written to the transport, which notifies this push producer
-when too many bytes wait, and when they were sent. Reading may be paused and resumed as often as needed: the
-transport is called only when something changes.
+when too many bytes wait, and when they were sent. The answers to pipelined requests are held, and written
+together: each write wakes the client, which costs more than some answers. Reading may be paused and resumed
+as often as needed: the transport is called only when something changes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from zope.interface import implementer
 
 from cyclone_sse.socket_send import socket_send
 
+MOST_CORKED = 64 * 1024  # bytes; more are sent at once
+
 
 @implementer(IPushProducer)
 class FlowControl:
@@ -23,7 +26,7 @@ class FlowControl:
     none. nothing_waits: the transport's own buffer is known to be empty.
     """
 
-    __slots__ = ("_on_room", "_reading", "_transport", "full", "nothing_waits", "send")
+    __slots__ = ("_corked", "_on_room", "_reading", "_transport", "full", "nothing_waits", "send")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
@@ -31,6 +34,7 @@ class FlowControl:
         self.nothing_waits = self.send is not None
         self._on_room: Callable[[], None] | None = None  # set: we are the transport's producer
         self._reading = True
+        self._corked: list[bytes] | None = None  # bytes for the next uncork
         self.full = False  # too many bytes wait in the transport
 
     def pause(self) -> None:
@@ -45,11 +49,27 @@ class FlowControl:
             self._reading = True
             self._transport.resumeProducing()
 
+    def cork(self) -> None:
+        """Hold what is written until the next ``uncork``, which must follow in this turn."""
+        if self._corked is None:
+            self._corked = []
+
+    def uncork(self, on_room: Callable[[], None] | None) -> None:
+        """Send what was held. on_room: see ``write``."""
+        held, self._corked = self._corked, None
+        if held:
+            self.write(b"".join(held), on_room)
+
     def write(self, data: bytes, on_room: Callable[[], None] | None) -> None:
-        """Send these bytes now, or after the waiting bytes.
+        """Send these bytes now, or after the waiting bytes, or with the next uncork.
 
         on_room: called, until the release, when too many bytes were waiting and have been sent.
         """
+        if self._corked is not None:
+            self._corked.append(data)
+            if sum(map(len, self._corked)) > MOST_CORKED:
+                self.uncork(on_room)
+            return
         if self.nothing_waits and self.send is not None:
             try:
                 sent = self.send(data)
@@ -68,6 +88,7 @@ class FlowControl:
         """Stop being the transport's producer, since a stream writes now, or since the transport is to close:
         with a producer it would not close.
         """
+        self.uncork(None)
         if self._on_room is not None:
             self._on_room = None
             self._transport.unregisterProducer()

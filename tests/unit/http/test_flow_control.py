@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from twisted.internet.testing import StringTransport
 
 from cyclone_sse.http.connection import ANSWERS_AT_ONCE, REFUSAL_TIMEOUT
-from cyclone_sse.http.flow_control import FlowControl
+from cyclone_sse.http.flow_control import MOST_CORKED, FlowControl
 from tests.unit.fakes import FakeSocket
 from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, Peer
 
@@ -26,6 +27,18 @@ class Counting(StringTransport):
     def resumeProducing(self) -> None:
         self.calls.append("resume")
         super().resumeProducing()
+
+
+class CountingSocket(FakeSocket):
+    """Counts the writes to the socket."""
+
+    def __init__(self, room: int | None = None) -> None:
+        super().__init__(room)
+        self.sends = 0
+
+    def send(self, data: bytes) -> int:
+        self.sends += 1
+        return super().send(data)
 
 
 def fill(peer: Peer) -> None:
@@ -80,6 +93,72 @@ def test_what_the_socket_takes_never_goes_through_the_transport() -> None:
     assert not flow.nothing_waits
     assert (bytes(socket.received), bytes(socket.buffer)) == (b"abcde", b"fgh")
     assert socket.producer is flow
+
+
+def test_what_is_corked_is_written_at_once_and_in_order() -> None:
+    socket = CountingSocket(room=7)
+    flow = FlowControl(socket)
+    flow.cork()
+    for part in (b"ab", b"cd"):
+        flow.write(part, None)
+        flow.cork()
+    assert not socket.received
+    flow.uncork(lambda: None)
+    assert (socket.sends, bytes(socket.received)) == (1, b"abcd")
+    flow.write(b"ef", None)
+    flow.cork()
+    flow.write(b"gh", None)
+    flow.uncork(lambda: None)
+    assert (bytes(socket.received), bytes(socket.buffer)) == (b"abcdefg", b"h")
+    assert socket.producer is flow
+
+
+def test_not_more_is_corked_than_a_limit() -> None:
+    socket = CountingSocket()
+    flow = FlowControl(socket)
+    flow.cork()
+    flow.write(bytes(MOST_CORKED), None)
+    assert not socket.sends
+    flow.write(b"a", None)
+    assert len(socket.received) == MOST_CORKED + 1
+
+
+def test_what_is_corked_goes_before_a_stream_and_before_the_end() -> None:
+    socket = CountingSocket()
+    flow = FlowControl(socket)
+    flow.cork()
+    flow.write(b"a", None)
+    flow.release()
+    assert bytes(socket.received) == b"a"
+    flow.uncork(None)
+    assert socket.sends == 1
+
+
+@pytest.mark.parametrize(
+    ("requests", "sends"),
+    [
+        ([PUBLISH * 5], 1),  # together
+        ([PUBLISH, PUBLISH], 2),  # one after the other
+        ([PUBLISH * 2 + PUBLISH[:30], PUBLISH[30:]], 2),  # without waiting for the rest of a request
+        ([PUBLISH * 3 + SUBSCRIBE], 2),  # before the head of a stream
+        ([PUBLISH * 3 + b"GET / HTTP/1.1\r\n\r\n"], 1),  # with a refusal
+    ],
+)
+def test_pipelined_requests_are_answered_with_one_write(requests: list[bytes], sends: int) -> None:
+    peer = Peer()
+    written: list[bytes] = []
+    send = peer.transport.send
+
+    def count_and_send(data: bytes) -> int:
+        written.append(data)
+        return send(data)
+
+    peer.connection._flow.send = count_and_send
+    for data in requests:
+        peer.send(data)
+    count = sum(data.count(b" HTTP/1.1\r\n") for data in requests)
+    assert len(peer.statuses) == count
+    assert len(written) == sends
 
 
 def test_a_broken_socket_is_left_to_the_transport() -> None:
