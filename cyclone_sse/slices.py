@@ -127,7 +127,17 @@ def finish_in_turns(work: Generator[None, None, T], queue: Slices) -> T | Deferr
         next(work)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
-    return queue.finish(work)
+    return queue.finish(_after_this_turn(work))
+
+
+def _after_this_turn(work: Generator[None, None, T]) -> Generator[None, None, T]:
+    """Leave out the queue's first slice.
+
+    The reactor runs it at the end of a turn that has had a slice of this work: other clients would wait for
+    both.
+    """
+    yield
+    return (yield from work)
 
 
 def _with_result(work: Generator[None, None, T], result: Deferred[T]) -> Iterator[None]:
