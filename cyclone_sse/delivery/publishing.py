@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.events import Event, EventId, EventIds, encode
@@ -96,7 +96,7 @@ class Publishing:
         ids: list[str] = []
         for each in publications:
             ids.append(str(self._publish(each).id))
-        return ids if self._journal is None else self._when_written(succeed(ids))
+        return ids if self._journal is None else self._journal.when_written().addCallback(lambda _: ids)
 
     def _when_written(self, published: Deferred[Sequence[str]]) -> Deferred[Sequence[str]]:
         journal = self._journal

@@ -178,8 +178,6 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.server.clock.callLater(0, self._run)
         elif self.state is READING:
             self._wait(is_over)
-        elif self.state is ANSWERING and not is_over:
-            self._flow.pause()
 
     def _next(self) -> bool:
         """Answer the next request, if it is complete. Raises Refusal."""
