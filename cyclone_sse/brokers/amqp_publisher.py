@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.python.failure import Failure
 from txamqp.content import Content
 
@@ -19,9 +20,12 @@ from cyclone_sse.brokers.amqp_protocol import (
 )
 from cyclone_sse.brokers.amqp_tables import encode_table
 from cyclone_sse.brokers.link import NotAllowed
+from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Refusal
+from cyclone_sse.slices import Slices, finish_in_turns
 
+SENT_AT_ONCE = 50  # messages that are sent in one slice: about 5 ms
 NAMES_MAX = 100_000  # bytes of names in one message's headers, which must fit a frame
 BLOCKED_WAIT = 1.0  # seconds to wait for confirmations after the server has stopped accepting messages
 
@@ -32,6 +36,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._published = 0
+        self._slices = Slices(self.factory.reactor)
         self._unconfirmed: dict[int, Deferred[None]] = {}  # by delivery tag
 
     async def _set_up(self) -> None:
@@ -41,14 +46,40 @@ class AmqpPublisherProtocol(AmqpProtocol):
         """Send a message for each publication. Fires when the server has accepted all of them, without ids.
 
         A message for several channels is one, with the others in its header ``CC``, by which RabbitMQ routes
-        it to each queue once.
+        it to each queue once. Very many are sent in slices.
         """
+        return Deferred.fromCoroutine(self._publish_all(publications))
+
+    async def _publish_all(self, publications: Sequence[Publication]) -> Sequence[None]:
+        failures: list[Failure] = []
         try:
-            messages = [(each, list(_keys(each))) for each in publications]
+            sending = finish_in_turns(self._publish_in_slices(publications, failures), self._slices)
+            sent = await sending if isinstance(sending, Deferred) else sending
         except AmqpError as error:
-            return fail(Refusal(400, str(error)))
-        confirmed = [self._publish_one(each, keys) for each, lots in messages for keys in lots]
-        return gatherResults(confirmed, consumeErrors=True).addCallback(lambda _: [None] * len(publications))
+            raise Refusal(400, str(error)) from None
+        await DeferredList(sent)
+        for failure in failures:
+            failure.raiseException()
+        return [None] * len(publications)
+
+    def _publish_in_slices(
+        self, publications: Sequence[Publication], failures: list[Failure]
+    ) -> Generator[None, None, list[Deferred[None]]]:
+        """Send the messages. Returns what fires when each is accepted, or has failed. Raises AmqpError."""
+        # Before the first is sent: of a request with a mistake, nothing is published.
+        messages: list[tuple[Publication, list[list[bytes]]]] = []
+        for number, each in enumerate(publications, 1):
+            messages.append((each, list(_keys(each))))
+            if not number % MANY or len(each.channels) > MANY:
+                yield
+        sent: list[Deferred[None]] = []
+        for each, lots in messages:
+            for keys in lots:
+                # Handled at once: a publisher that no longer waits handles none.
+                sent.append(self._publish_one(each, keys).addErrback(failures.append))
+                if not len(sent) % SENT_AT_ONCE or len(keys) > MANY:
+                    yield
+        return sent
 
     def _publish_one(self, publication: Publication, keys: Sequence[bytes]) -> Deferred[None]:
         properties: dict[str, Any] = {}
@@ -105,7 +136,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
 
     def publish_confirmed(self, tag: int, multiple: bool, error: str | None) -> None:
         """Note a confirmation. Tags count from 1; with `multiple` all tags up to this one are confirmed."""
-        tags = [each for each in self._unconfirmed if each <= tag] if multiple else [tag]
+        tags = list(takewhile(lambda each: each <= tag, self._unconfirmed)) if multiple else [tag]
         for each in tags:
             waiting = self._unconfirmed.pop(each, None)
             if waiting is None or waiting.called:

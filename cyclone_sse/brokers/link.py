@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, FirstError, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import ITCPTransport
 
@@ -78,8 +78,6 @@ class SubscribingLink(Link, Protocol):
 
 def text_of(error: BaseException | None) -> str:
     """The text of an error, as one line for the log."""
-    if isinstance(error, FirstError):
-        error = error.subFailure.value
     if isinstance(error, CancelledError | ConnectingCancelledError):
         return "no answer in time"
     if isinstance(error, TimeoutError) and len(error.args) > 1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, FirstError, fail, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail, maybeDeferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -134,8 +134,6 @@ class PublishingConnection:
 
 def _plain(error: BaseException | None) -> BaseException:
     """The error without its traceback."""
-    inner = error.subFailure.value if isinstance(error, FirstError) else error
-    for each in (error, inner):
-        if each is not None:
-            each.__traceback__ = each.__context__ = each.__cause__ = None
-    return inner or ConnectionLost()
+    error = error or ConnectionLost()
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error

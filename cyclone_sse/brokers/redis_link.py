@@ -8,18 +8,28 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import txredisapi
-from twisted.internet.defer import Deferred, DeferredList, TimeoutError, fail
+from twisted.internet.defer import Deferred, TimeoutError, fail
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.link import NotAllowed, NotPublished, WrongServer
+from cyclone_sse.brokers.redis_pipeline import (
+    Command,
+    PipelineAnswers,
+    Word,
+    encode_command,
+    encode_in_slices,
+)
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.slices import Slices, finish_in_turns
 
 PING_INTERVAL = 5.0  # seconds; TCP alone takes many minutes to notice that the other side is gone
 PING_WAIT = 10.0  # seconds in which a ping must be answered
@@ -75,6 +85,8 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         self._prefix = prefix.encode()
         self._reactor = reactor
         self._unparsed = 0  # bytes since the last reply was complete
+        self._encoding = Slices(reactor)
+        self._pipelines: deque[PipelineAnswers] = deque()  # whose answers are to come, in this order
         self._pinging = LoopingCall(self._ping)
         self._pinging.clock = reactor
 
@@ -93,7 +105,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
     async def _log_in(self) -> None:
         try:
             if self._password:
-                await self.auth(_bytes(self._password), _bytes(self._username or ""))
+                await self.auth(self._password, self._username or "")
             if self._db is not None:
                 await self.select(self._db)
             await self.ping()
@@ -112,66 +124,87 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         if role != b"master":
             raise WrongServer("it is not the master")
 
-    def command(self, *words: str | bytes | int) -> Deferred[Any]:
+    def command(self, *words: Word) -> Deferred[Any]:
         """Send one command. Fires with the answer.
 
         Fails with ResponseError, NotAllowed, WrongServer, or the reason why the connection was lost.
         """
         d: Deferred[Any]
         try:
-            d = self.execute_command(*map(_bytes, words))
+            d = self.execute_command(*words)
         except (UnicodeError, txredisapi.ConnectionError):
             d = fail()
         return d.addErrback(self._explain)
 
-    async def transaction(self, commands: Iterable[Sequence[str | bytes | int]]) -> list[Any]:
+    async def transaction(self, commands: Iterable[Command]) -> list[Any]:
         """Run the commands in one step, all of them or none. Returns their answers.
 
         Raises the error of the first command that Redis refuses.
         """
-        sent = [self.command("MULTI"), *(self.command(*each) for each in commands), self.command("EXEC")]
-        results = await DeferredList(sent, consumeErrors=True)
-        for _, answer in results:
-            if isinstance(answer, Failure):
-                answer.raiseException()
-        answers: list[Any] = results[-1][1]
-        return answers
+        answers = await self._pipeline(chain(((b"MULTI",),), commands, ((b"EXEC",),)))
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise self._explained(answer)
+        result: list[Any] = answers[-1]
+        return result
+
+    async def _pipeline(self, commands: Iterable[Command]) -> list[Any]:
+        """Send these commands together, with no other between them. Returns their answers, also errors.
+
+        Very many words are encoded in slices. Raises the reason why the connection was lost.
+        """
+        encoding = finish_in_turns(encode_in_slices(commands), self._encoding)
+        data, count = await encoding if isinstance(encoding, Deferred) else encoding
+        if not self.connected:
+            raise self._reason()
+        self.transport.write(data)
+        answers: Deferred[list[Any]] = Deferred()
+        waiting = self.replyQueue.get()
+
+        def fire(found: Any) -> None:
+            if not answers.called:  # as when the publisher no longer waits
+                answers.callback(found)
+
+        waiting.addCallback(fire)
+        self._pipelines.append(PipelineAnswers(count, waiting))
+        found = await answers
+        if isinstance(found, Exception):
+            raise self._reason()
+        return found
 
     async def publish(self, publications: Sequence[Publication]) -> Sequence[Any]:
         """PUBLISH to each channel. Returns when Redis has accepted all messages, without ids."""
-        copies = [
-            (b"PUBLISH", self._prefix + name.encode(), each.data)
-            for each in publications
-            for name in each.channels
-        ]
         try:
-            if len(copies) == 1:
-                await self.command(*copies[0])
-            elif all(len(each.channels) == 1 for each in publications):
-                whole(await self.transaction(copies))
+            if all(len(each.channels) == 1 for each in publications):
+                if len(publications) == 1:
+                    await self.command(*next(self._each_copy(publications)))
+                else:
+                    whole(await self.transaction(self._each_copy(publications)))
             else:
-                await self._publish_announced(publications, copies)
+                await self._publish_announced(publications)
         except (ResponseError, NotAllowed, WrongServer) as error:
             raise NotPublished(str(error)) from None
         return [None] * len(publications)
 
-    async def _publish_announced(
-        self, publications: Sequence[Publication], copies: Sequence[Sequence[bytes]]
-    ) -> None:
-        name = self._prefix + CONTROL
+    def _each_copy(self, publications: Iterable[Publication]) -> Iterator[Command]:
+        for each in publications:
+            for channel in each.channels:
+                yield b"PUBLISH", self._prefix + channel.encode(), each.data
+
+    async def _publish_announced(self, publications: Sequence[Publication]) -> None:
         for publish in (b"SPUBLISH", b"PUBLISH"):  # see `publish_order`
-            commands: list[Sequence[bytes]] = []
-            rest = iter(copies)
-            for each in publications:
-                if len(each.channels) > 1:
-                    commands.append((publish, name, _announcement(each)))
-                commands += (next(rest) for _ in each.channels)
             try:
-                whole(await self.transaction(commands))
+                whole(await self.transaction(self._each_announced(publish, publications)))
                 return
             except (NotAllowed, ResponseError):
                 continue  # no such command, or no right to the channel for orders: nothing was published
-        whole(await self.transaction(copies))
+        whole(await self.transaction(self._each_copy(publications)))
+
+    def _each_announced(self, publish: bytes, publications: Iterable[Publication]) -> Iterator[Command]:
+        for each in publications:
+            if len(each.channels) > 1:
+                yield publish, self._prefix + CONTROL, _announcement(each)
+            yield from self._each_copy([each])
 
     def publish_order(self, order: bytes) -> Deferred[Any]:
         """Publish an order to every server that shares the prefix.
@@ -218,7 +251,17 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
     def replyReceived(self, reply: Any) -> None:
         """Note that a reply is complete."""
         self._unparsed = 0
+        pipelines = self._pipelines
+        if pipelines and self.replyQueue.waiting[0] is pipelines[0].waiting:
+            answers = pipelines[0].add(reply)
+            if answers is None:
+                return
+            pipelines.popleft()
+            reply = answers
         super().replyReceived(reply)
+
+    def _build_command(self, *words: Word, **_: object) -> bytes:
+        return encode_command(words)
 
     def abort(self, error: Exception) -> None:
         """End the connection at once, for this reason."""
@@ -229,6 +272,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
     def connectionLost(self, why: Failure) -> None:
         """Fail everything that waits for an answer."""
         self.lost = self._error or why.value
+        self._pipelines.clear()
         if self._pinging.running:
             self._pinging.stop()
         super().connectionLost(why)
@@ -236,18 +280,21 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
 
     def _explain(self, failure: Failure) -> Failure:
         """Convert an error of the library into one of ours."""
-        error = failure.value
+        explained = self._explained(failure.value)
+        return failure if explained is failure.value else Failure(explained)
+
+    def _explained(self, error: BaseException | None) -> BaseException:
         if isinstance(error, txredisapi.ConnectionError):
-            return Failure(self._reason())  # why the connection was lost instead of that it was
+            return self._reason()  # why the connection was lost instead of that it was
         if isinstance(error, ResponseError):
             text = str(error)
             if text.startswith(_NOT_ALLOWED):
-                return Failure(NotAllowed(text))
+                return NotAllowed(text)
             if text.startswith(_WRONG_SERVER):
                 # Without this, a publisher would be refused until the server is restarted.
                 self.abort(WrongServer(text))
-                return Failure(WrongServer(text))
-        return failure
+                return WrongServer(text)
+        return error or self._reason()
 
     def _reason(self) -> BaseException:
         return self.lost or ConnectionLost()
@@ -288,7 +335,3 @@ def whole(answers: list[Any]) -> list[Any]:
 def is_pattern(channel: str) -> bool:
     """Whether the name is a pattern: it contains a star, as documented since the first version."""
     return "*" in channel
-
-
-def _bytes(word: str | bytes | int) -> bytes:
-    return word if isinstance(word, bytes) else str(word).encode()

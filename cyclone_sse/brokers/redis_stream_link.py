@@ -25,6 +25,7 @@ from cyclone_sse.brokers.redis_scripts import (
     adding,
 )
 from cyclone_sse.brokers.redis_stream_position import Survey
+from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Refusal
 
@@ -68,10 +69,10 @@ class StreamLink(RedisLink):
         try:
             if any(each.idempotency_key or each.keep for each in publications):
                 return await self._add_by_script(publications)
-            commands = [self._adding(_fields_of(each)) for each in publications]
-            if len(commands) == 1:
-                return [await self.command(*commands[0])]
-            return whole(await self.transaction(commands))
+            commands = (self._adding(_fields_of(each)) for each in publications)
+            if len(publications) > 1 or len(publications[0].channels) > MANY:
+                return whole(await self.transaction(commands))
+            return [await self.command(*next(commands))]
         except (ResponseError, NotAllowed, WrongServer) as error:
             raise NotPublished(str(error)) from None
 

@@ -107,7 +107,8 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
         """The names of our subscriptions that these channels match, and the copies that come of them."""
         names: dict[bytes, None] = {}
         copies: set[tuple[bytes, bytes | None]] = set()
-        for channel in channels:
+        # A message may be announced for a hundred thousand channels, of which few are ours.
+        for channel in channels if len(self._patterns) else filter(self._channels.__contains__, channels):
             if channel in self._channels:
                 names[channel[len(self._prefix) :]] = None
                 copies.add((channel, None))

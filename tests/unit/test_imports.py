@@ -72,7 +72,12 @@ LAYERS = [
     {"brokers.amqp_protocol"},
     {"brokers.amqp_wire", "brokers.broker_tls", "brokers.link"},
     {"brokers.carried", "brokers.presence_exchange", "brokers.subscriptions"},
-    {"brokers.amqp_tables", "brokers.heartbeats", "brokers.redis_stream_position"},
+    {
+        "brokers.amqp_tables",
+        "brokers.heartbeats",
+        "brokers.redis_pipeline",
+        "brokers.redis_stream_position",
+    },
     {"delivery.hub"},
     {"delivery.presence_feed"},
     {"delivery.publishing"},

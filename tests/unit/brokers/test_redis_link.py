@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from twisted.internet.defer import TimeoutError
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from cyclone_sse.brokers.link import NotPublished, WrongServer
 from cyclone_sse.brokers.redis_link import CONTROL, COPIES, PING_INTERVAL, PING_WAIT, RedisLink, ReplyTooLong
+from cyclone_sse.brokers.redis_pipeline import WORDS_AT_ONCE
 from cyclone_sse.delivery.publication import publication
 from tests.unit.brokers.redis_wire import MASTER, Server, fate, publish, reply
 
@@ -148,6 +149,47 @@ def test_without_the_channel_for_orders_copies_are_published_alone(server: Serve
     assert server.read() == b"".join(reply(*each) for each in words)
     server.send(b"+OK\r\n+QUEUED\r\n+QUEUED\r\n" + reply(1, 1))
     assert done == [[None]]
+
+
+def test_a_message_for_very_many_channels_is_sent_in_one_piece(server: Server) -> None:
+    names = [f"c{n}" for n in range(3 * WORDS_AT_ONCE)]
+    wide = fate(publish(server.link, [publication(names, "x")]))
+    narrow = fate(publish(server.link, [publication("a", "y")]))
+    assert server.read() == reply(b"PUBLISH", b"a", b"y"), "another need not wait for the slices"
+    for _ in range(20):
+        server.clock.advance(0)
+    later = fate(publish(server.link, [publication("a", "z")]))
+    sent = server.read()
+    words = [(b"PUBLISH", name.encode(), b"x") for name in names]
+    middle = b"".join(reply(*each) for each in [*words, (b"EXEC",), (b"PUBLISH", b"a", b"z")])
+    assert sent.startswith(reply(b"MULTI"))
+    assert sent.endswith(middle)
+    server.send(b":1\r\n+OK\r\n" + b"+QUEUED\r\n" * (len(names) + 1))
+    assert (narrow, wide, later) == ([[None]], [], [])
+    server.send(reply(*[1] * (len(names) + 1)))
+    assert (wide, later) == ([[None]], [])
+    server.send(b":1\r\n")
+    assert later == [[None]]
+
+
+@pytest.mark.parametrize("turns", [0, 20])
+def test_a_connection_that_is_lost_fails_what_is_encoded_and_what_waits(server: Server, turns: int) -> None:
+    done = fate(publish(server.link, [publication([f"c{n}" for n in range(WORDS_AT_ONCE)], "x")]))
+    for _ in range(turns):
+        server.clock.advance(0)
+    server.transport.loseConnection()
+    for _ in range(20):
+        server.clock.advance(0)
+    (error,) = done
+    assert isinstance(error, ConnectionDone)
+
+
+def test_an_error_in_a_transaction_is_that_of_its_command(server: Server) -> None:
+    done = fate(publish(server.link, [publication("a", "x"), publication("b", "x")]))
+    server.send(b"+OK\r\n+QUEUED\r\n-READONLY no\r\n-EXECABORT no\r\n")
+    assert isinstance(done[0], NotPublished)
+    assert "READONLY" in str(done[0])
+    assert not server.transport.connected
 
 
 @pytest.mark.parametrize("answer", [b"-OOM no\r\n", b"-NOPERM no\r\n", b"-LOADING wait\r\n"])
