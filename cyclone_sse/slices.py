@@ -59,7 +59,7 @@ class Slices:
         return len(self._works)
 
     def add(self, work: Iterator[None]) -> Deferred[None]:
-        """Queue the work; its first slice runs in the next turn at the earliest.
+        """Queue the work; its first slice runs when the reactor calls what is due, never at once.
 
         Fires when the work is finished. A work that raises is logged and counts as finished.
         """
@@ -127,14 +127,14 @@ def finish_in_turns(work: Generator[None, None, T], queue: Slices) -> T | Deferr
         next(work)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
-    return queue.finish(_after_this_turn(work))
+    return queue.finish(work if len(queue) else _after_this_turn(work))
 
 
 def _after_this_turn(work: Generator[None, None, T]) -> Generator[None, None, T]:
     """Leave out the queue's first slice.
 
-    The reactor runs it at the end of a turn that has had a slice of this work: other clients would wait for
-    both.
+    While the reactor serves sockets, it would run at the end of the same turn, which has had a slice of this
+    work: other clients would wait for both.
     """
     yield
     return (yield from work)

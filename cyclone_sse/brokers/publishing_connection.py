@@ -19,6 +19,7 @@ from cyclone_sse.brokers.link import BROKER_AWAY, Link, NotPublished, text_of
 from cyclone_sse.errors import Refusal, Unavailable
 
 PUBLISH_WAIT = 5.0  # seconds in which the upstream must accept a message
+BYTES_A_SECOND = 4 * 2**20  # for which it waits a second more: what is long is sent in slices, in many turns
 PENDING_MAX = 32 * 2**20  # bytes of messages that wait for the upstream
 
 
@@ -71,7 +72,7 @@ class PublishingConnection:
         attempt = Attempt(size)
         self._pending += size
         d = Deferred.fromCoroutine(self._run(command, attempt))
-        d.addTimeout(PUBLISH_WAIT, self._reactor)
+        d.addTimeout(PUBLISH_WAIT + size // BYTES_A_SECOND, self._reactor)
         return d.addBoth(self._end_attempt, attempt)
 
     async def connected(self) -> Link:

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.link import NotAllowed, NotPublished, WrongServer
+from cyclone_sse.brokers.link import NotAllowed, NotPublished, WrongServer, text_of
 from cyclone_sse.brokers.redis_pipeline import (
     Command,
     PipelineAnswers,
@@ -29,8 +29,10 @@ from cyclone_sse.brokers.redis_pipeline import (
     encode_in_slices,
 )
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.errors import Refusal
 from cyclone_sse.slices import Slices, finish_in_turns
 
+COPIES_MAX = 64 * 2**20  # bytes of all copies of the messages of one request
 PING_INTERVAL = 5.0  # seconds; TCP alone takes many minutes to notice that the other side is gone
 PING_WAIT = 10.0  # seconds in which a ping must be answered
 
@@ -50,6 +52,10 @@ class ReplyTooLong(Exception):
 
 class PartlyDone(Exception):
     """Some commands of a transaction failed while they ran, others did not."""
+
+
+class NoTransaction(NotAllowed, PartlyDone):
+    """MULTI is not allowed: the commands behind it ran one by one."""
 
 
 class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
@@ -139,25 +145,29 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
     async def transaction(self, commands: Iterable[Command]) -> list[Any]:
         """Run the commands in one step, all of them or none. Returns their answers.
 
-        Raises the error of the first command that Redis refuses.
+        Raises the error of the first command that Redis refuses; NoTransaction if that is MULTI, and another
+        command has run.
         """
         answers = await self._pipeline(chain(((b"MULTI",),), commands, ((b"EXEC",),)))
         for answer in answers:
             if isinstance(answer, Exception):
-                raise self._explained(answer)
+                error = self._explained(answer)
+                has_run = answer is answers[0] and not all(isinstance(each, Exception) for each in answers)
+                raise NoTransaction(str(error)) if has_run and isinstance(error, NotAllowed) else error
         result: list[Any] = answers[-1]
         return result
 
     async def _pipeline(self, commands: Iterable[Command]) -> list[Any]:
         """Send these commands together, with no other between them. Returns their answers, also errors.
 
-        Very many words are encoded in slices. Raises the reason why the connection was lost.
+        Very many words are encoded in slices. Raises the reason why the connection was lost; NotPublished if
+        that was before anything was sent.
         """
         encoding = finish_in_turns(encode_in_slices(commands), self._encoding)
-        data, count = await encoding if isinstance(encoding, Deferred) else encoding
+        pieces, count = await encoding if isinstance(encoding, Deferred) else encoding
         if not self.connected:
-            raise self._reason()
-        self.transport.write(data)
+            raise NotPublished(text_of(self._reason()))
+        self.transport.writeSequence(pieces)
         answers: Deferred[list[Any]] = Deferred()
         waiting = self.replyQueue.get()
 
@@ -173,7 +183,12 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         return found
 
     async def publish(self, publications: Sequence[Publication]) -> Sequence[Any]:
-        """PUBLISH to each channel. Returns when Redis has accepted all messages, without ids."""
+        """PUBLISH to each channel. Returns when Redis has accepted all messages, without ids.
+
+        Raises Refusal for a message that would take too much memory, since each channel has a copy.
+        """
+        if sum(len(each.data) * len(each.channels) for each in publications) > COPIES_MAX:
+            raise Refusal(413, f"the copies for all channels have more than {COPIES_MAX >> 20} MiB")
         try:
             if all(len(each.channels) == 1 for each in publications):
                 if len(publications) == 1:
@@ -182,6 +197,8 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
                     whole(await self.transaction(self._each_copy(publications)))
             else:
                 await self._publish_announced(publications)
+        except PartlyDone:
+            raise
         except (ResponseError, NotAllowed, WrongServer) as error:
             raise NotPublished(str(error)) from None
         return [None] * len(publications)
@@ -196,6 +213,8 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
             try:
                 whole(await self.transaction(self._each_announced(publish, publications)))
                 return
+            except PartlyDone:
+                raise
             except (NotAllowed, ResponseError):
                 continue  # no such command, or no right to the channel for orders: nothing was published
         whole(await self.transaction(self._each_copy(publications)))
@@ -249,16 +268,16 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
             self.abort(error)
 
     def replyReceived(self, reply: Any) -> None:
-        """Note that a reply is complete."""
+        """Note that a reply is complete; the answers of a pipeline are passed on together."""
         self._unparsed = 0
         pipelines = self._pipelines
         if pipelines and self.replyQueue.waiting[0] is pipelines[0].waiting:
             answers = pipelines[0].add(reply)
-            if answers is None:
-                return
-            pipelines.popleft()
-            reply = answers
-        super().replyReceived(reply)
+            if answers is not None:
+                pipelines.popleft()
+                self.replyQueue.put(answers)
+        else:
+            super().replyReceived(reply)
 
     def _build_command(self, *words: Word, **_: object) -> bytes:
         return encode_command(words)

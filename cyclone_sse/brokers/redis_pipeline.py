@@ -1,7 +1,7 @@
 """Many commands of Redis in one piece, and their answers in one list.
 
-txredisapi looks at each word of a command several times and makes a Deferred for each answer: what one
-publication for very many channels takes would stop the server for a second. Knows no connection.
+txredisapi looks at each word of a command several times and makes a Deferred for each answer: with that, one
+publication for very many channels would stop the server for a second. Knows no connection.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from twisted.internet.defer import Deferred
 
 WORDS_AT_ONCE = 5000  # words that are encoded in one slice: about 2 ms
+BYTES_AT_ONCE = 2**20  # and bytes
 
 Word: TypeAlias = str | bytes | int
 Command: TypeAlias = Sequence[Word]
@@ -41,11 +42,11 @@ def encode_command(words: Command) -> bytes:
     return b"".join(parts)
 
 
-def encode_in_slices(commands: Iterable[Command]) -> Generator[None, None, tuple[bytes, int]]:
-    """The commands as bytes, and their number. A slice has a limited number of words."""
-    lots: list[bytes] = []
+def encode_in_slices(commands: Iterable[Command]) -> Generator[None, None, tuple[list[bytes], int]]:
+    """The commands as bytes, in pieces, and their number. A slice has a limited number of words and bytes."""
+    pieces: list[bytes] = []
     parts: list[bytes] = []
-    count = encoded = 0
+    count = encoded = size = 0
     for command in commands:
         count += 1
         parts.append(b"*%d\r\n" % len(command))
@@ -53,12 +54,14 @@ def encode_in_slices(commands: Iterable[Command]) -> Generator[None, None, tuple
             words = command[start : start + WORDS_AT_ONCE]
             parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in map(_bytes, words)]
             encoded += len(words)
-            if encoded >= WORDS_AT_ONCE:
-                encoded = 0
-                lots.append(b"".join(parts))
+            size += sum(map(len, parts[-len(words) :]))
+            if encoded >= WORDS_AT_ONCE or size >= BYTES_AT_ONCE:
+                encoded = size = 0
+                pieces.append(b"".join(parts))
                 parts = []
                 yield
-    return b"".join((*lots, *parts)), count
+    pieces.append(b"".join(parts))
+    return pieces, count
 
 
 def _bytes(word: Word) -> bytes:

@@ -73,6 +73,8 @@ class StreamLink(RedisLink):
             if len(publications) > 1 or len(publications[0].channels) > MANY:
                 return whole(await self.transaction(commands))
             return [await self.command(*next(commands))]
+        except PartlyDone:
+            raise
         except (ResponseError, NotAllowed, WrongServer) as error:
             raise NotPublished(str(error)) from None
 

@@ -194,8 +194,8 @@ def _tune_garbage_collection() -> None:
     """Collect rarely: a full collection over 10,000 clients stops the server for 0.1 s.
 
     Clients are freed by their reference counts alone. What one collection of the middle generation looks at
-    is bounded: 50,000 objects are 6 ms. An object is looked at equally often if that is more, but the server
-    stops for longer.
+    is bounded: 50,000 objects are 6 ms. A larger bound would look at each object as often, but stop the
+    server for longer.
     """
     gc.collect()
     gc.freeze()

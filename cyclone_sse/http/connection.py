@@ -189,7 +189,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             return False
         head, body = found
-        if reader.buffer:
+        if reader.buffer and not reader.is_over:
             self._flow.cork()  # the answers to pipelined requests
         self._request = request = Request(self, head, body)
         self._keep_alive = head.keep_alive

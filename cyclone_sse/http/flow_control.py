@@ -2,9 +2,11 @@
 
 Bytes are written to the socket directly, since the transport's buffer costs a second trip through the
 reactor. When the socket is full, all bytes are written to the transport, which notifies this push producer
-when too many bytes wait, and when they were sent. The answers to pipelined requests are held, and written
-together: each write wakes the client, which costs more than some answers. Reading may be paused and resumed
-as often as needed: the transport is called only when something changes.
+when too many bytes wait, and when they were sent. Reading may be paused and resumed as often as needed: the
+transport is called only when something changes.
+
+The answers to pipelined requests are held, and written together: each write wakes the client, which costs
+more than making several answers.
 """
 
 from __future__ import annotations

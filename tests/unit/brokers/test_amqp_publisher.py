@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pika.spec as amqp
 import pytest
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 
 from cyclone_sse.brokers.amqp_protocol import AmqpError
@@ -136,6 +137,25 @@ def test_a_connection_that_is_lost_between_the_slices_fails_them_all(publisher: 
     for _ in range(8):
         clock.advance(0)
     assert "NOT_FOUND" in str(done[0])
+
+
+def test_a_server_that_takes_nothing_is_sent_no_further_slice(publisher: Server, clock: Clock) -> None:
+    done = fate(publisher.link.publish([publication("a", "x")] * (3 * SENT_AT_ONCE)))
+    publisher.read()
+    publisher.send(amqp.Connection.Blocked("low on memory"), channel=0)
+    for _ in range(8):
+        clock.advance(0)
+    assert publisher.read() == []
+    clock.advance(BLOCKED_WAIT)
+    assert "low on memory" in str(done[0])
+
+
+def test_a_publisher_that_gives_up_learns_that_even_after_a_refusal(publisher: Server) -> None:
+    waiting = publisher.link.publish([publication("a", "x")] * 2)
+    publisher.send(amqp.Basic.Nack(1))
+    done = fate(waiting)
+    waiting.cancel()
+    assert isinstance(done[0], CancelledError)
 
 
 def test_a_mistake_in_a_later_slice_is_refused_before_anything_is_sent(

@@ -11,9 +11,18 @@ from twisted.internet.defer import TimeoutError
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from cyclone_sse.brokers.link import NotPublished, WrongServer
-from cyclone_sse.brokers.redis_link import CONTROL, COPIES, PING_INTERVAL, PING_WAIT, RedisLink, ReplyTooLong
+from cyclone_sse.brokers.redis_link import (
+    CONTROL,
+    COPIES,
+    PING_INTERVAL,
+    PING_WAIT,
+    PartlyDone,
+    RedisLink,
+    ReplyTooLong,
+)
 from cyclone_sse.brokers.redis_pipeline import WORDS_AT_ONCE
 from cyclone_sse.delivery.publication import publication
+from cyclone_sse.errors import Refusal
 from tests.unit.brokers.redis_wire import MASTER, Server, fate, publish, reply
 
 ROOT = Path(__file__).parents[3]
@@ -74,7 +83,7 @@ def test_publishing_waits_for_every_answer(server: Server) -> None:
     lost = fate(publish(server.link, both))
     server.transport.abortConnection()
     assert isinstance(lost[0], ConnectionLost)
-    assert isinstance(fate(publish(server.link, both))[0], ConnectionLost)
+    assert isinstance(fate(publish(server.link, both))[0], NotPublished)
 
 
 def test_everything_lies_below_the_prefix() -> None:
@@ -181,7 +190,21 @@ def test_a_connection_that_is_lost_fails_what_is_encoded_and_what_waits(server: 
     for _ in range(20):
         server.clock.advance(0)
     (error,) = done
-    assert isinstance(error, ConnectionDone)
+    assert isinstance(error, ConnectionDone if turns else NotPublished), "published: unknown, or false"
+
+
+def test_where_multi_is_not_allowed_the_messages_may_be_published(server: Server) -> None:
+    done = fate(publish(server.link, [publication(["a", "b"], "x")]))
+    server.read()
+    server.send(b"-NOPERM no\r\n:1\r\n:1\r\n:1\r\n-ERR EXEC without MULTI\r\n")
+    assert isinstance(done[0], PartlyDone)
+    assert not server.read(), "not once more"
+
+
+def test_copies_that_would_fill_the_memory_are_refused(server: Server) -> None:
+    done = fate(publish(server.link, [publication([f"c{n}" for n in range(1000)], "x" * 70_000)]))
+    assert isinstance(done[0], Refusal)
+    assert not server.read()
 
 
 def test_an_error_in_a_transaction_is_that_of_its_command(server: Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.brokers.redis_pipeline import (
+    BYTES_AT_ONCE,
     WORDS_AT_ONCE,
     Command,
     PipelineAnswers,
@@ -21,7 +22,8 @@ def encode(commands: list[Command]) -> tuple[bytes, int, int]:
         try:
             next(work)
         except StopIteration as end:
-            return (*end.value, slices)
+            pieces, count = end.value
+            return b"".join(pieces), count, slices
         slices += 1
 
 
@@ -45,6 +47,13 @@ def test_many_commands_and_a_long_one_are_made_in_slices() -> None:
     data, count, slices = encode([long])
     assert (data, count) == (encode_command(long), 1)
     assert slices > 3
+
+
+def test_few_words_that_are_large_are_made_in_slices() -> None:
+    large: list[Command] = [(b"PUBLISH", b"c", bytes(BYTES_AT_ONCE // 2)) for _ in range(10)]
+    data, count, slices = encode(large)
+    assert (data, count) == (b"".join(map(encode_command, large)), 10)
+    assert slices == 6
 
 
 def test_the_answers_are_there_with_the_last() -> None:

@@ -10,7 +10,7 @@ from twisted.internet.testing import StringTransport
 from cyclone_sse.http.connection import ANSWERS_AT_ONCE, REFUSAL_TIMEOUT
 from cyclone_sse.http.flow_control import MOST_CORKED, FlowControl
 from tests.unit.fakes import FakeSocket
-from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, Peer
+from tests.unit.http.peer import POLL, PUBLISH, STATS, SUBSCRIBE, Peer
 
 
 class Counting(StringTransport):
@@ -226,3 +226,9 @@ def test_a_refused_client_may_send_on_and_is_read() -> None:
     peer.send(PUBLISH.replace(b"19", b"2000"))
     assert peer.statuses == [413]
     assert peer.transport.reading is True
+
+
+def test_a_long_poll_with_a_body_that_is_not_read_has_its_head_at_once() -> None:
+    peer = Peer()
+    peer.send(b"GET /?channels=a HTTP/1.1\r\nHost: x\r\n%s\r\nContent-Length: 2\r\n\r\nab" % POLL.encode())
+    assert peer.statuses == [200]
