@@ -253,9 +253,9 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         if position and sends_id:
             head += b"id: %s\n\n" % position.encode()
         connection = self.request.connection
+        send, nothing_waits = connection.socket_send, connection.nothing_waits
         connection.setRawMode()
         self._headers_written = True
-        send, nothing_waits = connection.socket_send, connection.nothing_waits
         return make_client(self.transport, head, settings["client-buffer"], send, nothing_waits)
 
     def _is_event_source(self) -> bool:

@@ -182,19 +182,26 @@ class Hub:
         A client that is not open yet is sent the missed events of all its channels when it opens. Returns the
         channels that had no subscribers before.
         """
+        is_new = client not in self.clients
+        if is_new:
+            self._register(client)
         before = client.channels
         first = self.channels.add(client, channels)
         if self._patterns is not None:
             for name in filter(self._patterns.is_pattern, first):
                 self._patterns.add(name)
-        is_new = client not in self.clients
-        if is_new:
-            self._register(client)
-            if not (last_event_id or client.wants_state):
-                self._resume.go_live(client)
+        if is_new and not (last_event_id or client.wants_state):
+            self._resume.go_live(client)
         self.presence.add(client, client.channels[len(before) :])
         if is_new or client.state is State.CORKED:
-            self._start(client, last_event_id, is_new)
+            start = self._resume.start_with_states if client.wants_state and is_new else None
+            if last_event_id:
+                client.last_event_id = last_event_id
+                start = self._resume.start
+            if client.state is State.CORKED:
+                client.on_open = start or client.on_open
+            elif start is not None:
+                start(client)
         elif last_event_id:
             added = [name for name in client.channels if name not in before]
             past = self._resume.add(client, added, last_event_id, self._fanout.first_waiting)
@@ -209,20 +216,6 @@ class Hub:
         client.on_full = self.lifecycle.watch_progress
         client.on_overflow = self._resume.fall_back
         self.lifecycle.add(client)
-
-    def _start(self, client: Client, last_event_id: EventId | str | None, is_new: bool) -> None:
-        """Send a client what it missed, or the states; when it opens, if it is not open yet."""
-        if last_event_id:
-            client.last_event_id = last_event_id
-            start = self._resume.start
-        elif client.wants_state and is_new:
-            start = self._resume.start_with_states
-        else:
-            return
-        if client.state is State.CORKED:
-            client.on_open = start
-        else:
-            start(client)
 
     def unsubscribe(self, client: Client, channels: Iterable[str] | None = None) -> list[str]:
         """Unsubscribe a client from these channels, by default all. Returns those without subscribers now."""

@@ -219,7 +219,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if self._flow.full:
             self._flow.pause()
             self.server.set_deadline(self, self.server.idle_timeout)
-        elif reader.stopped_early:
+        elif not is_over and reader.stopped_early:
             self._flow.pause()
             self.server.clock.callLater(0, self._run)
         elif self._half_closed:
@@ -293,7 +293,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     @property
     def nothing_waits(self) -> bool:
         """Whether all that was written has been sent, so that a stream may write to the socket."""
-        return self._flow.nothing_waits
+        return self._flow.nothing_waits and not self._flow.corked
 
     @property
     def socket_send(self) -> Send | None:

@@ -25,10 +25,11 @@ MOST_CORKED = 64 * 1024  # bytes; more are sent at once
 @implementer(IPushProducer)
 class FlowControl:
     """The flow control of one connection. transport: the connection's. send: of its socket, None if it has
-    none. nothing_waits: the transport's own buffer is known to be empty.
+    none. nothing_waits: the transport's own buffer is known to be empty. corked: the bytes that are held;
+    None: write at once.
     """
 
-    __slots__ = ("_corked", "_on_room", "_reading", "_transport", "full", "nothing_waits", "send")
+    __slots__ = ("_on_room", "_reading", "_transport", "corked", "full", "nothing_waits", "send")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
@@ -36,7 +37,7 @@ class FlowControl:
         self.nothing_waits = self.send is not None
         self._on_room: Callable[[], None] | None = None  # set: we are the transport's producer
         self._reading = True
-        self._corked: list[bytes] | None = None  # bytes for the next uncork
+        self.corked: list[bytes] | None = None
         self.full = False  # too many bytes wait in the transport
 
     def pause(self) -> None:
@@ -53,12 +54,12 @@ class FlowControl:
 
     def cork(self) -> None:
         """Hold what is written until the next ``uncork``, which must follow in this turn."""
-        if self._corked is None:
-            self._corked = []
+        if self.corked is None:
+            self.corked = []
 
     def uncork(self, on_room: Callable[[], None] | None) -> None:
         """Send what was held. on_room: see ``write``."""
-        held, self._corked = self._corked, None
+        held, self.corked = self.corked, None
         if held:
             self.write(b"".join(held), on_room)
 
@@ -67,9 +68,9 @@ class FlowControl:
 
         on_room: called, until the release, when too many bytes were waiting and have been sent.
         """
-        if self._corked is not None:
-            self._corked.append(data)
-            if sum(map(len, self._corked)) > MOST_CORKED:
+        if self.corked is not None:
+            self.corked.append(data)
+            if sum(map(len, self.corked)) > MOST_CORKED:
                 self.uncork(on_room)
             return
         if self.nothing_waits and self.send is not None:

@@ -140,7 +140,7 @@ def test_what_is_corked_goes_before_a_stream_and_before_the_end() -> None:
         ([PUBLISH * 5], 1),  # together
         ([PUBLISH, PUBLISH], 2),  # one after the other
         ([PUBLISH * 2 + PUBLISH[:30], PUBLISH[30:]], 2),  # without waiting for the rest of a request
-        ([PUBLISH * 3 + SUBSCRIBE], 2),  # before the head of a stream
+        ([PUBLISH * 3 + SUBSCRIBE], 1),  # before the head of a stream, which the transport sends
         ([PUBLISH * 3 + b"GET / HTTP/1.1\r\n\r\n"], 1),  # with a refusal
     ],
 )
