@@ -7,12 +7,13 @@ from typing import Any
 from cyclone_sse.access.rules import Rules
 from cyclone_sse.brokers.base import Broker
 from cyclone_sse.http.handler import JsonHandler
+from cyclone_sse.http.requests import Request
 
 
 class BrokerHandler(JsonHandler):
     """A handler with a broker and rules of access: those of its application."""
 
-    def __init__(self, application: Any, request: Any, **kwargs: Any) -> None:
+    def __init__(self, application: Any, request: Request, **kwargs: Any) -> None:
         self.broker: Broker = application.broker
         self.rules: Rules = application.rules
         super().__init__(application, request, **kwargs)

@@ -16,7 +16,7 @@ from cyclone_sse import brokers
 from cyclone_sse.access.rules import make_rules
 from cyclone_sse.handlers import BroadcastHandler, DisconnectHandler, PublishHandler, StatsHandler
 from cyclone_sse.http.handler import NotFoundHandler
-from cyclone_sse.http.requests import fixed_routes
+from cyclone_sse.http.requests import Request, fixed_routes
 from cyclone_sse.http.static_files import File, MediaHandler, load
 from cyclone_sse.options import with_defaults
 from cyclone_sse.publish import ClearHandler
@@ -90,7 +90,7 @@ class App(Application):  # type: ignore[misc]
         super().add_handlers(host_pattern, host_handlers)
         self.fixed_routes = fixed_routes(self.handlers)
 
-    def __call__(self, request: Any) -> Any:
+    def __call__(self, request: Request) -> Any:
         """Run the handler of a request. cyclone itself tries the patterns of hosts and paths in turn."""
         spec = self.fixed_routes.get(request.path)
         if spec is None or self.transforms or self.settings.get("debug"):

@@ -7,12 +7,40 @@ If no bytes wait, they can be sent directly to the socket.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 Send = Callable[[bytes], int]
 
 
-def socket_send(transport: Any) -> Send | None:
+class ClientTransport(Protocol):
+    """The methods of a Twisted transport, of TCP, TLS or a UNIX socket, that a stream needs."""
+
+    def write(self, data: bytes, /) -> object:
+        """Send these bytes after the ones before."""
+
+    def registerProducer(self, producer: Any, streaming: bool) -> object:
+        """Ask the producer for bytes when there is room for them."""
+
+    def unregisterProducer(self) -> object:
+        """Ask for no more."""
+
+    def pauseProducing(self) -> object:
+        """Stop reading."""
+
+    def resumeProducing(self) -> object:
+        """Read again."""
+
+    def loseConnection(self) -> object:
+        """End the connection when all bytes are sent."""
+
+    def abortConnection(self) -> object:
+        """End the connection at once."""
+
+    def getHandle(self) -> Any:
+        """The socket, or the TLS connection on it; missing where there is neither."""
+
+
+def socket_send(transport: ClientTransport) -> Send | None:
     """The function that sends bytes at once and returns their number; None for a transport without one.
 
     The function raises BlockingIOError if there is no room, and OSError if the connection is broken. It must

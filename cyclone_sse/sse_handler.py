@@ -25,6 +25,7 @@ from cyclone_sse.delivery.publication import check_client_id
 from cyclone_sse.delivery.socket_client import SocketClient
 from cyclone_sse.delivery.transport_client import make_client
 from cyclone_sse.errors import Ending, Refusal
+from cyclone_sse.http.requests import Request
 
 _STREAM = {
     "Content-Type": "text/event-stream",
@@ -58,7 +59,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
     _end_orders = 0  # given before the client was checked
     _sink: Callable[[bytes], None] | None = None  # where sendEvent's bytes go: the client, or a list
 
-    def __init__(self, application: Any, request: Any, **kwargs: Any) -> None:
+    def __init__(self, application: Any, request: Request, **kwargs: Any) -> None:
         BrokerHandler.__init__(self, application, request, **kwargs)
         self.transport = request.connection.transport
         self._auto_finish = False

@@ -27,7 +27,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import Any
 
 from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
@@ -36,7 +35,7 @@ from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.client import KEEP, RESET, Client, Dropped, Piece, Refill, Sent, Seq, State
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.errors import Ending
-from cyclone_sse.socket_send import Send
+from cyclone_sse.socket_send import ClientTransport, Send
 
 PIECE = 64 * 1024  # bytes handed to the transport at a time, where they are a copy for each slow client
 _BYTES_ACKED = 120  # offset of tcpi_bytes_acked in Linux's struct tcp_info (linux/tcp.h), 8 bytes
@@ -76,7 +75,7 @@ class SocketClient(Client):
     )
 
     def __init__(
-        self, transport: Any, head: bytes, limit: int, send: Send, nothing_waits: bool = True
+        self, transport: ClientTransport, head: bytes, limit: int, send: Send, nothing_waits: bool = True
     ) -> None:
         super().__init__()
         self.transport = transport

@@ -6,14 +6,12 @@ transports, and for transports in memory.
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from cyclone_sse.delivery.client import State
 from cyclone_sse.delivery.socket_client import PIECE, SocketClient
-from cyclone_sse.socket_send import Send
+from cyclone_sse.socket_send import ClientTransport, Send
 
 
 @implementer(IPushProducer)
@@ -26,7 +24,9 @@ class TransportClient(SocketClient):
 
     __slots__ = ("_paused",)
 
-    def __init__(self, transport: Any, head: bytes, limit: int, nothing_waits: bool = True) -> None:
+    def __init__(
+        self, transport: ClientTransport, head: bytes, limit: int, nothing_waits: bool = True
+    ) -> None:
         super().__init__(transport, head, limit, self._write_pieces, nothing_waits)
         self._paused = False
 
@@ -81,7 +81,7 @@ class TransportClient(SocketClient):
 
 
 def make_client(
-    transport: Any, head: bytes, limit: int, send: Send | None, nothing_waits: bool
+    transport: ClientTransport, head: bytes, limit: int, send: Send | None, nothing_waits: bool
 ) -> SocketClient:
     """Make the client of the kind that this transport needs. send: of its socket; None if it has none."""
     if send is None:

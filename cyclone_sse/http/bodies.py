@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.forms import MULTIPART, SLICE, URLENCODED, url_encoded
+from cyclone_sse.http.requests import Request
 from cyclone_sse.values import JSON_DECODER, read_json
 
 JSON = "application/json"
@@ -47,7 +48,7 @@ class Body(NamedTuple):
     key: str = ""
 
 
-def read_body(request: Any, max_batch: int) -> Generator[None, None, Body]:
+def read_body(request: Request, max_batch: int) -> Generator[None, None, Body]:
     """Read the body of a request, in slices. max_batch: values of a batch.
 
     Raises Refusal: 400, 413 for a larger batch, 415 for another format.
@@ -80,7 +81,7 @@ def read_body(request: Any, max_batch: int) -> Generator[None, None, Body]:
     return Body(None, values, False, _key(values))
 
 
-def may_hold_key(request: Any, is_key: Callable[[bytes], bool]) -> bool:
+def may_hold_key(request: Request, is_key: Callable[[bytes], bool]) -> bool:
     """Whether the key can be in this body. Cheap, and wrong in one direction only: to be read, and compared.
 
     A key that is written in an unusual way, as with its name percent-encoded, is found in a short body only.

@@ -12,12 +12,11 @@ more than making several answers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from cyclone_sse.socket_send import socket_send
+from cyclone_sse.socket_send import ClientTransport, socket_send
 
 MOST_CORKED = 64 * 1024  # bytes; more are sent at once
 
@@ -31,7 +30,7 @@ class FlowControl:
 
     __slots__ = ("_on_room", "_reading", "_transport", "corked", "full", "nothing_waits", "send")
 
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: ClientTransport) -> None:
         self._transport = transport
         self.send = socket_send(transport)
         self.nothing_waits = self.send is not None

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cyclone_sse.errors import Refusal, error_body
+from cyclone_sse.http.requests import Request
 from cyclone_sse.http.responses import PREFLIGHT_AGE, REQUEST_HEADERS
 
 
@@ -21,7 +22,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
     allowed = "GET, HEAD, OPTIONS"
     body_methods: tuple[str, ...] = ()  # requests whose body is read; other bodies are left unread
 
-    def __init__(self, application: Any, request: Any, **kwargs: Any) -> None:
+    def __init__(self, application: Any, request: Request, **kwargs: Any) -> None:
         # cyclone's makes a namespace for templates with each request: too slow when ten thousand clients
         # reconnect at once.
         self.application = application

@@ -81,6 +81,11 @@ class FakeSocket:
     def unregisterProducer(self) -> None:
         self.producer = None
 
+    def pauseProducing(self) -> None:
+        """Nothing is read here."""
+
+    resumeProducing = pauseProducing
+
     def loseConnection(self) -> None:
         self.closing = True
         self._settle()
