@@ -37,9 +37,7 @@ class PipelineAnswers:
 
 def encode_command(words: Command) -> bytes:
     """One command as bytes (redis.io, "Redis serialization protocol")."""
-    parts = [b"*%d\r\n" % len(words)]
-    parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in map(_bytes, words)]
-    return b"".join(parts)
+    return b"".join((b"*%d\r\n" % len(words), *_bulk_strings(words)))
 
 
 def encode_in_slices(commands: Iterable[Command]) -> Generator[None, None, tuple[list[bytes], int]]:
@@ -51,10 +49,10 @@ def encode_in_slices(commands: Iterable[Command]) -> Generator[None, None, tuple
         count += 1
         parts.append(b"*%d\r\n" % len(command))
         for start in range(0, len(command), WORDS_AT_ONCE):
-            words = command[start : start + WORDS_AT_ONCE]
-            parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in map(_bytes, words)]
-            encoded += len(words)
-            size += sum(map(len, parts[-len(words) :]))
+            strings = _bulk_strings(command[start : start + WORDS_AT_ONCE])
+            parts += strings
+            encoded += len(strings)
+            size += sum(map(len, strings))
             if encoded >= WORDS_AT_ONCE or size >= BYTES_AT_ONCE:
                 encoded = size = 0
                 pieces.append(b"".join(parts))
@@ -62,6 +60,10 @@ def encode_in_slices(commands: Iterable[Command]) -> Generator[None, None, tuple
                 yield
     pieces.append(b"".join(parts))
     return pieces, count
+
+
+def _bulk_strings(words: Command) -> list[bytes]:
+    return [b"$%d\r\n%b\r\n" % (len(word), word) for word in map(_bytes, words)]
 
 
 def _bytes(word: Word) -> bytes:
