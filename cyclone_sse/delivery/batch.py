@@ -52,12 +52,10 @@ class Batch:
         return self.with_names(client.channels) if client.fields else self.plain
 
     @property
-    def with_one_name(self) -> Rendering | None:
-        """The bytes with names for any client that receives it, if all events have the same one name."""
+    def has_one_name(self) -> bool:
+        """Whether the bytes with names are the same for all clients that receive it."""
         first = self.events[0].names
-        if len(first) != 1 or any(event.names != first for event in self.events[1:]):
-            return None
-        return self.with_names(first)
+        return len(first) == 1 and all(event.names == first for event in self.events)
 
     def _all_names(self) -> frozenset[str]:
         if self._names is None:

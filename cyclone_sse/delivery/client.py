@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 
 from cyclone_sse.delivery.events import Event, EventId
 from cyclone_sse.errors import Ending
+from cyclone_sse.socket_send import Send
 
 NOT_LIVE = float("inf")  # `skip_until` of a client that is not due live events yet
 
@@ -77,7 +78,8 @@ class Client:
     client does not mistake for an event. shares_frames: whether it is sent the same bytes as others;
     otherwise events are passed to ``deliver``. skip_until: the position (`Event.seq`) after which live events
     are sent. user: the user to whom access was granted. wants_state: whether the states of its channels are
-    sent when the stream opens without an id, and after a gap.
+    sent when the stream opens without an id, and after a gap. write: sends bytes to it at once and returns
+    their number, as long as it shares bytes and none wait for it; otherwise None.
     """
 
     __slots__ = (
@@ -102,12 +104,14 @@ class Client:
         "state",
         "user",
         "wants_state",
+        "write",
     )
 
     is_poll: ClassVar[bool] = False  # it receives one answer, and asks again
 
     def __init__(self) -> None:
         self.state = State.CORKED
+        self.write: Send | None = None
         self.channels: tuple[str, ...] = ()
         self.client_id: str | None = None
         self.user: str | None = None
@@ -140,6 +144,10 @@ class Client:
         frames: the parts of data, if there are several; these objects wait in place of data. seqs: the
         positions of the frames; without them the history cannot repeat the data.
         """
+        raise NotImplementedError
+
+    def queue_rest(self, frames: Sequence[bytes], seqs: Sequence[Seq], sent: int) -> None:
+        """Send what is left of these frames, of which ``write`` has sent some bytes, when there is room."""
         raise NotImplementedError
 
     def deliver(self, events: Sequence[Event]) -> Sent:

@@ -4,13 +4,13 @@ A walk over very many clients is done in slices, with a turn of the reactor betw
 queue of walks, and each walk is finished before the next starts. Without this a client could be sent a later
 event before an earlier one.
 
-The inner loop of ``_send`` is the fast path of this server. It must add next to nothing to the kernel's
+The loop of ``_send`` is the fast path of this server. It must add next to nothing to the kernel's
 ``send()``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 from twisted.internet.defer import Deferred, succeed
@@ -21,7 +21,7 @@ from cyclone_sse import slices
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.channels import Channels
-from cyclone_sse.delivery.client import Client, State
+from cyclone_sse.delivery.client import Client, Sent, State
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.turn import Turn
 
@@ -111,38 +111,44 @@ class Fanout:
                     yield
         self._counters.fanout_seconds.observe(self._reactor.seconds() - turn.taken)
 
-    def _send(self, clients: list[Client], batch: Batch) -> None:
+    def _send(self, clients: Sequence[Client], batch: Batch) -> None:
         now = self._reactor.seconds()
-        first, excluded, seqs = batch.seqs[0], batch.excluded, batch.seqs
+        apart: list[Client] = []  # clients that are not sent the shared bytes, or not now
+        if batch.excluded:
+            apart = [client for client in clients if client.client_id in batch.excluded]
+            clients = [client for client in clients if client.client_id not in batch.excluded]
+        served = len(apart) + len(clients)
+        first, seqs = batch.seqs[0], batch.seqs
         data, frames = batch.plain
-        with_names = None  # made when a client wants it
         length = len(data)
-        shared = events = size = 0
+        with_names = varies = False  # of these bytes; whether the next client may need others
+        size = 0
         for client in clients:
+            write = client.write
+            if write is None or client.skip_until >= first:
+                apart.append(client)
+                continue
+            if client.fields is not with_names or varies:
+                data, frames = batch.rendering_for(client)
+                length = len(data)
+                with_names = client.fields
+                varies = with_names and not batch.has_one_name
             try:
-                if client.skip_until >= first or not client.shares_frames or excluded:
-                    sent = self._send_alone(client, batch, now)
-                    events += sent[0]
-                    size += sent[1]
-                    continue
-                client.last_sent_at = now
-                if client.fields:
-                    if with_names is None:
-                        with_names = batch.with_one_name  # the same for all, mostly
-                    named = with_names or batch.with_names(client.channels)
-                    size += len(named.data) - length
-                    client.send(named.data, named.frames, seqs)
-                else:
-                    client.send(data, frames, seqs)
-                shared += client.state is not _GONE
+                written = write(data)
             except Exception:
-                # A custom application's sendEvent; the walk goes on for the others.
-                self.log.failure("could not send to a subscriber")
-        self._counters.deliveries += shared * len(seqs) + events
-        self._counters.sent_bytes += shared * length + size
+                apart.append(client)  # it has no room or has left; `send` handles both
+                continue
+            client.last_sent_at = now
+            size += length
+            if written != length:
+                client.queue_rest(frames, seqs, written)
+        self._counters.deliveries += (served - len(apart)) * len(seqs)
+        self._counters.sent_bytes += size
+        for client in apart:
+            self._send_apart(client, batch, now)
 
-    def _send_alone(self, client: Client, batch: Batch, now: float) -> tuple[int, int]:
-        """Send this client those of the events that are for it; returns their number, and of their bytes."""
+    def _send_apart(self, client: Client, batch: Batch, now: float) -> None:
+        """Send this client those of the events that are for it, in its own way or when it has room."""
         due = [
             event
             for event in batch.events
@@ -150,11 +156,21 @@ class Fanout:
             and (event.excluded is None or event.excluded != client.client_id)
         ]
         if not due or client.state is _GONE:
-            return 0, 0
+            return
         client.last_sent_at = now
-        if not client.shares_frames:
-            return client.deliver(due)
-        own = Batch(due)
-        data, frames = own.rendering_for(client)
-        client.send(data, frames, own.seqs)
-        return len(due), len(data)
+        try:
+            if client.shares_frames:
+                sent = self._send_shared(client, batch if len(due) == len(batch.events) else Batch(due))
+            else:
+                sent = client.deliver(due)
+        except Exception:
+            # A custom application's sendEvent; the walk goes on for the others.
+            self.log.failure("could not send to a subscriber")
+        else:
+            self._counters.deliveries += sent.events
+            self._counters.sent_bytes += sent.bytes
+
+    def _send_shared(self, client: Client, batch: Batch) -> Sent:
+        data, frames = batch.rendering_for(client)
+        client.send(data, frames, batch.seqs)
+        return Sent(len(batch.events), len(data))

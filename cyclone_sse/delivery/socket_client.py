@@ -1,11 +1,11 @@
 """The stream of one client over a socket, with a queue for bytes that cannot be sent at once.
 
-The cost of fan-out is the kernel's ``send()``. ``SocketClient.send`` runs for each client and write, and must
-add next to nothing: no timer, Deferred or allocation. Twisted's ``transport.write`` costs two ``epoll_ctl``
-calls and a trip through the reactor each time, and even its ``writeSomeData`` a microsecond, so bytes are
-sent directly to the socket as long as nothing waits. When the socket is full, the rest is queued here, and
-the transport, as the consumer of a pull producer, requests more when the socket has drained. The queue has
-the frames themselves, not copies: an event is in memory once, for all slow clients that wait for it.
+The cost of fan-out is the kernel's ``send()``. Twisted's ``transport.write`` costs two ``epoll_ctl`` calls
+and a trip through the reactor each time, and even its ``writeSomeData`` a microsecond, so bytes are sent
+directly to the socket as long as nothing waits. The walk over the clients does not even call ``send`` here
+then: ``write`` is the socket's own function. When the socket is full, the rest is queued here, and the
+transport, as the consumer of a pull producer, requests more when the socket has drained. The queue has the
+frames themselves, not copies: an event is in memory once, for all slow clients that wait for it.
 
 When more bytes than the limit wait, the events in the queue are dropped, except the one that is partly sent,
 and the client is sent them from the history as it reads. So the limit bounds the memory for a slow client,
@@ -67,9 +67,9 @@ class SocketClient(Client):
         "_offset",
         "_queue",
         "_refill",
+        "_send_now",
         "_seqs",
         "_unsent",
-        "_write",
         "nothing_waits",
         "transport",
     )
@@ -87,7 +87,7 @@ class SocketClient(Client):
         self._unsent = len(head)  # bytes in the queue and in the transport
         self._in_transport = 0
         self._refill: Refill | None = None
-        self._write = send
+        self._send_now = send
 
     def figures(self) -> SocketFigures:
         """The figures of this moment."""
@@ -109,27 +109,20 @@ class SocketClient(Client):
             # Earlier answers may still lie in the transport's own buffer.
             self._wait()
             return
-        assert self._queue is not None
-        assert self._seqs is not None
-        frames, seqs = tuple(self._queue), tuple(self._seqs)
-        self._queue, self._seqs, self._unsent = None, None, 0
-        self.state = State.OPEN
-        self.send(frames[0] if len(frames) == 1 else b"".join(frames), frames, seqs)
-        if self._refill is not None and self.state is State.OPEN:
-            self._wait()
+        self._uncork()
 
     def send(self, data: bytes, frames: Sequence[bytes] = (), seqs: Sequence[Seq] = ()) -> None:
         """Send these bytes to the client now or, in their turn, when there is room for them."""
         if self.state is _OPEN:
             try:
-                sent = self._write(data)
+                sent = self._send_now(data)
             except BlockingIOError:
                 sent = 0
             except OSError:
                 self._abort(Ending.LEFT)
                 return
             if sent != len(data):
-                self._queue_rest(frames or (data,), seqs, sent)
+                self.queue_rest(frames or (data,), seqs, sent)
         elif self.state is State.FULL:
             if self._unsent and self._unsent + len(data) > self._limit:
                 self._overflow(frames or (data,), seqs)
@@ -137,6 +130,17 @@ class SocketClient(Client):
                 self._enqueue(frames or (data,), seqs)
         elif self.state is State.CORKED:
             self._enqueue(frames or (data,), seqs)
+
+    def queue_rest(self, frames: Sequence[bytes], seqs: Sequence[Seq], sent: int) -> None:
+        """Queue what is left of these frames after the first ``sent`` bytes, and wait for room."""
+        for index, frame in enumerate(frames):
+            if sent < len(frame):
+                self._enqueue(frames[index:], seqs[index:])
+                self._offset = sent
+                self._unsent -= sent
+                break
+            sent -= len(frame)
+        self._wait()
 
     def deliver(self, events: Sequence[Event]) -> Sent:
         """Render these events for this client, then send them."""
@@ -161,13 +165,13 @@ class SocketClient(Client):
         waiting = self.state is State.FULL
         if self.state in (State.OPEN, State.FULL):
             self.ending = why
-            self.state = State.CLOSING
+            self._enter(State.CLOSING)
             if not waiting:
                 self._close()
 
     def lost(self) -> None:
         """Release everything: the connection is gone."""
-        self.state = State.GONE
+        self._enter(State.GONE)
         if self.ending is None:
             self.ending = Ending.LEFT
         self._queue = self._seqs = self._refill = None
@@ -188,16 +192,19 @@ class SocketClient(Client):
             # Not TCP, or not Linux: what has left the queue is the next best.
             return self._unsent
 
-    def _queue_rest(self, frames: Sequence[bytes], seqs: Sequence[Seq], sent: int) -> None:
-        """Queue what is left of these frames after the first ``sent`` bytes, and wait for room."""
-        for index, frame in enumerate(frames):
-            if sent < len(frame):
-                self._enqueue(frames[index:], seqs[index:])
-                self._offset = sent
-                self._unsent -= sent
-                break
-            sent -= len(frame)
-        self._wait()
+    def _uncork(self) -> None:
+        assert self._queue is not None
+        assert self._seqs is not None
+        frames, seqs = tuple(self._queue), tuple(self._seqs)
+        self._queue, self._seqs, self._unsent = None, None, 0
+        self._enter(State.OPEN)
+        self.send(frames[0] if len(frames) == 1 else b"".join(frames), frames, seqs)
+        if self._refill is not None and self.state is State.OPEN:
+            self._wait()
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self.write = self._send_now if state is _OPEN and self.shares_frames else None
 
     def _enqueue(self, frames: Sequence[bytes], seqs: Sequence[Seq]) -> None:
         if self._queue is None or self._seqs is None:
@@ -234,7 +241,7 @@ class SocketClient(Client):
             self.on_overflow(self, Dropped(None if first == RESET else first - 1, events, size))
 
     def _wait(self) -> None:
-        self.state = State.FULL
+        self._enter(State.FULL)
         if self.on_full is not None:
             self.on_full(self)
         self.transport.registerProducer(self, streaming=False)
@@ -251,7 +258,7 @@ class SocketClient(Client):
         if self.state is State.CLOSING:
             self._close()
         elif self.state is State.FULL:
-            self.state = State.OPEN
+            self._enter(State.OPEN)
 
     def stopProducing(self) -> None:
         """Do nothing: the transport was closed, and `lost` will follow."""

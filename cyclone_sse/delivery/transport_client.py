@@ -49,7 +49,7 @@ class TransportClient(SocketClient):
         """Let bytes wait here: the transport has enough for now."""
         self._paused = True
         if self.state is State.OPEN:
-            self.state = State.FULL
+            self._enter(State.FULL)
             if self.on_full is not None:
                 self.on_full(self)
 
@@ -62,13 +62,13 @@ class TransportClient(SocketClient):
                 if self.state is State.CLOSING:
                     self._close()
                 elif self.state is State.FULL:
-                    self.state = State.OPEN
+                    self._enter(State.OPEN)
                 return
             self._unsent -= len(data)
             self._write_pieces(data)
 
     def _wait(self) -> None:
-        self.state = State.FULL
+        self._enter(State.FULL)
         if self.on_full is not None:
             self.on_full(self)
         if not self._paused:  # what is missed comes from the history; nothing is full yet

@@ -66,7 +66,7 @@ def test_events_of_one_turn_leave_in_one_write(
         writes.append(data)
         return len(data)
 
-    client.subscriber._write = write
+    client.subscriber.write = client.subscriber._send_now = write
     for number in range(10):
         broker.publish(["ab"[number % 2]], str(number))
     clock.turn()
@@ -138,7 +138,8 @@ def test_a_sendevent_that_raises_affects_no_other_client(
     def render(events: object) -> bytes:
         raise ZeroDivisionError
 
-    broken.subscriber.render, broken.subscriber.shares_frames = render, False
+    broken.subscriber.render = render
+    broken.subscriber.shares_frames, broken.subscriber.write = False, None
     broker.publish(["a"], "1")
     clock.turn()
     assert sound.messages == ["1"]

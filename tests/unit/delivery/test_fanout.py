@@ -11,8 +11,10 @@ from cyclone_sse.delivery.channels import Channels
 from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.fanout import Fanout
-from tests.unit.delivery.clients import Recorder, turns
-from tests.unit.fakes import TurnClock
+from cyclone_sse.delivery.socket_client import SocketClient
+from cyclone_sse.errors import Ending
+from tests.unit.delivery.clients import Recorder, socket_client, turns
+from tests.unit.fakes import FakeSocket, TurnClock
 
 
 class Site:
@@ -31,10 +33,19 @@ class Site:
         self.registry.add(client, channels)
         return client
 
-    def publish(self, *channels: str) -> None:
+    def stream(self, *channels: str, socket: FakeSocket, client_id: str | None = None) -> SocketClient:
+        client = socket_client(socket)
+        client.skip_until, client.client_id = 0, client_id
+        client.open()
+        self.registry.add(client, channels)
+        return client
+
+    def publish(self, *channels: str, excluded: str | None = None) -> None:
         self._n += 1
         eid = EventId.of(self._n, 0, "node")
-        self.fanout.add(Event(eid, encode(b"%d" % self._n, eid), channels))
+        event = Event(eid, encode(b"%d" % self._n, eid), channels)
+        event.excluded = excluded
+        self.fanout.add(event)
 
 
 def test_events_of_one_turn_leave_after_it_in_one_write() -> None:
@@ -105,3 +116,50 @@ def test_it_is_idle_when_all_is_done() -> None:
     assert not idle.called
     turns(site.clock)
     assert idle.called
+
+
+def test_each_client_is_sent_the_names_that_it_wants_in_one_walk() -> None:
+    site = Site()
+    sockets = [FakeSocket() for _ in range(4)]
+    for number, socket in enumerate(sockets):
+        site.stream("a", *"b" * (number % 2), socket=socket).fields = number > 1
+    site.publish("a", "b")
+    site.clock.turn()
+    assert [socket.received.count(b"channel: a\n") for socket in sockets] == [0, 0, 1, 1]
+    assert [socket.received.count(b"channel: b\n") for socket in sockets] == [0, 0, 0, 1]
+    assert site.counters.deliveries == 4
+    assert site.counters.sent_bytes == sum(len(socket.received) for socket in sockets)
+
+
+def test_an_excluded_client_costs_the_others_nothing() -> None:
+    site = Site()
+    mine, other, full = FakeSocket(), FakeSocket(), FakeSocket(3)
+    site.stream("a", socket=mine, client_id="me")
+    site.stream("a", socket=other)
+    slow = site.stream("a", socket=full)
+    site.publish("a", excluded="me")
+    site.clock.turn()
+    site.publish("a")
+    site.clock.turn()
+    assert mine.received.count(b"data: ") == 1
+    assert other.received.count(b"data: ") == 2
+    assert slow.waiting_bytes == len(other.received) - 3
+    full.read(None)
+    assert full.received == other.received
+
+
+def test_a_client_that_has_left_is_ended_by_the_walk_and_the_others_are_served() -> None:
+    site = Site()
+    gone, other = FakeSocket(), FakeSocket()
+    left = site.stream("a", socket=gone)
+    site.stream("a", socket=other)
+
+    def broken(data: bytes) -> int:
+        raise ConnectionResetError
+
+    left.write = left._send_now = broken
+    site.publish("a")
+    site.clock.turn()
+    assert left.ending is Ending.LEFT
+    assert gone.aborted
+    assert b"data: 1" in other.received

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -75,6 +76,14 @@ def test_what_was_written_before_goes_first() -> None:
     assert socket.received == b"the answer to an earlier request, head, event"
 
 
+def test_a_client_with_its_own_rendering_has_no_write_for_shared_bytes() -> None:
+    subscriber = socket_client(FakeSocket())
+    subscriber.shares_frames = False
+    subscriber.open()
+    assert subscriber.state is State.OPEN
+    assert subscriber.write is None
+
+
 def test_nothing_that_is_sent_while_full_does_no_harm() -> None:
     socket = FakeSocket(room=0)
     subscriber = socket_client(socket, b"")
@@ -90,11 +99,24 @@ def test_nothing_that_is_sent_while_full_does_no_harm() -> None:
 sizes = st.lists(st.tuples(st.booleans(), st.integers(0, 300)), max_size=40)
 
 
+def write_or_send(subscriber: SocketClient, data: bytes) -> None:
+    """Send in the way of the walk, which calls `write` itself where there is one."""
+    try:
+        written = subscriber.write(data) if subscriber.write is not None else None
+    except BlockingIOError:
+        written = None
+    if written is None:
+        subscriber.send(data, (data,), (REPEATABLE,))
+    elif written != len(data):
+        subscriber.queue_rest((data,), (REPEATABLE,), written)
+
+
+@pytest.mark.parametrize("send", [SocketClient.send, write_or_send])
 @pytest.mark.parametrize("tls", [False, True])
 @given(steps=sizes, room=st.integers(0, 200))
 @example(steps=[(False, 1), (False, 0), (True, 2), (False, 2)], room=0)
 def test_bytes_arrive_in_order_or_the_client_is_cut(
-    tls: bool, steps: list[tuple[bool, int]], room: int
+    tls: bool, send: Callable[[SocketClient, bytes], None], steps: list[tuple[bool, int]], room: int
 ) -> None:
     limit = 1000
     socket: Any = FakeTls() if tls else FakeSocket(room)
@@ -107,7 +129,7 @@ def test_bytes_arrive_in_order_or_the_client_is_cut(
                 socket.read(size)
             continue
         data = bytes(65 + (len(sent) + n) % 26 for n in range(size))
-        subscriber.send(data)
+        send(subscriber, data)
         if socket.aborted:
             assert subscriber.ending is Ending.SLOW
             break
@@ -181,7 +203,7 @@ def test_the_head_leaves_with_what_was_added_to_it() -> None:
     socket = FakeSocket()
     writes: list[bytes] = []
     subscriber = socket_client(socket, b"head ")
-    subscriber._write = lambda data: writes.append(data) or len(data)  # type: ignore[func-returns-value]
+    subscriber._send_now = lambda data: writes.append(data) or len(data)  # type: ignore[func-returns-value]
     subscriber.send(b"missed ")
     assert not writes
     subscriber.open()
