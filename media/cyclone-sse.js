@@ -52,6 +52,19 @@ function pause(ms, signal) {
     });
 }
 
+// A silence: `over` settles when `postpone` has not been called for this time, or the signal is aborted.
+function makeQuiet(ms, signal) {
+    let timer = 0, end;
+    const over = new Promise((resolve) => { end = resolve; });
+    const postpone = () => {
+        clearTimeout(timer);
+        timer = setTimeout(end, delay(ms, 0));
+    };
+    signal.addEventListener('abort', () => { clearTimeout(timer); end(); }, {once: true});
+    postpone();
+    return {over, postpone};
+}
+
 // Settles like the promise of the function, but fails as soon as the signal is aborted.
 function raced(signal, ask) {
     return new Promise((resolve, reject) => {
@@ -221,9 +234,9 @@ function makeRooms() {
 
 /* The states at the start of an answer, before the position after which the stream goes on. */
 
-// Returns the events before the position `start`; the rest is not read. until: settles when the answer is not read any
-// longer, unless it ends.
-async function readStates(response, start, names, until) {
+// Returns the events before the position `start`; the rest is not read. quiet: of an answer that stays open, the silence
+// after which it is not read any longer; fails if such an answer ends before the position.
+async function readStates(response, start, names, quiet) {
     const states = [];
     let isComplete = false;
     const feed = makeParser((block) => {
@@ -233,10 +246,15 @@ async function readStates(response, start, names, until) {
         }
     }, () => {});
     const reading = readText(response, (text) => {
+        quiet?.postpone();
         feed(text);
         return isComplete;
+    }).then(() => {
+        if (quiet && !isComplete) {
+            throw new Error('ended before all states');
+        }
     });
-    await Promise.race([reading, until || reading]);
+    await Promise.race([reading, quiet?.over || reading]);
     return states;
 }
 
@@ -256,7 +274,7 @@ const FIRST_RETRY = 1000;       // ms, until the server sends another
 const LONGEST_RETRY = 30000;    // ms
 const STEADY = 5000;            // ms after which a connection counts as a success, and delays start again
 const FIRST_BYTE = 15000;       // ms for the first byte of a stream: the server sends it at once
-const STATES = 3000;            // ms for the states and the position after them, which the server sends at once
+const STATES = 3000;            // ms without a byte after which no more states come, though no position ended them
 const SILENT_STREAMS = 2;       // streams without a byte after which a proxy is taken to hold them back
 const REMOVAL = 1000;           // ms before channels are given up: a page that reloads wants them again
 const REFUSALS = 3;             // 401 in a row after which no new token is asked for
@@ -348,7 +366,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         try {
             const response = await ask(names, '', {token, signal, method: polls && !options.state ? 'HEAD' : undefined});
             const start = response.headers.get('Last-Event-ID') || '';
-            const states = options.state ? await readStates(response, start, names, !polls && pause(STATES, signal)) : [];
+            const quiet = polls ? null : makeQuiet(STATES, signal);
+            const states = options.state ? await readStates(response, start, names, quiet) : [];
             if (attempt === controller && tabs.get(id)?.marks === marks) {
                 publish({to: id, start, states});
                 reach(start);

@@ -14,13 +14,13 @@ import {EXPIRED, GAP, PRESENCE, asJSON, makeParser, toEvent} from './parser.js';
 import {readText, request} from './request.js';
 import {makeRooms} from './rooms.js';
 import {readStates} from './states.js';
-import {delay, makeWatchdog, pause, raced} from './timers.js';
+import {delay, makeQuiet, makeWatchdog, pause, raced} from './timers.js';
 
 const FIRST_RETRY = 1000;       // ms, until the server sends another
 const LONGEST_RETRY = 30000;    // ms
 const STEADY = 5000;            // ms after which a connection counts as a success, and delays start again
 const FIRST_BYTE = 15000;       // ms for the first byte of a stream: the server sends it at once
-const STATES = 3000;            // ms for the states and the position after them, which the server sends at once
+const STATES = 3000;            // ms without a byte after which no more states come, though no position ended them
 const SILENT_STREAMS = 2;       // streams without a byte after which a proxy is taken to hold them back
 const REMOVAL = 1000;           // ms before channels are given up: a page that reloads wants them again
 const REFUSALS = 3;             // 401 in a row after which no new token is asked for
@@ -112,7 +112,8 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         try {
             const response = await ask(names, '', {token, signal, method: polls && !options.state ? 'HEAD' : undefined});
             const start = response.headers.get('Last-Event-ID') || '';
-            const states = options.state ? await readStates(response, start, names, !polls && pause(STATES, signal)) : [];
+            const quiet = polls ? null : makeQuiet(STATES, signal);
+            const states = options.state ? await readStates(response, start, names, quiet) : [];
             if (attempt === controller && tabs.get(id)?.marks === marks) {
                 publish({to: id, start, states});
                 reach(start);

@@ -3,9 +3,9 @@ import {isAfter} from './ids.js';
 import {PRESENCE, makeParser, toEvent} from './parser.js';
 import {readText} from './request.js';
 
-// Returns the events before the position `start`; the rest is not read. until: settles when the answer is not read any
-// longer, unless it ends.
-export async function readStates(response, start, names, until) {
+// Returns the events before the position `start`; the rest is not read. quiet: of an answer that stays open, the silence
+// after which it is not read any longer; fails if such an answer ends before the position.
+export async function readStates(response, start, names, quiet) {
     const states = [];
     let isComplete = false;
     const feed = makeParser((block) => {
@@ -15,9 +15,14 @@ export async function readStates(response, start, names, until) {
         }
     }, () => {});
     const reading = readText(response, (text) => {
+        quiet?.postpone();
         feed(text);
         return isComplete;
+    }).then(() => {
+        if (quiet && !isComplete) {
+            throw new Error('ended before all states');
+        }
     });
-    await Promise.race([reading, until || reading]);
+    await Promise.race([reading, quiet?.over || reading]);
     return states;
 }

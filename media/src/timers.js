@@ -17,6 +17,19 @@ export function pause(ms, signal) {
     });
 }
 
+// A silence: `over` settles when `postpone` has not been called for this time, or the signal is aborted.
+export function makeQuiet(ms, signal) {
+    let timer = 0, end;
+    const over = new Promise((resolve) => { end = resolve; });
+    const postpone = () => {
+        clearTimeout(timer);
+        timer = setTimeout(end, delay(ms, 0));
+    };
+    signal.addEventListener('abort', () => { clearTimeout(timer); end(); }, {once: true});
+    postpone();
+    return {over, postpone};
+}
+
 // Settles like the promise of the function, but fails as soon as the signal is aborted.
 export function raced(signal, ask) {
     return new Promise((resolve, reject) => {

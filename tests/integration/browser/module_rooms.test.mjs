@@ -84,6 +84,35 @@ test('each tab hears the states of its channels', async () => {
     assert.deepEqual([first, second].map(({heard}) => heard.states.at(-1)), ['open', 'open']);
 });
 
+test('states that are cut off are requested again', async () => {
+    installTabs();
+    await open({channels: ['a'], state: true, shared: true});
+    await passed(200);
+    answerWith(answerAt(9, `\n\n${event(3, 'b', 's3')}`), answerAt(9, `\n\n${event(3, 'b', 's3')}${event(4, 'c', 's4')}id: 9-0-n\n\n`));
+    const second = await open({channels: ['b', 'c'], state: true, shared: true});
+    await passed(200);
+    await last().answer.end();
+    assert.deepEqual(dataOf(second), []);
+    await passed(2000);
+    assert.deepEqual(dataOf(second), ['b s3', 'c s4']);
+});
+
+test('states that come slowly are read to the end', async () => {
+    installTabs();
+    await open({channels: ['a'], state: true, shared: true});
+    await passed(200);
+    answerWith(answerAt(9, '\n\n'));
+    const second = await open({channels: ['b', 'c'], state: true, shared: true});
+    await passed(200);
+    const {answer} = last();
+    await passed(2000);
+    await answer.write(event(3, 'b', 's3'));
+    await passed(2000);
+    await answer.write(`${event(4, 'c', 's4')}id: 9-0-n\n\n`);
+    await passed(200);
+    assert.deepEqual(dataOf(second), ['b s3', 'c s4']);
+});
+
 // ---- Presence ----
 
 test('the whole list is kept', async () => {
