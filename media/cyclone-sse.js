@@ -52,15 +52,15 @@ function pause(ms, signal) {
     });
 }
 
-// A silence: `over` settles when `postpone` has not been called for this time, or the signal is aborted.
+// A silence: `over` settles when `postpone` has not been called for this time, unless the signal is aborted.
 function makeQuiet(ms, signal) {
     let timer = 0, end;
     const over = new Promise((resolve) => { end = resolve; });
     const postpone = () => {
         clearTimeout(timer);
-        timer = setTimeout(end, delay(ms, 0));
+        timer = signal.aborted ? 0 : setTimeout(end, delay(ms, 0));
     };
-    signal.addEventListener('abort', () => { clearTimeout(timer); end(); }, {once: true});
+    signal.addEventListener('abort', () => { clearTimeout(timer); }, {once: true});
     postpone();
     return {over, postpone};
 }
@@ -234,9 +234,9 @@ function makeRooms() {
 
 /* The states at the start of an answer, before the position after which the stream goes on. */
 
-// Returns the events before the position `start`; the rest is not read. quiet: of an answer that stays open, the silence
-// after which it is not read any longer; fails if such an answer ends before the position.
-async function readStates(response, start, names, quiet) {
+// Returns the events before the position `start`; the rest is not read. onBytes: called with each piece. quiet: the silence
+// after which a stream is not read any longer, null for a poll. Fails if a stream ends before the position.
+async function readStates(response, start, names, onBytes, quiet) {
     const states = [];
     let isComplete = false;
     const feed = makeParser((block) => {
@@ -246,6 +246,7 @@ async function readStates(response, start, names, quiet) {
         }
     }, () => {});
     const reading = readText(response, (text) => {
+        onBytes();
         quiet?.postpone();
         feed(text);
         return isComplete;
@@ -360,14 +361,14 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     // ---- Before the connection: is a tab authorised for its new channels, and where do they start? ----
 
     // Sends a separate request. Without this, the refusal of one tab would end the streams of the others.
-    async function admit(id, token, controller) {
+    async function admit(id, token, controller, onBytes) {
         const {marks} = tabs.get(id), names = namesOf(marks), probe = new AbortController(), {signal} = probe;
         controller.signal.addEventListener('abort', () => probe.abort(controller.signal.reason));
         try {
             const response = await ask(names, '', {token, signal, method: polls && !options.state ? 'HEAD' : undefined});
             const start = response.headers.get('Last-Event-ID') || '';
-            const quiet = polls ? null : makeQuiet(STATES, signal);
-            const states = options.state ? await readStates(response, start, names, quiet) : [];
+            const states = options.state ?
+                await readStates(response, start, names, onBytes, polls ? null : makeQuiet(STATES, signal)) : [];
             if (attempt === controller && tabs.get(id)?.marks === marks) {
                 publish({to: id, start, states});
                 reach(start);
@@ -392,10 +393,11 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         parent.onStopped(id);
     }
 
-    async function admitTabs(token, controller) {
+    async function admitTabs(token, controller, onBytes) {
         for (const [id, {marks}] of position() || asksEach ? [...tabs] : []) {
             if (attempt === controller && tabs.has(id) && (asksEach || mustBeAdmitted(marks))) {
-                await admit(id, token, controller);
+                onBytes();      // the server has answered for the tab before
+                await admit(id, token, controller, onBytes);
             }
         }
     }
@@ -524,7 +526,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             }
             watchdog.expect(silence, 'no answer');
             const token = await newToken(signal);
-            await admitTabs(token, controller);
+            await admitTabs(token, controller, () => watchdog.expect(silence, 'no answer'));
             if (attempt === controller && !isOpenAsWanted()) {
                 await listen(trial, token, watchdog);
             } else if (attempt === controller) {

@@ -53,9 +53,8 @@ class Batch:
 
     @property
     def has_one_name(self) -> bool:
-        """Whether the bytes with names are the same for all clients that receive it."""
-        first = self.events[0].names
-        return len(first) == 1 and all(event.names == first for event in self.events)
+        """Whether the bytes with names are the same for all clients that receive these events."""
+        return len(self._all_names()) == 1
 
     def _all_names(self) -> frozenset[str]:
         if self._names is None:
@@ -66,12 +65,8 @@ class Batch:
     def with_names(self, channels: Sequence[str]) -> Rendering:
         """The bytes with the names for clients of these channels."""
         names = self._all_names()
-        if len(channels) == 1:
-            heard = tuple(channels)
-        elif len(names) == 1:
-            heard = tuple(names)
-        else:
-            heard = tuple([name for name in channels if name in names])
+        # A single name is not sought among the client's: these may have changed since the walk started.
+        heard = tuple(names) if len(names) == 1 else tuple([name for name in channels if name in names])
         rendering = self._by_names.get(heard)
         if rendering is None:
             if len(self._by_names) >= RENDERINGS:

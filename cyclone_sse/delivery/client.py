@@ -78,8 +78,8 @@ class Client:
     client does not mistake for an event. shares_frames: whether it is sent the same bytes as others;
     otherwise events are passed to ``deliver``. skip_until: the position (`Event.seq`) after which live events
     are sent. user: the user to whom access was granted. wants_state: whether the states of its channels are
-    sent when the stream opens without an id, and after a gap. write: sends bytes to it at once and returns
-    their number, as long as it shares bytes and none wait for it; otherwise None.
+    sent when the stream opens without an id, and after a gap. write: the function of its socket that sends
+    bytes and returns their number; None if it has none, is not open, or is not sent shared bytes.
     """
 
     __slots__ = (

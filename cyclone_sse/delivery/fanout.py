@@ -113,42 +113,46 @@ class Fanout:
 
     def _send(self, clients: Sequence[Client], batch: Batch) -> None:
         now = self._reactor.seconds()
-        apart: list[Client] = []  # clients that are not sent the shared bytes, or not now
+        apart: list[Client] = []  # clients that are due other events, render them, or cannot take them now
         if batch.excluded:
             apart = [client for client in clients if client.client_id in batch.excluded]
             clients = [client for client in clients if client.client_id not in batch.excluded]
-        served = len(apart) + len(clients)
         first, seqs = batch.seqs[0], batch.seqs
         data, frames = batch.plain
         length = len(data)
-        with_names = varies = False  # of these bytes; whether the next client may need others
-        size = 0
+        with_names = False  # whether these bytes have the names of channels
+        varies = False  # whether the names differ from client to client
+        sent = size = 0
         for client in clients:
-            write = client.write
-            if write is None or client.skip_until >= first:
-                apart.append(client)
-                continue
-            if client.fields is not with_names or varies:
-                data, frames = batch.rendering_for(client)
-                length = len(data)
-                with_names = client.fields
-                varies = with_names and not batch.has_one_name
             try:
-                written = write(data)
+                write = client.write
+                if write is None or client.skip_until >= first:
+                    apart.append(client)
+                    continue
+                if client.fields is not with_names or varies:
+                    data, frames = batch.rendering_for(client)
+                    length = len(data)
+                    with_names = client.fields
+                    varies = with_names and not batch.has_one_name
+                try:
+                    written = write(data)
+                except OSError:
+                    apart.append(client)  # it has no room or has left; `send` handles both
+                    continue
+                client.last_sent_at = now
+                sent += 1
+                size += length
+                if written != length:
+                    client.queue_rest(frames, seqs, written)
             except Exception:
-                apart.append(client)  # it has no room or has left; `send` handles both
-                continue
-            client.last_sent_at = now
-            size += length
-            if written != length:
-                client.queue_rest(frames, seqs, written)
-        self._counters.deliveries += (served - len(apart)) * len(seqs)
+                self.log.failure("could not send to a subscriber")
+        self._counters.deliveries += sent * len(seqs)
         self._counters.sent_bytes += size
         for client in apart:
             self._send_apart(client, batch, now)
 
     def _send_apart(self, client: Client, batch: Batch, now: float) -> None:
-        """Send this client those of the events that are for it, in its own way or when it has room."""
+        """Send a client that the loop leaves out those of the events that are for it, now or later."""
         due = [
             event
             for event in batch.events
@@ -173,4 +177,4 @@ class Fanout:
     def _send_shared(self, client: Client, batch: Batch) -> Sent:
         data, frames = batch.rendering_for(client)
         client.send(data, frames, batch.seqs)
-        return Sent(len(batch.events), len(data))
+        return Sent(0, 0) if client.state is _GONE else Sent(len(batch.events), len(data))

@@ -45,6 +45,9 @@ class TransportClient(SocketClient):
             sent += PIECE
         return min(sent, len(view))
 
+    def _enter(self, state: State) -> None:
+        self.state = state  # without a `write`: some pieces may have gone out when one fails
+
     def pauseProducing(self) -> None:
         """Let bytes wait here: the transport has enough for now."""
         self._paused = True

@@ -106,14 +106,14 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     // ---- Before the connection: is a tab authorised for its new channels, and where do they start? ----
 
     // Sends a separate request. Without this, the refusal of one tab would end the streams of the others.
-    async function admit(id, token, controller) {
+    async function admit(id, token, controller, onBytes) {
         const {marks} = tabs.get(id), names = namesOf(marks), probe = new AbortController(), {signal} = probe;
         controller.signal.addEventListener('abort', () => probe.abort(controller.signal.reason));
         try {
             const response = await ask(names, '', {token, signal, method: polls && !options.state ? 'HEAD' : undefined});
             const start = response.headers.get('Last-Event-ID') || '';
-            const quiet = polls ? null : makeQuiet(STATES, signal);
-            const states = options.state ? await readStates(response, start, names, quiet) : [];
+            const states = options.state ?
+                await readStates(response, start, names, onBytes, polls ? null : makeQuiet(STATES, signal)) : [];
             if (attempt === controller && tabs.get(id)?.marks === marks) {
                 publish({to: id, start, states});
                 reach(start);
@@ -138,10 +138,11 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         parent.onStopped(id);
     }
 
-    async function admitTabs(token, controller) {
+    async function admitTabs(token, controller, onBytes) {
         for (const [id, {marks}] of position() || asksEach ? [...tabs] : []) {
             if (attempt === controller && tabs.has(id) && (asksEach || mustBeAdmitted(marks))) {
-                await admit(id, token, controller);
+                onBytes();      // the server has answered for the tab before
+                await admit(id, token, controller, onBytes);
             }
         }
     }
@@ -270,7 +271,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             }
             watchdog.expect(silence, 'no answer');
             const token = await newToken(signal);
-            await admitTabs(token, controller);
+            await admitTabs(token, controller, () => watchdog.expect(silence, 'no answer'));
             if (attempt === controller && !isOpenAsWanted()) {
                 await listen(trial, token, watchdog);
             } else if (attempt === controller) {

@@ -3,9 +3,9 @@ import {isAfter} from './ids.js';
 import {PRESENCE, makeParser, toEvent} from './parser.js';
 import {readText} from './request.js';
 
-// Returns the events before the position `start`; the rest is not read. quiet: of an answer that stays open, the silence
-// after which it is not read any longer; fails if such an answer ends before the position.
-export async function readStates(response, start, names, quiet) {
+// Returns the events before the position `start`; the rest is not read. onBytes: called with each piece. quiet: the silence
+// after which a stream is not read any longer, null for a poll. Fails if a stream ends before the position.
+export async function readStates(response, start, names, onBytes, quiet) {
     const states = [];
     let isComplete = false;
     const feed = makeParser((block) => {
@@ -15,6 +15,7 @@ export async function readStates(response, start, names, quiet) {
         }
     }, () => {});
     const reading = readText(response, (text) => {
+        onBytes();
         quiet?.postpone();
         feed(text);
         return isComplete;

@@ -17,15 +17,15 @@ export function pause(ms, signal) {
     });
 }
 
-// A silence: `over` settles when `postpone` has not been called for this time, or the signal is aborted.
+// A silence: `over` settles when `postpone` has not been called for this time, unless the signal is aborted.
 export function makeQuiet(ms, signal) {
     let timer = 0, end;
     const over = new Promise((resolve) => { end = resolve; });
     const postpone = () => {
         clearTimeout(timer);
-        timer = setTimeout(end, delay(ms, 0));
+        timer = signal.aborted ? 0 : setTimeout(end, delay(ms, 0));
     };
-    signal.addEventListener('abort', () => { clearTimeout(timer); end(); }, {once: true});
+    signal.addEventListener('abort', () => { clearTimeout(timer); }, {once: true});
     postpone();
     return {over, postpone};
 }

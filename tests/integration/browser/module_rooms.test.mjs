@@ -113,6 +113,25 @@ test('states that come slowly are read to the end', async () => {
     assert.deepEqual(dataOf(second), ['b s3', 'c s4']);
 });
 
+test('states that come for longer than the silence of a stream are read to the end', async () => {
+    installTabs();
+    await open({channels: ['a'], state: true, shared: true});
+    await passed(200);
+    const stream = last(), numbers = Array.from({length: 30}, (_, number) => number + 1);
+    answerWith(answerAt(99, '\n\n'));
+    const second = await open({channels: ['b'], state: true, shared: true});
+    await passed(200);
+    const {answer} = last();
+    for (const number of numbers) {
+        await passed(2500);
+        await stream.answer.write(': ping\n\n');
+        await answer.write(event(number, 'b', `s${number}`));
+    }
+    await answer.write('id: 99-0-n\n\n');
+    await passed(200);
+    assert.deepEqual(dataOf(second), numbers.map((number) => `b s${number}`));
+});
+
 // ---- Presence ----
 
 test('the whole list is kept', async () => {

@@ -163,3 +163,31 @@ def test_a_client_that_has_left_is_ended_by_the_walk_and_the_others_are_served()
     assert left.ending is Ending.LEFT
     assert gone.aborted
     assert b"data: 1" in other.received
+    assert (site.counters.deliveries, site.counters.sent_bytes) == (1, len(other.received))
+
+
+def test_the_name_is_that_of_the_event_though_a_client_has_left_the_channel_meanwhile() -> None:
+    site = Site(slice=2)
+    sockets = [FakeSocket() for _ in range(4)]
+    clients = [site.stream("a", "b", socket=socket) for socket in sockets]
+    for client in clients:
+        client.fields = True
+    site.publish("a")
+    site.clock.turn()
+    site.registry.remove(clients[2], ["a"])
+    turns(site.clock)
+    assert [socket.received.count(b"channel: a\n") for socket in sockets] == [1, 1, 1, 1]
+
+
+def test_a_client_whose_queue_fails_affects_no_other(failures: list[Any]) -> None:
+    def fail(client: Client) -> None:
+        raise ZeroDivisionError
+
+    site = Site()
+    other = FakeSocket()
+    site.stream("a", socket=FakeSocket(3)).on_full = fail
+    site.stream("a", socket=other)
+    site.publish("a")
+    site.clock.turn()
+    assert b"data: 1" in other.received
+    assert len(failures) == 1
