@@ -84,10 +84,16 @@ test('each tab hears the states of its channels', async () => {
     assert.deepEqual([first, second].map(({heard}) => heard.states.at(-1)), ['open', 'open']);
 });
 
-test('states that are cut off are requested again', async () => {
+// Opens the tab that connects for all; returns its request.
+async function openLeader() {
     installTabs();
     await open({channels: ['a'], state: true, shared: true});
     await passed(200);
+    return last();
+}
+
+test('states that are cut off are requested again', async () => {
+    await openLeader();
     answerWith(answerAt(9, `\n\n${event(3, 'b', 's3')}`), answerAt(9, `\n\n${event(3, 'b', 's3')}${event(4, 'c', 's4')}id: 9-0-n\n\n`));
     const second = await open({channels: ['b', 'c'], state: true, shared: true});
     await passed(200);
@@ -98,9 +104,7 @@ test('states that are cut off are requested again', async () => {
 });
 
 test('states that come slowly are read to the end', async () => {
-    installTabs();
-    await open({channels: ['a'], state: true, shared: true});
-    await passed(200);
+    await openLeader();
     answerWith(answerAt(9, '\n\n'));
     const second = await open({channels: ['b', 'c'], state: true, shared: true});
     await passed(200);
@@ -114,10 +118,7 @@ test('states that come slowly are read to the end', async () => {
 });
 
 test('states that come for longer than the silence of a stream are read to the end', async () => {
-    installTabs();
-    await open({channels: ['a'], state: true, shared: true});
-    await passed(200);
-    const stream = last(), numbers = Array.from({length: 30}, (_, number) => number + 1);
+    const stream = await openLeader(), numbers = Array.from({length: 30}, (_, number) => number + 1);
     answerWith(answerAt(99, '\n\n'));
     const second = await open({channels: ['b'], state: true, shared: true});
     await passed(200);
