@@ -8,6 +8,8 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+import cyclone_sse  # noqa: F401  # a test that imports cyclone first would not find it, when run alone
+
 # A busy machine is slow, not wrong: no property fails for the time it took. CI draws the same examples
 # each time.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
