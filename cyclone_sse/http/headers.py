@@ -62,6 +62,15 @@ class Headers(HTTPHeaders):  # type: ignore[misc]
             headers._join_repeated(pairs)
         return headers
 
+    def copy(self) -> Headers:
+        """The same headers, to be changed apart from these."""
+        copied = Headers()
+        dict.update(copied, self)
+        if "_as_list" in self.__dict__:  # else it is what the dictionary says, and none is repeated
+            copied.repeated = self.repeated
+            copied._as_list = {name: list(values) for name, values in self._as_list.items()}
+        return copied
+
     def _join_repeated(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         lists: dict[str, list[str]] = {}
         for name, value in pairs:

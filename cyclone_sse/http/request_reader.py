@@ -8,6 +8,7 @@ lengths, a length with chunks). Invariants:
   no more than the memory of their bytes.
 - Each byte is scanned a limited number of times, and the memory is limited by ``MAX_HEAD``, ``MAX_HEADERS``,
   the limit of a body, and the overhead of its chunks.
+- A short header section that was read lately is not read again, and what is remembered of them is bounded.
 - A mistake in a head is found in the first bytes that show it, before the rest has arrived.
 - A call does a limited amount of work, whatever has arrived.
 
@@ -18,7 +19,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.chunks import ChunkedBody, too_large
@@ -26,6 +28,8 @@ from cyclone_sse.http.headers import FIELD, FORBIDDEN_BYTES, MAX_HEAD, TOKEN, He
 from cyclone_sse.http.target import is_host, split_target
 
 MAX_HEADERS = 100
+_SHORT_SECTION = 1024  # bytes of headers; longer ones, most of them with cookies, are not remembered
+_MAX_SECTIONS = 256
 
 _REQUEST_LINE = re.compile(rb"(%s) ([!-~\x80-\xff]+) HTTP/1\.([0-9])" % TOKEN)  # RFC 9112 3
 _OTHER_HTTP = re.compile(rb"%s [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]" % TOKEN)
@@ -39,8 +43,7 @@ _SINGLE = (  # a list of them means nothing
 )
 
 
-@dataclass(slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """The head of one request.
 
     host, path, query: from the target. minor: of HTTP/1.x. length: of the body in bytes, None for chunks.
@@ -58,6 +61,16 @@ class RequestHead:
     expects: bool
 
 
+class _HeaderSection(NamedTuple):
+    """The headers of a request, and what they say; requests with the same bytes share it (RFC 9110 6.3)."""
+
+    headers: Headers
+    host: str | None
+    length: int | None
+    keep_alive: bool
+    expects: bool
+
+
 class RequestReader:
     """The requests of one connection: add bytes to ``buffer``, then read each request with ``pop_request``.
 
@@ -68,6 +81,7 @@ class RequestReader:
     __slots__ = (
         "_body_due",
         "_chunks",
+        "_expects",
         "_max_body",
         "_scanned",
         "buffer",
@@ -81,6 +95,7 @@ class RequestReader:
         self._scanned = 0  # bytes of an incomplete head that were looked at
         self._chunks: ChunkedBody | None = None  # the body that is being read, if it comes in chunks
         self._body_due = False  # the head is there, its body is not
+        self._expects = False  # the client waits with its body for 100 Continue
         self.head: RequestHead | None = None
         self.is_over = False
 
@@ -117,6 +132,7 @@ class RequestReader:
                 self.is_over = True
                 return head, b""
             self._body_due = True
+            self._expects = head.expects
             self._chunks = ChunkedBody(self._max_body) if head.length is None else None
         head = self.head
         assert head is not None
@@ -134,10 +150,7 @@ class RequestReader:
 
     def pop_continue(self) -> bool:
         """Whether the client waits with its body for 100 Continue (RFC 9110 10.1.1); true once."""
-        head = self.head
-        if head is None or not self._body_due:
-            return False
-        waits, head.expects = head.expects and not self.buffer, False
+        waits, self._expects = self._expects and self._body_due and not self.buffer, False
         return waits
 
     def _read_head(self) -> RequestHead | None:
@@ -189,21 +202,18 @@ def _request_line(line: bytes) -> tuple[str, bytes, int]:
     return match[1].decode("ascii"), match[2], int(match[3])
 
 
-def _fields(data: bytes) -> Headers:
-    """The headers of a head. Raises Refusal."""
-    found = FIELD.findall(data)
-    # What lies between two matches would be no header: the lengths show it.
-    if sum([len(name) + len(value) for name, value in found]) + 3 * len(found) != len(data):
-        raise Refusal(400, "malformed request: a header")
-    if len(found) > MAX_HEADERS:
-        raise Refusal(431, f"more than {MAX_HEADERS} headers")
-    return Headers.from_raw(found)
-
-
 def _head(line: bytes, fields: bytes) -> RequestHead:
     """The head from its request line and the lines of its headers. Raises Refusal."""
     method, target, minor = _request_line(line)
-    headers = _fields(fields)
+    read = _known_section if len(fields) <= _SHORT_SECTION else _header_section
+    headers, host, length, keep_alive, expects = read(fields, minor)
+    host, path, query = split_target(method, target, host)
+    return RequestHead(method, host, path, query, minor, headers, length, keep_alive, expects)
+
+
+def _header_section(data: bytes, minor: int) -> _HeaderSection:
+    """Read and check the lines of all headers. minor: of HTTP/1.x. Raises Refusal."""
+    headers = _headers(data)
     if headers.repeated:
         for name in _SINGLE:
             if name in headers.repeated:
@@ -215,7 +225,6 @@ def _head(line: bytes, fields: bytes) -> RequestHead:
             raise Refusal(400, "Host is missing")
     elif not is_host(host):
         raise Refusal(400, "Host is not the name of a host")
-    host, path, query = split_target(method, target, host)
     connection = headers.exact("Connection")
     keep_alive = minor > 0  # RFC 9112 9.3
     if connection is not None:
@@ -225,4 +234,18 @@ def _head(line: bytes, fields: bytes) -> RequestHead:
     if expect is not None and expect.lower() != "100-continue":
         raise Refusal(417, "the only supported expectation is 100-continue")
     expects = expect is not None and minor > 0 and length != 0
-    return RequestHead(method, host, path, query, minor, headers, length, keep_alive, expects)
+    return _HeaderSection(headers, host, length, keep_alive, expects)
+
+
+# A publisher sends the same headers again and again, and so do the browsers of a page.
+_known_section = lru_cache(maxsize=_MAX_SECTIONS)(_header_section)
+
+
+def _headers(data: bytes) -> Headers:
+    found = FIELD.findall(data)
+    # What lies between two matches would be no header: the lengths show it.
+    if sum([len(name) + len(value) for name, value in found]) + 3 * len(found) != len(data):
+        raise Refusal(400, "malformed request: a header")
+    if len(found) > MAX_HEADERS:
+        raise Refusal(431, f"more than {MAX_HEADERS} headers")
+    return Headers.from_raw(found)

@@ -122,6 +122,7 @@ def test_continue_is_said_to_who_waits_for_it() -> None:
     peer = Peer()
     request = head("Expect: 100-continue", "Content-Length: 19")
     assert peer.send(request) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert Peer().send(request) == b"HTTP/1.1 100 Continue\r\n\r\n", "also with the same head"
     too_large = Peer()
     too_large.send(head("Expect: 100-continue", "Content-Length: 2000"))
     assert too_large.statuses == [413]

@@ -52,3 +52,15 @@ def test_so_many_names_are_remembered_at_most() -> None:
     for number in range(1000):
         assert headers.header_name(b"x-%d" % number) == f"X-{number}"
     assert len(headers._known_names) <= headers._MAX_KNOWN
+
+
+def test_a_copy_is_changed_apart() -> None:
+    headers = Headers.from_raw([(b"A", b"1"), (b"B", b"2"), (b"B", b"3")])
+    copied = headers.copy()
+    copied.add("A", "x")
+    copied.add("B", "x")
+    del copied["A"]
+    assert dict(headers) == {"A": "1", "B": "2,3"}
+    assert headers.get_list("B") == ["2", "3"]
+    assert copied.get_list("B") == ["2", "3", "x"]
+    assert copied.repeated == {"B"}

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyclone_sse.errors import Refusal
+from cyclone_sse.http.headers import Headers
 from cyclone_sse.http.request_reader import RequestHead, RequestReader
 
 HEAD = b"POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -54,6 +55,20 @@ def test_what_does_not_end_is_refused_before_it_is_large(beginning: bytes) -> No
 
     with pytest.raises(Refusal):
         go_on()
+
+
+def test_long_headers_are_not_remembered() -> None:
+    def sections(name: bytes) -> list[Headers]:
+        reader = RequestReader(10)
+        reader.buffer += b"GET / HTTP/1.1\r\nHost: x\r\n" + name + b": y\r\n\r\n"
+        reader.buffer *= 2
+        return [found[0].headers for _ in range(2) if (found := reader.pop_request(wanted))]
+
+    first, second = sections(b"short")
+    assert first is second
+    first, second = sections(b"long" * 300)
+    assert first == second
+    assert first is not second
 
 
 token = st.text("abcXYZ019-_.~!", min_size=1, max_size=8)

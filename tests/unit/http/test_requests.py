@@ -38,6 +38,11 @@ def test_the_query_is_read() -> None:
     assert (request.path, request.uri) == ("/", "/?channels=a&channels=%C3%A4&x=")
 
 
+def test_headers_are_changed_for_one_request_only() -> None:
+    made("/", "A: b").headers["A"] = "c"
+    assert made("/", "A: b").headers["A"] == "b"
+
+
 @pytest.mark.parametrize("name", ["access_token", "access%5Ftoken"])
 def test_a_token_is_taken_out_of_all_that_is_logged(name: str) -> None:
     request = made(f"/?channels=a&{name}=one&{name}=secret")
