@@ -24,6 +24,7 @@ SHORT = 64 * 1024  # bytes of a body that is read whole to look for the key
 _KNOWN = {"Accept": ", ".join((URLENCODED, MULTIPART, JSON, LINES))}  # RFC 9110 15.5.16
 _VALUES_AT_ONCE = 500  # read in one slice
 _BLANKS = re.compile(r"[ \t\r\n]*")  # RFC 8259 2
+_AFTER_VALUE = re.compile(r"[ \t\r\n]*([],])[ \t\r\n]*")  # in an array, RFC 8259 5
 _MAX_KEY = 1024  # bytes of a key in a body that is not short, as it is written there
 _MAX_CANDIDATES = 1000  # values that are compared with the key
 # Each begins with letters that a search finds quickly, and looks at a bounded number of bytes from there.
@@ -131,26 +132,26 @@ def _read_array(text: str, start: int, max_batch: int) -> Generator[None, None, 
     """The values of the array that begins there, one by one: what is too long is found before it is read."""
     values: list[Any] = []
     position = _skip_blanks(text, start + 1)
+    is_over = text[position : position + 1] == "]"
+    if is_over:
+        position = _skip_blanks(text, position + 1)
     try:
-        while not (text[position : position + 1] == "]" and not values):
+        while not is_over:
             if len(values) == max_batch:
                 raise _too_many(max_batch)
             value, position = JSON_DECODER.raw_decode(text, position)
             values.append(value)
-            position = _skip_blanks(text, position)
-            separator = text[position : position + 1]
-            if separator == "]":
-                break
-            if separator != ",":
+            after = _AFTER_VALUE.match(text, position)
+            if after is None:
                 raise ValueError
-            position = _skip_blanks(text, position + 1)
+            position, is_over = after.end(), after[1] == "]"
             if not len(values) % _VALUES_AT_ONCE:
                 yield
     except RecursionError:
         raise Refusal(400, "JSON is nested too deeply") from None
     except ValueError:
         raise Refusal(400, "this is not JSON") from None
-    if _skip_blanks(text, position + 1) != len(text):
+    if position != len(text):
         raise Refusal(400, "this is not JSON")
     return values
 
