@@ -160,6 +160,11 @@ class Event:
         return EventId(self.seq, self.node)
 
     @property
+    def id_text(self) -> str:
+        """Its id as text, which its frame begins with."""
+        return self.frame[4 : self.frame.index(b"\n")].decode()
+
+    @property
     def names(self) -> Sequence[str]:
         """All names under which clients may be subscribed to it."""
         return (*self.channels, *self.patterns) if self.patterns else self.channels

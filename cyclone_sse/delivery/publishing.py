@@ -95,7 +95,7 @@ class Publishing:
             self.check_states(publications)
         ids: list[str] = []
         for each in publications:
-            ids.append(str(self._publish(each).id))
+            ids.append(self._publish(each).id_text)
         return ids if self._journal is None else self._journal.when_written().addCallback(lambda _: ids)
 
     def _when_written(self, published: Deferred[Sequence[str]]) -> Deferred[Sequence[str]]:
@@ -112,7 +112,7 @@ class Publishing:
         for each in publications:
             in_slices = each.keep and len(each.channels) > MANY
             event = self._publish(each, sets_state=not in_slices)
-            ids.append(str(event.id))
+            ids.append(event.id_text)
             if in_slices:
                 yield from self._spread_state(event)
             done += 1 + len(each.channels)

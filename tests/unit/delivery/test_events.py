@@ -40,9 +40,11 @@ def test_a_message_is_read_back(message: str, kind: str | None) -> None:
     frame = encode(message, "1-2-n", kind)
     normal = message.replace("\r\n", "\n").replace("\r", "\n")
     parser = Parser()
-    (event,) = parser.feed(frame)
-    assert (event.id, event.type, event.data) == ("1-2-n", kind or "message", normal)
-    assert Event(EventId.of(1, 2, "n"), frame).message == normal
+    (received,) = parser.feed(frame)
+    assert (received.id, received.type, received.data) == ("1-2-n", kind or "message", normal)
+    event = Event(EventId.of(1, 2, "n"), frame)
+    assert event.message == normal
+    assert event.id_text == str(event.id)
 
 
 def test_the_bytes_on_the_wire() -> None:
