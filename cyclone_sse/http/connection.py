@@ -339,7 +339,10 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             return
         self.state = READING
         if not self._in_run:
-            self.server.clock.callLater(0, self._run)
+            if self._reader is not None and not self._reader.buffer:
+                self._wait(is_over=True)
+            else:
+                self.server.clock.callLater(0, self._run)
 
     def _release(self) -> None:
         """Release the client and the memory that were counted for the request."""

@@ -198,6 +198,20 @@ def test_a_client_that_has_closed_its_side_gets_its_answer() -> None:
     assert waiting.gone
 
 
+def test_an_answer_that_comes_later_is_followed_by_the_next_request_at_once() -> None:
+    peer = Peer()
+    taken: Deferred[None] = Deferred()
+    peer.app.broker.publish_all = lambda *_: taken  # type: ignore[method-assign]
+    peer.send(PUBLISH)
+    calls = len(peer.clock.calls)
+    taken.callback(None)
+    assert len(peer.clock.calls) == calls, "no call is due in the next turn"
+    peer.connection.dataReceived(STATS)
+    assert peer.statuses == [200, 200]
+    peer.wait(100)
+    assert peer.gone, "it waits for as long as any other"
+
+
 def test_nothing_is_left_of_a_connection_that_is_gone() -> None:
     peer = Peer()
     peer.send(SUBSCRIBE)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 from cyclone.web import HTTPError
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, fail
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.handler import JsonHandler
@@ -27,9 +27,22 @@ class Raising(JsonHandler):
         return fail(self.error)
 
 
+class Waiting(JsonHandler):
+    """Answers later, and is told when the request is over."""
+
+    later: ClassVar[Deferred[None]]
+    over: ClassVar[list[object]]
+
+    def get(self) -> Deferred[None]:
+        return self.later
+
+    def on_connection_close(self, *args: object, **kwargs: object) -> None:
+        self.over.append(self)
+
+
 def peer(**settings: Any) -> Peer:
     server = MemoryServer(settings)
-    server.app.add_handlers(".*$", [(r"/raising", Raising)])
+    server.app.add_handlers(".*$", [(r"/raising", Raising), (r"/waiting", Waiting)])
     return Peer(server=server)
 
 
@@ -90,3 +103,13 @@ def test_the_connection_stays_as_the_client_wants_it() -> None:
     assert "connection" not in ask("GET", "/stats", client=client).headers
     assert not client.gone
     assert ask("GET", "/stats", "Connection: close").headers["connection"] == "close"
+
+
+def test_a_custom_handler_is_told_when_its_request_is_over() -> None:
+    Waiting.later, Waiting.over = Deferred(), []
+    client = peer()
+    client.send(b"GET /waiting HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert not Waiting.over
+    Waiting.later.callback(None)
+    assert client.statuses == [200]
+    assert len(Waiting.over) == 1
