@@ -161,8 +161,8 @@ class Event:
 
     @property
     def id_text(self) -> str:
-        """Its id as text, which its frame begins with."""
-        return self.frame[4 : self.frame.index(b"\n")].decode()
+        """Its id as text, from the first line of its frame, which must be that of the id."""
+        return self.frame[len(b"id: ") : self.frame.index(b"\n")].decode()
 
     @property
     def names(self) -> Sequence[str]:

@@ -43,7 +43,7 @@ _KEY = re.compile(r"[!-~]{1,200}(?: \d{1,9})?", re.ASCII)
 _PHP_CHANNEL = re.compile(r"channels?\[\d*\]", re.ASCII)  # PHP's http_build_query and its forms
 
 
-@dataclass(slots=True)  # not frozen: that would triple the time to make one
+@dataclass(slots=True)  # not frozen: that would double the time to make one
 class Publication:
     """One message for some channels.
 

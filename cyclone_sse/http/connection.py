@@ -338,11 +338,11 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self._close(REFUSAL_TIMEOUT if self._body_left else self.server.idle_timeout)
             return
         self.state = READING
-        if not self._in_run:
-            if self._reader is not None and not self._reader.buffer:
-                self._wait(is_over=True)
-            else:
-                self.server.clock.callLater(0, self._run)
+        assert self._reader is not None
+        if not self._in_run and self._reader.buffer:
+            self.server.clock.callLater(0, self._run)
+        elif not self._in_run:
+            self._wait(is_over=True)
 
     def _release(self) -> None:
         """Release the client and the memory that were counted for the request."""

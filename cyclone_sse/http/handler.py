@@ -74,7 +74,8 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         if answering is not None:
             waiting = answering if isinstance(answering, Deferred) else maybeDeferred(lambda: answering)
             waiting.addCallbacks(self._end_answer, self._handle_request_exception)
-            # cyclone's own does nothing, and would cost a Deferred for each answer.
+            # cyclone's own does nothing, and would cost a Deferred for each answer. (A handler may set
+            # another on itself.)
             if getattr(self.on_connection_close, "__func__", None) is not RequestHandler.on_connection_close:
                 self.notifyFinish().addCallback(self.on_connection_close)
         elif self._auto_finish and not self._finished:

@@ -63,10 +63,10 @@ class Headers(HTTPHeaders):  # type: ignore[misc]
         return headers
 
     def copy(self) -> Headers:
-        """The same headers, to be changed apart from these."""
+        """The same headers, which can be changed without changing these."""
         copied = Headers()
         dict.update(copied, self)
-        if "_as_list" in self.__dict__:  # else it is what the dictionary says, and none is repeated
+        if "_as_list" in self.__dict__:  # else it follows from the dictionary
             copied.repeated = self.repeated
             copied._as_list = {name: list(values) for name, values in self._as_list.items()}
         return copied
@@ -85,6 +85,15 @@ class Headers(HTTPHeaders):  # type: ignore[misc]
         """cyclone's lists of values; made when asked for, unless a header is repeated."""
         items: Any = dict.items(self)
         return {name: [value] for name, value in items}
+
+    def add(self, name: str, value: str) -> None:
+        """Add a value to those of this header."""
+        _ = self._as_list  # without this, it would be made of the joined values
+        super().add(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        _ = self._as_list  # without this, it would be made without the header
+        super().__delitem__(name)
 
     exact: Any = dict.get  # for a name in its canonical form, at a third of the cost
 

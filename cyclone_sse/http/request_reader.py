@@ -8,7 +8,8 @@ lengths, a length with chunks). Invariants:
   no more than the memory of their bytes.
 - Each byte is scanned a limited number of times, and the memory is limited by ``MAX_HEAD``, ``MAX_HEADERS``,
   the limit of a body, and the overhead of its chunks.
-- A short header section that was read lately is not read again, and what is remembered of them is bounded.
+- A bounded number of short header sections is remembered, and not parsed again: a publisher sends the same
+  headers with each request. No credential is remembered.
 - A mistake in a head is found in the first bytes that show it, before the rest has arrived.
 - A call does a limited amount of work, whatever has arrived.
 
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 from cyclone_sse.errors import Refusal
@@ -28,8 +28,8 @@ from cyclone_sse.http.headers import FIELD, FORBIDDEN_BYTES, MAX_HEAD, TOKEN, He
 from cyclone_sse.http.target import is_host, split_target
 
 MAX_HEADERS = 100
-_SHORT_SECTION = 1024  # bytes of headers; longer ones, most of them with cookies, are not remembered
-_MAX_SECTIONS = 256
+_SHORT_SECTION = 1024  # bytes of headers; longer ones are not remembered
+_MAX_SECTIONS = 256  # that are remembered
 
 _REQUEST_LINE = re.compile(rb"(%s) ([!-~\x80-\xff]+) HTTP/1\.([0-9])" % TOKEN)  # RFC 9112 3
 _OTHER_HTTP = re.compile(rb"%s [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]" % TOKEN)
@@ -40,6 +40,18 @@ _SINGLE = (  # a list of them means nothing
     "Transfer-Encoding",
     "Expect",
     "Authorization",
+)
+# They differ from client to client, or are secret: such a section is not remembered.
+_OF_ONE_CLIENT = frozenset(
+    (
+        "Authorization",
+        "Cookie",
+        "Forwarded",
+        "Last-Event-Id",
+        "Proxy-Authorization",
+        "X-Forwarded-For",
+        "X-Real-Ip",
+    )
 )
 
 
@@ -62,13 +74,16 @@ class RequestHead(NamedTuple):
 
 
 class _HeaderSection(NamedTuple):
-    """The headers of a request, and what they say; requests with the same bytes share it (RFC 9110 6.3)."""
+    """The headers of a request, and what they mean for its connection (RFC 9110 6.3)."""
 
     headers: Headers
     host: str | None
     length: int | None
     keep_alive: bool
     expects: bool
+
+
+_known_sections: dict[tuple[bytes, int], _HeaderSection] = {}  # by their bytes, and the version
 
 
 class RequestReader:
@@ -205,10 +220,26 @@ def _request_line(line: bytes) -> tuple[str, bytes, int]:
 def _head(line: bytes, fields: bytes) -> RequestHead:
     """The head from its request line and the lines of its headers. Raises Refusal."""
     method, target, minor = _request_line(line)
-    read = _known_section if len(fields) <= _SHORT_SECTION else _header_section
-    headers, host, length, keep_alive, expects = read(fields, minor)
-    host, path, query = split_target(method, target, host)
-    return RequestHead(method, host, path, query, minor, headers, length, keep_alive, expects)
+    section = _known_sections.get((fields, minor)) if len(fields) <= _SHORT_SECTION else None
+    if section is None:
+        section = _header_section(fields, minor)
+        headers = section.headers
+        _remember(fields, minor, section)
+    else:
+        headers = section.headers.copy()  # a handler may change them
+    host, path, query = split_target(method, target, section.host)
+    return RequestHead(
+        method, host, path, query, minor, headers, section.length, section.keep_alive, section.expects
+    )
+
+
+def _remember(fields: bytes, minor: int, section: _HeaderSection) -> None:
+    """Keep the section for the next request with the same headers, unless these are one client's own."""
+    if len(fields) > _SHORT_SECTION or not _OF_ONE_CLIENT.isdisjoint(section.headers):
+        return
+    if len(_known_sections) >= _MAX_SECTIONS:
+        del _known_sections[next(iter(_known_sections))]
+    _known_sections[fields, minor] = section._replace(headers=section.headers.copy())
 
 
 def _header_section(data: bytes, minor: int) -> _HeaderSection:
@@ -235,10 +266,6 @@ def _header_section(data: bytes, minor: int) -> _HeaderSection:
         raise Refusal(417, "the only supported expectation is 100-continue")
     expects = expect is not None and minor > 0 and length != 0
     return _HeaderSection(headers, host, length, keep_alive, expects)
-
-
-# A publisher sends the same headers again and again, and so do the browsers of a page.
-_known_section = lru_cache(maxsize=_MAX_SECTIONS)(_header_section)
 
 
 def _headers(data: bytes) -> Headers:

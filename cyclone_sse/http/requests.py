@@ -49,7 +49,7 @@ class Request(HTTPRequest):  # type: ignore[misc]
     def __init__(self, connection: Any, head: RequestHead, body: bytes) -> None:
         self.connection = connection
         self.method = head.method
-        self.headers = head.headers.copy()  # a handler may change them, and others share the head
+        self.headers = head.headers
         self.version = "HTTP/1.1" if head.minor else "HTTP/1.0"
         self.host, self.path, self.query = head.host, head.path, head.query
         self.parameters: Fields = url_encoded(self.query.encode("latin-1")) if self.query else {}

@@ -59,8 +59,18 @@ def test_a_copy_is_changed_apart() -> None:
     copied = headers.copy()
     copied.add("A", "x")
     copied.add("B", "x")
-    del copied["A"]
-    assert dict(headers) == {"A": "1", "B": "2,3"}
-    assert headers.get_list("B") == ["2", "3"]
+    assert copied.get_list("A") == ["1", "x"]
     assert copied.get_list("B") == ["2", "3", "x"]
     assert copied.repeated == {"B"}
+    assert dict(headers) == {"A": "1", "B": "2,3"}
+    assert headers.get_list("B") == ["2", "3"]
+
+
+def test_a_header_that_came_once_can_be_changed() -> None:
+    pairs = [(b"A", b"1"), (b"B", b"2")]
+    headers = Headers.from_raw(pairs)
+    headers.add("a", "x")
+    assert headers.get_list("A") == ["1", "x"]
+    headers = Headers.from_raw(pairs)
+    del headers["a"]
+    assert list(headers.get_all()) == [("B", "2")]
