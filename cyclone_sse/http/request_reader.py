@@ -220,11 +220,13 @@ def _request_line(line: bytes) -> tuple[str, bytes, int]:
 def _head(line: bytes, fields: bytes) -> RequestHead:
     """The head from its request line and the lines of its headers. Raises Refusal."""
     method, target, minor = _request_line(line)
-    section = _known_sections.get((fields, minor)) if len(fields) <= _SHORT_SECTION else None
+    is_short = len(fields) <= _SHORT_SECTION
+    section = _known_sections.get((fields, minor)) if is_short else None
     if section is None:
         section = _header_section(fields, minor)
         headers = section.headers
-        _remember(fields, minor, section)
+        if is_short and _OF_ONE_CLIENT.isdisjoint(headers):
+            _remember(fields, minor, section)
     else:
         headers = section.headers.copy()  # a handler may change them
     host, path, query = split_target(method, target, section.host)
@@ -234,9 +236,7 @@ def _head(line: bytes, fields: bytes) -> RequestHead:
 
 
 def _remember(fields: bytes, minor: int, section: _HeaderSection) -> None:
-    """Keep the section for the next request with the same headers, unless these are one client's own."""
-    if len(fields) > _SHORT_SECTION or not _OF_ONE_CLIENT.isdisjoint(section.headers):
-        return
+    """Keep the section for the next request with the same headers."""
     if len(_known_sections) >= _MAX_SECTIONS:
         del _known_sections[next(iter(_known_sections))]
     _known_sections[fields, minor] = section._replace(headers=section.headers.copy())
