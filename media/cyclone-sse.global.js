@@ -528,9 +528,10 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             if (!open) {
                 setState('connecting');
             }
-            watchdog.expect(silence, 'no answer');
+            const expectAnswer = () => watchdog.expect(silence, 'no answer');
+            expectAnswer();
             const token = await newToken(signal);
-            await admitTabs(token, controller, () => watchdog.expect(silence, 'no answer'));
+            await admitTabs(token, controller, expectAnswer);
             if (attempt === controller && !isOpenAsWanted()) {
                 await listen(trial, token, watchdog);
             } else if (attempt === controller) {
