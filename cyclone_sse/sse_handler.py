@@ -254,10 +254,10 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         if position and sends_id:
             head += b"id: %s\n\n" % position.encode()
         connection = self.request.connection
-        send, nothing_waits = connection.socket_send, connection.nothing_waits
+        socket, nothing_waits = connection.socket, connection.nothing_waits
         connection.setRawMode()
         self._headers_written = True
-        return make_client(self.transport, head, settings["client-buffer"], send, nothing_waits)
+        return make_client(self.transport, head, settings["client-buffer"], socket, nothing_waits)
 
     def _is_event_source(self) -> bool:
         """Whether the client is a browser's EventSource (or one on the fetch of Node.js). It hides the

@@ -11,8 +11,8 @@ from enum import Enum
 from typing import ClassVar, NamedTuple
 
 from cyclone_sse.delivery.events import Event, EventId
+from cyclone_sse.direct_socket import DirectSocket
 from cyclone_sse.errors import Ending
-from cyclone_sse.socket_send import Send
 
 NOT_LIVE = float("inf")  # `skip_until` of a client that is not due live events yet
 
@@ -77,9 +77,9 @@ class Client:
     bytes; None: the client has no id yet. renews_id: whether pings carry the present id, which this kind of
     client does not mistake for an event. shares_frames: whether it is sent the same bytes as others;
     otherwise events are passed to ``deliver``. skip_until: the position (`Event.seq`) after which live events
-    are sent. user: the user to whom access was granted. wants_state: whether the states of its channels are
-    sent when the stream opens without an id, and after a gap. write: the function of its socket that sends
-    bytes and returns their number; None if it has none, is not open, or is not sent shared bytes.
+    are sent. socket: for bytes that can be sent to it at once; None if it has none, is not open, or is not
+    sent shared bytes. user: the user to whom access was granted. wants_state: whether the states of its
+    channels are sent when the stream opens without an id, and after a gap.
     """
 
     __slots__ = (
@@ -101,17 +101,17 @@ class Client:
         "renews_id",
         "shares_frames",
         "skip_until",
+        "socket",
         "state",
         "user",
         "wants_state",
-        "write",
     )
 
     is_poll: ClassVar[bool] = False  # it receives one answer, and asks again
 
     def __init__(self) -> None:
         self.state = State.CORKED
-        self.write: Send | None = None
+        self.socket: DirectSocket | None = None
         self.channels: tuple[str, ...] = ()
         self.client_id: str | None = None
         self.user: str | None = None
@@ -147,7 +147,7 @@ class Client:
         raise NotImplementedError
 
     def queue_rest(self, frames: Sequence[bytes], seqs: Sequence[Seq], sent: int) -> None:
-        """Send what is left of these frames, of which ``write`` has sent some bytes, when there is room."""
+        """Send what is left of these frames, of which the walk has sent some bytes, when there is room."""
         raise NotImplementedError
 
     def deliver(self, events: Sequence[Event]) -> Sent:

@@ -125,8 +125,8 @@ class Fanout:
         sent = size = 0
         for client in clients:
             try:
-                write = client.write
-                if write is None or client.skip_until >= first:
+                socket = client.socket
+                if socket is None or client.skip_until >= first:
                     apart.append(client)
                     continue
                 if client.fields is not with_names or varies:
@@ -135,7 +135,7 @@ class Fanout:
                     with_names = client.fields
                     varies = with_names and not batch.has_one_name
                 try:
-                    written = write(data)
+                    written = socket.send(data)
                 except OSError:
                     apart.append(client)  # it has no room or has left; `send` handles both
                     continue

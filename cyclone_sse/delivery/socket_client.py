@@ -3,9 +3,9 @@
 The cost of fan-out is the kernel's ``send()``. Twisted's ``transport.write`` costs two ``epoll_ctl`` calls
 and a trip through the reactor each time, and even its ``writeSomeData`` a microsecond, so bytes are sent
 directly to the socket as long as nothing waits. The walk over the clients does not even call ``send`` here
-then: ``write`` is the socket's own function. When the socket is full, the rest is queued here, and the
-transport, as the consumer of a pull producer, requests more when the socket has drained. The queue has the
-frames themselves, not copies: an event is in memory once, for all slow clients that wait for it.
+then, but that of ``socket``. When the socket is full, the rest is queued here, and the transport, as the
+consumer of a pull producer, requests more when the socket has drained. The queue has the frames themselves,
+not copies: an event is in memory once, for all slow clients that wait for it.
 
 When more bytes than the limit wait, the events in the queue are dropped, except the one that is partly sent,
 and the client is sent them from the history as it reads. So the limit bounds the memory for a slow client,
@@ -34,8 +34,8 @@ from zope.interface import implementer
 from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.client import KEEP, RESET, Client, Dropped, Piece, Refill, Sent, Seq, State
 from cyclone_sse.delivery.events import Event
+from cyclone_sse.direct_socket import ClientTransport, DirectSocket
 from cyclone_sse.errors import Ending
-from cyclone_sse.socket_send import ClientTransport, Send
 
 PIECE = 64 * 1024  # bytes handed to the transport at a time, where they are a copy for each slow client
 _BYTES_ACKED = 120  # offset of tcpi_bytes_acked in Linux's struct tcp_info (linux/tcp.h), 8 bytes
@@ -57,8 +57,8 @@ class SocketClient(Client):
     """The stream of one client over a plain TCP connection.
 
     transport: the connection. head: the first bytes of the response. limit: bytes that may wait for the
-    client; a single write may be larger when nothing waits. send: of the transport's socket. nothing_waits:
-    the transport's own buffer is known to be empty.
+    client; a single write may be larger when nothing waits. socket: below the transport, if it has one.
+    nothing_waits: the transport's own buffer is known to be empty.
     """
 
     __slots__ = (
@@ -67,15 +67,20 @@ class SocketClient(Client):
         "_offset",
         "_queue",
         "_refill",
-        "_send_now",
         "_seqs",
+        "_socket",
         "_unsent",
         "nothing_waits",
         "transport",
     )
 
     def __init__(
-        self, transport: ClientTransport, head: bytes, limit: int, send: Send, nothing_waits: bool = True
+        self,
+        transport: ClientTransport,
+        head: bytes,
+        limit: int,
+        socket: DirectSocket | None,
+        nothing_waits: bool = True,
     ) -> None:
         super().__init__()
         self.transport = transport
@@ -87,7 +92,7 @@ class SocketClient(Client):
         self._unsent = len(head)  # bytes in the queue and in the transport
         self._in_transport = 0
         self._refill: Refill | None = None
-        self._send_now = send
+        self._socket = socket
 
     def figures(self) -> SocketFigures:
         """The figures of this moment."""
@@ -192,6 +197,10 @@ class SocketClient(Client):
             # Not TCP, or not Linux: what has left the queue is the next best.
             return self._unsent
 
+    def _send_now(self, data: bytes) -> int:
+        assert self._socket is not None
+        return self._socket.send(data)
+
     def _uncork(self) -> None:
         assert self._queue is not None
         assert self._seqs is not None
@@ -204,7 +213,7 @@ class SocketClient(Client):
 
     def _enter(self, state: State) -> None:
         self.state = state
-        self.write = self._send_now if state is _OPEN and self.shares_frames else None
+        self.socket = self._socket if state is _OPEN and self.shares_frames else None
 
     def _enqueue(self, frames: Sequence[bytes], seqs: Sequence[Seq]) -> None:
         if self._queue is None or self._seqs is None:

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from cyclone_sse.delivery.client import State
 from cyclone_sse.delivery.socket_client import PIECE, SocketClient
-from cyclone_sse.socket_send import ClientTransport, Send
+from cyclone_sse.direct_socket import ClientTransport, DirectSocket
 
 
 @implementer(IPushProducer)
@@ -27,7 +27,7 @@ class TransportClient(SocketClient):
     def __init__(
         self, transport: ClientTransport, head: bytes, limit: int, nothing_waits: bool = True
     ) -> None:
-        super().__init__(transport, head, limit, self._write_pieces, nothing_waits)
+        super().__init__(transport, head, limit, None, nothing_waits)
         self._paused = False
 
     def open(self) -> None:
@@ -37,7 +37,7 @@ class TransportClient(SocketClient):
             self.transport.registerProducer(self, streaming=True)
             super().open()
 
-    def _write_pieces(self, data: bytes) -> int:
+    def _send_now(self, data: bytes) -> int:
         view = memoryview(data)
         sent = 0
         while sent < len(view) and not self._paused:
@@ -46,7 +46,7 @@ class TransportClient(SocketClient):
         return min(sent, len(view))
 
     def _enter(self, state: State) -> None:
-        self.state = state  # without a `write`: some pieces may have gone out when one fails
+        self.state = state  # the walk finds no socket: some pieces may have gone out when one fails
 
     def pauseProducing(self) -> None:
         """Let bytes wait here: the transport has enough for now."""
@@ -68,7 +68,7 @@ class TransportClient(SocketClient):
                     self._enter(State.OPEN)
                 return
             self._unsent -= len(data)
-            self._write_pieces(data)
+            self._send_now(data)
 
     def _wait(self) -> None:
         self._enter(State.FULL)
@@ -84,9 +84,9 @@ class TransportClient(SocketClient):
 
 
 def make_client(
-    transport: ClientTransport, head: bytes, limit: int, send: Send | None, nothing_waits: bool
+    transport: ClientTransport, head: bytes, limit: int, socket: DirectSocket | None, nothing_waits: bool
 ) -> SocketClient:
-    """Make the client of the kind that this transport needs. send: of its socket; None if it has none."""
-    if send is None:
+    """Make the client of the kind that this transport needs. socket: below it; None if it has none."""
+    if socket is None:
         return TransportClient(transport, head, limit, nothing_waits)
-    return SocketClient(transport, head, limit, send, nothing_waits)
+    return SocketClient(transport, head, limit, socket, nothing_waits)

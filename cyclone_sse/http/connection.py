@@ -34,6 +34,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from cyclone_sse.direct_socket import DirectSocket
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.body_budget import SMALL
 from cyclone_sse.http.flow_control import FlowControl
@@ -42,7 +43,6 @@ from cyclone_sse.http.requests import Request, takes_body
 from cyclone_sse.http.responses import answer, answer_fields, refusal_answer
 from cyclone_sse.http.server_state import ServerState
 from cyclone_sse.http.target import ASTERISK
-from cyclone_sse.socket_send import Send
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
 BODY_WAIT = 60.0  # seconds for a body to wait until there is room for it
@@ -296,9 +296,9 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         return self._flow.nothing_waits and not self._flow.corked
 
     @property
-    def socket_send(self) -> Send | None:
-        """The function that sends bytes to the socket at once; None if the transport has none."""
-        return self._flow.send
+    def socket(self) -> DirectSocket | None:
+        """The socket, for bytes that are to be sent at once; None if the transport has none."""
+        return self._flow.socket
 
     def write(self, chunk: bytes) -> None:
         """Send a part of the response."""

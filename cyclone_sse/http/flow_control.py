@@ -16,24 +16,24 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from cyclone_sse.socket_send import ClientTransport, socket_send
+from cyclone_sse.direct_socket import ClientTransport, direct_socket
 
 MOST_CORKED = 64 * 1024  # bytes; more are sent at once
 
 
 @implementer(IPushProducer)
 class FlowControl:
-    """The flow control of one connection. transport: the connection's. send: of its socket, None if it has
+    """The flow control of one connection. transport: the connection's. socket: below it, None if it has
     none. nothing_waits: the transport's own buffer is known to be empty. corked: the bytes that are held;
     None: write at once.
     """
 
-    __slots__ = ("_on_room", "_reading", "_transport", "corked", "full", "nothing_waits", "send")
+    __slots__ = ("_on_room", "_reading", "_transport", "corked", "full", "nothing_waits", "socket")
 
     def __init__(self, transport: ClientTransport) -> None:
         self._transport = transport
-        self.send = socket_send(transport)
-        self.nothing_waits = self.send is not None
+        self.socket = direct_socket(transport)
+        self.nothing_waits = self.socket is not None
         self._on_room: Callable[[], None] | None = None  # set: we are the transport's producer
         self._reading = True
         self.corked: list[bytes] | None = None
@@ -72,9 +72,9 @@ class FlowControl:
             if sum(map(len, self.corked)) > MOST_CORKED:
                 self.uncork(on_room)
             return
-        if self.nothing_waits and self.send is not None:
+        if self.nothing_waits and self.socket is not None:
             try:
-                sent = self.send(data)
+                sent = self.socket.send(data)
             except OSError:  # there is no room; or the socket is broken, which the transport will notice
                 sent = 0
             data = data[sent:]

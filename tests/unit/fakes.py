@@ -39,6 +39,7 @@ class FakeSocket:
     def __init__(self, room: int | None = None) -> None:
         self.room = room  # None: endless
         self.received = bytearray()  # what the client has got
+        self.sends = 0  # calls of `send`
         self.buffer = bytearray()  # what Twisted has buffered
         self.producer: Any = None
         self.streaming = False  # the producer pushes
@@ -60,6 +61,7 @@ class FakeSocket:
 
     def send(self, data: bytes) -> int:
         """Send as a non-blocking socket does: raise BlockingIOError when the buffer is full."""
+        self.sends += 1
         assert not self.buffer, "these bytes overtake those in the transport's buffer"
         if self.closed:
             raise BrokenPipeError
@@ -118,7 +120,7 @@ class FakeClient:
     def __init__(self, broker: Broker, limit: int = 1 << 20, room: int | None = None) -> None:
         self.broker = broker
         self.socket = FakeSocket(room)
-        self.subscriber = SocketClient(self.socket, b"", limit, self.socket.send)
+        self.subscriber = SocketClient(self.socket, b"", limit, self.socket)
         self.position = broker.position()
         self.sent: list[str] = []
         self._parser = Parser()

@@ -104,7 +104,7 @@ LAYERS = [
         "patterns",
         "reactors",
         "slices",
-        "socket_send",
+        "direct_socket",
     },
     {"broker_urls", "prefix_table", "values"},
     {"", "access", "daemon", "delivery", "http"},  # what each part is
@@ -157,7 +157,7 @@ PURE = {
     "options",
     "patterns",
     "prefix_table",
-    "socket_send",
+    "direct_socket",
     "values",
 }
 

@@ -56,24 +56,14 @@ def test_a_name_that_is_too_long_costs_only_its_own_message(broker: HttpBroker, 
     assert client.messages == ["sent"]
 
 
-def test_events_of_one_turn_leave_in_one_write(
-    broker: HttpBroker, clock: TurnClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_events_of_one_turn_leave_in_one_write(broker: HttpBroker, clock: TurnClock) -> None:
     client = FakeClient(broker).listen("a", "b")
-    writes: list[bytes] = []
-
-    def write(data: bytes) -> int:
-        writes.append(data)
-        return len(data)
-
-    client.subscriber.write = client.subscriber._send_now = write
+    before = client.socket.sends
     for number in range(10):
         broker.publish(["ab"[number % 2]], str(number))
     clock.turn()
-    assert len(writes) == 1
-    assert [line for line in writes[0].splitlines() if line.startswith(b"data")] == [
-        b"data: %d" % number for number in range(10)
-    ]
+    assert client.socket.sends == before + 1
+    assert client.messages == [str(number) for number in range(10)]
 
 
 def test_one_message_to_several_channels_is_one_event(broker: HttpBroker, clock: TurnClock) -> None:
@@ -139,7 +129,7 @@ def test_a_sendevent_that_raises_affects_no_other_client(
         raise ZeroDivisionError
 
     broken.subscriber.render = render
-    broken.subscriber.shares_frames, broken.subscriber.write = False, None
+    broken.subscriber.shares_frames, broken.subscriber.socket = False, None
     broker.publish(["a"], "1")
     clock.turn()
     assert sound.messages == ["1"]

@@ -11,9 +11,9 @@ from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.socket_client import SocketClient
 from cyclone_sse.delivery.transport_client import make_client
+from cyclone_sse.direct_socket import direct_socket
 from cyclone_sse.errors import Ending
 from cyclone_sse.options import with_defaults
-from cyclone_sse.socket_send import socket_send
 from tests.unit.fakes import TurnClock
 
 EPOCH = 1_700_000_000.0  # the wall clock when a test starts
@@ -72,7 +72,7 @@ def make_hub(
 
 def socket_client(transport: Any, head: bytes = b"", limit: int = 1 << 20) -> SocketClient:
     """A client of the kind that this transport gets, with the usual limit."""
-    return make_client(transport, head, limit, socket_send(transport), nothing_waits=True)
+    return make_client(transport, head, limit, direct_socket(transport), nothing_waits=True)
 
 
 def turns(clock: TurnClock, most: int = 1000) -> int:

@@ -69,19 +69,19 @@ def test_what_fits_goes_out_at_once() -> None:
 def test_what_was_written_before_goes_first() -> None:
     socket = FakeSocket(room=0)
     socket.write(b"the answer to an earlier request, ")
-    subscriber = SocketClient(socket, b"head, ", 1 << 20, socket.send, nothing_waits=False)
+    subscriber = SocketClient(socket, b"head, ", 1 << 20, socket, nothing_waits=False)
     subscriber.open()
     subscriber.send(b"event")
     socket.read(None)
     assert socket.received == b"the answer to an earlier request, head, event"
 
 
-def test_a_client_with_its_own_rendering_has_no_write_for_shared_bytes() -> None:
+def test_a_client_with_its_own_rendering_has_no_socket_for_shared_bytes() -> None:
     subscriber = socket_client(FakeSocket())
     subscriber.shares_frames = False
     subscriber.open()
     assert subscriber.state is State.OPEN
-    assert subscriber.write is None
+    assert subscriber.socket is None
 
 
 def test_nothing_that_is_sent_while_full_does_no_harm() -> None:
@@ -100,9 +100,9 @@ sizes = st.lists(st.tuples(st.booleans(), st.integers(0, 300)), max_size=40)
 
 
 def write_or_send(subscriber: SocketClient, data: bytes) -> None:
-    """Send in the way of the walk, which calls `write` itself where there is one."""
+    """Send in the way of the walk, which uses the socket itself where there is one."""
     try:
-        written = subscriber.write(data) if subscriber.write is not None else None
+        written = subscriber.socket.send(data) if subscriber.socket is not None else None
     except BlockingIOError:
         written = None
     if written is None:
@@ -161,7 +161,7 @@ def test_close_waits_for_what_is_queued(kind: Any) -> None:
 
 def test_a_single_large_write_is_no_reason_to_cut() -> None:
     socket = FakeSocket(room=10)
-    subscriber = SocketClient(socket, b"", 100, socket.send)
+    subscriber = SocketClient(socket, b"", 100, socket)
     subscriber.open()
     subscriber.send(b"x" * 500_000)
     assert not socket.aborted
@@ -183,7 +183,7 @@ def test_a_broken_connection_ends_the_stream_quietly() -> None:
 @given(pieces=st.lists(st.binary(min_size=1, max_size=50), max_size=20), room=st.integers(0, 60))
 def test_what_was_missed_goes_out_as_fast_as_it_is_read(pieces: list[bytes], room: int) -> None:
     socket = FakeSocket(room)
-    subscriber = SocketClient(socket, b"", 10, socket.send)
+    subscriber = SocketClient(socket, b"", 10, socket)
     subscriber.open()
     left = list(pieces)
 
@@ -201,14 +201,13 @@ def test_what_was_missed_goes_out_as_fast_as_it_is_read(pieces: list[bytes], roo
 
 def test_the_head_leaves_with_what_was_added_to_it() -> None:
     socket = FakeSocket()
-    writes: list[bytes] = []
     subscriber = socket_client(socket, b"head ")
-    subscriber._send_now = lambda data: writes.append(data) or len(data)  # type: ignore[func-returns-value]
     subscriber.send(b"missed ")
-    assert not writes
+    assert not socket.received
     subscriber.open()
     subscriber.send(b"live")
-    assert writes == [b"head missed ", b"live"]
+    assert socket.received == b"head missed live"
+    assert socket.sends == 2
 
 
 @given(frames=st.lists(st.binary(min_size=1, max_size=9), min_size=2, max_size=6), room=st.integers(0, 40))
@@ -239,7 +238,7 @@ class Slow:
 
     def __init__(self, room: int = 0, limit: int = 100) -> None:
         self.socket = FakeSocket(room)
-        self.client = SocketClient(self.socket, b"", limit, self.socket.send)
+        self.client = SocketClient(self.socket, b"", limit, self.socket)
         self.dropped: list[Dropped] = []
         self.client.on_overflow = lambda _, dropped: self.dropped.append(dropped)
         self.client.open()
@@ -301,7 +300,7 @@ def test_a_client_that_does_not_read_what_cannot_be_repeated_is_cut_off() -> Non
 
 def test_a_head_that_does_not_fit_waits_as_the_frames_of_which_it_consists() -> None:
     socket = FakeSocket(room=3)
-    client = SocketClient(socket, b"head", 1 << 20, socket.send)
+    client = SocketClient(socket, b"head", 1 << 20, socket)
     shared = b"x" * 1000
     client.send(shared, (shared,), (1,))
     client.open()

@@ -29,18 +29,6 @@ class Counting(StringTransport):
         super().resumeProducing()
 
 
-class CountingSocket(FakeSocket):
-    """Counts the writes to the socket."""
-
-    def __init__(self, room: int | None = None) -> None:
-        super().__init__(room)
-        self.sends = 0
-
-    def send(self, data: bytes) -> int:
-        self.sends += 1
-        return super().send(data)
-
-
 def fill(peer: Peer) -> None:
     """The client reads no more, and so much waits for it that the transport asks for no more."""
     peer.transport.room = 0
@@ -96,7 +84,7 @@ def test_what_the_socket_takes_never_goes_through_the_transport() -> None:
 
 
 def test_what_is_corked_is_written_at_once_and_in_order() -> None:
-    socket = CountingSocket(room=7)
+    socket = FakeSocket(room=7)
     flow = FlowControl(socket)
     flow.cork()
     for part in (b"ab", b"cd"):
@@ -114,7 +102,7 @@ def test_what_is_corked_is_written_at_once_and_in_order() -> None:
 
 
 def test_not_more_is_corked_than_a_limit() -> None:
-    socket = CountingSocket()
+    socket = FakeSocket()
     flow = FlowControl(socket)
     flow.cork()
     flow.write(bytes(MOST_CORKED), None)
@@ -124,7 +112,7 @@ def test_not_more_is_corked_than_a_limit() -> None:
 
 
 def test_what_is_corked_goes_before_a_stream_and_before_the_end() -> None:
-    socket = CountingSocket()
+    socket = FakeSocket()
     flow = FlowControl(socket)
     flow.cork()
     flow.write(b"a", None)
@@ -146,19 +134,11 @@ def test_what_is_corked_goes_before_a_stream_and_before_the_end() -> None:
 )
 def test_pipelined_requests_are_answered_with_one_write(requests: list[bytes], sends: int) -> None:
     peer = Peer()
-    written: list[bytes] = []
-    send = peer.transport.send
-
-    def count_and_send(data: bytes) -> int:
-        written.append(data)
-        return send(data)
-
-    peer.connection._flow.send = count_and_send
     for data in requests:
         peer.send(data)
     count = sum(data.count(b" HTTP/1.1\r\n") for data in requests)
     assert len(peer.statuses) == count
-    assert len(written) == sends
+    assert peer.transport.sends == sends
 
 
 def test_a_broken_socket_is_left_to_the_transport() -> None:

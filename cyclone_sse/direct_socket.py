@@ -1,4 +1,4 @@
-"""The ``send`` of the socket below a transport, for bytes that are to be sent at once.
+"""The socket below a transport, for bytes that are to be sent at once.
 
 Twisted's ``transport.write`` costs two ``epoll_ctl`` calls and a second trip through the reactor each time.
 If no bytes wait, they can be sent directly to the socket.
@@ -6,10 +6,18 @@ If no bytes wait, they can be sent directly to the socket.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
-Send = Callable[[bytes], int]
+
+class DirectSocket(Protocol):
+    """A socket that does not block, of TCP, TLS or a UNIX socket."""
+
+    def send(self, data: bytes, /) -> int:
+        """Send bytes at once, and return their number, which may be less than all.
+
+        Raises BlockingIOError if there is no room, and OSError if the connection is broken. Must not be
+        called while bytes wait in the transport's own buffer.
+        """
 
 
 class ClientTransport(Protocol):
@@ -40,11 +48,8 @@ class ClientTransport(Protocol):
         """The socket, or the TLS connection on it; missing where there is neither."""
 
 
-def socket_send(transport: ClientTransport) -> Send | None:
-    """The function that sends bytes at once and returns their number; None for a transport without one.
-
-    The function raises BlockingIOError if there is no room, and OSError if the connection is broken. It must
-    not be called while bytes wait in the transport's own buffer.
+def direct_socket(transport: ClientTransport) -> DirectSocket | None:
+    """The socket below this transport; None for a transport without one.
 
     The class is inspected, not the instance: the wrapper of a TLS connection passes unknown attributes on to
     the socket below it, which would send bytes unencrypted. ``getHandle`` is no proof either, since a TLS
@@ -52,5 +57,5 @@ def socket_send(transport: ClientTransport) -> Send | None:
     """
     if not hasattr(type(transport), "writeSomeData"):
         return None
-    send: Send = transport.getHandle().send
-    return send
+    below: DirectSocket = transport.getHandle()
+    return below

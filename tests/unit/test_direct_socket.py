@@ -8,17 +8,16 @@ import pytest
 from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import BufferingTLSTransport
 
-from cyclone_sse.socket_send import socket_send
+from cyclone_sse.direct_socket import direct_socket
 from tests.unit.fakes import FakeSocket
 
 
 def test_a_socket_takes_bytes_at_once_and_says_how_many() -> None:
-    socket = FakeSocket(room=2)
-    send = socket_send(socket)
-    assert send is not None
-    assert send(b"abc") == 2
+    socket = direct_socket(FakeSocket(room=2))
+    assert socket is not None
+    assert socket.send(b"abc") == 2
     with pytest.raises(BlockingIOError):
-        send(b"c")
+        socket.send(b"c")
 
 
 def test_a_transport_without_a_socket_has_no_such_way() -> None:
@@ -26,7 +25,7 @@ def test_a_transport_without_a_socket_has_no_such_way() -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(FakeSocket(), name)
 
-    assert socket_send(cast(Any, StringTransport())) is None
-    assert socket_send(Wrapper()) is None
+    assert direct_socket(cast(Any, StringTransport())) is None
+    assert direct_socket(Wrapper()) is None
     # It has a getHandle too: that of OpenSSL, in which the bytes would stay.
-    assert socket_send(BufferingTLSTransport.__new__(BufferingTLSTransport)) is None
+    assert direct_socket(BufferingTLSTransport.__new__(BufferingTLSTransport)) is None
