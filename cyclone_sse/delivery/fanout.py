@@ -4,14 +4,16 @@ A walk over very many clients is done in slices, with a turn of the reactor betw
 queue of walks, and each walk is finished before the next starts. Without this a client could be sent a later
 event before an earlier one.
 
-The loop of ``_send`` is the fast path of this server. It must add next to nothing to the kernel's
-``send()``.
+The loops of ``_send_to_alike`` and ``_send_to_each`` are the fast path of this server. They must add next to
+nothing to the kernel's ``send()``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, repeat
+from operator import attrgetter
+from socket import socket as Socket
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -26,6 +28,12 @@ from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.turn import Turn
 
 _GONE = State.GONE
+_MANY = 50  # clients: with fewer, it costs more to see that they are alike than it spares
+_NOTHING = -1  # in place of the number of sent bytes
+
+_FIELDS = attrgetter("fields")
+_SKIP_UNTIL = attrgetter("skip_until")
+_SOCKET = attrgetter("socket")
 
 
 class Fanout:
@@ -113,6 +121,47 @@ class Fanout:
 
     def _send(self, clients: Sequence[Client], batch: Batch) -> None:
         now = self._reactor.seconds()
+        if len(clients) >= _MANY and _are_alike(clients, batch):
+            clients = self._send_to_alike(clients, batch, now)
+        self._send_to_each(clients, batch, now)
+
+    def _send_to_alike(self, clients: Sequence[Client], batch: Batch, now: float) -> list[Client]:
+        """Send clients that are all alike the events; returns those that cannot take them now.
+
+        The loop over them is the interpreter's own: it adds four fifths of what a loop in Python adds to the
+        kernel's work.
+        """
+        data, frames = batch.rendering_for(clients[0])
+        sockets = list(map(_SOCKET, clients))  # before it: each `send` displaces the clients from the cache
+        sends = map(Socket.send, sockets, repeat(data))
+        sent: list[int] = []  # bytes, to each client
+        while True:
+            try:
+                sent.extend(sends)
+                break
+            except Exception:
+                sent.append(_NOTHING)  # after those that `extend` has kept; it goes on with the next client
+        for client in clients:
+            client.last_sent_at = now
+        refused: list[Client] = []
+        if sent.count(len(data)) != len(clients):
+            for client, size in zip(clients, sent, strict=True):
+                if size == _NOTHING:
+                    refused.append(client)
+                elif size != len(data):
+                    self._queue_rest(client, frames, batch.seqs, size)
+        served = len(clients) - len(refused)
+        self._counters.deliveries += served * len(batch.seqs)
+        self._counters.sent_bytes += served * len(data)
+        return refused
+
+    def _queue_rest(self, client: Client, frames: Sequence[bytes], seqs: Sequence[int], sent: int) -> None:
+        try:
+            client.queue_rest(frames, seqs, sent)
+        except Exception:
+            self.log.failure("could not send to a subscriber")
+
+    def _send_to_each(self, clients: Sequence[Client], batch: Batch, now: float) -> None:
         apart: list[Client] = []  # clients that are due other events, render them, or cannot take them now
         if batch.excluded:
             apart = [client for client in clients if client.client_id in batch.excluded]
@@ -178,3 +227,14 @@ class Fanout:
         data, frames = batch.rendering_for(client)
         client.send(data, frames, batch.seqs)
         return Sent(0, 0) if client.state is _GONE else Sent(len(batch.events), len(data))
+
+
+def _are_alike(clients: Sequence[Client], batch: Batch) -> bool:
+    """Whether all of them are due all these events, as the same bytes, over sockets without TLS."""
+    return (
+        set(map(type, map(_SOCKET, clients))) == {Socket}
+        and max(map(_SKIP_UNTIL, clients)) < batch.seqs[0]
+        and len(set(map(_FIELDS, clients))) == 1
+        and (not clients[0].fields or batch.has_one_name)
+        and not batch.excluded
+    )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from socket import socket as Socket
+from socket import socketpair
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cyclone_sse.counters import Counters
+from cyclone_sse.delivery import fanout
 from cyclone_sse.delivery.channels import Channels
 from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import Event, EventId, encode
@@ -15,6 +21,17 @@ from cyclone_sse.delivery.socket_client import SocketClient
 from cyclone_sse.errors import Ending
 from tests.unit.delivery.clients import Recorder, socket_client, turns
 from tests.unit.fakes import FakeSocket, TurnClock
+
+
+class OnHandle(FakeSocket):
+    """A transport on a real socket."""
+
+    def __init__(self, handle: Socket) -> None:
+        super().__init__()
+        self._handle = handle
+
+    def getHandle(self) -> Any:
+        return self._handle
 
 
 class Site:
@@ -187,3 +204,101 @@ def test_a_client_whose_queue_fails_affects_no_other(failures: list[Any]) -> Non
     site.clock.turn()
     assert b"data: 1" in other.received
     assert len(failures) == 1
+
+
+def test_many_clients_on_real_sockets_are_served_though_one_is_full_and_one_has_left() -> None:
+    site = Site()
+    pairs = [socketpair() for _ in range(fanout._MANY)]
+    clients = []
+    for ours, theirs in pairs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        clients.append(site.stream("a", socket=OnHandle(ours)))
+    full, gone = 3, 5
+    with suppress(BlockingIOError):
+        while True:
+            pairs[full][0].send(bytes(1000))
+    pairs[gone][1].close()
+    site.publish("a")
+    site.clock.turn()
+    whole = [number for number in range(len(pairs)) if number not in (full, gone)]
+    received = {pairs[number][1].recv(1000) for number in whole}
+    assert [frame.count(b"data: 1\n") for frame in received] == [1]
+    (frame,) = received
+    assert clients[full].waiting_bytes == len(frame)
+    assert clients[gone].ending is Ending.LEFT
+    assert (site.counters.deliveries, site.counters.sent_bytes) == (
+        len(whole) + 1,
+        (len(whole) + 1) * len(frame),
+    )
+    for pair in pairs:
+        for end in pair:
+            end.close()
+
+
+def test_a_socket_with_a_send_of_its_own_is_not_bypassed() -> None:
+    class Encrypting(Socket):
+        def send(self, data: Any, /) -> int:  # type: ignore[override]
+            return super().send(bytes(data)[::-1])
+
+    site = Site()
+    pairs = [socketpair() for _ in range(fanout._MANY)]
+    ours = [Encrypting(fileno=pair[0].detach()) for pair in pairs]
+    for our in ours:
+        site.stream("a", socket=OnHandle(our))
+    site.publish("a")
+    site.clock.turn()
+    assert {pair[1].recv(1000)[:2] for pair in pairs} == {b"\n\n"}
+    for our, (_, their) in zip(ours, pairs, strict=True):
+        our.close()
+        their.close()
+
+
+ALIKE = ["ready", "full", "short", "gone"]
+NAMES = ["names", "names of a"]
+CLIENTS = [*ALIKE, *NAMES, "ahead", "excluded", "alone"]
+
+
+@settings(max_examples=500)
+@given(
+    kinds=st.sampled_from([ALIKE, NAMES, CLIENTS]).flatmap(
+        lambda kinds: st.lists(st.sampled_from(kinds), min_size=1, max_size=5)
+    ),
+    orders=st.lists(st.tuples(st.sampled_from(["a", "b", "ab"]), st.booleans()), min_size=1, max_size=4),
+    together=st.booleans(),
+)
+def test_it_makes_no_difference_whether_clients_are_sent_the_events_all_at_once(
+    kinds: list[str], orders: list[tuple[str, bool]], together: bool
+) -> None:
+    def walk(many: int) -> list[object]:
+        site = Site()
+        sockets = []
+        for kind in kinds:
+            room = {"full": 0, "short": 20}.get(kind)
+            one = FakeSocket(room)
+            sockets.append(one)
+            channels = ("a",) if kind == "names of a" else ("a", "b")
+            client = site.stream(*channels, socket=one, client_id="me" if kind == "excluded" else None)
+            client.fields = kind.startswith("names")
+            if kind == "alone":
+                client.socket = None  # its bytes are its own
+            if kind == "ahead":
+                client.skip_until = EventId.of(1, 0, "node").seq
+            one.closed = kind == "gone"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fanout, "Socket", FakeSocket)
+            patch.setattr(fanout, "_MANY", many)
+            for names, excludes in orders:
+                site.publish(*names, excluded="me" if excludes else None)
+                if not together:
+                    turns(site.clock)
+            turns(site.clock)
+        for one in sockets:
+            one.read(None)
+        return [
+            site.counters.deliveries,
+            site.counters.sent_bytes,
+            *((bytes(one.received), one.aborted) for one in sockets),
+        ]
+
+    assert walk(1) == walk(1000)
