@@ -23,6 +23,7 @@ SHORT = 64 * 1024  # bytes of a body that is read whole to look for the key
 
 _KNOWN = {"Accept": ", ".join((URLENCODED, MULTIPART, JSON, LINES))}  # RFC 9110 15.5.16
 _VALUES_AT_ONCE = 500  # read in one slice
+_WHOLE = 128 * 1024  # characters of JSON that are decoded in one call: some milliseconds at most
 _BLANKS = re.compile(r"[ \t\r\n]*")  # RFC 8259 2
 _AFTER_VALUE = re.compile(r"[ \t\r\n]*([],])[ \t\r\n]*")  # in an array, RFC 8259 5
 _MAX_KEY = 1024  # bytes of a key in a body that is not short, as it is written there
@@ -73,13 +74,17 @@ def read_body(request: Request, max_batch: int) -> Generator[None, None, Body]:
         raise Refusal(415, f"unsupported Content-Type: send a form, {JSON} or {LINES}", _KNOWN)
     text = _json_text(request.body)
     start = _skip_blanks(text, 0)
-    if text[start : start + 1] == "[":
+    if len(text) > _WHOLE and text[start : start + 1] == "[":
         values = yield from _read_array(text, start, max_batch)
         return Body(None, values, True, _key(values))
-    values = [_json(request.body, "")]
+    value = _json(request.body, "")
     if len(request.body) > SHORT:
         yield  # without this, understanding it would be part of the same turn
-    return Body(None, values, False, _key(values))
+    is_batch = isinstance(value, list)
+    values = value if is_batch else [value]
+    if is_batch and len(values) > max_batch:
+        raise _too_many(max_batch)
+    return Body(None, values, is_batch, _key(values))
 
 
 def may_hold_key(request: Request, is_key: Callable[[bytes], bool]) -> bool:

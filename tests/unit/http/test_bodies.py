@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,6 +48,15 @@ def test_a_form_comes_before_the_query() -> None:
 
 def test_the_key_is_not_taken_from_the_query() -> None:
     assert read_body(request(arguments={"key": ["k"]})).key == ""
+
+
+@pytest.fixture(autouse=True, scope="module", params=["short", "long"])
+def length(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Arrays are decoded in one call, or value by value as long ones are."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "long":
+            patch.setattr(bodies, "_WHOLE", 0)
+        yield
 
 
 @pytest.mark.parametrize(
@@ -158,7 +168,8 @@ def test_a_long_body_is_searched_for_the_key(kind: str, body: bytes, found: bool
     )
 
 
-def test_long_batches_are_read_in_slices() -> None:
+def test_long_batches_are_read_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "_WHOLE", 0)
     for kind, body in (
         ("application/json", b"[" + b"1," * 1999 + b"1]"),
         ("application/x-ndjson", b"1\n" * 2000),
