@@ -56,7 +56,8 @@ class Turn:
                 yield None
         each = list(parts)
         for numbers_, clients in grouped.items():
-            yield Group(clients, Batch(_united([each[number] for number in numbers_])))
+            events = each[numbers_[0]] if len(numbers_) == 1 else _united([each[one] for one in numbers_])
+            yield Group(clients, Batch(events))
 
     def _parts(self, parts: dict[tuple[Event, ...], list[str]]) -> Iterator[None]:
         """Find for the events of each channel the channels with just these events.
@@ -101,7 +102,5 @@ def _hear(
 
 
 def _united(parts: list[tuple[Event, ...]]) -> tuple[Event, ...]:
-    if len(parts) == 1:
-        return parts[0]
     events = {event.seq: event for part in parts for event in part}
     return tuple([events[seq] for seq in sorted(events)])
