@@ -55,7 +55,7 @@ def length(request: pytest.FixtureRequest) -> Iterator[None]:
     """Arrays are decoded in one call, or value by value as long ones are."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "long":
-            patch.setattr(bodies, "_WHOLE", 0)
+            patch.setattr(bodies, "_WHOLE_ARRAY", 0)
         yield
 
 
@@ -94,6 +94,7 @@ BROKEN = (b"", b"1", b"1,]", b",1]", b"1]]", b"1 2]")
             for body in (b"[", b"[1", b"[1,]", b"[,1]", b"[1]]", b"[1 2]")
         ],
         ("application/json", b"[" + b"1," * 10 + b"1]", 413, "more than 10 events"),
+        ("application/json", b"[" + b"1," * 10 + b"{", 413, "more than 10 events"),
         ("application/json", b"[" + b"[" * 100_000, 400, "nested"),
         ("application/x-ndjson", b"1\n" * 11, 413, "more than 10 events"),
         ("application/x-ndjson", b"1\n" * 10 + b"1", 413, "more than 10 events"),
@@ -169,7 +170,7 @@ def test_a_long_body_is_searched_for_the_key(kind: str, body: bytes, found: bool
 
 
 def test_long_batches_are_read_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "_WHOLE", 0)
+    monkeypatch.setattr(bodies, "_WHOLE_ARRAY", 0)
     for kind, body in (
         ("application/json", b"[" + b"1," * 1999 + b"1]"),
         ("application/x-ndjson", b"1\n" * 2000),
