@@ -153,8 +153,7 @@ def check_names(names: Collection[str]) -> None:
     """Raise ValueError if one of these names is longer than NAME_MAX bytes."""
     # Without this, a body of a hundred thousand names would take a step for each: of UTF-8 no character
     # has more than four bytes.
-    short = NAME_MAX // 4
-    if len("".join(names)) > short and max(map(len, names)) > short:
+    if names and max(map(len, names)) > NAME_MAX // 4:
         for name in names:
             check_name(name)
 

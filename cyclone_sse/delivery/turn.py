@@ -56,8 +56,8 @@ class Turn:
                 yield None
         each = list(parts)
         for numbers_, clients in grouped.items():
-            events = each[numbers_[0]] if len(numbers_) == 1 else _united([each[one] for one in numbers_])
-            yield Group(clients, Batch(events))
+            mine = [each[number] for number in numbers_]
+            yield Group(clients, Batch(mine[0] if len(mine) == 1 else _united(mine)))
 
     def _parts(self, parts: dict[tuple[Event, ...], list[str]]) -> Iterator[None]:
         """Find for the events of each channel the channels with just these events.
