@@ -1,4 +1,4 @@
-"""The socket below a transport, for bytes that are to be sent at once.
+"""The socket of a connection, for bytes that are to be sent at once.
 
 Twisted's ``transport.write`` costs two ``epoll_ctl`` calls and a second trip through the reactor each time.
 If no bytes wait, they can be sent directly to the socket.
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 
 class DirectSocket(Protocol):
-    """A socket that does not block, of TCP, TLS or a UNIX socket."""
+    """A socket that does not block; with TLS, the transport itself, which encrypts."""
 
     def send(self, data: bytes, /) -> int:
         """Send bytes at once, and return their number, which may be less than all.
@@ -49,7 +49,7 @@ class ClientTransport(Protocol):
 
 
 def direct_socket(transport: ClientTransport) -> DirectSocket | None:
-    """The socket below this transport; None for a transport without one.
+    """The object that sends bytes of this transport at once; None for a transport without one.
 
     The class is inspected, not the instance: the wrapper of a TLS connection passes unknown attributes on to
     the socket below it, which would send bytes unencrypted. ``getHandle`` is no proof either, since a TLS

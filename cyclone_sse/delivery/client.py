@@ -1,7 +1,7 @@
 """A client as the hub knows it, whether a stream or a long poll.
 
 A client has channels and a position, and is sent bytes; its class determines what happens to them. Knows
-nothing of sockets or HTTP.
+of a socket only that it can send, and nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ class Client:
     channels: the names to which the client is subscribed. client_id: the id that publications can exclude.
     expires: the end of its access, in seconds since the epoch. fields: whether events are sent with the names
     of their channels. last_event_id: the id with which the stream opens. last_sent_at: the time of the last
-    bytes; None: the client has no id yet. renews_id: whether pings carry the present id, which this kind of
-    client does not mistake for an event. shares_frames: whether it is sent the same bytes as others;
-    otherwise events are passed to ``deliver``. skip_until: the position (`Event.seq`) after which live events
-    are sent. socket: for bytes that can be sent to it at once; None if it has none, is not open, or is not
-    sent shared bytes. user: the user to whom access was granted. wants_state: whether the states of its
-    channels are sent when the stream opens without an id, and after a gap.
+    bytes; None: the client has no id yet. ready_socket: takes bytes at once; None as long as the client is
+    not open, or bytes wait for it, and for clients that are not sent shared bytes. renews_id: whether pings
+    carry the present id, which this kind of client does not mistake for an event. shares_frames: whether it
+    is sent the same bytes as others; otherwise events are passed to ``deliver``. skip_until: the position
+    (`Event.seq`) after which live events are sent. user: the user to whom access was granted. wants_state:
+    whether the states of its channels are sent when the stream opens without an id, and after a gap.
     """
 
     __slots__ = (
@@ -97,11 +97,11 @@ class Client:
         "on_overflow",
         "opened_at",
         "presence",
+        "ready_socket",
         "render",
         "renews_id",
         "shares_frames",
         "skip_until",
-        "socket",
         "state",
         "user",
         "wants_state",
@@ -111,7 +111,7 @@ class Client:
 
     def __init__(self) -> None:
         self.state = State.CORKED
-        self.socket: DirectSocket | None = None
+        self.ready_socket: DirectSocket | None = None
         self.channels: tuple[str, ...] = ()
         self.client_id: str | None = None
         self.user: str | None = None

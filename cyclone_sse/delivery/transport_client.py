@@ -46,7 +46,7 @@ class TransportClient(SocketClient):
         return min(sent, len(view))
 
     def _enter(self, state: State) -> None:
-        self.state = state  # the walk finds no socket: some pieces may have gone out when one fails
+        self.state = state  # without a `ready_socket`: some pieces may have gone out when one fails
 
     def pauseProducing(self) -> None:
         """Let bytes wait here: the transport has enough for now."""
@@ -86,7 +86,7 @@ class TransportClient(SocketClient):
 def make_client(
     transport: ClientTransport, head: bytes, limit: int, socket: DirectSocket | None, nothing_waits: bool
 ) -> SocketClient:
-    """Make the client of the kind that this transport needs. socket: below it; None if it has none."""
+    """Make the client of the kind that this transport needs. socket: of the connection, if it has one."""
     if socket is None:
         return TransportClient(transport, head, limit, nothing_waits)
     return SocketClient(transport, head, limit, socket, nothing_waits)

@@ -97,6 +97,7 @@ LAYERS = [
     {
         "counters",
         "deadlines",
+        "direct_socket",
         "errors",
         "globs",
         "log_limit",
@@ -104,7 +105,6 @@ LAYERS = [
         "patterns",
         "reactors",
         "slices",
-        "direct_socket",
     },
     {"broker_urls", "prefix_table", "values"},
     {"", "access", "daemon", "delivery", "http"},  # what each part is
@@ -151,13 +151,13 @@ PURE = {
     "delivery.states",
     "delivery.turn",
     "delivery.views",
+    "direct_socket",
     "errors",
     "globs",
     "log_limit",
     "options",
     "patterns",
     "prefix_table",
-    "direct_socket",
     "values",
 }
 

@@ -129,7 +129,7 @@ def test_a_sendevent_that_raises_affects_no_other_client(
         raise ZeroDivisionError
 
     broken.subscriber.render = render
-    broken.subscriber.shares_frames, broken.subscriber.socket = False, None
+    broken.subscriber.shares_frames, broken.subscriber.ready_socket = False, None
     broker.publish(["a"], "1")
     clock.turn()
     assert sound.messages == ["1"]

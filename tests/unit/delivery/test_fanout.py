@@ -192,10 +192,15 @@ def test_the_name_is_that_of_the_event_though_a_client_has_left_the_channel_mean
     assert [socket.received.count(b"channel: a\n") for socket in sockets] == [1, 1, 1, 1]
 
 
-def test_a_client_whose_queue_fails_affects_no_other(failures: list[Any]) -> None:
+@pytest.mark.parametrize("many", [1, 1000])
+def test_a_client_whose_queue_fails_affects_no_other(
+    many: int, failures: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(client: Client) -> None:
         raise ZeroDivisionError
 
+    monkeypatch.setattr(fanout, "Socket", FakeSocket)
+    monkeypatch.setattr(fanout, "_MANY", many)
     site = Site()
     other = FakeSocket()
     site.stream("a", socket=FakeSocket(3)).on_full = fail
@@ -236,6 +241,29 @@ def test_many_clients_on_real_sockets_are_served_though_one_is_full_and_one_has_
             end.close()
 
 
+def test_a_socket_that_fails_in_another_way_affects_no_other(
+    failures: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(FakeSocket):
+        def send(self, data: bytes) -> int:
+            if self.room is not None:
+                raise ZeroDivisionError
+            return super().send(data)
+
+    monkeypatch.setattr(fanout, "Socket", Broken)
+    monkeypatch.setattr(fanout, "_MANY", 1)
+    site = Site()
+    sockets = [Broken(), Broken(), Broken()]
+    for one in sockets:
+        site.stream("a", socket=one)
+    sockets[1].room = 1
+    site.publish("a")
+    site.clock.turn()
+    assert [one.received.count(b"data: 1") for one in sockets] == [1, 0, 1]
+    assert len(failures) == 1
+    assert site.counters.deliveries == 2
+
+
 def test_a_socket_with_a_send_of_its_own_is_not_bypassed() -> None:
     class Encrypting(Socket):
         def send(self, data: Any, /) -> int:  # type: ignore[override]
@@ -272,16 +300,18 @@ def test_it_makes_no_difference_whether_clients_are_sent_the_events_all_at_once(
 ) -> None:
     def walk(many: int) -> list[object]:
         site = Site()
-        sockets = []
+        site.clock.advance(1)
+        sockets, clients = [], []
         for kind in kinds:
             room = {"full": 0, "short": 20}.get(kind)
             one = FakeSocket(room)
             sockets.append(one)
             channels = ("a",) if kind == "names of a" else ("a", "b")
             client = site.stream(*channels, socket=one, client_id="me" if kind == "excluded" else None)
+            clients.append(client)
             client.fields = kind.startswith("names")
             if kind == "alone":
-                client.socket = None  # its bytes are its own
+                client.ready_socket = None  # its bytes are its own
             if kind == "ahead":
                 client.skip_until = EventId.of(1, 0, "node").seq
             one.closed = kind == "gone"
@@ -299,6 +329,7 @@ def test_it_makes_no_difference_whether_clients_are_sent_the_events_all_at_once(
             site.counters.deliveries,
             site.counters.sent_bytes,
             *((bytes(one.received), one.aborted) for one in sockets),
+            *(client.last_sent_at for client in clients),
         ]
 
     assert walk(1) == walk(1000)

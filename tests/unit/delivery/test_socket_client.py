@@ -76,12 +76,12 @@ def test_what_was_written_before_goes_first() -> None:
     assert socket.received == b"the answer to an earlier request, head, event"
 
 
-def test_a_client_with_its_own_rendering_has_no_socket_for_shared_bytes() -> None:
+def test_a_client_with_its_own_rendering_has_no_ready_socket_for_shared_bytes() -> None:
     subscriber = socket_client(FakeSocket())
     subscriber.shares_frames = False
     subscriber.open()
     assert subscriber.state is State.OPEN
-    assert subscriber.socket is None
+    assert subscriber.ready_socket is None
 
 
 def test_nothing_that_is_sent_while_full_does_no_harm() -> None:
@@ -102,7 +102,7 @@ sizes = st.lists(st.tuples(st.booleans(), st.integers(0, 300)), max_size=40)
 def write_or_send(subscriber: SocketClient, data: bytes) -> None:
     """Send in the way of the walk, which uses the socket itself where there is one."""
     try:
-        written = subscriber.socket.send(data) if subscriber.socket is not None else None
+        written = subscriber.ready_socket.send(data) if subscriber.ready_socket is not None else None
     except BlockingIOError:
         written = None
     if written is None:
