@@ -8,8 +8,9 @@ lengths, a length with chunks). Invariants:
   no more than the memory of their bytes.
 - Each byte is scanned a limited number of times, and the memory is limited by ``MAX_HEAD``, ``MAX_HEADERS``,
   the limit of a body, and the overhead of its chunks.
-- A bounded number of short header sections is remembered, and not parsed again: a publisher sends the same
-  headers with each request. No credential is remembered.
+- A bounded number of short header sections that have come twice is remembered, and not parsed again: a
+  publisher sends the same headers with each request, and so do clients of a channel that reconnect at once.
+  No credential is remembered.
 - A mistake in a head is found in the first bytes that show it, before the rest has arrived.
 - A call does a limited amount of work, whatever has arrived.
 
@@ -30,6 +31,7 @@ from cyclone_sse.http.target import is_host, split_target
 MAX_HEADERS = 100
 _SHORT_SECTION = 1024  # bytes of headers; longer ones are not remembered
 _MAX_SECTIONS = 256  # that are remembered
+_MAX_SEEN = 1000  # sections of which it is known that they have come once
 
 _REQUEST_LINE = re.compile(rb"(%s) ([!-~\x80-\xff]+) HTTP/1\.([0-9])" % TOKEN)  # RFC 9112 3
 _OTHER_HTTP = re.compile(rb"%s [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]" % TOKEN)
@@ -47,7 +49,6 @@ _OF_ONE_CLIENT = frozenset(
         "Authorization",
         "Cookie",
         "Forwarded",
-        "Last-Event-Id",
         "Proxy-Authorization",
         "X-Forwarded-For",
         "X-Real-Ip",
@@ -84,6 +85,7 @@ class _HeaderSection(NamedTuple):
 
 
 _known_sections: dict[tuple[bytes, int], _HeaderSection] = {}  # by their bytes, and the version
+_seen_once: set[int] = set()  # hashes of sections
 
 
 class RequestReader:
@@ -236,7 +238,16 @@ def _head(line: bytes, fields: bytes) -> RequestHead:
 
 
 def _remember(fields: bytes, minor: int, section: _HeaderSection) -> None:
-    """Keep the section for the next request with the same headers."""
+    """Keep the section for the next request with the same headers, if this is the second one.
+
+    Without this, clients whose headers differ would pay for what is not used, and displace what is.
+    """
+    seen = hash(fields)
+    if seen not in _seen_once:
+        if len(_seen_once) >= _MAX_SEEN:
+            _seen_once.clear()
+        _seen_once.add(seen)
+        return
     if len(_known_sections) >= _MAX_SECTIONS:
         del _known_sections[next(iter(_known_sections))]
     _known_sections[fields, minor] = section._replace(headers=section.headers.copy())
