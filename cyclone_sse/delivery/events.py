@@ -13,6 +13,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 PING = b": sse ping\n\n"
@@ -23,6 +24,7 @@ PRESENCE_TYPE = "sse-presence"
 # Each of the two numbers of an id has 64 bits, as in a Redis stream, where any program may choose them.
 _NUMBER_BITS = 64
 _COUNTER = (1 << _NUMBER_BITS) - 1  # the bits of the second number
+_LONGEST_ID = 20 + 1 + 20 + 1 + 16  # characters
 _ID_FORM = re.compile(r"(\d{1,20})-(\d{1,20})-([0-9a-z]{1,16})", re.ASCII)
 _FIELD_BREAK = re.compile(r"[\r\n\0]")
 _LF, _CR = b"\n\r"  # as numbers: `in` finds a number in bytes six times as fast as bytes
@@ -42,11 +44,7 @@ class EventId(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> EventId | None:
         """Read an id that a client sent; None if it does not have the form of an id."""
-        match = _ID_FORM.fullmatch(text)
-        if match is None:
-            return None
-        ms, n = int(match[1]), int(match[2])
-        return None if (ms | n) >> _NUMBER_BITS else cls.of(ms, n, match[3])
+        return _parse(text) if len(text) <= _LONGEST_ID else None
 
     @classmethod
     def of(cls, ms: int, n: int, node: str) -> EventId:
@@ -116,6 +114,15 @@ class EventIds:
     def _catch_up(self) -> None:
         if self._clock is not None:
             self.last = max(self.last, seq_at(int(self._clock() * 1000)))
+
+
+@lru_cache(256)  # clients of a channel that reconnect at once have the same id
+def _parse(text: str) -> EventId | None:
+    match = _ID_FORM.fullmatch(text)
+    if match is None:
+        return None
+    ms, n = int(match[1]), int(match[2])
+    return None if (ms | n) >> _NUMBER_BITS else EventId.of(ms, n, match[3])
 
 
 class Event:
