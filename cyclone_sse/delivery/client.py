@@ -74,12 +74,12 @@ class Client:
     channels: the names to which the client is subscribed. client_id: the id that publications can exclude.
     expires: the end of its access, in seconds since the epoch. fields: whether events are sent with the names
     of their channels. last_event_id: the id with which the stream opens. last_sent_at: the time of the last
-    bytes; None: the client has no id yet. ready_socket: takes bytes at once; None as long as the client is
-    not open, or bytes wait for it, and for clients that are not sent shared bytes. renews_id: whether pings
-    carry the present id, which this kind of client does not mistake for an event. shares_frames: whether it
-    is sent the same bytes as others; otherwise events are passed to ``deliver``. skip_until: the position
-    (`Event.seq`) after which live events are sent. user: the user to whom access was granted. wants_state:
-    whether the states of its channels are sent when the stream opens without an id, and after a gap.
+    bytes; None: the client has no id yet. ready_socket: its socket, if bytes can be sent to it directly; None
+    while it is not open or bytes wait, and always if it shares no frames. renews_id: whether pings carry the
+    present id, which this kind of client does not mistake for an event. shares_frames: whether it is sent the
+    same bytes as others; otherwise events are passed to ``deliver``. skip_until: the position (`Event.seq`)
+    after which live events are sent. user: the user to whom access was granted. wants_state: whether the
+    states of its channels are sent when the stream opens without an id, and after a gap.
     """
 
     __slots__ = (
@@ -147,7 +147,7 @@ class Client:
         raise NotImplementedError
 
     def queue_rest(self, frames: Sequence[bytes], seqs: Sequence[Seq], sent: int) -> None:
-        """Send what is left of these frames, of which the walk has sent some bytes, when there is room."""
+        """Send what is left of these frames, of which ``sent`` bytes have gone out, when there is room."""
         raise NotImplementedError
 
     def deliver(self, events: Sequence[Event]) -> Sent:

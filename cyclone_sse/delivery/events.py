@@ -24,7 +24,7 @@ PRESENCE_TYPE = "sse-presence"
 # Each of the two numbers of an id has 64 bits, as in a Redis stream, where any program may choose them.
 _NUMBER_BITS = 64
 _COUNTER = (1 << _NUMBER_BITS) - 1  # the bits of the second number
-_LONGEST_ID = 20 + 1 + 20 + 1 + 16  # characters
+_LONGEST_ID = 20 + 1 + 20 + 1 + 16  # characters; without it, the cache would keep long texts of clients
 _ID_FORM = re.compile(r"(\d{1,20})-(\d{1,20})-([0-9a-z]{1,16})", re.ASCII)
 _FIELD_BREAK = re.compile(r"[\r\n\0]")
 _LF, _CR = b"\n\r"  # as numbers: `in` finds a number in bytes six times as fast as bytes
@@ -116,7 +116,7 @@ class EventIds:
             self.last = max(self.last, seq_at(int(self._clock() * 1000)))
 
 
-@lru_cache(256)  # clients of a channel that reconnect at once have the same id
+@lru_cache(256)  # clients of a channel that reconnect together mostly have the same id
 def _parse(text: str) -> EventId | None:
     match = _ID_FORM.fullmatch(text)
     if match is None:

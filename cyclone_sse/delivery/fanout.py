@@ -28,8 +28,8 @@ from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.turn import Turn
 
 _GONE = State.GONE
-_MANY = 50  # clients: with fewer, it costs more to see that they are alike than it spares
-_REFUSED = -1  # in place of a number of bytes: `send` raised
+_MANY = 50  # clients; with fewer, finding out whether they are alike costs more than it saves
+_NOT_SENT = -1  # in place of the number of bytes, where `send` raised
 
 _FIELDS = attrgetter("fields")
 _READY_SOCKET = attrgetter("ready_socket")
@@ -135,14 +135,14 @@ class Fanout:
     def _send_to_alike(self, clients: Sequence[Client], batch: Batch, now: float) -> list[Client]:
         """Send all the events to clients that are alike; returns those that cannot take them now.
 
-        The loop is that of `map`, in C: in addition to the kernel's work, it costs four fifths of what a loop
-        in Python costs.
+        `map` runs the loop in C: apart from the kernel's work, it costs four fifths of what a loop in Python
+        costs.
         """
         try:
             data, frames = batch.rendering_for(clients[0])
         except Exception:
-            return list(clients)  # one by one they fail too, into the log
-        # Before the loop: in it, each `send` displaces the next clients from the processor's cache.
+            return list(clients)  # served one by one they fail again, and each failure is logged
+        # Read before the loop: within it, each `send` displaces the next clients from the processor's cache.
         sockets = list(map(_READY_SOCKET, clients))
         sends = map(Socket.send, sockets, repeat(data))
         sent: list[int] = []  # bytes, to each client
@@ -151,21 +151,21 @@ class Fanout:
                 sent.extend(sends)
                 break
             except Exception:
-                # CPython's `extend` has kept the numbers before it; the loop goes on with the next client.
-                sent.append(_REFUSED)
+                # CPython's `extend` keeps what it got before the exception; `sends` goes on with the next.
+                sent.append(_NOT_SENT)
         for client in clients:
             client.last_sent_at = now
-        refused: list[Client] = []
+        not_sent: list[Client] = []
         if sent.count(len(data)) != len(clients):
             for client, size in zip(clients, sent, strict=True):
-                if size == _REFUSED:
-                    refused.append(client)
+                if size == _NOT_SENT:
+                    not_sent.append(client)
                 elif size != len(data):
                     self._queue_rest(client, frames, batch.seqs, size)
-        served = len(clients) - len(refused)
+        served = len(clients) - len(not_sent)
         self._counters.deliveries += served * len(batch.seqs)
         self._counters.sent_bytes += served * len(data)
-        return refused
+        return not_sent
 
     def _queue_rest(self, client: Client, frames: Sequence[bytes], seqs: Sequence[int], sent: int) -> None:
         try:
@@ -213,7 +213,7 @@ class Fanout:
         return apart
 
     def _send_apart(self, client: Client, batch: Batch, now: float) -> None:
-        """Send a client that the loop leaves out those of the events that are for it, now or later."""
+        """Send a client that the loops leave out those of the events that are for it, now or later."""
         due = [
             event
             for event in batch.events
@@ -242,14 +242,17 @@ class Fanout:
 
 
 def _alike_and_others(clients: Sequence[Client], batch: Batch) -> tuple[Sequence[Client], Sequence[Client]]:
-    """Those that are due all these events, as the same bytes, over sockets without TLS; and the others."""
-    first, fields, excluded = batch.seqs[0], clients[0].fields, batch.excluded
-    if fields and not batch.has_one_name:
+    """Those that are due all the events, as the same bytes, over sockets without TLS; and the others."""
+    first, excluded = batch.seqs[0], batch.excluded
+    sockets = set(map(type, map(_READY_SOCKET, clients)))
+    with_names = sum(map(_FIELDS, clients))
+    fields = 2 * with_names > len(clients) and batch.has_one_name
+    if Socket not in sockets or (with_names == len(clients) and not fields):
         return (), clients
     if (
-        set(map(type, map(_READY_SOCKET, clients))) == {Socket}
+        sockets == {Socket}
         and max(map(_SKIP_UNTIL, clients)) < first
-        and len(set(map(_FIELDS, clients))) == 1
+        and with_names == (len(clients) if fields else 0)
         and not excluded
     ):
         return clients, ()

@@ -2,10 +2,10 @@
 
 The cost of fan-out is the kernel's ``send()``. Twisted's ``transport.write`` costs two ``epoll_ctl`` calls
 and a trip through the reactor each time, and even its ``writeSomeData`` a microsecond, so bytes are sent
-directly to the socket as long as nothing waits. The walk over the clients does not even call ``send`` here
-then, but that of ``ready_socket``. When the socket is full, the rest is queued here, and the transport, as
-the consumer of a pull producer, requests more when the socket has drained. The queue has the frames
-themselves, not copies: an event is in memory once, for all slow clients that wait for it.
+directly to the socket as long as nothing waits. The walk over the clients then bypasses even the ``send`` of
+this class, and calls that of ``ready_socket``. When the socket is full, the rest is queued here, and the
+transport, as the consumer of a pull producer, requests more when the socket has drained. The queue has the
+frames themselves, not copies: an event is in memory once, for all slow clients that wait for it.
 
 When more bytes than the limit wait, the events in the queue are dropped, except the one that is partly sent,
 and the client is sent them from the history as it reads. So the limit bounds the memory for a slow client,
@@ -57,8 +57,8 @@ class SocketClient(Client):
     """The stream of one client over a plain TCP connection.
 
     transport: the connection. head: the first bytes of the response. limit: bytes that may wait for the
-    client; a single write may be larger when nothing waits. socket: of the connection; None only where
-    a subclass sends in another way. nothing_waits: the transport's own buffer is known to be empty.
+    client; a single write may be larger when nothing waits. socket: the connection's; None only where a
+    subclass sends in another way. nothing_waits: the transport's own buffer is known to be empty.
     """
 
     __slots__ = (

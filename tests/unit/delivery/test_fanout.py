@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from socket import socket as Socket
 from socket import socketpair
@@ -262,6 +263,35 @@ def test_a_socket_that_fails_in_another_way_affects_no_other(
     assert [one.received.count(b"data: 1") for one in sockets] == [1, 0, 1]
     assert len(failures) == 1
     assert site.counters.deliveries == 2
+
+
+@pytest.mark.parametrize("first", ["named", "full", "excluded", "ahead"])
+def test_clients_that_differ_do_not_keep_the_others_from_being_served_together(
+    first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site()
+    monkeypatch.setattr(fanout, "Socket", FakeSocket)
+    monkeypatch.setattr(fanout, "_MANY", 2)
+    served: list[int] = []
+    send_to_each = Fanout._send_to_each
+
+    def note(self: Fanout, clients: Sequence[Client], *args: Any) -> list[Client]:
+        served.append(len(clients))
+        return send_to_each(self, clients, *args)
+
+    monkeypatch.setattr(Fanout, "_send_to_each", note)
+    sockets = [FakeSocket() for _ in range(9)]
+    clients = [site.stream("a", socket=socket, client_id=f"{n}") for n, socket in enumerate(sockets)]
+    clients[0].fields = first == "named"
+    if first == "full":
+        sockets[0].room = 0
+        clients[0].send(b": ")
+    if first == "ahead":
+        clients[0].skip_until = EventId.of(1, 0, "node").seq
+    site.publish("a", excluded="0" if first == "excluded" else None)
+    site.clock.turn()
+    assert served == [1]
+    assert all(b"data: 1" in socket.received for socket in sockets[1:])
 
 
 def test_a_socket_with_a_send_of_its_own_is_not_bypassed() -> None:
