@@ -13,7 +13,7 @@ class DirectSocket(Protocol):
     """A socket that does not block; with TLS, the transport itself, which encrypts."""
 
     def send(self, data: bytes, /) -> int:
-        """Send bytes at once, and return their number, which may be less than all.
+        """Send as many of these bytes as there is room for, and return their number.
 
         Raises BlockingIOError if there is no room, and OSError if the connection is broken. Must not be
         called while bytes wait in the transport's own buffer.

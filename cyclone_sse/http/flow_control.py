@@ -23,8 +23,8 @@ MOST_CORKED = 64 * 1024  # bytes; more are sent at once
 
 @implementer(IPushProducer)
 class FlowControl:
-    """The flow control of one connection. transport: the connection's. socket: of it, None if it has
-    none. nothing_waits: the transport's own buffer is known to be empty. corked: the bytes that are held;
+    """The flow control of one connection. transport, socket: the connection's; socket is None if it
+    has none. nothing_waits: the transport's own buffer is known to be empty. corked: the bytes that are held;
     None: write at once.
     """
 

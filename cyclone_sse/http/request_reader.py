@@ -8,9 +8,9 @@ lengths, a length with chunks). Invariants:
   no more than the memory of their bytes.
 - Each byte is scanned a limited number of times, and the memory is limited by ``MAX_HEAD``, ``MAX_HEADERS``,
   the limit of a body, and the overhead of its chunks.
-- A bounded number of short header sections that have come twice is remembered, and not parsed again: a
-  publisher sends the same headers with each request, and so do clients of a channel that reconnect at once.
-  No credential is remembered.
+- A bounded number of short header sections that have come twice are remembered, and not parsed again: a
+  publisher sends the same headers with each request, and clients of a channel that reconnect together send
+  the same as each other. No section with a header in ``_OF_ONE_CLIENT`` is remembered.
 - A mistake in a head is found in the first bytes that show it, before the rest has arrived.
 - A call does a limited amount of work, whatever has arrived.
 
@@ -31,7 +31,7 @@ from cyclone_sse.http.target import is_host, split_target
 MAX_HEADERS = 100
 _SHORT_SECTION = 1024  # bytes of headers; longer ones are not remembered
 _MAX_SECTIONS = 256  # that are remembered
-_MAX_SEEN = 1000  # sections of which it is known that they have come once
+_MAX_SEEN = 1000  # hashes in `_seen`; then it is emptied
 
 _REQUEST_LINE = re.compile(rb"(%s) ([!-~\x80-\xff]+) HTTP/1\.([0-9])" % TOKEN)  # RFC 9112 3
 _OTHER_HTTP = re.compile(rb"%s [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]" % TOKEN)
@@ -43,7 +43,7 @@ _SINGLE = (  # a list of them means nothing
     "Expect",
     "Authorization",
 )
-# They differ from client to client, or are secret: such a section is not remembered.
+# Headers that differ from client to client, or are secret: a section with one is not remembered.
 _OF_ONE_CLIENT = frozenset(
     (
         "Authorization",
@@ -85,7 +85,7 @@ class _HeaderSection(NamedTuple):
 
 
 _known_sections: dict[tuple[bytes, int], _HeaderSection] = {}  # by their bytes, and the version
-_seen_once: set[int] = set()  # hashes of sections
+_seen: set[int] = set()  # hashes of sections that have come at least once
 
 
 class RequestReader:
@@ -238,15 +238,15 @@ def _head(line: bytes, fields: bytes) -> RequestHead:
 
 
 def _remember(fields: bytes, minor: int, section: _HeaderSection) -> None:
-    """Keep the section for the next request with the same headers, if this is the second one.
+    """Keep the section for later requests with the same headers, once it has come twice.
 
-    Without this, clients whose headers differ would pay for what is not used, and displace what is.
+    Without this, sections that never come again would cost an entry, and displace those that do.
     """
-    seen = hash(fields)
-    if seen not in _seen_once:
-        if len(_seen_once) >= _MAX_SEEN:
-            _seen_once.clear()
-        _seen_once.add(seen)
+    mark = hash(fields)
+    if mark not in _seen:
+        if len(_seen) >= _MAX_SEEN:
+            _seen.clear()
+        _seen.add(mark)
         return
     if len(_known_sections) >= _MAX_SECTIONS:
         del _known_sections[next(iter(_known_sections))]

@@ -16,7 +16,7 @@ from cyclone_sse.http.request_reader import (
     RequestHead,
     RequestReader,
     _known_sections,
-    _seen_once,
+    _seen,
 )
 
 HEAD = b"POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -77,7 +77,7 @@ def test_short_headers_that_come_twice_and_are_not_secret_are_remembered(
     line: bytes, remembered: bool
 ) -> None:
     _known_sections.clear()
-    _seen_once.clear()
+    _seen.clear()
     reader = RequestReader(10)
     for number in range(3):
         assert not any(line in fields for fields, _ in _known_sections) or (number == 2 and remembered)
@@ -93,7 +93,7 @@ def test_a_bounded_number_of_headers_is_remembered() -> None:
             reader.buffer += b"GET / HTTP/1.1\r\nHost: x\r\nX: %d\r\n\r\n" % number
             assert reader.pop_request(wanted)
         assert len(_known_sections) <= _MAX_SECTIONS
-        assert len(_seen_once) <= _MAX_SEEN
+        assert len(_seen) <= _MAX_SEEN
 
 
 token = st.text("abcXYZ019-_.~!", min_size=1, max_size=8)
