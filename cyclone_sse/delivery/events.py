@@ -65,6 +65,15 @@ class EventId(NamedTuple):
         return f"{self.seq >> _NUMBER_BITS}-{self.seq & _COUNTER}-{self.node}"
 
 
+@lru_cache(256)  # clients of a channel that reconnect together mostly have the same id
+def _parse(text: str) -> EventId | None:
+    match = _ID_FORM.fullmatch(text)
+    if match is None:
+        return None
+    ms, n = int(match[1]), int(match[2])
+    return None if (ms | n) >> _NUMBER_BITS else EventId.of(ms, n, match[3])
+
+
 def seq_at(ms: int, n: int = 0) -> int:
     """The sequence number of the n-th event of the millisecond ``ms`` since the epoch."""
     return ms << _NUMBER_BITS | n
@@ -114,15 +123,6 @@ class EventIds:
     def _catch_up(self) -> None:
         if self._clock is not None:
             self.last = max(self.last, seq_at(int(self._clock() * 1000)))
-
-
-@lru_cache(256)  # clients of a channel that reconnect together mostly have the same id
-def _parse(text: str) -> EventId | None:
-    match = _ID_FORM.fullmatch(text)
-    if match is None:
-        return None
-    ms, n = int(match[1]), int(match[2])
-    return None if (ms | n) >> _NUMBER_BITS else EventId.of(ms, n, match[3])
 
 
 class Event:

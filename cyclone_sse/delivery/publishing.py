@@ -124,15 +124,13 @@ class Publishing:
     def _publish(
         self, publication: Publication, eid: EventId | None = None, sets_state: bool = True
     ) -> Event:
-        is_ours = eid is None
         if eid is None:
             eid = self.ids.next()
         frame = encode(publication.data, eid, publication.type, publication.retry)
         event = Event(eid, frame, publication.channels)
         if eid.seq <= self.history.last:
             return event
-        if not is_ours:
-            self.ids.follow(eid)
+        self.ids.follow(eid)
         event.excluded = publication.excluded
         event.key = publication.idempotency_key
         if publication.keep and sets_state and self.states.fit([publication]):

@@ -132,9 +132,9 @@ class SocketClient(Client):
             if self._unsent and self._unsent + len(data) > self._limit:
                 self._overflow(frames or (data,), seqs)
             else:
-                self._enqueue(frames or (data,), seqs, len(data))
+                self._enqueue(frames or (data,), seqs)
         elif self.state is State.CORKED:
-            self._enqueue(frames or (data,), seqs, len(data))
+            self._enqueue(frames or (data,), seqs)
 
     def queue_rest(self, frames: Sequence[bytes], seqs: Sequence[Seq], sent: int) -> None:
         """Queue what is left of these frames after the first ``sent`` bytes, and wait for room."""
@@ -215,12 +215,12 @@ class SocketClient(Client):
         self.state = state
         self.ready_socket = self._socket if state is _OPEN and self.shares_frames else None
 
-    def _enqueue(self, frames: Sequence[bytes], seqs: Sequence[Seq], size: int | None = None) -> None:
+    def _enqueue(self, frames: Sequence[bytes], seqs: Sequence[Seq]) -> None:
         if self._queue is None or self._seqs is None:
             self._queue, self._seqs = deque(), deque()
         self._queue.extend(frames)
         self._seqs.extend(seqs or repeat(KEEP, len(frames)))
-        self._unsent += sum(map(len, frames)) if size is None else size
+        self._unsent += sum(map(len, frames))
 
     def _overflow(self, frames: Sequence[bytes], seqs: Sequence[Seq]) -> None:
         """Drop these events and the waiting ones, except one that is partly sent, since the history has them.

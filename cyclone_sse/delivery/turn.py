@@ -56,8 +56,7 @@ class Turn:
                 yield None
         each = list(parts)
         for numbers_, clients in grouped.items():
-            mine = [each[number] for number in numbers_]
-            yield Group(clients, Batch(mine[0] if len(mine) == 1 else _united(mine)))
+            yield Group(clients, Batch(_united([each[number] for number in numbers_])))
 
     def _parts(self, parts: dict[tuple[Event, ...], list[str]]) -> Iterator[None]:
         """Find for the events of each channel the channels with just these events.
@@ -102,5 +101,7 @@ def _hear(
 
 
 def _united(parts: list[tuple[Event, ...]]) -> tuple[Event, ...]:
+    if len(parts) == 1:
+        return parts[0]
     events = {event.seq: event for part in parts for event in part}
     return tuple([events[seq] for seq in sorted(events)])

@@ -23,7 +23,6 @@ SHORT = 64 * 1024  # bytes of a body that is read whole to look for the key
 
 _KNOWN = {"Accept": ", ".join((URLENCODED, MULTIPART, JSON, LINES))}  # RFC 9110 15.5.16
 _VALUES_AT_ONCE = 500  # read in one slice
-_QUICK = 16 * 1024  # characters of an array that are decoded in less than a millisecond
 _WHOLE_ARRAY = 128 * 1024  # characters of the longest that is decoded in one call, in 7 ms at most
 _BLANKS = re.compile(r"[ \t\r\n]*")  # RFC 8259 2
 _AFTER_VALUE = re.compile(r"[ \t\r\n]*([],])[ \t\r\n]*")  # in an array, RFC 8259 5
@@ -77,7 +76,7 @@ def read_body(request: Request, max_batch: int) -> Generator[None, None, Body]:
     start = _skip_blanks(text, 0)
     is_batch = text[start : start + 1] == "["
     if is_batch:
-        if len(text) > _QUICK:
+        if len(text) > SLICE:
             yield  # without this, several such arrays could be decoded in one turn
         values = _whole_array(text, max_batch) or (yield from _read_array(text, start, max_batch))
     else:

@@ -205,6 +205,7 @@ def test_the_head_leaves_with_what_was_added_to_it() -> None:
     subscriber.send(b"missed ")
     assert not socket.received
     subscriber.open()
+    assert socket.received == b"head missed "
     subscriber.send(b"live")
     assert socket.received == b"head missed live"
     assert socket.sends == 2
