@@ -8,9 +8,10 @@ lengths, a length with chunks). Invariants:
   no more than the memory of their bytes.
 - Each byte is scanned a limited number of times, and the memory is limited by ``MAX_HEAD``, ``MAX_HEADERS``,
   the limit of a body, and the overhead of its chunks.
-- A bounded number of short header sections that have come twice are remembered, and not parsed again: a
-  publisher sends the same headers with each request, and clients of a channel that reconnect together send
-  the same as each other. No section with a header in ``_OF_ONE_CLIENT`` is remembered.
+- A bounded number of short heads and header sections that have come twice are remembered, and not parsed
+  again: a publisher sends the same head with each request, and clients that reconnect together send the same
+  headers as each other, often with the same request line. What can only be one client's is not remembered:
+  neither its address nor its token.
 - A mistake in a head is found in the first bytes that show it, before the rest has arrived.
 - A call does a limited amount of work, whatever has arrived.
 
@@ -21,16 +22,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.chunks import ChunkedBody, too_large
 from cyclone_sse.http.headers import FIELD, FORBIDDEN_BYTES, MAX_HEAD, TOKEN, Headers, body_length
-from cyclone_sse.http.target import is_host, split_target
+from cyclone_sse.http.target import TOKEN_PARAMETER, is_host, split_target
 
 MAX_HEADERS = 100
-_SHORT_SECTION = 1024  # bytes of headers; longer ones are not remembered
-_MAX_SECTIONS = 256  # that are remembered
+_SHORT = 1024  # bytes of a request line, or of headers; what is longer is not remembered
+_MAX_KNOWN = 256  # heads, and sections, that are remembered
 _MAX_SEEN = 1000  # hashes in `_seen`; then it is emptied
 
 _REQUEST_LINE = re.compile(rb"(%s) ([!-~\x80-\xff]+) HTTP/1\.([0-9])" % TOKEN)  # RFC 9112 3
@@ -43,21 +44,13 @@ _SINGLE = (  # a list of them means nothing
     "Expect",
     "Authorization",
 )
-# Headers that differ from client to client, or are secret: a section with one is not remembered.
-_OF_ONE_CLIENT = frozenset(
-    (
-        "Authorization",
-        "Cookie",
-        "Forwarded",
-        "Proxy-Authorization",
-        "X-Forwarded-For",
-        "X-Real-Ip",
-    )
-)
+# Headers that differ from client to client: what has one of them is not remembered.
+_OF_ONE_CLIENT = frozenset(("Cookie", "Forwarded", "Proxy-Authorization", "X-Forwarded-For", "X-Real-Ip"))
+_SECRET = "Authorization"
 
 
 class RequestHead(NamedTuple):
-    """The head of one request.
+    """The head of a request; several requests may share it, so that none may change its headers.
 
     host, path, query: from the target. minor: of HTTP/1.x. length: of the body in bytes, None for chunks.
     keep_alive: whether the connection stays open. expects: whether the client waits for "100 Continue".
@@ -75,17 +68,22 @@ class RequestHead(NamedTuple):
 
 
 class _HeaderSection(NamedTuple):
-    """The headers of a request, and what they mean for its connection (RFC 9110 6.3)."""
+    """The headers of a request, and what they mean for its connection (RFC 9110 6.3).
+
+    is_common: whether they may be remembered, unless they hold a token.
+    """
 
     headers: Headers
     host: str | None
     length: int | None
     keep_alive: bool
     expects: bool
+    is_common: bool
 
 
+_known_heads: dict[bytes, RequestHead] = {}  # by their bytes, without the empty line
 _known_sections: dict[tuple[bytes, int], _HeaderSection] = {}  # by their bytes, and the version
-_seen: set[int] = set()  # hashes of sections that have come at least once
+_seen: set[int] = set()  # hashes of what has come at least once
 
 
 class RequestReader:
@@ -182,9 +180,9 @@ class RequestReader:
             self._check_partial_head()
             return None
         self._scanned = 0
-        line, _, fields = bytes(buffer[: end + 2]).partition(b"\r\n")
+        data = bytes(buffer[: end + 2])
         del buffer[: end + 4]
-        self.head = head = _head(line, fields)
+        self.head = head = _known_heads.get(data) or _head(data)
         return head
 
     def _pop_chunked(self, head: RequestHead) -> tuple[RequestHead, bytes] | None:
@@ -219,38 +217,50 @@ def _request_line(line: bytes) -> tuple[str, bytes, int]:
     return match[1].decode("ascii"), match[2], int(match[3])
 
 
-def _head(line: bytes, fields: bytes) -> RequestHead:
+def _head(data: bytes) -> RequestHead:
     """The head from its request line and the lines of its headers. Raises Refusal."""
+    line, _, fields = data.partition(b"\r\n")
     method, target, minor = _request_line(line)
-    is_short = len(fields) <= _SHORT_SECTION
-    section = _known_sections.get((fields, minor)) if is_short else None
+    section = _known_sections.get((fields, minor))
     if section is None:
         section = _header_section(fields, minor)
-        headers = section.headers
-        if is_short and _OF_ONE_CLIENT.isdisjoint(headers):
-            _remember(fields, minor, section)
-    else:
-        headers = section.headers.copy()  # a handler may change them
+        if section.is_common and _SECRET not in section.headers and _has_come_before(fields):
+            _remember(_known_sections, (fields, minor), section)
     host, path, query = split_target(method, target, section.host)
-    return RequestHead(
-        method, host, path, query, minor, headers, section.length, section.keep_alive, section.expects
+    head = RequestHead(
+        method, host, path, query, minor, section.headers, section.length, section.keep_alive, section.expects
     )
+    if section.is_common and _is_sent_again(head) and len(line) <= _SHORT and _has_come_before(data):
+        _remember(_known_heads, data, head)
+    return head
 
 
-def _remember(fields: bytes, minor: int, section: _HeaderSection) -> None:
-    """Keep the section for later requests with the same headers, once it has come twice.
+def _is_sent_again(head: RequestHead) -> bool:
+    """Whether this may be the head of many requests: no client's own token is in it.
 
-    Without this, sections that never come again would cost an entry, and displace those that do.
+    The token of a request with a body is a publisher's, which sends it each time.
     """
-    mark = hash(fields)
-    if mark not in _seen:
-        if len(_seen) >= _MAX_SEEN:
-            _seen.clear()
-        _seen.add(mark)
-        return
-    if len(_known_sections) >= _MAX_SECTIONS:
-        del _known_sections[next(iter(_known_sections))]
-    _known_sections[fields, minor] = section._replace(headers=section.headers.copy())
+    query = head.query
+    if TOKEN_PARAMETER in query or "%" in query:
+        return False
+    return head.length != 0 or _SECRET not in head.headers
+
+
+def _has_come_before(data: bytes) -> bool:
+    """Whether these bytes have come lately. Without this, what never comes again would displace the rest."""
+    mark = hash(data)
+    if mark in _seen:
+        return True
+    if len(_seen) >= _MAX_SEEN:
+        _seen.clear()
+    _seen.add(mark)
+    return False
+
+
+def _remember(known: dict[Any, Any], key: object, value: object) -> None:
+    if len(known) >= _MAX_KNOWN:
+        del known[next(iter(known))]
+    known[key] = value
 
 
 def _header_section(data: bytes, minor: int) -> _HeaderSection:
@@ -276,7 +286,8 @@ def _header_section(data: bytes, minor: int) -> _HeaderSection:
     if expect is not None and expect.lower() != "100-continue":
         raise Refusal(417, "the only supported expectation is 100-continue")
     expects = expect is not None and minor > 0 and length != 0
-    return _HeaderSection(headers, host, length, keep_alive, expects)
+    is_common = len(data) <= _SHORT and _OF_ONE_CLIENT.isdisjoint(headers)
+    return _HeaderSection(headers, host, length, keep_alive, expects, is_common)
 
 
 def _headers(data: bytes) -> Headers:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.request_reader import (
-    _MAX_SECTIONS,
+    _MAX_KNOWN,
     _MAX_SEEN,
     RequestHead,
     RequestReader,
+    _known_heads,
     _known_sections,
     _seen,
 )
@@ -63,36 +64,69 @@ def test_what_does_not_end_is_refused_before_it_is_large(beginning: bytes) -> No
         go_on()
 
 
+@pytest.fixture
+def nothing_known() -> None:
+    for known in (_known_heads, _known_sections, _seen):
+        known.clear()
+
+
+def remembered(data: bytes) -> tuple[bool, bool]:
+    """Whether the head, and its headers, are remembered after these bytes have come twice; never before."""
+    reader = RequestReader(100)
+    for _ in range(2):
+        assert not _known_heads
+        assert not _known_sections
+        reader.buffer += data
+        assert reader.pop_request(wanted)
+    return bool(_known_heads), bool(_known_sections)
+
+
+LONG = b"y" * 1100
+
+
 @pytest.mark.parametrize(
-    ("line", "remembered"),
+    ("line", "head", "headers"),
     [
-        (b"X: y", True),
-        (b"X: " + b"y" * 1100, False),
-        (b"authorization: Bearer secret", False),
-        (b"Cookie: a=b", False),
-        (b"Last-Event-ID: 1-0-a", True),
+        (b"X: y", True, True),
+        (b"X: " + LONG, False, False),
+        (b"authorization: Bearer secret", False, False),
+        (b"Authorization: Bearer secret\r\nContent-Length: 1", True, False),  # a publisher's key
+        (b"Cookie: a=b", False, False),
+        (b"Cookie: a=b\r\nContent-Length: 1", False, False),
+        (b"Last-Event-ID: 1-0-a", True, True),
     ],
 )
-def test_short_headers_that_come_twice_and_are_not_secret_are_remembered(
-    line: bytes, remembered: bool
+def test_short_headers_that_come_twice_and_are_not_of_one_client_are_remembered(
+    nothing_known: None, line: bytes, head: bool, headers: bool
 ) -> None:
-    _known_sections.clear()
-    _seen.clear()
-    reader = RequestReader(10)
-    for number in range(3):
-        assert not any(line in fields for fields, _ in _known_sections) or (number == 2 and remembered)
-        reader.buffer += b"GET / HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n"
-        assert reader.pop_request(wanted)
-    assert remembered == any(line in fields for fields, _ in _known_sections)
+    body = b"b" if b"Content-Length" in line else b""
+    data = b"POST / HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n" + body
+    assert remembered(data) == (head, headers)
 
 
-def test_a_bounded_number_of_headers_is_remembered() -> None:
+@pytest.mark.parametrize(
+    ("target", "head"),
+    [
+        (b"/?channels=a", True),
+        (b"/?channels=a&access_token=t", False),
+        (b"/?channels=a&%61ccess_token=t", False),
+        (b"/?channels=" + LONG, False),
+    ],
+)
+def test_a_request_line_that_may_hold_a_token_or_is_long_is_not_remembered(
+    nothing_known: None, target: bytes, head: bool
+) -> None:
+    assert remembered(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n") == (head, True)
+
+
+def test_what_is_remembered_is_bounded(nothing_known: None) -> None:
     reader = RequestReader(10)
-    for number in range(2 * _MAX_SECTIONS):
+    for number in range(2 * _MAX_KNOWN):
         for _ in range(2):
             reader.buffer += b"GET / HTTP/1.1\r\nHost: x\r\nX: %d\r\n\r\n" % number
             assert reader.pop_request(wanted)
-        assert len(_known_sections) <= _MAX_SECTIONS
+        assert len(_known_heads) <= _MAX_KNOWN
+        assert len(_known_sections) <= _MAX_KNOWN
         assert len(_seen) <= _MAX_SEEN
 
 

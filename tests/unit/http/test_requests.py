@@ -39,8 +39,10 @@ def test_the_query_is_read() -> None:
 
 
 def test_headers_are_changed_for_one_request_only() -> None:
-    made("/", "A: b").headers["A"] = "c"
-    assert made("/", "A: b").headers["A"] == "b"
+    for _ in range(4):  # the reader remembers what has come twice
+        request = made("/", "A: b")
+        assert request.headers["A"] == "b"
+        request.headers["A"] = "c"
 
 
 @pytest.mark.parametrize("name", ["access_token", "access%5Ftoken"])
