@@ -46,6 +46,8 @@ class Request(HTTPRequest):  # type: ignore[misc]
     and ``query`` do not contain it, since applications log these. Raises Refusal if the query is malformed.
     """
 
+    _address: str | None = None  # see `remote_ip`
+
     def __init__(self, connection: Any, head: RequestHead, body: bytes) -> None:
         self.connection = connection
         self.method = head.method
@@ -106,11 +108,16 @@ class Request(HTTPRequest):  # type: ignore[misc]
                 return (yield from read_multipart(self.headers.exact("Content-Type"), self.body))
         return {}, {}
 
-    @cached_property
+    @property
     def remote_ip(self) -> str:
         """The client's address: the peer's, unless a trusted proxy sends another."""
-        proxies: Proxies = self.connection.server.proxies
-        return proxies.client_address(self.headers, self.connection._remote_ip)
+        if self._address is None:  # the lock of a cached_property in Python 3.11 would cost each client 1 us
+            self._address = self._proxies.client_address(self.headers, self.connection._remote_ip)
+        return self._address
+
+    @remote_ip.setter
+    def remote_ip(self, address: str) -> None:  # cyclone's is an attribute, which applications may set
+        self._address = address
 
     @property
     def public_host(self) -> str:
