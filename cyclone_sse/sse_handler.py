@@ -37,6 +37,8 @@ _STREAM = {
 _POLL = {name: _STREAM[name] for name in ("Content-Type", "Cache-Control")}
 _PRIVATE = "private, no-store, no-transform"  # where access was granted to this client alone
 _VARY = ("X-Requested-With", "Last-Event-ID")  # what makes another answer of the same URL
+_STREAM_FIELDS = (*_STREAM.items(), ("Vary", ", ".join(_VARY)))
+_PRIVATE_FIELDS = (*_STREAM_FIELDS, ("Cache-Control", _PRIVATE))
 _BEGINNING = b"\n\n"  # of each body, as it has always been
 _LAST_CHUNK = b"0\r\n\r\n"
 _NOTHING: Any = None
@@ -246,13 +248,19 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
     def _open_stream(self, sends_id: bool) -> SocketClient:
         """Start a stream; nothing else is read from the connection now. sends_id: begin with the position."""
         settings = self.broker.settings
-        position = self._start_head(_STREAM)
-        head = self._generate_headers() + _BEGINNING
+        if self._shares_head:
+            position = self._position()
+            line = f"Last-Event-ID: {position}\r\n\r\n" if position else "\r\n"
+            head = self._shared_head(_PRIVATE_FIELDS if self.is_private else _STREAM_FIELDS) + line.encode()
+        else:
+            position = self._start_head(_STREAM)
+            head = self._generate_headers()
+        head += _BEGINNING
         if settings["retry"]:
             # Each client another, so that they do not all reconnect in the same moment.
             head += b"retry: %d\n" % round(settings["retry"] * random.uniform(0.5, 1.5))
         if position and sends_id:
-            head += b"id: %s\n\n" % position.encode()
+            head += f"id: {position}\n\n".encode()
         connection = self.request.connection
         socket, nothing_waits = connection.socket, connection.nothing_waits
         connection.setRawMode()

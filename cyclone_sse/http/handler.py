@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inspect import isgenerator
+from itertools import chain
 from typing import Any
 
 from cyclone.web import ErrorHandler, HTTPError, RequestHandler
@@ -12,7 +13,7 @@ from twisted.python.failure import Failure
 
 from cyclone_sse.errors import Refusal, error_body
 from cyclone_sse.http.requests import Request
-from cyclone_sse.http.responses import PREFLIGHT_AGE, REQUEST_HEADERS
+from cyclone_sse.http.responses import PREFLIGHT_AGE, REQUEST_HEADERS, FieldPairs, head_lines, shared_head
 
 
 class JsonHandler(RequestHandler):  # type: ignore[misc]
@@ -39,11 +40,38 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
 
     def clear(self) -> None:
         """Start the response again."""
-        self._headers = self.request.connection.answer_fields(self.request)
+        self._own_fields: dict[str, str] | None = None
         self._list_headers: Any = []
         self._write_buffer: Any = []
         self._status_code, self._reason = 200, "OK"
         self.set_default_headers()
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        """The fields of the answer, made when they are first asked for: see `_shares_head`."""
+        if self._own_fields is None:
+            self._own_fields = self.request.connection.answer_fields(self.request)
+        return self._own_fields
+
+    @_headers.setter
+    def _headers(self, fields: dict[str, str]) -> None:
+        self._own_fields = fields
+
+    @property
+    def _shares_head(self) -> bool:
+        """Whether the answer has just the fields of every answer, so that its head need not be made."""
+        return (
+            self._own_fields is None
+            and self._status_code == 200
+            and self._reason == "OK"
+            and not self._list_headers
+            and not hasattr(self, "_new_cookie")
+        )
+
+    def _shared_head(self, more: FieldPairs) -> bytes:
+        """The head of such an answer without the empty line, with these fields added."""
+        request = self.request
+        return shared_head(request.connection.server.cors, request.headers.exact("Origin"), more)
 
     def vary(self, *names: str) -> None:
         """Name headers of the request that the answer depends on."""
@@ -91,9 +119,12 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
             super().finish(chunk)
             return
         self._headers_written = True
-        self._headers["Content-Length"] = str(len(body))
-        head = self._generate_headers()
-        connection = self.request.connection
+        connection, length = self.request.connection, str(len(body))
+        if self._shares_head and connection.keep_alive and self.request.version == "HTTP/1.1":
+            head = self._shared_head((("Content-Length", length),)) + b"\r\n"
+        else:
+            self._headers["Content-Length"] = length
+            head = self._generate_headers()
         connection.write(head if self.request.method == "HEAD" else head + body)
         connection.finish()
         self.application.log_request(self)
@@ -114,10 +145,8 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         if hasattr(self, "_new_cookie"):
             self.request.version = "HTTP/1.1"
             return super()._generate_headers()  # type: ignore[no-any-return]
-        lines = [f"{name}: {value}\r\n" for name, value in self._headers.items()]
-        if self._list_headers:
-            lines += [f"{name}: {value}\r\n" for name, value in self._list_headers]
-        return f"HTTP/1.1 {self._status_code} {self._reason}\r\n{''.join(lines)}\r\n".encode()
+        fields = chain(self._headers.items(), self._list_headers)
+        return head_lines(self._status_code, self._reason, fields) + b"\r\n"
 
     def options(self, *args: Any) -> None:
         """Answer which methods are allowed; to a browser that asks before a cross-origin request, also which

@@ -6,7 +6,7 @@ Date, server, CORS, and ``nosniff``; and the answers that a connection sends wit
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -25,6 +25,7 @@ _NO_ORIGIN: Mapping[str, str] = {"Vary": "Origin"}
 REQUEST_HEADERS = (
     "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, X-Requested-With"
 )
+FieldPairs = tuple[tuple[str, str], ...]  # names and values
 PREFLIGHT_AGE = 86400  # seconds a browser may remember the answer to OPTIONS
 
 
@@ -39,15 +40,22 @@ class Cors:
     def __init__(self, origins: Collection[str] | None) -> None:
         self._origins = frozenset(origins or ("*",))
 
+    def listed(self, origin: str | None) -> str | None:
+        """The origin if it gets fields of its own; None if it gets those that a request without one gets."""
+        if origin is None or "*" in self._origins or origin.lower() not in self._origins:
+            return None
+        return origin
+
     def headers(self, origin: str | None) -> Mapping[str, str]:
         """The fields for a page of this origin; None: the request has no origin."""
         if "*" in self._origins:
             return _ALL_ORIGINS
-        if origin is None or origin.lower() not in self._origins:
+        page = self.listed(origin)
+        if page is None:
             return _NO_ORIGIN
         return {
             "Vary": "Origin",
-            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Origin": page,
             "Access-Control-Allow-Credentials": "true",
         }
 
@@ -60,6 +68,28 @@ def _fields_at(now: int) -> Mapping[str, str]:
 def answer_fields(more: Mapping[str, str]) -> dict[str, str]:
     """The header fields of every answer, which are made once a second, and these."""
     return {**_fields_at(int(time.time())), **more}
+
+
+def shared_head(cors: Cors, origin: str | None, more: FieldPairs) -> bytes:
+    """The head of an answer 200 without its empty line, made once a second for all requests that get it.
+
+    origin: of the request. more: further fields.
+    """
+    return _shared_head(int(time.time()), cors, cors.listed(origin), more)
+
+
+@lru_cache(maxsize=256)
+def _shared_head(now: int, cors: Cors, origin: str | None, more: FieldPairs) -> bytes:
+    fields = {**_fields_at(now), **cors.headers(origin)}
+    for name, value in more:
+        fields[name] = f"{fields[name]}, {value}" if name == "Vary" and name in fields else value
+    return head_lines(200, "OK", fields.items())
+
+
+def head_lines(status: int, reason: str, fields: Iterable[tuple[str, str]]) -> bytes:
+    """The status line and the lines of these fields."""
+    lines = [f"{name}: {value}\r\n" for name, value in fields]
+    return f"HTTP/1.1 {status} {reason}\r\n{''.join(lines)}".encode()
 
 
 def answer(status: int, headers: Mapping[str, str], body: bytes | None) -> bytes:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import pytest
 
 from cyclone_sse.delivery.publication import publication
-from tests.unit.http.peer import MemoryServer, Peer
+from cyclone_sse.handlers import BroadcastHandler
+from tests.unit.http.peer import MemoryServer, Peer, parse
 
 POLL = "X-Requested-With: XMLHttpRequest"
 ID = r"\d+-\d+-\w+"
@@ -68,6 +72,54 @@ def test_head_says_the_same_and_nothing_behind() -> None:
     assert text.endswith("\r\n\r\n")
     assert not peer.gone
     assert peer.app.broker.stats() == []
+
+
+class Marked(BroadcastHandler):
+    """Adds to the head of its answers."""
+
+    def authorize(self) -> bool:
+        self.set_header("X-Mine", "1")
+        return True
+
+
+class MarkedFirst(BroadcastHandler):
+    def set_default_headers(self) -> None:
+        self.set_header("X-Mine", "1")
+
+
+class WithCookie(BroadcastHandler):
+    def authorize(self) -> bool:
+        self.set_cookie("x-mine", "1")
+        return True
+
+
+class Private(BroadcastHandler):
+    def authorize(self) -> bool:
+        self.is_private = True
+        return True
+
+
+@pytest.mark.parametrize("origins", [("*",), ("https://a.example",)])
+@pytest.mark.parametrize("origin", [None, "https://A.example", "https://b.example"])
+@pytest.mark.parametrize("subscribe", [BroadcastHandler, Marked, MarkedFirst, WithCookie, Private])
+def test_the_head_of_a_stream_is_that_of_its_head_request(
+    subscribe: type[BroadcastHandler], origin: str | None, origins: tuple[str, ...]
+) -> None:
+    server = MemoryServer({"cors-origin": origins}, subscribe)
+    sent = [f"Origin: {origin}"] if origin else []
+
+    def fields(method: str) -> dict[str, Any]:
+        (response,) = parse(ask(server.peer(), *sent, method=method).encode(), method == "HEAD")
+        differ = ("date", "last-event-id")
+        return {name: value for name, value in response.headers.items() if name not in differ}
+
+    found = fields("GET")
+    assert found == fields("HEAD")
+    assert found["vary"].endswith("X-Requested-With, Last-Event-ID")
+    assert ("private" in found["cache-control"]) == (subscribe is Private)
+    if subscribe in (Marked, MarkedFirst):
+        assert found["x-mine"] == "1"
+    assert ("set-cookie" in found) == (subscribe is WithCookie)
 
 
 def test_a_long_poll_gets_its_head_at_once_and_one_event_and_keeps_its_connection() -> None:

@@ -27,6 +27,16 @@ class Raising(JsonHandler):
         return fail(self.error)
 
 
+class Marking(JsonHandler):
+    """Answers with what it has been told to change."""
+
+    change: ClassVar[Any] = None
+
+    def get(self) -> None:
+        type(self).change(self)
+        self.finish("{}")
+
+
 class Waiting(JsonHandler):
     """Answers later, and is told when the request is over."""
 
@@ -42,7 +52,7 @@ class Waiting(JsonHandler):
 
 def peer(**settings: Any) -> Peer:
     server = MemoryServer(settings)
-    server.app.add_handlers(".*$", [(r"/raising", Raising), (r"/waiting", Waiting)])
+    server.app.add_handlers(".*$", [(r"/raising", Raising), (r"/marking", Marking), (r"/waiting", Waiting)])
     return Peer(server=server)
 
 
@@ -103,6 +113,60 @@ def test_the_connection_stays_as_the_client_wants_it() -> None:
     assert "connection" not in ask("GET", "/stats", client=client).headers
     assert not client.gone
     assert ask("GET", "/stats", "Connection: close").headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    ("version", "sent", "told"),
+    [
+        ("1.1", "", None),
+        ("1.1", "Connection: close", "close"),
+        ("1.0", "", "close"),
+        ("1.0", "Connection: keep-alive", "keep-alive"),
+    ],
+)
+def test_all_answers_have_the_same_fields_whether_or_not_their_head_is_shared(
+    version: str, sent: str, told: str | None
+) -> None:
+    lines = [f"GET /marking HTTP/{version}", "Host: x", "Origin: https://a.example", *filter(None, [sent])]
+
+    def answered(change: Any) -> Response:
+        Marking.change = change
+        client = peer(**{"cors-origin": ("https://a.example",)})
+        (response,) = parse(client.send("\r\n".join([*lines, "", ""]).encode()))
+        del response.headers["date"]
+        return response
+
+    shared = answered(lambda handler: None)
+    assert shared.headers.get("connection") == told
+    own = answered(lambda handler: handler.set_header("X-Mine", "1"))
+    assert own.headers.pop("x-mine") == "1"
+    assert own == shared
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda handler: handler.set_status(201, "OK"), b"HTTP/1.1 201 OK\r\n"),
+        (lambda handler: handler.set_status(200, "Fine"), b"HTTP/1.1 200 Fine\r\n"),
+        (lambda handler: handler.add_header("X-Mine", "1"), b"X-Mine: 1\r\n"),
+        (lambda handler: handler.set_cookie("mine", "1"), b"Set-Cookie: mine=1"),
+        (lambda handler: handler.clear_header("Server"), b""),
+    ],
+)
+def test_a_handler_changes_the_head_of_its_own_answer_only(change: Any, told: bytes) -> None:
+    server = peer()
+    Marking.change = lambda handler: None
+    before = server.send(b"GET /marking HTTP/1.1\r\nHost: x\r\n\r\n")
+    Marking.change = change
+    changed = server.send(b"GET /marking HTTP/1.1\r\nHost: x\r\n\r\n")[len(before) :]
+    assert told in changed
+    if not told:
+        assert b"Server:" not in changed
+    Marking.change = lambda handler: None
+    after = server.send(b"GET /marking HTTP/1.1\r\nHost: x\r\n\r\n")[len(before) + len(changed) :]
+    assert [line for line in after.split(b"\r\n") if not line.startswith(b"Date")] == [
+        line for line in before.split(b"\r\n") if not line.startswith(b"Date")
+    ]
 
 
 def test_a_custom_handler_is_told_when_its_request_is_over() -> None:
