@@ -37,10 +37,20 @@ class Turn:
 
     def groups(self, registry: Channels[Client]) -> Iterable[Group | None]:
         """Every client that is due some of the events, in one group. None: the end of a slice."""
-        event = self.events[0]
-        if len(self.events) == 1 and len(event.channels) == 1 and not event.patterns:
-            return (Group(registry.of(event.channels[0]), Batch(self.events)),)
+        name = self._only_name()
+        if name is not None:
+            return (Group(registry.of(name), Batch(self.events)),)
         return self._groups(registry)
+
+    def _only_name(self) -> str | None:
+        """The name under which all the events were published, as mostly; None if there are several."""
+        channels = self.events[0].channels
+        if len(channels) != 1:
+            return None
+        for event in self.events:
+            if event.patterns or event.channels != channels:
+                return None
+        return channels[0]
 
     def _groups(self, registry: Channels[Client]) -> Iterator[Group | None]:
         parts: dict[tuple[Event, ...], list[str]] = {}

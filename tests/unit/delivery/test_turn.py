@@ -13,6 +13,7 @@ from cyclone_sse.delivery.turn import Group, Turn
 from tests.unit.delivery.clients import Recorder
 
 names = st.sets(st.sampled_from("abcdef"), min_size=1, max_size=4)
+mostly_one = st.just({"a"}) | names
 
 
 def groups(turn: Turn, registry: Channels[Client]) -> list[Group]:
@@ -27,9 +28,12 @@ def made(channels: list[set[str]]) -> tuple[Turn, list[Event]]:
     return turn, events
 
 
-@given(st.lists(names, max_size=8), st.lists(names, max_size=12))
+@given(
+    st.lists(st.tuples(mostly_one, st.booleans()), max_size=8),
+    st.lists(st.just({"*"}) | mostly_one, max_size=12),
+)
 def test_each_client_is_in_one_group_with_all_it_is_due_in_order(
-    published: list[set[str]], listening: list[set[str]]
+    published: list[tuple[set[str], bool]], listening: list[set[str]]
 ) -> None:
     registry: Channels[Client] = Channels()
     clients = []
@@ -37,14 +41,16 @@ def test_each_client_is_in_one_group_with_all_it_is_due_in_order(
         client = Recorder()
         registry.add(client, sorted(channels))
         clients.append((client, channels))
-    turn, events = made(published)
+    turn, events = made([channels for channels, _ in published])
+    for event, (_, is_matched) in zip(events, published, strict=True):
+        event.patterns = ("*",) if is_matched else ()
     due: dict[Client, list[Event]] = {}
     for group in groups(turn, registry) if published else []:
         for member in group.clients:
             assert member not in due, "a client is in one group"
             due[member] = list(group.batch.events)
     for client, channels in clients:
-        expected = [event for event in events if channels & set(event.channels)]
+        expected = [event for event in events if channels & set(event.names)]
         assert due.get(client, []) == expected
 
 
