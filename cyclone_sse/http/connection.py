@@ -5,7 +5,7 @@ In this class the request reader reads the requests, and cyclone's handlers rece
 ones. The states of a connection:
 
     READING     waits for a request, or for the rest of one
-    ANSWERING   a handler has a request; the connection is read only to notice that the client left
+    ANSWERING   a handler has a request; a little that comes meanwhile waits, and more is not read
     STREAMING   a handler uses the connection for a stream; bytes from the client are dropped
     CLOSING     no request is read or answered; written bytes are still sent
 
@@ -108,7 +108,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._reader.buffer += data
         if self.state is READING:
             self._run()
-        else:
+        elif len(self._reader.buffer) > SMALL:  # pausing for each pipelined request would cost too much
             self._flow.pause()
 
     def rawDataReceived(self, data: bytes) -> None:
@@ -175,7 +175,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._in_run = False
         if self.state is READING and answered == ANSWERS_AT_ONCE:
             self._flow.pause()
-            self.server.clock.callLater(0, self._run)
+            self.server.run_soon(self._run)
         elif self.state is READING:
             self._wait(is_over)
 
@@ -221,7 +221,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.server.set_deadline(self, self.server.idle_timeout)
         elif not is_over and reader.stopped_early:
             self._flow.pause()
-            self.server.clock.callLater(0, self._run)
+            self.server.run_soon(self._run)
         elif self._half_closed:
             self._close()
         elif is_over or not reader.in_request:
@@ -245,7 +245,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """Read the rest of the body: there is memory for it now."""
         self._has_room = True
         self._began = None
-        self.server.clock.callLater(0, self._run)
+        self.server.run_soon(self._run)
 
     def _limit_time(self) -> None:
         """Start the timeout of the request, unless it has been started."""
@@ -340,7 +340,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self.state = READING
         assert self._reader is not None
         if not self._in_run and self._reader.buffer:
-            self.server.clock.callLater(0, self._run)
+            self.server.run_soon(self._run)
         elif not self._in_run:
             self._wait(is_over=True)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -27,6 +27,7 @@ from cyclone_sse.slices import Slices
 
 EXPIRED_AT_ONCE = 200  # connections closed before the reactor gets a turn: about 10 ms
 MIN_QUIET = 0.5  # seconds: without this, a connection would be closed before its request can arrive
+RUN_AT_ONCE = 20  # connections that continue in one turn: 25 ms at most, a millisecond mostly
 SPARE_CONNECTIONS = 8  # of one network beside those of its clients, for requests that are no streams
 RETRY_AFTER = (5, 30)  # seconds; each refused client gets its own, so that they do not all return at once
 
@@ -79,6 +80,8 @@ class ServerState:
         self.clear_deadline = self._deadlines.clear  # let a connection stay as long as it likes
         self._idlest: list[tuple[Any, float]] = []  # to be closed next if room is needed; see `make_room`
         self._empty: list[Deferred[None]] = []  # fire when no connection is left
+        self._due: deque[Callable[[], None]] = deque()  # see `run_soon`
+        self._runs_soon = False
 
     def add(self, connection: Timed) -> None:
         """The connection was opened."""
@@ -169,6 +172,23 @@ class ServerState:
                     return True
             self._idlest = pick_idlest(self._deadlines, _network, self.clock.seconds() - MIN_QUIET)
         return False
+
+    def run_soon(self, run: Callable[[], None]) -> None:
+        """Let a connection continue in another turn of the reactor, after those that asked before.
+
+        Without this, all connections with more requests would continue in the same turn.
+        """
+        self._due.append(run)
+        if not self._runs_soon:
+            self._runs_soon = True
+            self.clock.callLater(0, self._run_due)
+
+    def _run_due(self) -> None:
+        for _ in range(min(len(self._due), RUN_AT_ONCE)):
+            self._due.popleft()()
+        self._runs_soon = bool(self._due)
+        if self._runs_soon:
+            self.clock.callLater(0, self._run_due)
 
     def expire(self) -> None:
         """Time out the connections whose deadline has passed. Called once a second."""

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
+from cyclone_sse.http.body_budget import SMALL
 from cyclone_sse.http.connection import REFUSAL_TIMEOUT, REQUEST_TIMEOUT, Connection
 from cyclone_sse.http.request_reader import RequestReader
 from tests.unit.http.peer import FORM, PUBLISH, STATS, SUBSCRIBE, MemoryServer, Peer, head
@@ -196,6 +197,17 @@ def test_a_client_that_has_closed_its_side_gets_its_answer() -> None:
     waiting.clock.advance(0)
     assert waiting.statuses == [200, 200]
     assert waiting.gone
+
+
+def test_a_little_that_comes_before_the_answer_does_not_stop_the_reading() -> None:
+    peer = Peer()
+    peer.app.broker.publish_all = lambda *_: Deferred()  # type: ignore[method-assign]
+    peer.send(PUBLISH)
+    for size in range(0, SMALL, len(STATS)):
+        assert peer.transport.reading, f"after {size} bytes"
+        peer.send(STATS)
+    peer.send(STATS)
+    assert not peer.transport.reading
 
 
 def test_an_answer_that_comes_later_is_followed_by_the_next_request_at_once() -> None:

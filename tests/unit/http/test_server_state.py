@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,10 +14,12 @@ from cyclone_sse.http.server_state import (
     EXPIRED_AT_ONCE,
     MIN_QUIET,
     RETRY_AFTER,
+    RUN_AT_ONCE,
     SPARE_CONNECTIONS,
     ServerState,
     network_of,
 )
+from tests.unit.fakes import TurnClock
 from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, MemoryServer, parse
 
 GONE = Failure(ConnectionDone())
@@ -210,6 +213,30 @@ def test_room_is_made_by_the_idlest_connection_of_the_greediest_network() -> Non
         peer.connection.connectionLost(GONE)
     assert not server.connections.make_room()
     assert not stream.transport.aborted, "streams are bounded by --max-clients"
+
+
+def test_so_many_connections_continue_in_one_turn() -> None:
+    clock = TurnClock()
+    state = ServerState({}, clock)
+    ran: list[int] = []
+
+    def run(number: int) -> None:
+        ran.append(number)
+        if number == 0 and ran.count(0) == 1:
+            state.run_soon(lambda: run(0))  # it has more to do
+
+    for number in range(RUN_AT_ONCE + 1):
+        state.run_soon(partial(run, number))
+    assert not ran
+    clock.turn()
+    assert ran == list(range(RUN_AT_ONCE))
+    clock.turn()
+    assert ran == [*range(RUN_AT_ONCE + 1), 0], "the one that has more to do is the last"
+    clock.turn()
+    assert not clock.calls
+    state.run_soon(partial(run, 7))
+    clock.turn()
+    assert ran[-1] == 7
 
 
 def test_an_address_keeps_so_many_idle_connections_at_most() -> None:
