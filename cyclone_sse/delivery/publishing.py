@@ -96,12 +96,12 @@ class Publishing:
         ids: list[str] = []
         for each in publications:
             ids.append(self._publish(each).id_text)
-        return ids if self._journal is None else self._journal.when_written().addCallback(lambda _: ids)
+        return ids if self._journal is None else self._journal.when_written(ids)
 
     def _when_written(self, published: Deferred[Sequence[str]]) -> Deferred[Sequence[str]]:
         journal = self._journal
         if journal is not None:
-            published.addCallback(lambda ids: journal.when_written().addCallback(lambda _: ids))
+            published.addCallback(journal.when_written)
         return published
 
     def _publish_in_slices(self, publications: Sequence[Publication]) -> Generator[None, None, Sequence[str]]:

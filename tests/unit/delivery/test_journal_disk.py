@@ -6,9 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from cyclone_sse.delivery import journal_file as module
-from cyclone_sse.delivery.journal import FORGET_AFTER, MAX_WAITING_BYTES, RETRY, WRITE_TIMEOUT
+from cyclone_sse.delivery.journal import (
+    ANSWERED_AT_ONCE,
+    FORGET_AFTER,
+    MAX_WAITING_BYTES,
+    RETRY,
+    WRITE_TIMEOUT,
+)
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Unavailable
 from tests.unit.delivery.journals import Server, connections
@@ -116,6 +124,37 @@ def test_what_gathers_while_the_disk_is_busy_is_one_transaction(server: Server) 
     server.turns()
     assert server.disk.lots == [1, 4]
     assert len(answers) == 5
+
+
+def test_what_publishers_send_after_their_answers_is_part_of_the_next_transaction(server: Server) -> None:
+    server.disk.held = True
+    answers: list[Any] = []
+
+    def publish(message: str) -> Deferred[Any]:
+        return server.publish_all([publication("a", message)]).addCallback(answers.append)
+
+    # Like a request that waits on the same connection.
+    publish("1").addCallback(lambda _: server.clock.callLater(0, publish, "3"))
+    server.turns()
+    publish("2")
+    server.disk.release()
+    server.turns()
+    assert server.disk.lots == [1, 2]
+    assert len(answers) == 3
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_very_many_publishers_get_their_answers_over_some_turns(server: Server, full: bool) -> None:
+    server.disk.held, server.disk.full = True, full
+    answers: list[Any] = []
+    for _ in range(ANSWERED_AT_ONCE + 1):
+        server.publish_all([publication("a", "x")]).addBoth(answers.append)
+    server.turns()
+    server.disk.release()
+    assert len(answers) == ANSWERED_AT_ONCE
+    server.turns()
+    assert len(answers) == ANSWERED_AT_ONCE + 1
+    assert all(isinstance(answer, Failure) == full for answer in answers)
 
 
 def test_a_full_disk_is_told_to_publishers_and_nothing_more_is_accepted(
