@@ -79,6 +79,11 @@ def seq_at(ms: int, n: int = 0) -> int:
     return ms << _NUMBER_BITS | n
 
 
+def ms_and_n(seq: int) -> tuple[int, int]:
+    """The milliseconds and the counter of a sequence number: the opposite of ``seq_at``."""
+    return seq >> _NUMBER_BITS, seq & _COUNTER
+
+
 class EventIds:
     """A source of ids that always grow, even when the clock steps back.
 

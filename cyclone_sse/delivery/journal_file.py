@@ -23,10 +23,11 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
-from cyclone_sse.delivery.events import Event, EventId, seq_at
+from cyclone_sse.delivery.events import Event, EventId, ms_and_n, seq_at
 from cyclone_sse.delivery.history import FLOORS
 
 APPLICATION = 0x63535345  # "cSSE", SQLite's application_id: distinguishes our files from others'
@@ -236,11 +237,11 @@ class JournalFile:
         self._db.execute("COMMIT")
 
     def _set_states(self, states: Mapping[str, Event | None]) -> None:
-        cleared = [json.dumps(channel) for channel, event in states.items() if event is None]
+        cleared = [_name(channel) for channel, event in states.items() if event is None]
         for part in _parts(cleared):
             self._db.execute(f"DELETE FROM state WHERE channel IN ({_marks(len(part))})", part)
         rows = [
-            (json.dumps(channel), event.id.ms, event.id.n, event.frame)
+            (_name(channel), *ms_and_n(event.seq), event.frame)
             for channel, event in states.items()
             if event is not None
         ]
@@ -249,7 +250,7 @@ class JournalFile:
     def _add_keys(self, transaction: Transaction) -> None:
         if transaction.keys_before is not None:
             self._db.execute("DELETE FROM published WHERE taken < ?", (transaction.keys_before,))
-        rows = [(e.key, e.id.ms, e.id.n, transaction.taken) for e in transaction.events if e.key]
+        rows = [(e.key, *ms_and_n(e.seq), transaction.taken) for e in transaction.events if e.key]
         self._insert("INSERT OR REPLACE INTO published VALUES ", rows)
 
     def _add(self, events: Sequence[Event], taken: int) -> None:
@@ -257,7 +258,7 @@ class JournalFile:
         self._insert(
             "INSERT OR REPLACE INTO event VALUES ",
             [
-                (e.row, e.id.ms, e.id.n, taken, _as_json(e.channels), e.frame, e.ttl, e.excluded)
+                (e.row, *ms_and_n(e.seq), taken, _as_json(e.channels), e.frame, e.ttl, e.excluded)
                 for e in events
             ],
         )
@@ -269,9 +270,7 @@ class JournalFile:
     def _raise_floors(self, floors: Mapping[str, int]) -> None:
         if not floors:
             return
-        ids = ((channel, EventId(seq, "")) for channel, seq in floors.items())
-        # as JSON: a custom application's name may hold what is not UTF-8
-        values = [(json.dumps(channel), eid.ms, eid.n) for channel, eid in ids]
+        values = [(_name(channel), *ms_and_n(seq)) for channel, seq in floors.items()]
         self._insert("INSERT INTO floor VALUES ", values, _RAISE_FLOORS)
         self._floors += len(values)
         if self._floors > FLOORS + FLOORS // 10:
@@ -321,7 +320,13 @@ class JournalFile:
 
 def _as_json(names: Sequence[str]) -> str:
     # Of one name, as mostly, in a quarter of the time: json makes an encoder for all that is no text.
-    return f"[{json.dumps(names[0])}]" if len(names) == 1 else json.dumps(names)
+    return f"[{_name(names[0])}]" if len(names) == 1 else json.dumps(names)
+
+
+@lru_cache(maxsize=1000)
+def _name(channel: str) -> str:
+    """The name as JSON: a custom application's may hold what is not UTF-8."""
+    return json.dumps(channel)
 
 
 def _inode(path: str) -> tuple[int, int]:
