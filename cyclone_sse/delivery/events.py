@@ -269,4 +269,4 @@ def encode_expired() -> bytes:
 
 def id_line(eid: object) -> bytes:
     """A line that moves the client's last event id and dispatches nothing by itself."""
-    return b"id: %s\n" % str(eid).encode() if isinstance(eid, EventId) else _field("id", eid)
+    return f"id: {eid}\n".encode() if isinstance(eid, EventId) else _field("id", eid)

@@ -141,12 +141,12 @@ class History:
             view.age_order.move_to_end(name)
             if view.events[0].taken <= event.taken - view.limits.ttl:
                 self._expire(view, event.taken)
-        if len(view.events) == view.limits.size:
-            self._forget_oldest(view)
         view.append(event)
         event.holders += 1
         self.bytes += ENTRY_OVERHEAD
-        if len(view.events) > 1:
+        if len(view.events) > view.limits.size:
+            self._forget_oldest(view)
+        elif len(view.events) > 1:
             self._by_size.set(view.name, view.size)
         return view.name
 

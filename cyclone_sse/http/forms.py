@@ -34,6 +34,8 @@ _PARAMETER = re.compile(
 logging.getLogger("python_multipart").disabled = True
 logging.getLogger("python_multipart.multipart").disabled = True
 
+_PERCENT, _PLUS = b"%+"  # as numbers: `in` finds a number in bytes six times as fast as bytes
+
 Fields = dict[str, list[str]]
 
 
@@ -58,12 +60,12 @@ def parameters(value: str) -> dict[str, str]:
 
 def url_encoded(data: bytes) -> Fields:
     """The fields of a query, or of a short urlencoded body, empty ones too. Raises Refusal."""
-    return finish(read_url_encoded(data)) if b"%" in data or b"+" in data else _plain_fields(data)
+    return finish(read_url_encoded(data)) if _PERCENT in data or _PLUS in data else _plain_fields(data)
 
 
 def read_url_encoded(data: bytes) -> Generator[None, None, Fields]:
     """The fields of an urlencoded body, in slices. Raises Refusal."""
-    if not (b"%" in data or b"+" in data):
+    if not (_PERCENT in data or _PLUS in data):
         return _plain_fields(data)
     fields: Fields = {}
     decoded = 0  # bytes in this slice
@@ -99,13 +101,13 @@ def _check_count(data: bytes) -> None:
 
 def _percent_decoded(data: bytes) -> Generator[None, None, bytes]:
     data = data.replace(b"+", b" ")
-    if b"%" not in data:
+    if _PERCENT not in data:
         return data
     decoded = bytearray()
     start = 0
     while start < len(data):
         end = start + SLICE
-        if b"%" in data[end - 2 : end]:
+        if _PERCENT in data[end - 2 : end]:
             end = data.rindex(b"%", end - 2, end)  # never between a percent sign and its digits
         decoded += unquote_to_bytes(data[start:end])
         start = end
