@@ -23,11 +23,10 @@ from cyclone_sse import slices
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.channels import Channels
-from cyclone_sse.delivery.client import Client, Sent, State
+from cyclone_sse.delivery.client import GONE, Client, Sent
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.turn import Turn
 
-_GONE = State.GONE
 _MANY = 50  # clients; with fewer, finding out whether they are alike costs more than it saves
 _NOT_SENT = -1  # in place of the number of bytes, where `send` raised
 
@@ -220,7 +219,7 @@ class Fanout:
             if event.seq > client.skip_until
             and (event.excluded is None or event.excluded != client.client_id)
         ]
-        if not due or client.state is _GONE:
+        if not due or client.state is GONE:
             return
         client.last_sent_at = now
         try:
@@ -238,7 +237,7 @@ class Fanout:
     def _send_shared(self, client: Client, batch: Batch) -> Sent:
         data, frames = batch.rendering_for(client)
         client.send(data, frames, batch.seqs)
-        return Sent(0, 0) if client.state is _GONE else Sent(len(batch.events), len(data))
+        return Sent(0, 0) if client.state is GONE else Sent(len(batch.events), len(data))
 
 
 def _alike_and_others(clients: Sequence[Client], batch: Batch) -> tuple[Sequence[Client], Sequence[Client]]:

@@ -227,7 +227,8 @@ class History:
         for channel in channels:
             view = self._views.get(channel)
             if view is not None:
-                self._expire(view, now)
+                if view.events[0].taken <= now - view.limits.ttl:
+                    self._expire(view, now)
                 if not view.events:
                     self._forget_view(view)
                 elif view.events[-1].seq > seq:

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from cyclone_sse import slices
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.channels import Channels
-from cyclone_sse.delivery.client import RESET, Client, State
+from cyclone_sse.delivery.client import CORKED, RESET, Client
 from cyclone_sse.delivery.events import EventId, EventIds, encode_gap
 from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.history import MANY, History
@@ -193,12 +193,12 @@ class Hub:
         if is_new and not (last_event_id or client.wants_state):
             self._resume.go_live(client)
         self.presence.add(client, client.channels[len(before) :])
-        if is_new or client.state is State.CORKED:
+        if is_new or client.state is CORKED:
             start = self._resume.start_with_states if client.wants_state and is_new else None
             if last_event_id:
                 client.last_event_id = last_event_id
                 start = self._resume.start
-            if client.state is State.CORKED:
+            if client.state is CORKED:
                 client.on_open = start or client.on_open
             elif start is not None:
                 start(client)

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from cyclone_sse.deadlines import Deadlines
-from cyclone_sse.delivery.client import NOT_LIVE, REPEATABLE, Client, State
+from cyclone_sse.delivery.client import CLOSING, FULL, GONE, NOT_LIVE, REPEATABLE, Client
 from cyclone_sse.delivery.end_orders import EndOrders
 from cyclone_sse.delivery.events import PING, EventId, encode_expired, id_line
 from cyclone_sse.delivery.fanout import Fanout
@@ -180,7 +180,7 @@ class Lifecycle:
                 if next_ping <= seconds:
                     next_ping = seconds + self._ping_interval()
                     self._try(self._ping, client, moment, renew)
-                if client.state is not State.GONE:
+                if client.state is not GONE:
                     self._pings.set(client, next_ping)
             yield
 
@@ -228,7 +228,7 @@ class Lifecycle:
         reason.
         """
         before = self._progress.pop(client, None)
-        if client.state in (State.FULL, State.CLOSING):
+        if client.state in (FULL, CLOSING):
             if client.progress() == before:
                 client.abort(client.ending or Ending.STALLED)
             else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cyclone_sse.delivery.batch import Batch
-from cyclone_sse.delivery.client import Client, Piece, Refill, Sent, Seq, State
+from cyclone_sse.delivery.client import CORKED, GONE, OPEN, Client, Piece, Refill, Sent, Seq
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.errors import Ending
 
@@ -41,13 +41,13 @@ class PollClient(Client):
 
     def open(self) -> None:
         """Answer with what was missed, or else send the head of an answer to come."""
-        if self.state is not State.CORKED:
+        if self.state is not CORKED:
             return
-        self.state = State.OPEN
+        self.state = OPEN
         if self.on_open is not None:
             on_open, self.on_open = self.on_open, None
             on_open(self)
-        if self.state is State.OPEN:
+        if self.state is OPEN:
             self._send_head()
 
     def send(self, data: bytes, frames: Sequence[bytes] = (), seqs: Sequence[Seq] = ()) -> None:
@@ -66,7 +66,7 @@ class PollClient(Client):
     def deliver(self, events: Sequence[Event]) -> Sent:
         """Answer with these events, as far as one answer holds them."""
         sent, data = self.choose(events)
-        if not data or self.state is State.GONE:
+        if not data or self.state is GONE:
             return Sent(0, 0)
         self.send(data)
         return Sent(len(sent), len(data))
@@ -81,14 +81,14 @@ class PollClient(Client):
 
     def abort(self, why: Ending) -> None:
         """End the connection without an answer."""
-        if self.state is not State.GONE:
-            self.state = State.GONE
+        if self.state is not GONE:
+            self.state = GONE
             self.ending = why
             self._abort()
 
     def lost(self) -> None:
         """Note that the connection is lost, or that the answer was sent."""
-        self.state = State.GONE
+        self.state = GONE
         self.on_open = None
         if self.ending is None:
             self.ending = Ending.LEFT
@@ -98,7 +98,7 @@ class PollClient(Client):
         return object()
 
     def _finish(self, data: bytes, why: Ending) -> None:
-        if self.state is not State.GONE:
-            self.state = State.GONE
+        if self.state is not GONE:
+            self.state = GONE
             self.ending = why
             self._answer(data)

@@ -14,7 +14,7 @@ from typing import Any
 
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.batch import Batch
-from cyclone_sse.delivery.client import KEEP, NOT_LIVE, NOTHING, Client, Dropped, Piece, State
+from cyclone_sse.delivery.client import CLOSING, GONE, KEEP, NOT_LIVE, NOTHING, Client, Dropped, Piece
 from cyclone_sse.delivery.events import Event, EventId, EventIds, encode_gap, id_line
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.pattern_index import PatternIndex
@@ -109,7 +109,7 @@ class Resume:
         until = min(until, self.history.last + 1)
         era, was_live = self.era, client.skip_until != NOT_LIVE
         questions = ChannelQuestions(self._answers, channels, starting_point(last_event_id, self.ids))
-        while client.state is not State.GONE and era == self.era:
+        while client.state is not GONE and era == self.era:
             if was_live and client.skip_until == NOT_LIVE:
                 return  # it reads too slowly, and has fallen back: what is left is part of that
             gaps, batch, is_complete = questions.next()
@@ -256,9 +256,7 @@ class CatchUp:
     @property
     def _is_under_way(self) -> bool:
         return (
-            not self._is_live
-            and self._era == self._resume.era
-            and self._client.state not in (State.CLOSING, State.GONE)
+            not self._is_live and self._era == self._resume.era and self._client.state not in (CLOSING, GONE)
         )
 
     def _apply(self, step: Step, after: int) -> Piece:

@@ -32,15 +32,28 @@ from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
 from cyclone_sse.delivery.batch import Batch
-from cyclone_sse.delivery.client import KEEP, RESET, Client, Dropped, Piece, Refill, Sent, Seq, State
+from cyclone_sse.delivery.client import (
+    CLOSING,
+    CORKED,
+    FULL,
+    GONE,
+    KEEP,
+    OPEN,
+    RESET,
+    Client,
+    Dropped,
+    Piece,
+    Refill,
+    Sent,
+    Seq,
+    State,
+)
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.direct_socket import ClientTransport, DirectSocket
 from cyclone_sse.errors import Ending
 
 PIECE = 64 * 1024  # bytes handed to the transport at a time, where they are a copy for each slow client
 _BYTES_ACKED = 120  # offset of tcpi_bytes_acked in Linux's struct tcp_info (linux/tcp.h), 8 bytes
-
-_OPEN = State.OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +114,11 @@ class SocketClient(Client):
     @property
     def waiting_bytes(self) -> int:
         """The bytes in the queue and in the transport."""
-        return self._unsent if self.state is State.FULL else 0
+        return self._unsent if self.state is FULL else 0
 
     def open(self) -> None:
         """Send the head, and in the same write what has been added to it since."""
-        if self.state is not State.CORKED:
+        if self.state is not CORKED:
             return
         if self.on_open is not None:
             on_open, self.on_open = self.on_open, None
@@ -118,7 +131,7 @@ class SocketClient(Client):
 
     def send(self, data: bytes, frames: Sequence[bytes] = (), seqs: Sequence[Seq] = ()) -> None:
         """Send these bytes to the client now or, in their turn, when there is room for them."""
-        if self.state is _OPEN:
+        if self.state is OPEN:
             try:
                 sent = self._send_now(data)
             except BlockingIOError:
@@ -128,12 +141,12 @@ class SocketClient(Client):
                 return
             if sent != len(data):
                 self.queue_rest(frames or (data,), seqs, sent)
-        elif self.state is State.FULL:
+        elif self.state is FULL:
             if self._unsent and self._unsent + len(data) > self._limit:
                 self._overflow(frames or (data,), seqs)
             else:
                 self._enqueue(frames or (data,), seqs)
-        elif self.state is State.CORKED:
+        elif self.state is CORKED:
             self._enqueue(frames or (data,), seqs)
 
     def queue_rest(self, frames: Sequence[bytes], seqs: Sequence[Seq], sent: int) -> None:
@@ -158,25 +171,25 @@ class SocketClient(Client):
         """Send the piece, and then as fast as the client reads what ``refill`` returns."""
         if piece.frames:
             self.send(b"".join(piece.frames), piece.frames, piece.seqs)
-        if self.state not in (State.CLOSING, State.GONE):
+        if self.state not in (CLOSING, GONE):
             self._refill = refill
-            if self.state is _OPEN:
+            if self.state is OPEN:
                 self._wait()
 
     def end(self, why: Ending) -> None:
         """End the stream after all waiting bytes have been sent."""
-        if self.state is State.CORKED:
+        if self.state is CORKED:
             self.open()
-        waiting = self.state is State.FULL
-        if self.state in (State.OPEN, State.FULL):
+        waiting = self.state is FULL
+        if self.state in (OPEN, FULL):
             self.ending = why
-            self._enter(State.CLOSING)
+            self._enter(CLOSING)
             if not waiting:
                 self._close()
 
     def lost(self) -> None:
         """Release everything: the connection is gone."""
-        self._enter(State.GONE)
+        self._enter(GONE)
         if self.ending is None:
             self.ending = Ending.LEFT
         self._queue = self._seqs = self._refill = None
@@ -185,7 +198,7 @@ class SocketClient(Client):
 
     def abort(self, why: Ending) -> None:
         """End the connection at once."""
-        if self.state is not State.GONE:
+        if self.state is not GONE:
             self._abort(why)
 
     def progress(self) -> object:
@@ -206,14 +219,14 @@ class SocketClient(Client):
         assert self._seqs is not None
         frames, seqs = tuple(self._queue), tuple(self._seqs)
         self._queue, self._seqs, self._unsent = None, None, 0
-        self._enter(State.OPEN)
+        self._enter(OPEN)
         self.send(frames[0] if len(frames) == 1 else b"".join(frames), frames, seqs)
-        if self._refill is not None and self.state is State.OPEN:
+        if self._refill is not None and self.state is OPEN:
             self._wait()
 
     def _enter(self, state: State) -> None:
         self.state = state
-        self.ready_socket = self._socket if state is _OPEN and self.shares_frames else None
+        self.ready_socket = self._socket if state is OPEN and self.shares_frames else None
 
     def _enqueue(self, frames: Sequence[bytes], seqs: Sequence[Seq]) -> None:
         if self._queue is None or self._seqs is None:
@@ -250,7 +263,7 @@ class SocketClient(Client):
             self.on_overflow(self, Dropped(None if first == RESET else first - 1, events, size))
 
     def _wait(self) -> None:
-        self._enter(State.FULL)
+        self._enter(FULL)
         if self.on_full is not None:
             self.on_full(self)
         self.transport.registerProducer(self, streaming=False)
@@ -264,17 +277,17 @@ class SocketClient(Client):
             self.transport.write(data)
             return
         self.transport.unregisterProducer()
-        if self.state is State.CLOSING:
+        if self.state is CLOSING:
             self._close()
-        elif self.state is State.FULL:
-            self._enter(State.OPEN)
+        elif self.state is FULL:
+            self._enter(OPEN)
 
     def stopProducing(self) -> None:
         """Do nothing: the transport was closed, and `lost` will follow."""
 
     def _next(self) -> bytes:
         """A piece of what waits, b"" if nothing does; it counts as unsent until the next call."""
-        if not self._queue and self._refill is not None and self.state is not State.CLOSING:
+        if not self._queue and self._refill is not None and self.state is not CLOSING:
             refill, self._refill = self._refill, None
             piece = refill()
             if piece.frames:

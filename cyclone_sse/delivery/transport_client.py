@@ -9,7 +9,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from cyclone_sse.delivery.client import State
+from cyclone_sse.delivery.client import CLOSING, CORKED, FULL, OPEN, State
 from cyclone_sse.delivery.socket_client import PIECE, SocketClient
 from cyclone_sse.direct_socket import ClientTransport, DirectSocket
 
@@ -32,7 +32,7 @@ class TransportClient(SocketClient):
 
     def open(self) -> None:
         """Send the head, and with it what has been added since."""
-        if self.state is State.CORKED:
+        if self.state is CORKED:
             self.nothing_waits = True
             self.transport.registerProducer(self, streaming=True)
             super().open()
@@ -51,8 +51,8 @@ class TransportClient(SocketClient):
     def pauseProducing(self) -> None:
         """Let bytes wait here: the transport has enough for now."""
         self._paused = True
-        if self.state is State.OPEN:
-            self._enter(State.FULL)
+        if self.state is OPEN:
+            self._enter(FULL)
             if self.on_full is not None:
                 self.on_full(self)
 
@@ -62,16 +62,16 @@ class TransportClient(SocketClient):
         while not self._paused:
             data = self._next()
             if not data:
-                if self.state is State.CLOSING:
+                if self.state is CLOSING:
                     self._close()
-                elif self.state is State.FULL:
-                    self._enter(State.OPEN)
+                elif self.state is FULL:
+                    self._enter(OPEN)
                 return
             self._unsent -= len(data)
             self._send_now(data)
 
     def _wait(self) -> None:
-        self._enter(State.FULL)
+        self._enter(FULL)
         if self.on_full is not None:
             self.on_full(self)
         if not self._paused:  # what is missed comes from the history; nothing is full yet
