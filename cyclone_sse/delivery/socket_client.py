@@ -75,6 +75,7 @@ class SocketClient(Client):
     """
 
     __slots__ = (
+        "_corked",
         "_in_transport",
         "_limit",
         "_offset",
@@ -99,10 +100,12 @@ class SocketClient(Client):
         self.transport = transport
         self.nothing_waits = nothing_waits
         self._limit = limit
-        self._queue: deque[bytes] | None = deque((head,))  # None as long as nothing waits
-        self._seqs: deque[Seq] | None = deque((KEEP,))  # of what is in the queue
+        # What leaves when the client opens: bytes, their frames, and the positions of these.
+        self._corked: list[tuple[bytes, Sequence[bytes], Sequence[Seq]]] | None = [(head, (head,), (KEEP,))]
+        self._queue: deque[bytes] | None = None  # None as long as nothing waits
+        self._seqs: deque[Seq] | None = None  # of what is in the queue
         self._offset = 0  # bytes of the queue's first frame that have gone out
-        self._unsent = len(head)  # bytes in the queue and in the transport
+        self._unsent = 0  # bytes in the queue and in the transport
         self._in_transport = 0
         self._refill: Refill | None = None
         self._socket = socket
@@ -123,22 +126,26 @@ class SocketClient(Client):
         if self.on_open is not None:
             on_open, self.on_open = self.on_open, None
             on_open(self)
+        corked, self._corked = self._corked or [], None
         if not self.nothing_waits:
             # Earlier answers may still lie in the transport's own buffer.
+            for _, frames, seqs in corked:
+                self._enqueue(frames, seqs)
             self._wait()
             return
-        self._uncork()
+        self._enter(OPEN)
+        data = corked[0][0] if len(corked) == 1 else b"".join([data for data, _, _ in corked])
+        sent = self._try_to_send(data)
+        if sent != len(data):
+            frames = [frame for _, frames, _ in corked for frame in frames]
+            self.queue_rest(frames, [seq for _, _, seqs in corked for seq in seqs], sent)
+        elif self._refill is not None and self.state is OPEN:
+            self._wait()
 
     def send(self, data: bytes, frames: Sequence[bytes] = (), seqs: Sequence[Seq] = ()) -> None:
         """Send these bytes to the client now or, in their turn, when there is room for them."""
         if self.state is OPEN:
-            try:
-                sent = self._send_now(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self._abort(Ending.LEFT)
-                return
+            sent = self._try_to_send(data)
             if sent != len(data):
                 self.queue_rest(frames or (data,), seqs, sent)
         elif self.state is FULL:
@@ -147,7 +154,9 @@ class SocketClient(Client):
             else:
                 self._enqueue(frames or (data,), seqs)
         elif self.state is CORKED:
-            self._enqueue(frames or (data,), seqs)
+            assert self._corked is not None
+            frames = frames or (data,)
+            self._corked.append((data, frames, seqs or (KEEP,) * len(frames)))
 
     def queue_rest(self, frames: Sequence[bytes], seqs: Sequence[Seq], sent: int) -> None:
         """Queue what is left of these frames after the first ``sent`` bytes, and wait for room."""
@@ -170,7 +179,7 @@ class SocketClient(Client):
     def catch_up(self, piece: Piece, refill: Refill) -> None:
         """Send the piece, and then as fast as the client reads what ``refill`` returns."""
         if piece.frames:
-            self.send(b"".join(piece.frames), piece.frames, piece.seqs)
+            self.send(piece.data or b"".join(piece.frames), piece.frames, piece.seqs)
         if self.state not in (CLOSING, GONE):
             self._refill = refill
             if self.state is OPEN:
@@ -192,6 +201,7 @@ class SocketClient(Client):
         self._enter(GONE)
         if self.ending is None:
             self.ending = Ending.LEFT
+        self._corked = None
         self._queue = self._seqs = self._refill = None
         self.on_full = self.on_open = self.on_overflow = None
         self._unsent = 0
@@ -210,19 +220,19 @@ class SocketClient(Client):
             # Not TCP, or not Linux: what has left the queue is the next best.
             return self._unsent
 
+    def _try_to_send(self, data: bytes) -> int:
+        """The number of bytes that are done with: those that were sent; all, if the client has left."""
+        try:
+            return self._send_now(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._abort(Ending.LEFT)
+            return len(data)
+
     def _send_now(self, data: bytes) -> int:
         assert self._socket is not None
         return self._socket.send(data)
-
-    def _uncork(self) -> None:
-        assert self._queue is not None
-        assert self._seqs is not None
-        frames, seqs = tuple(self._queue), tuple(self._seqs)
-        self._queue, self._seqs, self._unsent = None, None, 0
-        self._enter(OPEN)
-        self.send(frames[0] if len(frames) == 1 else b"".join(frames), frames, seqs)
-        if self._refill is not None and self.state is OPEN:
-            self._wait()
 
     def _enter(self, state: State) -> None:
         self.state = state
