@@ -203,7 +203,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         self._sink = client.send
         if not is_poll:
             # Without this, ten thousand idle clients keep what cyclone builds for templates.
-            self.ui = self._headers = self._list_headers = self._write_buffer = _NOTHING
+            self.ui = self._own_fields = self._list_headers = self._write_buffer = _NOTHING
         return client
 
     def _wants_poll(self) -> bool:
