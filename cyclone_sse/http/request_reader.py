@@ -10,8 +10,8 @@ lengths, a length with chunks). Invariants:
   the limit of a body, and the overhead of its chunks.
 - A bounded number of short heads and header sections that have come twice are remembered, and not parsed
   again: a publisher sends the same head with each request, and clients that reconnect together send the same
-  headers as each other, often with the same request line. What can only be one client's is not remembered:
-  neither its address nor its token.
+  headers as each other, often with the same request line. What may be one client's alone is not remembered:
+  its address, its token, its key.
 - A mistake in a head is found in the first bytes that show it, before the rest has arrived.
 - A call does a limited amount of work, whatever has arrived.
 
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.chunks import ChunkedBody, too_large
 from cyclone_sse.http.headers import FIELD, FORBIDDEN_BYTES, MAX_HEAD, TOKEN, Headers, body_length
-from cyclone_sse.http.target import TOKEN_PARAMETER, is_host, split_target
+from cyclone_sse.http.target import is_host, split_target
 
 MAX_HEADERS = 100
 _SHORT = 1024  # bytes of a request line, or of headers; what is longer is not remembered
@@ -44,9 +44,20 @@ _SINGLE = (  # a list of them means nothing
     "Expect",
     "Authorization",
 )
-# Headers that differ from client to client: what has one of them is not remembered.
-_OF_ONE_CLIENT = frozenset(("Cookie", "Forwarded", "Proxy-Authorization", "X-Forwarded-For", "X-Real-Ip"))
-_SECRET = "Authorization"
+# Headers that differ from client to client, or are secret: what has one of them is not remembered.
+_OF_ONE_CLIENT = frozenset(
+    (
+        "Authorization",
+        "Cookie",
+        "Forwarded",
+        "Proxy-Authorization",
+        "X-Forwarded-For",
+        "X-Real-Ip",
+    )
+)
+# Nor is a head with another path or another parameter than these: those of an application may be secret.
+_COMMON_PATHS = ("/", "/publish")
+_COMMON_QUERY = re.compile(r"(?:(?:channels?|fields|presence|state|stream)=[^&]*(?:&|\Z))*")
 
 
 class RequestHead(NamedTuple):
@@ -70,7 +81,7 @@ class RequestHead(NamedTuple):
 class _HeaderSection(NamedTuple):
     """The headers of a request, and what they mean for its connection (RFC 9110 6.3).
 
-    is_common: whether they may be remembered, unless they hold a token.
+    is_common: whether other clients may send the same, so that they may be remembered.
     """
 
     headers: Headers
@@ -224,30 +235,27 @@ def _head(data: bytes) -> RequestHead:
     section = _known_sections.get((fields, minor))
     if section is None:
         section = _header_section(fields, minor)
-        if section.is_common and _SECRET not in section.headers and _has_come_before(fields):
+        if section.is_common and _comes_again(fields):
             _remember(_known_sections, (fields, minor), section)
     host, path, query = split_target(method, target, section.host)
     head = RequestHead(
         method, host, path, query, minor, section.headers, section.length, section.keep_alive, section.expects
     )
-    if section.is_common and _is_sent_again(head) and len(line) <= _SHORT and _has_come_before(data):
+    if section.is_common and _comes_again(data) and _is_common(line, path, query):
         _remember(_known_heads, data, head)
     return head
 
 
-def _is_sent_again(head: RequestHead) -> bool:
-    """Whether this may be the head of many requests: no client's own token is in it.
+def _is_common(line: bytes, path: str, query: str) -> bool:
+    """Whether other clients may send this request line too."""
+    return path in _COMMON_PATHS and len(line) <= _SHORT and _COMMON_QUERY.fullmatch(query) is not None
 
-    The token of a request with a body is a publisher's, which sends it each time.
+
+def _comes_again(data: bytes) -> bool:
+    """Whether these bytes have come before, lately; notes that they have come.
+
+    Without this, what never comes again would displace what is remembered.
     """
-    query = head.query
-    if TOKEN_PARAMETER in query or "%" in query:
-        return False
-    return head.length != 0 or _SECRET not in head.headers
-
-
-def _has_come_before(data: bytes) -> bool:
-    """Whether these bytes have come lately. Without this, what never comes again would displace the rest."""
     mark = hash(data)
     if mark in _seen:
         return True

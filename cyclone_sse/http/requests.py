@@ -24,10 +24,10 @@ from cyclone_sse.http.forms import (
 )
 from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.request_reader import RequestHead
-from cyclone_sse.http.target import TOKEN_PARAMETER
 from cyclone_sse.slices import finish
 
 _NO_CONTENT: tuple[Fields, dict[str, list[HTTPFile]]] = {}, {}
+_TOKEN = "access_token"  # RFC 6750 2.3
 
 
 class Routed(Protocol):
@@ -55,8 +55,8 @@ class Request(HTTPRequest):  # type: ignore[misc]
         self.version = "HTTP/1.1" if head.minor else "HTTP/1.0"
         self.host, self.path, self.query = head.host, head.path, head.query
         self.parameters: Fields = url_encoded(self.query.encode("latin-1")) if self.query else {}
-        self.access_token: str | None = self.parameters.get(TOKEN_PARAMETER, [None])[-1]
-        if TOKEN_PARAMETER in self.parameters:
+        self.access_token: str | None = self.parameters.get(_TOKEN, [None])[-1]
+        if _TOKEN in self.parameters:
             self.query = _without_token(self.query)
         self.uri = f"{self.path}?{self.query}" if self.query else self.path
         self.body = body
@@ -189,6 +189,4 @@ def takes_body(application: Any, request: Routed) -> bool:
 
 def _without_token(query: str) -> str:
     """The query without the parameter, even if its name is percent-encoded."""
-    return "&".join(
-        pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) != TOKEN_PARAMETER
-    )
+    return "&".join(pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) != _TOKEN)

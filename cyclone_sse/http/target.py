@@ -7,7 +7,6 @@ from functools import lru_cache
 
 from cyclone_sse.errors import Refusal
 
-TOKEN_PARAMETER = "access_token"  # RFC 6750 2.3
 ASTERISK = "*"  # the target of an OPTIONS that asks for the server as a whole
 
 _ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)  # RFC 9112 3.2.2
