@@ -1,4 +1,4 @@
-"""The state that all connections of one server share: their number, their networks and their deadlines.
+"""The state that all connections of one server share: their number, networks, deadlines, and their turns.
 
 A *client* receives events, and is counted from its request until it is gone. Other requests are never refused
 because of their number: publishers must be able to publish when the server is full, and idle connections are
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -27,7 +27,8 @@ from cyclone_sse.slices import Slices
 
 EXPIRED_AT_ONCE = 200  # connections closed before the reactor gets a turn: about 10 ms
 MIN_QUIET = 0.5  # seconds: without this, a connection would be closed before its request can arrive
-RUN_AT_ONCE = 20  # connections that continue in one turn: 25 ms at most, a millisecond mostly
+RUN_AT_ONCE = 20  # connections that continue in one turn: a millisecond mostly
+RUN_TIME = 0.01  # seconds after which none is begun: a connection may have 20 long requests
 SPARE_CONNECTIONS = 8  # of one network beside those of its clients, for requests that are no streams
 RETRY_AFTER = (5, 30)  # seconds; each refused client gets its own, so that they do not all return at once
 
@@ -80,7 +81,7 @@ class ServerState:
         self.clear_deadline = self._deadlines.clear  # let a connection stay as long as it likes
         self._idlest: list[tuple[Any, float]] = []  # to be closed next if room is needed; see `make_room`
         self._empty: list[Deferred[None]] = []  # fire when no connection is left
-        self._due: deque[Callable[[], None]] = deque()  # see `run_soon`
+        self._due: OrderedDict[Callable[[], None], None] = OrderedDict()  # see `run_soon`
         self._runs_soon = False
 
     def add(self, connection: Timed) -> None:
@@ -176,19 +177,26 @@ class ServerState:
     def run_soon(self, run: Callable[[], None]) -> None:
         """Let a connection continue in another turn of the reactor, after those that asked before.
 
-        Without this, all connections with more requests would continue in the same turn.
+        Without this, all connections with more requests would continue in the same turn. One that asks again
+        keeps its place.
         """
-        self._due.append(run)
+        self._due[run] = None
         if not self._runs_soon:
             self._runs_soon = True
             self.clock.callLater(0, self._run_due)
 
     def _run_due(self) -> None:
-        for _ in range(min(len(self._due), RUN_AT_ONCE)):
-            self._due.popleft()()
-        self._runs_soon = bool(self._due)
-        if self._runs_soon:
-            self.clock.callLater(0, self._run_due)
+        end = self.clock.seconds() + RUN_TIME
+        try:
+            for _ in range(min(len(self._due), RUN_AT_ONCE)):
+                self._due.popitem(last=False)[0]()
+                if self.clock.seconds() > end:
+                    break
+        finally:
+            # Also after an error: without this, one connection that fails would stop all others.
+            self._runs_soon = bool(self._due)
+            if self._runs_soon:
+                self.clock.callLater(0, self._run_due)
 
     def expire(self) -> None:
         """Time out the connections whose deadline has passed. Called once a second."""

@@ -15,6 +15,7 @@ from cyclone_sse.http.server_state import (
     MIN_QUIET,
     RETRY_AFTER,
     RUN_AT_ONCE,
+    RUN_TIME,
     SPARE_CONNECTIONS,
     ServerState,
     network_of,
@@ -237,6 +238,50 @@ def test_so_many_connections_continue_in_one_turn() -> None:
     state.run_soon(partial(run, 7))
     clock.turn()
     assert ran[-1] == 7
+
+
+def test_a_connection_has_one_place_among_those_that_continue() -> None:
+    clock, ran = TurnClock(), list[str]()
+    state = ServerState({}, clock)
+    first, second = partial(ran.append, "first"), partial(ran.append, "second")
+    for run in (first, second, first, second):
+        state.run_soon(run)
+    clock.turn()
+    assert ran == ["first", "second"]
+
+
+def test_connections_with_long_requests_continue_in_a_turn_of_their_own() -> None:
+    clock, ran = TurnClock(), list[int]()
+    state = ServerState({}, clock)
+
+    def run(number: int) -> None:
+        ran.append(number)
+        clock.rightNow += 2 * RUN_TIME
+
+    for number in range(2):
+        state.run_soon(partial(run, number))
+    clock.turn()
+    assert ran == [0]
+    clock.turn()
+    assert ran == [0, 1]
+
+
+def test_a_connection_that_fails_does_not_stop_the_others() -> None:
+    clock, ran = TurnClock(), list[str]()
+    state = ServerState({}, clock)
+
+    def fail() -> None:
+        raise SystemExit
+
+    state.run_soon(fail)
+    state.run_soon(partial(ran.append, "the next"))
+    with pytest.raises(SystemExit):
+        clock.turn()
+    clock.turn()
+    assert ran == ["the next"]
+    state.run_soon(partial(ran.append, "a later one"))
+    clock.turn()
+    assert ran[-1] == "a later one"
 
 
 def test_an_address_keeps_so_many_idle_connections_at_most() -> None:
