@@ -183,6 +183,8 @@ class Journal:
             self.log.error("the last events may be missing from the history file: {reason}", reason=error)
         finally:
             await self._writer.call(self._file.close)
+        if len(self._answers):
+            await self._answers.add(iter(()))
         self._history.on_forgotten = None
         self._writer.stop()
 
@@ -242,7 +244,7 @@ class Journal:
         if self._trouble is not None:
             self._trouble = None
             self.log.info("the history file is written again; events are accepted")
-        # Before the next transaction: it takes what these publishers send next, too.
+        # Before the next transaction, so that it takes what these publishers send next, too.
         self._end_wait(waiting)
         self._writing = False
         if self._unwritten_events or self._waiting or self._states:
@@ -287,10 +289,9 @@ class Journal:
             else:
                 written.errback(Unavailable(trouble))
 
-        for one in waiting[:ANSWERED_AT_ONCE]:
-            answer(one)
-        if len(waiting) > ANSWERED_AT_ONCE:
-            self._answers.put(slices.each(waiting[ANSWERED_AT_ONCE:], answer, ANSWERED_AT_ONCE))
+        work = slices.each(waiting, answer, ANSWERED_AT_ONCE)
+        if next(work, True) is None:
+            self._answers.put(work)
 
     def _clear_late(self) -> None:
         if self._late is not None and self._late.active():

@@ -157,6 +157,33 @@ def test_very_many_publishers_get_their_answers_over_some_turns(server: Server, 
     assert all(isinstance(answer, Failure) == full for answer in answers)
 
 
+def test_an_answer_that_fails_does_not_stop_the_writing(server: Server, failures: list[Any]) -> None:
+    server.disk.held = True
+    # As by an application that has stopped waiting, in a way of its own.
+    server.publish_all([publication("a", "1")]).addErrback(lambda _: None).errback(TimeoutError())
+    answers: list[Any] = []
+    server.publish_all([publication("a", "2")]).addCallback(answers.append)
+    server.turns()
+    server.disk.release()
+    assert len(answers) == 1
+    assert len(failures) == 1
+    server.publish("a", "3")
+
+
+def test_stopping_waits_until_all_publishers_have_their_answers(server: Server) -> None:
+    server.disk.held = True
+    answers: list[Any] = []
+    for _ in range(2 * ANSWERED_AT_ONCE):
+        server.publish_all([publication("a", "x")]).addCallback(answers.append)
+    server.turns()
+    server.disk.held = False
+    stopped = Deferred.fromCoroutine(server.broker.hub.publishing.close_journal())
+    server.disk.release()
+    while not stopped.called:
+        server.clock.turn()
+    assert len(answers) == 2 * ANSWERED_AT_ONCE
+
+
 def test_a_full_disk_is_told_to_publishers_and_nothing_more_is_accepted(
     server: Server, failures: list[Any]
 ) -> None:
