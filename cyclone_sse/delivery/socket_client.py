@@ -126,7 +126,10 @@ class SocketClient(Client):
         if self.on_open is not None:
             on_open, self.on_open = self.on_open, None
             on_open(self)
-        corked, self._corked = self._corked or [], None
+            if self.state is not CORKED:
+                return  # an application has ended it
+        assert self._corked is not None
+        corked, self._corked = self._corked, None
         if not self.nothing_waits:
             # Earlier answers may still lie in the transport's own buffer.
             for _, frames, seqs in corked:

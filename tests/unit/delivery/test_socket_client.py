@@ -76,6 +76,18 @@ def test_what_was_written_before_goes_first() -> None:
     assert socket.received == b"the answer to an earlier request, head, event"
 
 
+@pytest.mark.parametrize("room", [None, 0])
+def test_a_client_that_is_ended_while_it_opens_stays_so(room: int | None) -> None:
+    socket = FakeSocket(room)
+    client = socket_client(socket, b"head")
+    client.on_open = lambda _: client.end(Ending.ENDED)  # as by a custom application
+    client.open()
+    socket.read(None)
+    assert socket.received == b"head"
+    assert socket.closed
+    assert client.state is State.CLOSING
+
+
 def test_a_client_with_its_own_rendering_has_no_ready_socket_for_shared_bytes() -> None:
     subscriber = socket_client(FakeSocket())
     subscriber.shares_frames = False
