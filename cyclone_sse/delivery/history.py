@@ -229,9 +229,9 @@ class History:
             if view is not None:
                 if view.events[0].taken <= now - view.limits.ttl:
                     self._expire(view, now)
-                if not view.events:
-                    self._forget_view(view)
-                elif view.events[-1].seq > seq:
+                    if not view.events:
+                        self._forget_view(view)
+                if view.events and view.events[-1].seq > seq:
                     missed.append(channel)
             floor = self.floor(channel)
             if floor is None or floor > seq:

@@ -66,6 +66,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
             and self._reason == "OK"
             and not self._list_headers
             and not hasattr(self, "_new_cookie")
+            and type(self)._generate_headers is JsonHandler._generate_headers
         )
 
     def _shared_head(self, more: FieldPairs) -> bytes:

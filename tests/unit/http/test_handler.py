@@ -169,6 +169,20 @@ def test_a_handler_changes_the_head_of_its_own_answer_only(change: Any, told: by
     ]
 
 
+class OwnHead(Marking):
+    """Makes the head of its answers itself, as cyclone's handlers may."""
+
+    def _generate_headers(self) -> bytes:
+        return super()._generate_headers().replace(b"\r\n\r\n", b"\r\nX-Mine: 1\r\n\r\n")
+
+
+def test_a_handler_that_makes_its_head_itself_is_asked_for_it() -> None:
+    server = MemoryServer()
+    server.app.add_handlers(".*$", [(r"/own", OwnHead)])
+    OwnHead.change = lambda handler: None
+    assert ask("GET", "/own", client=Peer(server=server)).headers["x-mine"] == "1"
+
+
 def test_a_custom_handler_is_told_when_its_request_is_over() -> None:
     Waiting.later, Waiting.over = Deferred(), []
     client = peer()
