@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 
@@ -45,12 +45,18 @@ class Unavailable(Exception):
     """The broker did not accept a publication. The text is for the log, and may name hosts.
 
     published: False if certainly nothing was published, so that a publisher may try again without publishing
-    twice; otherwise ``"unknown"``.
+    twice; otherwise ``"unknown"``. ids: of the events, if they are to be written as soon as that is possible.
     """
 
-    def __init__(self, reason: str = "", published: Literal[False, "unknown"] = "unknown") -> None:
+    def __init__(
+        self,
+        reason: str = "",
+        published: Literal[False, "unknown"] = "unknown",
+        ids: Sequence[str] | None = None,
+    ) -> None:
         super().__init__(reason)
         self.published = published
+        self.ids = ids
 
 
 class Ending(enum.Enum):

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -35,10 +34,9 @@ from cyclone_sse.delivery.states import States
 from cyclone_sse.delivery.writer_thread import Writer
 from cyclone_sse.errors import Unavailable
 
-T = TypeVar("T")
-
 RETRY = 1.0  # seconds between two attempts to write
 WRITE_TIMEOUT = 5.0  # seconds after which publishers no longer wait for the disk
+CANNOT_BE_WRITTEN = "the history file cannot be written"
 ANSWERED_AT_ONCE = 200  # publishers in one turn: about 5 ms
 FORGET_AT = 500  # dropped events that are deleted together with a write
 FORGET_AFTER = 10.0  # seconds after which they are deleted in any case
@@ -48,7 +46,7 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024  # bytes that may wait for a disk that is t
 RESERVE = 4000
 RESERVE_STEP = 2**32  # ids reserved instead for as long as the clock is behind them
 
-_Waiting = tuple[Deferred[Any], object]  # a publisher, and its result if all is written
+_Waiting = tuple[Deferred[Sequence[str]], Sequence[str]]  # a publisher, and the ids of its events
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +146,12 @@ class Journal:
             self._cleared[channel] = seq
         self._write_soon()
 
-    def when_written(self, result: T) -> Deferred[T]:
-        """A Deferred of this result, when every event so far is in the file; or it fails with Unavailable."""
+    def when_written(self, ids: Sequence[str]) -> Deferred[Sequence[str]]:
+        """A Deferred of these ids, when every event so far is in the file; or it fails with Unavailable."""
         if self._trouble is not None:
-            return fail(Unavailable(self._trouble))
-        written: Deferred[T] = Deferred()
-        self._waiting.append((written, result))
+            return fail(Unavailable(self._trouble, ids=ids))
+        written: Deferred[Sequence[str]] = Deferred()
+        self._waiting.append((written, ids))
         self._write_soon()
         return written
 
@@ -255,8 +253,8 @@ class Journal:
     def _not_written(self, failure: Failure, transaction: Transaction, waiting: list[_Waiting]) -> None:
         self._clear_late()
         self._unwritten = transaction
-        if self._trouble is None:
-            self._trouble = "the history file cannot be written"
+        if self._trouble != CANNOT_BE_WRITTEN:
+            self._trouble = CANNOT_BE_WRITTEN
             if failure.check(JournalError):
                 self.log.error("{reason}; until it can be, nothing is accepted", reason=failure.value)
             else:
@@ -283,11 +281,11 @@ class Journal:
         """Let the publishers have their answers. trouble: why their events may not be on the disk."""
 
         def answer(one: _Waiting) -> None:
-            written, result = one
+            written, ids = one
             if trouble is None:
-                written.callback(result)
+                written.callback(ids)
             else:
-                written.errback(Unavailable(trouble))
+                written.errback(Unavailable(trouble, ids=ids))
 
         work = slices.each(waiting, answer, ANSWERED_AT_ONCE)
         if next(work, True) is None:

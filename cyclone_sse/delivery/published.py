@@ -1,7 +1,8 @@
 """The idempotency keys of the last minutes, with the ids of their events.
 
 A second attempt with the same key publishes nothing and receives the first answer, even while the first
-attempt is under way. A failed attempt is forgotten, and the next one publishes. Costs a look-up for each key.
+attempt is under way. A failed attempt is forgotten, and the next one publishes. But if the events of the
+failed one are still to be written, the next one waits for that. Costs a look-up for each key.
 """
 
 from __future__ import annotations
@@ -14,19 +15,24 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.errors import Unavailable
 
 MAX_PUBLISHED = 100_000  # about 30 MB
 _EXPIRED_AT_ONCE = 1000  # keys that are forgotten with one request: a millisecond
 
 
 class _Entry:
-    """One event that was published with a key, or is about to be. waiting: other attempts with the key."""
+    """One event that was published with a key, or is about to be. waiting: other attempts with the key.
 
-    __slots__ = ("done", "expires", "id", "waiting")
+    is_unwritten: whether it was published, but was not yet on the disk when the attempt failed.
+    """
+
+    __slots__ = ("done", "expires", "id", "is_unwritten", "waiting")
 
     def __init__(self, expires: float) -> None:
         self.expires = expires
         self.done = False
+        self.is_unwritten = False
         self.id: str | None = None
         self.waiting: list[Deferred[str | None]] = []
 
@@ -83,16 +89,30 @@ class Published:
                     self._entries[each.idempotency_key] = entry
             entries.append(entry)
         try:
-            ids = await maybeDeferred(publish, [each for each, _ in new]) if new else []
-            for (_, entry), id in zip(new, ids or [None] * len(new), strict=True):
+            ids: Sequence[str | None] = ()
+            if new or any(entry.is_unwritten for entry in entries):
+                # With nothing that is new, it only waits until all events so far are written.
+                ids = await maybeDeferred(publish, [each for each, _ in new]) or [None] * len(new)
+            for (_, entry), id in zip(new, ids, strict=True):
                 entry.set(id)
+            for entry in entries:
+                entry.is_unwritten = False
         except BaseException as error:
-            for each, entry in new:
-                if each.idempotency_key:
-                    self._entries.pop(each.idempotency_key, None)
-                entry.fail(error)
+            self._give_up(new, error)
             raise
         return [await self._id_of(entry) for entry in entries]
+
+    def _give_up(self, new: Sequence[tuple[Publication, _Entry]], error: BaseException) -> None:
+        """Forget an attempt that has failed, but not those of its events that are still to be written."""
+        unwritten = error.ids if isinstance(error, Unavailable) else None
+        ids: Sequence[str | None] = unwritten or [None] * len(new)
+        for (each, entry), id in zip(new, ids, strict=True):
+            entry.fail(error)
+            if id is not None:
+                entry.set(id)
+                entry.is_unwritten = True
+            elif each.idempotency_key:
+                self._entries.pop(each.idempotency_key, None)
 
     @staticmethod
     async def _id_of(entry: _Entry) -> str | None:

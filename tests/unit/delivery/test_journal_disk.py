@@ -157,6 +157,55 @@ def test_very_many_publishers_get_their_answers_over_some_turns(server: Server, 
     assert all(isinstance(answer, Failure) == full for answer in answers)
 
 
+@pytest.mark.parametrize("trouble", ["full", "hangs"])
+def test_what_is_sent_again_with_its_key_after_a_trouble_of_the_disk_is_published_once(
+    server: Server, trouble: str
+) -> None:
+    client = server.listen("a")
+    server.disk.full, server.disk.held = trouble == "full", trouble == "hangs"
+    answers: list[Any] = []
+
+    def publish(key: str) -> None:
+        each = publication("a", key, idempotency_key=key)
+        try:
+            server.publish_all([each]).addBoth(answers.append)
+        except Unavailable as error:
+            answers.append(error)
+        server.turns()
+
+    publish("k")
+    server.clock.advance(WRITE_TIMEOUT)
+    publish("k")
+    assert [each.value.published for each in answers[:1]] == ["unknown"]
+    assert isinstance(getattr(answers[1], "value", answers[1]), Unavailable), "it is still not on the disk"
+    server.disk.full = False
+    server.disk.release()
+    server.clock.advance(RETRY)
+    server.turns()
+    publish("k")
+    publish("l")
+    publish("k")
+    first, second, third = answers[2:]
+    assert first == third
+    assert first != second
+    assert client.messages == ["k", "l"]
+    server.stop()
+    server.start()
+    publish("k")
+    assert answers[-1] == first
+    assert server.heard("a", client.position) == (["k", "l"], False)
+
+
+def test_a_disk_that_fails_after_it_has_hung_is_reported_as_both(server: Server) -> None:
+    server.disk.held = server.disk.full = True
+    server.publish_all([publication("a", "x")]).addErrback(lambda _: None)
+    server.turns()
+    server.clock.advance(WRITE_TIMEOUT)
+    assert "does not answer" in str(refusal(server))
+    server.disk.release()
+    assert "cannot be written" in str(refusal(server))
+
+
 def test_an_answer_that_fails_does_not_stop_the_writing(server: Server, failures: list[Any]) -> None:
     server.disk.held = True
     # As by an application that has stopped waiting, in a way of its own.
