@@ -40,7 +40,7 @@ from cyclone_sse.http.body_budget import SMALL
 from cyclone_sse.http.flow_control import FlowControl
 from cyclone_sse.http.request_reader import RequestReader
 from cyclone_sse.http.requests import Request, takes_body
-from cyclone_sse.http.responses import answer, answer_fields, refusal_answer
+from cyclone_sse.http.responses import answer, refusal_answer
 from cyclone_sse.http.server_state import ServerState
 from cyclone_sse.http.target import ASTERISK
 
@@ -268,16 +268,6 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if self.server.ending or self.no_keep_alive:
             return False
         return self._keep_alive and self.state is ANSWERING
-
-    def answer_fields(self, request: Request) -> dict[str, str]:
-        """The header fields that each answer to this request has."""
-        keep_alive = self.keep_alive
-        fields = answer_fields(self.server.cors.headers(request.headers.exact("Origin")))
-        if not keep_alive:
-            fields["Connection"] = "close"
-        elif request.version != "HTTP/1.1":
-            fields["Connection"] = "keep-alive"
-        return fields
 
     def count_client(self, request: Request) -> None:
         """Count this as a client until the request is answered, or the connection gone. Raises Refusal."""

@@ -13,7 +13,14 @@ from twisted.python.failure import Failure
 
 from cyclone_sse.errors import Refusal, error_body
 from cyclone_sse.http.requests import Request
-from cyclone_sse.http.responses import PREFLIGHT_AGE, REQUEST_HEADERS, FieldPairs, head_lines, shared_head
+from cyclone_sse.http.responses import (
+    PREFLIGHT_AGE,
+    REQUEST_HEADERS,
+    FieldPairs,
+    answer_fields,
+    head_lines,
+    shared_head,
+)
 
 
 class JsonHandler(RequestHandler):  # type: ignore[misc]
@@ -50,7 +57,13 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
     def _headers(self) -> dict[str, str]:
         """The fields of the answer, made when they are first asked for: see `_shares_head`."""
         if self._own_fields is None:
-            self._own_fields = self.request.connection.answer_fields(self.request)
+            request, connection = self.request, self.request.connection
+            fields = answer_fields(connection.server.cors.headers(request.headers.exact("Origin")))
+            if not connection.keep_alive:
+                fields["Connection"] = "close"
+            elif request.version != "HTTP/1.1":
+                fields["Connection"] = "keep-alive"
+            self._own_fields = fields
         return self._own_fields
 
     @_headers.setter
