@@ -106,9 +106,12 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.rawDataReceived(data)
             return
         self._reader.buffer += data
-        if self.state is READING:
+        if self.state is READING and self.server.may_run():
             self._run()
-        elif len(self._reader.buffer) > SMALL:  # pausing for each pipelined request would cost too much
+            return
+        if self.state is READING:
+            self.server.run_soon(self._run)
+        if len(self._reader.buffer) > SMALL:  # pausing for each pipelined request would cost too much
             self._flow.pause()
 
     def rawDataReceived(self, data: bytes) -> None:
@@ -173,6 +176,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if answered > 1 or not is_over:
             self._flow.uncork(self._run)
         self._in_run = False
+        self.server.note_run()
         if self.state is READING and answered == ANSWERS_AT_ONCE:
             self._flow.pause()
             self.server.run_soon(self._run)

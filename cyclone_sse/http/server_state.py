@@ -8,6 +8,7 @@ closed at their deadlines. Costs nothing without limits, and O(1) otherwise.
 from __future__ import annotations
 
 import ipaddress
+import math
 import random
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
@@ -28,7 +29,8 @@ from cyclone_sse.slices import Slices
 EXPIRED_AT_ONCE = 200  # connections closed before the reactor gets a turn: about 10 ms
 MIN_QUIET = 0.5  # seconds: without this, a connection would be closed before its request can arrive
 RUN_AT_ONCE = 20  # connections that continue in one turn: a millisecond mostly
-RUN_TIME = 0.01  # seconds after which none is begun: a connection may have 20 long requests
+RUN_TIME = 0.01  # seconds of a turn after which none is begun: a connection may have 20 long requests
+BREAK = 0.001  # seconds without a request, after which a new turn is assumed
 SPARE_CONNECTIONS = 8  # of one network beside those of its clients, for requests that are no streams
 RETRY_AFTER = (5, 30)  # seconds; each refused client gets its own, so that they do not all return at once
 
@@ -83,6 +85,8 @@ class ServerState:
         self._empty: list[Deferred[None]] = []  # fire when no connection is left
         self._due: OrderedDict[Callable[[], None], None] = OrderedDict()  # see `run_soon`
         self._runs_soon = False
+        self._began_at = 0.0  # the requests of this turn
+        self._ran_at = -math.inf  # when the last of them was answered
 
     def add(self, connection: Timed) -> None:
         """The connection was opened."""
@@ -174,6 +178,21 @@ class ServerState:
             self._idlest = pick_idlest(self._deadlines, _network, self.clock.seconds() - MIN_QUIET)
         return False
 
+    def may_run(self) -> bool:
+        """Whether a connection may answer requests at once; else those of this turn have taken too long.
+
+        Without this, the requests of very many connections that arrive together would all be answered in one
+        turn. When a turn ends is not known here: what runs without a break counts as one.
+        """
+        now: float = self.clock.seconds()
+        if now - self._ran_at > BREAK:
+            self._began_at = now
+        return now - self._began_at < RUN_TIME
+
+    def note_run(self) -> None:
+        """A connection has answered requests."""
+        self._ran_at = self.clock.seconds()
+
     def run_soon(self, run: Callable[[], None]) -> None:
         """Let a connection continue in another turn of the reactor, after those that asked before.
 
@@ -194,6 +213,7 @@ class ServerState:
                     break
         finally:
             # Also after an error: without this, one connection that fails would stop all others.
+            self._began_at = self.clock.seconds()
             self._runs_soon = bool(self._due)
             if self._runs_soon:
                 self.clock.callLater(0, self._run_due)

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from cyclone_sse.http.server_state import (
+    BREAK,
     EXPIRED_AT_ONCE,
     MIN_QUIET,
     RETRY_AFTER,
@@ -264,6 +265,25 @@ def test_connections_with_long_requests_continue_in_a_turn_of_their_own() -> Non
     assert ran == [0]
     clock.turn()
     assert ran == [0, 1]
+
+
+def test_requests_that_arrive_together_are_answered_in_several_turns() -> None:
+    server = MemoryServer({})
+    peers = [server.peer() for _ in range(4)]
+
+    def slow(*_: object) -> str:
+        server.clock.rightNow += 0.6 * RUN_TIME
+        return "{}"
+
+    server.broker.hub.stats_table.table = slow
+    for peer in peers:
+        peer.connection.dataReceived(STATS)
+    assert [len(peer.statuses) for peer in peers] == [1, 1, 0, 0]
+    server.clock.turn()
+    assert [len(peer.statuses) for peer in peers] == [1, 1, 1, 1]
+    server.clock.advance(2 * BREAK)
+    peers[0].connection.dataReceived(STATS)
+    assert peers[0].statuses == [200, 200], "at once again"
 
 
 def test_a_connection_that_fails_does_not_stop_the_others() -> None:
