@@ -268,9 +268,8 @@ class SocketClient(Client):
             if seq > 0:
                 events += 1
                 size += len(frame)
-        if self.on_overflow is None or self._unsent > max(
-            self._limit, PIECE + len(queue[0] if queue else b"")
-        ):
+        under_way = self._in_transport - self._offset + len(queue[0] if queue else b"")
+        if self.on_overflow is None or self._unsent > self._limit + under_way:
             self._abort(Ending.SLOW)
         elif first is not None:
             self.on_overflow(self, Dropped(None if first == RESET else first - 1, events, size))

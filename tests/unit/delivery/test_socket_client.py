@@ -294,6 +294,18 @@ def test_what_the_history_cannot_repeat_stays_in_the_queue() -> None:
     assert slow.socket.received == b"B" * 30 + b"A" * 30
 
 
+def test_a_client_that_catches_up_is_not_cut_off_for_a_little_that_cannot_be_repeated() -> None:
+    slow = Slow(limit=1000)
+    slow.send(1, 2, 3, size=40_000)
+    slow.socket.read(10)
+    for _ in range(10):
+        slow.send(None)  # as of presence
+        assert not slow.socket.aborted
+    for _ in range(100):
+        slow.send(None)
+    assert slow.client.ending is Ending.SLOW, "so many of them are more than may wait"
+
+
 def test_a_reset_of_ids_that_is_dropped_means_that_no_position_counts() -> None:
     slow = Slow(limit=130)
     slow.send(1)
