@@ -98,11 +98,11 @@ class Published:
             for entry in entries:
                 entry.is_unwritten = False
         except BaseException as error:
-            self._give_up(new, error)
+            self._forget_failed(new, error)
             raise
         return [await self._id_of(entry) for entry in entries]
 
-    def _give_up(self, new: Sequence[tuple[Publication, _Entry]], error: BaseException) -> None:
+    def _forget_failed(self, new: Sequence[tuple[Publication, _Entry]], error: BaseException) -> None:
         """Forget an attempt that has failed, but not those of its events that are still to be written."""
         unwritten = error.ids if isinstance(error, Unavailable) else None
         ids: Sequence[str | None] = unwritten or [None] * len(new)
