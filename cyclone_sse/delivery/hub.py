@@ -259,13 +259,13 @@ class Hub:
         self, names: Collection[str] | None, user: str | None
     ) -> Generator[None, None, list[Client]]:
         """The clients of these channels, or of all, and of this user, or of all, in slices."""
-        found: set[Client] = set()
+        found: dict[Client, None] = {}
         if names is None:
             found.update(self.clients)
         looked_at = 0
         for name in names or ():
             looked_at += 1 + self.channels.count(name)
-            found.update(self.channels.of(name))
+            found.update(dict.fromkeys(self.channels.of(name)))
             if looked_at >= MANY:
                 looked_at = 0
                 yield

@@ -67,9 +67,8 @@ def read_body(request: Request, max_batch: int) -> Generator[None, None, Body]:
         form = request.form
         fields = {**form, **request.arguments} if request.parameters else form
         key = form["key"][-1] if "key" in form else ""
-        return Body(
-            fields, (), False, key
-        )  # by position: keywords take twice as long, and most bodies are forms
+        # By position: keywords take twice as long, and most bodies are forms.
+        return Body(fields, (), False, key)
     if kind == LINES:
         values = yield from _read_lines(request.body, max_batch)
         return Body(None, values, True, _key(values))

@@ -241,12 +241,12 @@ def _head(data: bytes) -> RequestHead:
     head = RequestHead(
         method, host, path, query, minor, section.headers, section.length, section.keep_alive, section.expects
     )
-    if section.is_common and _comes_again(data) and _is_common(line, path, query):
+    if section.is_common and _comes_again(data) and _is_common_line(line, path, query):
         _remember(_known_heads, data, head)
     return head
 
 
-def _is_common(line: bytes, path: str, query: str) -> bool:
+def _is_common_line(line: bytes, path: str, query: str) -> bool:
     """Whether other clients may send this request line too."""
     return path in _COMMON_PATHS and len(line) <= _SHORT and _COMMON_QUERY.fullmatch(query) is not None
 
