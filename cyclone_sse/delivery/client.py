@@ -31,6 +31,10 @@ class Piece(NamedTuple):
     seqs: Sequence[Seq]
     data: bytes | None = None
 
+    def joined(self) -> bytes:
+        """The frames in one piece."""
+        return b"".join(self.frames) if self.data is None else self.data
+
 
 NOTHING = Piece((), ())
 

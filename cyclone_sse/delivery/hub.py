@@ -166,7 +166,7 @@ class Hub:
         if client.wants_state:
             piece = self._resume.states(client, channels)
             if piece.frames:
-                client.send(b"".join(piece.frames), piece.frames, piece.seqs)
+                client.send(piece.joined(), piece.frames, piece.seqs)
 
     def forget(self, channel: str) -> None:
         """Forget the history of a channel that is no longer subscribed to."""

@@ -75,7 +75,7 @@ class Resume:
         self.go_live(client)
         if piece.frames:
             client.last_sent_at = self.clock()
-            client.send(b"".join(piece.frames), piece.frames, piece.seqs)
+            client.send(piece.joined(), piece.frames, piece.seqs)
 
     def states(self, client: Client, channels: Iterable[str], after: float = NOT_LIVE) -> Piece:
         """The states of these channels, and the present position: the states have older ids.
@@ -118,7 +118,7 @@ class Resume:
                 batch, is_complete = Batch(events) if events else None, True
             piece = self.piece(client, gaps, batch, is_complete)
             if piece.frames:
-                client.send(b"".join(piece.frames), piece.frames, piece.seqs)
+                client.send(piece.joined(), piece.frames, piece.seqs)
             if is_complete:
                 return
             yield
@@ -202,7 +202,7 @@ class Resume:
                 return NOTHING
             piece = Piece((data,), (events[0].seq,))
         self.counters.deliveries += len(events)
-        self.counters.sent_bytes += len(piece.data or b"".join(piece.frames))
+        self.counters.sent_bytes += len(piece.joined())
         return piece
 
     def _questions(self, client: Client, channels: Sequence[str], start: Start) -> Questions:
@@ -233,7 +233,7 @@ class CatchUp:
         if piece.frames:
             client.last_sent_at = self._resume.clock()
             if self._is_live or client.is_poll:
-                client.send(piece.data or b"".join(piece.frames), piece.frames, piece.seqs)
+                client.send(piece.joined(), piece.frames, piece.seqs)
             else:
                 client.catch_up(piece, self.refill)
 

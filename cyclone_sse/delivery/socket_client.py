@@ -182,7 +182,7 @@ class SocketClient(Client):
     def catch_up(self, piece: Piece, refill: Refill) -> None:
         """Send the piece, and then as fast as the client reads what ``refill`` returns."""
         if piece.frames:
-            self.send(piece.data or b"".join(piece.frames), piece.frames, piece.seqs)
+            self.send(piece.joined(), piece.frames, piece.seqs)
         if self.state not in (CLOSING, GONE):
             self._refill = refill
             if self.state is OPEN:
