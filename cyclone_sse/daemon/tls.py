@@ -17,10 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
-from cyclone_sse.daemon.tls_transport import Handshakes, TlsServer
+from cyclone_sse.daemon.tls_transport import TlsServer
+from cyclone_sse.run_queue import RunQueue
 
 T = TypeVar("T")
 
+HANDSHAKES_A_TURN = 5
+MAX_HANDSHAKES = 20  # handshakes that wait before the listener stops accepting: fewer than time out
 EXPIRY_NOTICE = 14 * 86400  # seconds before the end of a certificate in which it is worth a warning
 
 # For TLS 1.2, what RFC 9325, 4.2 recommends: forward secrecy, and encryption that authenticates.
@@ -80,12 +83,12 @@ class TlsTransports:
         self._paths = cert, key
         self._context = tls_context(cert, key)
         self.expiry = expiry(cert)
-        self._handshakes: Handshakes | None = None
+        self._handshakes: RunQueue | None = None
 
     @property
     def is_busy(self) -> bool:
         """Whether so many handshakes wait that no more connections should be accepted."""
-        return self._handshakes is not None and self._handshakes.is_busy
+        return self._handshakes is not None and len(self._handshakes) >= MAX_HANDSHAKES
 
     def reload(self) -> None:
         """Read the files for new connections. Raises ValueError, and keeps the old certificate."""
@@ -104,7 +107,7 @@ class TlsTransports:
         client.setblocking(False)
         secure = self._context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
         if self._handshakes is None:
-            self._handshakes = Handshakes(parts[-1])
+            self._handshakes = RunQueue(parts[-1], HANDSHAKES_A_TURN)
         transport = TlsServer(secure, *parts)
         transport.handshakes = self._handshakes
         return transport

@@ -9,8 +9,8 @@ OpenSSL requires that a record that did not fit into the socket is written again
 with more after them, before anything else. Twisted's transport does that with its buffer, and
 ``delivery.socket_client`` with its queue.
 
-A handshake costs about a millisecond, four with RSA of 4096 bits, and any client may start one:
-``Handshakes`` does a few in each turn of the reactor, and notifies the listener when many wait.
+A handshake costs about a millisecond, four with RSA of 4096 bits, and any client may start one, so
+handshakes wait in a queue, of which a few are done in each turn of the reactor.
 
 Knows nothing of HTTP, except for the answer to a client that speaks it without TLS.
 """
@@ -19,48 +19,16 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections import deque
 from contextlib import suppress
 from typing import Any
 
 from twisted.internet import main, tcp
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from cyclone_sse.http.responses import plain_http_refused
-
-HANDSHAKES_A_TURN = 5
-MAX_HANDSHAKES = 20  # handshakes that wait before the listener stops accepting: fewer than time out
+from cyclone_sse.run_queue import RunQueue
 
 _RECORD = 16384  # bytes that fit in one TLS record (RFC 8446, 5.1)
-
-
-class Handshakes:
-    """The connections that have something to read for their handshake, in order.
-
-    Without this, 1,000 clients that connect at once would block the reactor for more than a second.
-    """
-
-    def __init__(self, reactor: IReactorTime) -> None:
-        self._reactor = reactor
-        self._waiting: deque[TlsServer] = deque()
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether so many wait that no more connections should be accepted."""
-        return len(self._waiting) >= MAX_HANDSHAKES
-
-    def add(self, connection: TlsServer) -> None:
-        """Let the connection continue its handshake when it is its turn."""
-        self._waiting.append(connection)
-        if len(self._waiting) == 1:
-            self._reactor.callLater(0, self._run)
-
-    def _run(self) -> None:
-        for _ in range(min(HANDSHAKES_A_TURN, len(self._waiting))):
-            self._waiting.popleft().continue_handshake()
-        if self._waiting:
-            self._reactor.callLater(0, self._run)
 
 
 class TlsServer(tcp.Server):
@@ -70,7 +38,7 @@ class TlsServer(tcp.Server):
     waits for its turn in ``handshakes``.
     """
 
-    handshakes: Handshakes
+    handshakes: RunQueue
     _has_shaken_hands = False
     _write_waits = False  # to write, OpenSSL must first read: it shakes hands
     _read_waits = False  # to read, OpenSSL must first write
@@ -134,7 +102,7 @@ class TlsServer(tcp.Server):
         if self._has_shaken_hands:
             return self._read()
         self.stopReading()
-        self.handshakes.add(self)
+        self.handshakes.add(self.continue_handshake)
         return None
 
     def continue_handshake(self) -> None:

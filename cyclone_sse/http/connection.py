@@ -106,11 +106,11 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.rawDataReceived(data)
             return
         self._reader.buffer += data
-        if self.state is READING and self.server.may_run():
+        if self.state is READING and self.server.runs.has_time():
             self._run()
             return
         if self.state is READING:
-            self.server.run_soon(self._run)
+            self.server.runs.add(self._run)
         if len(self._reader.buffer) > SMALL:  # pausing for each pipelined request would cost too much
             self._flow.pause()
 
@@ -176,10 +176,10 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if answered > 1 or not is_over:
             self._flow.uncork(self._run)
         self._in_run = False
-        self.server.note_run()
+        self.server.runs.note_run()
         if self.state is READING and answered == ANSWERS_AT_ONCE:
             self._flow.pause()
-            self.server.run_soon(self._run)
+            self.server.runs.add(self._run)
         elif self.state is READING:
             self._wait(is_over)
 
@@ -225,7 +225,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.server.set_deadline(self, self.server.idle_timeout)
         elif not is_over and reader.stopped_early:
             self._flow.pause()
-            self.server.run_soon(self._run)
+            self.server.runs.add(self._run)
         elif self._half_closed:
             self._close()
         elif is_over or not reader.in_request:
@@ -249,7 +249,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """Read the rest of the body: there is memory for it now."""
         self._has_room = True
         self._began = None
-        self.server.run_soon(self._run)
+        self.server.runs.add(self._run)
 
     def _limit_time(self) -> None:
         """Start the timeout of the request, unless it has been started."""
@@ -334,7 +334,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self.state = READING
         assert self._reader is not None
         if not self._in_run and self._reader.buffer:
-            self.server.run_soon(self._run)
+            self.server.runs.add(self._run)
         elif not self._in_run:
             self._wait(is_over=True)
 

@@ -1,4 +1,4 @@
-"""The state that all connections of one server share: their number, networks, deadlines, and their turns.
+"""The state that all connections of one server share: their number, networks, deadlines and turns.
 
 A *client* receives events, and is counted from its request until it is gone. Other requests are never refused
 because of their number: publishers must be able to publish when the server is full, and idle connections are
@@ -8,10 +8,9 @@ closed at their deadlines. Costs nothing without limits, and O(1) otherwise.
 from __future__ import annotations
 
 import ipaddress
-import math
 import random
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -24,13 +23,13 @@ from cyclone_sse.http.eviction import pick_idlest
 from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.responses import Cors
 from cyclone_sse.options import with_defaults
+from cyclone_sse.run_queue import RunQueue
 from cyclone_sse.slices import Slices
 
 EXPIRED_AT_ONCE = 200  # connections closed before the reactor gets a turn: about 10 ms
 MIN_QUIET = 0.5  # seconds: without this, a connection would be closed before its request can arrive
 RUN_AT_ONCE = 20  # connections that continue in one turn: a millisecond mostly
 RUN_TIME = 0.01  # seconds of a turn after which none is begun: a connection may have 20 long requests
-BREAK = 0.001  # seconds without a request, after which a new turn is assumed
 SPARE_CONNECTIONS = 8  # of one network beside those of its clients, for requests that are no streams
 RETRY_AFTER = (5, 30)  # seconds; each refused client gets its own, so that they do not all return at once
 
@@ -67,6 +66,7 @@ class ServerState:
         self.clock = clock
         self.bodies = BodyBudget()
         self.slices = Slices(clock)  # bodies that are read over several turns
+        self.runs = RunQueue(clock, RUN_AT_ONCE, RUN_TIME)  # connections with requests to be answered
         self.max_body: int = settings["max-body"]
         self.idle_timeout: float = settings["idle-timeout"]  # seconds between requests on one connection
         self.proxies = Proxies(settings["trust-proxy"])
@@ -83,10 +83,6 @@ class ServerState:
         self.clear_deadline = self._deadlines.clear  # let a connection stay as long as it likes
         self._idlest: list[tuple[Any, float]] = []  # to be closed next if room is needed; see `make_room`
         self._empty: list[Deferred[None]] = []  # fire when no connection is left
-        self._due: OrderedDict[Callable[[], None], None] = OrderedDict()  # see `run_soon`
-        self._runs_soon = False
-        self._began_at = 0.0  # the requests of this turn
-        self._ran_at = -math.inf  # when the last of them was answered
 
     def add(self, connection: Timed) -> None:
         """The connection was opened."""
@@ -177,46 +173,6 @@ class ServerState:
                     return True
             self._idlest = pick_idlest(self._deadlines, _network, self.clock.seconds() - MIN_QUIET)
         return False
-
-    def may_run(self) -> bool:
-        """Whether a connection may answer requests at once; else those of this turn have taken too long.
-
-        Without this, the requests of very many connections that arrive together would all be answered in one
-        turn. When a turn ends is not known here: what runs without a break counts as one.
-        """
-        now: float = self.clock.seconds()
-        if now - self._ran_at > BREAK:
-            self._began_at = now
-        return now - self._began_at < RUN_TIME
-
-    def note_run(self) -> None:
-        """A connection has answered requests."""
-        self._ran_at = self.clock.seconds()
-
-    def run_soon(self, run: Callable[[], None]) -> None:
-        """Let a connection continue in another turn of the reactor, after those that asked before.
-
-        Without this, all connections with more requests would continue in the same turn. One that asks again
-        keeps its place.
-        """
-        self._due[run] = None
-        if not self._runs_soon:
-            self._runs_soon = True
-            self.clock.callLater(0, self._run_due)
-
-    def _run_due(self) -> None:
-        end = self.clock.seconds() + RUN_TIME
-        try:
-            for _ in range(min(len(self._due), RUN_AT_ONCE)):
-                self._due.popitem(last=False)[0]()
-                if self.clock.seconds() > end:
-                    break
-        finally:
-            # Also after an error: without this, one connection that fails would stop all others.
-            self._began_at = self.clock.seconds()
-            self._runs_soon = bool(self._due)
-            if self._runs_soon:
-                self.clock.callLater(0, self._run_due)
 
     def expire(self) -> None:
         """Time out the connections whose deadline has passed. Called once a second."""

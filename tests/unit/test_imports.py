@@ -104,6 +104,7 @@ LAYERS = [
         "options",
         "patterns",
         "reactors",
+        "run_queue",
         "slices",
     },
     {"broker_urls", "prefix_table", "values"},

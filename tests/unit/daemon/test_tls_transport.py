@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from twisted.internet import main
 
-from cyclone_sse.daemon.tls import TlsTransports
-from cyclone_sse.daemon.tls_transport import HANDSHAKES_A_TURN, MAX_HANDSHAKES, Handshakes, TlsServer
+from cyclone_sse.daemon.tls import HANDSHAKES_A_TURN, MAX_HANDSHAKES, TlsTransports
+from cyclone_sse.daemon.tls_transport import TlsServer
 from tests.harness.certificates import write_certificates
 from tests.unit.daemon.fakes import FakeReactor
 from tests.unit.fakes import TurnClock
@@ -159,30 +159,26 @@ def test_plain_http_is_told_and_ended(tmp_path: Path, reactor: FakeReactor) -> N
     pair.close()
 
 
-class Shaking:
-    """A connection that counts how often it was its turn."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-
-    def continue_handshake(self) -> None:
-        self.steps += 1
+class TurnReactor(TurnClock, FakeReactor):
+    """A reactor for several connections, that takes single turns."""
 
 
-def test_a_few_handshakes_a_turn_and_the_listener_is_told() -> None:
-    clock = TurnClock()
-    handshakes = Handshakes(clock)
-    connections = [Shaking() for _ in range(3 * HANDSHAKES_A_TURN)]
-    for connection in connections:
-        handshakes.add(connection)  # type: ignore[arg-type]
-    assert handshakes.is_busy == (len(connections) >= MAX_HANDSHAKES)
-    for number in range(MAX_HANDSHAKES):
-        handshakes.add(connections[number % len(connections)])  # type: ignore[arg-type]
-    assert handshakes.is_busy
-    for turn in range(1, 3):
-        clock.turn()
-        assert sum(each.steps for each in connections) == turn * HANDSHAKES_A_TURN
-    for _ in range(20):
-        clock.turn()
-    assert sum(each.steps for each in connections) == len(connections) + MAX_HANDSHAKES
-    assert not handshakes.is_busy
+def test_a_few_handshakes_a_turn_and_the_listener_is_told(tmp_path: Path) -> None:
+    reactor, files = TurnReactor(), write_certificates(tmp_path)
+    transports = TlsTransports(str(files / "chain.pem"), str(files / "leaf.key"))
+    assert not transports.is_busy
+    pairs = [socket.socketpair() for _ in range(MAX_HANDSHAKES)]
+    servers = [transports(ours, Protocol(), ("a", 1), None, 1, reactor) for ours, _ in pairs]
+    for server in servers:
+        assert not transports.is_busy
+        server.startReading()
+        server.doRead()
+    assert transports.is_busy
+    assert not reactor.readers, "none is read again before its turn"
+    for turn in (1, 2):
+        reactor.turn()
+        assert reactor.readers == set(servers[: turn * HANDSHAKES_A_TURN])
+        assert not transports.is_busy
+    for server, (_, theirs) in zip(servers, pairs, strict=True):
+        server.socket.close()
+        theirs.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
@@ -11,17 +10,15 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from cyclone_sse.http.server_state import (
-    BREAK,
     EXPIRED_AT_ONCE,
     MIN_QUIET,
     RETRY_AFTER,
-    RUN_AT_ONCE,
     RUN_TIME,
     SPARE_CONNECTIONS,
     ServerState,
     network_of,
 )
-from tests.unit.fakes import TurnClock
+from cyclone_sse.run_queue import BREAK
 from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, MemoryServer, parse
 
 GONE = Failure(ConnectionDone())
@@ -217,56 +214,6 @@ def test_room_is_made_by_the_idlest_connection_of_the_greediest_network() -> Non
     assert not stream.transport.aborted, "streams are bounded by --max-clients"
 
 
-def test_so_many_connections_continue_in_one_turn() -> None:
-    clock = TurnClock()
-    state = ServerState({}, clock)
-    ran: list[int] = []
-
-    def run(number: int) -> None:
-        ran.append(number)
-        if number == 0 and ran.count(0) == 1:
-            state.run_soon(lambda: run(0))  # it has more to do
-
-    for number in range(RUN_AT_ONCE + 1):
-        state.run_soon(partial(run, number))
-    assert not ran
-    clock.turn()
-    assert ran == list(range(RUN_AT_ONCE))
-    clock.turn()
-    assert ran == [*range(RUN_AT_ONCE + 1), 0], "the one that has more to do is the last"
-    clock.turn()
-    assert not clock.calls
-    state.run_soon(partial(run, 7))
-    clock.turn()
-    assert ran[-1] == 7
-
-
-def test_a_connection_has_one_place_among_those_that_continue() -> None:
-    clock, ran = TurnClock(), list[str]()
-    state = ServerState({}, clock)
-    first, second = partial(ran.append, "first"), partial(ran.append, "second")
-    for run in (first, second, first, second):
-        state.run_soon(run)
-    clock.turn()
-    assert ran == ["first", "second"]
-
-
-def test_connections_with_long_requests_continue_in_a_turn_of_their_own() -> None:
-    clock, ran = TurnClock(), list[int]()
-    state = ServerState({}, clock)
-
-    def run(number: int) -> None:
-        ran.append(number)
-        clock.rightNow += 2 * RUN_TIME
-
-    for number in range(2):
-        state.run_soon(partial(run, number))
-    clock.turn()
-    assert ran == [0]
-    clock.turn()
-    assert ran == [0, 1]
-
-
 def test_requests_that_arrive_together_are_answered_in_several_turns() -> None:
     server = MemoryServer({})
     peers = [server.peer() for _ in range(4)]
@@ -284,24 +231,6 @@ def test_requests_that_arrive_together_are_answered_in_several_turns() -> None:
     server.clock.advance(2 * BREAK)
     peers[0].connection.dataReceived(STATS)
     assert peers[0].statuses == [200, 200], "at once again"
-
-
-def test_a_connection_that_fails_does_not_stop_the_others() -> None:
-    clock, ran = TurnClock(), list[str]()
-    state = ServerState({}, clock)
-
-    def fail() -> None:
-        raise SystemExit
-
-    state.run_soon(fail)
-    state.run_soon(partial(ran.append, "the next"))
-    with pytest.raises(SystemExit):
-        clock.turn()
-    clock.turn()
-    assert ran == ["the next"]
-    state.run_soon(partial(ran.append, "a later one"))
-    clock.turn()
-    assert ran[-1] == "a later one"
 
 
 def test_an_address_keeps_so_many_idle_connections_at_most() -> None:
