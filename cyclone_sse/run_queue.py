@@ -56,11 +56,11 @@ class RunQueue:
         self._ran_at = self._reactor.seconds()
 
     def _run(self) -> None:
-        end = self._reactor.seconds() + self._seconds
+        began_at = self._began_at = self._reactor.seconds()
         try:
             for _ in range(min(len(self._waiting), self._at_once)):
                 self._waiting.popitem(last=False)[0]()
-                if self._reactor.seconds() > end:
+                if self._reactor.seconds() - began_at > self._seconds:
                     break
         finally:
             # Also after an error: without this, one connection that fails would stop all others.

@@ -159,12 +159,15 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if self._in_run or self.state is not READING:
             return
         self._in_run = True
-        answered, is_over = 0, False  # is_over: nothing of another request has come
+        runs = self.server.runs
+        answered, is_over, is_enough = 0, False, False  # is_over: nothing of another request has come
         try:
             while self.state is READING and not self._flow.full and self._next():
                 answered += 1
+                runs.note_run()
                 is_over = self._reader is None or not self._reader.buffer
-                if is_over or answered == ANSWERS_AT_ONCE:
+                is_enough = answered == ANSWERS_AT_ONCE or not (is_over or runs.has_time())
+                if is_over or is_enough:
                     break
         except Refusal as refusal:
             self.refuse(refusal)
@@ -176,10 +179,9 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if answered > 1 or not is_over:
             self._flow.uncork(self._run)
         self._in_run = False
-        self.server.runs.note_run()
-        if self.state is READING and answered == ANSWERS_AT_ONCE:
+        if self.state is READING and is_enough:
             self._flow.pause()
-            self.server.runs.add(self._run)
+            runs.add(self._run)
         elif self.state is READING:
             self._wait(is_over)
 

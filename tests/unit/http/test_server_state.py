@@ -233,6 +233,25 @@ def test_requests_that_arrive_together_are_answered_in_several_turns() -> None:
     assert peers[0].statuses == [200, 200], "at once again"
 
 
+def test_long_requests_of_one_connection_are_answered_in_several_turns() -> None:
+    server = MemoryServer({})
+    peer = server.peer()
+
+    def slow(*_: object) -> str:
+        server.clock.rightNow += 0.4 * RUN_TIME
+        return "{}"
+
+    server.broker.hub.stats_table.table = slow
+    peer.connection.dataReceived(STATS * 7)
+    assert len(peer.statuses) == 3
+    assert not peer.transport.reading
+    server.clock.turn()
+    assert len(peer.statuses) == 6
+    server.clock.turn()
+    assert len(peer.statuses) == 7
+    assert peer.transport.reading
+
+
 def test_an_address_keeps_so_many_idle_connections_at_most() -> None:
     server = MemoryServer({"max-clients-per-ip": 2})
     stream = server.peer("192.0.2.1")
