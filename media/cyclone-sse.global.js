@@ -522,6 +522,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         try {
             if (!wanted().length) {
                 drop();
+                [at, wasOpen] = ['', false];    // else a channel added much later would begin with a gap
                 setState('waiting', new Error('no channels'));
                 return;
             }

@@ -263,6 +263,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         try {
             if (!wanted().length) {
                 drop();
+                [at, wasOpen] = ['', false];    // else a channel added much later would begin with a gap
                 setState('waiting', new Error('no channels'));
                 return;
             }

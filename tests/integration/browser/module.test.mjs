@@ -279,6 +279,20 @@ test('channels that go', async () => {
     assert.equal(heard.states.at(-1), 'open');
 });
 
+test('a channel that is added when there are none starts anew', async () => {
+    const {stream, heard} = await open();
+    await last().answer.write('id: 6-0-n\ndata: 1\n\n');
+    stream.remove(stream.channels);
+    await pass(3_600_000);
+    const before = requests.length;
+    stream.add('c');
+    await pass(0);
+    assert.equal(heard.states.at(-1), 'open');
+    assert.equal(requests.length, before + 1, 'it needs no position of its own');
+    assert.equal(query().get('lastEventId'), null, 'the history may not reach back so far');
+    assert.deepEqual(heard.gaps, []);
+});
+
 test('closed is closed', async () => {
     const {stream, heard} = await open();
     stream.on('message', () => stream.close());
