@@ -52,19 +52,6 @@ function pause(ms, signal) {
     });
 }
 
-// A silence: `over` settles when `postpone` has not been called for this time, unless the signal is aborted.
-function makeQuiet(ms, signal) {
-    let timer = 0, end;
-    const over = new Promise((resolve) => { end = resolve; });
-    const postpone = () => {
-        clearTimeout(timer);
-        timer = signal.aborted ? 0 : setTimeout(end, delay(ms, 0));
-    };
-    signal.addEventListener('abort', () => { clearTimeout(timer); }, {once: true});
-    postpone();
-    return {over, postpone};
-}
-
 // Settles like the promise of the function, but fails as soon as the signal is aborted.
 function raced(signal, ask) {
     return new Promise((resolve, reject) => {
@@ -234,9 +221,9 @@ function makeRooms() {
 
 /* The states at the start of an answer, before the position after which the stream goes on. */
 
-// Returns the events before the position `start`; the rest is not read. onBytes: called with each piece. quiet: the silence
-// after which a stream is not read any longer, null for a poll. Fails if a stream ends before the position.
-async function readStates(response, start, names, onBytes, quiet) {
+// Returns the events before the position `start`; the rest is not read. onBytes: called with each piece. isPoll: the
+// answer may end without the position. Fails if a stream does.
+async function readStates(response, start, names, onBytes, isPoll) {
     const states = [];
     let isComplete = false;
     const feed = makeParser((block) => {
@@ -245,17 +232,14 @@ async function readStates(response, start, names, onBytes, quiet) {
             states.push(toEvent(block, names));
         }
     }, () => {});
-    const reading = readText(response, (text) => {
+    await readText(response, (text) => {
         onBytes();
-        quiet?.postpone();
         feed(text);
         return isComplete;
-    }).then(() => {
-        if (quiet && !isComplete) {
-            throw new Error('ended before all states');
-        }
     });
-    await Promise.race([reading, quiet?.over || reading]);
+    if (!isComplete && !isPoll) {
+        throw new Error('ended before all states');
+    }
     return states;
 }
 
@@ -275,7 +259,6 @@ const FIRST_RETRY = 1000;       // ms, until the server sends another
 const LONGEST_RETRY = 30000;    // ms
 const STEADY = 5000;            // ms after which a connection counts as a success, and delays start again
 const FIRST_BYTE = 15000;       // ms for the first byte of a stream: the server sends it at once
-const STATES = 3000;            // ms without a byte after which no more states come, though no position ended them
 const SILENT_STREAMS = 2;       // streams without a byte after which a proxy is taken to hold them back
 const REMOVAL = 1000;           // ms before channels are given up: a page that reloads wants them again
 const REFUSALS = 3;             // 401 in a row after which no new token is asked for
@@ -327,6 +310,9 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     }
 
     function drop() {
+        if (open?.awaitsStates) {
+            [at, wasOpen] = ['', false];    // without this, the rest of the states would never come
+        }
         open?.controller.abort();
         open = null;
     }
@@ -367,8 +353,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         try {
             const response = await ask(names, '', {token, signal, method: polls && !options.state ? 'HEAD' : undefined});
             const start = response.headers.get('Last-Event-ID') || '';
-            const states = options.state ?
-                await readStates(response, start, names, onBytes, polls ? null : makeQuiet(STATES, signal)) : [];
+            const states = options.state ? await readStates(response, start, names, onBytes, polls) : [];
             if (attempt === controller && tabs.get(id)?.marks === marks) {
                 publish({to: id, start, states});
                 reach(start);
@@ -426,7 +411,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     }
 
     // Reads an answer to the end; returns whether there was an event.
-    async function read(response, {controller, channels}, onBytes) {
+    async function read(response, connection, onBytes) {
+        const {controller, channels} = connection;
         let hasEvents = false;
         const feed = makeParser((block) => {
             if (controller.signal.aborted) {
@@ -436,6 +422,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             const isState = Boolean(options.state && block.own && block.data && block.type !== GAP && at &&
                 !isAfter(block.id, at));
             if (block.own && !isState) {
+                connection.awaitsStates = false;
                 moveTo(block.id);
             }
             hasEvents = hasEvents || Boolean(block.data);
@@ -473,9 +460,9 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
 
     async function listen(trial, token, watchdog) {
         const {controller} = trial, {signal} = controller;
+        drop();
         const channels = wanted(), presence = wantsPresence(), from = position(), isBlind = wasOpen && !from;
         const patience = polls || !mayPoll ? silence : Math.min(silence, FIRST_BYTE);
-        drop();
         Object.assign(trial, {isAsked: true, channels});
         watchdog.expect(patience, 'no answer');
         const start = polls && (from || !options.state) && await askPosition(channels, from, token, signal);
@@ -486,7 +473,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         knowsNow = !from || knowsNow && from === at;
         moveTo(from || start || response.headers.get('Last-Event-ID') || '');
         [attempt, refusals, asksEach, wasOpen, heard] = [null, 0, false, true, Date.now()];
-        const connection = open = {controller, channels, presence, since: heard};
+        const awaitsStates = options.state && !from && !polls;
+        const connection = open = {controller, channels, presence, since: heard, awaitsStates};
         watchdog.expect(patience, 'silent');
         greet(!from).forEach(([, wants]) => { wants.lists = []; });     // the server sends them now
         replaceIfTooWide();     // a tab may have left meanwhile
@@ -518,7 +506,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         try {
             if (!wanted().length) {
                 drop();
-                [at, wasOpen] = ['', false];    // else a channel added much later would begin with a gap
+                [at, wasOpen] = ['', false];    // without this, a channel added much later would start with a gap
                 setState('waiting', new Error('no channels'));
                 return;
             }

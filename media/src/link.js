@@ -14,13 +14,12 @@ import {EXPIRED, GAP, PRESENCE, asJSON, makeParser, toEvent} from './parser.js';
 import {readText, request} from './request.js';
 import {makeRooms} from './rooms.js';
 import {readStates} from './states.js';
-import {delay, makeQuiet, makeWatchdog, pause, raced} from './timers.js';
+import {delay, makeWatchdog, pause, raced} from './timers.js';
 
 const FIRST_RETRY = 1000;       // ms, until the server sends another
 const LONGEST_RETRY = 30000;    // ms
 const STEADY = 5000;            // ms after which a connection counts as a success, and delays start again
 const FIRST_BYTE = 15000;       // ms for the first byte of a stream: the server sends it at once
-const STATES = 3000;            // ms without a byte after which no more states come, though no position ended them
 const SILENT_STREAMS = 2;       // streams without a byte after which a proxy is taken to hold them back
 const REMOVAL = 1000;           // ms before channels are given up: a page that reloads wants them again
 const REFUSALS = 3;             // 401 in a row after which no new token is asked for
@@ -72,6 +71,9 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     }
 
     function drop() {
+        if (open?.awaitsStates) {
+            [at, wasOpen] = ['', false];    // without this, the rest of the states would never come
+        }
         open?.controller.abort();
         open = null;
     }
@@ -112,8 +114,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         try {
             const response = await ask(names, '', {token, signal, method: polls && !options.state ? 'HEAD' : undefined});
             const start = response.headers.get('Last-Event-ID') || '';
-            const states = options.state ?
-                await readStates(response, start, names, onBytes, polls ? null : makeQuiet(STATES, signal)) : [];
+            const states = options.state ? await readStates(response, start, names, onBytes, polls) : [];
             if (attempt === controller && tabs.get(id)?.marks === marks) {
                 publish({to: id, start, states});
                 reach(start);
@@ -171,7 +172,8 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     }
 
     // Reads an answer to the end; returns whether there was an event.
-    async function read(response, {controller, channels}, onBytes) {
+    async function read(response, connection, onBytes) {
+        const {controller, channels} = connection;
         let hasEvents = false;
         const feed = makeParser((block) => {
             if (controller.signal.aborted) {
@@ -181,6 +183,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             const isState = Boolean(options.state && block.own && block.data && block.type !== GAP && at &&
                 !isAfter(block.id, at));
             if (block.own && !isState) {
+                connection.awaitsStates = false;
                 moveTo(block.id);
             }
             hasEvents = hasEvents || Boolean(block.data);
@@ -218,9 +221,9 @@ export function makeLink({address, options, silence, gather, client, askToken, p
 
     async function listen(trial, token, watchdog) {
         const {controller} = trial, {signal} = controller;
+        drop();
         const channels = wanted(), presence = wantsPresence(), from = position(), isBlind = wasOpen && !from;
         const patience = polls || !mayPoll ? silence : Math.min(silence, FIRST_BYTE);
-        drop();
         Object.assign(trial, {isAsked: true, channels});
         watchdog.expect(patience, 'no answer');
         const start = polls && (from || !options.state) && await askPosition(channels, from, token, signal);
@@ -231,7 +234,8 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         knowsNow = !from || knowsNow && from === at;
         moveTo(from || start || response.headers.get('Last-Event-ID') || '');
         [attempt, refusals, asksEach, wasOpen, heard] = [null, 0, false, true, Date.now()];
-        const connection = open = {controller, channels, presence, since: heard};
+        const awaitsStates = options.state && !from && !polls;
+        const connection = open = {controller, channels, presence, since: heard, awaitsStates};
         watchdog.expect(patience, 'silent');
         greet(!from).forEach(([, wants]) => { wants.lists = []; });     // the server sends them now
         replaceIfTooWide();     // a tab may have left meanwhile
@@ -263,7 +267,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         try {
             if (!wanted().length) {
                 drop();
-                [at, wasOpen] = ['', false];    // else a channel added much later would begin with a gap
+                [at, wasOpen] = ['', false];    // without this, a channel added much later would start with a gap
                 setState('waiting', new Error('no channels'));
                 return;
             }

@@ -3,9 +3,9 @@ import {isAfter} from './ids.js';
 import {PRESENCE, makeParser, toEvent} from './parser.js';
 import {readText} from './request.js';
 
-// Returns the events before the position `start`; the rest is not read. onBytes: called with each piece. quiet: the silence
-// after which a stream is not read any longer, null for a poll. Fails if a stream ends before the position.
-export async function readStates(response, start, names, onBytes, quiet) {
+// Returns the events before the position `start`; the rest is not read. onBytes: called with each piece. isPoll: the
+// answer may end without the position. Fails if a stream does.
+export async function readStates(response, start, names, onBytes, isPoll) {
     const states = [];
     let isComplete = false;
     const feed = makeParser((block) => {
@@ -14,16 +14,13 @@ export async function readStates(response, start, names, onBytes, quiet) {
             states.push(toEvent(block, names));
         }
     }, () => {});
-    const reading = readText(response, (text) => {
+    await readText(response, (text) => {
         onBytes();
-        quiet?.postpone();
         feed(text);
         return isComplete;
-    }).then(() => {
-        if (quiet && !isComplete) {
-            throw new Error('ended before all states');
-        }
     });
-    await Promise.race([reading, quiet?.over || reading]);
+    if (!isComplete && !isPoll) {
+        throw new Error('ended before all states');
+    }
     return states;
 }

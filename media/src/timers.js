@@ -17,19 +17,6 @@ export function pause(ms, signal) {
     });
 }
 
-// A silence: `over` settles when `postpone` has not been called for this time, unless the signal is aborted.
-export function makeQuiet(ms, signal) {
-    let timer = 0, end;
-    const over = new Promise((resolve) => { end = resolve; });
-    const postpone = () => {
-        clearTimeout(timer);
-        timer = signal.aborted ? 0 : setTimeout(end, delay(ms, 0));
-    };
-    signal.addEventListener('abort', () => { clearTimeout(timer); }, {once: true});
-    postpone();
-    return {over, postpone};
-}
-
 // Settles like the promise of the function, but fails as soon as the signal is aborted.
 export function raced(signal, ask) {
     return new Promise((resolve, reject) => {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 
-import {answers, open, passed, presence, query, reject, settle} from './module_harness.mjs';
+import {answers, answerWith, open, passed, presence, query, reject, settle} from './module_harness.mjs';
 import {dataOf, holdNextAnswer, many, openLinks, publish, serve, tab} from './module_server.mjs';
 
 async function publishAll(channel, ...numbers) {
@@ -35,11 +35,14 @@ test('a channel that starts before the link has it misses no event', async () =>
     const [one, two] = [await tab({channels: ['all'], state: true}), await tab({channels: ['all'], state: true})];
     one.stream.add('x');
     two.stream.add('y');
-    answers.unshift(serve);     // the states of the first tab's channels
-    const answer = holdNextAnswer();
+    const held = [];    // the states of the second tab's channels; the first tab has its own
+    const admits = (request) => query(request).getAll('channels').join() === 'all,y';
+    answerWith(...many('', 20).map(() => (request) => admits(request) ?
+        new Promise((resolve) => { held.push(() => resolve(serve(request))); }) : serve(request)));
     await passed(5000);
     await openLinks()[0].answer.write('id: 7-0-n\nchannel: all\ndata: e7\n\n');
-    await answer();
+    assert.deepEqual(dataOf(one), ['e7']);
+    held.forEach((answer) => answer());
     await passed(5000);
     assert.deepEqual([query().getAll('channels'), query().get('lastEventId')], [['all', 'x', 'y'], '5-0-n']);
     await publish('6-0-n', 'x');

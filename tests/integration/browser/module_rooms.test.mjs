@@ -39,11 +39,16 @@ test('states come first, and are told once', async () => {
 
 test('a break between the states and the position', async () => {
     answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}`));
-    const opened = await open({state: true});
+    const opened = await open({channels: ['a', 'b'], state: true});
     await last().answer.break();
+    answerWith(answerAt(12, `\n\n${event(3, 'a', 's3')}${event(7, 'b', 's7')}id: 12-0-n\n\n`));
     await pass(1000);
-    assert.equal(query().get('lastEventId'), '9-0-n');
-    assert.deepEqual(dataOf(opened), ['a s3']);
+    assert.equal(query().get('lastEventId'), null, 'the states are requested again');
+    assert.deepEqual(dataOf(opened), ['a s3', 'a s3', 'b s7']);
+    assert.deepEqual(opened.heard.gaps, []);
+    await last().answer.break();
+    await pass(2000);
+    assert.equal(query().get('lastEventId'), '12-0-n');
 });
 
 test('the states after a gap', async () => {
@@ -54,6 +59,31 @@ test('the states after a gap', async () => {
     await pass(1000);
     assert.deepEqual(opened.heard.gaps, [['a']]);
     assert.deepEqual(dataOf(opened), ['a s12', 'a e21']);
+});
+
+test('states that come slowly are all told', async () => {
+    answerWith(answerAt(9, '\n\nid: 9-0-n\n\n'));
+    const opened = await open({state: true});
+    answerWith(answerAt(12, `\n\n${event(3, 'b', 's3')}`), answerAt(9, '\n\n'));
+    opened.stream.add(['b', 'c']);
+    await passed(20_000);
+    await last().answer.write(`${event(7, 'c', 's7')}id: 12-0-n\n\n`);
+    await passed(100);
+    assert.deepEqual(dataOf(opened), ['b s3', 'c s7']);
+    assert.equal(opened.heard.states.at(-1), 'open');
+});
+
+test('states that stop coming are requested again', async () => {
+    answerWith(answerAt(9, '\n\nid: 9-0-n\n\n'));
+    const opened = await open({state: true});
+    answerWith(
+        answerAt(12, `\n\n${event(3, 'b', 's3')}`),
+        answerAt(13, `\n\n${event(3, 'b', 's3')}${event(7, 'c', 's7')}id: 13-0-n\n\n`), answerAt(9, '\n\n')
+    );
+    opened.stream.add(['b', 'c']);
+    await passed(70_000);
+    assert.deepEqual(dataOf(opened), ['b s3', 'c s7']);
+    assert.equal(opened.heard.states.at(-1), 'open');
 });
 
 test('the state of a channel that comes later', async () => {

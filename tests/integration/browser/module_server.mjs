@@ -20,9 +20,11 @@ export function serve(request, position = '5-0-n') {
     if (status !== 200) {
         return reject(status, 'refused')();
     }
-    const answer = new Answer(request.signal, {'Last-Event-ID': query(request).get('lastEventId') || position});
+    const given = query(request).get('lastEventId');
+    const answer = new Answer(request.signal, {'Last-Event-ID': given || position});
     links.push({names, answer});
-    answer.control.enqueue(new TextEncoder().encode('\n\n'));
+    const afterStates = query(request).get('state') && !given ? `id: ${position}\n\n` : '';
+    answer.control.enqueue(new TextEncoder().encode('\n\n' + afterStates));
     return answer.response;
 }
 
