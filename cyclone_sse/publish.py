@@ -1,4 +1,4 @@
-"""Publish and disconnect: requests of publishers and operators, from the request to the answer.
+"""Publish and disconnect: requests of publishers, from the request to the answer.
 
 First the publisher is authorised, then the whole body is checked, then all events are passed to the broker:
 of a request with a mistake, nothing is published.
@@ -11,7 +11,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -32,7 +32,8 @@ from cyclone_sse.slices import finish_in_turns
 CHECKED_AT_ONCE = 500  # publications, or channels, that are checked in one slice: about 3 ms
 
 _FORM_ANSWER = b'{"status": "ok"}'
-_DISCONNECT_FIELDS = {"channel", "channels", "user", "key"}
+_CLEAR_FIELDS = frozenset(("channel", "channels", "key"))
+_DISCONNECT_FIELDS = _CLEAR_FIELDS | {"user"}
 
 Understood = TypeVar("Understood")
 Result = TypeVar("Result")
@@ -82,7 +83,7 @@ class OperatorHandler(BrokerHandler):
 
 class PublishHandler(OperatorHandler):
     """Publish: ``POST /publish`` with ``channel`` (one or more), ``message`` and ``key``, as a form or as
-    JSON; several at once as an array, or one in each line. Override ``post``; it may call
+    JSON; several at once as an array, or one on each line. Override ``post``; it may call
     ``self.broker.publish(channels, message)``."""
 
     _started: float | None = None  # when the publication began
@@ -91,7 +92,7 @@ class PublishHandler(OperatorHandler):
         """Pass the publications to the broker, and answer when they have been accepted."""
         self._started = self.broker.reactor.seconds()
         checked = self.in_turns(self._check())
-        if isinstance(checked, tuple):  # asked first: what is a Deferred costs more to find
+        if isinstance(checked, tuple):  # tested first: recognising a Deferred costs more
             return self._publish(checked)
         return checked.addCallback(self._publish)
 
@@ -148,7 +149,7 @@ class PublishHandler(OperatorHandler):
             accepted = self.broker.publish_all(publications)
         except Exception:
             self.refuse_failed(Failure())
-        if not isinstance(accepted, list):  # as of a custom broker
+        if not isinstance(accepted, list):  # from a custom broker
             if inspect.iscoroutine(accepted):
                 accepted = Deferred.fromCoroutine(accepted)
             if isinstance(accepted, Deferred):
@@ -198,7 +199,7 @@ class DisconnectHandler(OperatorHandler):
             raise Refusal(
                 403, "ending streams needs the key, or a token that may publish to *", INSUFFICIENT_SCOPE
             )
-        fields = body.form if body.form is not None else _fields(body)
+        fields = body.form if body.form is not None else _fields(body, _DISCONNECT_FIELDS)
         channels, user = channel_names(fields), (fields.get("user") or [""])[-1]
         if bool(channels) == bool(user):
             raise Refusal(400, "name the channel or the user whose streams to end")
@@ -227,7 +228,7 @@ class ClearHandler(OperatorHandler):
         grant, body = read
         if not grant.may_publish_everywhere:
             raise Refusal(403, "clearing needs the key, or a token that may publish to *", INSUFFICIENT_SCOPE)
-        channels = channel_names(body.form if body.form is not None else _fields(body))
+        channels = channel_names(body.form if body.form is not None else _fields(body, _CLEAR_FIELDS))
         if not channels:
             raise Refusal(400, "name at least one channel to clear")
         d = maybeDeferred(self.broker.control, {"clear": {"channel": channels}})
@@ -253,7 +254,7 @@ def _all_publications(body: Body) -> Generator[None, None, list[Publication]]:
 def _with_key(
     publications: Sequence[Publication], key: str, is_batch: bool
 ) -> Generator[None, None, list[Publication]]:
-    """The publications with the key of the header; one in an object of a batch comes first."""
+    """The publications with the key of the header; an object's own key takes precedence."""
     keyed = []
     for index, each in enumerate(publications):
         own = each.idempotency_key or (f"{key} {index}" if is_batch else key)
@@ -286,12 +287,12 @@ def _understand(read: Callable[[Any], Understood], value: object, where: str) ->
         raise Refusal(400, f"{where}{error}") from None
 
 
-def _fields(body: Body) -> Mapping[str, list[str]]:
-    """The fields of a JSON object in the shape of a form's."""
+def _fields(body: Body, known: Collection[str]) -> Mapping[str, list[str]]:
+    """The fields of a JSON object, all of which are known, in the shape of a form's."""
     value = body.values[0] if len(body.values) == 1 and not body.is_batch else None
     if not isinstance(value, dict):
         raise Refusal(400, "this is not a JSON object")
-    unknown = value.keys() - _DISCONNECT_FIELDS
+    unknown = value.keys() - known
     if unknown:
         raise Refusal(400, f"unknown field {min(unknown)!r}")
     fields = {name: given if isinstance(given, list) else [given] for name, given in value.items()}

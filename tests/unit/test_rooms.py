@@ -12,7 +12,7 @@ from cyclone_sse.delivery.publication import publication
 from cyclone_sse.handlers import BroadcastHandler
 from tests.harness.eventstream import Parser
 from tests.unit.access.keys import SECRET, token
-from tests.unit.http.peer import MemoryServer
+from tests.unit.http.peer import JSON, MemoryServer
 
 
 @pytest.fixture
@@ -166,6 +166,9 @@ def test_only_an_operator_clears_channels() -> None:
         assert got == status, body
         assert (server.broker.hub.states.get("a") is None) == (status == 200) or bearer == "key"
     assert _post(server, "/clear", "user=a", "Authorization: Bearer key")[0] == 400
+    json_fields = b'{"channel": "a", "user": "u"}'
+    got, _, body = server.request("POST", "/clear", JSON, "Authorization: Bearer key", body=json_fields)
+    assert (got, json.loads(body)["reason"]) == (400, "unknown field 'user'")
 
 
 def test_a_state_for_which_there_is_no_room_is_507() -> None:
