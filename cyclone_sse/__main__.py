@@ -26,7 +26,7 @@ HELP = """
 Commands:
   cyclone-sse [options]                    serve until it is stopped
   cyclone-sse check [options]              check options, files, keys, ports and brokers
-  cyclone-sse publish CHANNEL MESSAGE      publish to a server that runs
+  cyclone-sse publish CHANNEL MESSAGE      publish to a running server
   cyclone-sse token --sub=42 --subscribe='user-42'
                                            print a token, to try private channels
   cyclone-sse publish --help, cyclone-sse token --help

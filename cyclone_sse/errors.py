@@ -63,7 +63,7 @@ class Ending(enum.Enum):
     """Why a stream ended. The value is short and fixed: dashboards count by it."""
 
     LEFT = "left"  # the client closed, or its connection broke
-    SLOW = "too slow"  # more waited for it than --client-buffer
+    SLOW = "too slow"  # more waited for it than --client-buffer, of bytes that the history cannot send again
     STALLED = "stalled"  # it read nothing for --stall-timeout
     DRAINED = "drained"  # the server stops
     AGED = "aged"  # --max-age

@@ -80,7 +80,14 @@ OPTIONS = (
     # the application
     Option("app", "r", None, text, "dotted name of your own cyclone.web.Application subclass"),
     Option("broker", None, "http", one_of(*BROKERS), f"where messages come from: {', '.join(BROKERS)}"),
-    Option("http-secret", None, None, text, "key that a POST to /publish must contain", private=True),
+    Option(
+        "http-secret",
+        None,
+        None,
+        text,
+        "key that publishers must send, in the header or in the body",
+        private=True,
+    ),
     Option(
         "http-secret-file", None, None, text, "file with publishing keys, one on each line, all of them valid"
     ),
@@ -176,7 +183,7 @@ OPTIONS = (
     Option(
         "state-bytes", None, str(64 * 2**20), _count, "maximum bytes of the states of all channels together"
     ),
-    Option("channels", None, None, text, "TOML file with rules for channels, by glob"),
+    Option("channels", None, None, text, "TOML file with the kinds of channel, by glob"),
     Option("presence-grace", None, "10", seconds(0), "seconds for which users without a stream stay members"),
     Option("presence-url", None, None, server_url, "URL to which joins and leaves of users are POSTed"),
     Option("presence-max", None, "1000", _count, "members of a channel above which only counts are sent"),
@@ -235,7 +242,7 @@ OPTIONS = (
         None,
         None,
         _count,
-        "maximum number of clients; 0: no limit [default: the open files less 256, at least half of them]",
+        "maximum number of clients; 0: no limit [default: limit of open files - 256, or half of it if more]",
     ),
     Option(
         "max-clients-per-ip",
@@ -306,7 +313,7 @@ OPTIONS = (
     ),
     Option("admin-listen", None, "127.0.0.1", text, "network interface of the admin port"),
     Option("log-level", None, "info", one_of("info", "debug"), "info, or debug: also log each client"),
-    Option("export", None, None, one_of("graphite"), "export the number of subscribers: graphite"),
+    Option("export", None, None, one_of("graphite"), "where to export the numbers of subscribers: graphite"),
     Option("export-host", None, None, text, "host to export to"),
     Option("export-port", None, None, _port, "UDP port to export to"),
     Option("export-interval", None, "60", seconds(0.1), "seconds between two exports"),

@@ -1,6 +1,6 @@
-"""Posts to ``--presence-url`` the users that have joined and left channels on this server.
+"""Posts to ``--presence-url`` the users who have joined and left channels on this server.
 
-For "last seen", and for push messages to users that are not present. Each change is posted at least once, in
+For "last seen", and for push messages to users who are not present. Each change is posted at least once, in
 order for each user of a channel: one request is under way at a time, and is repeated until it succeeds.
 The number of waiting changes is limited; the oldest are dropped first.
 """
@@ -111,7 +111,7 @@ class PresenceUrl:
     def _batch(self) -> bytes:
         """The body of the next request: the oldest changes, at most one for each user of a channel.
 
-        Without this, a user that leaves and joins within a second would be in both lists, without an order.
+        Without this, a user who leaves and joins within a second would be in both lists, without an order.
         """
         lists: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
         seen: set[tuple[str, str]] = set()

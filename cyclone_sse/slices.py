@@ -4,8 +4,8 @@ Every list that clients or publishers can make long (clients, channels, entries,
 with this module. Without it, one request or one broken connection would block the server for all other
 clients until the end of the list.
 
-A work is an iterator of None that does a limited part of the work each time it is advanced. Works that must
-stay in order are in one queue, and each is finished before the next starts. Independent works are in a fair
+A task is an iterator of None that does a limited part of the work each time it is advanced. Tasks that must
+stay in order are in one queue, and each is finished before the next starts. Independent tasks are in a fair
 queue, and take turns.
 """
 
@@ -25,7 +25,7 @@ SIZE = 500  # items in a slice: about 5 ms where an item is a send()
 
 
 def each(items: Iterable[T], step: Callable[[T], object], size: int = SIZE) -> Iterator[None]:
-    """A work that calls step with each item, size of them in a slice.
+    """A task that calls step with each item, size of them in a slice.
 
     An item whose step raises is logged; the others follow.
     """
@@ -40,9 +40,9 @@ def each(items: Iterable[T], step: Callable[[T], object], size: int = SIZE) -> I
 
 
 class Slices:
-    """A queue of works. reactor: runs one slice in each of its turns.
+    """A queue of tasks. reactor: runs one slice in each of its turns.
 
-    fair: whether the works take turns. Without this, a long one would delay all later ones.
+    fair: whether the tasks take turns. Without this, a long one would delay all later ones.
     """
 
     log = Logger()
@@ -50,39 +50,39 @@ class Slices:
     def __init__(self, reactor: IReactorTime, fair: bool = False) -> None:
         self._reactor = reactor
         self._fair = fair
-        self._works: deque[tuple[Iterator[None], Deferred[None] | None]] = deque()
+        self._tasks: deque[tuple[Iterator[None], Deferred[None] | None]] = deque()
         self._scheduled = False
-        self._has_begun = False  # the first of the works
+        self._has_begun = False  # the first of the tasks
 
     def __len__(self) -> int:
-        """The works that are not finished."""
-        return len(self._works)
+        """The tasks that are not finished."""
+        return len(self._tasks)
 
-    def add(self, work: Iterator[None]) -> Deferred[None]:
-        """Queue the work; its first slice runs when the reactor calls what is due, never at once.
+    def add(self, task: Iterator[None]) -> Deferred[None]:
+        """Queue the task; its first slice runs when the reactor calls what is due, never at once.
 
-        Fires when the work is finished. A work that raises is logged and counts as finished.
+        Fires when the task is finished. A task that raises is logged and counts as finished.
         """
         done: Deferred[None] = Deferred()
-        self.put(work, done)
+        self.put(task, done)
         return done
 
-    def put(self, work: Iterator[None], done: Deferred[None] | None = None) -> None:
-        """Queue the work like ``add``. done: fires when it is finished; None if no caller waits."""
-        self._works.append((work, done))
+    def put(self, task: Iterator[None], done: Deferred[None] | None = None) -> None:
+        """Queue the task like ``add``. done: fires when it is finished; None if no caller waits."""
+        self._tasks.append((task, done))
         if not self._scheduled:
             self._schedule()
 
-    def put_next(self, work: Iterator[None]) -> None:
-        """Queue the work before all that have not started."""
-        self._works.insert(int(self._has_begun), (work, None))
+    def put_next(self, task: Iterator[None]) -> None:
+        """Queue the task before all that have not started."""
+        self._tasks.insert(int(self._has_begun), (task, None))
         if not self._scheduled:
             self._schedule()
 
-    def finish(self, work: Generator[None, None, T]) -> Deferred[T]:
-        """Queue the work. The Deferred has its result, or fails with what it raises."""
+    def finish(self, task: Generator[None, None, T]) -> Deferred[T]:
+        """Queue the task. The Deferred has its result, or fails with what it raises."""
         result: Deferred[T] = Deferred()
-        self.add(_with_result(work, result))
+        self.add(_with_result(task, result))
         return result
 
     def _schedule(self) -> None:
@@ -92,57 +92,57 @@ class Slices:
     def _run_slice(self) -> None:
         self._scheduled = False
         self._has_begun = True
-        work, done = self._works[0]
+        task, done = self._tasks[0]
         is_over: object = True
         try:
-            is_over = next(work, True)  # None until then
+            is_over = next(task, True)  # None until then
         except Exception:
             self.log.failure("work in slices failed")
         if is_over:
-            self._works.popleft()
+            self._tasks.popleft()
             self._has_begun = False
             if done is not None:
                 done.callback(None)
         else:
-            self._works.rotate(-self._fair)
-        if self._works and not self._scheduled:
+            self._tasks.rotate(-self._fair)
+        if self._tasks and not self._scheduled:
             self._schedule()
 
 
-def finish(work: Generator[None, None, T]) -> T:
-    """The result of a work that is known to be short, in this turn."""
+def finish(task: Generator[None, None, T]) -> T:
+    """The result of a task that is known to be short, in this turn."""
     while True:
         try:
-            next(work)
+            next(task)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
 
-def finish_in_turns(work: Generator[None, None, T], queue: Slices) -> T | Deferred[T]:
-    """The result of a work: at once if the first slice finishes it, else a Deferred from the queue.
+def finish_in_turns(task: Generator[None, None, T], queue: Slices) -> T | Deferred[T]:
+    """The result of a task: at once if the first slice finishes it, else a Deferred from the queue.
 
-    Raises, or fails with, what the work raises.
+    Raises, or fails with, what the task raises.
     """
     try:
-        next(work)
+        next(task)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
-    return queue.finish(work if len(queue) else _after_this_turn(work))
+    return queue.finish(task if len(queue) else _after_this_turn(task))
 
 
-def _after_this_turn(work: Generator[None, None, T]) -> Generator[None, None, T]:
+def _after_this_turn(task: Generator[None, None, T]) -> Generator[None, None, T]:
     """Leave out the queue's first slice.
 
     While the reactor serves sockets, it would run at the end of the same turn, which has had a slice of this
-    work: other clients would wait for both.
+    task: other clients would wait for both.
     """
     yield
-    return (yield from work)
+    return (yield from task)
 
 
-def _with_result(work: Generator[None, None, T], result: Deferred[T]) -> Iterator[None]:
+def _with_result(task: Generator[None, None, T], result: Deferred[T]) -> Iterator[None]:
     try:
-        value = yield from work
+        value = yield from task
     except Exception:
         result.errback()
     else:

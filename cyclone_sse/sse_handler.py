@@ -36,7 +36,7 @@ _STREAM = {
 }
 _POLL = {name: _STREAM[name] for name in ("Content-Type", "Cache-Control")}
 _PRIVATE = "private, no-store, no-transform"  # where access was granted to this client alone
-_VARY = ("X-Requested-With", "Last-Event-ID")  # what makes another answer of the same URL
+_VARY = ("X-Requested-With", "Last-Event-ID")  # headers on which the answer of a URL depends
 _STREAM_FIELDS = (*_STREAM.items(), ("Vary", ", ".join(_VARY)))
 _PRIVATE_FIELDS = (*_STREAM_FIELDS, ("Cache-Control", _PRIVATE))
 _BEGINNING = b"\n\n"  # of each body, as it has always been
@@ -103,7 +103,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
             self._sink(encode(message, eid, event, retry))
 
     def finish(self, chunk: Any = None) -> None:
-        """End the response; an open stream when everything sent has gone out."""
+        """End the response; an open stream ends when all waiting bytes have been sent."""
         client = self.subscriber
         if client is None or (client.is_poll and not self._headers_written):
             super().finish(chunk)
@@ -125,8 +125,8 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
             self._subscribe()
 
     def _subscribe(self) -> None:
-        # Mostly there is nothing to wait for; then there is no need for a Deferred, which at
-        # ten thousand clients that all come at once is worth the lines.
+        # Mostly there is nothing to wait for. Without a Deferred then, ten thousand clients that come at
+        # once are served sooner.
         try:
             self._given_id = given = self.last_event_id()
             self._resume_id = (EventId.parse(given) or given) if given else None
@@ -136,7 +136,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
             if waiting is None:
                 self._respond()
             else:
-                # A client that leaves meanwhile is noticed at once, and nothing more done for it.
+                # A client that leaves meanwhile is noticed at once, and nothing more is done for it.
                 self.request.connection.end_on_half_close()
                 waiting.addCallback(self._respond).addErrback(self._failed)
         except Exception:
@@ -207,8 +207,8 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         return client
 
     def _wants_poll(self) -> bool:
-        """Whether the client polls. Some EventSources send the header of those that do, as React Native's:
-        their pages ask for a stream by a parameter."""
+        """Whether the client polls. Some EventSources, such as React Native's, send the header of those that
+        poll: their pages request a stream with a parameter."""
         request = self.request
         if request.headers.exact("X-Requested-With") != "XMLHttpRequest":
             return False
@@ -257,7 +257,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
             head = self._generate_headers()
         head += _BEGINNING
         if settings["retry"]:
-            # Each client another, so that they do not all reconnect in the same moment.
+            # A time of its own for each client: without this, all would reconnect at the same moment.
             head += b"retry: %d\n" % round(settings["retry"] * random.uniform(0.5, 1.5))
         if position and sends_id:
             head += f"id: {position}\n\n".encode()
@@ -301,8 +301,11 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         )
 
     def _start_answer(self) -> None:
-        """Send the head of an answer that is to come: it says where the client stands, so that one that
-        is cut off meanwhile can ask on, and a browser does not hold back the same question of another tab."""
+        """Send the head of the answer before there is an event.
+
+        It has the client's position, so that one that is cut off meanwhile can resume. Without this, a
+        browser would delay the same request of another tab.
+        """
         if self.request.version == "HTTP/1.1":
             self.set_header("Transfer-Encoding", "chunked")
             self._headers_written = True
@@ -319,6 +322,6 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
 
 
 def _chunk(content: str | bytes) -> bytes:
-    """A part of a body of unknown length (RFC 9112 7.1); none of nothing, which would end it."""
+    """A part of a body of unknown length (RFC 9112 7.1); nothing for no content, which would end it."""
     data = content.encode() if isinstance(content, str) else content
     return b"%x\r\n%s\r\n" % (len(data), data) if data else b""

@@ -81,7 +81,7 @@ class BroadcastHandler(ExtendedSSEHandler):
             # It is true whatever it holds: (False, "why"), a list without a member, a method that was not
             # called. Without this, each of them would allow every client.
             raise TypeError(
-                f"authorize() of {type(self).__name__} gave {type(allowed).__name__}, not a truth"
+                f"authorize() of {type(self).__name__} returned {type(allowed).__name__}, not true or false"
             )
         if not allowed:
             raise Refusal(401, "not authorized")

@@ -105,7 +105,9 @@ def _origin(value: str) -> str:
         return value
     parts = urlsplit(value.lower())
     if parts.scheme == "" or not parts.hostname or value.lower() != f"{parts.scheme}://{parts.netloc}":
-        raise ValueError("expected * or origins as https://www.example.com, no path, separated by commas")
+        raise ValueError(
+            "expected * or origins such as https://www.example.com, without a path, separated by commas"
+        )
     if parts.username is not None:
         raise ValueError("an origin holds no user name")
     default_port = {"http": 80, "https": 443}.get(parts.scheme)
@@ -157,7 +159,7 @@ def _wrong_with_url(value: str) -> str:
         return "a URL holds no spaces and no letters but ASCII: percent-encode them"
     if "_" in host:
         return "a host's name holds letters, digits and hyphens, no _"
-    return "expected a URL as https://www.example.com/path"
+    return "expected a URL such as https://www.example.com/path"
 
 
 def server_url(value: str) -> str:
@@ -188,7 +190,7 @@ def is_url(value: str | None) -> bool:
 def host_name(value: str) -> str:
     """A name for the header Host, maybe with a port."""
     if not _HOST.fullmatch(value):
-        raise ValueError("expected a name as www.example.com")
+        raise ValueError("expected a name such as www.example.com")
     return value
 
 
@@ -204,7 +206,7 @@ def proxies(value: str) -> bool | tuple[Network, ...]:
     try:
         return tuple(ip_network(word, strict=False) for word in words(value))
     except ValueError:
-        raise ValueError("expected 0, 1 or networks as 10.0.0.0/8,fd00::/8") from None
+        raise ValueError("expected 0, 1 or networks such as 10.0.0.0/8,fd00::/8") from None
 
 
 def addresses(value: str) -> tuple[Address, ...]:

@@ -110,8 +110,8 @@ def _with_hint(answer: HttpAnswer) -> str:
     if answer.status in (301, 302, 303, 307, 308):
         if (answer.location or "").startswith("https:"):
             hint = (
-                "it wants https: give --auth-url with https, or let it trust X-Forwarded-Proto "
-                "(Django: SECURE_PROXY_SSL_HEADER), which says how the client came"
+                "it requires https: set --auth-url to an https URL, or make it trust X-Forwarded-Proto "
+                "(Django: SECURE_PROXY_SSL_HEADER), which has the scheme of the client's request"
             )
         else:
             hint = "it redirects, maybe to a login page: answer 401 instead"

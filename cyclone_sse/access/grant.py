@@ -81,7 +81,7 @@ class Grant:
 
     @property
     def may_publish_everywhere(self) -> bool:
-        """Whether this grant is an operator's, such as that of the publishing key."""
+        """Whether this grant is for every channel, such as that of the publishing key."""
         return EVERYTHING in self.publish
 
 

@@ -138,8 +138,8 @@ class _Body(Protocol):
         if self.complete.called:
             return  # it was cancelled
         if reason.check(PotentialDataLoss):
-            # It has no length, and ends with its connection. Without the reason of that, a body that was cut
-            # off would be complete, and one of which nothing has come yet an empty one, which means yes.
+            # The answer has no length, and ends with its connection. Without the reason of that end, a body
+            # that was cut off would count as complete, and an empty one would allow everything.
             reason = _why_it_closes.get() or reason
         if reason.check(ResponseDone, ConnectionDone):
             self.complete.callback(bytes(self._data))

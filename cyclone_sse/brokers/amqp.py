@@ -1,4 +1,4 @@
-"""The AMQP broker: messages that are published to an exchange reach the subscribers of every instance.
+"""The AMQP broker: messages that are published to an exchange reach the subscribers of every server.
 
 A channel is a routing key (direct exchange) or a binding key with wildcards (topic); a fanout exchange sends
 every message to every channel. A message arrives once, and this module finds its channels: those that match

@@ -358,7 +358,7 @@ class Broker:
         if any(fields_in(each) for each in publications):
             raise Refusal(
                 400,
-                f"the broker {self.name} carries text only: leave out event, retry, ttl, except and keep",
+                f"the broker {self.name} transmits text only: leave out event, retry, ttl, except and keep",
             )
         return Deferred.fromCoroutine(self._publish_each(publications))
 

@@ -24,4 +24,4 @@ def check_carried(publications: Iterable[Publication], carries: Collection[str],
     for each in () if carries_all else publications:
         for field in sorted(fields_in(each)):
             if field not in carries:
-                raise Refusal(400, f"the broker {broker} cannot carry {field}: leave it out")
+                raise Refusal(400, f"the broker {broker} cannot transmit {field}: leave it out")

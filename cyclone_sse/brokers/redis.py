@@ -1,4 +1,4 @@
-"""The Redis broker: messages that are PUBLISHed in Redis reach the subscribers of every instance.
+"""The Redis broker: messages that are PUBLISHed in Redis reach the subscribers of every server.
 
 A channel name that contains ``*`` is a pattern (``--patterns``). All channels start with ``--redis-prefix``,
 which clients neither see nor can change. Pub/sub keeps no messages: those that are published while this

@@ -1,7 +1,7 @@
 """The broker redis-stream: all entries of one Redis stream, with the ids that Redis assigns.
 
 All instances read the same stream, so that an event has the same id on each of them, and a client that moves
-to another instance resumes exactly where it was. Clients are served from memory, which is filled from the
+to another server resumes exactly where it was. Clients are served from memory, which is filled from the
 stream before the port opens. After Redis was away, reading continues after the last id, and no event is lost.
 
 If events are lost nevertheless, the clients receive a gap. Another tag shows that the stream was deleted and
@@ -38,7 +38,7 @@ FIRST_LOT = 16  # entries
 MAX_LOT = 500  # entries read at a time, at the most: some milliseconds of work
 LOT_BYTES = 1 << 20  # and about so many bytes
 TRIM_INTERVAL = 10.0  # seconds
-MIN_KEPT = 60.0  # seconds that entries are kept at least, for instances that are behind
+MIN_KEPT = 60.0  # seconds that entries are kept at least, for servers that are behind
 MAX_LEFT = 10  # renamed or deleted streams that may exist again
 BEFORE_FIRST = 1  # a position before that of every event
 

@@ -275,7 +275,7 @@ class Subscriptions:
                 self._set_idle(subscription, self._linger_of(subscription))
 
     def _linger_of(self, subscription: Subscription) -> float:
-        """Without this, names that strangers make up would be kept as long as channels in use."""
+        """The linger of a subscription. Without this, names that clients invent would be kept for long."""
         return self._linger if subscription.was_occupied else min(self._linger, GRACE)
 
     def _stop_timer(self, subscription: Subscription) -> None:

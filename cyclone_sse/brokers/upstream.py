@@ -47,7 +47,7 @@ LOG_IN_WAIT = 10.0  # seconds in which a connection must be made and the log-in 
 PENDING_OVERHEAD = 2000  # bytes of a message that waits, in addition to its own
 FIRST_RETRY = 0.25  # seconds
 RETRY_FACTOR = 1.5
-RETRY_JITTER = 1.0  # seconds: without this, a hundred instances would reconnect at the same moment
+RETRY_JITTER = 1.0  # seconds: without this, a hundred servers would reconnect at the same moment
 STABLE = 20.0  # seconds after which a connection counts as one that worked
 HEARTBEAT_INTERVAL = 5.0  # seconds
 

@@ -25,7 +25,7 @@ TIMEOUT = 10.0  # seconds for the server to answer
 
 def publish_message(arguments: Sequence[str]) -> None:
     """Publish one message, and print the server's answer. Exits with 1 and the reason if it is refused."""
-    parser = _parser("publish", "Publish one message to a server that runs.")
+    parser = _parser("publish", "Publish one message to a running server.")
     parser.add_argument("channel")
     parser.add_argument("message", help="the text; - reads it from standard input")
     parser.add_argument("--url", help="the server [default: the port of --config or CYCLONE_SSE_PORT]")
@@ -51,10 +51,18 @@ def print_token(arguments: Sequence[str]) -> None:
     """Print a signed token. Exits with 1 and one line if there is no secret to sign it with."""
     parser = _parser("token", "Print a token (JWT) for private channels, signed with --jwt-secret.")
     parser.add_argument("--sub", help="the user")
-    parser.add_argument("--subscribe", action="append", metavar="GLOB", help="a channel; repeatable")
-    parser.add_argument("--publish", action="append", metavar="GLOB", help="a channel; repeatable")
-    parser.add_argument("--expires", type=float, default=3600, help="seconds [default: 3600]")
-    parser.add_argument("--jwt-secret", help="[default: that of --config or CYCLONE_SSE_JWT_SECRET]")
+    parser.add_argument(
+        "--subscribe", action="append", metavar="GLOB", help="a channel to subscribe to; repeatable"
+    )
+    parser.add_argument(
+        "--publish", action="append", metavar="GLOB", help="a channel to publish to; repeatable"
+    )
+    parser.add_argument(
+        "--expires", type=float, default=3600, help="seconds until it expires [default: 3600]"
+    )
+    parser.add_argument(
+        "--jwt-secret", help="to sign with [default: that of --config or CYCLONE_SSE_JWT_SECRET]"
+    )
     given = parser.parse_args(arguments)
     settings = _settings(given.config, *([f"--jwt-secret={given.jwt_secret}"] if given.jwt_secret else []))
     secret = find_secret(settings, "jwt-secret")

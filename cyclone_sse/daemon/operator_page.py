@@ -62,11 +62,11 @@ class Guarded(Resource):
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Content-Type-Options", "nosniff")
         if not is_own_host(host, self._names):
-            return refuse(request, 403, f"this page is not called {host}")
+            return refuse(request, 403, f"this page is not served under the name {host}")
         if origin is not None:
             # The page of another worker is on the same host, with another port.
             if urlsplit(origin).hostname != urlsplit(f"//{host}").hostname:
-                return refuse(request, 403, f"a page of {origin} may not read here")
+                return refuse(request, 403, f"a page of {origin} may not read this page")
             request.setHeader("Access-Control-Allow-Origin", origin)
             request.setHeader("Vary", "Origin")
         if not hasattr(self, f"render_{request.method.decode('latin-1')}"):

@@ -1,8 +1,9 @@
 """The process: its limits, its signals and its log file, around the services that twistd starts.
 
-SIGHUP opens the log file again and reads certificates and keys again; SIGUSR1 rotates the log; a second
-SIGTERM ends the process at once. Only SIGTERM and SIGINT end the process. A signal that was ignored when the
-process started (because of ``nohup``, or the ``&`` of a script) stays ignored, as POSIX requires.
+SIGHUP opens the log file again, and reads files again: certificates, keys, secrets and kinds of channel.
+SIGUSR1 rotates the log; a second SIGTERM ends the process at once. Only SIGTERM and SIGINT end the process.
+A signal that was ignored when the process started (because of ``nohup``, or the ``&`` of a script) stays
+ignored, as POSIX requires.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class Daemon(MultiService):
         self._server.hurry()
 
     def reload(self) -> None:
-        """Handle SIGHUP: open the log file again, and read certificates and keys again.
+        """Handle SIGHUP: open the log file again, and read files again.
 
         If one of these fails, the others are done nevertheless.
         """
@@ -137,7 +138,7 @@ class Daemon(MultiService):
         if problems:
             self.log.error("could not read everything again: {reason}", reason="; ".join(problems))
         else:
-            self.log.info("read certificates and keys again, and opened the log")
+            self.log.info("read certificates, keys, secrets and kinds of channel again, and opened the log")
         self._notifier.send_ready()
 
 

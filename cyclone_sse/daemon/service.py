@@ -182,7 +182,7 @@ class ServerService(Service):
     # While it runs.
 
     def reload(self) -> None:
-        """Read the certificates and keys again.
+        """Read the certificates, keys, secrets and kinds of channel again.
 
         Connections stay open. Raises ValueError with all mistakes; in that case the old ones stay in use.
         """

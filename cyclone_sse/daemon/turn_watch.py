@@ -1,8 +1,8 @@
 """The longest turn of the reactor in the last minute.
 
-While a turn lasts, no client gets anything. A timer that should run 20 times a second shows by how
-late it is how long the turn was that delayed it, to within its interval. It costs a quarter of a
-percent of a core, and runs only with an admin port.
+While a turn lasts, no client is served. A timer that should run 20 times a second is late by the length of
+the turn that delayed it, to within its interval. It costs a quarter of a percent of a core, and runs only
+with an admin port.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One worker, as its parent sees it: its log lines, its reports, and its end.
 
 A worker reports by single bytes that it serves, that it is alive, and that it stops. One that is
-silent for too long hangs, and is killed: the kernel goes on giving it a share of the connections,
+silent for too long hangs, and is killed: the kernel continues to give it a share of the connections,
 which no other process would answer.
 
 Knows one process; nothing of its sockets or of the other workers.

@@ -1,6 +1,6 @@
 """One automaton for many globs: a name is read once, however many they are.
 
-Strangers choose patterns, and each name that is published is compared with all of them. The places in a glob
+Clients choose patterns, and each name that is published is compared with all of them. The places in a glob
 that a name can have reached are the bits of an integer; here the bits of all globs lie in one integer, side
 by side, and each byte of a name moves all of them. That is some operations on integers of this length: a
 microsecond for a thousand short globs. Plain Python.

@@ -25,8 +25,8 @@ class Channels(Generic[S]):
     """The registry: channel -> subscribers, in the order in which they came."""
 
     def __init__(self) -> None:
-        # With the name once more, so that ten thousand subscribers share one copy of it. (Python
-        # 3.12 never frees what `sys.intern` holds, and strangers choose the names.)
+        # The value repeats the name, so that ten thousand subscribers share one copy. (`sys.intern` would
+        # never free it in Python 3.12, and clients choose the names.)
         self._present: dict[str, tuple[str, dict[S, None]]] = {}
 
     def add(self, subscriber: S, channels: Iterable[str]) -> list[str]:

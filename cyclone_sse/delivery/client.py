@@ -72,7 +72,7 @@ class State(Enum):
     GONE = "gone"  # they are dropped
 
 
-# `State.OPEN` takes ten times as long in Python 3.11.
+# Looking up `State.OPEN` takes ten times as long as this name, in Python 3.11.
 CORKED, OPEN, FULL, CLOSING, GONE = State
 
 

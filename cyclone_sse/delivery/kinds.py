@@ -28,7 +28,7 @@ class Kind:
     """The rules of one kind of channel; None: the option applies.
 
     history_size: events. history_ttl: seconds. presence: whether members are announced. max_message: bytes of
-    a message. publish_rate: events a second for each user that publishes with a token.
+    a message. publish_rate: events a second for each user who publishes with a token.
     """
 
     history_size: int | None = None
@@ -98,7 +98,7 @@ def read_kinds(path: str | None) -> Kinds:
 
 def _kind(glob: str, table: object) -> Kind:
     if not isinstance(table, dict):
-        raise ValueError(f'{glob} stands outside of a table: begin with ["{"GLOB"}"]')
+        raise ValueError(f'{glob} is outside of any table: start the table with ["{"GLOB"}"]')
     known = [field.name for field in fields(Kind)]
     for key, value in table.items():
         if key not in known:

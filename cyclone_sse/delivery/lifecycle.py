@@ -156,7 +156,9 @@ class Lifecycle:
     ) -> None:
         share = min(1.0, (self._reactor.seconds() - started + _STEP) / over)
         until = int(len(clients) * share)
-        for place in range(ended, until):  # a share of a shuffle: that of very many clients is a long turn
+        for place in range(
+            ended, until
+        ):  # shuffled a share at a time: shuffling very many clients is a long turn
             other = random.randrange(place, len(clients))
             clients[place], clients[other] = clients[other], clients[place]
         self._fanout.each(clients[ended:until], end_one)

@@ -1,8 +1,9 @@
 """The patterns to which clients are subscribed, and the search for those that match a channel.
 
-For brokers that see every event and match patterns in this process. What only has a beginning, as ``news.*``,
-is found by a look-up; all others together read a name once. The answer for a channel is remembered until the
-set changes. Names are text here; they are compared as bytes, as in Redis. Plain Python.
+For brokers that see every event and match patterns in this process. A pattern that is only a
+prefix, such as ``news.*``, is found by a look-up; all others together read a name once. The answer for a
+channel is remembered until the set changes. Names are text here; they are compared as bytes, as in Redis.
+Plain Python.
 """
 
 from __future__ import annotations

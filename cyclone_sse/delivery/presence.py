@@ -111,7 +111,7 @@ class Presence:
         room.set(server, user, entry, cause)
         self._changed[channel] = None
 
-    # The picture.
+    # The members.
 
     def room(self, channel: str) -> Room:
         """The members of a channel."""
@@ -231,7 +231,7 @@ class Presence:
                 yield from self._drop(server, peer)
 
     def _drop(self, server: str, peer: _Peer) -> Iterator[None]:
-        """End the members of a server, for which one of the others speaks."""
+        """Drop the members of a server that is gone. One of the others counts their leaves as its own."""
         speaker = min(self._server, *self._peers) if self._peers else self._server
         for number, key in enumerate(list(peer.entries), 1):
             if server not in self._peers:  # else it is back, and has reported

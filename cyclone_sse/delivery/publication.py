@@ -269,7 +269,7 @@ def _check_type(type: str) -> None:
     if not 1 <= len(type) <= MAX_TYPE:
         raise ValueError(f"event is not 1 to {MAX_TYPE} characters long")
     if type.startswith(OWN_TYPES):
-        raise ValueError(f"event begins with {OWN_TYPES}, as only the server's own do")
+        raise ValueError(f"event begins with {OWN_TYPES}, which is reserved for the server's own events")
     if any(character in type for character in "\r\n\0"):
         raise ValueError("event has a line break in it")
     if not _is_utf8(type):

@@ -50,7 +50,7 @@ class Answers:
         self._version = 0  # of the history, from which they are
 
     def after(self, after: int, channels: tuple[str, ...]) -> Answer:
-        """What these channels, which have something after the position, brought next."""
+        """The next events of these channels, all of which have some after the position."""
         if not channels:
             return Answer(None, True)
         if self._version != self.history.version:
@@ -72,7 +72,7 @@ class Answers:
 
 
 class ChannelQuestions:
-    """What some channels brought after a position, answered from their views of the history."""
+    """The events of some channels after a position, from their views of the history."""
 
     def __init__(self, answers: Answers, channels: Sequence[str], start: Start) -> None:
         self._answers = answers
@@ -107,7 +107,7 @@ class ChannelQuestions:
 
 
 class PatternQuestions:
-    """What patterns and channels brought after a position, answered by reading the log of all events."""
+    """The events of patterns and channels after a position, from the log of all events."""
 
     def __init__(
         self, history: History, channels: Sequence[str], start: Start, patterns: PatternIndex

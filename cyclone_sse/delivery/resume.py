@@ -103,7 +103,7 @@ class Resume:
     ) -> Iterator[None]:
         """Send a client that is open what it missed of these channels, to which it was not subscribed before.
 
-        In slices; no event of which the walk has not started must be sent before they are over. until: the
+        In slices. Until these are over, no event whose walk has not started must be sent. until: the
         position of the first such event.
         """
         until = min(until, self.history.last + 1)
@@ -134,7 +134,7 @@ class Resume:
         client.catch_up(NOTHING, CatchUp(self, client, questions).refill)
 
     def may_read(self) -> bool:
-        """Whether the log may be read for a client at once, as once in each turn; else it is for `readings`.
+        """Whether the log may be read for a client at once: once in each turn. Others wait in `readings`.
 
         Without this, each of a thousand clients of patterns that come at once would read some of it.
         """

@@ -79,7 +79,7 @@ class Changes:
     """What changed in a channel since the last announcement.
 
     joined: user -> info. anonymous: streams without a user. here: the users whose change happened on this
-    server, or on one that was killed and for which this one speaks.
+    server, or on one that was killed and whose leaves this server counts as its own.
     """
 
     joined: Mapping[str, str | None]

@@ -50,7 +50,7 @@ class StatsTable:
         return made.addCallback(self._share)
 
     def selection(self, names: Collection[str], prefixes: tuple[str, ...]) -> bytes | Deferred[bytes]:
-        """The channels with these names, and those that begin so."""
+        """The channels with these names, and those that begin with one of the prefixes."""
         if prefixes:
             rows = self._channels.stats_of()
             work = _in_json(rows, frozenset(names), prefixes)
@@ -69,7 +69,7 @@ class StatsTable:
 def _in_json(
     rows: Rows, names: Collection[str] = (), prefixes: tuple[str, ...] = ()
 ) -> Generator[None, None, bytes]:
-    """The rows as JSON; where there are prefixes, those that begin so or have one of the names."""
+    """The rows as JSON; where there are prefixes, those that begin with one or have one of the names."""
     parts: list[str] = []
     remaining = iter(rows)
     while chunk := list(islice(remaining, ROWS_AT_ONCE)):

@@ -69,7 +69,7 @@ class Turn:
             yield Group(clients, Batch(_united([each[number] for number in numbers_])))
 
     def _parts(self, parts: dict[tuple[Event, ...], list[str]]) -> Iterator[None]:
-        """Find for the events of each channel the channels with just these events.
+        """Find the channels that have the same events in this turn.
 
         One event for ten thousand channels is one part.
         """

@@ -89,9 +89,9 @@ def read_body(request: Request, max_batch: int) -> Generator[None, None, Body]:
 
 
 def may_hold_key(request: Request, is_key: Callable[[bytes], bool]) -> bool:
-    """Whether the key can be in this body. Cheap, and wrong in one direction only: to be read, and compared.
+    """Whether the body may contain the key: it must still be read, and the key compared. Cheap.
 
-    A key that is written in an unusual way, as with its name percent-encoded, is found in a short body only.
+    A key in an unusual form, such as one with its name percent-encoded, is found only in a short body.
     """
     body = request.body
     if len(body) <= SHORT:

@@ -5,7 +5,7 @@ In this class the request reader reads the requests, and cyclone's handlers rece
 ones. The states of a connection:
 
     READING     waits for a request, or for the rest of one
-    ANSWERING   a handler has a request; a little that comes meanwhile waits, and more is not read
+    ANSWERING   a handler has a request; a few bytes that arrive meanwhile wait, and no more are read
     STREAMING   a handler uses the connection for a stream; bytes from the client are dropped
     CLOSING     no request is read or answered; written bytes are still sent
 
@@ -81,7 +81,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     _keep_alive = True
     _body_left = False  # the client may still be sending a body, which is not read
     _in_run = False
-    _began: float | None = None  # when the first byte of the request came that is being read
+    _began: float | None = None  # when the first byte of the request that is being read arrived
     _has_room: bool | None = None  # for the body that is being read; False: it waits for some
     quiet_since = 0.0  # when the server began to wait for the client
 
@@ -172,7 +172,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         except Refusal as refusal:
             self.refuse(refusal)
         except Exception:
-            # A custom application's handler, before cyclone guards it.
+            # Raised by a custom application's handler outside of cyclone's own error handling.
             self.log.failure("a request failed")
             if self.state is ANSWERING:
                 self.refuse(Refusal(500, "Internal Server Error"))
@@ -264,7 +264,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     @property
     def _remote_ip(self) -> str:
         """The address of the peer; another text for a UNIX socket."""
-        peer = self.transport.getPeer()  # once: cyclone makes two of it for each client
+        peer = self.transport.getPeer()  # asked once: cyclone asks twice for each client
         host: str | None = getattr(peer, "host", None)
         return f"unix:{self.transport.getHost().name}" if host is None else host
 

@@ -14,7 +14,8 @@ from cyclone_sse.errors import Refusal
 MAX_HEAD = 16 * 1024  # bytes of request line and headers
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 5.6.2
 FIELD = re.compile(rb"(%s):([\t -~\x80-\xff]*)\r\n" % TOKEN)  # RFC 9112 5
-# Bytes that no request line, header or size of a chunk may contain; its end may not be there yet.
+# Bytes that no request line, header or size of a chunk may contain. The text may be incomplete, so
+# a CR at its end is allowed.
 FORBIDDEN_BYTES = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 
 _SHORT_NAME = 40  # bytes; longer ones are not remembered

@@ -41,7 +41,7 @@ class Cors:
         self._origins = frozenset(origins or ("*",))
 
     def listed(self, origin: str | None) -> str | None:
-        """The origin if it gets fields of its own; None if it gets those that a request without one gets."""
+        """The origin if its answers have fields of their own; None if they have those of no origin."""
         if origin is None or "*" in self._origins or origin.lower() not in self._origins:
             return None
         return origin

@@ -28,7 +28,7 @@ _TYPES = {
     ".png": "image/png",
     ".svg": "image/svg+xml",
 }
-# Only what this server itself sends; it may be opened beside others, so streams may come from anywhere.
+# Only what this server itself sends. The page may be used with other servers, so streams may come from any.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src *; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -88,8 +88,8 @@ class MediaHandler(JsonHandler):
 
 
 def precondition(headers: Headers, file: File) -> int:
-    """What the conditions of a request come to (RFC 9110 13.2.2): 200, 304 or 412. Malformed dates are
-    ignored (13.1.3), and so are ranges: a server need not know them (14.2)."""
+    """The status to which the conditions of a request lead (RFC 9110 13.2.2): 200, 304 or 412. Malformed
+    dates are ignored (13.1.3), and so are ranges: a server need not know them (14.2)."""
     match = headers.get("If-Match")
     if match is not None:
         tags = [tag.strip(" \t") for tag in match.split(",")]

@@ -7,7 +7,7 @@ namespace CycloneSse;
 /**
  * Publishes to a cyclone-sse server.
  *
- * A call that fails throws a Failure. After a lost connection or a 503 a call is repeated, for up to
+ * A call that fails throws a Failure. After a lost connection, or the status 429, 502, 503 or 504, a call is repeated, for up to
  * $patience seconds, with the same idempotency key: its message is published once.
  */
 final class Publisher

@@ -1,6 +1,6 @@
 """The requests of the calls, and the parsing of their answers. Both publishers use this module; no I/O.
 
-Every call that changes something has an idempotency key, so that it can be repeated when an answer was lost:
+Every publication has an idempotency key, so that the call can be repeated when its answer was lost:
 the server publishes once for each key, and repeats the first answer.
 """
 

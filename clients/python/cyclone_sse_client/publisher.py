@@ -22,8 +22,8 @@ class Publisher:
     """Publishes to the server at ``url`` (``http://127.0.0.1:8888``, or ``unix:/run/cyclone-sse.sock``).
 
     ``key`` is the server's ``--http-secret``, or a token with a claim ``publish``. One attempt takes at most
-    about ``timeout`` seconds. After a lost connection or a 503 a call is repeated, for up to ``patience``
-    seconds in total (0: never). A call that is repeated is published once.
+    about ``timeout`` seconds. After a lost connection, or the status 429, 502, 503 or 504, a call is repeated,
+    for up to ``patience`` seconds in total (0: never). A call that is repeated is published once.
 
     Create one for the process: all threads can share it and its connections.
     """

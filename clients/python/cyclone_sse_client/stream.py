@@ -38,10 +38,11 @@ def subscribe(
 ) -> Subscription:
     """Subscribe to one channel or several: ``for event in subscribe(url, "news"): ..``.
 
-    The iterator never ends by itself: it reconnects, and resumes after the last event, so nothing is lost.
+    The iterator never ends by itself: it reconnects, and resumes after the last event. If the server
+    does not have all missed events any more, it sends an event ``sse-gap``.
     When the server refuses the subscription, ``Refused`` is raised. The stream starts after the event
     ``last_event_id`` (``earliest``: with all events that the server keeps); ``token`` is a text, or a function
-    that is called for each connection; ``query`` has further parameters, as ``{"state": "1"}``.
+    that is called for each connection; ``query`` has further parameters, such as ``{"state": "1"}``.
     """
     names = [channels] if isinstance(channels, str) else list(channels)
     parameters = [("channels", name) for name in names] + list((query or {}).items())

@@ -21,7 +21,7 @@ def test_each_field_is_found() -> None:
 def test_the_field_without_a_place_is_named(missing: str) -> None:
     check_carried([PLAIN, PLAIN], ALL_FIELDS - {missing}, "fake")
     check_carried([PLAIN, FULL], ALL_FIELDS, "fake")
-    with pytest.raises(Refusal, match=f"the broker fake cannot carry {missing}:") as refusal:
+    with pytest.raises(Refusal, match=f"the broker fake cannot transmit {missing}:") as refusal:
         check_carried([PLAIN, FULL], ALL_FIELDS - {missing}, "fake")
     assert refusal.value.status == 400
 

@@ -42,7 +42,7 @@ def test_without_a_file_the_options_hold() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("x = 1", "outside of a table"),
+        ("x = 1", "outside of any table"),
         ('["a"]\nhistory = 1', "unknown key history"),
         ('["a"]\nhistory_size = "1"', "a whole number"),
         ('["a"]\nhistory_size = 1.5', "a whole number"),

@@ -1,4 +1,4 @@
-"""Ends all streams of a user that logs out; those of sessions that are still logged in reconnect.
+"""Ends all streams of a user who logs out; those of sessions that are still logged in reconnect.
 
 Django sends ``user_logged_out`` before it deletes the session. A stream that ended at that moment could
 reconnect with the old session, so the streams are ended when the request is finished.
@@ -29,7 +29,7 @@ def note(*, user: Any, request: Any = None, **_: object) -> None:
 
 
 def disconnect_noted(**_: object) -> None:
-    """End the streams of the users that have logged out in this request."""
+    """End the streams of the users who have logged out in this request."""
     users, _noted.users = getattr(_noted, "users", []), []
     calls: Calls = conf.calls()
     for user in users:
