@@ -59,7 +59,7 @@ class History:
         self._by_size = BySize()  # channels with more than one event
         self._expiring: Deadlines[Event] = Deadlines(0.1)  # events with an end of their own
         self._dropping: list[tuple[Event, Iterator[str]]] = []  # expired; channels that still have each
-        self._spreading: dict[Event, frozenset[str]] = {}  # events that not all their channels have yet
+        self._spreading: dict[Event, set[str]] = {}  # events that not all their channels have yet
         self.losses = Losses() if log_losses else None
         self.on_forgotten: Callable[[Event], None] | None = None  # called when no channel holds it any more
         self.bytes = 0  # held at present, as accounted
@@ -68,8 +68,8 @@ class History:
 
     @property
     def is_overfull(self) -> bool:
-        """Whether the limit is exceeded: there was too much to drop in one call."""
-        return self.bytes > self._max_bytes
+        """Whether there was too much to drop in one call. The newest event stays, however large it is."""
+        return self.bytes > self._max_bytes and len(self._log) > 1
 
     @property
     def events(self) -> int:
@@ -97,7 +97,7 @@ class History:
     def spread(self, event: Event, now: float) -> Iterator[None]:
         """Do the same as ``append`` in slices. The event is part of every answer from now on."""
         self._add(event, now)
-        self._spreading[event] = frozenset(event.channels)
+        self._spreading[event] = set(event.channels)
         return self._spread(event)
 
     def _spread(self, event: Event) -> Iterator[None]:
@@ -137,6 +137,8 @@ class History:
             if floor is not None and floor >= event.seq:
                 return name  # the channel was cleared after it
             view = self._open_view(name, limits)
+        elif view.floor is not None and view.floor >= event.seq:
+            return name  # the same, and the channel has newer events by now
         else:
             view.age_order.move_to_end(name)
             if view.events[0].taken <= event.taken - view.limits.ttl:
@@ -199,6 +201,8 @@ class History:
         view = self._views.get(channel)
         if view is not None:
             self._forget_view(view)
+        for names in [names for event, names in self._spreading.items() if event.seq <= seq]:
+            names.discard(channel)
         self.raise_floor(channel, seq)
 
     def is_held(self, channel: str, event: Event) -> bool:

@@ -208,6 +208,29 @@ def test_an_event_of_very_many_channels_is_in_every_answer_before_they_all_have_
     assert history.bytes == 0
 
 
+@pytest.mark.parametrize("newer", [True, False])
+def test_a_channel_that_is_cleared_while_an_event_is_spread_does_not_get_it_back(newer: bool) -> None:
+    history = make_history()
+    names = [str(number) for number in range(3 * module.MANY)]
+    spread = history.spread(event(1, channels=names), 0)
+    history.clear_channel(names[-1], seq(2))
+    if newer:
+        history.append(event(3, channels=names[-1:]), 0)
+    assert since(history, 0, names[-1:]) == [3] * newer
+    for _ in spread:
+        pass
+    assert since(history, 0, names[-1:]) == [3] * newer
+    assert gaps(history, 1, names[-1:]) == names[-1:]
+    assert since(history, 0, names[:1]) == [1]
+
+
+def test_an_event_that_is_larger_than_the_limit_leaves_nothing_to_be_forgotten() -> None:
+    history = make_history(max_bytes=1000)
+    history.append(event(1, 2000), 0)
+    assert not history.is_overfull
+    assert since(history, 0, "a") == [1]
+
+
 def test_what_is_too_much_to_forget_in_one_call_is_left_to_the_next() -> None:
     history = make_history(max_bytes=2_000_000)
     names = [str(number) for number in range(5 * module.MANY)]
