@@ -133,7 +133,7 @@ class Hub:
                 frame = frames[client.channels] = encode_gap(names.intersection(client.channels), moment)
             client.last_sent_at = self._reactor.seconds()
             client.send(frame, (frame,), (floor,))
-            self._send_states(client, names.intersection(client.channels))
+            self._send_states(client, names.intersection(client.channels), moment)
 
         self._fanout.work(slices.each(names, collect))
         self._fanout.each(concerned, send)
@@ -152,19 +152,24 @@ class Hub:
         self.ids.reset(node, last)
         self._resume.reset()
 
+        moment = EventId(seen, node)
+
         def send(client: Client) -> None:
             client.skip_until = seen if seen > last else 0
             client.last_sent_at = self._reactor.seconds()
-            frame = encode_gap(client.channels, EventId(seen, node))
+            frame = encode_gap(client.channels, moment)
             client.send(frame, (frame,), (RESET,))
-            self._send_states(client, client.channels)
+            self._send_states(client, client.channels, moment)
 
         self._fanout.each(list(self.clients), send)
 
-    def _send_states(self, client: Client, channels: Iterable[str]) -> None:
-        """After a gap, send the states of its channels to a client that wants them."""
+    def _send_states(self, client: Client, channels: Iterable[str], moment: EventId) -> None:
+        """After a gap, send the states of its channels to a client that wants them.
+
+        moment: the position of the gap. Later events are sent behind it.
+        """
         if client.wants_state:
-            piece = self._resume.states(client, channels)
+            piece = self._resume.states(client, channels, moment=moment)
             if piece.frames:
                 client.send(piece.joined(), piece.frames, piece.seqs)
 

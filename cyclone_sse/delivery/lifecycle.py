@@ -113,7 +113,9 @@ class Lifecycle:
         now: gives the present id. renew: send it also to clients that have one.
         """
         if self._pings.first <= self._reactor.seconds():
-            self._fanout.work(self._pop_pings(now, renew))
+            # The id of this moment for all of them. Without this, a client would be sent an id after events
+            # whose walk comes behind the pings, and would miss these if it reconnected.
+            self._fanout.work(self._pop_pings(now(), renew))
 
     def end_overdue(self) -> None:
         """End the clients that are too old, whose access has expired, or that have stopped reading."""
@@ -156,9 +158,7 @@ class Lifecycle:
     ) -> None:
         share = min(1.0, (self._reactor.seconds() - started + _STEP) / over)
         until = int(len(clients) * share)
-        for place in range(
-            ended, until
-        ):  # shuffled a share at a time: shuffling very many clients is a long turn
+        for place in range(ended, until):  # shuffled a share at a time: all would be a long turn
             other = random.randrange(place, len(clients))
             clients[place], clients[other] = clients[other], clients[place]
         self._fanout.each(clients[ended:until], end_one)
@@ -170,11 +170,10 @@ class Lifecycle:
     def _ping_interval(self) -> float:
         return self._interval * (1 - _PING_SPREAD * random.random())
 
-    def _pop_pings(self, now: Callable[[], EventId], renew: bool) -> Iterator[None]:
+    def _pop_pings(self, moment: EventId, renew: bool) -> Iterator[None]:
         """Ping the clients that are due one, in slices; each client gets its next deadline."""
         seconds = self._reactor.seconds()
         while due := self._pings.pop_due(seconds, _SLICE):
-            moment = now()
             for client in due:
                 next_ping = seconds
                 if client.last_sent_at is not None:

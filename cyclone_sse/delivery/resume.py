@@ -77,21 +77,29 @@ class Resume:
             client.last_sent_at = self.clock()
             client.send(piece.joined(), piece.frames, piece.seqs)
 
-    def states(self, client: Client, channels: Iterable[str], after: float = NOT_LIVE) -> Piece:
-        """The states of these channels, and the present position: the states have older ids.
+    def states(
+        self,
+        client: Client,
+        channels: Iterable[str],
+        after: float = NOT_LIVE,
+        moment: EventId | None = None,
+    ) -> Piece:
+        """The states of these channels, and a position: the states have older ids.
 
-        after: a position; states after it that the history holds are sent as what was missed.
+        after: a position; states after it that the history holds are sent as what was missed. moment: the
+        position, by default the present one; states after it are sent as live events.
         """
         names = list(channels)
         states = [
             event
             for event in self._states.of(names)
-            if event.seq <= after or not any(self.history.is_held(name, event) for name in names)
+            if (moment is None or event.seq <= moment.seq)
+            and (event.seq <= after or not any(self.history.is_held(name, event) for name in names))
         ]
         if not states:
             return NOTHING
         batch = Batch(states)
-        position = id_line(self.ids.now()) + b"\n"
+        position = id_line(moment or self.ids.now()) + b"\n"
         if client.render is not None:
             frames: Sequence[bytes] = (client.render(states), position)
         else:

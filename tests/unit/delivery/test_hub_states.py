@@ -132,6 +132,26 @@ def test_clients_of_a_gap_live_get_the_states(clock: TurnClock) -> None:
     assert client.data == ["state", '{"channels": ["a"]}', "state"]
 
 
+def test_the_states_after_a_gap_bring_no_id_of_an_event_that_is_sent_later(clock: TurnClock) -> None:
+    hub = make_hub(clock, complete=False)
+    hub.set_complete(["a", "b"])
+    hub.publish(publication("a", "old", keep=True))
+    hub.publish(publication("b", "state", keep=True))
+    turns(clock)
+    client = with_state()
+    hub.subscribe(client, ["a", "b"])
+    client.got.clear()
+    hub.send_gap(["a", "b"])
+    hub.publish(publication("a", "new", keep=True))
+    while not client.got:
+        clock.turn()
+    again = Recorder()
+    hub.subscribe(again, ["a", "b"], last_id(client))
+    turns(clock)
+    assert client.data == ['{"channels": ["a", "b"]}', "state", "new"]
+    assert again.data == ["new"]
+
+
 def test_with_fields_a_state_names_its_channels(clock: TurnClock) -> None:
     hub = make_hub(clock)
     hub.publish(publication(["a", "b"], "x", keep=True))

@@ -10,6 +10,7 @@ import pytest
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.channels import Channels
 from cyclone_sse.delivery.client import State
+from cyclone_sse.delivery.events import EventId
 from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.lifecycle import Lifecycle, LifecycleFigures
@@ -65,6 +66,30 @@ def test_what_is_sent_puts_the_ping_off(clock: TurnClock) -> None:
     assert PING not in client.got
     pass_time(clock, 31.5)
     assert client.got.count(PING) == 1
+
+
+@pytest.mark.parametrize("turns_before", [0, 1, 2])
+def test_a_ping_brings_no_id_of_an_event_that_is_sent_after_it(clock: TurnClock, turns_before: int) -> None:
+    hub = running(clock, ping_interval=10)
+    clients = [Recorder() for _ in range(2500)]
+    for client in clients:
+        client.renews_id = True
+        hub.subscribe(client, ["a"])
+    pass_time(clock, 9)
+    for client in clients:
+        client.got.clear()
+    clock.rightNow += 1
+    hub._send_pings()
+    for _ in range(turns_before):
+        clock.turn()
+    event = hub.publish(publication("a", "the event"))
+    turns(clock)
+    for client in clients:
+        before = b"".join(client.got).partition(b"data: the event")[0]
+        ids = [EventId.parse(line[4:]) for line in before.decode().splitlines() if line.startswith("id: ")]
+        assert ids.pop() == event.id
+        assert all(found is not None and found.seq < event.seq for found in ids)
+    assert any(b": sse ping" in b"".join(client.got) for client in clients)
 
 
 def test_pings_can_be_off(clock: TurnClock) -> None:
