@@ -34,7 +34,7 @@ class Parser:
     """Reads a stream. After a reconnect use a new one, with the id of the last event."""
 
     def __init__(self, last_id: str = "") -> None:
-        self.last_id = last_id
+        self.last_id = self._id = last_id
         self.retry: int | None = None  # milliseconds
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
         self._rest = ""
@@ -71,13 +71,15 @@ class Parser:
         elif name == "channel":
             self._channels.append(value)
         elif name == "id" and "\0" not in value:
-            self.last_id = value
+            self._id = value
         elif name == "retry" and value.isascii() and value.isdigit():
             self.retry = int(value)
         return None
 
     def _end_of_event(self) -> Event | None:
         event = None
+        # Not before the blank line. Without this, an event that is cut off would count as received.
+        self.last_id = self._id
         if self._data:
             data = "\n".join(self._data)
             event = Event(self._type or "message", data, self.last_id, tuple(self._channels))

@@ -120,3 +120,17 @@ def test_the_parser_takes_any_pieces(cuts: list[int]) -> None:
         events += parser.feed(STREAM[start:end])
     assert events == [Event("greeting", "Grüße\n\n x", "7", ("a",)), Event("message", "y", "8")]
     assert parser.retry == 250
+
+
+@given(st.integers(0, 60))
+def test_a_stream_that_breaks_anywhere_goes_on_after_the_last_whole_event(cut: int) -> None:
+    stream = "".join([f"id: {number}-0-a\ndata: e{number}\n\n" for number in range(4)]).encode()
+    before = Parser()
+    events = before.feed(stream[:cut])
+    after = stream[stream.index(b"\n\n", stream.index(before.last_id.encode())) + 2 :] if events else stream
+    assert [event.data for event in [*events, *Parser(before.last_id).feed(after)]] == [
+        "e0",
+        "e1",
+        "e2",
+        "e3",
+    ]
