@@ -49,7 +49,10 @@ class RunQueue:
         now = self._reactor.seconds()
         if now - self._ran_at > BREAK:
             self._began_at = now
-        return now - self._began_at < self._seconds
+        has_time = now - self._began_at < self._seconds
+        if not has_time:
+            self._ran_at = now  # Without this, a millisecond of refusals would count as a break.
+        return has_time
 
     def note_run(self) -> None:
         """Note that work was done at this moment."""
