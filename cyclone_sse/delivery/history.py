@@ -20,11 +20,11 @@ from operator import attrgetter
 
 from cyclone_sse.deadlines import Deadlines
 from cyclone_sse.delivery.events import Event
+from cyclone_sse.delivery.floors import Floors
 from cyclone_sse.delivery.losses import Losses
 from cyclone_sse.delivery.sorted_log import SortedLog
 from cyclone_sse.delivery.views import ENTRY_OVERHEAD, BySize, HistoryFigures, Limits, View, each_once
 
-FLOORS = 100_000  # channels without events whose floor is still known, about 15 MB
 MANY = 1000  # channels of an event that hold it after one call: about 3 ms, where room is made 7 ms
 
 _EVENT_OVERHEAD = 300  # bytes of an event in addition to its frame: the objects around it
@@ -51,11 +51,10 @@ class History:
     ) -> None:
         self._limits = limits
         self._max_bytes = max_bytes
-        self._start = start
+        self._floors = Floors(start)  # of channels without events
         self._log: SortedLog[Event] = SortedLog()
         self._views: dict[str, View] = {}
         self._by_age: dict[float, OrderedDict[str, View]] = {}  # by ttl; least recently published first
-        self._floors: OrderedDict[str, int | None] = OrderedDict()  # of channels without events
         self._by_size = BySize()  # channels with more than one event
         self._expiring: Deadlines[Event] = Deadlines(0.1)  # events with an end of their own
         self._dropping: list[tuple[Event, Iterator[str]]] = []  # expired; channels that still have each
@@ -133,7 +132,7 @@ class History:
                 self._set_floor(name, event.seq)
                 self._note_loss(name, event.seq)
                 return name
-            floor = self._floors.get(name, self._start)
+            floor = self._floors.of(name)
             if floor is not None and floor >= event.seq:
                 return name  # the channel was cleared after it
             view = self._open_view(name, limits)
@@ -156,7 +155,7 @@ class History:
         age_order = self._by_age.get(limits.ttl)
         if age_order is None:
             age_order = self._by_age[limits.ttl] = OrderedDict()
-        view = View(name, self._floors.pop(name, self._start), limits, age_order)
+        view = View(name, self._floors.pop(name), limits, age_order)
         self._views[name] = age_order[name] = view
         self.bytes += _CHANNEL_OVERHEAD + len(name)
         return view
@@ -177,14 +176,13 @@ class History:
         self._log = SortedLog()
         self._views.clear()
         self._by_age.clear()
-        self._floors.clear()
         self._spreading.clear()
         if self.losses is not None:
             self.losses = Losses()
         self._expiring = Deadlines(0.1)
         self._dropping.clear()
         self._by_size = BySize()
-        self._start = start
+        self._floors = Floors(start)
         self.version += 1
         self.bytes = 0
         self.last = start
@@ -194,7 +192,7 @@ class History:
         view = self._views.get(channel)
         if view is not None:
             self._forget_view(view)
-        self._floors.pop(channel, None)
+        self._floors.pop(channel)
 
     def clear_channel(self, channel: str, seq: int) -> None:
         """Drop the events of a channel up to this position; clients with older positions receive a gap."""
@@ -213,12 +211,12 @@ class History:
     def floor(self, channel: str) -> int | None:
         """The position after which nothing of the channel is missing; None: not known to be complete."""
         view = self._views.get(channel)
-        return view.floor if view is not None else self._floors.get(channel, self._start)
+        return view.floor if view is not None else self._floors.of(channel)
 
     @property
     def start(self) -> int | None:
         """The floor of unknown channels."""
-        return self._start
+        return self._floors.start
 
     # Resuming.
 
@@ -386,15 +384,6 @@ class History:
             self.losses.note(channel, floor, self.last)
 
     def _set_floor(self, channel: str, seq: int | None) -> None:
-        before = self._floors.get(channel, self._start)
-        if seq is not None and before is not None:
-            seq = max(seq, before)
-        self._floors[channel] = seq
-        self._floors.move_to_end(channel)
-        if len(self._floors) > FLOORS:
-            # An unnecessary gap is better than a hidden one. (An unknown start stays unknown.)
-            name, forgotten = self._floors.popitem(last=False)
-            if self.losses is not None:
-                self.losses.forget(name)
-            if self._start is not None and forgotten is not None:
-                self._start = max(self._start, forgotten)
+        forgotten = self._floors.set(channel, seq)
+        if forgotten is not None and self.losses is not None:
+            self.losses.forget(forgotten)

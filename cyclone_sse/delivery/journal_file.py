@@ -28,7 +28,7 @@ from itertools import chain, islice
 from typing import Any
 
 from cyclone_sse.delivery.events import Event, EventId, ms_and_n, seq_at
-from cyclone_sse.delivery.history import FLOORS
+from cyclone_sse.delivery.floors import FLOORS
 
 APPLICATION = 0x63535345  # "cSSE", SQLite's application_id: distinguishes our files from others'
 VERSION = 2  # of the tables, SQLite's user_version

@@ -185,7 +185,7 @@ def test_a_channel_is_complete_when_the_upstream_says_so() -> None:
 
 def test_floors_of_many_channels_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     history = make_history(size=0)
-    monkeypatch.setattr(module, "FLOORS", 3)
+    monkeypatch.setattr("cyclone_sse.delivery.floors.FLOORS", 3)
     for number in range(1, 6):
         history.append(event(number, channels=str(number)), 0)
     assert history.figures().floors == 3
