@@ -19,15 +19,14 @@ from heapq import merge
 from operator import attrgetter
 
 from cyclone_sse.deadlines import Deadlines
+from cyclone_sse.delivery.event_log import EventLog
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.floors import Floors
 from cyclone_sse.delivery.losses import Losses
-from cyclone_sse.delivery.sorted_log import SortedLog
 from cyclone_sse.delivery.views import ENTRY_OVERHEAD, BySize, HistoryFigures, Limits, View, each_once
 
 MANY = 1000  # channels of an event that hold it after one call: about 3 ms, where room is made 7 ms
 
-_EVENT_OVERHEAD = 300  # bytes of an event in addition to its frame: the objects around it
 _CHANNEL_OVERHEAD = 450  # bytes of a channel in addition to its name and events
 
 _seq = attrgetter("seq")
@@ -52,7 +51,7 @@ class History:
         self._limits = limits
         self._max_bytes = max_bytes
         self._floors = Floors(start)  # of channels without events
-        self._log: SortedLog[Event] = SortedLog()
+        self._log = EventLog(self._note_released)
         self._views: dict[str, View] = {}
         self._by_age: dict[float, OrderedDict[str, View]] = {}  # by ttl; least recently published first
         self._by_size = BySize()  # channels with more than one event
@@ -61,9 +60,14 @@ class History:
         self._spreading: dict[Event, set[str]] = {}  # events that not all their channels have yet
         self.losses = Losses() if log_losses else None
         self.on_forgotten: Callable[[Event], None] | None = None  # called when no channel holds it any more
-        self.bytes = 0  # held at present, as accounted
+        self._bytes = 0  # of the channels and their entries, as accounted
         self.version = 0  # changes whenever an answer may change
         self.last = 0  # the position of the newest event that was ever held
+
+    @property
+    def bytes(self) -> int:
+        """The bytes that are held at present, as accounted."""
+        return self._bytes + self._log.bytes
 
     @property
     def is_overfull(self) -> bool:
@@ -89,7 +93,7 @@ class History:
         """Keep an event in all its channels. now: seconds of a monotonic clock."""
         self._add(event, now)
         event.channels = tuple([self._append_to_channel(name, event) for name in event.channels])
-        self._release(event)
+        self._log.let_go(event)
         if self.bytes > self._max_bytes:
             self._make_room()
 
@@ -110,16 +114,14 @@ class History:
                 yield
         event.channels = tuple(names)
         del self._spreading[event]
-        self._release(event)
+        self._log.let_go(event)
         self._make_room()
 
     def _add(self, event: Event, now: float) -> None:
         self.version += 1
         event.taken = now
-        event.holders = 1  # until all its channels have it
         self.last = max(self.last, event.seq)
-        self._log.append(event.seq, event)
-        self.bytes += len(event.frame) + _EVENT_OVERHEAD
+        self._log.add(event)
         if event.ttl is not None:
             self._expiring.set(event, now + event.ttl)
 
@@ -144,7 +146,7 @@ class History:
                 self._expire(view, event.taken)
         view.append(event)
         event.holders += 1
-        self.bytes += ENTRY_OVERHEAD
+        self._bytes += ENTRY_OVERHEAD
         if len(view.events) > view.limits.size:
             self._forget_oldest(view)
         elif len(view.events) > 1:
@@ -157,7 +159,7 @@ class History:
             age_order = self._by_age[limits.ttl] = OrderedDict()
         view = View(name, self._floors.pop(name), limits, age_order)
         self._views[name] = age_order[name] = view
-        self.bytes += _CHANNEL_OVERHEAD + len(name)
+        self._bytes += _CHANNEL_OVERHEAD + len(name)
         return view
 
     # Floors.
@@ -173,7 +175,7 @@ class History:
 
     def clear(self, start: int) -> None:
         """Drop all events; each channel is complete from this position on."""
-        self._log = SortedLog()
+        self._log = EventLog(self._note_released)
         self._views.clear()
         self._by_age.clear()
         self._spreading.clear()
@@ -184,7 +186,7 @@ class History:
         self._by_size = BySize()
         self._floors = Floors(start)
         self.version += 1
-        self.bytes = 0
+        self._bytes = 0
         self.last = start
 
     def forget(self, channel: str) -> None:
@@ -198,7 +200,9 @@ class History:
         """Drop the events of a channel up to this position; clients with older positions receive a gap."""
         view = self._views.get(channel)
         if view is not None:
-            self._forget_view(view)
+            self._forget_oldest(view, view.count_until(seq))
+            if not view.events:
+                self._forget_view(view)
         for names in [names for event, names in self._spreading.items() if event.seq <= seq]:
             names.discard(channel)
         self.raise_floor(channel, seq)
@@ -258,21 +262,22 @@ class History:
 
     def log_after(self, seq: int) -> Iterator[Event]:
         """All events after the position, in id order. No event must be published while they are read."""
-        return (event for _, event in self._log.after(seq))
+        return self._log.after(seq)
 
     # Dropping.
 
-    def forget_old(self, now: float, most: int = 1000) -> bool:
+    def forget_old(self, now: float, most: int = MANY) -> bool:
         """Drop channels all of whose events are too old, up to a maximum number of channels.
 
-        True if there are more of them: call this again in another turn of the reactor.
+        True if there is more to drop: call this again in another turn of the reactor.
         """
         self._make_room()
         self._drop_expired(now)
+        self._log.release_some(MANY)
         for _ in range(most):
             view = self._most_overdue(now)
             if view is None:
-                return False
+                return self._log.has_unheld
             self._forget_view(view)
         return True
 
@@ -291,8 +296,7 @@ class History:
         view.limits = limits
         view.age_order = self._by_age.setdefault(limits.ttl, OrderedDict())
         view.age_order[view.name] = view
-        while view.events and len(view.events) > limits.size:
-            self._forget_oldest(view)
+        self._forget_oldest(view, len(view.events) - limits.size)
         if not view.events:
             self._forget_view(view)
 
@@ -323,15 +327,16 @@ class History:
                     self._forget_view(view)
 
     def _expire(self, view: View, now: float) -> None:
-        oldest = now - view.limits.ttl
-        while view.events and view.events[0].taken <= oldest:
-            self._forget_oldest(view)
+        self._forget_oldest(view, view.count_taken_until(now - view.limits.ttl))
 
     def _make_room(self) -> None:
         """Drop events until the limit is met; the next call continues if there are too many."""
         for _ in range(MANY):
             if self.bytes <= self._max_bytes:
                 return
+            if self._log.has_unheld:
+                self._log.release_some(1)
+                continue
             largest = self._by_size.largest()
             if largest is not None:
                 self._forget_oldest(self._views[largest])
@@ -345,39 +350,45 @@ class History:
         heads = [next(iter(views.values())) for views in self._by_age.values() if views]
         return min(heads, key=lambda view: view.events[-1].seq, default=None)
 
-    def _forget_oldest(self, view: View) -> None:
-        event = view.events[0]
-        if event.ttl is None:
-            if view.floor is None or view.floor < event.seq:
-                view.floor = event.seq
-            self._note_loss(view.name, event.seq)
-        self._remove(view, 0)
+    def _forget_oldest(self, view: View, count: int = 1) -> None:
+        """Drop the oldest events of a channel, which raises its floor."""
+        before = view.floor
+        if count == 1:  # as mostly, and with most publications
+            self._log.let_go(view.take_first())
+        elif count > 1:
+            self._log.let_go_all(view.take_out(count))
+        else:
+            return
+        self._note_removal(view, count)
+        if view.floor is not None and view.floor != before:
+            self._note_loss(view.name, view.floor)
 
     def _remove(self, view: View, index: int) -> None:
-        self.version += 1
+        """Drop an event whose ``ttl`` is over."""
         event = view.events.pop(index)
         view.size -= len(event.frame) + ENTRY_OVERHEAD
+        self._log.let_go(event)
+        self._note_removal(view, 1)
+
+    def _note_removal(self, view: View, count: int) -> None:
+        self.version += 1
+        self._bytes -= ENTRY_OVERHEAD * count
         if len(view.events) > 1:
             self._by_size.set(view.name, view.size)
         else:
             self._by_size.discard(view.name)
-        self.bytes -= ENTRY_OVERHEAD
-        self._release(event)
 
     def _forget_view(self, view: View) -> None:
-        while view.events:
-            self._forget_oldest(view)
+        self._forget_oldest(view, len(view.events))
         del self._views[view.name], view.age_order[view.name]
-        self.bytes -= _CHANNEL_OVERHEAD + len(view.name)
+        self._bytes -= _CHANNEL_OVERHEAD + len(view.name)
         self._set_floor(view.name, view.floor)
 
-    def _release(self, event: Event) -> None:
-        event.holders -= 1
-        if not event.holders and self._log.pop(event.seq) is not None:
-            self.bytes -= len(event.frame) + _EVENT_OVERHEAD
+    def _note_released(self, event: Event) -> None:
+        if event.ttl is not None:
             self._expiring.clear(event)
-            if self.on_forgotten is not None:
-                self.on_forgotten(event)
+        if self.on_forgotten is not None:
+            self.on_forgotten(event)
 
     def _note_loss(self, channel: str, floor: int) -> None:
         if self.losses is not None:

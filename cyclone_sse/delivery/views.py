@@ -18,6 +18,7 @@ from cyclone_sse.delivery.events import Event
 ENTRY_OVERHEAD = 20  # bytes of an event for each of its channels
 
 _seq = attrgetter("seq")
+_taken = attrgetter("taken")
 
 
 class Limits(NamedTuple):
@@ -58,12 +59,39 @@ class View:
 
     def after(self, seq: int) -> Iterator[Event]:
         """The events after that position, oldest first."""
-        return islice(self.events, bisect_right(self.events, seq, key=_seq), None)
+        return islice(self.events, self.count_until(seq), None)
 
     def place(self, event: Event) -> int | None:
         """The index of an event, if it is held."""
         index = bisect_left(self.events, event.seq, key=_seq)
         return index if index < len(self.events) and self.events[index].seq == event.seq else None
+
+    def count_until(self, seq: int) -> int:
+        """The number of events up to this position."""
+        return bisect_right(self.events, seq, key=_seq)
+
+    def count_taken_until(self, time: float) -> int:
+        """The number of events that were taken up to this time, in seconds: these are the first."""
+        return bisect_right(self.events, time, key=_taken)
+
+    def take_first(self) -> Event:
+        """Take out the oldest event, and raise the floor to it unless it has a ``ttl``."""
+        event = self.events.pop(0)
+        self._note_removal(event)
+        return event
+
+    def take_out(self, count: int) -> list[Event]:
+        """Take out this number of events in the same way."""
+        taken = self.events[:count]
+        del self.events[:count]
+        for event in taken:
+            self._note_removal(event)
+        return taken
+
+    def _note_removal(self, event: Event) -> None:
+        self.size -= len(event.frame) + ENTRY_OVERHEAD
+        if event.ttl is None and (self.floor is None or self.floor < event.seq):
+            self.floor = event.seq
 
     def append(self, event: Event) -> None:
         """Add an event. Its place is mostly the end; one with very many channels may come late to some."""

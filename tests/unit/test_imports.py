@@ -91,6 +91,7 @@ LAYERS = [
     {"delivery.client"},
     {"delivery.channels", "delivery.history", "delivery.presence", "delivery.rates", "delivery.states"},
     {
+        "delivery.event_log",
         "delivery.floors",
         "delivery.losses",
         "delivery.pattern_index",

@@ -231,6 +231,45 @@ def test_an_event_that_is_larger_than_the_limit_leaves_nothing_to_be_forgotten()
     assert since(history, 0, "a") == [1]
 
 
+@pytest.mark.parametrize("how", ["expired", "cleared", "of one age"])
+def test_very_many_events_are_freed_in_several_calls(how: str) -> None:
+    released: list[Event] = []
+    history = make_history(size=100_000, ttl=10)
+    history.on_forgotten = released.append
+    names = "a" if how != "of one age" else [str(number) for number in range(100)]
+    count = 5 * module.MANY
+    for number in range(1, count + 1):
+        history.append(event(number, channels=(names[number % len(names)],)), 0)
+    if how == "cleared":
+        history.clear_channel("a", seq(count))
+    calls, before = 0, 0
+    while history.forget_old(10):
+        calls += 1
+        assert len(released) - before <= 2 * module.MANY
+        before = len(released)
+    assert calls >= 3
+    assert len(released) == count
+    assert history.bytes == 0
+
+
+def test_a_channel_that_is_cleared_keeps_what_came_after() -> None:
+    history = make_history()
+    for number in (1, 2, 3):
+        history.append(event(number), 0)
+    history.clear_channel("a", seq(2))
+    assert since(history, 0, "a") == [3]
+    assert gaps(history, 1, "a") == ["a"]
+    assert gaps(history, 2, "a") == []
+
+
+def test_who_reads_the_log_is_not_given_what_was_cleared() -> None:
+    history = make_history()
+    for number in range(1, 101):
+        history.append(event(number, channels="ab" if number == 50 else "a"), 0)
+    history.clear_channel("a", seq(100))
+    assert [each.id.ms for each in history.log_after(0)] == [50]
+
+
 def test_what_is_too_much_to_forget_in_one_call_is_left_to_the_next() -> None:
     history = make_history(max_bytes=2_000_000)
     names = [str(number) for number in range(5 * module.MANY)]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from cyclone_sse.delivery.events import Event, EventId
 from cyclone_sse.delivery.views import BySize, Limits, View
 
@@ -21,6 +24,20 @@ def test_a_view_is_in_order_also_if_an_event_comes_late() -> None:
     assert list(view.after(events[1].seq)) == events[2:]
     assert view.place(events[2]) == 2
     assert view.place(event(9)) is None
+
+
+@given(st.lists(st.booleans(), max_size=20), st.integers(0, 20))
+def test_to_take_out_many_is_to_take_out_the_first_so_often(lasting: list[bool], count: int) -> None:
+    """lasting: for each event, whether it has no ``ttl``."""
+    one, other = [View("a", 0, Limits(100, 300), OrderedDict()) for _ in range(2)]
+    for number, lasts in enumerate(lasting, 1):
+        added = event(number)
+        added.ttl = None if lasts else 5.0
+        for view in (one, other):
+            view.append(added)
+    count = min(count, len(lasting))
+    assert one.take_out(count) == [other.take_first() for _ in range(count)]
+    assert (one.events, one.size, one.floor) == (other.events, other.size, other.floor)
 
 
 def test_one_of_the_largest_channels_is_found() -> None:

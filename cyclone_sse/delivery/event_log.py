@@ -1,0 +1,75 @@
+"""All events that a channel holds, in id order, each once in memory.
+
+An event is released when the last channel lets go of it. When very many are let go in one call, most of them
+are released later. Without this, a channel of 100,000 events, or a thousand channels of a hundred, would be
+freed in one turn of the reactor. Plain Python.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from cyclone_sse.delivery.events import Event
+from cyclone_sse.delivery.sorted_log import SortedLog
+
+RELEASED_AT_ONCE = 10  # events, when some are let go
+
+_EVENT_OVERHEAD = 300  # bytes of an event in addition to its frame: the objects around it
+
+
+class EventLog:
+    """The events, and how many channels hold each. on_released: called with each that is released.
+
+    bytes: of the events, as accounted.
+    """
+
+    def __init__(self, on_released: Callable[[Event], object]) -> None:
+        self._on_released = on_released
+        self._log: SortedLog[Event] = SortedLog()
+        self._unheld: deque[Event] = deque()  # to be released
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        """The events that are not released."""
+        return len(self._log)
+
+    @property
+    def has_unheld(self) -> bool:
+        """Whether there are events to be released."""
+        return bool(self._unheld)
+
+    def add(self, event: Event) -> None:
+        """Add the newest event, with one holder: whoever adds it, until its channels have it."""
+        event.holders = 1
+        self._log.append(event.seq, event)
+        self.bytes += len(event.frame) + _EVENT_OVERHEAD
+
+    def let_go(self, event: Event) -> None:
+        """Count one holder less, and release the event with the last of them."""
+        event.holders -= 1
+        if not event.holders:
+            self._release(event)
+
+    def let_go_all(self, events: Iterable[Event]) -> None:
+        """Count one holder less for each of these, and release some of the events that have none."""
+        for event in events:
+            event.holders -= 1
+            if not event.holders:
+                self._unheld.append(event)
+        if self._unheld:
+            self.release_some(RELEASED_AT_ONCE)
+
+    def release_some(self, most: int) -> None:
+        """Release events that no channel holds, up to this number."""
+        for _ in range(min(most, len(self._unheld))):
+            self._release(self._unheld.popleft())
+
+    def after(self, seq: int) -> Iterator[Event]:
+        """The events after this position that are held. None must be added while they are read."""
+        return (event for _, event in self._log.after(seq) if event.holders)
+
+    def _release(self, event: Event) -> None:
+        self._log.pop(event.seq)
+        self.bytes -= len(event.frame) + _EVENT_OVERHEAD
+        self._on_released(event)
