@@ -22,6 +22,7 @@ from twisted.logger import ILogObserver, Logger
 
 from cyclone_sse.daemon.handover import STOPPING, Lifeline, Reports, pipe_observer
 from cyclone_sse.daemon.log_file import Log, file_observer, handle_rotate_signal
+from cyclone_sse.daemon.short_turns import shorten_turns
 from cyclone_sse.daemon.systemd import SystemdNotifier
 
 _MACOS_LIMIT = 10240  # open files; macOS refuses to set more, also if its hard limit is unlimited
@@ -82,6 +83,7 @@ class Daemon(MultiService):
     def startService(self) -> None:
         """Start all services, and handle signals from now on."""
         _tune_garbage_collection()
+        shorten_turns(self._reactor)
         mimetypes.init()  # It reads a file; later there may be no free descriptor for it.
         later = self._reactor.callFromThread
         handle_rotate_signal(self._log_file, later)
