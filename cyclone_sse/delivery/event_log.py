@@ -1,6 +1,6 @@
 """All events that a channel holds, in id order, each once in memory.
 
-An event is released when the last channel lets go of it. When very many are let go in one call, most of them
+An event is released when the last channel drops it. When very many are dropped in one call, most of them
 are released later. Without this, a channel of 100,000 events, or a thousand channels of a hundred, would be
 freed in one turn of the reactor. Plain Python.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.sorted_log import SortedLog
 
-RELEASED_AT_ONCE = 10  # events, when some are let go
+RELEASED_AT_ONCE = 10  # events, when some are dropped
 
 _EVENT_OVERHEAD = 300  # bytes of an event in addition to its frame: the objects around it
 
@@ -40,18 +40,18 @@ class EventLog:
         return bool(self._unheld)
 
     def add(self, event: Event) -> None:
-        """Add the newest event, with one holder: whoever adds it, until its channels have it."""
+        """Add the newest event, with one holder: the history, until its channels have it."""
         event.holders = 1
         self._log.append(event.seq, event)
         self.bytes += len(event.frame) + _EVENT_OVERHEAD
 
-    def let_go(self, event: Event) -> None:
+    def drop(self, event: Event) -> None:
         """Count one holder less, and release the event with the last of them."""
         event.holders -= 1
         if not event.holders:
             self._release(event)
 
-    def let_go_all(self, events: Iterable[Event]) -> None:
+    def drop_all(self, events: Iterable[Event]) -> None:
         """Count one holder less for each of these, and release some of the events that have none."""
         for event in events:
             event.holders -= 1

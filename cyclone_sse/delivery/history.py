@@ -93,7 +93,7 @@ class History:
         """Keep an event in all its channels. now: seconds of a monotonic clock."""
         self._add(event, now)
         event.channels = tuple([self._append_to_channel(name, event) for name in event.channels])
-        self._log.let_go(event)
+        self._log.drop(event)
         if self.bytes > self._max_bytes:
             self._make_room()
 
@@ -114,7 +114,7 @@ class History:
                 yield
         event.channels = tuple(names)
         del self._spreading[event]
-        self._log.let_go(event)
+        self._log.drop(event)
         self._make_room()
 
     def _add(self, event: Event, now: float) -> None:
@@ -354,9 +354,9 @@ class History:
         """Drop the oldest events of a channel, which raises its floor."""
         before = view.floor
         if count == 1:  # as mostly, and with most publications
-            self._log.let_go(view.take_first())
+            self._log.drop(view.pop_first())
         elif count > 1:
-            self._log.let_go_all(view.take_out(count))
+            self._log.drop_all(view.pop_oldest(count))
         else:
             return
         self._note_removal(view, count)
@@ -367,7 +367,7 @@ class History:
         """Drop an event whose ``ttl`` is over."""
         event = view.events.pop(index)
         view.size -= len(event.frame) + ENTRY_OVERHEAD
-        self._log.let_go(event)
+        self._log.drop(event)
         self._note_removal(view, 1)
 
     def _note_removal(self, view: View, count: int) -> None:

@@ -74,13 +74,13 @@ class View:
         """The number of events that were taken up to this time, in seconds: these are the first."""
         return bisect_right(self.events, time, key=_taken)
 
-    def take_first(self) -> Event:
+    def pop_first(self) -> Event:
         """Take out the oldest event, and raise the floor to it unless it has a ``ttl``."""
         event = self.events.pop(0)
         self._note_removal(event)
         return event
 
-    def take_out(self, count: int) -> list[Event]:
+    def pop_oldest(self, count: int) -> list[Event]:
         """Take out this number of events in the same way."""
         taken = self.events[:count]
         del self.events[:count]

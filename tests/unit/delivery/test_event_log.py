@@ -19,9 +19,9 @@ def test_an_event_is_released_with_its_last_holder() -> None:
     one = event(1)
     log.add(one)
     one.holders += 1
-    log.let_go(one)
+    log.drop(one)
     assert (released, list(log.after(0))) == ([], [one])
-    log.let_go(one)
+    log.drop(one)
     assert (released, list(log.after(0)), log.bytes, len(log)) == ([one], [], 0, 0)
 
 
@@ -31,20 +31,20 @@ def test_of_very_many_events_most_are_released_later_and_not_read_any_more() -> 
     events = [event(number) for number in range(1, 5 * RELEASED_AT_ONCE)]
     for each in events:
         log.add(each)
-    log.let_go_all(events[:-1])
+    log.drop_all(events[:-1])
     assert released == events[:RELEASED_AT_ONCE]
     assert list(log.after(0)) == events[-1:]
     assert log.has_unheld
     log.release_some(len(events))
     assert released == events[:-1]
     assert not log.has_unheld
-    log.let_go(events[-1])
+    log.drop(events[-1])
     assert log.bytes == 0
 
 
 @given(st.lists(st.lists(st.integers(0, 29), max_size=30), max_size=6), st.integers(1, 7))
 def test_each_is_released_once(groups: list[list[int]], most: int) -> None:
-    """groups: the events of some channels, which let go one channel after the other."""
+    """groups: the events of some channels, which drop them one channel after the other."""
     released: list[Event] = []
     log = EventLog(released.append)
     events = [event(number) for number in range(1, 31)]
@@ -54,10 +54,10 @@ def test_each_is_released_once(groups: list[list[int]], most: int) -> None:
     for channel in channels:
         for each in channel:
             each.holders += 1
-    log.let_go_all(events)  # whoever added them
+    log.drop_all(events)  # the history, which has added them
     for number, channel in enumerate(channels, 1):
         held = {each for other in channels[number:] for each in other}
-        log.let_go_all(channel)
+        log.drop_all(channel)
         assert set(log.after(0)) == held
         log.release_some(most)
     while log.has_unheld:

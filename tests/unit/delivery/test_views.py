@@ -27,7 +27,7 @@ def test_a_view_is_in_order_also_if_an_event_comes_late() -> None:
 
 
 @given(st.lists(st.booleans(), max_size=20), st.integers(0, 20))
-def test_to_take_out_many_is_to_take_out_the_first_so_often(lasting: list[bool], count: int) -> None:
+def test_to_pop_oldest_many_is_to_pop_oldest_the_first_so_often(lasting: list[bool], count: int) -> None:
     """lasting: for each event, whether it has no ``ttl``."""
     one, other = [View("a", 0, Limits(100, 300), OrderedDict()) for _ in range(2)]
     for number, lasts in enumerate(lasting, 1):
@@ -36,7 +36,7 @@ def test_to_take_out_many_is_to_take_out_the_first_so_often(lasting: list[bool],
         for view in (one, other):
             view.append(added)
     count = min(count, len(lasting))
-    assert one.take_out(count) == [other.take_first() for _ in range(count)]
+    assert one.pop_oldest(count) == [other.pop_first() for _ in range(count)]
     assert (one.events, one.size, one.floor) == (other.events, other.size, other.floor)
 
 
