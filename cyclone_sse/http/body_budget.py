@@ -4,12 +4,21 @@ The memory for a body that is not small is reserved before the body is read, and
 been answered; a body for which there is no memory waits, unread. Without this, three hundred clients that
 send all but the last byte of a large body would use three hundred times its size. One network may use a
 quarter of the memory, so that the publishers of other networks need not wait for it.
+
+The bodies of one network wait in the order in which they came. Memory that is released is first for its own
+network, and then for the others in the order in which they began to wait; a network whose next body is too
+large for the memory that is free does not block those behind it. A call costs O(log n) with n networks, and
+as much again for each body that it lets in: without this, a crowd from many networks that leaves together
+would block the server for seconds.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+import sys
+from collections import Counter, OrderedDict
 from typing import Protocol
+
+from cyclone_sse.http.first_fit import NEVER, FirstFit
 
 BUDGET = 64 * 2**20  # bytes
 SMALL = 16 * 1024  # bytes: the size of a head, which needs no reservation either
@@ -28,52 +37,64 @@ class BodyBudget:
     def __init__(self, limit: int = BUDGET) -> None:
         self._limit = limit
         self._network_limit = limit // 4
-        self._taken: dict[Sender, tuple[str, int]] = {}
-        self._waiting: dict[str, deque[tuple[Sender, int]]] = {}  # by network, each in the order it came
+        self._taken: dict[Sender, int] = {}
+        self._waiting: dict[str, OrderedDict[Sender, int]] = {}  # by network, each in the order it came
+        self._next = FirstFit()  # the networks that wait; sizes of their next bodies, if they may have more
         self._of_network: Counter[str] = Counter()
         self.used = 0  # bytes
 
     def reserve(self, sender: Sender, network: str, size: int) -> bool:
         """Reserve memory for a body of this size. False if there is none; the sender then waits."""
         queue = self._waiting.get(network)
-        if not queue and self._fits(network, size):
+        if queue is not None:
+            queue[sender] = size
+        elif size <= self._free() and self._may_have(network, size):
             self._add(sender, network, size)
             return True
-        self._waiting.setdefault(network, deque()).append((sender, size))
+        else:
+            self._waiting[network] = OrderedDict({sender: size})
+            self._serve(network)
         return False
 
     def release(self, sender: Sender, network: str) -> None:
         """Release the memory of the body, or stop waiting for it."""
-        taken = self._taken.pop(sender, None)
-        if taken is None:
-            queue = self._waiting.get(network, deque())
-            self._waiting[network] = deque(each for each in queue if each[0] is not sender)
-        else:
-            self.used -= taken[1]
-            self._of_network[network] -= taken[1]
-        for name in (network, *[each for each in self._waiting if each != network]):
-            self._serve(name)
+        size = self._taken.pop(sender, 0)
+        if not size and network in self._waiting:
+            self._waiting[network].pop(sender, None)
+        self.used -= size
+        self._of_network[network] -= size
+        self._serve(network)
+        while (other := self._next.first(self._free())) is not None:
+            self._serve(other)
 
     def _serve(self, network: str) -> None:
         """Resume the waiting senders of this network for which there is memory."""
         queue = self._waiting.get(network)
-        while queue and self._fits(network, queue[0][1]):
-            sender, size = queue.popleft()
+        while queue:
+            sender, size = next(iter(queue.items()))
+            may_have = self._may_have(network, size)
+            if not may_have or size > self._free():
+                self._next.set(network, size if may_have else NEVER)
+                break
+            del queue[sender]
             self._add(sender, network, size)
             sender.continue_body()
-        if not queue:
+        else:
             self._waiting.pop(network, None)
+            self._next.discard(network)
         if not self._of_network[network]:
             del self._of_network[network]
 
-    def _fits(self, network: str, size: int) -> bool:
-        """Whether there is memory for a body. One that is larger than the limit fits if there is no other."""
+    def _free(self) -> int:
+        """The memory that is free. If all is, a body that is larger than the limit fits too."""
+        return self._limit - self.used if self.used else sys.maxsize
+
+    def _may_have(self, network: str, size: int) -> bool:
+        """Whether this network may have so much more. The first body may have any size."""
         mine = self._of_network[network]
-        return (not self.used or self.used + size <= self._limit) and (
-            not mine or mine + size <= self._network_limit
-        )
+        return not mine or mine + size <= self._network_limit
 
     def _add(self, sender: Sender, network: str, size: int) -> None:
-        self._taken[sender] = (network, size)
+        self._taken[sender] = size
         self.used += size
         self._of_network[network] += size
