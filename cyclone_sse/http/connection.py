@@ -106,13 +106,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.rawDataReceived(data)
             return
         self._reader.buffer += data
-        if self.state is READING and self.server.runs.has_time():
-            self._run()
-            return
-        if self.state is READING:
-            self.server.runs.add(self._run)
-        if len(self._reader.buffer) > SMALL:  # pausing for each pipelined request would cost too much
-            self._flow.pause()
+        self._run_soon()
 
     def rawDataReceived(self, data: bytes) -> None:
         """Drop bytes from a subscriber; a websocket handler replaces this method."""
@@ -134,7 +128,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if self.state is STREAMING or self._ends_on_half_close:
             self.transport.abortConnection()
         elif self.state is READING:
-            self._run()
+            self._run_soon()
         elif self.state is CLOSING:
             self.transport.loseConnection()
 
@@ -153,6 +147,17 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._request = None
 
     # The requests, one after the other.
+
+    def _run_soon(self) -> None:
+        """Answer the requests that have been read: now if this turn has time for it, else in another turn."""
+        if self.state is READING and self.server.runs.has_time():
+            self._run()
+            return
+        if self.state is READING:
+            self.server.runs.add(self._run)
+        # Pausing for each pipelined request would cost too much.
+        if self._reader is not None and len(self._reader.buffer) > SMALL:
+            self._flow.pause()
 
     def _run(self) -> None:
         """Answer the requests that have been read, as long as the client reads the answers."""
@@ -177,7 +182,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             if self.state is ANSWERING:
                 self.refuse(Refusal(500, "Internal Server Error"))
         if answered > 1 or not is_over:
-            self._flow.uncork(self._run)
+            self._flow.uncork(self._run_soon)
         self._in_run = False
         if self.state is READING and is_enough:
             self._flow.pause()
@@ -298,7 +303,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
 
     def write(self, chunk: bytes) -> None:
         """Send a part of the response."""
-        self._flow.write(chunk, self._run if self.state is ANSWERING else None)
+        self._flow.write(chunk, self._run_soon if self.state is ANSWERING else None)
 
     def notifyFinish(self) -> Deferred[Any]:
         """A Deferred that fires when the present request is finished, or its client is gone."""

@@ -9,8 +9,9 @@ from twisted.internet.testing import StringTransport
 
 from cyclone_sse.http.connection import ANSWERS_AT_ONCE, REFUSAL_TIMEOUT
 from cyclone_sse.http.flow_control import MOST_CORKED, FlowControl
+from cyclone_sse.http.server_state import RUN_TIME
 from tests.unit.fakes import FakeSocket
-from tests.unit.http.peer import POLL, PUBLISH, STATS, SUBSCRIBE, Peer
+from tests.unit.http.peer import POLL, PUBLISH, STATS, SUBSCRIBE, MemoryServer, Peer
 
 
 class Counting(StringTransport):
@@ -159,6 +160,28 @@ def test_a_client_that_does_not_read_is_not_answered() -> None:
     drain(peer)
     assert peer.statuses == [200] * 5
     assert peer.transport.reading is True
+
+
+def test_clients_that_read_again_together_are_answered_in_several_turns() -> None:
+    server = MemoryServer()
+    peers = [server.peer() for _ in range(3)]
+    for peer in peers:
+        peer.send(STATS)
+        fill(peer)
+        peer.send(STATS)
+
+    def slow(*_: object) -> str:
+        server.clock.rightNow += 1.1 * RUN_TIME
+        return "{}"
+
+    server.broker.hub.stats_table.table = slow
+    for peer in peers:
+        drain(peer)
+    assert [len(peer.statuses) for peer in peers] == [3, 2, 2]
+    for answered in (2, 3):
+        server.clock.turn()
+        assert [len(peer.statuses) for peer in peers] == [3] * answered + [2] * (3 - answered)
+    assert all(peer.transport.reading for peer in peers)
 
 
 def test_nor_is_it_kept_for_ever() -> None:

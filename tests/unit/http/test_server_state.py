@@ -233,6 +233,27 @@ def test_requests_that_arrive_together_are_answered_in_several_turns() -> None:
     assert peers[0].statuses == [200, 200], "at once again"
 
 
+def test_requests_wait_for_another_turn_also_if_their_clients_send_no_more() -> None:
+    server = MemoryServer({})
+    peers = [server.peer() for _ in range(3)]
+
+    def slow(*_: object) -> str:
+        server.clock.rightNow += 1.1 * RUN_TIME
+        return "{}"
+
+    server.broker.hub.stats_table.table = slow
+    for peer in peers:
+        peer.connection.dataReceived(STATS)
+        peer.connection.readConnectionLost()
+    assert [peer.statuses for peer in peers] == [[200], [], []]
+    for answered in (1, 2):
+        assert not peers[answered].gone
+        server.clock.turn()
+        assert [len(peer.statuses) for peer in peers] == [1] * (answered + 1) + [0] * (2 - answered)
+    server.clock.turn()
+    assert all(peer.gone for peer in peers)
+
+
 def test_long_requests_of_one_connection_are_answered_in_several_turns() -> None:
     server = MemoryServer({})
     peer = server.peer()
