@@ -29,6 +29,7 @@ class RunQueue:
         self._is_scheduled = False
         self._began_at = 0.0  # the work of this turn
         self._ran_at = -math.inf  # when the last of it was done
+        self._is_used_up = False  # the time of this turn
 
     def __len__(self) -> int:
         """The functions that wait."""
@@ -45,14 +46,16 @@ class RunQueue:
         """Whether this turn has time for work that does not wait in the queue.
 
         When a turn ends is not known here: work without a break, which ``note_run`` notes, counts as one.
+        Once its time is used up, there is none until the functions that wait have had their turn.
         """
+        if self._is_used_up and self._waiting:
+            # Without this, reading from many connections without answering them would look like a break.
+            return False
         now = self._reactor.seconds()
         if now - self._ran_at > BREAK:
             self._began_at = now
-        has_time = now - self._began_at < self._seconds
-        if not has_time:
-            self._ran_at = now  # Without this, a millisecond of refusals would count as a break.
-        return has_time
+        self._is_used_up = now - self._began_at >= self._seconds
+        return not self._is_used_up
 
     def note_run(self) -> None:
         """Note that work was done at this moment."""
@@ -68,6 +71,7 @@ class RunQueue:
         finally:
             # Also after an error: without this, one connection that fails would stop all others.
             self._began_at = self._reactor.seconds()
+            self._is_used_up = False
             self._is_scheduled = bool(self._waiting)
             if self._is_scheduled:
                 self._reactor.callLater(0, self._run)

@@ -101,13 +101,16 @@ def test_there_is_time_until_the_turn_has_taken_too_long(clock: TurnClock, queue
     assert queue.has_time(), "another turn"
 
 
-def test_to_refuse_very_many_is_no_break(clock: TurnClock, queue: RunQueue) -> None:
-    while queue.has_time():
-        clock.advance(BREAK / 2)
-        queue.note_run()
-    for _ in range(100):
-        clock.advance(BREAK / 10)
-        assert not queue.has_time()
+def test_once_some_wait_for_time_a_break_ends_no_turn(clock: TurnClock, queue: RunQueue) -> None:
+    """It is the time in which the others are read."""
+    clock.advance(2 * SECONDS)
+    queue.note_run()
+    assert not queue.has_time()
+    queue.add(queue.note_run)
+    clock.rightNow += 2 * BREAK
+    assert not queue.has_time()
+    clock.turn()
+    assert queue.has_time()
 
 
 def test_what_the_queue_has_run_ends_a_turn(clock: TurnClock, queue: RunQueue) -> None:
