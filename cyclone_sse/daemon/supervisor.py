@@ -101,7 +101,7 @@ class SupervisorService(Service):
         self._command = [sys.executable, *program, "-n", "--pidfile=", *flags, "cyclone-sse", *words]
         self._slots: list[Slot] = []
         self._processes: set[WorkerProcess] = set()  # all that have not ended
-        self._replacing = self._reload_again = False
+        self._replacing = self._is_reload_wanted = False
         self._kill_after = settings["drain"] + settings["drain-delay"] + KILL_AFTER
         self._last_check = reactor.seconds()
         self._checking = LoopingCall(self._kill_hung)
@@ -200,25 +200,25 @@ class SupervisorService(Service):
     def reload(self) -> None:
         """Replace all workers, one after another. Raises ValueError if a new one could not start."""
         self._check()
-        if self._replacing:
-            self._reload_again = True
-        else:
+        self._is_reload_wanted = True
+        if not self._replacing:
             Deferred.fromCoroutine(self._replace_all()).addErrback(
                 lambda failure: self.log.failure("the workers could not be replaced", failure)
             )
 
     async def _replace_all(self) -> None:
+        """Replace all workers, and again if that was ordered meanwhile, also after one that did not start."""
         self._replacing = True
         try:
-            for slot in self._slots:
-                if not self.running or not await self._replace(slot):
-                    return
-            self.log.info("all workers were replaced")
+            while self._is_reload_wanted and self.running:
+                self._is_reload_wanted = False
+                for slot in self._slots:
+                    if not self.running or not await self._replace(slot):
+                        break
+                else:
+                    self.log.info("all workers were replaced")
         finally:
             self._replacing = False
-        if self._reload_again:
-            self._reload_again = False
-            self.reload()
 
     async def _replace(self, slot: Slot) -> bool:
         """Start a new worker in the slot and stop the old one when the new one serves."""

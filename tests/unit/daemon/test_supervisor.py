@@ -157,6 +157,41 @@ def test_a_new_one_that_does_not_start_leaves_the_old_ones(
     assert reactor.running == old
 
 
+@pytest.mark.parametrize("starts", [True, False])
+def test_a_second_order_to_replace_all_is_followed_after_the_first(
+    service: SupervisorService, reactor: Reactor, starts: bool
+) -> None:
+    """Also if the first one has failed: the mistake may have been corrected before the second."""
+    service.reload()
+    service.reload()
+    if starts:
+        for number in (0, 1):
+            reactor.processes[2 + number].report(READY)
+            reactor.processes[number].end()
+    else:
+        reactor.processes[2].end()
+    last = len(reactor.processes) - 1
+    assert last == (4 if starts else 3), "the second order is followed"
+    old_ones = reactor.running[:2]
+    for number, old in enumerate(old_ones):
+        reactor.processes[last + number].report(READY)
+        assert old.signals == ["TERM"]
+        old.end()
+    assert reactor.running == reactor.processes[last:]
+    assert len(reactor.running) == 2, "and there is no third one"
+
+
+def test_an_order_during_a_replacement_is_forgotten_when_all_stop(
+    service: SupervisorService, reactor: Reactor
+) -> None:
+    service.reload()
+    service.reload()
+    service.stopService()
+    for process in reactor.running:
+        process.end()
+    assert len(reactor.processes) == 3
+
+
 def test_a_slot_whose_old_and_new_one_end_is_filled_again(
     service: SupervisorService, reactor: Reactor
 ) -> None:
