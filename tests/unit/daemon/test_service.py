@@ -6,6 +6,8 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.daemon.service import ServerService
+from cyclone_sse.http.connection import READING
+from cyclone_sse.http.server_state import EXPIRED_AT_ONCE
 from cyclone_sse.options import with_defaults
 from cyclone_sse.server import App
 from tests.unit.delivery.clients import turns
@@ -26,6 +28,40 @@ def test_it_does_not_end_in_the_midst_of_reading_the_brokers_last_word() -> None
     assert not stopped.called, "the reactor would close the transport under its own feet"
     turns(clock)
     assert stopped.called
+
+
+class Slow:
+    """A connection whose client takes its last bytes for longer than the server waits."""
+
+    def __init__(self, steps: list[str]) -> None:
+        self.steps = steps
+        self.state = READING
+        self.transport = self
+
+    def shut(self) -> None:
+        self.steps.append("shut")
+
+    def abortConnection(self) -> None:
+        self.steps.append("aborted")
+
+
+def test_a_crowd_is_closed_in_several_turns() -> None:
+    clock = TurnClock()
+    service = ServerService(App({}, clock), with_defaults({}), None, sockets=lambda: (), reactor=clock)
+    service.privilegedStartService()
+    service.startService()
+    steps: list[str] = []
+    crowd = 2 * EXPIRED_AT_ONCE + 10
+    service.connections.open.update(Slow(steps) for _ in range(crowd))
+    stopped = service.stopService()
+    for _ in range(50):
+        before = len(steps)
+        clock.turn()
+        assert len(steps) - before <= EXPIRED_AT_ONCE
+        if len(steps) == before:
+            clock.rightNow += 1
+    assert stopped.called
+    assert steps == ["shut"] * 2 * crowd + ["aborted"] * crowd
 
 
 @pytest.mark.parametrize(
