@@ -14,6 +14,7 @@ would block the server for seconds.
 
 from __future__ import annotations
 
+import enum
 import sys
 from collections import Counter, OrderedDict
 from typing import Protocol
@@ -22,6 +23,14 @@ from cyclone_sse.http.first_fit import NEVER, FirstFit
 
 BUDGET = 64 * 2**20  # bytes
 SMALL = 16 * 1024  # bytes: the size of a head, which needs no reservation either
+
+
+class BodyMemory(enum.Enum):
+    """The memory of a sender for its body. The values are what ``reserve`` returns, and None before."""
+
+    NONE = None
+    AWAITED = False
+    RESERVED = True
 
 
 class Sender(Protocol):

@@ -36,7 +36,7 @@ from zope.interface import implementer
 
 from cyclone_sse.direct_socket import DirectSocket
 from cyclone_sse.errors import Refusal
-from cyclone_sse.http.body_budget import SMALL
+from cyclone_sse.http.body_budget import SMALL, BodyMemory
 from cyclone_sse.http.flow_control import FlowControl
 from cyclone_sse.http.request_reader import RequestReader
 from cyclone_sse.http.requests import Request, takes_body
@@ -82,7 +82,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     _body_left = False  # the client may still be sending a body, which is not read
     _in_run = False
     _began: float | None = None  # when the first byte of the request that is being read arrived
-    _has_room: bool | None = None  # for the body that is being read; False: it waits for some
+    _memory = BodyMemory.NONE  # for the body that is being read
     quiet_since = 0.0  # when the server began to wait for the client
 
     def __init__(self, server: ServerState) -> None:
@@ -246,15 +246,15 @@ class Connection(HTTPConnection):  # type: ignore[misc]
 
     def _reserve(self, size: int) -> bool:
         """Whether there is memory for the body; if not, `continue_body` is called later."""
-        if self._has_room is None:
-            self._has_room = self.server.bodies.reserve(self, self.server.network(self), size)
-            if not self._has_room:
+        if self._memory is BodyMemory.NONE:
+            self._memory = BodyMemory(self.server.bodies.reserve(self, self.server.network(self), size))
+            if self._memory is BodyMemory.AWAITED:
                 self.server.set_deadline(self, BODY_WAIT)
-        return self._has_room
+        return self._memory is BodyMemory.RESERVED
 
     def continue_body(self) -> None:
         """Read the rest of the body: there is memory for it now."""
-        self._has_room = True
+        self._memory = BodyMemory.RESERVED
         self._began = None
         self.server.runs.add(self._run)
 
@@ -350,8 +350,8 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if self._client is not None:
             self.server.release_client(self._client)
             self._client = None
-        if self._has_room is not None:
-            self._has_room = None
+        if self._memory is not BodyMemory.NONE:
+            self._memory = BodyMemory.NONE
             self.server.bodies.release(self, self.server.network(self))
 
     # The end.
@@ -392,7 +392,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         """Close the connection, whose deadline has passed."""
         if self.state is CLOSING:
             self.transport.abortConnection()
-        elif self._has_room is False:
+        elif self._memory is BodyMemory.AWAITED:
             self.refuse(Refusal(503, "there are too many large bodies under way", {"Retry-After": "10"}))
         elif self._began is not None:
             self.refuse(Refusal(408, f"the request took more than {REQUEST_TIMEOUT:.0f} s"))
