@@ -61,14 +61,17 @@ end
 return ids
 """
 
-# Sets states, each a channel and its value, unless the channel has a newer one.
+# Sets states unless the channel has a newer one. For each value: the value, how many channels follow, these.
 SET_STATES = (
     _OLDER
     + b"""
-for n = 1, #ARGV, 2 do
-  if older(redis.call('HGET', KEYS[1], ARGV[n]), ARGV[n + 1]) then
-    redis.call('HSET', KEYS[1], ARGV[n], ARGV[n + 1])
+local first = 1
+while first <= #ARGV do
+  local value, last = ARGV[first], first + 1 + tonumber(ARGV[first + 1])
+  for n = first + 2, last do
+    if older(redis.call('HGET', KEYS[1], ARGV[n]), value) then redis.call('HSET', KEYS[1], ARGV[n], value) end
   end
+  first = last + 1
 end
 """
 )

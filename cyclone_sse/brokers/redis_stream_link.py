@@ -30,7 +30,7 @@ from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Refusal
 
 GROUP = b"cyclone-sse"
-STATES_READ = 500  # in one step of Redis
+STATES_IN_STEP = 500  # in one step of Redis
 
 StreamEntry: TypeAlias = tuple[bytes, list[bytes]]  # its id; fields and values in turn
 
@@ -106,19 +106,28 @@ class StreamLink(RedisLink):
         found: list[tuple[bytes, bytes]] = []
         cursor = b"0"
         while True:
-            cursor, row = await self.command(b"HSCAN", self._states, cursor, b"COUNT", STATES_READ)
+            cursor, row = await self.command(b"HSCAN", self._states, cursor, b"COUNT", STATES_IN_STEP)
             found += zip(row[::2], row[1::2], strict=True)
             if cursor == b"0":
                 return found
 
     async def set_states(self, values: Mapping[bytes, bytes]) -> None:
-        """Make these the states of their channels, unless they have newer ones."""
-        await self._run_script(SET_STATES, [self._states], [each for pair in values.items() for each in pair])
+        """Make these the states of their channels, at most STATES_IN_STEP, unless they have newer ones."""
+        channels: dict[bytes, list[bytes]] = {}
+        for channel, value in values.items():
+            channels.setdefault(value, []).append(channel)
+        # Without this, a long message for very many channels would be sent once for each of them.
+        arguments = [
+            each for value, names in channels.items() for each in (value, b"%d" % len(names), *names)
+        ]
+        await self._run_script(SET_STATES, [self._states], arguments)
 
     async def clear_states(self, before: bytes, channels: Sequence[str]) -> None:
         """Delete the states of these channels that are older than the entry of this id."""
         names = [name.encode("utf-8", "surrogatepass") for name in channels]
-        await self._run_script(CLEAR_STATES, [self._states], [before, *names])
+        for start in range(0, len(names), STATES_IN_STEP):
+            part = names[start : start + STATES_IN_STEP]
+            await self._run_script(CLEAR_STATES, [self._states], [before, *part])
 
     async def publish_clear(self, order: bytes, channels: Sequence[str]) -> None:
         """Publish an order to forget these channels, and delete their states."""

@@ -6,13 +6,15 @@ counts.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import islice
 
 from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.redis_link import ResponseError
 from cyclone_sse.brokers.redis_scripts import decode_state, encode_state
-from cyclone_sse.brokers.redis_stream_link import StreamLink
+from cyclone_sse.brokers.redis_stream_link import STATES_IN_STEP, StreamLink
 from cyclone_sse.delivery.publication import Publication
 
 
@@ -22,7 +24,7 @@ class StreamStates:
     def __init__(self, on_failure: Callable[[Exception], object]) -> None:
         self._on_failure = on_failure
         self._new: dict[bytes, bytes] = {}  # states of the entries read last, by channel
-        self._cleared: dict[bytes, Sequence[str]] = {}  # channels to forget, by the id of the order
+        self._cleared: deque[tuple[bytes, Sequence[str]]] = deque()  # ids of orders, channels to forget
 
     def add(self, id: bytes, publication: Publication) -> None:
         """Note the state that the entry of this id makes."""
@@ -33,7 +35,7 @@ class StreamStates:
         """Note an order, the entry of this id, to forget these channels."""
         for name in channels:
             self._new.pop(name.encode("utf-8", "surrogatepass"), None)
-        self._cleared[id] = channels
+        self._cleared.append((id, channels))
 
     async def read(self, link: StreamLink) -> list[tuple[str, bytes, Publication]]:
         """All that are kept: channel, id, and what was published."""
@@ -48,13 +50,24 @@ class StreamStates:
         return states
 
     async def write(self, link: StreamLink) -> None:
-        """Carry out in Redis what was noted since the last time."""
-        cleared, self._cleared = self._cleared, {}
-        states, self._new = self._new, {}
+        """Carry out in Redis what was noted since the last time.
+
+        What is not done when the connection is lost is done on the next one: its entries are not read again.
+        """
         try:
-            for id, channels in cleared.items():
-                await link.clear_states(id, channels)
-            if states:
-                await link.set_states(states)
+            while self._cleared:
+                await link.clear_states(*self._cleared[0])
+                self._cleared.popleft()
+            while self._new:
+                part = dict(islice(self._new.items(), STATES_IN_STEP))
+                await link.set_states(part)
+                for channel, value in part.items():
+                    if self._new.get(channel) is value:
+                        del self._new[channel]
         except (NotAllowed, ResponseError) as error:
+            self._forget()
             self._on_failure(error)
+
+    def _forget(self) -> None:
+        self._cleared.clear()
+        self._new.clear()

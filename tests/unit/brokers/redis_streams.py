@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.redis_stream import RedisStreamBroker
 from cyclone_sse.brokers.redis_stream_link import Lot, StreamEntry
@@ -93,11 +94,11 @@ def number(id: bytes) -> int:
 
 
 def done(coroutine: Any) -> Any:
-    """The result of something that does not wait."""
+    """The result of something that does not wait, or its error."""
     results: list[Any] = []
-    Deferred.fromCoroutine(coroutine).addCallback(results.append).addErrback(
-        lambda failure: failure.raiseException()
-    )
+    Deferred.fromCoroutine(coroutine).addBoth(results.append)
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
     return results[0]
 
 

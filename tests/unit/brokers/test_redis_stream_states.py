@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 
+from cyclone_sse.brokers.redis_link import ResponseError
 from cyclone_sse.brokers.redis_scripts import SCRIPT_ENTRIES, SCRIPT_FIELDS
-from cyclone_sse.brokers.redis_stream_link import StreamLink
+from cyclone_sse.brokers.redis_stream_link import STATES_IN_STEP, StreamLink
+from cyclone_sse.brokers.redis_stream_states import StreamStates
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Refusal
-from tests.unit.brokers.redis_streams import FakeStream, Reader
+from tests.unit.brokers.redis_streams import FakeStream, Reader, done
 
 
 def state(reader: Reader, channel: str) -> str | None:
@@ -94,3 +101,132 @@ def test_an_event_too_wide_for_a_script_refuses_its_batch_before_any_of_it_is_se
     ensureDeferred(link.publish(batch)).addErrback(lambda failure: failures.append(failure.value))
     assert isinstance(failures[0], Refusal)
     assert (failures[0].status, link.sent) == (400, 0)
+
+
+class BreakingStream(FakeStream):
+    """A stream, the connection to which is lost before, or after, the command of this number from now."""
+
+    left: int | None = None
+    is_carried_out = False  # the command during which the connection is lost
+
+    def lose_connection(self) -> bool:
+        if self.left is None:
+            return False
+        self.left -= 1
+        return self.left < 0
+
+    async def set_states(self, values: dict[bytes, bytes]) -> None:
+        is_lost = self.lose_connection()
+        if not is_lost or self.is_carried_out:
+            await super().set_states(values)
+        if is_lost:
+            raise ConnectionLost
+
+    async def clear_states(self, before: bytes, channels: list[str]) -> None:
+        is_lost = self.lose_connection()
+        if not is_lost or self.is_carried_out:
+            await super().clear_states(before, channels)
+        if is_lost:
+            raise ConnectionLost
+
+
+def test_what_was_not_written_when_the_connection_was_lost_is_written_on_the_next() -> None:
+    stream = BreakingStream()
+    reader = Reader(stream)
+    keep(stream, b"b", b"old")
+    reader.read_all()
+    stream.add(b"control", b'{"clear": {"channel": ["b"]}}')
+    keep(stream, b"a", b"x")
+    stream.left = 1  # the order is carried out, the state is not set
+    with pytest.raises(ConnectionLost):
+        reader.read_all()
+    assert stream.states_held == {}
+    stream.left = 0
+    with pytest.raises(ConnectionLost):
+        reader.connect()
+    stream.left = None
+    reader.connect()
+    assert stream.states_held == {b"a": b"3-0\n\nx"}
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["keep", "clear"]), st.sampled_from("ab")),
+        st.tuples(st.just("read"), st.sampled_from(["", "0 before", "0 after", "1 before", "1 after"])),
+    ),
+    max_size=20,
+)
+
+
+@given(STEPS)
+def test_the_states_in_redis_are_those_of_the_stream_however_often_the_connection_is_lost(
+    steps: list[tuple[str, str]],
+) -> None:
+    stream = BreakingStream()
+    reader = Reader(stream)
+    expected: dict[bytes, bytes] = {}
+    for step, argument in (*steps, ("read", "")):
+        name = argument.encode()
+        if step == "keep":
+            n = keep(stream, name, b"x")
+            expected[name] = b"%d-0\n\nx" % n
+        elif step == "clear":
+            stream.add(b"control", b'{"clear": {"channel": ["%s"]}}' % name)
+            expected.pop(name, None)
+        else:
+            stream.left = int(argument[0]) if argument else None
+            stream.is_carried_out = argument.endswith("after")
+            with suppress(ConnectionLost):
+                reader.read_all()
+    assert stream.states_held == expected
+
+
+def test_two_orders_with_the_same_id_are_both_carried_out() -> None:
+    stream = FakeStream()
+    stream.states_held = {b"a": b"1-0\n\nx", b"b": b"1-0\n\nx"}
+    states = StreamStates(print)
+    states.clear(b"2-0", ["a"])
+    states.clear(b"2-0", ["b"])
+    done(states.write(stream))  # type: ignore[arg-type]
+    assert stream.states_held == {}
+
+
+def test_states_that_redis_refuses_are_given_up_with_a_reason() -> None:
+    class Refusing(FakeStream):
+        async def set_states(self, values: dict[bytes, bytes]) -> None:
+            raise ResponseError("OOM command not allowed")
+
+    reasons: list[str] = []
+    states = StreamStates(lambda error: reasons.append(str(error)))
+    states.add(b"1-0", publication("a", "x", keep=True))
+    done(states.write(Refusing()))  # type: ignore[arg-type]
+    stream = FakeStream()
+    done(states.write(stream))  # type: ignore[arg-type]
+    assert (stream.states_held, reasons) == ({}, ["OOM command not allowed"])
+
+
+class ScriptLink(StreamLink):
+    """A link whose commands go nowhere; it keeps the arguments of scripts."""
+
+    def command(self, *words: str | bytes | int) -> Deferred[list[bytes]]:
+        self.__dict__.setdefault("scripts", []).append(words[4:])
+        return succeed([])
+
+
+def test_a_message_is_sent_once_for_all_channels_whose_state_it_is() -> None:
+    link = ScriptLink("s", 9, 1.0, Clock(), None, None, None)
+    done(link.set_states({b"a": b"1-0\n\nx", b"b": b"2-0\n\ny", b"c": b"1-0\n\nx"}))
+    assert link.__dict__["scripts"] == [(b"1-0\n\nx", b"2", b"a", b"c", b"2-0\n\ny", b"1", b"b")]
+
+
+def test_very_many_channels_are_written_and_cleared_in_parts() -> None:
+    link = ScriptLink("s", 9, 1.0, Clock(), None, None, None)
+    names = [f"c{i}" for i in range(2 * STATES_IN_STEP + 1)]
+    states = StreamStates(print)
+    states.add(b"1-0", publication(names, "x", keep=True))
+    done(states.write(link))
+    states.clear(b"2-0", names)
+    done(states.write(link))
+    at_once = STATES_IN_STEP
+    assert [len(words) - 2 for words in link.__dict__["scripts"][:3]] == [at_once, at_once, 1]
+    assert [len(words) - 1 for words in link.__dict__["scripts"][3:]] == [at_once, at_once, 1]
