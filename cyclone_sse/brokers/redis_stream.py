@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from cyclone_sse.brokers.carried import ALL_FIELDS
@@ -30,6 +30,7 @@ from cyclone_sse.brokers.redis_stream_states import StreamStates
 from cyclone_sse.brokers.upstream import UpstreamBroker
 from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.errors import Unavailable
 from cyclone_sse.patterns import canonical_glob
 
 READ_WAIT = 5.0  # seconds that Redis waits for an entry before it says that there is none
@@ -110,23 +111,58 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         eid = EventId.parse(last_event_id) if isinstance(last_event_id, str) else last_event_id
         if eid is None or eid.node != self._tag or eid.seq <= self.hub.ids.last:
             return None
+        return self._wait_for(eid.seq).addErrback(lambda _: None)
+
+    def _wait_for(self, seq: int) -> Deferred[None]:
+        """Fires when this position has been read; fails with TimeoutError after AHEAD_WAIT seconds."""
         waiting: Deferred[None] = Deferred(self._stop_waiting)
-        self._waiting[waiting] = eid.seq
-        return waiting.addTimeout(AHEAD_WAIT, self.reactor).addErrback(lambda _: None)
+        self._waiting[waiting] = seq
+        return waiting.addTimeout(AHEAD_WAIT, self.reactor)
 
     def _stop_waiting(self, waiting: Deferred[None]) -> None:
         del self._waiting[waiting]
 
     def control(self, order: Mapping[str, Any]) -> Deferred[int]:
-        """Carry the order out everywhere; one to forget channels deletes their states in Redis, too."""
+        """Carry the order out everywhere; one to forget channels is carried out when it is read.
+
+        That fails with Unavailable if the order is not published, or not read here in time.
+        """
         clear = order.get("clear")
         channels = clear.get("channel") if isinstance(clear, Mapping) else None
         if not isinstance(channels, list | tuple):
             return super().control(order)
-        count = self.obey(order)
+        names = [name for name in channels if isinstance(name, str)]
+        return Deferred.fromCoroutine(self._clear_everywhere(order, names))
+
+    async def _clear_everywhere(self, order: Mapping[str, Any], channels: Sequence[str]) -> int:
+        count = self.obey({**order, "clear": None})
         text = self.encode_order(order)
-        d = self._publishing.run(lambda link: link.publish_clear(text, channels), len(text))
-        return d.addCallback(lambda _: count)
+        id = await self._publishing.run(lambda link: link.publish_clear(text, channels), len(text))
+        if seq_of(id) > self.hub.ids.last:
+            try:
+                # Without this, a client that connects after the answer would be sent what was cleared.
+                await self._wait_for(seq_of(id))
+            except TimeoutError:
+                raise Unavailable("the order to clear is not carried out yet", "unknown") from None
+        await self._finish_clearing()
+        return await count if isinstance(count, Deferred) else count
+
+    async def _finish_clearing(self) -> None:
+        """Wait until the orders to forget channels that have been read are carried out."""
+        if len(self.hub.publishing.batches):
+            await self.hub.publishing.batches.add(iter(()))
+
+    def receive_order(self, order: Mapping[str, Any]) -> None:
+        """Carry out an order that was read. One to forget channels counts always, in its place among the
+        entries.
+
+        Without this, this server's own order, or one from before its start, would leave the states of entries
+        that are read before it.
+        """
+        if self._live and not self.is_own(order):
+            self.obey(order)
+        else:
+            self._clear(order.get("clear"))
 
     async def check_server(self) -> None:
         """Find out whether the sentinels name another master by now."""
@@ -138,6 +174,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         """Find our place in the stream, and read up to the present."""
         while await self.read_lot(link):
             pass
+        await self._finish_clearing()
         if not self._caught_up.called:
             self._caught_up.callback(None)
 
@@ -166,9 +203,10 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         if self._position.was_rewritten(lot.survey, lot.holds):
             self.log.error("the end of {server} was lost", server=self.server)
             last = lot.survey.last
-            self._start_at(await link.claim(renew=True), last, seq_of(last), lot.survey.added)
+            tag = await link.claim(renew=True)
+            await self._start_at(link, tag, last, seq_of(last), count=lot.survey.added)
             return True
-        self._find_trimmed(lot.survey)
+        await self._find_trimmed(link, lot.survey)
         self._publish_entries(lot)
         await self._states.write(link)
         if (lag := self._position.lag(lot.survey)) is not None:
@@ -185,10 +223,10 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         if len(self._left) > MAX_LEFT:
             del self._left[next(iter(self._left))]
         if seq_of(survey.last) < self._position.seq:
-            self._start_at(tag, survey.last, seq_of(survey.last), survey.added)
+            await self._start_at(link, tag, survey.last, seq_of(survey.last), count=survey.added)
         elif holds and self._position.last != BEGINNING:
             # Another server found that it had gone back.
-            self._start_at(tag, self._position.last, self._position.seq)
+            await self._start_at(link, tag, self._position.last, self._position.seq)
         else:
             await self._start_at_oldest(link, tag, survey)
         self.log.error("{server} was lost: another continues in its place", server=self.server)
@@ -210,30 +248,44 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         else:
             floor = seq_of(survey.first) - 1
         after = before or (survey.last if survey.first is None else BEGINNING)
-        states = await self._states.read(link)
         self._live = False  # orders that it holds have been carried out
-        self._start_at(tag, after, floor, present=seq_of(self._left.pop(tag, BEGINNING)))
-        for channel, id, state in states:
-            self.hub.publishing.restore_state(channel, state, EventId(seq_of(id), tag))
+        await self._start_at(link, tag, after, floor, present=seq_of(self._left.get(tag, BEGINNING)))
+        self._left.pop(tag, None)
 
-    def _start_at(
-        self, tag: str, after: bytes, floor: int, count: int | None = None, present: int | None = None
+    async def _start_at(
+        self,
+        link: StreamLink,
+        tag: str,
+        after: bytes,
+        floor: int,
+        *,
+        count: int | None = None,
+        present: int | None = None,
     ) -> None:
-        """Continue after this entry. floor: what was before is not known. present: what is up to here is not
-        sent to the clients that are connected."""
+        """Continue after this entry, with the states that are kept beside the stream.
+
+        floor: what was before is not known. present: what is up to here is not sent to the clients that are
+        connected.
+        """
+        # Without these, a state would stay whose order to clear is lost.
+        states = await self._states.read(link)
         self._tag, self._position = tag, Position(after, count)
         floor = max(floor, BEFORE_FIRST)
         self.hub.reset_ids(tag, floor, max(floor, present or 0))
+        if states is not None:
+            self.hub.states.clear_all()
+        for channel, id, state in states or ():
+            self.hub.publishing.restore_state(channel, state, EventId(seq_of(id), tag))
 
-    def _find_trimmed(self, survey: Survey) -> None:
+    async def _find_trimmed(self, link: StreamLink, survey: Survey) -> None:
         """Tell all clients of the gap if entries after our position were trimmed before they were read."""
         if not self._position.was_trimmed(survey):
             return
         self.log.error("{server} was trimmed before it was read", server=self.server)
         assert self._tag is not None
-        self._position = self._position.after_trimming(survey)
+        position = self._position.after_trimming(survey)
         floor = seq_of(survey.last) if survey.first is None else seq_of(survey.first) - 1
-        self.hub.reset_ids(self._tag, floor)
+        await self._start_at(link, self._tag, position.last, floor, count=position.count)
 
     def _publish_entries(self, lot: Lot) -> None:
         size = 0
@@ -255,20 +307,20 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         assert self._tag is not None
         eid = EventId(seq_of(id), self._tag)
         self._reading = id
+        # Without this, a client would receive a gap when an entry is trimmed that publishes nothing, and an
+        # order to clear would leave clients with older ids without one.
+        self.hub.ids.follow(eid)
         publication = self._understand(fields)
-        if publication is not None and publication.keep:
-            self._states.add(id, publication)
-        if publication is None:
-            self.hub.ids.follow(eid)  # else a client would receive a gap when this entry is trimmed
-        else:
+        if publication is not None:
+            if publication.keep:
+                self._states.add(id, publication)
             self.hub.publish(publication, eid)
 
     def _understand(self, fields: Sequence[bytes]) -> Publication | None:
         """What an entry publishes; None for an order, or for what cannot be understood."""
         try:
             if b"control" in fields[::2]:
-                if self._live:
-                    self.obey_json(fields[2 * fields[::2].index(b"control") + 1])
+                self.obey_json(fields[2 * fields[::2].index(b"control") + 1])
                 return None
             publication = Publication.from_entry(zip(fields[::2], fields[1::2], strict=True))
             self.check_size(publication.data)

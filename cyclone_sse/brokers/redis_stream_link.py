@@ -129,9 +129,11 @@ class StreamLink(RedisLink):
             part = names[start : start + STATES_IN_STEP]
             await self._run_script(CLEAR_STATES, [self._states], [before, *part])
 
-    async def publish_clear(self, order: bytes, channels: Sequence[str]) -> None:
-        """Publish an order to forget these channels, and delete their states."""
-        await self.clear_states(await self.publish_order(order), channels)
+    async def publish_clear(self, order: bytes, channels: Sequence[str]) -> bytes:
+        """Publish an order to forget these channels, and delete their states. Returns the id of its entry."""
+        id: bytes = await self.publish_order(order)
+        await self.clear_states(id, channels)
+        return id
 
     def publish_order(self, order: bytes) -> Deferred[Any]:
         """An order to every server that reads the stream is an entry that is no message."""

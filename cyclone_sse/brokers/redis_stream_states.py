@@ -37,8 +37,14 @@ class StreamStates:
             self._new.pop(name.encode("utf-8", "surrogatepass"), None)
         self._cleared.append((id, channels))
 
-    async def read(self, link: StreamLink) -> list[tuple[str, bytes, Publication]]:
-        """All that are kept: channel, id, and what was published."""
+    async def read(self, link: StreamLink) -> list[tuple[str, bytes, Publication]] | None:
+        """All that are kept: channel, id, and what was published; None if they cannot be read.
+
+        States that are not written yet are given up: an order that is not read any more may have cleared
+        them.
+        """
+        self._new.clear()
+        await self.write(link)
         states = []
         try:
             for channel, value in await link.states():
@@ -47,6 +53,7 @@ class StreamStates:
                     states.append((channel.decode(), id, state))
         except (NotAllowed, ResponseError) as error:
             self._on_failure(error)
+            return None
         return states
 
     async def write(self, link: StreamLink) -> None:
@@ -65,9 +72,6 @@ class StreamStates:
                     if self._new.get(channel) is value:
                         del self._new[channel]
         except (NotAllowed, ResponseError) as error:
-            self._forget()
+            self._cleared.clear()
+            self._new.clear()
             self._on_failure(error)
-
-    def _forget(self) -> None:
-        self._cleared.clear()
-        self._new.clear()

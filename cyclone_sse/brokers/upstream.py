@@ -159,7 +159,7 @@ class UpstreamBroker(Broker, Generic[L]):
         )
 
     def encode_order(self, order: Mapping[str, Any]) -> bytes:
-        """The order as JSON with the name of this server, which ignores its own orders."""
+        """The order as JSON with the name of this server, by which it recognises its own orders."""
         return json.dumps({**order, "from": self._sender}).encode()
 
     def obey_json(self, order: bytes) -> None:
@@ -172,8 +172,17 @@ class UpstreamBroker(Broker, Generic[L]):
             self.log_rarely("an order from {server} is no JSON object: left out", server=self.server)
         elif "heartbeat" in decoded:
             self._heartbeats.receive(str(decoded["heartbeat"]))
-        elif decoded.get("from") != self._sender:
-            self.obey(decoded)
+        else:
+            self.receive_order(decoded)
+
+    def receive_order(self, order: Mapping[str, Any]) -> None:
+        """Carry out an order that came from the upstream, unless this server has sent it."""
+        if not self.is_own(order):
+            self.obey(order)
+
+    def is_own(self, order: Mapping[str, Any]) -> bool:
+        """Whether this server has sent the order."""
+        return order.get("from") == self._sender
 
     def current_links(self) -> list[Any]:
         """The connections that there are: the Link where messages come from, and the one for publishing."""

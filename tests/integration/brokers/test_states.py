@@ -47,6 +47,25 @@ def test_states_are_the_same_on_all_servers(serve: Serve, redis_server: RedisSer
     assert state(serve(*options), "b") == "kept"
 
 
+def test_what_was_published_before_it_is_cleared_stays_cleared(
+    serve: Serve, redis_server: RedisServer
+) -> None:
+    options = ["--broker=redis-stream", f"--redis-port={redis_server.port}"]
+    here, there = serve(*options), serve(*options)
+    names = [f"c{n}" for n in range(40)]
+    for n, name in enumerate(names):
+        keep((here, there)[n % 2], name, "x")
+        assert request("POST", f"{here.url}/clear", f"channel={name}", FORM).status == 200
+        assert state(here, name) is None
+    wide = [word for n in range(1200) for word in ("channel", f"w{n}")]
+    redis_server.command("XADD", "cyclone-sse", "*", *wide, "message", "last", "keep", "1")
+    until(lambda: state(there, "w1199") == state(here, "w0") == "last")
+    until(lambda: redis_server.command("HLEN", "cyclone-sse:state") == b":1200\r\n")
+    for server in (here, there, serve(*options)):
+        assert [name for name in names if state(server, name) is not None] == []
+        assert state(server, "w600") == "last"
+
+
 @pytest.mark.parametrize("older", ["9-5", "18446744073709551614-0"])
 def test_the_newest_id_wins(serve: Serve, redis_server: RedisServer, older: str) -> None:
     newer = {"9-5": "10-1", "18446744073709551614-0": "18446744073709551614-1"}[older]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.redis_stream import RedisStreamBroker
-from cyclone_sse.brokers.redis_stream_link import Lot, StreamEntry
+from cyclone_sse.brokers.redis_stream_link import Lot, StreamEntry, StreamLink
 from cyclone_sse.brokers.redis_stream_position import Survey
 
 
@@ -85,6 +85,11 @@ class FakeStream:
             if name in self.states_held and number(self.states_held[name]) < number(before):
                 del self.states_held[name]
 
+    def publish_order(self, order: bytes) -> Deferred[bytes]:
+        return succeed(b"%d-0" % self.add(b"control", order))
+
+    publish_clear = StreamLink.publish_clear
+
     async def now(self) -> int:
         return self.time
 
@@ -110,6 +115,13 @@ class Reader:
         self.clock = Clock()
         self.broker = RedisStreamBroker(options, reactor=self.clock)
         self.told: list[Any] = []  # numbers of entries; the tag where ids are reset
+
+        async def run(command: Any) -> Any:
+            return await command(stream)
+
+        self.broker._publishing.run = lambda command, size: (  # type: ignore[method-assign]
+            Deferred.fromCoroutine(run(command))
+        )
         publish, begin = self.broker.hub.publish, self.broker.hub.reset_ids
 
         def publish_and_tell(each: Any, eid: Any = None) -> Any:

@@ -149,6 +149,18 @@ def test_what_was_not_written_when_the_connection_was_lost_is_written_on_the_nex
     assert stream.states_held == {b"a": b"3-0\n\nx"}
 
 
+def test_only_orders_are_carried_out_before_the_states_are_read_again() -> None:
+    """A later order, which is lost, may have cleared the states that were not written."""
+    stream = FakeStream()
+    stream.states_held = {b"a": b"1-0\n\nx"}
+    states = StreamStates(print)
+    states.clear(b"2-0", ["a"])
+    states.add(b"3-0", publication("b", "x", keep=True))
+    assert done(states.read(stream)) == []  # type: ignore[arg-type]
+    done(states.write(stream))  # type: ignore[arg-type]
+    assert stream.states_held == {}
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["keep", "clear"]), st.sampled_from("ab")),
