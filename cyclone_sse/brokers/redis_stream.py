@@ -13,7 +13,7 @@ may write to the stream: malformed entries are skipped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,8 +32,10 @@ from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Unavailable
 from cyclone_sse.patterns import canonical_glob
+from cyclone_sse.slices import each
 
 READ_WAIT = 5.0  # seconds that Redis waits for an entry before it says that there is none
+RELEASED_AT_ONCE = 100  # clients that waited: about 6 ms
 AHEAD_WAIT = 2.0  # seconds that a client waits for us to read what it has received elsewhere
 FIRST_LOT = 16  # entries
 MAX_LOT = 500  # entries read at a time, at the most: some milliseconds of work
@@ -77,6 +79,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         self._live = False  # orders count from now on
         self._next_trim = 0.0
         self._waiting: dict[Deferred[None], int] = {}  # clients, and the position that they wait for
+        self._releasing = False  # some of them, in slices
 
     def is_pattern(self, channel: str) -> bool:
         """Whether the name stands for many channels."""
@@ -344,11 +347,22 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         )
 
     def _release_waiting(self) -> None:
-        """Release the clients that waited for an event that we have read by now."""
-        for waiting, seq in list(self._waiting.items()):
-            if seq <= self.hub.ids.last:
-                del self._waiting[waiting]
-                waiting.callback(None)
+        """Release the clients that waited for an event that we have read by now, in slices."""
+        if self._waiting and not self._releasing:
+            self._releasing = True
+            self.slices.put(self._release_each())
+
+    def _release_each(self) -> Iterator[None]:
+        last = None
+        while last != self.hub.ids.last:  # else more was read meanwhile, or other ids were
+            last = self.hub.ids.last
+            due = [waiting for waiting, seq in self._waiting.items() if seq <= last]
+            yield from each(due, self._release, RELEASED_AT_ONCE)
+        self._releasing = False
+
+    def _release(self, waiting: Deferred[None]) -> None:
+        if self._waiting.pop(waiting, None) is not None:  # else it has waited for too long meanwhile
+            waiting.callback(None)
 
     async def _trim(self, link: StreamLink) -> None:
         keep = max(MIN_KEPT, self.hub.longest_ttl)

@@ -9,15 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.redis_stream import AHEAD_WAIT, LOT_BYTES, MAX_LOT, RedisStreamBroker
+from cyclone_sse.brokers.redis_stream import (
+    AHEAD_WAIT,
+    LOT_BYTES,
+    MAX_LOT,
+    RELEASED_AT_ONCE,
+    RedisStreamBroker,
+)
 from cyclone_sse.brokers.redis_stream_position import BEGINNING
 from cyclone_sse.delivery.client import Seq
 from cyclone_sse.delivery.publication import publication
 from tests.unit.brokers.links import Client
 from tests.unit.brokers.redis_streams import FakeStream, Reader, done, number
 from tests.unit.fakes import FakeClient
+from tests.unit.http.peer import MemoryServer
 
 
 def test_it_begins_with_what_is_young_enough() -> None:
@@ -75,10 +84,84 @@ def test_a_client_that_has_heard_more_than_we_have_read_waits() -> None:
     assert reader.broker.ready(["a"], "9-0-other") is None
     waiting = [reader.broker.ready(["a"], id) for id in ("1-0-tag1", "2-0-tag1")]
     reader.read()
+    reader.clock.advance(0)
     assert [d.called for d in waiting if d] == [True, False]
     reader.clock.advance(AHEAD_WAIT)
     assert [d.called for d in waiting if d] == [True, True]
     assert not reader.broker._waiting
+
+
+class Crowd:
+    """Clients that have received elsewhere what their server has not read yet, each up to its entry."""
+
+    def __init__(self, *entries: int) -> None:
+        self.stream = FakeStream()
+        self.server = MemoryServer({"history-ttl": 1000}, broker=RedisStreamBroker)
+        done(self.server.broker.set_up(self.stream))
+        self.entries = entries
+        self.wires = [
+            self.server.connect("GET", "/?channels=a", f"Last-Event-ID: {n}-0-tag1", turn=False)
+            for n in entries
+        ]
+
+    def add_and_read(self, n: int = 1) -> None:
+        for _ in range(n):
+            self.stream.add()
+        done(self.server.broker.read_lot(self.stream))
+
+    def turn(self) -> int:
+        """Take one turn of the reactor; returns how many clients were released in it."""
+        before = len(self.server.broker._waiting)
+        self.server.clock.turn()
+        return before - len(self.server.broker._waiting)
+
+
+def test_clients_that_wait_for_one_entry_are_released_in_slices() -> None:
+    crowd = Crowd(*[1] * (2 * RELEASED_AT_ONCE + 1))
+    crowd.add_and_read()
+    assert [crowd.turn() for _ in range(4)] == [RELEASED_AT_ONCE, RELEASED_AT_ONCE, 1, 0]
+
+
+def test_a_client_that_leaves_before_its_slice_is_not_subscribed() -> None:
+    crowd = Crowd(*[1] * (RELEASED_AT_ONCE + 2))
+    crowd.add_and_read()
+    crowd.turn()
+    crowd.wires[-1].connection.connectionLost(Failure(ConnectionDone()))
+    crowd.server.turn()
+    assert len(crowd.server.broker.hub.clients) == RELEASED_AT_ONCE + 1
+
+
+def test_a_client_that_has_waited_long_enough_is_not_released_twice(failures: list[Any]) -> None:
+    crowd = Crowd(*[1] * (RELEASED_AT_ONCE + 1))
+    crowd.add_and_read()
+    crowd.turn()
+    crowd.server.clock.advance(AHEAD_WAIT)
+    crowd.server.turn()
+    assert len(crowd.server.broker.hub.clients) == RELEASED_AT_ONCE + 1
+    assert failures == []
+
+
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=6),
+    st.lists(st.sampled_from(["read", "turn"]), max_size=12),
+)
+def test_each_client_that_waited_receives_every_later_entry_once(
+    entries: list[int], steps: list[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cyclone_sse.brokers.redis_stream.RELEASED_AT_ONCE", 1)
+        crowd = Crowd(*entries)
+        for step in (*steps, *["read"] * 5):
+            if step == "read":
+                crowd.add_and_read()
+            else:
+                crowd.turn()
+        for _ in range(30):
+            crowd.turn()
+    assert not crowd.server.broker._waiting
+    total = 5 + steps.count("read")
+    for n, wire in zip(entries, crowd.wires, strict=True):
+        assert wire.events == [str(each) for each in range(n + 1, total + 1)]
 
 
 def test_a_pattern_has_what_its_channels_have() -> None:
