@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.events import Event, EventId, EventIds, encode
@@ -24,9 +25,12 @@ from cyclone_sse.delivery.published import Published
 from cyclone_sse.delivery.states import States
 from cyclone_sse.delivery.writer_thread import Writer, WriterThread
 from cyclone_sse.errors import Refusal
+from cyclone_sse.log_limit import LogLimit
 from cyclone_sse.slices import Slices, finish, finish_in_turns
 
 EVENTS_PER_TURN = 200  # events that are published in one turn
+
+_NO_ROOM = "there is no room for more states: see --state-bytes"
 
 
 class Publishing:
@@ -35,6 +39,8 @@ class Publishing:
     ids: gives each event its id. history, states: keep it. published: the idempotency keys, which the journal
     keeps too. fanout: delivers it. patterns: the index of the patterns that are matched here, if any are.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -56,6 +62,7 @@ class Publishing:
         self._counters = counters
         self._reactor = reactor
         self._patterns = patterns
+        self._log_limit = LogLimit(reactor.seconds)
         self.batches = Slices(reactor)  # long work that events must not overtake
         self._journal: Journal | None = None
 
@@ -133,7 +140,7 @@ class Publishing:
         self.ids.follow(eid)
         event.excluded = publication.excluded
         event.key = publication.idempotency_key
-        if publication.keep and sets_state and self.states.fit([publication]):
+        if publication.keep and sets_state and self._has_room(publication):
             self._set_state(event)
         self._keep_and_deliver(event, publication.ttl)
         self._counters.events += 1
@@ -144,9 +151,16 @@ class Publishing:
         if not self.states.fit(publications):
             raise _no_room()
 
+    def _has_room(self, publication: Publication) -> bool:
+        """Whether this can become a state. If not, that is logged: no publisher waits for an answer."""
+        fits = self.states.fit([publication])
+        if not fits and self._log_limit.acquire(_NO_ROOM):
+            self.log.error("states are not kept: {reason}; there may be more", reason=_NO_ROOM)
+        return fits
+
     def restore_state(self, channel: str, publication: Publication, eid: EventId) -> None:
         """Take over a state that is kept elsewhere, unless the channel has a newer one."""
-        if self.states.fit([publication]):
+        if self._has_room(publication):
             frame = encode(publication.data, eid, publication.type, publication.retry)
             self.states.set(Event(eid, frame, (channel,)))
 
@@ -272,4 +286,4 @@ class Publishing:
 
 
 def _no_room() -> Refusal:
-    return Refusal(507, "there is no room for more states: see --state-bytes")
+    return Refusal(507, _NO_ROOM)

@@ -17,6 +17,7 @@ from cyclone_sse.brokers.redis_stream_link import STATES_IN_STEP, StreamLink
 from cyclone_sse.brokers.redis_stream_states import StreamStates
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Refusal
+from cyclone_sse.log_limit import LOG_INTERVAL
 from tests.unit.brokers.redis_streams import FakeStream, Reader, done
 
 
@@ -81,6 +82,21 @@ def test_a_state_for_which_there_is_no_room_is_refused_before_it_is_sent() -> No
     with pytest.raises(Refusal) as refusal:
         reader.broker.publish_all([publication("a", "x" * 1000, keep=True)])
     assert refusal.value.status == 507
+
+
+def test_states_of_others_for_which_there_is_no_room_are_logged_once(log: list[str]) -> None:
+    stream = FakeStream()
+    stream.states_held = dict.fromkeys((b"a", b"b"), b"1-0\n\n" + b"x" * 1000)
+    reader = Reader(stream, **{"state-bytes": 1000})
+    keep(stream, b"c", b"x" * 1000)
+    reader.read_all()
+    assert len(reader.broker.hub.states) == 0
+    line = "states are not kept: there is no room for more states: see --state-bytes; there may be more"
+    assert [each for each in log if "room" in each] == [line]
+    reader.clock.advance(LOG_INTERVAL)
+    keep(stream, b"c", b"x" * 1000)
+    reader.read_all()
+    assert [each for each in log if "room" in each] == [line] * 2
 
 
 class CountingLink(StreamLink):
