@@ -7,11 +7,12 @@ failure is the line that the log would have. Nothing is published, and no client
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
@@ -61,15 +62,21 @@ def collected_errors() -> Iterator[list[str]]:
 async def probe_broker(broker: Broker, reactor: IReactorTime) -> str | None:
     """Connect the broker as the start does; returns the reason of a failure, or None."""
     with collected_errors() as lines:
-        await maybeDeferred(broker.connect)
+        failures: list[str] = []
+        # Not awaited: the Deferred of redis-stream never fires while Redis is away.
+        connecting = maybeDeferred(broker.connect)
+        connecting.addErrback(lambda failure: failures.append(failure.getErrorMessage()))
         end = reactor.seconds() + PROBE_PATIENCE
-        while not broker.available and not lines and reactor.seconds() < end:
+        while not (lines or failures) and reactor.seconds() < end:
+            if connecting.called and broker.available:
+                break
             await deferLater(reactor, _INTERVAL)
-        available = broker.available
+        is_well = connecting.called and broker.available and not failures
         await maybeDeferred(broker.disconnect)
-    if available:
+    if is_well:
         return None
-    return f"--broker={broker.name}: {lines[0] if lines else 'no answer in time'}"
+    reason = next(iter(failures or lines), "no answer in time")
+    return f"--broker={broker.name}: {reason.removesuffix('; still trying')}"
 
 
 async def probe_auth_url(settings: Mapping[str, Any], reactor: IReactorTime) -> str | None:
@@ -106,14 +113,13 @@ def run_probes(settings: Mapping[str, Any], broker: Broker | None, reactor: Any)
     """Run the reactor until all servers have been tried. broker: None if there is nothing to connect to."""
     if broker is None and not settings["auth-url"] and not is_url(settings["jwt-keys"]):
         return []
-    found: list[str] = []
+    # Without this, a signal before the end would make the check report success.
+    found = ["the check was interrupted"]
 
     def finish(result: Any) -> None:
-        if isinstance(result, list):
-            found.extend(result)
-        else:
-            found.append(f"the check failed: {result.getErrorMessage()}")
-        reactor.stop()
+        found[:] = result if isinstance(result, list) else [f"the check failed: {result.getErrorMessage()}"]
+        with suppress(ReactorNotRunning):  # after a signal
+            reactor.stop()
 
     def start() -> None:
         Deferred.fromCoroutine(probe_upstreams(settings, broker, reactor)).addBoth(finish)

@@ -114,11 +114,12 @@ def test_it_tries_redis(tmp_path: Path, redis_server: RedisServer) -> None:
     assert wrong.returncode != 0
     assert "--broker=redis: refused by Redis" in wrong.stderr
     redis_server.stop()
-    away = twistd(tmp_path, *words, "--broker=redis")
-    assert away.returncode != 0
-    assert "--broker=redis: cannot reach Redis" in away.stderr
-    assert len(away.stderr.splitlines()) == 1
-    assert "hush" not in wrong.stderr + away.stderr
+    for broker, server in (("redis", "Redis"), ("redis-stream", "stream 'cyclone-sse' of Redis")):
+        away = twistd(tmp_path, *words, f"--broker={broker}")
+        assert away.returncode != 0
+        assert f"--broker={broker}: cannot reach {server}" in away.stderr
+        assert len(away.stderr.splitlines()) == 1
+        assert "hush" not in wrong.stderr + away.stderr
 
 
 @pytest.mark.rabbitmq

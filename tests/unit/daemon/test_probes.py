@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionRefusedError, ReactorNotRunning
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
-from cyclone_sse.daemon.probes import PROBE_PATIENCE, collected_errors, probe_broker
+from cyclone_sse.brokers.base import Broker
+from cyclone_sse.brokers.redis_stream import RedisStreamBroker
+from cyclone_sse.daemon.probes import PROBE_PATIENCE, collected_errors, probe_broker, run_probes
+from cyclone_sse.options import with_defaults
 
 
 class FakeBroker:
@@ -42,7 +46,8 @@ def probed(broker: Any, clock: Clock) -> str | None:
     found: list[str | None] = []
     Deferred.fromCoroutine(probe_broker(broker, clock)).addCallback(found.append)
     clock.pump([0.05] * int(2 * PROBE_PATIENCE / 0.05))
-    assert not broker.connected, "it is left as it was"
+    assert found, "it ends"
+    assert not getattr(broker, "connected", False), "it is left as it was"
     return found[0]
 
 
@@ -57,6 +62,57 @@ def test_a_broker_that_answers_is_well() -> None:
 def test_one_that_does_not_is_named_with_what_the_log_would_say(reason: str, told: str) -> None:
     clock = Clock()
     assert probed(FakeBroker(clock, False, reason), clock) == f"--broker=redis: {told}"
+
+
+def test_a_redis_stream_that_refuses_the_connection_is_named_once() -> None:
+    clock = Clock()
+    broker = RedisStreamBroker({}, clock)
+    broker.open_link = lambda publishing: fail(ConnectionRefusedError())  # type: ignore[method-assign]
+    line = probed(broker, clock)
+    assert line is not None
+    assert line.startswith("--broker=redis-stream: cannot reach stream 'cyclone-sse' of Redis")
+    assert not line.endswith("still trying"), "the check does not try again"
+
+
+def test_a_broker_that_is_always_available_is_well_only_if_it_connects() -> None:
+    clock = Clock()
+
+    class Custom(Broker):
+        def connect(self) -> Deferred[None]:
+            d: Deferred[None] = Deferred()
+            clock.callLater(1, d.errback, ValueError("no such exchange"))
+            return d
+
+    assert probed(Custom({}, "own", clock), clock) == "--broker=own: no such exchange"
+
+
+class FakeReactor(Clock):
+    """A reactor that a signal stops after so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._until = seconds
+        self._running = True
+
+    def callWhenRunning(self, start: Any) -> None:
+        self.callLater(0, start)
+
+    def run(self) -> None:
+        while self._running and self.seconds() < self._until:
+            self.advance(0.05)
+        self._running = False
+
+    def stop(self) -> None:
+        if not self._running:
+            raise ReactorNotRunning
+        self._running = False
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(0.5, ["the check was interrupted"]), (60, [])])
+def test_a_check_that_a_signal_ends_is_no_success(seconds: float, found: list[str]) -> None:
+    reactor = FakeReactor(seconds)
+    broker: Any = FakeBroker(reactor, True)
+    assert run_probes(with_defaults({}), broker, reactor) == found
 
 
 def test_the_errors_of_the_log_are_collected_once_each() -> None:
