@@ -71,7 +71,8 @@ def build(options: Mapping[str, Any]) -> tuple[Any, TlsTransports | None]:
         from cyclone_sse.server import App, load_app
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"{error.name} is missing; install it with: pip install . (in a checkout: make run)"
+            f"{error.name} is missing; install it with: pip install . (in a checkout: make run), or run it "
+            "outside the checkout, whose cyclone_sse hides the installed one"
         ) from None
     tls = TlsTransports(options["ssl-cert"], options["ssl-key"]) if options["use-ssl"] else None
     if not options["app"]:
