@@ -49,7 +49,19 @@ class _Twistd(ServerOptions):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command on the command line. Exits with 1 and one line if that fails."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        try:
+            _run(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has enough, as `head` has. Without this, Python would print a traceback, and another
+        # one when it writes the rest at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+def _run(words: list[str]) -> None:
     command = words[0] if words else ""
     if command in COMMANDS:
         COMMANDS[command](words[1:])

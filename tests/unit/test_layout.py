@@ -14,7 +14,6 @@ HERE = Path(__file__).parent
 DOCS = PACKAGE.parent / "docs"
 # Modules without a test file of their own, and why.
 EXCEPTIONS = {
-    "__main__": "tests/integration/test_packaging.py",
     "amqp": "two names, which tests/integration/test_custom_app.py imports",
     # each needs processes, signals or sockets to do anything at all
     "daemon.process": "tests/integration/test_signals.py",
