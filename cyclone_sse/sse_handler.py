@@ -145,12 +145,13 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
     def _respond(self, _: object = None) -> None:
         if self._gone:
             return
+        is_poll, client_id = self._wants_poll(), self._client_id()
         if self.request.method == "HEAD":
-            self._start_head(_STREAM)
+            self._start_head(_POLL if is_poll else _STREAM)
             self.flush()
             self.finish()
             return
-        client = self._open()
+        client = self._open(is_poll, client_id)
         self._bound = True
         try:
             self.bind()
@@ -181,10 +182,8 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
             except Exception:
                 self.log.failure("unbind failed")
 
-    def _open(self) -> SocketClient | PollClient:
+    def _open(self, is_poll: bool, client_id: str | None) -> SocketClient | PollClient:
         """Make the client. Its head leaves with whatever `bind` has for it."""
-        is_poll = self._wants_poll()
-        client_id = self._client_id()
         renews_id, wants_state = self._is_event_source(), self._wants_state()
         # Without an id of its own, a client with states gets its first id with them.
         sends_id = renews_id and not (wants_state and self._resume_id is None)

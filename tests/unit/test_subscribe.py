@@ -76,15 +76,22 @@ def test_options(path: str) -> None:
     assert "Access-Control-Allow-Headers: Authorization, " in head
 
 
-def test_head_of_a_stream_is_that_of_get() -> None:
+@pytest.mark.parametrize("header", ["Accept: */*", "X-Requested-With: XMLHttpRequest"])
+def test_head_of_a_stream_is_that_of_get(header: str) -> None:
     def names(head: str) -> set[str]:
-        return {line.partition(":")[0] for line in head.split("\r\n")[1:]}
+        return {line.partition(":")[0] for line in head.split("\r\n")[1:]} - {"Transfer-Encoding"}
 
     server = MemoryServer()
-    status, head, body = server.request("HEAD", "/?channels=a")
+    status, head, body = server.request("HEAD", "/?channels=a", header)
     assert (status, body) == (200, b"")
-    assert names(head) == names(server.request("GET", "/?channels=a")[1])
-    assert server.request("HEAD", "/")[0] == 400
+    assert names(head) == names(server.request("GET", "/?channels=a", header)[1])
+
+
+@pytest.mark.parametrize("query", ["", f"channels=a&client={'x' * 65}", f"channels={'x' * 256}"])
+def test_what_get_refuses_head_refuses(query: str) -> None:
+    server = MemoryServer()
+    assert server.request("GET", f"/?{query}")[0] == 400
+    assert server.request("HEAD", f"/?{query}")[0] == 400
 
 
 def test_cors_with_a_list_of_origins() -> None:
