@@ -59,9 +59,9 @@ class OperatorHandler(BrokerHandler):
         request, rules, secret = self.request, self.rules, self.secret_key
         grant = rules.publisher_by_header(request, secret)
         if grant is None and not may_hold_key(request, partial(rules.is_key, secret=secret)):
-            grant = rules.publisher_by_key("", secret)
+            grant = rules.publisher_by_key(request, "", secret)
         body = yield from read_body(request, self.broker.settings["max-batch"])
-        return grant or rules.publisher_by_key(body.key, secret), body
+        return grant or rules.publisher_by_key(request, body.key, secret), body
 
     def in_turns(self, work: Generator[None, None, Result]) -> Result | Deferred[Result]:
         """The result of this work: at once for short work, else a Deferred.

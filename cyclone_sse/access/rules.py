@@ -19,7 +19,7 @@ from cyclone_sse.access.auth_url import AuthFigures, AuthUrl
 from cyclone_sse.access.credentials import AccessRequest, bearer_token, check_origin, subscriber_tokens
 from cyclone_sse.access.grant import OPERATOR, Grant, Names
 from cyclone_sse.access.secret_file import read_secrets
-from cyclone_sse.access.tokens import BadToken, NoKeys, Tokens
+from cyclone_sse.access.tokens import BadToken, NoKeys, NotAToken, Tokens
 from cyclone_sse.errors import Refusal
 from cyclone_sse.options import has_token_rule, with_defaults
 from cyclone_sse.patterns import check_name
@@ -162,7 +162,7 @@ class Rules:
 
         secret: a key that is wanted beside those of ``--http-secret-file``; empty if none is. Raises Refusal.
         """
-        return self.publisher_by_header(request, secret) or self.publisher_by_key(key, secret)
+        return self.publisher_by_header(request, secret) or self.publisher_by_key(request, key, secret)
 
     def publisher_by_header(self, request: AccessRequest, secret: str) -> Grant | None:
         """The publisher's right from the header, before the body is read; None: a key in the body decides.
@@ -170,12 +170,13 @@ class Rules:
         Raises Refusal.
         """
         bearer = bearer_token(request)
+        has_key = bool(secret or self._secrets)
         # The bytes of a header have been decoded as latin-1; publishers send UTF-8.
         if bearer is not None and self.is_key(bearer.encode("latin-1", "replace"), secret):
             return OPERATOR
         if self._tokens is not None and bearer is not None:
-            return self._read(bearer)
-        if secret or self._secrets:
+            return self._read(bearer, or_key=has_key)
+        if has_key:
             return None
         if self._tokens is not None:
             raise Refusal(401, "publishing needs a token: Authorization: Bearer ...", UNAUTHORIZED)
@@ -184,11 +185,15 @@ class Rules:
         check_origin(request, self._settings["cors-origin"])
         return OPERATOR
 
-    def publisher_by_key(self, key: str, secret: str) -> Grant:
-        """The right of a publisher whose body has this key, or no key. Raises Refusal."""
+    def publisher_by_key(self, request: AccessRequest, key: str, secret: str) -> Grant:
+        """The right of a publisher whose header gives none, and whose body has this key, or no key.
+
+        Raises Refusal.
+        """
         if self.is_key(key.encode(errors="replace"), secret):
             return OPERATOR
-        reason = "wrong key" if key else "the key is missing: send it as Authorization: Bearer ..."
+        is_wrong = bool(key or bearer_token(request))
+        reason = "wrong key" if is_wrong else "the key is missing: send it as Authorization: Bearer ..."
         raise Refusal(401, reason, UNAUTHORIZED)
 
     def is_key(self, key: bytes, secret: str) -> bool:
@@ -233,12 +238,15 @@ class Rules:
                 pass
         return None
 
-    def _read(self, token: str) -> Grant:
+    def _read(self, token: str, or_key: bool = False) -> Grant:
+        """The grant of the token. or_key: a key would also do. Raises Refusal."""
         assert self._tokens is not None
         try:
             return self._tokens.grant(token)
         except BadToken as error:
-            raise Refusal(401, str(error), UNAUTHORIZED) from None
+            is_neither = or_key and isinstance(error, NotAToken)
+            reason = "neither a key nor a valid token" if is_neither else str(error)
+            raise Refusal(401, reason, UNAUTHORIZED) from None
         except NoKeys:
             after = str(random.randint(5, 15))
             raise Refusal(503, "the keys of tokens cannot be read now", {"Retry-After": after}) from None

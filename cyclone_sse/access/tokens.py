@@ -33,6 +33,10 @@ class BadToken(ValueError):
     """The token is invalid; the text has the reason, and nothing of the token."""
 
 
+class NotAToken(BadToken):
+    """The text cannot be read as a token; it may be a key."""
+
+
 class NoKeys(Exception):
     """There is no key yet that could verify a token: their URL has not answered."""
 
@@ -121,7 +125,7 @@ class Tokens:
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             # PyJWT raises PyJWTError for invalid tokens, and sometimes another error that it does not
             # foresee.
-            raise BadToken("the token is not valid") from None
+            raise NotAToken("the token is not valid") from None
 
     def _claims(self, token: str) -> Mapping[str, Any]:
         keys = self._keys_for(jwt.get_unverified_header(token))

@@ -271,13 +271,24 @@ def test_a_token_says_where_its_bearer_may_publish() -> None:
     assert server.request("POST", "/publish", FORM, body=b"channel=a&message=x")[0] == 401
 
 
-def test_a_missing_key_is_called_missing() -> None:
-    server = MemoryServer({"http-secret": "secret"})
-    for body, reason in (
-        (b"channel=a&message=b", "the key is missing"),
-        (b"channel=a&message=b&key=x", "wrong key"),
-    ):
-        assert reason in json.loads(server.request("POST", "/publish", FORM, body=body)[2])["reason"]
+@pytest.mark.parametrize(
+    ("headers", "key", "reason", "reason_with_tokens"),
+    [
+        ([], b"", "the key is missing", "the key is missing"),
+        ([], b"&key=x", "wrong key", "wrong key"),
+        (["Authorization: Bearer x"], b"", "wrong key", "neither a key nor a valid token"),
+        ([f"Authorization: Bearer {token(exp=1)}"], b"", "wrong key", "the token has expired"),
+    ],
+)
+def test_a_missing_key_and_a_wrong_one_are_called_so(
+    headers: list[str], key: bytes, reason: str, reason_with_tokens: str
+) -> None:
+    for settings, said in (({}, reason), ({"jwt-secret": SECRET}, reason_with_tokens)):
+        server = MemoryServer({"http-secret": "secret", **settings})
+        body = b"channel=a&message=b" + key
+        status, _, content = server.request("POST", "/publish", FORM, *headers, body=body)
+        assert status == 401
+        assert said in json.loads(content)["reason"]
 
 
 def test_how_long_a_publication_took_is_counted_whatever_becomes_of_it() -> None:
