@@ -144,7 +144,12 @@ final class Publisher
         if ($idempotencyKey !== null) {
             $headers[] = "Idempotency-Key: $idempotencyKey";
         }
-        return $this->call('POST', $path, $headers, json_encode($body, self::JSON));
+        try {
+            $json = json_encode($body, self::JSON);
+        } catch (\JsonException $error) {
+            throw new Failure("the message cannot be written as JSON, which is UTF-8: {$error->getMessage()}");
+        }
+        return $this->call('POST', $path, $headers, $json);
     }
 
     /**

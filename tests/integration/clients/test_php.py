@@ -101,6 +101,19 @@ def test_what_is_refused_says_why(serve: Serve, tmp_path: Path) -> None:
         assert reason in failure["reason"]
 
 
+def test_text_that_is_not_utf_8_is_a_failure_like_others(tmp_path: Path) -> None:
+    for code in (
+        "$publisher->publish('a', \"Gr\\xfc\\xdfe\")",
+        '$publisher->publish("\\xfc", 1)',
+        "$publisher->batch([['channel' => 'a', 'message' => [\"\\xfc\"]]])",
+        '$publisher->disconnect(user: "\\xfc")',
+        '$publisher->clear("\\xfc")',
+    ):
+        failure = call(tmp_path, "http://127.0.0.1:1", code)
+        assert (failure["status"], failure["temporary"], failure["published"]) == (0, False, False)
+        assert "UTF-8" in failure["reason"]
+
+
 def test_a_server_that_is_away(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     failure = call(tmp_path, url, "$publisher->publish('a', 1)", patience=0.3)
