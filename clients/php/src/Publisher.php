@@ -158,6 +158,7 @@ final class Publisher
      */
     private function call(string $method, string $path, array $headers = [], string $body = ''): array
     {
+        $this->checkUrl();
         $deadline = microtime(true) + $this->patience;
         $pause = self::FIRST_PAUSE;
         while (true) {
@@ -171,6 +172,21 @@ final class Publisher
                 usleep((int) ($wait * 1_000_000));
                 $pause = min($pause * 2, self::LONGEST_PAUSE);
             }
+        }
+    }
+
+    /** Without this, a call that can never succeed would be repeated while the page waits. */
+    private function checkUrl(): void
+    {
+        $scheme = strtolower((string) parse_url($this->url, PHP_URL_SCHEME));
+        if ($scheme !== 'http' && $scheme !== 'https') {
+            throw new Failure('the URL of the server must begin with http:// or https://');
+        }
+        if (!filter_var(ini_get('allow_url_fopen'), FILTER_VALIDATE_BOOL)) {
+            throw new Failure('allow_url_fopen is off in the settings of PHP: this client needs it');
+        }
+        if (!in_array($scheme, stream_get_wrappers(), true)) {
+            throw new Failure("PHP cannot open URLs with $scheme: the extension openssl is missing");
         }
     }
 

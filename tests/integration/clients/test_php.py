@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.harness.clients import Subscriber, request
 from tests.harness.docs import shown
 from tests.harness.patience import PATIENCE
@@ -36,13 +38,13 @@ spl_autoload_register(static function (string $class) use ($rules): void {
 AWAY = b'{"status": "error", "reason": "the broker is away", "published": false}'
 
 
-def php(directory: Path, code: str, **env: str) -> str:
-    """Run code after the autoloader; returns what it prints."""
+def php(directory: Path, code: str, setting: str = "", **env: str) -> str:
+    """Run code after the autoloader, with this setting of PHP; returns what it prints."""
     client = ROOT / "clients" / "php"
     (directory / "autoload.php").write_text(_AUTOLOAD % (client, client))
     path = directory / "code.php"
     path.write_text(code if code.startswith("<?php") else f"<?php\n{code}")
-    command = [need("php"), "-d", f"auto_prepend_file={directory}/autoload.php", str(path)]
+    command = [need("php"), "-d", f"auto_prepend_file={directory}/autoload.php", "-d", setting, str(path)]
     done = subprocess.run(
         command, env=os.environ | env, capture_output=True, check=False, text=True, timeout=PATIENCE
     )
@@ -50,7 +52,7 @@ def php(directory: Path, code: str, **env: str) -> str:
     return done.stdout
 
 
-def call(directory: Path, url: str, code: str, key: str = "", **how: float) -> Any:
+def call(directory: Path, url: str, code: str, key: str = "", setting: str = "", **how: float) -> Any:
     """What an expression on `$publisher` gives, or how it fails."""
     more = "".join(f", {name}: {value}" for name, value in how.items())
     return json.loads(
@@ -69,6 +71,7 @@ def call(directory: Path, url: str, code: str, key: str = "", **how: float) -> A
                 ]);
             }}
             """,
+            setting,
         )
     )
 
@@ -112,6 +115,24 @@ def test_text_that_is_not_utf_8_is_a_failure_like_others(tmp_path: Path) -> None
         failure = call(tmp_path, "http://127.0.0.1:1", code)
         assert (failure["status"], failure["temporary"], failure["published"]) == (0, False, False)
         assert "UTF-8" in failure["reason"]
+
+
+NEVER_SENT = [
+    ("http://127.0.0.1:1", "allow_url_fopen=0", "allow_url_fopen is off"),
+    ("127.0.0.1:1", "", "must begin with http:// or https://"),
+    ("ftp://127.0.0.1:1", "", "must begin with http:// or https://"),
+    ("", "", "must begin with http:// or https://"),
+]
+
+
+@pytest.mark.parametrize(("url", "setting", "reason"), NEVER_SENT)
+def test_a_page_does_not_wait_for_what_can_never_succeed(
+    tmp_path: Path, url: str, setting: str, reason: str
+) -> None:
+    for code in ("$publisher->publish('a', 1)", "$publisher->presence('a')"):
+        failure = call(tmp_path, url, code, setting=setting)
+        assert (failure["status"], failure["temporary"], failure["published"]) == (0, False, False)
+        assert reason in failure["reason"]
 
 
 def test_a_server_that_is_away(tmp_path: Path) -> None:
