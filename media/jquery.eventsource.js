@@ -6,8 +6,9 @@
  * away: with the last event's id, so that the server sends what was missed.
  *
  *     $.eventsource({url: '/sse/', data: {channels: ['news', 'chat']}, message: function (data, event) { ... }});
- *     $.eventsource('close', label)      closes a stream; without a label, all of them
+ *     $.eventsource('close', label)      closes a stream; without a label, or with '*', all of them
  *     $.eventsource('streams', label)    the stream {label, url, source, lastEventId}; without a label, all by label
+ *     $.eventsource.close(label), $.eventsource.streams(label)    the same
  *
  * Options (default):
  *     label            name of the stream; a second one of the same name replaces the first   ('stream-1', ...)
@@ -409,7 +410,7 @@
             return given ? named(label) : $.extend({}, streams);
         }
         if (options === 'close') {
-            $.each(given ? [named(label)] : $.extend({}, streams), function (_, stream) {
+            $.each(given && label !== '*' ? [named(label)] : $.extend({}, streams), function (_, stream) {
                 if (stream) {
                     stream.close();
                 }
@@ -421,10 +422,16 @@
             throw new Error('$.eventsource needs an url');
         }
         label = options.label || 'stream-' + (unnamed += 1);
-        $.eventsource('close', label);
+        if (named(label)) {
+            named(label).close();
+        }
         streams[label] = new Stream(label, options);
         return streams[label];
     };
+
+    $.each(['close', 'streams'], function (_, command) {
+        $.eventsource[command] = function (label) { return $.eventsource(command, label); };
+    });
 
     // For the two plugins beside this one: triggers an event on each of the elements. It bubbles, so that handlers on
     // the document hear it; but an element of which `hasItsOwn(element)` is true hears only what is triggered on itself,

@@ -68,6 +68,29 @@ def test_eventsource(server: SseServer, site: Site, browse: Open, jquery: str, o
     assert page.faults == []
 
 
+@pytest.mark.parametrize("close", ["$.eventsource.close()", "$.eventsource('close', '*')"])
+def test_old_pages_close_and_list_their_streams(
+    server: SseServer, site: Site, browse: Open, jquery: str, close: str
+) -> None:
+    script = """
+        $.each(['a', 'b', 'c'], function (_, name) {
+            $.eventsource({label: name, url: '/sse/', data: {channels: name}});
+        });
+    """
+    site.pages["/"] = bare_page(script, jquery)
+    page = browse(site.url)
+    until(lambda: stats(server.url) == {"a": 1, "b": 1, "c": 1}, "the streams")
+    page.evaluate("$.eventsource.close('a')")
+    until(lambda: stats(server.url) == {"b": 1, "c": 1}, "one stream is closed")
+    labels = "$.map($.eventsource.streams(), function (stream) { return stream.label; })"
+    assert page.evaluate(labels) == ["b", "c"]
+    assert page.evaluate("$.eventsource.streams('b').label") == "b"
+    page.evaluate(close)
+    until(lambda: stats(server.url) == {}, "all streams are closed")
+    assert page.evaluate(labels) == []
+    assert page.faults == []
+
+
 def test_a_handler_that_throws_does_not_end_the_stream(
     server: SseServer, site: Site, browse: Open, old: bool
 ) -> None:
