@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.sorted_log import SortedLog
 
-RELEASED_AT_ONCE = 10  # events, when some are dropped
+FREED_AT_ONCE = 10  # events, when some are dropped
 
 _EVENT_OVERHEAD = 300  # bytes of an event in addition to its frame: the objects around it
 
@@ -58,7 +58,7 @@ class EventLog:
             if not event.holders:
                 self._unheld.append(event)
         if self._unheld:
-            self.release_some(RELEASED_AT_ONCE)
+            self.release_some(FREED_AT_ONCE)
 
     def release_some(self, most: int) -> None:
         """Release events that no channel holds, up to this number."""

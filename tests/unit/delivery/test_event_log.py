@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclone_sse.delivery.event_log import RELEASED_AT_ONCE, EventLog
+from cyclone_sse.delivery.event_log import FREED_AT_ONCE, EventLog
 from cyclone_sse.delivery.events import Event, EventId, encode
 
 
@@ -28,11 +28,11 @@ def test_an_event_is_released_with_its_last_holder() -> None:
 def test_of_very_many_events_most_are_released_later_and_not_read_any_more() -> None:
     released: list[Event] = []
     log = EventLog(released.append)
-    events = [event(number) for number in range(1, 5 * RELEASED_AT_ONCE)]
+    events = [event(number) for number in range(1, 5 * FREED_AT_ONCE)]
     for each in events:
         log.add(each)
     log.drop_all(events[:-1])
-    assert released == events[:RELEASED_AT_ONCE]
+    assert released == events[:FREED_AT_ONCE]
     assert list(log.after(0)) == events[-1:]
     assert log.has_unheld
     log.release_some(len(events))
