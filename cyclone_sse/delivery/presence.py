@@ -12,7 +12,7 @@ a leave costs O(1), for any size of the room.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Any
@@ -41,6 +41,8 @@ class _Peer:
     waiting: dict[int, list[Any]] = field(default_factory=dict)  # reports behind a missing one
     whole: dict[int, list[Any]] = field(default_factory=dict)  # parts of an answer to a question
     whole_id: tuple[int, int] = (0, 0)  # the report up to which that answer goes, and its own number
+    complete: tuple[int, list[list[Any]]] | None = None  # that report, and all parts, to be applied
+    is_catching_up: bool = False  # what has come is being applied
     asked: float = float("-inf")
     ends: float | None = None  # it stopped: when its members leave
 
@@ -140,8 +142,11 @@ class Presence:
 
     # Other servers.
 
-    def receive(self, message: Mapping[str, Any], now: float) -> None:
-        """Process a message of another server; malformed parts are ignored."""
+    def receive(self, message: Mapping[str, Any], now: float) -> Generator[None, None, None]:
+        """Process a message of another server, in slices; malformed parts are ignored.
+
+        The next message may come before the last slice: what is of the same server is applied in order.
+        """
         server = message.get("server")
         if not isinstance(server, str) or server == self._server:
             return
@@ -162,15 +167,17 @@ class Presence:
         if type(seq) is not int:
             return
         if "part" in message:
-            self._receive_part(server, peer, message)
+            self._receive_part(peer, message)
         elif isinstance(changes, list) and seq > peer.seq and len(peer.waiting) < WAITING:
             peer.waiting[seq] = changes
-        self._catch_up(server, peer)
+        if peer.is_catching_up:
+            return
+        yield from self._catch_up(server, peer)
         if seq > peer.seq and now - peer.asked >= ASK_AGAIN:
             peer.asked = now
             self._outbox.append(iter([{"server": self._server, "ask": server}]))
 
-    def _receive_part(self, server: str, peer: _Peer, message: Mapping[str, Any]) -> None:
+    def _receive_part(self, peer: _Peer, message: Mapping[str, Any]) -> None:
         seq, number, part, parts = (message.get(name) for name in ("seq", "whole", "part", "parts"))
         changes = message.get("changes")
         if not (isinstance(seq, int) and isinstance(number, int) and isinstance(part, int)):
@@ -182,22 +189,44 @@ class Presence:
         if (seq, number) > peer.whole_id:
             peer.whole_id, peer.whole = (seq, number), {}
         peer.whole[part] = changes
-        if len(peer.whole) < parts:
-            return
-        entries = dict(entry for changes in peer.whole.values() for entry in _entries(changes))
-        for key in [key for key in peer.entries if key not in entries]:
-            self._set_of(server, peer, key, GONE)
-        for key, entry in entries.items():
-            self._set_of(server, peer, key, entry)
-        peer.seq, peer.whole = seq, {}
+        if len(peer.whole) >= parts:
+            peer.complete, peer.whole = (seq, list(peer.whole.values())), {}
 
-    def _catch_up(self, server: str, peer: _Peer) -> None:
-        while (changes := peer.waiting.pop(peer.seq + 1, None)) is not None:
-            peer.seq += 1
-            for key, entry in _entries(changes):
-                self._set_of(server, peer, key, entry)
+    def _catch_up(self, server: str, peer: _Peer) -> Iterator[None]:
+        """Apply what has come of a server, and what comes meanwhile, in slices."""
+        peer.is_catching_up = True
+        while self._peers.get(server) is peer:  # else it was dropped between two slices
+            if peer.complete is not None:
+                (peer.seq, parts), peer.complete = peer.complete, None
+                yield from self._replace(server, peer, parts)
+            elif (changes := peer.waiting.pop(peer.seq + 1, None)) is not None:
+                peer.seq += 1
+                for key, entry in _entries(changes):
+                    self._set_of(server, peer, key, entry)
+                if peer.waiting:
+                    yield
+            else:
+                break
+        peer.is_catching_up = False
         if peer.waiting and min(peer.waiting) <= peer.seq:
             peer.waiting = {seq: changes for seq, changes in peer.waiting.items() if seq > peer.seq}
+
+    def _replace(self, server: str, peer: _Peer, parts: Iterable[list[Any]]) -> Iterator[None]:
+        """Replace the members of a server by these. Those that stay are never absent between two slices."""
+        gone = dict.fromkeys(peer.entries)
+        for changes in parts:
+            for key, entry in _entries(changes):
+                self._set_of(server, peer, key, entry)
+                gone.pop(key, None)
+            yield
+            if self._peers.get(server) is not peer:
+                return
+        for number, key in enumerate(gone, 1):
+            self._set_of(server, peer, key, GONE)
+            if not number % MESSAGE_ENTRIES:
+                yield
+                if self._peers.get(server) is not peer:
+                    return
 
     def _set_of(self, server: str, peer: _Peer, key: Key, entry: Entry) -> None:
         if entry.streams:

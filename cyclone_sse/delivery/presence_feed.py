@@ -25,7 +25,7 @@ from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.kinds import Kinds
 from cyclone_sse.delivery.presence import Presence
 from cyclone_sse.delivery.room import Changes, Room
-from cyclone_sse.slices import Slices
+from cyclone_sse.slices import Slices, finish_in_turns
 
 TICK = 0.25  # seconds
 ANNOUNCE_INTERVAL = 1.1  # seconds, in a channel: ten seconds of joins make nine events
@@ -160,7 +160,7 @@ class PresenceFeed:
     def receive(self, message: object) -> None:
         """Process a message of another server."""
         if isinstance(message, Mapping) and self.kinds.have_presence:
-            self._presence.receive(message, self._reactor.seconds())
+            finish_in_turns(self._presence.receive(message, self._reactor.seconds()), self._slices)
 
     def _tick(self) -> None:
         if not len(self._slices) and self.kinds.have_presence:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclone_sse.delivery.presence import HEARTBEAT, SILENCE, Message, Presence
+from cyclone_sse.delivery import presence
+from cyclone_sse.delivery.presence import HEARTBEAT, MESSAGE_ENTRIES, SILENCE, Message, Presence
+from cyclone_sse.slices import finish
 
 GRACE = 10.0
 
@@ -29,6 +33,23 @@ def members(presence: Presence, channel: str = "room") -> dict[str, int]:
     return {user: sum(entry.streams for entry in servers.values()) for user, servers in room.members.items()}
 
 
+def receive(presence: Presence, message: Mapping[str, Any], now: float) -> None:
+    finish(presence.receive(message, now))
+
+
+def steps(work: Iterator[None]) -> Iterator[None]:
+    """Do the work; yields after each slice, also after the last."""
+    yield from work
+    yield
+
+
+def whole(presence: Presence) -> list[Message]:
+    """The answer of the server to a question, with nothing else that it has to report."""
+    run(presence, 1.0)
+    receive(presence, {"server": "x", "ask": None}, 1.0)
+    return run(presence, 1.0)
+
+
 def talk(servers: Iterable[Presence], now: float, rounds: int = 4) -> None:
     """Every message reaches every other server."""
     servers = list(servers)
@@ -36,7 +57,7 @@ def talk(servers: Iterable[Presence], now: float, rounds: int = 4) -> None:
         for sender in servers:
             for message in run(sender, now):
                 for receiver in servers:
-                    receiver.receive(message, now)
+                    receive(receiver, message, now)
 
 
 def test_streams_of_a_user_are_one_member() -> None:
@@ -96,7 +117,7 @@ def test_a_server_that_stops_takes_no_member_with_it_who_reconnects() -> None:
     b.pop_changes("room")
     a.stop()
     for message in run(a, 2.0):
-        b.receive(message, 2.0)
+        receive(b, message, 2.0)
     b.join("room", "42", None, 5.0)
     run(b, 11.0)
     assert b.pop_changes("room") is None
@@ -130,6 +151,88 @@ def test_a_server_that_starts_learns_who_is_there() -> None:
     assert members(b) == members(a)
 
 
+def test_the_members_of_a_server_are_replaced_in_slices() -> None:
+    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    for number in range(3 * MESSAGE_ENTRIES):
+        a.join("room", f"old{number}", None, 1.0)
+    talk([a, b], 1.0)
+    for number in range(3 * MESSAGE_ENTRIES):
+        a.leave("room", f"old{number}", 1.0)
+        a.join("room", f"new{number}", None, 1.0)
+    run(a, 100.0)  # lost
+    seen = []
+    for message in whole(a):
+        before = members(b).keys()
+        for _ in steps(b.receive(message, 100.0)):
+            seen.append(len(before ^ members(b).keys()))
+            before = members(b).keys()
+    assert members(b) == members(a)
+    assert max(seen) == MESSAGE_ENTRIES
+    assert sum(seen) == 6 * MESSAGE_ENTRIES
+
+
+def test_a_report_that_comes_while_the_members_are_replaced_is_applied_after_that() -> None:
+    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    for number in range(2 * MESSAGE_ENTRIES):
+        a.join("room", str(number), None, 1.0)
+    *first, last = whole(a)
+    for message in first:
+        receive(b, message, 1.0)
+    run(b, 1.0)
+    replacing = b.receive(last, 1.0)
+    next(replacing)
+    a.join("room", "0", None, 2.0)
+    a.join("room", str(2 * MESSAGE_ENTRIES - 1), None, 2.0)
+    for message in run(a, 4.0):
+        receive(b, message, 4.0)
+    finish(replacing)
+    assert members(b) == members(a)
+    assert run(b, 4.0) == []  # nothing is asked for
+
+
+def test_reports_behind_a_missing_one_are_applied_in_slices() -> None:
+    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    for number in range(5 * MESSAGE_ENTRIES):
+        a.join("room", str(number), None, 1.0)
+    missing, *others = run(a, 1.0)
+    for message in others:
+        receive(b, message, 1.0)
+    assert not members(b)
+    sizes = [len(members(b)) for _ in steps(b.receive(missing, 1.0))]
+    assert sizes == [number * MESSAGE_ENTRIES for number in (1, 2, 3, 4, 5)]
+
+
+def test_who_stays_does_not_leave_while_the_members_are_replaced() -> None:
+    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    users = [str(number) for number in range(3 * MESSAGE_ENTRIES)]
+    for user in users:
+        a.join("room", user, None, 1.0)
+    talk([a, b], 1.0)
+    b.pop_changes("room")
+    a.join("room", "new", None, 1.0)
+    run(a, 1.0)  # lost
+    for message in whole(a):
+        for _ in steps(b.receive(message, 1.0)):
+            assert members(b).keys() >= set(users)
+    changes = b.pop_changes("room")
+    assert changes is not None
+    assert (changes.joined, changes.left) == ({"new": None}, [])
+
+
+def test_the_members_of_a_server_that_is_dropped_do_not_come_back() -> None:
+    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    for number in range(2 * MESSAGE_ENTRIES):
+        a.join("room", str(number), None, 1.0)
+    *first, last = whole(a)
+    for message in first:
+        receive(b, message, 1.0)
+    replacing = b.receive(last, 1.0)
+    next(replacing)
+    run(b, 1.0 + SILENCE)
+    finish(replacing)
+    assert members(b) == {}
+
+
 def test_a_silent_server_sends_a_heartbeat() -> None:
     a = Presence("a", GRACE)
     assert len(run(a, 1.0)) == 1
@@ -147,14 +250,32 @@ def test_what_is_malformed_is_left_out() -> None:
         {"server": "b", "seq": 1, "changes": [1, [], ["room"], ["room", 1, 1], ["room", "1", "x"], entry]},
         {"server": "b", "seq": 2, "part": 0, "parts": "x", "changes": []},
     ):
-        a.receive(message, 1.0)
+        receive(a, message, 1.0)
     assert members(a) == {"42": 1}
 
 
+class Work:
+    """The work of a server that has been started, in its order."""
+
+    def __init__(self) -> None:
+        self._tasks: deque[Iterator[None]] = deque()
+
+    def start(self, task: Iterator[None]) -> None:
+        if next(task, task) is None:
+            self._tasks.append(task)
+
+    def advance(self, slices: int) -> None:
+        for _ in range(slices):
+            if self._tasks and next(self._tasks[0], self._tasks) is not None:
+                self._tasks.popleft()
+
+
 @pytest.mark.slow
+@patch.object(presence, "MESSAGE_ENTRIES", 2)
 @given(st.data())
 def test_all_servers_come_to_the_same_picture_whatever_becomes_of_messages(data: Any) -> None:
     servers = [Presence(name, GRACE) for name in "abc"]
+    work = [Work() for _ in servers]
     truth: dict[tuple[int, str], int] = {}
     under_way: list[Message] = []
     now = 1.0
@@ -162,7 +283,8 @@ def test_all_servers_come_to_the_same_picture_whatever_becomes_of_messages(data:
         now += data.draw(st.sampled_from([0.0, 0.3, 2.0]))
         action = data.draw(st.sampled_from(["join", "leave", "send", "deliver", "deliver", "lose", "repeat"]))
         where = data.draw(st.integers(0, 2))
-        user = data.draw(st.sampled_from(["1", "2", "3"]))
+        work[where].advance(data.draw(st.integers(0, 1)))
+        user = data.draw(st.sampled_from(["1", "2", "3", "4", "5", "6"]))
         if action == "join":
             servers[where].join("room", user, None, now)
             truth[where, user] = truth.get((where, user), 0) + 1
@@ -170,14 +292,17 @@ def test_all_servers_come_to_the_same_picture_whatever_becomes_of_messages(data:
             servers[where].leave("room", user, now)
             truth[where, user] -= 1
         elif action == "send":
+            work[where].advance(1000)
             under_way += run(servers[where], now)
         elif under_way:
             message = under_way[data.draw(st.integers(0, len(under_way) - 1))]
             if action != "repeat":
                 under_way.remove(message)
             if action != "lose":
-                for server in servers:
-                    server.receive(message, now)
+                for server, queue in zip(servers, work, strict=True):
+                    queue.start(server.receive(message, now))
+    for queue in work:
+        queue.advance(1000)
     for _ in range(6):  # from here on nothing is lost; the grace of all has passed in the end
         now += HEARTBEAT
         talk(servers, now)

@@ -104,6 +104,22 @@ def test_servers_agree(clock: TurnClock, kinds: Path) -> None:
     assert not any("42" in each.get("left", ()) for each in heard(bob))
 
 
+def test_the_members_of_another_server_are_applied_in_several_turns(clock: TurnClock, kinds: Path) -> None:
+    servers = Servers(clock, kinds)
+    for user in range(1000):
+        join(servers.hubs[0], str(user), presence=False)
+    servers.wait(1)
+    servers.messages.clear()
+    servers.hubs[0].presence.receive({"server": "new", "ask": None})
+    servers.wait(1)
+    new = make_hub(clock, channels=str(kinds))
+    for message in servers.messages:
+        new.presence.receive(message)
+    assert len(new.presence.members("room-1")["members"]) < 500
+    turns(clock)
+    assert len(new.presence.members("room-1")["members"]) == 1000
+
+
 def test_a_thousand_who_join_cost_each_member_ten_events(clock: TurnClock, kinds: Path) -> None:
     servers = Servers(clock, kinds)
     (hub,) = servers.hubs
