@@ -263,7 +263,8 @@ class Presence:
         """Drop the members of a server that is gone. One of the others counts their leaves as its own."""
         speaker = min(self._server, *self._peers) if self._peers else self._server
         for number, key in enumerate(list(peer.entries), 1):
-            if server not in self._peers:  # else it is back, and has reported
+            back = self._peers.get(server)
+            if back is None or key not in back.entries:  # else it is back, and has reported this
                 self._set(server, key, GONE, speaker)
             if not number % MESSAGE_ENTRIES:
                 yield

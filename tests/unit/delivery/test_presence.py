@@ -233,6 +233,24 @@ def test_the_members_of_a_server_that_is_dropped_do_not_come_back() -> None:
     assert members(b) == {}
 
 
+def test_a_server_that_is_back_while_it_is_dropped_keeps_only_its_members() -> None:
+    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    users = [str(number) for number in range(2 * MESSAGE_ENTRIES)]
+    for user in users:
+        a.join("room", user, None, 1.0)
+    talk([a, b], 1.0)
+    dropping = b.tick(1.0 + SILENCE)
+    next(dropping)
+    for user in users[1:]:
+        a.leave("room", user, 1.0)
+    run(a, 1.0 + SILENCE)
+    for message in whole(a):
+        receive(b, message, 1.0 + SILENCE)
+    for _ in dropping:
+        pass
+    assert members(b) == members(a) == {"0": 1}
+
+
 def test_a_silent_server_sends_a_heartbeat() -> None:
     a = Presence("a", GRACE)
     assert len(run(a, 1.0)) == 1
