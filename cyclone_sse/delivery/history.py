@@ -23,6 +23,7 @@ from cyclone_sse.delivery.event_log import EventLog
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.floors import Floors
 from cyclone_sse.delivery.losses import Losses
+from cyclone_sse.delivery.rising_floors import RisingFloors
 from cyclone_sse.delivery.views import ENTRY_OVERHEAD, BySize, HistoryFigures, Limits, View, each_once
 
 MANY = 1000  # channels of an event that hold it after one call: about 3 ms, where room is made 7 ms
@@ -42,15 +43,12 @@ class History:
     """
 
     def __init__(
-        self,
-        limits: Callable[[str], Limits],
-        max_bytes: int,
-        start: int | None,
-        log_losses: bool = False,
+        self, limits: Callable[[str], Limits], max_bytes: int, start: int | None, log_losses: bool = False
     ) -> None:
         self._limits = limits
         self._max_bytes = max_bytes
         self._floors = Floors(start)  # of channels without events
+        self.rising = RisingFloors(self.raise_floor)
         self._log = EventLog(self._note_released)
         self._views: dict[str, View] = {}
         self._by_age: dict[float, OrderedDict[str, View]] = {}  # by ttl; least recently published first
@@ -154,9 +152,7 @@ class History:
         return view.name
 
     def _open_view(self, name: str, limits: Limits) -> View:
-        age_order = self._by_age.get(limits.ttl)
-        if age_order is None:
-            age_order = self._by_age[limits.ttl] = OrderedDict()
+        age_order = self._by_age.setdefault(limits.ttl, OrderedDict())
         view = View(name, self._floors.pop(name), limits, age_order)
         self._views[name] = age_order[name] = view
         self._bytes += _CHANNEL_OVERHEAD + len(name)
@@ -185,6 +181,7 @@ class History:
         self._dropping.clear()
         self._by_size = BySize()
         self._floors = Floors(start)
+        self.rising.clear()
         self.version += 1
         self._bytes = 0
         self.last = start
@@ -195,6 +192,7 @@ class History:
         if view is not None:
             self._forget_view(view)
         self._floors.pop(channel)
+        self.rising.forget(channel)
 
     def clear_channel(self, channel: str, seq: int) -> None:
         """Drop the events of a channel up to this position; clients with older positions receive a gap."""
@@ -215,7 +213,8 @@ class History:
     def floor(self, channel: str) -> int | None:
         """The position after which nothing of the channel is missing; None: not known to be complete."""
         view = self._views.get(channel)
-        return view.floor if view is not None else self._floors.of(channel)
+        floor = view.floor if view is not None else self._floors.of(channel)
+        return max(floor or 0, self.rising.of(channel)) or floor
 
     @property
     def start(self) -> int | None:

@@ -107,17 +107,16 @@ class Hub:
             self._settings["history-ttl"] if ttl is None else ttl,
         )
 
-    def set_complete(self, channels: Iterable[str]) -> int:
-        """Note that no event of these channels is missing from now on. Returns the position."""
+    def set_complete(self, channels: Iterable[str]) -> None:
+        """Note that no event of these channels is missing from now on."""
         seq = self.ids.next().seq  # no client has this id: what was before it may be missing
         for channel in channels:
             self.history.raise_floor(channel, seq)
-        return seq
 
     def send_gap(self, channels: Iterable[str]) -> None:
         """Note that events of these channels may be missing up to now, and send their clients a gap event."""
         names = frozenset(channels)
-        floor = self.set_complete(names)
+        floor = self.ids.next().seq  # as in `set_complete`, but for as many channels as there are
         moment = self.ids.now()
         frames: dict[tuple[str, ...], bytes] = {}
         concerned: dict[Client, None] = {}
@@ -135,6 +134,10 @@ class Hub:
             client.send(frame, (frame,), (floor,))
             self._send_states(client, names.intersection(client.channels), moment)
 
+        rising = self.history.rising.start(names, floor)
+        if self._patterns is not None:
+            slices.finish(rising)  # the log of losses, which clients of patterns read, has no other answer
+        self._fanout.work(rising)
         self._fanout.work(slices.each(names, collect))
         self._fanout.each(concerned, send)
 

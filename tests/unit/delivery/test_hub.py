@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from cyclone_sse.delivery.events import EventId
 from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.publication import publication
+from cyclone_sse.delivery.rising_floors import FLOORS_AT_ONCE
 from cyclone_sse.errors import Ending
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
 from tests.unit.fakes import TurnClock
@@ -65,6 +66,46 @@ def test_a_gap_is_told_to_those_it_concerns_and_after_what_was_published(clock: 
     hub.subscribe(late, ["b"], before)
     assert gaps(late) == [["b"]], "a client that was away receives the gap too"
     assert b"id: " in late.got[-1]
+
+
+def test_a_client_that_resumes_while_a_gap_is_noted_is_told(clock: TurnClock) -> None:
+    hub = make_hub(clock, complete=False)
+    channels = [f"c{number}" for number in range(3 * FLOORS_AT_ONCE)]
+    hub.set_complete(channels)
+    before = hub.position()
+    hub.send_gap(channels)
+    back: list[tuple[str, Recorder]] = []
+    while clock.getDelayedCalls():
+        clock.turn()
+        for channel in channels[:: FLOORS_AT_ONCE // 2]:
+            client = Recorder()
+            hub.subscribe(client, [channel], before)
+            back.append((channel, client))
+    assert len(back) > 6
+    assert all(gaps(client) == [[channel]] for channel, client in back)
+
+
+def test_a_client_that_was_told_of_a_gap_is_not_told_again(clock: TurnClock) -> None:
+    hub = make_hub(clock, complete=False)
+    channels = [f"c{number}" for number in range(3 * FLOORS_AT_ONCE)]
+    hub.set_complete(channels)
+    hub.send_gap(channels)
+    event = hub.publish(publication("c0", "live"))
+    for id in (str(event.id), hub.position()):
+        client = Recorder()
+        hub.subscribe(client, ["c0", "c1"], id)
+        turns(clock)
+        assert gaps(client) == []
+
+
+def test_the_gap_of_very_many_channels_is_noted_in_several_turns(clock: TurnClock) -> None:
+    hub = make_hub(clock, complete=False)
+    hub.send_gap(f"c{number}" for number in range(3 * FLOORS_AT_ONCE))
+    noted = [hub.history.figures().floors]
+    while noted[-1] < 3 * FLOORS_AT_ONCE:
+        clock.turn()
+        noted.append(hub.history.figures().floors)
+    assert noted == [number * FLOORS_AT_ONCE for number in (0, 1, 2, 3)]
 
 
 def test_a_gap_told_moves_the_id_behind_nothing(clock: TurnClock) -> None:
