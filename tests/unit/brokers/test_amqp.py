@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
+from cyclone_sse.brokers import amqp
 from cyclone_sse.brokers.amqp import AmqpBroker
 from cyclone_sse.brokers.amqp_protocol import AmqpMessage
 from cyclone_sse.delivery.events import Event
@@ -121,6 +122,29 @@ def test_a_message_id_counts_once_for_its_time() -> None:
     made.reactor.advance(made.settings["idempotency-ttl"])
     made.message_received(message("a", b"x", None, "k1"))
     assert len(made._seen) == 1
+
+
+def test_message_ids_whose_time_is_over_are_forgotten_some_with_each_message() -> None:
+    made = broker("direct", "a")
+    count = 3 * amqp._FORGOTTEN_AT_ONCE
+    for number in range(count):
+        made.message_received(message("a", b"x", None, f"k{number}"))
+    assert isinstance(made.reactor, Clock)
+    made.reactor.advance(made.settings["idempotency-ttl"])
+    left = []
+    for _ in range(4):
+        made.message_received(message("a", b"x", None, f"k{count - 1}"))
+        left.append(len(made._seen))
+    assert left == [count - amqp._FORGOTTEN_AT_ONCE, count // 3, 1, 1]
+    assert len(held(made, "a")) == 1, "its time was over, but is not any more"
+
+
+def test_message_ids_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amqp, "MAX_SEEN", 3)
+    made = broker("direct", "a")
+    for number in range(10):
+        made.message_received(message("a", b"x", None, f"k{number}"))
+    assert len(made._seen) <= 4
 
 
 def test_a_heartbeat_is_no_event() -> None:
