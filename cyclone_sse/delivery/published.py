@@ -81,7 +81,7 @@ class Published:
         entries = []
         new: list[tuple[Publication, _Entry]] = []
         for each in publications:
-            entry = self._entries.get(each.idempotency_key) if each.idempotency_key else None
+            entry = self._find(each.idempotency_key)
             if entry is None:
                 entry = _Entry(self._clock() + self.ttl)
                 new.append((each, entry))
@@ -101,6 +101,16 @@ class Published:
             self._forget_failed(new, error)
             raise
         return [await self._id_of(entry) for entry in entries]
+
+    def _find(self, key: str | None) -> _Entry | None:
+        """What was published with this key, or is about to be, if the key still counts."""
+        if not key:
+            return None
+        entry = self._entries.get(key)
+        if entry is not None and entry.done and entry.expires <= self._clock():
+            del self._entries[key]  # `_expire` has not come to it yet; the new one has its place at the end
+            return None
+        return entry
 
     def _forget_failed(self, new: Sequence[tuple[Publication, _Entry]], error: BaseException) -> None:
         """Forget an attempt that has failed, but not those of its events that are still to be written."""

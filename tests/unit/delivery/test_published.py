@@ -89,6 +89,16 @@ def test_a_key_counts_for_its_time() -> None:
     assert source.publish("old") == ["id-1"]
 
 
+def test_a_key_whose_time_is_over_counts_no_more_behind_very_many_others() -> None:
+    source = Source()
+    keys = [f"k{n}" for n in range(published._EXPIRED_AT_ONCE + 1)]
+    source.publish(*keys)
+    source.clock.advance(301)
+    assert source.publish(keys[-1]) == source.publish(keys[-1]) == [f"id-{len(keys)}"]
+    assert source.publish("new") == [f"id-{len(keys) + 1}"]
+    assert len(source.published) == 2
+
+
 def test_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "MAX_PUBLISHED", 10)
     source = Source()
