@@ -135,7 +135,7 @@ class Presence:
             here = frozenset(user for user, cause in causes.items() if cause == self._server)
             joined = {user: room.infos[user] for user in room.joined}
             changes = Changes(joined, list(room.left), room.anonymous_count, here)
-            room.joined, room.left, room.announced_anonymous = {}, {}, changes.anonymous
+            room.note_announced()
         if not room.members and not room.anonymous:
             del self._rooms[channel]
         return changes

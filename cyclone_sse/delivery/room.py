@@ -27,7 +27,7 @@ GONE = Entry(0)
 class Room:
     """One channel: its members and anonymous streams, and what changed since the last announcement."""
 
-    __slots__ = ("announced_anonymous", "anonymous", "infos", "joined", "left", "members")
+    __slots__ = ("_announced", "announced_anonymous", "anonymous", "infos", "joined", "left", "members")
 
     def __init__(self) -> None:
         self.members: dict[str, dict[str, Entry]] = {}  # user -> server -> the streams there
@@ -36,6 +36,8 @@ class Room:
         self.joined: dict[str, str] = {}  # user -> the server where it happened
         self.left: dict[str, str] = {}
         self.announced_anonymous = 0
+        # Of those who joined or left: the info that was announced last; None for who was not there.
+        self._announced: dict[str, tuple[str | None] | None] = {}
 
     @property
     def anonymous_count(self) -> int:
@@ -59,19 +61,33 @@ class Room:
             if servers is None:
                 servers = self.members[user] = {}
                 self.infos[user] = entry.info
-                _note(user, cause, self.joined, self.left)
+                self._note(user, cause, None)
             servers[server] = entry
         elif servers is not None:
             servers.pop(server, None)
             if not servers:
-                del self.members[user], self.infos[user]
-                _note(user, cause, self.left, self.joined)
+                del self.members[user]
+                self._note(user, cause, (self.infos.pop(user),))
 
+    def _note(self, user: str, cause: str, before: tuple[str | None] | None) -> None:
+        """Note that a user has joined or left. before: the info until now; None if there was none.
 
-def _note(user: str, cause: str, changes: dict[str, str], opposite: dict[str, str]) -> None:
-    # A user who left and joined again between two announcements was never seen to leave.
-    if opposite.pop(user, None) is None:
-        changes[user] = cause
+        A user who left and joined again between two announcements was never seen to leave.
+        """
+        self.joined.pop(user, None)
+        self.left.pop(user, None)
+        announced = self._announced.setdefault(user, before)
+        if user not in self.infos and announced is not None:
+            self.left[user] = cause
+        elif user in self.infos and announced != (self.infos[user],):
+            self.joined[user] = cause
+        else:
+            del self._announced[user]
+
+    def note_announced(self) -> None:
+        """Note that everything so far has been announced."""
+        self.joined, self.left, self._announced = {}, {}, {}
+        self.announced_anonymous = self.anonymous_count
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from cyclone_sse.delivery.room import GONE, Entry, Room
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cyclone_sse.delivery.presence import Presence
+from cyclone_sse.delivery.room import GONE, Changes, Entry, Room
 
 
 def test_the_info_is_that_of_the_first_stream() -> None:
@@ -18,6 +22,46 @@ def test_a_user_who_joins_and_leaves_between_two_announcements_is_not_announced(
     room.set("a", "42", Entry(1), "a")
     room.set("a", "42", GONE, "a")
     assert not room.is_changed
+
+
+def test_a_user_who_leaves_and_joins_between_two_announcements_is_announced_with_another_info() -> None:
+    a = Presence("a", 0.0)
+
+    def rejoin(*infos: str) -> Changes | None:
+        for info in infos:
+            a.leave("room", "42", 1.0)
+            list(a.tick(10.0))
+            a.join("room", "42", info, 1.0)
+        return a.pop_changes("room")
+
+    a.join("room", "42", "1", 1.0)
+    a.pop_changes("room")
+    assert rejoin("1") is None
+    assert rejoin("2", "1") is None
+    changes = rejoin("3", "2")
+    assert changes is not None
+    assert (dict(changes.joined), changes.left, set(changes.here)) == ({"42": "2"}, [], {"42"})
+    assert rejoin("2") is None
+    a.leave("room", "42", 1.0)
+    list(a.tick(10.0))
+    changes = a.pop_changes("room")
+    assert changes is not None
+    assert (changes.joined, changes.left) == ({}, ["42"])
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([0, 1]), st.sampled_from("12"))))
+def test_announcements_add_up_to_the_members(steps: list[tuple[str, int, str]]) -> None:
+    room, announced = Room(), dict[str, str | None]()
+    for server, streams, info in steps:
+        room.set(server, "42", Entry(streams, 1.0, info), server)
+        if info == "2":
+            assert room.joined.keys().isdisjoint(room.left)
+            announced.update({user: room.infos[user] for user in room.joined})
+            for user in room.left:
+                del announced[user]
+            assert announced == room.infos
+            room.note_announced()
+            assert not room.is_changed
 
 
 def test_streams_without_a_user_are_a_number() -> None:
