@@ -771,7 +771,7 @@ async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
         } catch { /* another tab took it, or this one no longer waits for it */ }
         if (!mine.signal.aborted) {
             resign();
-            stand();
+            stand(false, TICK);     // a browser that refuses at once would be asked without end, and the page would hang
         }
     }
 

@@ -1,7 +1,7 @@
 // Tabs that share connections: what one of them does wrong takes no other with it.
 
 import assert from 'node:assert/strict';
-import {test} from 'node:test';
+import {mock, test} from 'node:test';
 
 import {passed, requests} from './module_harness.mjs';
 import {many, openLinks, publish, setRules, tab} from './module_server.mjs';
@@ -66,6 +66,24 @@ test('tokens that no tab can have are asked for with growing pauses', async () =
     isDown = false;
     await passed(70_000);
     assert.deepEqual(tabs.map(({heard}) => heard.states.at(-1)), ['open', 'open', 'open']);
+});
+
+test('a lock that the browser refuses is requested again after a pause', async () => {
+    let asked = 0;
+    const {locks} = navigator, grant = locks.request;
+    const refusing = mock.method(locks, 'request', (name, how, callback) => {
+        if (!how.signal) {  // the lock by which others notice that the tab has gone
+            return grant(name, how, callback);
+        }
+        asked += 1;
+        return asked > 100 ? new Promise(() => {}) : Promise.reject(new DOMException('not allowed', 'SecurityError'));
+    });
+    await tab({});
+    await passed(2000);
+    assert.ok(asked > 2 && asked < 8, `${asked} times in two seconds`);
+    refusing.mock.restore();
+    await passed(1000);
+    assert.equal(openLinks().length, 1);
 });
 
 test('tabs whose channels are too many for one request have several', async () => {
