@@ -197,6 +197,11 @@ function makeRooms() {
             return [...rooms.values()].map((room) => ({...room, joined: {}, left: []}));
         },
 
+        // Forgets the rooms of all other channels. Without this, a channel that is added again would start with changes.
+        keep(channels) {
+            [...rooms.keys()].filter((name) => !channels.includes(name)).forEach((name) => rooms.delete(name));
+        },
+
         // Returns the room after a message of the server: {channel, members, count, anonymous, joined, left}. For a large
         // room the server sends only the count: its members are unknown until a whole list arrives.
         update({channel, members, joined = {}, left = [], count, anonymous = 0}) {
@@ -464,6 +469,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         const channels = wanted(), presence = wantsPresence(), from = position(), isBlind = wasOpen && !from;
         const patience = polls || !mayPoll ? silence : Math.min(silence, FIRST_BYTE);
         Object.assign(trial, {isAsked: true, channels});
+        rooms.keep(channels);
         watchdog.expect(patience, 'no answer');
         const start = polls && (from || !options.state) && await askPosition(channels, from, token, signal);
         let response = start ? null : await ask(channels, from, {token, signal, presence});

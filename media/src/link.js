@@ -225,6 +225,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         const channels = wanted(), presence = wantsPresence(), from = position(), isBlind = wasOpen && !from;
         const patience = polls || !mayPoll ? silence : Math.min(silence, FIRST_BYTE);
         Object.assign(trial, {isAsked: true, channels});
+        rooms.keep(channels);
         watchdog.expect(patience, 'no answer');
         const start = polls && (from || !options.state) && await askPosition(channels, from, token, signal);
         let response = start ? null : await ask(channels, from, {token, signal, presence});

@@ -9,6 +9,11 @@ export function makeRooms() {
             return [...rooms.values()].map((room) => ({...room, joined: {}, left: []}));
         },
 
+        // Forgets the rooms of all other channels. Without this, a channel that is added again would start with changes.
+        keep(channels) {
+            [...rooms.keys()].filter((name) => !channels.includes(name)).forEach((name) => rooms.delete(name));
+        },
+
         // Returns the room after a message of the server: {channel, members, count, anonymous, joined, left}. For a large
         // room the server sends only the count: its members are unknown until a whole list arrives.
         update({channel, members, joined = {}, left = [], count, anonymous = 0}) {

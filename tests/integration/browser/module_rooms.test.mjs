@@ -185,6 +185,19 @@ test('the whole list is kept', async () => {
     assert.deepEqual(rooms.at(-1), {channel: 'a', members: {43: {}, 44: {}}, count: 2, anonymous: 0, joined: {44: {}}, left: []});
 });
 
+test('the members of a channel that was removed are forgotten', async () => {
+    const {stream} = await open({channels: ['a', 'b']}), rooms = listen(stream);
+    await pass(0);
+    await last().answer.write(presence({channel: 'b', members: {42: {}}, anonymous: 0}));
+    stream.remove('b');
+    await passed(1000);
+    assert.deepEqual(query().getAll('channels'), ['a']);
+    stream.add('b');
+    await passed(1000);
+    await last().answer.write(presence({channel: 'b', members: {43: {}}, anonymous: 0}));
+    assert.deepEqual(rooms.at(-1), {channel: 'b', members: {43: {}}, count: 1, anonymous: 0, joined: {}, left: []});
+});
+
 test('it is no event, and other names of members do no harm', async () => {
     const opened = await open({channels: ['a']}), rooms = listen(opened.stream), all = [];
     opened.stream.on('*', ({type}) => all.push(type));
