@@ -103,7 +103,8 @@ class Lifecycle:
 
     def watch_progress(self, client: Client) -> None:
         """Start the stall timeout: bytes wait for the client, which must read some of them in time."""
-        if self._stall_timeout and client not in self._stalls:
+        # Without the look at its state, one that left before it was ended would be kept until the timeout.
+        if self._stall_timeout and client not in self._stalls and client.state is not GONE:
             self._stalls.set(client, self._reactor.seconds() + self._stall_timeout)
             self._progress[client] = client.progress()
 

@@ -179,6 +179,19 @@ def test_nothing_is_left_of_who_has_gone(clock: TurnClock) -> None:
     assert hub.lifecycle.figures() == LifecycleFigures(pings=0, ages=0, expiries=0, stalls=0, endings=0)
 
 
+def test_a_client_that_has_gone_before_it_is_ended_is_not_watched(clock: TurnClock) -> None:
+    hub = running(clock)
+    client = socket_client(FakeSocket(), b"")
+    hub.subscribe(client, ["a"])
+    client.open()
+    hub.end(Ending.ENDED)
+    client.lost()
+    hub.unsubscribe(client)
+    turns(clock)
+    assert hub.slow_clients() == []
+    assert hub.lifecycle.figures() == LifecycleFigures(pings=0, ages=0, expiries=0, stalls=0, endings=0)
+
+
 @pytest.mark.slow
 def test_no_turn_is_long_in_a_crowd_of_many_channels(clock: TurnClock) -> None:
     """10,000 clients of 30 channels each, while events, pings, gaps, ages and returns go on.
