@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import merge
+from itertools import chain
 from operator import attrgetter
 
 from cyclone_sse.deadlines import Deadlines
@@ -281,8 +282,8 @@ class History:
         return True
 
     def renew_limits(self) -> Iterator[None]:
-        """Apply changed limits to the channels with events, in slices."""
-        for number, name in enumerate(list(self._views), 1):
+        """Apply changed limits to the channels with events, in slices: of each ttl, the oldest first."""
+        for number, name in enumerate(list(chain.from_iterable(self._by_age.values())), 1):
             view = self._views.get(name)
             if view is not None:
                 self._renew(view)
@@ -290,12 +291,12 @@ class History:
                 yield
 
     def _renew(self, view: View) -> None:
-        limits = self._limits(view.name)
-        del view.age_order[view.name]
-        view.limits = limits
-        view.age_order = self._by_age.setdefault(limits.ttl, OrderedDict())
-        view.age_order[view.name] = view
-        self._forget_oldest(view, len(view.events) - limits.size)
+        before, view.limits = view.limits, self._limits(view.name)
+        if view.limits.ttl != before.ttl:
+            del view.age_order[view.name]
+            view.age_order = self._by_age.setdefault(view.limits.ttl, OrderedDict())
+            view.age_order[view.name] = view
+        self._forget_oldest(view, len(view.events) - view.limits.size)
         if not view.events:
             self._forget_view(view)
 

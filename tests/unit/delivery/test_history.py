@@ -183,6 +183,22 @@ def test_a_channel_is_complete_when_the_upstream_says_so() -> None:
     assert since(history, 0, "a") == []
 
 
+@pytest.mark.parametrize("ttl", [300.0, 200.0])
+def test_after_limits_are_renewed_the_oldest_channels_are_still_dropped_first(ttl: float) -> None:
+    limits = [Limits(100, 300.0)]
+    history = History(lambda _: limits[0], 1 << 26, 0)
+    for number, channel in enumerate("abcda", 1):
+        history.append(event(number, channels=channel), number)
+    limits[0] = Limits(100, ttl)
+    for _ in history.renew_limits():
+        pass
+    left = []
+    for number in (1, 2, 3, 4, 5):
+        history.forget_old(number + ttl)
+        left.append(history.figures().channels)
+    assert left == [4, 3, 2, 1, 0]
+
+
 def test_floors_of_many_channels_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     history = make_history(size=0)
     monkeypatch.setattr("cyclone_sse.delivery.floors.FLOORS", 3)
