@@ -13,7 +13,7 @@ import re
 import shutil
 import socket
 import subprocess
-import venv
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -56,10 +56,10 @@ class Shell(Process):
 
 
 class Home:
-    """A copy of the project and a virtual environment, as a reader of the README has them."""
+    """A home directory: a copy of the project, and the environment that the README's first command makes."""
 
     def __init__(self, directory: Path) -> None:
-        self.root = directory / "cyclone-sse"
+        self.root = directory / "checkout"
         names = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
@@ -71,12 +71,17 @@ class Home:
             if (ROOT / name).is_file():
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.root / name)
-        venv.create(directory / "venv", with_pip=True, symlinks=True)
-        outside = {
-            name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MAKEFLAGS")
+        programs = directory / "cyclone-sse" / "bin"
+        self.env = os.environ | {
+            "HOME": str(directory),
+            # Without this, nothing that pip has fetched before is used.
+            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
+            "XDG_CONFIG_HOME": os.environ.get("XDG_CONFIG_HOME", str(Path.home() / ".config")),
+            # as after `activate`; then the Python of these tests, which makes the environment
+            "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": "",
+            "MAKEFLAGS": "",
         }
-        programs = directory / "venv" / "bin"
-        self.env = outside | {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": "", "MAKEFLAGS": ""}
 
     def run(self, line: str, port: int | None = None) -> str:
         """Run a command that ends; returns what it prints. `port` takes the place of 8888."""
@@ -93,7 +98,7 @@ class Home:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     fresh = Home(tmp_path_factory.mktemp("home"))
-    fresh.run(only("pip install ."))
+    fresh.run(only("bin/pip install ."))
     return fresh
 
 
@@ -153,7 +158,7 @@ def test_check_that_everything_works(shell: Serve, home: Home) -> None:
 
 
 def test_the_first_block_serves_the_demo(shell: Serve) -> None:
-    serving = shell("cyclone-sse --demo=1")
+    serving = shell(only("--demo=1"))
     assert request("GET", f"{serving.url}/demo").status == 200
 
 
