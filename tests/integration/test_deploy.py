@@ -71,6 +71,14 @@ def test_the_service_notifies_and_has_a_directory_for_its_socket(name: str) -> N
     assert f"RuntimeDirectory=cyclone-sse{instance}" in lines
 
 
+def test_each_server_of_the_template_reads_its_own_options_last() -> None:
+    text = (EXTRAS / "cyclone-sse@.service").read_text()
+    files = re.findall(r"^EnvironmentFile=-(.*)$", text, re.MULTILINE)
+    assert files == ["/etc/cyclone-sse.env", "/etc/cyclone-sse-%i.env"]
+    ports = re.findall(r"cyclone-sse@([0-9]+)", text + (ROOT / "docs" / "running.md").read_text())
+    assert set(ports) == {"8880", "8881"}, "8889 is the admin port of the other pages"
+
+
 def test_logrotate_understands_its_sample(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
