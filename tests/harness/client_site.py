@@ -104,6 +104,7 @@ def page(request):
 """
 _URLS = """
 from shop import views
+from shop.token import push_token
 
 urlpatterns += [
     path("login", views.log_in),
@@ -114,6 +115,7 @@ urlpatterns += [
     path("now", views.now),
     path("ask", views.ask),
     path("page", views.page),
+    path("push/token", push_token),
 ]
 """
 _USERS = """
@@ -143,7 +145,8 @@ class ClientSite(Site):
         package.mkdir()
         (package / "__init__.py").write_text("")
         (package / "views.py").write_text(_VIEWS)
-        write_shown(PAGE, "shop/push.py", directory)
+        for name in ("shop/push.py", "shop/token.py"):
+            write_shown(PAGE, name, directory)
         for name, before, after in (("settings.py", _SETTINGS, _MORE_SETTINGS), ("urls.py", "", _URLS)):
             path = write_shown(PAGE, name, package)
             path.write_text(before + path.read_text() + after)

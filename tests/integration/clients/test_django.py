@@ -120,17 +120,31 @@ def test_a_push_that_fails_does_not_fail_the_request(project: Project) -> None:
     assert ann.get("/now")[0] == 500
 
 
-def test_a_token_in_a_page(project: Project, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["/page", "/push/token"])
+def test_a_token_in_a_page_and_by_a_view(project: Project, tmp_path: Path, path: str) -> None:
     _, site = project
     ann = Browser(site.url)
     ann.get("/login", name="ann")
-    answer, token = ann.get("/page")
+    answer, token = ann.get(path)
     assert answer == 200
     with SseServer(tmp_path, f"--jwt-secret={SECRET}") as server:
         for channel, expected in (("user-1", 200), ("front", 200), ("user-2", 403)):
             assert (
                 request("HEAD", f"{server.url}/?channels={channel}&access_token={token}").status == expected
             )
+
+
+def test_after_the_logout_there_is_no_new_token_but_the_old_one_is_valid(
+    project: Project, tmp_path: Path
+) -> None:
+    _, site = project
+    ann = Browser(site.url)
+    ann.get("/login", name="ann")
+    _, token = ann.get("/push/token")
+    ann.get("/logout")
+    assert ann.get("/push/token") == (401, "")
+    with SseServer(tmp_path, f"--jwt-secret={SECRET}") as server:
+        assert request("HEAD", f"{server.url}/?channels=user-1&access_token={token}").status == 200
 
 
 def test_the_command_publishes(project: Project) -> None:

@@ -179,13 +179,21 @@ def test_what_is_no_cyclone_sse_is_named(tmp_path: Path) -> None:
     assert "no answer of cyclone-sse: <html>hello" in failure["reason"]
 
 
-def test_a_token_of_the_page(serve: Serve, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["token.php", "cookie.php"])
+def test_a_token_of_the_page(serve: Serve, tmp_path: Path, name: str) -> None:
     server = serve(f"--jwt-secret={SECRET}")
-    code = shown(PAGE, "token.php", "php") + "echo $token;"
+    code = shown(PAGE, name, "php").replace("session_start(['read_and_close' => true]);", "")
+    code = code.replace("<?php", "<?php $_SESSION = ['user' => 42];", 1)
+    if name == "cookie.php":
+        code += "echo $token;"
     token = php(tmp_path, code, JWT_SECRET=SECRET)
     for channel, expected in (("user-42", 200), ("news-1", 200), ("user-43", 403)):
         url = f"{server.url}/?channels={channel}&access_token={token}"
         assert request("HEAD", url).status == expected
+
+
+def test_a_user_that_is_not_logged_in_gets_no_token(tmp_path: Path) -> None:
+    assert php(tmp_path, shown(PAGE, "token.php", "php"), JWT_SECRET=SECRET) == ""
 
 
 def test_all_of_the_channels_are_read(tmp_path: Path) -> None:
