@@ -5,6 +5,9 @@ Only addresses, paths and times are replaced, and what is the machine's and not 
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -13,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.harness.clients import Subscriber, publish, request, stats
-from tests.harness.docs import shown
+from tests.harness.docs import page_path, shown
 from tests.harness.process import Process, accepts, free_port, need, until
-from tests.harness.servers import SseServer
+from tests.harness.servers import Nginx, SseServer
 
 PATIENCE = "33s"  # of the proxies with a silent server, whose pings come each 30 s
 MODULES = ["mpm_event", "authz_core", "headers", "proxy", "proxy_http"]
@@ -196,6 +199,49 @@ def test_nothing_else_passes(front: Proxy, path: str) -> None:
     for method, body in (("GET", None), ("POST", "channel=a&message=1")):
         form = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
         assert request(method, f"{front.url}/sse/{path}", body, form).status in (403, 404, 405, 503)
+
+
+class ReloadedHAProxy(HAProxy):
+    """One process of HAProxy, which ends one second after the SIGUSR1 that it is sent at a reload."""
+
+    def changes(self) -> dict[str, str]:
+        return {**super().changes(), "hard-stop-after 30s": "hard-stop-after 1s"}
+
+    def reload(self, client: Subscriber) -> None:
+        """What the master process does, whose next process serves while the old one ends its streams."""
+        os.kill(self.pid, signal.SIGUSR1)
+        client.wait_end()
+        self.wait()
+        self.start()
+
+
+class ReloadedNginx(Nginx):
+    """An nginx whose old streams have one second at a reload."""
+
+    def __init__(self, directory: Path, server: SseServer) -> None:
+        (line,) = re.findall(r"`(worker_shutdown_timeout 30s;)`", page_path("proxies.md").read_text())
+        site = f"location /sse/ {{ proxy_pass {server.url}/; proxy_http_version 1.1; proxy_buffering off; }}"
+        super().__init__(directory, f"server {{ listen 127.0.0.1:{{port}}; {site} }}")
+        self.config.write_text(line.replace("30s", "1s") + self.config.read_text())
+
+    def reload(self, client: Subscriber) -> None:
+        """Until the old worker has cut off this client."""
+        os.kill(self.pid, signal.SIGHUP)
+        client.wait_end()
+
+
+@pytest.mark.parametrize("kind", [ReloadedHAProxy, ReloadedNginx])
+def test_a_reload_cuts_off_old_streams_and_they_resume(
+    tmp_path: Path, daemon: SseServer, kind: type[ReloadedHAProxy | ReloadedNginx]
+) -> None:
+    with kind(tmp_path, daemon) as proxy, Subscriber(proxy.url, "reload", path="/sse/") as client:
+        client.wait_open()
+        publish(daemon.url, "reload", "1")
+        assert client.data(1) == ["1"]
+        proxy.reload(client)
+        publish(daemon.url, "reload", "2")
+        with Subscriber(proxy.url, "reload", client.last_event_id, path="/sse/") as again:
+            assert again.data(1) == ["2"]
 
 
 def test_a_silence_of_35_seconds(daemon: SseServer, fronts: Fronts) -> None:
