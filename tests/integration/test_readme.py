@@ -59,7 +59,7 @@ class Home:
     """A home directory: a copy of the project, and the environment that the README's first command makes."""
 
     def __init__(self, directory: Path) -> None:
-        self.root = directory / "checkout"
+        self.root = directory / "cyclone-sse"
         names = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
@@ -71,7 +71,7 @@ class Home:
             if (ROOT / name).is_file():
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.root / name)
-        programs = directory / "cyclone-sse" / "bin"
+        programs = directory / ".venvs" / "cyclone-sse" / "bin"
         self.env = os.environ | {
             "HOME": str(directory),
             # Without this, nothing that pip has fetched before is used.
