@@ -231,9 +231,9 @@ class Hub:
         if self._patterns is not None:
             for name in filter(self._patterns.is_pattern, last):
                 self._patterns.discard(name)
+        self.presence.remove(client)
         if not client.channels and client in self.clients:
             del self.clients[client]
-            self.presence.remove(client)
             self.lifecycle.remove(client)
             ending = client.ending or Ending.LEFT
             self.counters.disconnects[ending.value] += 1

@@ -93,10 +93,18 @@ class PresenceFeed:
                 self._newcomers.setdefault(channel, []).append(client)
 
     def remove(self, client: Client) -> None:
-        """Stop counting the client."""
-        names, user = self._joined.pop(client, ((), None))
+        """Stop counting the client in the channels to which it is not subscribed any more."""
+        before = self._joined.pop(client, None)
+        if before is None:
+            return
+        joined, user = before
+        left = dict.fromkeys(joined)
+        if client.channels:
+            present = frozenset(client.channels)
+            left = dict.fromkeys(name for name in joined if name not in present)
+            self._joined[client] = tuple(name for name in joined if name not in left), user
         now = self._reactor.seconds()
-        for channel in names:
+        for channel in left:
             self._presence.leave(channel, user, now)
             listeners = self._listeners.get(channel)
             if listeners is not None:
@@ -206,6 +214,8 @@ class PresenceFeed:
         """Send the newcomers of each channel its list, the same bytes to all of them."""
         while self._newcomers:
             channel, clients = self._newcomers.popitem()
+            # Without this, a client that has left the channel meanwhile would be sent its members.
+            clients = [client for client in clients if client in self._listeners.get(channel, ())]
             frame = self._list(channel)
             self._fanout.each(clients, lambda client, frame=frame: client.send(frame))  # type: ignore[misc]
             yield

@@ -82,6 +82,38 @@ def test_the_whole_list_comes_first_and_then_what_changes(clock: TurnClock, kind
     assert stranger.got == []
 
 
+def test_a_client_that_leaves_one_of_its_channels_is_no_member_of_that_one(
+    clock: TurnClock, kinds: Path
+) -> None:
+    servers = Servers(clock, kinds)
+    (hub,) = servers.hubs
+    client, other = join(hub, "42", "room-1", "room-2", "news"), join(hub, "43")
+    servers.wait(2)
+    hub.unsubscribe(client, ["room-1", "unknown"])
+    sent = len(client.got)
+    servers.wait(15)
+    assert heard(other)[-1]["left"] == ["42"]
+    assert len(client.got) == sent, "it is sent nothing of the channel that it has left"
+    assert [list(hub.presence.members(name)["members"]) for name in ("room-1", "room-2")] == [["43"], ["42"]]
+    hub.subscribe(client, ["room-1"])
+    hub.unsubscribe(client)
+    servers.wait(15)
+    assert [list(hub.presence.members(name)["members"]) for name in ("room-1", "room-2")] == [["43"], []]
+    assert hub.presence._joined.keys() == {other}
+
+
+def test_a_client_that_leaves_a_channel_at_once_is_not_sent_its_members(
+    clock: TurnClock, kinds: Path
+) -> None:
+    (hub,) = Servers(clock, kinds).hubs
+    client = Recorder()
+    client.user, client.presence = "42", True
+    hub.subscribe(client, ["room-1", "room-2"])
+    hub.unsubscribe(client, ["room-1"])
+    turns(clock)
+    assert [each["channel"] for each in heard(client)] == ["room-2"]
+
+
 def test_other_channels_and_patterns_have_no_presence(clock: TurnClock, kinds: Path) -> None:
     servers = Servers(clock, kinds)
     client = join(servers.hubs[0], "42", "news", "room-*")
