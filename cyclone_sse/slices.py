@@ -42,7 +42,8 @@ def each(items: Iterable[T], step: Callable[[T], object], size: int = SIZE) -> I
 class Slices:
     """A queue of tasks. reactor: runs one slice in each of its turns.
 
-    fair: whether the tasks take turns. Without this, a long one would delay all later ones.
+    fair: whether the tasks take turns. Without this, a long one would delay all later ones. has_begun:
+    whether a part of the first task is done.
     """
 
     log = Logger()
@@ -52,7 +53,7 @@ class Slices:
         self._fair = fair
         self._tasks: deque[tuple[Iterator[None], Deferred[None] | None]] = deque()
         self._scheduled = False
-        self._has_begun = False  # the first of the tasks
+        self.has_begun = False  # the first of the tasks
 
     def __len__(self) -> int:
         """The tasks that are not finished."""
@@ -75,7 +76,7 @@ class Slices:
 
     def put_next(self, task: Iterator[None]) -> None:
         """Queue the task before all that have not started."""
-        self._tasks.insert(int(self._has_begun), (task, None))
+        self._tasks.insert(int(self.has_begun), (task, None))
         if not self._scheduled:
             self._schedule()
 
@@ -91,7 +92,7 @@ class Slices:
 
     def _run_slice(self) -> None:
         self._scheduled = False
-        self._has_begun = True
+        self.has_begun = True
         task, done = self._tasks[0]
         is_over: object = True
         try:
@@ -100,7 +101,7 @@ class Slices:
             self.log.failure("work in slices failed")
         if is_over:
             self._tasks.popleft()
-            self._has_begun = False
+            self.has_begun = False
             if done is not None:
                 done.callback(None)
         else:

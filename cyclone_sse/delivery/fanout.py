@@ -11,7 +11,7 @@ nothing to the kernel's ``send()``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, repeat
+from itertools import repeat
 from operator import attrgetter
 from socket import socket as Socket
 
@@ -52,6 +52,7 @@ class Fanout:
         self._reactor = reactor
         self._slice = slice
         self._turn: Turn | None = None  # collects events; its walk has not started
+        self._walking: Turn | None = None  # its walk is under way
         self._waiting: dict[Turn, None] = {}  # turns whose walks have not started
         self._walks = slices.Slices(reactor)
 
@@ -68,7 +69,8 @@ class Fanout:
         turn = Turn(self._reactor.seconds())
         turn.events.append(event)
         self._waiting[turn] = None
-        self.work(chain(work, self._serve(turn)))
+        self.work(work)
+        self._walks.put(self._serve(turn))  # what `work_next` adds during the work is done before this
 
     def each(self, clients: Iterable[Client], step: Callable[[Client], object]) -> None:
         """Call step with each of these clients, after all earlier walks.
@@ -83,8 +85,14 @@ class Fanout:
         return self._walks.add(work)
 
     def work_next(self, work: Iterator[None]) -> None:
-        """Do this work in slices, before the walks that have not started."""
-        self._walks.put_next(work)
+        """Do this work in slices, before the walks that have not started; at once if none is under way."""
+        if self._walks.has_begun or next(work, work) is None:
+            self._walks.put_next(work)
+
+    def leave_out(self, client: Client, channels: Iterable[str]) -> None:
+        """Send the client nothing of these channels within the walk that is under way, if there is one."""
+        if self._walking is not None:
+            self._walking.leave_out(client, channels)
 
     @property
     def first_waiting(self) -> float:
@@ -100,6 +108,7 @@ class Fanout:
         if self._turn is turn:
             self._turn = None
         del self._waiting[turn]
+        self._walking = turn
         served = 0
         for group in turn.groups(self._registry):
             if group is None:
@@ -116,6 +125,7 @@ class Fanout:
                 if served >= self._slice:
                     served = 0
                     yield
+        self._walking = None
         self._counters.fanout_seconds.observe(self._reactor.seconds() - turn.taken)
 
     def _send(self, clients: Sequence[Client], batch: Batch) -> None:

@@ -158,6 +158,8 @@ class Hub:
         moment = EventId(seen, node)
 
         def send(client: Client) -> None:
+            # Without this, a client that has fallen back meanwhile would be sent the same events twice.
+            self._resume.stop(client)
             client.skip_until = seen if seen > last else 0
             client.last_sent_at = self._reactor.seconds()
             frame = encode_gap(client.channels, moment)
@@ -172,7 +174,7 @@ class Hub:
         moment: the position of the gap. Later events are sent behind it.
         """
         if client.wants_state:
-            piece = self._resume.states(client, channels, moment=moment)
+            piece = self._resume.pieces.states(client, channels, at=moment)
             if piece.frames:
                 client.send(piece.joined(), piece.frames, piece.seqs)
 
@@ -210,10 +212,13 @@ class Hub:
                 client.on_open = start or client.on_open
             elif start is not None:
                 start(client)
-        elif last_event_id:
-            added = [name for name in client.channels if name not in before]
-            past = self._resume.add(client, added, last_event_id, self._fanout.first_waiting)
-            if next(past, past) is None:
+        else:
+            added = client.channels[len(before) :]
+            if last_event_id:
+                # Without this, the walk could send it what is also part of the past.
+                self._fanout.leave_out(client, added)
+            past = self._resume.add(client, added, last_event_id, lambda: self._fanout.first_waiting)
+            if past is not None:
                 self._fanout.work_next(past)
         return first
 
@@ -232,6 +237,7 @@ class Hub:
             for name in filter(self._patterns.is_pattern, last):
                 self._patterns.discard(name)
         self.presence.remove(client)
+        self._resume.remove(client)
         if not client.channels and client in self.clients:
             del self.clients[client]
             self.lifecycle.remove(client)

@@ -72,22 +72,19 @@ class Answers:
 
 
 class ChannelQuestions:
-    """The events of some channels after a position, from their views of the history."""
+    """The events of some channels after a position, from their views of the history.
 
-    def __init__(self, answers: Answers, channels: Sequence[str], start: Start) -> None:
+    known: floors that were reported, or are not to be; those that are reported are added.
+    """
+
+    def __init__(
+        self, answers: Answers, channels: Sequence[str], after: int, known: dict[str, int | None]
+    ) -> None:
         self._answers = answers
         self._history = answers.history
         self._channels = channels
-        self.after = start.after
-        self._known: dict[str, int | None] = {}  # floors that were reported, or are not to be
-        if not start.tell_gap:
-            self._known = {name: self._history.floor(name) for name in channels}
-
-    def ignore_unknown(self) -> None:
-        """Report no gap for channels that are not known to be complete."""
-        for name in self._channels:
-            if self._history.floor(name) is None:
-                self._known[name] = None
+        self.after = after
+        self._known = known
 
     def next(self) -> Step:
         """Ask for what comes next."""
@@ -115,9 +112,6 @@ class PatternQuestions:
         self._reader = LogReader(history, channels, patterns, start.after)
         if not start.tell_gap:
             self._reader.ignore_gaps()
-
-    def ignore_unknown(self) -> None:
-        """Do nothing: where patterns are matched here, every channel is known to be complete."""
 
     @property
     def after(self) -> int:

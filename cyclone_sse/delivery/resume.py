@@ -4,23 +4,24 @@ Missed events are read from the history piece by piece, as the client reads them
 most one piece for a slow client, and no turn of the reactor is long. While a client catches up it is sent no
 live events, since the history has them. The client becomes live in the same call that finds no more events to
 send, so that no event is missing and none is sent twice. A client that does not read fast enough is served in
-the same way again: see ``SocketClient``.
+the same way again: see ``SocketClient``. So is a client that is open and adds a channel with an earlier
+position: see ``positions.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from cyclone_sse.counters import Counters
-from cyclone_sse.delivery.batch import Batch
-from cyclone_sse.delivery.client import CLOSING, GONE, KEEP, NOT_LIVE, NOTHING, Client, Dropped, Piece
-from cyclone_sse.delivery.events import Event, EventId, EventIds, encode_gap, id_line
+from cyclone_sse.delivery.client import CLOSING, GONE, KEEP, NOT_LIVE, NOTHING, OPEN, Client, Dropped, Piece
+from cyclone_sse.delivery.events import EventId, EventIds, id_line
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.pattern_index import PatternIndex
-from cyclone_sse.delivery.poll_client import PollClient
+from cyclone_sse.delivery.pieces import Pieces
+from cyclone_sse.delivery.positions import Positions
 from cyclone_sse.delivery.questions import Answers, ChannelQuestions, PatternQuestions, Questions, Step
-from cyclone_sse.delivery.starting_point import EARLIEST, NO_ID_OF_OURS, Start, starting_point
+from cyclone_sse.delivery.starting_point import EARLIEST, Start, starting_point
 from cyclone_sse.delivery.states import States
 from cyclone_sse.errors import Ending
 from cyclone_sse.slices import Slices
@@ -44,7 +45,7 @@ class Resume:
         patterns: PatternIndex | None = None,
     ) -> None:
         self.history = history
-        self._states = states
+        self.pieces = Pieces(history, states, ids, counters)
         self.ids = ids
         self.clock = reactor.seconds
         self.counters = counters
@@ -54,22 +55,22 @@ class Resume:
         self.era = 0  # changes when ids are reset: positions from before mean nothing then
         self._patterns = patterns
         self._answers = Answers(history, self.clock)
+        self._catch_ups: dict[Client, CatchUp] = {}  # those under way
 
     def start(self, client: Client) -> None:
         """Send a client the events after its last event id; then it is live."""
         assert client.last_event_id is not None
         start, client.last_event_id = starting_point(client.last_event_id, self.ids), None
-        catch_up = CatchUp(self, client, self._questions(client, client.channels, start))
+        catch_up = self._catch_ups[client] = CatchUp(self, client, self._positions(client.channels))
         catch_up.counts = start != EARLIEST and not client.is_poll
-        client.skip_until = NOT_LIVE
-        catch_up.start(start.after)
+        catch_up.start(start)
 
     def start_with_states(self, client: Client) -> None:
         """Send a client without an id the states of its channels, then the present position.
 
         The position is sent also where there are no states: a client waits for it to know them all.
         """
-        piece = self.states(client, client.channels)
+        piece = self.pieces.states(client, client.channels)
         if not piece.frames and not client.is_poll:
             piece = Piece((id_line(self.ids.now()) + b"\n",), (KEEP,))
         self.go_live(client)
@@ -77,69 +78,58 @@ class Resume:
             client.last_sent_at = self.clock()
             client.send(piece.joined(), piece.frames, piece.seqs)
 
-    def states(
+    def add(
         self,
         client: Client,
-        channels: Iterable[str],
-        after: float = NOT_LIVE,
-        moment: EventId | None = None,
-    ) -> Piece:
-        """The states of these channels, and a position: the states have older ids.
-
-        after: a position; states after it that the history holds are sent as what was missed. moment: the
-        position, by default the present one; states after it are sent as live events.
-        """
-        names = list(channels)
-        states = [
-            event
-            for event in self._states.of(names)
-            if (moment is None or event.seq <= moment.seq)
-            and (event.seq <= after or not any(self.history.is_held(name, event) for name in names))
-        ]
-        if not states:
-            return NOTHING
-        batch = Batch(states)
-        position = id_line(moment or self.ids.now()) + b"\n"
-        if client.render is not None:
-            frames: Sequence[bytes] = (client.render(states), position)
-        else:
-            frames = (*batch.rendering_for(client).frames, position)
-        return Piece(frames, (KEEP,) * len(frames))
-
-    def add(
-        self, client: Client, channels: Sequence[str], last_event_id: EventId | str, until: float
-    ) -> Iterator[None]:
+        channels: Sequence[str],
+        last_event_id: EventId | str | None,
+        first_waiting: Callable[[], float],
+    ) -> Iterator[None] | None:
         """Send a client that is open what it missed of these channels, to which it was not subscribed before.
 
-        In slices. Until these are over, no event whose walk has not started must be sent. until: the
-        position of the first such event.
+        first_waiting: the position of the first event whose walk has not started. Returns None, or work to
+        be done in slices, before any walk that has not started, and not within one.
         """
-        until = min(until, self.history.last + 1)
-        era, was_live = self.era, client.skip_until != NOT_LIVE
-        questions = ChannelQuestions(self._answers, channels, starting_point(last_event_id, self.ids))
-        while client.state is not GONE and era == self.era:
-            if was_live and client.skip_until == NOT_LIVE:
-                return  # it reads too slowly, and has fallen back: what is left is part of that
-            gaps, batch, is_complete = questions.next()
-            if batch is not None and batch.seqs[-1] >= until:
-                events = [event for event in batch.events if event.seq < until]
-                batch, is_complete = Batch(events) if events else None, True
-            piece = self.piece(client, gaps, batch, is_complete)
-            if piece.frames:
-                client.send(piece.joined(), piece.frames, piece.seqs)
-            if is_complete:
-                return
-            yield
+        if client.skip_until != NOT_LIVE:
+            # Without this, what is published up to an id of another process would be missing in them.
+            client.skip_until = min(client.skip_until, self.ids.last)
+        start = starting_point(last_event_id, self.ids) if last_event_id else Start(self.ids.last, False)
+        catch_up = self._catch_ups.get(client)
+        if catch_up is not None:
+            catch_up.add(channels, start, from_now=not last_event_id)
+            return None
+        if not (last_event_id and channels) or client.skip_until == NOT_LIVE:
+            return None  # it is live, or will be when it is told that ids were reset
+        before = [name for name in client.channels if name not in channels]
+        catch_up = self._catch_ups[client] = CatchUp(self, client, self._positions(before))
+        catch_up.positions.ignore_unknown(before)
+        catch_up.add(channels, start)
+        return catch_up.send_past(first_waiting)
+
+    def remove(self, client: Client) -> None:
+        """Send a client that catches up nothing more of channels to which it is not subscribed any more."""
+        catch_up = self._catch_ups.get(client)
+        if catch_up is not None:
+            catch_up.remove()
+            if not client.channels:
+                self.stop(client)
+
+    def stop(self, client: Client) -> None:
+        """Stop catching up for a client that has left, or that is told that it may have missed anything."""
+        catch_up = self._catch_ups.pop(client, None)
+        if catch_up is not None:
+            catch_up.stop()
 
     def fall_back(self, client: Client, dropped: Dropped) -> None:
         """Continue from the history for a client that did not read the waiting events."""
         self.counters.deliveries -= dropped.events
         self.counters.sent_bytes -= dropped.bytes
-        start = NO_ID_OF_OURS if dropped.after is None else Start(dropped.after, True)
-        questions = self._questions(client, client.channels, start)
-        questions.ignore_unknown()
-        client.skip_until = NOT_LIVE
-        client.catch_up(NOTHING, CatchUp(self, client, questions).refill)
+        catch_up = self._catch_ups.get(client)
+        if catch_up is None:
+            catch_up = self._catch_ups[client] = CatchUp(self, client, self._positions(client.channels))
+            catch_up.positions.ignore_unknown(client.channels)
+        catch_up.go_back(dropped.after or 0)  # from before ids were reset: it may have missed anything
+        client.catch_up(NOTHING, catch_up.refill)
 
     def may_read(self) -> bool:
         """Whether the log may be read for a client at once: once in each turn. Others wait in `readings`.
@@ -158,85 +148,77 @@ class Resume:
     def reset(self) -> None:
         """Stop catching up, since ids were reset and the history was dropped."""
         self.era += 1
+        self._catch_ups.clear()
 
     def go_live(self, client: Client, after: int = 0) -> None:
         """Send the client live events from now on, since all earlier ones have been sent.
 
         after: a position up to which it needs nothing, even if this process has not come to it yet.
         """
-        client.skip_until = max(self.ids.last, after)
+        self.go_live_at(client, max(self.ids.last, after))
 
-    def piece(
-        self,
-        client: Client,
-        gaps: Collection[str],
-        batch: Batch | None,
-        is_last: bool,
-        after: float = NOT_LIVE,
-    ) -> Piece:
-        """The bytes of a gap and of events for one client. after: the position that it has reached.
+    def go_live_at(self, client: Client, position: int) -> None:
+        """Send the client live events after this position."""
+        client.skip_until = position
+        self._catch_ups.pop(client, None)
 
-        A gap that no event follows brings the present id, or the client would receive the same gap again.
-        """
-        piece = NOTHING if batch is None else self._events(client, batch)
-        if not gaps:
-            return piece
-        if client.wants_state:
-            states = self.states(client, gaps, after)
-            if states.frames:
-                # With events to follow, the position is theirs.
-                kept = states.frames[:-1] if piece.frames else states.frames
-                frames = (encode_gap(gaps), *kept, *piece.frames)
-                return Piece(frames, (*(KEEP,) * (1 + len(kept)), *piece.seqs))
-        gap = encode_gap(gaps, None if piece.frames or not is_last else self.ids.now())
-        return Piece((gap, *piece.frames), (KEEP, *piece.seqs))
+    def _positions(self, channels: Iterable[str]) -> Positions:
+        return Positions(channels, self.history, self._questions)
 
-    def _events(self, client: Client, batch: Batch) -> Piece:
-        if client.client_id in batch.excluded:
-            due = [event for event in batch.events if event.excluded != client.client_id]
-            if not due:
-                return NOTHING
-            batch = Batch(due)
-        events: Sequence[Event] = batch.events
-        if client.shares_frames:
-            rendering = batch.rendering_for(client)
-            piece = Piece(rendering.frames, batch.seqs, rendering.data)
-        else:
-            if isinstance(client, PollClient):
-                events, data = client.choose(events)
-            else:
-                data = client.render(events) if client.render is not None else b""
-            if not data:
-                return NOTHING
-            piece = Piece((data,), (events[0].seq,))
-        self.counters.deliveries += len(events)
-        self.counters.sent_bytes += len(piece.joined())
-        return piece
-
-    def _questions(self, client: Client, channels: Sequence[str], start: Start) -> Questions:
+    def _questions(self, channels: Sequence[str], start: Start, known: dict[str, int | None]) -> Questions:
         if self._patterns is not None and any(name in self._patterns for name in channels):
             return PatternQuestions(self.history, channels, start, self._patterns)
-        return ChannelQuestions(self._answers, channels, start)
+        return ChannelQuestions(self._answers, channels, start.after, known)
 
 
 class CatchUp:
-    """One client on its way to the present. counts: whether it is counted as resumed."""
+    """One client on its way to the present.
 
-    def __init__(self, resume: Resume, client: Client, questions: Questions) -> None:
+    positions: of its channels. counts: whether it is counted as resumed.
+    """
+
+    def __init__(self, resume: Resume, client: Client, positions: Positions) -> None:
+        self.positions = positions
         self._resume = resume
         self._client = client
-        self._questions = questions
         self._gaps: set[str] = set()  # to be sent before the next event
-        self._is_live = False
+        self._has_begun = self._is_live = False
         self._era = resume.era
         self._after = 0
         self._had_gap = False
         self.counts = False
 
-    def start(self, after: int) -> None:
-        """Send the first piece. after: where the client starts."""
-        self._after = after
+    def add(self, channels: Sequence[str], start: Start, from_now: bool = False) -> None:
+        """Read these channels too. from_now: they were added without an id."""
+        if from_now and not self._has_begun:
+            self.positions.join(channels)  # the client is live, so they are as the others
+            return
+        self._after = 0
+        self.positions.add(channels, start, self._resume.ids.last)
+
+    def remove(self) -> None:
+        """Leave out the channels to which the client is not subscribed any more."""
+        present = frozenset(self._client.channels)
+        self.positions.keep(present)
+        self._gaps &= present
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._is_live = True
+
+    def go_back(self, position: int) -> None:
+        """Read what the client was sent last, and may not have received, again from this position on."""
+        self.positions.go_back(position)
+        self._has_begun = True
+        self._client.skip_until = NOT_LIVE
+
+    def start(self, start: Start) -> None:
+        """Send the first piece. start: that of all the channels."""
         client = self._client
+        self.go_back(start.after)
+        self._after = start.after
+        if not start.tell_gap:
+            self.positions.be_quiet(client.channels, start.after)
         piece = self.refill()
         if piece.frames:
             client.last_sent_at = self._resume.clock()
@@ -245,6 +227,46 @@ class CatchUp:
             else:
                 client.catch_up(piece, self.refill)
 
+    def send_past(self, first_waiting: Callable[[], float]) -> Iterator[None]:
+        """Send an open client the past of added channels, in slices, and end the client if that fails.
+
+        A client that reads all of this at once is live again before the next walk starts, so that it also
+        receives the waiting events that are not kept. To any other the rest is sent as it reads.
+        """
+        if self._has_begun or not self._is_under_way:
+            return  # it has fallen back meanwhile, or has left
+        try:
+            # The client has what was published before, and what it was sent when it came.
+            position = min(first_waiting(), self._resume.history.last + 1) - 1
+            yield from self._send_past(int(max(position, self._client.skip_until)))
+        except Exception:
+            # Without this it would stay open, and never be live.
+            self._client.abort(Ending.FAILED)
+            raise
+
+    def _send_past(self, position: int) -> Iterator[None]:
+        resume, client = self._resume, self._client
+        self.go_back(position)
+        while client.state is OPEN and self._is_under_way:
+            if self.positions.are_all_at(position):
+                self._is_live = True
+                resume.go_live_at(client, position)
+                self._send(resume.pieces.of(client, self._gaps, None, EventId(position, resume.ids.node)))
+                return
+            if self._must_wait():
+                resume.readings.add(self._read_on())
+                return
+            self._send(self._step())
+            if client.state is OPEN and not self.positions.are_all_at(position):
+                yield
+        if self._is_under_way:
+            client.catch_up(NOTHING, self.refill)
+
+    def _send(self, piece: Piece) -> None:
+        if piece.frames:
+            self._client.last_sent_at = self._resume.clock()
+            self._client.send(piece.joined(), piece.frames, piece.seqs)
+
     def refill(self) -> Piece:
         """The next piece for the client; empty if it is live now, or if ids were reset.
 
@@ -252,11 +274,10 @@ class CatchUp:
         log is being read in other turns; what is found there is sent then.
         """
         while self._is_under_way:
-            if isinstance(self._questions, PatternQuestions) and not self._resume.may_read():
+            if self._must_wait():
                 self._resume.readings.add(self._read_on())
                 break
-            after = self._questions.after
-            piece = self._apply(self._questions.next(), after)
+            piece = self._step()
             if piece.frames:
                 return piece
         return NOTHING
@@ -267,6 +288,19 @@ class CatchUp:
             not self._is_live and self._era == self._resume.era and self._client.state not in (CLOSING, GONE)
         )
 
+    def _must_wait(self) -> bool:
+        """Whether what comes next has to be read from the log in another turn."""
+        is_pattern = isinstance(self.positions.questions, PatternQuestions)
+        return is_pattern and not self._resume.may_read()
+
+    def _step(self) -> Piece:
+        """Read on. Returns what there is for the client then."""
+        after = self.positions.questions.after
+        piece = self._apply(self.positions.next(), after)
+        if piece.frames:
+            self.positions.note_sent()
+        return piece
+
     def _apply(self, step: Step, after: int) -> Piece:
         """The piece that comes of a step: a gap goes out with the event after it, or as the last."""
         resume, client = self._resume, self._client
@@ -274,7 +308,8 @@ class CatchUp:
         self._had_gap = self._had_gap or bool(self._gaps)
         piece = NOTHING
         if step.batch is not None or step.is_complete:
-            piece = resume.piece(client, self._gaps, step.batch, step.is_complete, after)
+            at = resume.ids.now() if step.is_complete else None
+            piece = resume.pieces.of(client, self._gaps, step.batch, at, after)
             if not step.is_complete and not any(seq is not KEEP for seq in piece.seqs):
                 piece = NOTHING  # nothing of these events is for this client
         if piece.frames:
@@ -309,8 +344,7 @@ class CatchUp:
 
     def _read_to_next(self) -> Iterator[None]:
         while self._is_under_way:
-            after = self._questions.after
-            piece = self._apply(self._questions.next(), after)
+            piece = self._step()
             if piece.frames:
                 self._client.last_sent_at = self._resume.clock()
                 self._client.catch_up(piece, self.refill)

@@ -10,7 +10,7 @@ Knows nothing of time or sockets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from cyclone_sse.delivery.batch import Batch
@@ -34,6 +34,12 @@ class Turn:
     def __init__(self, taken: float) -> None:
         self.taken = taken
         self.events: list[Event] = []
+        self._left_out: dict[str, set[Client]] = {}
+
+    def leave_out(self, client: Client, channels: Iterable[str]) -> None:
+        """Send the client nothing of these channels, which it got after the walk had started."""
+        for name in channels:
+            self._left_out.setdefault(name, set()).add(client)
 
     def groups(self, registry: Channels[Client]) -> Iterable[Group | None]:
         """Every client that is due some of the events, in one group. None: the end of a slice."""
@@ -57,7 +63,7 @@ class Turn:
         for work in self._parts(parts):
             yield work
         heard: dict[Client, list[int]] = {}  # the numbers of the parts that a client receives
-        for work in _hear(parts.values(), registry, heard):
+        for work in _hear(parts.values(), registry, self._left_out, heard):
             yield work
         grouped: dict[tuple[int, ...], list[Client]] = {}
         for count, (client, numbers) in enumerate(heard.items(), 1):
@@ -92,12 +98,17 @@ class Turn:
 
 
 def _hear(
-    parts: Iterable[list[str]], registry: Channels[Client], heard: dict[Client, list[int]]
+    parts: Iterable[list[str]],
+    registry: Channels[Client],
+    left_out: Mapping[str, Collection[Client]],
+    heard: dict[Client, list[int]],
 ) -> Iterator[None]:
     """Note the numbers of the parts that each client receives."""
     pairs = 0
     for number, channel in ((number, name) for number, names in enumerate(parts) for name in names):
         clients = registry.of(channel)
+        if left_out and channel in left_out:
+            clients = [client for client in clients if client not in left_out[channel]]
         for client in clients:
             numbers = heard.get(client)
             if numbers is None:

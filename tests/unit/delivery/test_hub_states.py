@@ -275,6 +275,7 @@ def test_a_state_of_very_many_channels_has_no_seam_while_it_is_set(clock: TurnCl
         clients.append(client)
         set_in_turn.append(0)
         clock.turn()
+    turns(clock)
     assert [client.data for client in clients] == [["all"]] * len(clients)
     assert sum(set_in_turn) == len(names)
     assert max(set_in_turn) <= STATES_AT_ONCE

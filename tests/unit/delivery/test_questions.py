@@ -5,7 +5,6 @@ from __future__ import annotations
 from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.questions import BATCH_EVENTS, Answers, ChannelQuestions
-from cyclone_sse.delivery.starting_point import EARLIEST, Start
 from cyclone_sse.delivery.views import Limits
 
 
@@ -19,7 +18,7 @@ def past(events: int) -> History:
 
 def test_a_long_past_is_answered_in_bounded_pieces() -> None:
     history = past(2 * BATCH_EVENTS + 1)
-    questions = ChannelQuestions(Answers(history, lambda: 0.0), ["a", "b"], EARLIEST)
+    questions = ChannelQuestions(Answers(history, lambda: 0.0), ["a", "b"], 0, {})
     sizes, complete = [], False
     while not complete:
         _, batch, complete = questions.next()
@@ -30,12 +29,12 @@ def test_a_long_past_is_answered_in_bounded_pieces() -> None:
 def test_the_same_question_has_one_answer_until_something_is_published() -> None:
     history = past(3)
     answers = Answers(history, lambda: 0.0)
-    start = Start(EventId.of(1, 0, "node").seq, True)
-    first, second = (ChannelQuestions(answers, ["a"], start).next().batch for _ in range(2))
+    after = EventId.of(1, 0, "node").seq
+    first, second = (ChannelQuestions(answers, ["a"], after, {}).next().batch for _ in range(2))
     assert first is not None
     assert first is second
     eid = EventId.of(9, 0, "node")
     history.append(Event(eid, encode("x", eid), ("a",)), 0)
-    third = ChannelQuestions(answers, ["a"], start).next().batch
+    third = ChannelQuestions(answers, ["a"], after, {}).next().batch
     assert third is not None
     assert [event.id.ms for event in third.events] == [2, 3, 9]

@@ -8,8 +8,11 @@ from itertools import pairwise
 
 import pytest
 
+from cyclone_sse.delivery import turn
 from cyclone_sse.delivery.events import PING, Event, EventId, EventIds
+from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.hub import Hub
+from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.delivery.questions import BATCH_EVENTS
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
@@ -222,3 +225,187 @@ def test_no_event_comes_twice_to_an_open_client_that_falls_back_while_it_is_sent
     lines = bytes(socket.received).decode().splitlines()
     numbers = [line.split()[1] for line in lines if line.startswith("data: ")]
     assert numbers == [*map(str, range(3 * BATCH_EVENTS)), "live"]
+
+
+def data_of(socket: FakeSocket) -> list[str]:
+    lines = bytes(socket.received).decode().splitlines()
+    return [line.split()[1] for line in lines if line.startswith("data: ")]
+
+
+@pytest.mark.parametrize("with_id", [True, False])
+def test_a_channel_that_is_added_while_the_client_catches_up_loses_nothing(
+    clock: TurnClock, with_id: bool
+) -> None:
+    hub = make_hub(clock)
+    before = hub.position()
+    fill(hub, 1, 100, size=10_000)
+    hub.publish(publication("b", "b-old"))
+    turns(clock)
+    socket = behind(hub, ["c0"])
+    hub.subscribe(next(iter(hub.clients)), ["b"], before if with_id else None)
+    turns(clock)
+    hub.publish(publication("b", "b-new"))
+    turns(clock)
+    socket.read(None)
+    hub.publish(publication("b", "b-later"))
+    turns(clock)
+    received = data_of(socket)
+    assert sorted(received) == sorted([*map(str, range(100)), *["b-old"] * with_id, "b-new", "b-later"])
+    assert received[-2:] == ["b-new", "b-later"]
+
+
+def test_a_channel_that_is_removed_while_the_client_catches_up_is_not_sent(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    fill(hub, 1, 100, size=10_000)
+    hub.publish(publication("b", "b-old"))
+    turns(clock)
+    socket = behind(hub, ["c0", "b"])
+    hub.unsubscribe(next(iter(hub.clients)), ["b"])
+    socket.read(None)
+    turns(clock)
+    assert data_of(socket) == [*map(str, range(100))]
+
+
+def test_what_is_missed_of_an_added_channel_comes_to_a_client_that_reads_slowly(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    before = hub.position()
+    numbers = [*map(str, range(100))]
+    for number in numbers:
+        hub.publish(publication("b", f"b{number} {'x' * 400}"))
+    turns(clock)
+    socket = FakeSocket(room=1000)
+    client = socket_client(socket, limit=60_000)
+    hub.subscribe(client, ["a"])
+    client.open()
+    for number in numbers:
+        if number == "50":
+            hub.subscribe(client, ["b"], before)
+        hub.publish(publication("a", f"a{number} {'x' * 400}"))
+        turns(clock)
+    socket.read(None)
+    turns(clock)
+    received = data_of(socket)
+    for name in "ab":
+        assert [each for each in received if each[0] == name] == [name + number for number in numbers]
+
+
+def test_the_past_of_an_added_pattern_is_sent(clock: TurnClock) -> None:
+    hub = make_hub(clock, patterns=PatternIndex())
+    before = hub.position()
+    for number in range(3):
+        hub.publish(publication(f"news.{number}", str(number)))
+    turns(clock)
+    client = Recorder()
+    hub.subscribe(client, ["a"])
+    hub.subscribe(client, ["news.*"], before)
+    turns(clock)
+    hub.publish(publication("news.3", "3"))
+    turns(clock)
+    assert client.data == ["0", "1", "2", "3"]
+
+
+def test_a_channel_that_is_added_while_a_walk_is_under_way_receives_its_event_once(
+    clock: TurnClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn, "PAIRS", 2)
+    hub = make_hub(clock)
+    for _ in range(3):
+        hub.subscribe(Recorder(), ["crowd"])
+    client = Recorder()
+    hub.subscribe(client, ["other"])
+    before = hub.position()
+    for name in ("crowd", "late", "later"):
+        hub.publish(publication(name, name))
+    clock.turn()
+    for name in ("late", "later"):
+        hub.subscribe(client, [name], before)
+    turns(clock)
+    assert client.data == ["late", "later"]
+
+
+def test_an_event_that_is_being_spread_comes_after_the_past_of_an_added_channel(clock: TurnClock) -> None:
+    hub = make_hub(clock, history_size=10_000)
+    client = Recorder()
+    hub.subscribe(client, ["other"])
+    before = hub.position()
+    numbers = [*map(str, range(2 * BATCH_EVENTS))]
+    for number in numbers:
+        hub.publish(publication("a", number))
+    turns(clock)
+    hub.publish(publication(["a", *(f"c{number}" for number in range(3 * MANY))], "wide"))
+    clock.turn()
+    hub.subscribe(client, ["a"], before)
+    turns(clock)
+    assert client.data == [*numbers, "wide"]
+
+
+def test_an_event_that_is_not_kept_comes_to_a_client_that_has_just_added_a_channel(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    before = hub.position()
+    hub.publish(publication("b", "missed"))
+    turns(clock)
+    client = Recorder()
+    hub.subscribe(client, ["a"])
+    hub.publish(publication("a", "not kept", ttl=0))
+    hub.subscribe(client, ["b"], before)
+    turns(clock)
+    assert client.data == ["missed", "not kept"]
+
+
+def test_a_client_that_gives_up_all_its_channels_while_it_catches_up_may_have_others(
+    clock: TurnClock,
+) -> None:
+    hub = make_hub(clock)
+    fill(hub, 1, 100, size=10_000)
+    turns(clock)
+    socket = behind(hub, ["c0"])
+    (client,) = hub.clients
+    hub.unsubscribe(client)
+    hub.subscribe(client, ["b"])
+    hub.publish(publication("b", "b-new"))
+    socket.read(None)
+    turns(clock)
+    hub.publish(publication("b", "b-later"))
+    turns(clock)
+    assert data_of(socket)[-2:] == ["b-new", "b-later"]
+    assert client.ending is None
+
+
+@pytest.mark.parametrize("catches_up", [True, False])
+def test_a_channel_that_is_added_when_ids_restart_gets_each_new_event_once(
+    clock: TurnClock, catches_up: bool
+) -> None:
+    hub = make_hub(clock)
+    before = hub.position()
+    fill(hub, 1, 100, size=10_000)
+    turns(clock)
+    socket = behind(hub, ["c0"])
+    (client,) = hub.clients
+    if not catches_up:
+        socket.read(None)
+    hub.reset_ids("new", hub.ids.last + (1 << 60))
+    hub.subscribe(client, ["b"], before)
+    for number in range(3):
+        hub.publish(publication("b", f"new{number}"))
+    turns(clock)
+    socket.read(None)
+    turns(clock)
+    hub.publish(publication("b", "new3"))
+    turns(clock)
+    assert client.ending is None
+    assert [each for each in data_of(socket) if each.startswith("new")] == [f"new{n}" for n in range(4)]
+    assert b'{"channels": ["b", "c0"]}' in socket.received
+
+
+def test_a_gap_of_an_added_channel_moves_the_id_beyond_no_event_that_is_on_its_way(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    client = Recorder()
+    hub.subscribe(client, ["b"])
+    event = hub.publish(publication("b", "on its way"))
+    hub.subscribe(client, ["a"], "1-0-other")
+    ids = [line[4:].decode() for line in b"".join(client.got).splitlines() if line.startswith(b"id: ")]
+    (told,) = map(EventId.parse, ids)
+    assert told is not None
+    assert told.seq < event.seq
+    turns(clock)
+    assert client.data == ['{"channels": ["a"]}', "on its way"]

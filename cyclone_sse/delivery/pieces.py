@@ -1,0 +1,99 @@
+"""What a client is sent of its past: gaps, events and states as bytes, with the position of each frame.
+
+Clients that are sent the same share the bytes. Knows nothing of how far a client has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from cyclone_sse.counters import Counters
+from cyclone_sse.delivery.batch import Batch
+from cyclone_sse.delivery.client import KEEP, NOT_LIVE, NOTHING, Client, Piece
+from cyclone_sse.delivery.events import Event, EventId, EventIds, encode_gap, id_line
+from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.poll_client import PollClient
+from cyclone_sse.delivery.states import States
+
+
+class Pieces:
+    """Makes the pieces. ids: has the present position. counters: of the events that are sent."""
+
+    def __init__(self, history: History, states: States, ids: EventIds, counters: Counters) -> None:
+        self._history = history
+        self._states = states
+        self._ids = ids
+        self._counters = counters
+
+    def states(
+        self, client: Client, channels: Iterable[str], after: float = NOT_LIVE, at: EventId | None = None
+    ) -> Piece:
+        """The states of these channels, and the client's position: the states have older ids.
+
+        after: a position; states after it that the history holds are sent as what was missed. at: the
+        client's position, by default the present one; states after it are sent as live events.
+        """
+        names = list(channels)
+        states = [
+            event
+            for event in self._states.of(names)
+            if (at is None or event.seq <= at.seq)
+            and (event.seq <= after or not any(self._history.is_held(name, event) for name in names))
+        ]
+        if not states:
+            return NOTHING
+        batch = Batch(states)
+        position = id_line(at or self._ids.now()) + b"\n"
+        if client.render is not None:
+            frames: Sequence[bytes] = (client.render(states), position)
+        else:
+            frames = (*batch.rendering_for(client).frames, position)
+        return Piece(frames, (KEEP,) * len(frames))
+
+    def of(
+        self,
+        client: Client,
+        gaps: Collection[str],
+        batch: Batch | None,
+        at: EventId | None,
+        after: float = NOT_LIVE,
+    ) -> Piece:
+        """The bytes of a gap and of events for one client. after: the position that it has reached.
+
+        at: the position that it has then, if that is known to be more than that of the last event. A gap that
+        no event follows brings this id, or the client would receive the same gap again.
+        """
+        piece = NOTHING if batch is None else self._events(client, batch)
+        if not gaps:
+            return piece
+        if client.wants_state:
+            states = self.states(client, gaps, after, at)
+            if states.frames:
+                # With events to follow, the position is theirs.
+                kept = states.frames[:-1] if piece.frames else states.frames
+                frames = (encode_gap(gaps), *kept, *piece.frames)
+                return Piece(frames, (*(KEEP,) * (1 + len(kept)), *piece.seqs))
+        gap = encode_gap(gaps, None if piece.frames else at)
+        return Piece((gap, *piece.frames), (KEEP, *piece.seqs))
+
+    def _events(self, client: Client, batch: Batch) -> Piece:
+        if client.client_id in batch.excluded:
+            due = [event for event in batch.events if event.excluded != client.client_id]
+            if not due:
+                return NOTHING
+            batch = Batch(due)
+        events: Sequence[Event] = batch.events
+        if client.shares_frames:
+            rendering = batch.rendering_for(client)
+            piece = Piece(rendering.frames, batch.seqs, rendering.data)
+        else:
+            if isinstance(client, PollClient):
+                events, data = client.choose(events)
+            else:
+                data = client.render(events) if client.render is not None else b""
+            if not data:
+                return NOTHING
+            piece = Piece((data,), (events[0].seq,))
+        self._counters.deliveries += len(events)
+        self._counters.sent_bytes += len(piece.joined())
+        return piece

@@ -1,0 +1,121 @@
+"""The positions of the channels of one client that catches up, and what is to be read next.
+
+Mostly all channels of a client have the same position. Channels that were added to an open stream have their
+own: those that are furthest behind are read up to the position of the next ones, and then together with
+these. So each event is read once, and the past of an added channel comes before what is new.
+
+More is read only when no event waits for the client any more, so that what waits is always of one group of
+channels. If these events are dropped, only the channels of that group go back, and no other event comes
+twice. Plain Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from cyclone_sse.delivery.batch import Batch
+from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.questions import Questions, Step
+from cyclone_sse.delivery.starting_point import Start
+
+# Makes the questions for some channels; the dictionary has the floors that need no gap.
+Ask = Callable[[Sequence[str], Start, dict[str, int | None]], Questions]
+
+
+class _Group(NamedTuple):
+    """Channels at the same position, which are read up to another one; None: up to the present."""
+
+    channels: tuple[str, ...]
+    questions: Questions
+    until: int | None
+
+
+class Positions:
+    """The positions of the channels. sent: those of which events may wait in the client's queue."""
+
+    def __init__(self, sent: Iterable[str], history: History, ask: Ask) -> None:
+        self._history = history
+        self._ask = ask
+        self._at: dict[str, int] = {}  # of each channel that is to be read
+        self._sent = tuple(sent)
+        self._read = self._sent  # last
+        self._known: dict[str, int | None] = {}  # floors that were reported, or are not to be
+        self._quiet: dict[str, int] = {}  # positions from which nothing that is missing already is reported
+        self._group: _Group | None = None
+
+    def ignore_unknown(self, channels: Iterable[str]) -> None:
+        """Report no gap for channels that are not known to be complete."""
+        floor = self._history.floor
+        self._known.update((name, None) for name in channels if floor(name) is None)
+
+    def be_quiet(self, channels: Iterable[str], after: int) -> None:
+        """Report no gap for what is missing of these channels already. after: where they start."""
+        for name in channels:
+            self._known[name] = self._history.floor(name)
+            self._quiet[name] = after
+
+    def join(self, channels: Iterable[str]) -> None:
+        """Add channels of which events may wait too."""
+        self._sent += tuple(channels)
+
+    def add(self, channels: Sequence[str], start: Start, last: int) -> None:
+        """Add channels that start here. last: the position of the newest event."""
+        # An id of another process may be ahead of this one. Without this, the other channels would be read
+        # together with its channel only from there on.
+        after = min(start.after, last)
+        self._at = {name: min(at, last) for name, at in self._at.items()}
+        for name in channels:
+            self._at[name] = after
+            self._known.pop(name, None)
+        if not start.tell_gap:
+            self.be_quiet(channels, after)
+        self._group = None
+
+    def keep(self, channels: Collection[str]) -> None:
+        """Leave out all other channels."""
+        self._at = {name: at for name, at in self._at.items() if name in channels}
+        self._sent = tuple(name for name in self._sent if name in channels)
+        self._group = None
+
+    def go_back(self, position: int) -> None:
+        """Read the channels of which events may wait from this position on."""
+        self._at.update(dict.fromkeys(self._sent, position))
+        self._group = None
+
+    def are_all_at(self, position: int) -> bool:
+        """Whether all channels have this position."""
+        return all(at == position for at in self._at.values())
+
+    @property
+    def questions(self) -> Questions:
+        """The questions for the channels that are furthest behind."""
+        return self._next_group().questions
+
+    def next(self) -> Step:
+        """Read on. The step is complete if nothing is left of any channel."""
+        channels, questions, until = self._next_group()
+        gaps, batch, is_complete = questions.next()
+        at = questions.after
+        if until is not None and (is_complete or at >= until):
+            if batch is not None and batch.seqs[-1] > until:
+                events = [event for event in batch.events if event.seq <= until]
+                batch = Batch(events) if events else None
+            at, is_complete = until, False
+            self._group = None
+        self._at.update(dict.fromkeys(channels, at))
+        self._read = channels
+        return Step(gaps, batch, is_complete)
+
+    def note_sent(self) -> None:
+        """Note that what was read last is sent: nothing else waits for the client then."""
+        self._sent = self._read
+
+    def _next_group(self) -> _Group:
+        if self._group is None:
+            after, *rest = sorted(set(self._at.values()))
+            channels = tuple(name for name, at in self._at.items() if at == after)
+            tell_gap = any(self._quiet.get(name) != after for name in channels)
+            questions = self._ask(channels, Start(after, tell_gap), self._known)
+            self._group = _Group(channels, questions, rest[0] if rest else None)
+        return self._group
