@@ -21,7 +21,7 @@ KEEP = None  # the history cannot repeat them
 REPEATABLE = 0  # pings, and gaps, which the history reports itself
 RESET = -1  # the gap event of ids that were reset: positions before it mean nothing after it
 
-Seq = int | None
+Seq = int | None  # a position; negative: that of a gap event, which counts as no event
 
 
 class Piece(NamedTuple):

@@ -131,7 +131,7 @@ class Hub:
             if frame is None:
                 frame = frames[client.channels] = encode_gap(names.intersection(client.channels), moment)
             client.last_sent_at = self._reactor.seconds()
-            client.send(frame, (frame,), (floor,))
+            client.send(frame, (frame,), (-floor,))
             self._send_states(client, names.intersection(client.channels), moment)
 
         rising = self.history.rising.start(names, floor)

@@ -264,7 +264,7 @@ class SocketClient(Client):
                 self._enqueue((frame,), (seq,))
                 continue
             if seq == RESET or (seq and first is None):
-                first = seq
+                first = seq if seq == RESET else abs(seq)
             if seq > 0:
                 events += 1
                 size += len(frame)

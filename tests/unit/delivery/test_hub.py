@@ -16,7 +16,7 @@ from cyclone_sse.delivery.publication import publication
 from cyclone_sse.delivery.rising_floors import FLOORS_AT_ONCE
 from cyclone_sse.errors import Ending
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
-from tests.unit.fakes import TurnClock
+from tests.unit.fakes import FakeSocket, TurnClock
 
 
 @pytest.fixture
@@ -120,6 +120,22 @@ def test_a_gap_told_moves_the_id_behind_nothing(clock: TurnClock) -> None:
     assert told is not None
     assert after == event.id
     assert told.seq < event.seq
+
+
+def test_a_gap_that_a_slow_client_is_sent_later_does_not_count_as_an_event(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    socket = FakeSocket(room=0)
+    client = socket_client(socket, limit=1000)
+    hub.subscribe(client, ["a"])
+    client.open()
+    hub.publish(publication("a", "x" * 500))
+    hub.send_gap(["a"])
+    hub.publish(publication("a", "y" * 500))
+    turns(clock)
+    socket.read(None)
+    turns(clock)
+    assert socket.received.count(b"event: sse-gap\n") == 1
+    assert hub.counters.deliveries == socket.received.count(b"data: ") - 1 == 2
 
 
 def test_after_a_lost_stream_all_clients_continue_with_new_ids(
@@ -270,8 +286,6 @@ def test_one_event_for_many_channels_takes_memory_for_each_channel_once(clock: T
 @pytest.mark.slow
 def test_the_bytes_of_an_event_are_held_once_however_clients_combine_their_channels(clock: TurnClock) -> None:
     """5,000 clients with 5,000 different sets of channels receive a burst of 20 events, and none reads."""
-    from tests.unit.fakes import FakeSocket
-
     size = 10_000
     hub = make_hub(clock)
     clients = []
