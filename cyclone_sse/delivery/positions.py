@@ -12,23 +12,15 @@ twice. Plain Python.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import NamedTuple
 
 from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.questions import Questions, Step
 from cyclone_sse.delivery.starting_point import Start
 
-# Makes the questions for some channels; the dictionary has the floors that need no gap.
-Ask = Callable[[Sequence[str], Start, dict[str, int | None]], Questions]
-
-
-class _Group(NamedTuple):
-    """Channels at the same position, which are read up to another one; None: up to the present."""
-
-    channels: tuple[str, ...]
-    questions: Questions
-    until: int | None
+# Makes the questions for some channels after a position. They report gaps, or none that is there already, but
+# not those of the floors in the dictionary.
+Ask = Callable[[Sequence[str], int, bool, dict[str, int | None]], Questions]
 
 
 class Positions:
@@ -37,12 +29,16 @@ class Positions:
     def __init__(self, sent: Iterable[str], history: History, ask: Ask) -> None:
         self._history = history
         self._ask = ask
+        self.before = 0  # the position before the last step
         self._at: dict[str, int] = {}  # of each channel that is to be read
         self._sent = tuple(sent)
         self._read = self._sent  # last
         self._known: dict[str, int | None] = {}  # floors that were reported, or are not to be
         self._quiet: dict[str, int] = {}  # positions from which nothing that is missing already is reported
-        self._group: _Group | None = None
+        # Of those that are furthest behind: the channels, and the position up to which they are read alone.
+        self._questions: Questions | None = None
+        self._group: tuple[str, ...] = ()
+        self._until: int | None = None  # the present
 
     def ignore_unknown(self, channels: Iterable[str]) -> None:
         """Report no gap for channels that are not known to be complete."""
@@ -70,18 +66,18 @@ class Positions:
             self._known.pop(name, None)
         if not start.tell_gap:
             self.be_quiet(channels, after)
-        self._group = None
+        self._questions = None
 
     def keep(self, channels: Collection[str]) -> None:
         """Leave out all other channels."""
         self._at = {name: at for name, at in self._at.items() if name in channels}
         self._sent = tuple(name for name in self._sent if name in channels)
-        self._group = None
+        self._questions = None
 
     def go_back(self, position: int) -> None:
         """Read the channels of which events may wait from this position on."""
         self._at.update(dict.fromkeys(self._sent, position))
-        self._group = None
+        self._questions = None
 
     def are_all_at(self, position: int) -> bool:
         """Whether all channels have this position."""
@@ -90,32 +86,37 @@ class Positions:
     @property
     def questions(self) -> Questions:
         """The questions for the channels that are furthest behind."""
-        return self._next_group().questions
+        return self._questions or self._ask_next()
 
     def next(self) -> Step:
         """Read on. The step is complete if nothing is left of any channel."""
-        channels, questions, until = self._next_group()
-        gaps, batch, is_complete = questions.next()
-        at = questions.after
-        if until is not None and (is_complete or at >= until):
+        questions = self._questions or self._ask_next()
+        self.before = questions.after
+        step = questions.next()
+        at, until = questions.after, self._until
+        self._read = self._group
+        if until is not None and (step.is_complete or at >= until):
+            batch = step.batch
             if batch is not None and batch.seqs[-1] > until:
                 events = [event for event in batch.events if event.seq <= until]
                 batch = Batch(events) if events else None
-            at, is_complete = until, False
-            self._group = None
-        self._at.update(dict.fromkeys(channels, at))
-        self._read = channels
-        return Step(gaps, batch, is_complete)
+            step, at = Step(step.gaps, batch, False), until
+            self._questions = None
+        if not step.is_complete:  # as mostly it is with the first step
+            self._at.update(dict.fromkeys(self._group, at))
+        return step
 
     def note_sent(self) -> None:
         """Note that what was read last is sent: nothing else waits for the client then."""
         self._sent = self._read
 
-    def _next_group(self) -> _Group:
-        if self._group is None:
-            after, *rest = sorted(set(self._at.values()))
-            channels = tuple(name for name, at in self._at.items() if at == after)
-            tell_gap = any(self._quiet.get(name) != after for name in channels)
-            questions = self._ask(channels, Start(after, tell_gap), self._known)
-            self._group = _Group(channels, questions, rest[0] if rest else None)
-        return self._group
+    def _ask_next(self) -> Questions:
+        positions = set(self._at.values())
+        after = min(positions)
+        self._group, self._until = tuple(self._at), None
+        if len(positions) > 1:
+            self._until = sorted(positions)[1]
+            self._group = tuple([name for name, at in self._at.items() if at == after])
+        tell_gap = not self._quiet or any(self._quiet.get(name) != after for name in self._group)
+        self._questions = self._ask(self._group, after, tell_gap, self._known)
+        return self._questions

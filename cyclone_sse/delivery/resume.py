@@ -54,6 +54,7 @@ class Resume:
         self._has_read = False  # the log, in this turn
         self.era = 0  # changes when ids are reset: positions from before mean nothing then
         self._patterns = patterns
+        self.has_patterns = patterns is not None
         self._answers = Answers(history, self.clock)
         self._catch_ups: dict[Client, CatchUp] = {}  # those under way
 
@@ -165,10 +166,12 @@ class Resume:
     def _positions(self, channels: Iterable[str]) -> Positions:
         return Positions(channels, self.history, self._questions)
 
-    def _questions(self, channels: Sequence[str], start: Start, known: dict[str, int | None]) -> Questions:
+    def _questions(
+        self, channels: Sequence[str], after: int, tell_gap: bool, known: dict[str, int | None]
+    ) -> Questions:
         if self._patterns is not None and any(name in self._patterns for name in channels):
-            return PatternQuestions(self.history, channels, start, self._patterns)
-        return ChannelQuestions(self._answers, channels, start.after, known)
+            return PatternQuestions(self.history, channels, Start(after, tell_gap), self._patterns)
+        return ChannelQuestions(self._answers, channels, after, known)
 
 
 class CatchUp:
@@ -290,13 +293,15 @@ class CatchUp:
 
     def _must_wait(self) -> bool:
         """Whether what comes next has to be read from the log in another turn."""
+        if not self._resume.has_patterns:
+            return False
         is_pattern = isinstance(self.positions.questions, PatternQuestions)
         return is_pattern and not self._resume.may_read()
 
     def _step(self) -> Piece:
         """Read on. Returns what there is for the client then."""
-        after = self.positions.questions.after
-        piece = self._apply(self.positions.next(), after)
+        step = self.positions.next()
+        piece = self._apply(step, self.positions.before)
         if piece.frames:
             self.positions.note_sent()
         return piece
@@ -308,7 +313,7 @@ class CatchUp:
         self._had_gap = self._had_gap or bool(self._gaps)
         piece = NOTHING
         if step.batch is not None or step.is_complete:
-            at = resume.ids.now() if step.is_complete else None
+            at = resume.ids.now() if step.is_complete and self._gaps else None
             piece = resume.pieces.of(client, self._gaps, step.batch, at, after)
             if not step.is_complete and not any(seq is not KEEP for seq in piece.seqs):
                 piece = NOTHING  # nothing of these events is for this client

@@ -16,11 +16,11 @@ class RisingFloors:
 
     def __init__(self, raise_floor: Callable[[str, int], object]) -> None:
         self._raise_floor = raise_floor
-        self._waiting: dict[int, set[str]] = {}  # by position
+        self.waiting: dict[int, set[str]] = {}  # by position
 
     def start(self, channels: Iterable[str], seq: int) -> Generator[None, None, None]:
         """Raise the floors of these channels to this position, in slices."""
-        self._waiting[seq] = names = set(channels)
+        self.waiting[seq] = names = set(channels)
         return self._raise(names, seq)
 
     def _raise(self, names: set[str], seq: int) -> Generator[None, None, None]:
@@ -30,22 +30,20 @@ class RisingFloors:
             count += 1
             if not count % FLOORS_AT_ONCE:
                 yield
-        if self._waiting.get(seq) is names:
-            del self._waiting[seq]
+        if self.waiting.get(seq) is names:
+            del self.waiting[seq]
 
     def of(self, channel: str) -> int:
         """The position to which the channel's floor is still to be raised; 0 if there is none."""
-        if not self._waiting:
-            return 0
-        return max((seq for seq, names in self._waiting.items() if channel in names), default=0)
+        return max((seq for seq, names in self.waiting.items() if channel in names), default=0)
 
     def forget(self, channel: str) -> None:
         """Leave the channel out. Without this, one that is not received any more would count as complete."""
-        for names in self._waiting.values():
+        for names in self.waiting.values():
             names.discard(channel)
 
     def clear(self) -> None:
         """Leave all channels out."""
-        for names in self._waiting.values():
+        for names in self.waiting.values():
             names.clear()
-        self._waiting.clear()
+        self.waiting.clear()
