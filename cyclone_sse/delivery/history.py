@@ -215,7 +215,7 @@ class History:
         """The position after which nothing of the channel is missing; None: not known to be complete."""
         view = self._views.get(channel)
         floor = view.floor if view is not None else self._floors.of(channel)
-        return max(floor or 0, self.rising.of(channel)) if self.rising.waiting else floor
+        return max(floor or 0, self.rising.of(channel)) or floor if self.rising.waiting else floor
 
     @property
     def start(self) -> int | None:
