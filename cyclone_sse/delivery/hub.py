@@ -63,7 +63,7 @@ class Hub:
     ) -> None:
         self._reactor = reactor
         self.counters = Counters()
-        self.published = Published(settings["idempotency-ttl"], reactor.seconds)
+        self.published = Published(settings["idempotency-ttl"], reactor)
         self.ids = ids or EventIds(wall)
         self._settings = settings
         self.kinds = read_kinds(settings["channels"])
@@ -355,6 +355,7 @@ class Hub:
             self.lifecycle.end_overdue,
             self.lifecycle.orders.forget_old,
             self._log_cut_off,
+            self.published.forget_old,
             self.publishing.tidy,
         ]
         for task in tasks:

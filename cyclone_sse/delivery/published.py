@@ -2,35 +2,39 @@
 
 A second attempt with the same key publishes nothing and receives the first answer, even while the first
 attempt is under way. A failed attempt is forgotten, and the next one publishes. But if the events of the
-failed one are still to be written, the next one waits for that. Costs a look-up for each key.
+failed one are still to be written, the next one waits for that. Costs a look-up for each key; the keys of
+large batches are looked up in slices.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Unavailable
+from cyclone_sse.slices import Slices, finish_in_turns
 
 MAX_PUBLISHED = 100_000  # about 30 MB
-_EXPIRED_AT_ONCE = 1000  # keys that are forgotten with one request: a millisecond
+KEYS_PER_TURN = 500  # about a millisecond, together with the keys that are forgotten for them
 
 
 class _Entry:
     """One event that was published with a key, or is about to be. waiting: other attempts with the key.
 
-    is_unwritten: whether it was published, but was not yet on the disk when the attempt failed.
+    expires: when the key no longer counts, once it is done. is_unwritten: whether the event was published,
+    but was not yet on the disk when the attempt failed.
     """
 
     __slots__ = ("done", "expires", "id", "is_unwritten", "waiting")
 
-    def __init__(self, expires: float) -> None:
-        self.expires = expires
+    def __init__(self) -> None:
+        self.expires = 0.0
         self.done = False
         self.is_unwritten = False
         self.id: str | None = None
@@ -48,22 +52,35 @@ class _Entry:
             each.errback(Failure(error))
 
 
-class Published:
-    """The keys of the last minutes. ttl: seconds that a key counts. clock: seconds that only grow."""
+_New = Sequence[tuple[Publication, _Entry]]
 
-    def __init__(self, ttl: float, clock: Callable[[], float]) -> None:
+
+class Published:
+    """The keys of the last minutes. ttl: seconds that a key counts. reactor: runs the slices, and has the
+    time, in seconds that only grow.
+
+    on_forgotten: called with each key that is forgotten because it is too old, or one of too many.
+    """
+
+    def __init__(self, ttl: float, reactor: IReactorTime) -> None:
         self.ttl = ttl
-        self._clock = clock
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # the oldest first
+        self.on_forgotten: Callable[[str], object] | None = None
+        self._clock = reactor.seconds
+        self._slices = Slices(reactor)
+        self._known: OrderedDict[str, _Entry] = OrderedDict()  # those that are done, the oldest first
+        # Apart from the others: without this, an attempt that hangs would keep all keys behind it forever.
+        self._under_way: dict[str, _Entry] = {}
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._known) + len(self._under_way)
 
     def remember(self, key: str, id: str, age: float = 0.0) -> None:
-        """Note that the key was used for this event, so many seconds ago."""
-        if age < self.ttl:
-            self._entries[key] = _Entry(self._clock() + self.ttl - age)
-            self._entries[key].set(id)
+        """Note that the key was used for this event, so many seconds ago: the oldest first."""
+        entry = _Entry()
+        entry.set(id)
+        self._add(key, entry, self._clock() + self.ttl - age)
+        if len(self) > MAX_PUBLISHED:
+            self._forget(next(iter(self._known)))
 
     def publish(
         self, publications: Sequence[Publication], publish: Callable[[Sequence[Publication]], Any]
@@ -74,73 +91,108 @@ class Published:
                 return Deferred.fromCoroutine(self._publish(publications, publish))
         return publish(publications)
 
+    def forget_old(self) -> None:
+        """Forget keys that are too old, or too many: a limited number at once. Called once in a while."""
+        now = self._clock()
+        for _ in range(min(len(self._known), 2 * KEYS_PER_TURN)):  # twice as many as are added meanwhile
+            key, entry = next(iter(self._known.items()))
+            if entry.expires > now and len(self) <= MAX_PUBLISHED:
+                return
+            self._forget(key)
+
     async def _publish(
         self, publications: Sequence[Publication], publish: Callable[[Sequence[Publication]], Any]
     ) -> list[str | None]:
-        self._expire()
-        entries = []
-        new: list[tuple[Publication, _Entry]] = []
-        for each in publications:
-            entry = self._find(each.idempotency_key)
-            if entry is None:
-                entry = _Entry(self._clock() + self.ttl)
-                new.append((each, entry))
-                if each.idempotency_key:
-                    self._entries[each.idempotency_key] = entry
-            entries.append(entry)
+        entries, new = await self._in_turns(self._look_up(publications))
         try:
             ids: Sequence[str | None] = ()
             if new or any(entry.is_unwritten for entry in entries):
                 # With nothing that is new, it only waits until all events so far are written.
                 ids = await maybeDeferred(publish, [each for each, _ in new]) or [None] * len(new)
-            for (_, entry), id in zip(new, ids, strict=True):
-                entry.set(id)
-            for entry in entries:
-                entry.is_unwritten = False
+            if len(ids) != len(new):
+                raise ValueError(f"{len(ids)} ids for {len(new)} events")
         except BaseException as error:
-            self._forget_failed(new, error)
+            finish_in_turns(self._forget_failed(new, error), self._slices)
             raise
-        return [await self._id_of(entry) for entry in entries]
+        for entry in entries:
+            entry.is_unwritten = False
+        await self._in_turns(self._set_ids(new, ids))
+        return [entry.id if entry.done else await self._id_of(entry) for entry in entries]
 
-    def _find(self, key: str | None) -> _Entry | None:
-        """What was published with this key, or is about to be, if the key still counts."""
-        if not key:
-            return None
-        entry = self._entries.get(key)
-        if entry is not None and entry.done and entry.expires <= self._clock():
-            del self._entries[key]  # `_expire` has not come to it yet; the new one has its place at the end
+    async def _in_turns(self, task: Generator[None, None, Any]) -> Any:
+        """The result of the task: at once, if it is short."""
+        result = finish_in_turns(task, self._slices)
+        return await result if isinstance(result, Deferred) else result
+
+    def _look_up(
+        self, publications: Sequence[Publication]
+    ) -> Generator[None, None, tuple[list[_Entry], list[tuple[Publication, _Entry]]]]:
+        """The entries of the publications, and those of them that are new."""
+        entries: list[_Entry] = []
+        new: list[tuple[Publication, _Entry]] = []
+        for number, each in enumerate(publications, 1):
+            key = each.idempotency_key
+            entry = self._find(key) if key else None
+            if entry is None:
+                entry = _Entry()
+                new.append((each, entry))
+                if key:
+                    self._under_way[key] = entry
+            entries.append(entry)
+            if not number % KEYS_PER_TURN:
+                self.forget_old()
+                yield
+        self.forget_old()
+        return entries, new
+
+    def _find(self, key: str) -> _Entry | None:
+        entry = self._known.get(key)
+        if entry is None:
+            return self._under_way.get(key)
+        if entry.expires <= self._clock():
+            self._forget(key)
             return None
         return entry
 
-    def _forget_failed(self, new: Sequence[tuple[Publication, _Entry]], error: BaseException) -> None:
+    def _set_ids(self, new: _New, ids: Sequence[str | None]) -> Generator[None, None, None]:
+        """Note that the new events were published, and let the attempts that wait for them have their ids."""
+        expires = self._clock() + self.ttl
+        for number, ((each, entry), id) in enumerate(zip(new, ids, strict=True), 1):
+            if each.idempotency_key:
+                self._add(each.idempotency_key, entry, expires)
+            entry.set(id)
+            if not number % KEYS_PER_TURN:
+                yield
+                expires = self._clock() + self.ttl
+
+    def _forget_failed(self, new: _New, error: BaseException) -> Generator[None, None, None]:
         """Forget an attempt that has failed, but not those of its events that are still to be written."""
         unwritten = error.ids if isinstance(error, Unavailable) else None
         ids: Sequence[str | None] = unwritten or [None] * len(new)
-        for (each, entry), id in zip(new, ids, strict=True):
+        for number, ((each, entry), id) in enumerate(zip(new, ids, strict=True), 1):
             entry.fail(error)
-            if id is not None:
-                entry.set(id)
+            if each.idempotency_key and id is None:
+                del self._under_way[each.idempotency_key]
+            elif id is not None:
+                if each.idempotency_key:
+                    self._add(each.idempotency_key, entry, self._clock() + self.ttl)
                 entry.is_unwritten = True
-            elif each.idempotency_key:
-                self._entries.pop(each.idempotency_key, None)
+                entry.set(id)
+            if not number % KEYS_PER_TURN:
+                yield
 
     @staticmethod
     async def _id_of(entry: _Entry) -> str | None:
-        if entry.done:
-            return entry.id
         waiting: Deferred[str | None] = Deferred()
         entry.waiting.append(waiting)
         return await waiting
 
-    def _expire(self) -> None:
-        now = self._clock()
-        for _ in range(min(len(self._entries), _EXPIRED_AT_ONCE)):
-            key, entry = next(iter(self._entries.items()))
-            if entry.expires > now and len(self._entries) < MAX_PUBLISHED:
-                return
-            if entry.done:
-                del self._entries[key]
-            else:
-                # Without this, one attempt that hangs would keep all keys behind it forever.
-                entry.expires = now + self.ttl
-                self._entries.move_to_end(key)
+    def _add(self, key: str, entry: _Entry, expires: float) -> None:
+        self._under_way.pop(key, None)
+        entry.expires = expires
+        self._known[key] = entry
+
+    def _forget(self, key: str) -> None:
+        del self._known[key]
+        if self.on_forgotten is not None:
+            self.on_forgotten(key)

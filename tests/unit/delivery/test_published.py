@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -17,9 +19,9 @@ from cyclone_sse.delivery.published import Published
 class Source:
     """Publishes, at once or on demand."""
 
-    def __init__(self, prompt: bool = True) -> None:
+    def __init__(self, prompt: bool = True, ttl: float = 300) -> None:
         self.clock = Clock()
-        self.published = Published(300, self.clock.seconds)
+        self.published = Published(ttl, self.clock)
         self.prompt = prompt
         self.sent: list[Publication] = []
         self.under_way: list[Deferred[Any]] = []
@@ -106,6 +108,71 @@ def test_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         source.publish(f"k{n}")
     assert len(source.published) <= 10
     assert source.publish("k99") == ["id-99"]
+
+
+def test_keys_are_bounded_whatever_comes_with_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "MAX_PUBLISHED", 10_000)
+    source = Source()
+    for n in range(10):
+        source.publish(*[f"{n}-{k}" for k in range(5000)])
+        source.clock.advance(0)
+        assert len(source.sent) == 5000 * (n + 1)
+        assert len(source.published) <= 10_000
+
+
+@given(st.lists(st.tuples(st.lists(st.integers(0, 30), max_size=12), st.integers(0, 5))))
+def test_a_key_counts_for_its_time_unless_there_are_too_many(steps: list[tuple[list[int], int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(published, "MAX_PUBLISHED", 12)
+        patch.setattr(published, "KEYS_PER_TURN", 3)
+        source = Source(ttl=10)
+        known: dict[int, tuple[Any, float]] = {}  # the oldest first
+        for keys, seconds in steps:
+            ids = source.publish(*map(str, keys))
+            source.clock.advance(0)
+            now = source.clock.seconds()
+            for key, id in zip(keys, ids, strict=True):
+                before, expires = known.pop(key, (None, 0))
+                if expires > now:
+                    known[key] = before, expires
+                newer = len(known) + len(set(keys))
+                assert id == before or expires <= now or newer > 12
+                known[key] = id, (expires if id == before else now + 10)
+            assert len(source.published) <= 12
+            source.clock.advance(seconds)
+
+
+def test_the_keys_of_a_large_batch_are_looked_up_over_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "KEYS_PER_TURN", 10)
+    source = Source()
+    there, back = [f"k{n}" for n in range(25)], [f"k{n}" for n in reversed(range(25))]
+    first, second = source.publish(*there), source.publish(*back)
+    assert len(source.published) == 20, "ten of each"
+    source.clock.advance(0)
+    assert first == second[::-1]
+    assert sorted(str(each.idempotency_key) for each in source.sent) == sorted(there)
+
+
+def test_a_large_batch_that_fails_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "KEYS_PER_TURN", 10)
+    source = Source(prompt=False)
+    keys = [f"k{n}" for n in range(25)]
+    first, second = source.publish(*keys), source.publish(*keys)
+    source.clock.advance(0)
+    error = ValueError("away")
+    for each in source.under_way:
+        each.errback(error)
+    source.clock.advance(0)
+    assert (first, second) == ([error], [error])
+    assert len(source.published) == 0
+
+
+def test_keys_that_are_too_old_are_forgotten_without_another_request() -> None:
+    source = Source()
+    source.publish("k", "l")
+    source.clock.advance(300)
+    source.published.forget_old()
+    assert len(source.published) == 0
 
 
 def test_an_attempt_that_hangs_keeps_no_other_key() -> None:
