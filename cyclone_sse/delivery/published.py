@@ -27,26 +27,28 @@ KEYS_PER_TURN = 500  # about a millisecond, together with the keys that are forg
 class _Entry:
     """One event that was published with a key, or is about to be. waiting: other attempts with the key.
 
-    expires: when the key no longer counts, once it is done. is_unwritten: whether the event was published,
-    but was not yet on the disk when the attempt failed.
+    expires: when the key no longer counts, once it is done. error: why the attempt failed. is_unwritten:
+    whether the event was published, but was not yet on the disk when the attempt failed.
     """
 
-    __slots__ = ("done", "expires", "id", "is_unwritten", "waiting")
+    __slots__ = ("done", "error", "expires", "id", "is_unwritten", "waiting")
 
     def __init__(self) -> None:
         self.expires = 0.0
         self.done = False
+        self.error: BaseException | None = None
         self.is_unwritten = False
         self.id: str | None = None
         self.waiting: list[Deferred[str | None]] = []
 
     def set(self, id: str | None) -> None:
-        self.done, self.id = True, id
+        self.done, self.id, self.error = True, id, None
         waiting, self.waiting = self.waiting, []
         for each in waiting:
             each.callback(id)
 
     def fail(self, error: BaseException) -> None:
+        self.error = error
         waiting, self.waiting = self.waiting, []
         for each in waiting:
             each.errback(Failure(error))
@@ -183,6 +185,8 @@ class Published:
 
     @staticmethod
     async def _id_of(entry: _Entry) -> str | None:
+        if entry.error is not None:
+            raise entry.error  # without this, the attempt would wait forever for one that has failed
         waiting: Deferred[str | None] = Deferred()
         entry.waiting.append(waiting)
         return await waiting

@@ -82,6 +82,15 @@ def test_an_attempt_that_fails_is_forgotten() -> None:
     assert source.publish("k") == ["id-1"]
 
 
+def test_an_attempt_fails_with_the_one_that_it_waits_for() -> None:
+    source = Source(prompt=False)
+    first, second = source.publish("k"), source.publish("k", "l")
+    error = ValueError("away")
+    source.under_way[0].errback(error)
+    source.under_way[1].callback(None)
+    assert (first, second) == ([error], [error])
+
+
 def test_a_key_counts_for_its_time() -> None:
     source = Source()
     source.published.remember("old", "id-old", 299)
