@@ -29,7 +29,7 @@ from cyclone_sse import slices
 from cyclone_sse.delivery.events import Event, EventIds, seq_at
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.journal_file import JournalError, JournalFile, Transaction
-from cyclone_sse.delivery.published import Published
+from cyclone_sse.delivery.published import MAX_PUBLISHED, Published
 from cyclone_sse.delivery.states import States
 from cyclone_sse.delivery.writer_thread import Writer
 from cyclone_sse.errors import Unavailable
@@ -38,7 +38,7 @@ RETRY = 1.0  # seconds between two attempts to write
 WRITE_TIMEOUT = 5.0  # seconds after which publishers no longer wait for the disk
 CANNOT_BE_WRITTEN = "the history file cannot be written"
 ANSWERED_AT_ONCE = 200  # publishers in one turn: about 5 ms
-FORGET_AT = 500  # dropped events that are deleted together with a write
+FORGET_AT = 500  # dropped events and keys that are deleted together with a write
 FORGET_AFTER = 10.0  # seconds after which they are deleted in any case
 MAX_WAITING_BYTES = 64 * 1024 * 1024  # bytes that may wait for a disk that is too slow
 # Milliseconds that ids are reserved ahead of the clock; renewed when half of them is left. After a crash ids
@@ -103,6 +103,7 @@ class Journal:
         self._answers = slices.Slices(reactor)  # to publishers, where there are many
         self._waiting_bytes = 0  # of events that are not yet on the disk
         self._forgotten: dict[int, tuple[int, Sequence[str]]] = {}  # row: position and channels
+        self._forgotten_keys: dict[str, None] = {}
         self._forgot_at: float = reactor.seconds()  # last
         self._file = JournalFile(path, ids.now())
         try:
@@ -129,6 +130,8 @@ class Journal:
         """Write this event, which is already in the history, with the next transaction."""
         self._row += 1
         event.row = self._row
+        if event.key:
+            self._forgotten_keys.pop(event.key, None)  # without this, the new row would be deleted
         self._unwritten_events.append(event)
         self._waiting_bytes += len(event.frame)
         self._write_soon()
@@ -156,12 +159,13 @@ class Journal:
         return written
 
     def tidy(self) -> None:
-        """Reserve ids, delete dropped events, and check that the file is there; called once a second."""
+        """Reserve ids, delete dropped events and keys, and look for the file; called once a second."""
         if not self._looking and not self._closing:
             self._looking = True
             # In the thread: without this a disk that hangs would stop the server.
             self._writer.call(self._file.is_in_place).addBoth(self._note_place)
-        overdue = self._forgotten and self._reactor.seconds() - self._forgot_at >= FORGET_AFTER
+        forgotten = self._forgotten or self._forgotten_keys
+        overdue = forgotten and self._reactor.seconds() - self._forgot_at >= FORGET_AFTER
         if overdue or self._reservation() is not None:
             self._write_soon()
 
@@ -183,7 +187,7 @@ class Journal:
             await self._writer.call(self._file.close)
         if len(self._answers):
             await self._answers.add(iter(()))
-        self._history.on_forgotten = None
+        self._history.on_forgotten = self._published.on_forgotten = None
         self._writer.stop()
 
     def _fill(self) -> None:
@@ -200,6 +204,8 @@ class Journal:
             last = event.seq
         for channel, event in journal.states():
             self._known_states.set(event, (channel,))
+        self._published.on_forgotten = self._forget_key
+        journal.keep_newest_keys(MAX_PUBLISHED)
         for key, id, taken in journal.published():
             self._published.remember(key, id, max(0.0, wall - taken / 1000))
         self._row = journal.row
@@ -217,6 +223,9 @@ class Journal:
         if event.row:
             # One with a time of its own leaves no gap.
             self._forgotten[event.row] = event.seq, event.channels if event.ttl is None else ()
+
+    def _forget_key(self, key: str) -> None:
+        self._forgotten_keys[key] = None
 
     def _write_soon(self) -> None:
         if not self._writing:
@@ -317,12 +326,13 @@ class Journal:
         transaction.states, self._states = self._states, {}
         transaction.floors, self._cleared = self._cleared, {}
         now = self._reactor.seconds()
-        if len(self._forgotten) >= FORGET_AT or now - self._forgot_at >= FORGET_AFTER:
+        many = len(self._forgotten) + len(self._forgotten_keys)
+        if many >= FORGET_AT or now - self._forgot_at >= FORGET_AFTER:
             self._forgot_at = now
             transaction.forgotten = list(self._forgotten)
             transaction.floors = self._floors(transaction.floors)
             self._forgotten = {}
-            transaction.keys_before = transaction.taken - int(self._published.ttl * 1000)
+            transaction.forgotten_keys, self._forgotten_keys = list(self._forgotten_keys), {}
         return transaction
 
     def _floors(self, cleared: Mapping[str, int]) -> dict[str, int]:

@@ -35,7 +35,11 @@ VERSION = 2  # of the tables, SQLite's user_version
 LOCK_TIMEOUT = 1.0  # seconds for a predecessor to close the file
 _ROWS = 100  # rows in one statement: SQLite before 3.32 takes 999 parameters, a row has 8
 
-_TABLES = """
+_PUBLISHED = """
+CREATE TABLE published (key TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL,
+                        taken INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_TABLES = f"""{_PUBLISHED}
 CREATE TABLE journal (node TEXT NOT NULL, begin_ms INTEGER NOT NULL, begin_n INTEGER NOT NULL,
                       reserved_ms INTEGER NOT NULL, reserved_n INTEGER NOT NULL);
 CREATE TABLE event (row INTEGER PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL,
@@ -44,16 +48,12 @@ CREATE TABLE event (row INTEGER PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT 
 CREATE TABLE floor (channel TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE state (channel TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL, frame BLOB NOT NULL)
                     WITHOUT ROWID;
-CREATE TABLE published (key TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL,
-                        taken INTEGER NOT NULL) WITHOUT ROWID;
 """
-_FROM_VERSION_1 = """
+_FROM_VERSION_1 = f"""{_PUBLISHED}
 ALTER TABLE event ADD COLUMN ttl REAL;
 ALTER TABLE event ADD COLUMN excluded TEXT;
 CREATE TABLE state (channel TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL, frame BLOB NOT NULL)
                     WITHOUT ROWID;
-CREATE TABLE published (key TEXT PRIMARY KEY, ms INTEGER NOT NULL, n INTEGER NOT NULL,
-                        taken INTEGER NOT NULL) WITHOUT ROWID;
 """
 _RAISE_FLOORS = (
     " ON CONFLICT (channel) DO UPDATE SET ms = excluded.ms, n = excluded.n"
@@ -81,7 +81,7 @@ class Transaction:
     events: with their rows. taken: when, in milliseconds since the epoch. forgotten: rows to delete. floors:
     the positions up to which something of a channel is missing then. reserved: the position up to which ids
     may be given out; None to leave it. states: channels and their new states, None if it was cleared.
-    keys_before: the time before which idempotency keys no longer count; None to leave them.
+    forgotten_keys: idempotency keys to delete.
     """
 
     events: Sequence[Event] = ()
@@ -90,7 +90,7 @@ class Transaction:
     floors: Mapping[str, int] = field(default_factory=dict)
     reserved: int | None = None
     states: Mapping[str, Event | None] = field(default_factory=dict)
-    keys_before: int | None = None
+    forgotten_keys: Sequence[str] = ()
 
 
 class JournalFile:
@@ -152,8 +152,22 @@ class JournalFile:
     def published(self) -> Iterator[tuple[str, str, int]]:
         """Each idempotency key, the id of its event, and when it was used, the oldest first."""
         with self._understood():
-            for key, ms, n, taken in self._db.execute("SELECT * FROM published ORDER BY taken"):
+            for key, ms, n, taken in self._db.execute("SELECT * FROM published ORDER BY ms, n"):
                 yield key, str(EventId.of(ms, n, self.node)), taken
+
+    def keep_newest_keys(self, many: int) -> None:
+        """Delete the idempotency keys that are older than so many."""
+        with self._explained():
+            if self._one("SELECT count(*) FROM published") > many:
+                # Into a new table: an older version did not limit the keys, and to delete millions one by
+                # one would take minutes.
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute("ALTER TABLE published RENAME TO old")
+                self._db.execute(_PUBLISHED)
+                newest = "SELECT * FROM old ORDER BY ms DESC, n DESC LIMIT ?"
+                self._db.execute(f"INSERT INTO published {newest}", (many,))
+                self._db.execute("DROP TABLE old")
+                self._db.execute("COMMIT")
 
     def write(self, transaction: Transaction) -> None:
         """Write the whole transaction, or nothing. Raises JournalError."""
@@ -163,7 +177,7 @@ class JournalFile:
                     len(transaction.events) > _ROWS
                     or transaction.forgotten
                     or transaction.states
-                    or transaction.keys_before is not None
+                    or transaction.forgotten_keys
                     or any(event.key for event in transaction.events)
                     or transaction.reserved is not None
                 ):
@@ -172,7 +186,7 @@ class JournalFile:
                 self._delete(transaction.forgotten)
                 self._raise_floors(transaction.floors)
                 self._set_states(transaction.states)
-                self._add_keys(transaction)
+                self._set_keys(transaction)
                 if transaction.reserved is not None:
                     end = EventId(transaction.reserved, self.node)
                     self._db.execute("UPDATE journal SET reserved_ms = ?, reserved_n = ?", (end.ms, end.n))
@@ -247,11 +261,12 @@ class JournalFile:
         ]
         self._insert("INSERT OR REPLACE INTO state VALUES ", rows)
 
-    def _add_keys(self, transaction: Transaction) -> None:
-        if transaction.keys_before is not None:
-            self._db.execute("DELETE FROM published WHERE taken < ?", (transaction.keys_before,))
+    def _set_keys(self, transaction: Transaction) -> None:
         rows = [(e.key, *ms_and_n(e.seq), transaction.taken) for e in transaction.events if e.key]
         self._insert("INSERT OR REPLACE INTO published VALUES ", rows)
+        # Last: without this, keys that are forgotten before they are written would stay in the file forever.
+        for part in _parts(transaction.forgotten_keys):
+            self._db.execute(f"DELETE FROM published WHERE key IN ({_marks(len(part))})", part)
 
     def _add(self, events: Sequence[Event], taken: int) -> None:
         # "or replace": an event is written once more if it was not certain that it had been
