@@ -130,6 +130,10 @@ class Journal:
         """Write this event, which is already in the history, with the next transaction."""
         self._row += 1
         event.row = self._row
+        self.append_key(event)
+
+    def append_key(self, event: Event) -> None:
+        """Write of this event only its idempotency key, if it has one, with the next transaction."""
         if event.key:
             self._forgotten_keys.pop(event.key, None)  # without this, the new row would be deleted
         self._unwritten_events.append(event)

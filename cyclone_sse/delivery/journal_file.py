@@ -78,10 +78,10 @@ class JournalError(Exception):
 class Transaction:
     """What one transaction writes.
 
-    events: with their rows. taken: when, in milliseconds since the epoch. forgotten: rows to delete. floors:
-    the positions up to which something of a channel is missing then. reserved: the position up to which ids
-    may be given out; None to leave it. states: channels and their new states, None if it was cleared.
-    forgotten_keys: idempotency keys to delete.
+    events: with their rows; of one without a row only the idempotency key is written. taken: when, in
+    milliseconds since the epoch. forgotten: rows to delete. floors: the positions up to which something of a
+    channel is missing then. reserved: the position up to which ids may be given out; None to leave it.
+    states: channels and their new states, None if it was cleared. forgotten_keys: idempotency keys to delete.
     """
 
     events: Sequence[Event] = ()
@@ -275,6 +275,7 @@ class JournalFile:
             [
                 (e.row, *ms_and_n(e.seq), taken, _as_json(e.channels), e.frame, e.ttl, e.excluded)
                 for e in events
+                if e.row
             ],
         )
 

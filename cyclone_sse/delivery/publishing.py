@@ -200,6 +200,8 @@ class Publishing:
         work: Iterator[None] = iter(())
         if ttl == 0:
             self.history.skip(event)
+            if event.key and self._journal is not None:
+                self._journal.append_key(event)  # without this, a restart would forget the key
         else:
             event.ttl = ttl
             if self._journal is not None:

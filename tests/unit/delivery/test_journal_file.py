@@ -64,9 +64,11 @@ def test_many_rows_are_one_transaction(path: Path) -> None:
 
 
 def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
+    broken = Event(FIRST, None)  # type: ignore[arg-type]
+    broken.row = 2
     with opened(path) as journal:
         with pytest.raises(Exception, match="frame"):
-            journal.write(Transaction([event(1), Event(FIRST, None)]))  # type: ignore[arg-type]
+            journal.write(Transaction([event(1), broken]))
         journal.write(Transaction([event(1)]))
         assert len(list(journal.events())) == 1
 

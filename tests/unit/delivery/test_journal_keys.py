@@ -70,6 +70,25 @@ def test_keys_are_known_after_a_restart(server: Server, end: Any) -> None:
     assert publish(server, "l", "m", "k")[::2] == first[::-1]
 
 
+def test_the_key_of_an_event_that_is_not_kept_is_known_after_a_restart(server: Server, end: Any) -> None:
+    client = server.listen("a")
+    server.disk.held = True
+    first: list[str] = []
+    for key, keep in (("k", False), ("l", True)):
+        each = publication("a", key, idempotency_key=key, ttl=0, keep=keep)
+        server.publish_all([each]).addCallback(first.extend)
+    server.turns()
+    assert client.messages == ["k", "l"]
+    assert first == [], "its publisher waits until the key is on the disk"
+    server.disk.release()
+    server.turns()
+    assert len(first) == 2
+    end(server)
+    again = server.listen("a", client.position)
+    assert publish(server, "k", "l", ttl=0) == first
+    assert again.messages == []
+
+
 def test_the_file_has_no_more_keys_than_the_memory(server: Server, few: None) -> None:
     for n in range(10):
         publish(server, *[f"{n}-{k}" for k in range(15)])
