@@ -210,8 +210,10 @@ class Journal:
             self._known_states.set(event, (channel,))
         self._published.on_forgotten = self._forget_key
         journal.keep_newest_keys(MAX_PUBLISHED)
+        time_taken = float("-inf")
         for key, id, taken in journal.published():
-            self._published.remember(key, id, max(0.0, wall - taken / 1000))
+            time_taken = max(time_taken, now - max(0.0, wall - taken / 1000))  # as of events
+            self._published.remember(key, id, now - time_taken)
         self._row = journal.row
         self._ids.reset(journal.node, max(last, journal.reserved))
         self._ids.now()  # the present, from which ids are reserved

@@ -70,6 +70,18 @@ def test_keys_are_known_after_a_restart(server: Server, end: Any) -> None:
     assert publish(server, "l", "m", "k")[::2] == first[::-1]
 
 
+def test_no_key_is_older_than_one_that_was_used_before(server: Server) -> None:
+    publish(server, "before")
+    server.stop()
+    server.wall -= 86400
+    server.start()
+    first = publish(server, "k")
+    server.stop()
+    server.wall += 7200
+    server.start()
+    assert publish(server, "k") == first
+
+
 def test_the_key_of_an_event_that_is_not_kept_is_known_after_a_restart(server: Server, end: Any) -> None:
     client = server.listen("a")
     server.disk.held = True
