@@ -12,7 +12,8 @@ missing. The same holds for a disk that hangs, after WRITE_TIMEOUT. If the file 
 event is accepted either, since it would be lost at the next start.
 
 Ids continue to grow after a restart even if the clock was set back: the file has a position, always a little
-ahead, up to which ids may have been assigned.
+ahead, up to which ids may have been assigned. If the clock is set while the server runs, the times in the
+file are corrected as much: without this, all events and keys could look too old at the next start.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024  # bytes that may wait for a disk that is t
 # begin that far in the future at the most: less than the 5 s by which two servers' clocks may differ.
 RESERVE = 4000
 RESERVE_STEP = 2**32  # ids reserved instead for as long as the clock is behind them
+CLOCK_SET = 2.0  # seconds by which the clock must have been set before the times in the file are corrected
 
 _Waiting = tuple[Deferred[Sequence[str]], Sequence[str]]  # a publisher, and the ids of its events
 
@@ -95,6 +97,7 @@ class Journal:
         self._ids = ids
         self._reactor = reactor
         self._clock = clock
+        self._clock_ahead = clock() - reactor.seconds()  # of the reactor's, as the times in the file are
         self._writer = writer
         self._unwritten_events: list[Event] = []
         self._states: dict[str, Event | None] = {}  # new ones; None: cleared
@@ -170,7 +173,7 @@ class Journal:
             self._writer.call(self._file.is_in_place).addBoth(self._note_place)
         forgotten = self._forgotten or self._forgotten_keys
         overdue = forgotten and self._reactor.seconds() - self._forgot_at >= FORGET_AFTER
-        if overdue or self._reservation() is not None:
+        if overdue or self._reservation() is not None or self._clock_set():
             self._write_soon()
 
     async def close(self) -> None:
@@ -224,6 +227,11 @@ class Journal:
         wanted = max(seq_at(int(self._clock() * 1000) + RESERVE), given + RESERVE_STEP)
         used = given > reserved - seq_at(RESERVE // 2) and wanted > reserved + seq_at(RESERVE // 4)
         return wanted if used or given > reserved - RESERVE_STEP // 2 else None
+
+    def _clock_set(self) -> float:
+        """The seconds by which the clock was set since the times in the file were right; 0.0 for none."""
+        seconds = self._clock() - self._reactor.seconds() - self._clock_ahead
+        return seconds if abs(seconds) >= CLOCK_SET else 0.0
 
     def _forget(self, event: Event) -> None:
         if event.row:
@@ -329,6 +337,9 @@ class Journal:
     def _next_transaction(self) -> Transaction:
         events, self._unwritten_events = self._unwritten_events, []
         transaction = Transaction(events, int(self._clock() * 1000), reserved=self._reservation())
+        if seconds := self._clock_set():
+            transaction.clock_set = int(seconds * 1000)
+            self._clock_ahead += seconds
         transaction.states, self._states = self._states, {}
         transaction.floors, self._cleared = self._cleared, {}
         now = self._reactor.seconds()

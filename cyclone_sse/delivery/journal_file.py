@@ -82,6 +82,7 @@ class Transaction:
     milliseconds since the epoch. forgotten: rows to delete. floors: the positions up to which something of a
     channel is missing then. reserved: the position up to which ids may be given out; None to leave it.
     states: channels and their new states, None if it was cleared. forgotten_keys: idempotency keys to delete.
+    clock_set: the milliseconds to add to all times in the file before, since the clock was set by so many.
     """
 
     events: Sequence[Event] = ()
@@ -91,6 +92,7 @@ class Transaction:
     reserved: int | None = None
     states: Mapping[str, Event | None] = field(default_factory=dict)
     forgotten_keys: Sequence[str] = ()
+    clock_set: int = 0
 
 
 class JournalFile:
@@ -178,10 +180,14 @@ class JournalFile:
                     or transaction.forgotten
                     or transaction.states
                     or transaction.forgotten_keys
+                    or transaction.clock_set
                     or any(event.key for event in transaction.events)
                     or transaction.reserved is not None
                 ):
                     self._db.execute("BEGIN IMMEDIATE")  # else it is one statement, a transaction by itself
+                if transaction.clock_set:
+                    for table in ("event", "published"):
+                        self._db.execute(f"UPDATE {table} SET taken = taken + ?", (transaction.clock_set,))
                 self._add(transaction.events, transaction.taken)
                 self._delete(transaction.forgotten)
                 self._raise_floors(transaction.floors)

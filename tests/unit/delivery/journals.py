@@ -91,7 +91,8 @@ class Server:
         self.clock.rightNow = began = 1000.0 * self.runs
         wall = self.wall
         self.disk = Disk()
-        self.now = lambda: wall + self.clock.seconds() - began
+        self.clock_set = 0.0  # seconds by which the clock was set while this process runs
+        self.now = lambda: wall + self.clock_set + self.clock.seconds() - began
         self.broker = HttpBroker(self.settings, self.clock, EventIds(self.now))
         self.broker.hub.publishing.open_journal(str(self.path), self.now, self.disk)
         self.broker.hub.start()

@@ -118,6 +118,28 @@ def test_nothing_is_too_old_because_the_clock_was_set_back(server: Server, tmp_p
     assert server.heard("a", first) == ([], True), "and events still expire"
 
 
+@pytest.mark.parametrize("seconds", [86400, -86400, 3])
+def test_ages_go_on_over_a_restart_when_the_clock_was_set(server: Server, end: Any, seconds: float) -> None:
+    first = server.listen("a").position
+    ids = [server.publish("a", "old", idempotency_key="old")]
+    server.clock.advance(200)
+    server.clock_set += seconds
+    ids.append(server.publish("a", "young", idempotency_key="young"))
+    server.clock_set -= seconds
+    server.clock.advance(1)
+    server.turns()
+    server.clock_set += seconds
+    server.clock.advance(1)
+    server.turns()
+    end(server)
+    server.clock.advance(97)
+    assert server.heard("a", first) == (["old", "young"], False)
+    assert [server.publish("a", text, idempotency_key=text) for text in ("old", "young")] == ids
+    server.clock.advance(2)
+    assert server.heard("a", first) == (["young"], True)
+    assert server.publish("a", "old", idempotency_key="old") != ids[0]
+
+
 def test_a_gap_is_told_only_to_whom_something_is_missing(tmp_path: Path, end: Any) -> None:
     server = Server(tmp_path, history_size=2)
     first = server.listen("ab").position
