@@ -102,8 +102,9 @@ def test_a_key_counts_for_its_time() -> None:
 
 def test_a_key_whose_time_is_over_counts_no_more_behind_very_many_others() -> None:
     source = Source()
-    keys = [f"k{n}" for n in range(published._EXPIRED_AT_ONCE + 1)]
-    source.publish(*keys)
+    keys = [f"k{n}" for n in range(2 * published.KEYS_PER_TURN + 1)]
+    for key in keys:
+        source.publish(key)
     source.clock.advance(301)
     assert source.publish(keys[-1]) == source.publish(keys[-1]) == [f"id-{len(keys)}"]
     assert source.publish("new") == [f"id-{len(keys) + 1}"]
