@@ -19,13 +19,21 @@ from heapq import merge
 from itertools import chain
 from operator import attrgetter
 
-from cyclone_sse.deadlines import Deadlines
 from cyclone_sse.delivery.event_log import EventLog
 from cyclone_sse.delivery.events import Event
+from cyclone_sse.delivery.expiring import Expiring
 from cyclone_sse.delivery.floors import Floors
 from cyclone_sse.delivery.losses import Losses
 from cyclone_sse.delivery.rising_floors import RisingFloors
-from cyclone_sse.delivery.views import ENTRY_OVERHEAD, BySize, HistoryFigures, Limits, View, each_once
+from cyclone_sse.delivery.views import (
+    ENTRY_OVERHEAD,
+    BySize,
+    Discarded,
+    HistoryFigures,
+    Limits,
+    View,
+    each_once,
+)
 
 MANY = 1000  # channels of an event that hold it after one call: about 3 ms, where room is made 7 ms
 
@@ -52,10 +60,10 @@ class History:
         self.rising = RisingFloors(self.raise_floor)
         self._log = EventLog(self._note_released)
         self._views: dict[str, View] = {}
+        self._discarded = Discarded()
         self._by_age: dict[float, OrderedDict[str, View]] = {}  # by ttl; least recently published first
         self._by_size = BySize()  # channels with more than one event
-        self._expiring: Deadlines[Event] = Deadlines(0.1)  # events with an end of their own
-        self._dropping: list[tuple[Event, Iterator[str]]] = []  # expired; channels that still have each
+        self._expiring = Expiring()
         self._spreading: dict[Event, set[str]] = {}  # events that not all their channels have yet
         self.losses = Losses() if log_losses else None
         self.on_forgotten: Callable[[Event], None] | None = None  # called when no channel holds it any more
@@ -105,14 +113,15 @@ class History:
     def _spread(self, event: Event) -> Iterator[None]:
         names = []
         for number, name in enumerate(event.channels, 1):
-            if event not in self._spreading:
-                return  # everything was forgotten meanwhile
             names.append(self._append_to_channel(name, event))
             if not number % MANY:
                 self._make_room()
                 yield
+                if event not in self._spreading:
+                    return  # everything was forgotten meanwhile
         event.channels = tuple(names)
         del self._spreading[event]
+        self._expiring.set(event)  # once more: it may have expired before all channels had it
         self._log.drop(event)
         self._make_room()
 
@@ -121,8 +130,7 @@ class History:
         event.taken = now
         self.last = max(self.last, event.seq)
         self._log.add(event)
-        if event.ttl is not None:
-            self._expiring.set(event, now + event.ttl)
+        self._expiring.set(event)
 
     def _append_to_channel(self, name: str, event: Event) -> str:
         """Keep the event in one channel. Returns the channel's own copy of its name."""
@@ -140,7 +148,7 @@ class History:
         elif view.floor is not None and view.floor >= event.seq:
             return name  # the same, and the channel has newer events by now
         else:
-            view.age_order.move_to_end(name)
+            self._by_age[view.limits.ttl].move_to_end(name)
             if view.events[0].taken <= event.taken - view.limits.ttl:
                 self._expire(view, event.taken)
         view.append(event)
@@ -153,9 +161,8 @@ class History:
         return view.name
 
     def _open_view(self, name: str, limits: Limits) -> View:
-        age_order = self._by_age.setdefault(limits.ttl, OrderedDict())
-        view = View(name, self._floors.pop(name), limits, age_order)
-        self._views[name] = age_order[name] = view
+        view = self._views[name] = View(name, self._floors.pop(name), limits)
+        self._by_age.setdefault(limits.ttl, OrderedDict())[name] = view
         self._bytes += _CHANNEL_OVERHEAD + len(name)
         return view
 
@@ -173,13 +180,13 @@ class History:
     def clear(self, start: int) -> None:
         """Drop all events; each channel is complete from this position on."""
         self._log = EventLog(self._note_released)
-        self._views.clear()
+        self._discarded.add(self._views)
+        self._views = {}
         self._by_age.clear()
         self._spreading.clear()
         if self.losses is not None:
             self.losses = Losses()
-        self._expiring = Deadlines(0.1)
-        self._dropping.clear()
+        self._expiring = Expiring()
         self._by_size = BySize()
         self._floors = Floors(start)
         self.rising.clear()
@@ -274,10 +281,11 @@ class History:
         self._make_room()
         self._drop_expired(now)
         self._log.release_some(MANY)
+        self._discarded.free_some(MANY)
         for _ in range(most):
             view = self._most_overdue(now)
             if view is None:
-                return self._log.has_unheld
+                return self._log.has_unheld or bool(len(self._discarded))
             self._forget_view(view)
         return True
 
@@ -293,9 +301,8 @@ class History:
     def _renew(self, view: View) -> None:
         before, view.limits = view.limits, self._limits(view.name)
         if view.limits.ttl != before.ttl:
-            del view.age_order[view.name]
-            view.age_order = self._by_age.setdefault(view.limits.ttl, OrderedDict())
-            view.age_order[view.name] = view
+            del self._by_age[before.ttl][view.name]
+            self._by_age.setdefault(view.limits.ttl, OrderedDict())[view.name] = view
         self._forget_oldest(view, len(view.events) - view.limits.size)
         if not view.events:
             self._forget_view(view)
@@ -309,17 +316,7 @@ class History:
 
     def _drop_expired(self, now: float) -> None:
         """Drop the events whose ``ttl`` is over. They cause no gap."""
-        if self._expiring.first <= now:
-            due = self._expiring.pop_due(now, MANY)
-            self._dropping += [(event, iter(event.channels)) for event in due]
-        for _ in range(MANY):
-            if not self._dropping:
-                return
-            event, names = self._dropping[-1]
-            name = next(names, None)
-            if name is None:
-                self._dropping.pop()
-                continue
+        for event, name in self._expiring.over(now, MANY):
             view = self._views.get(name)
             if view is not None and (at := view.place(event)) is not None:
                 self._remove(view, at)
@@ -341,14 +338,14 @@ class History:
             if largest is not None:
                 self._forget_oldest(self._views[largest])
                 continue
-            view = self._least_recent()
-            if view is None or view.events[-1].seq == self.last:
+            heads = [next(iter(views.values())) for views in self._by_age.values() if views]
+            if not heads or len(self._log) == 1:
                 return  # only the newest event of all is left
-            self._forget_view(view)
-
-    def _least_recent(self) -> View | None:
-        heads = [next(iter(views.values())) for views in self._by_age.values() if views]
-        return min(heads, key=lambda view: view.events[-1].seq, default=None)
+            view = min(heads, key=lambda view: view.events[-1].seq)
+            if view.events[-1].seq != self.last:
+                self._forget_view(view)
+            else:  # an event that was spread came late to it: it is not the least recent
+                self._by_age[view.limits.ttl].move_to_end(view.name)
 
     def _forget_oldest(self, view: View, count: int = 1) -> None:
         """Drop the oldest events of a channel, which raises its floor."""
@@ -380,13 +377,12 @@ class History:
 
     def _forget_view(self, view: View) -> None:
         self._forget_oldest(view, len(view.events))
-        del self._views[view.name], view.age_order[view.name]
+        del self._views[view.name], self._by_age[view.limits.ttl][view.name]
         self._bytes -= _CHANNEL_OVERHEAD + len(view.name)
         self._set_floor(view.name, view.floor)
 
     def _note_released(self, event: Event) -> None:
-        if event.ttl is not None:
-            self._expiring.clear(event)
+        self._expiring.clear(event)
         if self.on_forgotten is not None:
             self.on_forgotten(event)
 

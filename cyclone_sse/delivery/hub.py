@@ -96,6 +96,7 @@ class Hub:
         self._ticking = LoopingCall(self._tidy)
         self._ticking.clock = reactor
         self._cut_off = 0  # clients, since the last line in the log
+        self._is_forgetting = False  # old events, in several turns
 
     # Events. `publish` and `publish_all` are those of `Publishing`.
 
@@ -366,8 +367,13 @@ class Hub:
                 self.log.failure("could not {task}", task=task.__name__.strip("_").replace("_", " "))
 
     def _forget_old(self) -> None:
-        if self.history.forget_old(self._reactor.seconds()) or self.history.is_overfull:
-            self._reactor.callLater(0, self._forget_old)
+        if not self._is_forgetting:
+            self._forget_some()
+
+    def _forget_some(self) -> None:
+        self._is_forgetting = self.history.forget_old(self._reactor.seconds()) or self.history.is_overfull
+        if self._is_forgetting:
+            self._reactor.callLater(0, self._forget_some)
 
     def _send_pings(self) -> None:
         self.lifecycle.send_pings(self.ids.now, renew=self.ids.from_elsewhere)

@@ -35,8 +35,12 @@ class Losses:
         return seq << _BITS
 
     def note(self, channel: str, floor: int, newest: int) -> None:
-        """Note a loss, in place of the channel's last one. newest: the position of the newest event."""
-        self.forget(channel)
+        """Note a loss, in place of the channel's last one, unless that reached further. newest: the position
+        of the newest event.
+        """
+        before = self.forget(channel)
+        if before is not None:
+            floor = max(floor, before.floor)
         self.last_key = max(self.last_key + 1, self.key_at(max(newest, floor)))
         self._keys[channel] = self.last_key
         self._log.append(self.last_key, Loss(channel, floor))
@@ -45,8 +49,7 @@ class Losses:
         """The losses after this key with their keys. Nothing must be noted while they are read."""
         return self._log.after(key)
 
-    def forget(self, channel: str) -> None:
-        """Forget the loss of a channel, if it has one."""
+    def forget(self, channel: str) -> Loss | None:
+        """Forget the loss of a channel, and return it, if it has one."""
         key = self._keys.pop(channel, None)
-        if key is not None:
-            self._log.pop(key)
+        return None if key is None else self._log.pop(key)

@@ -176,6 +176,7 @@ class Publishing:
         return finish_in_turns(self._clear(names, seq), self.batches)
 
     def _clear(self, names: Sequence[str], seq: int) -> Generator[None, None, None]:
+        node = self.ids.node
         for number, name in enumerate(names, 1):
             state = self.states.get(name)
             if state is not None and state.seq <= seq:  # else it is from after the order
@@ -183,6 +184,8 @@ class Publishing:
             self.history.clear_channel(name, seq)
             if not number % MANY:
                 yield
+                if self.ids.node != node:
+                    return  # ids were reset: everything is cleared, and the position means nothing any more
 
     def _set_state(self, event: Event) -> None:
         self.states.set(event)

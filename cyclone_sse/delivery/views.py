@@ -45,15 +45,12 @@ class View:
     event counted in full.
     """
 
-    __slots__ = ("age_order", "events", "floor", "limits", "name", "size")
+    __slots__ = ("events", "floor", "limits", "name", "size")
 
-    def __init__(
-        self, name: str, floor: int | None, limits: Limits, age_order: OrderedDict[str, View]
-    ) -> None:
+    def __init__(self, name: str, floor: int | None, limits: Limits) -> None:
         self.name = name
         self.floor = floor
         self.limits = limits
-        self.age_order = age_order
         self.events: list[Event] = []  # short: taking out the first moves some pointers
         self.size = 0
 
@@ -100,6 +97,28 @@ class View:
         else:
             self.events.append(event)
         self.size += len(event.frame) + ENTRY_OVERHEAD
+
+
+class Discarded:
+    """Channels that were dropped all together, and are freed some at a time."""
+
+    def __init__(self) -> None:
+        self._tables: list[dict[str, View]] = []
+
+    def __len__(self) -> int:
+        """The channels that are not freed."""
+        return sum(map(len, self._tables))
+
+    def add(self, channels: dict[str, View]) -> None:
+        if channels:
+            self._tables.append(channels)
+
+    def free_some(self, most: int) -> None:
+        """Free channels, up to this number."""
+        for _ in range(min(most, len(self))):
+            self._tables[-1].popitem()
+            while self._tables and not self._tables[-1]:
+                self._tables.pop()
 
 
 class BySize:

@@ -93,6 +93,7 @@ LAYERS = [
     {"delivery.channels", "delivery.history", "delivery.presence", "delivery.rates", "delivery.states"},
     {
         "delivery.event_log",
+        "delivery.expiring",
         "delivery.floors",
         "delivery.losses",
         "delivery.pattern_index",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -245,6 +246,66 @@ def test_an_event_that_is_larger_than_the_limit_leaves_nothing_to_be_forgotten()
     history.append(event(1, 2000), 0)
     assert not history.is_overfull
     assert since(history, 0, "a") == [1]
+
+
+def test_what_is_dropped_all_at_once_is_freed_in_several_calls() -> None:
+    history, held = make_history(), weakref.WeakSet[Event]()
+    for number in range(1, 3 * module.MANY):
+        held.add(one := event(number, channels=(str(number),)))
+        history.append(one, 0)
+    del one
+    gc.disable()
+    try:
+        history.clear(seq(10_000))
+        left = [len(held)]
+        while history.forget_old(0):
+            left.append(len(held))
+        assert len(left) == 3
+        assert all(before - after <= module.MANY for before, after in pairwise(left))
+        assert not held, "without a collection of garbage"
+    finally:
+        gc.enable()
+
+
+def test_an_event_that_came_late_to_channels_does_not_keep_them_from_being_dropped() -> None:
+    history = make_history(max_bytes=100_000)
+    names = [str(number) for number in range(3 * module.MANY)]
+    spread = history.spread(event(1, channels=names), 0)
+    next(spread)
+    history.append(event(2, channels="x"), 0)
+    for _ in spread:
+        pass
+    for _ in range(20):
+        history.forget_old(0)
+    assert not history.is_overfull
+    assert history.bytes <= 100_000
+    assert since(history, 0, "x") == [2]
+
+
+def test_an_event_is_dropped_with_its_ttl_also_in_channels_that_it_reached_later() -> None:
+    history = make_history()
+    names = [str(number) for number in range(3 * module.MANY)]
+    short = event(1, channels=names)
+    short.ttl = 1.0
+    spread = history.spread(short, 0)
+    next(spread)
+    for _ in range(5):
+        history.forget_old(5)
+    for _ in spread:
+        pass
+    for _ in range(5):
+        history.forget_old(5)
+    assert since(history, 0, names[-1:], 5) == []
+    assert history.bytes == 0
+
+
+def test_to_drop_everything_after_the_last_slice_ends_the_spreading() -> None:
+    history = make_history()
+    spread = history.spread(event(1, channels=[str(number) for number in range(module.MANY)]), 0)
+    next(spread)
+    history.clear(seq(5))
+    assert list(spread) == []
+    assert history.bytes == 0
 
 
 @pytest.mark.parametrize("how", ["expired", "cleared", "of one age"])

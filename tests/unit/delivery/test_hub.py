@@ -176,6 +176,33 @@ def test_streams_end_by_channel_by_user_or_all_with_a_farewell(clock: TurnClock)
     assert clients[3].got == [b"retry: 5000\n\n"]
 
 
+def test_the_history_is_tidied_once_in_a_turn_and_then_rests(clock: TurnClock) -> None:
+    hub = make_hub(clock, history_ttl=10, history_size=10_000)
+    hub.start()
+    for number in range(5 * MANY):
+        hub.publish(publication(f"user-{number}", "x"))
+    turns(clock)
+    clock.rightNow += 20
+    for _ in range(3):
+        hub._forget_old()  # as in three seconds that are late
+    assert sum(call.func == hub._forget_some for call in clock.calls) == 1
+    turns(clock)
+    assert hub.history.events == 0
+
+
+def test_a_clear_in_slices_ends_when_ids_are_reset(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    names = [f"user-{number}" for number in range(3 * MANY)]
+    hub.publishing.clear(names)
+    hub.reset_ids("other", 1)
+    hub.publish(publication(names[-1], "new", keep=True), EventId.of(5, 0, "other"))
+    turns(clock)
+    assert hub.states.get(names[-1]) is not None
+    client = Recorder()
+    hub.subscribe(client, names[-1:], "4-0-other")
+    assert client.data == ["new"]
+
+
 @pytest.mark.parametrize("by", ["channel", "user"])
 def test_the_streams_to_end_are_found_in_slices(clock: TurnClock, by: str) -> None:
     hub = make_hub(clock)

@@ -26,3 +26,10 @@ def test_a_floor_ahead_of_all_events_is_read_by_all_before_it() -> None:
     losses = Losses()
     losses.note("a", 20, 5)
     assert read(losses, 19) == [("a", 20)]
+
+
+def test_a_loss_that_comes_late_does_not_hide_one_that_reached_further() -> None:
+    losses = Losses()
+    losses.note("a", 9, 9)
+    losses.note("a", 3, 10)
+    assert read(losses, 5) == [("a", 9)]

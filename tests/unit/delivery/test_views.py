@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +14,7 @@ def event(number: int) -> Event:
 
 
 def test_a_view_is_in_order_also_if_an_event_comes_late() -> None:
-    view = View("a", 0, Limits(10, 300), OrderedDict())
+    view = View("a", 0, Limits(10, 300))
     events = [event(number) for number in range(1, 5)]
     for index in (0, 2, 3, 1):
         view.append(events[index])
@@ -29,7 +27,7 @@ def test_a_view_is_in_order_also_if_an_event_comes_late() -> None:
 @given(st.lists(st.booleans(), max_size=20), st.integers(0, 20))
 def test_to_pop_oldest_many_is_to_pop_oldest_the_first_so_often(lasting: list[bool], count: int) -> None:
     """lasting: for each event, whether it has no ``ttl``."""
-    one, other = [View("a", 0, Limits(100, 300), OrderedDict()) for _ in range(2)]
+    one, other = [View("a", 0, Limits(100, 300)) for _ in range(2)]
     for number, lasts in enumerate(lasting, 1):
         added = event(number)
         added.ttl = None if lasts else 5.0

@@ -1,0 +1,44 @@
+"""Events that end before the others of their channels: those with a ``ttl``.
+
+What is over is given a limited number of times in one call: without this, an event of very many channels
+would be dropped in one turn of the reactor. Plain Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cyclone_sse.deadlines import Deadlines
+from cyclone_sse.delivery.events import Event
+
+
+class Expiring:
+    """The ends of these events, in seconds."""
+
+    def __init__(self) -> None:
+        self._ends: Deadlines[Event] = Deadlines(0.1)
+        self._over: list[tuple[Event, Iterator[str]]] = []  # with the channels that are not given yet
+
+    def set(self, event: Event) -> None:
+        """Let the event end with its ``ttl``, if it has one."""
+        if event.ttl is not None:
+            self._ends.set(event, event.taken + event.ttl)
+
+    def clear(self, event: Event) -> None:
+        """Forget an event that is gone."""
+        if event.ttl is not None:
+            self._ends.clear(event)
+
+    def over(self, now: float, most: int) -> Iterator[tuple[Event, str]]:
+        """Each channel of the events that are over, up to this number. The next call continues."""
+        if self._ends.first <= now:
+            self._over += [(event, iter(event.channels)) for event in self._ends.pop_due(now, most)]
+        for _ in range(most):
+            if not self._over:
+                return
+            event, names = self._over[-1]
+            name = next(names, None)
+            if name is None:
+                self._over.pop()
+            else:
+                yield event, name
