@@ -11,7 +11,7 @@ gap is reported to the client; and a failure for one client affects no other.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -22,7 +22,7 @@ from cyclone_sse import slices
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.channels import Channels
 from cyclone_sse.delivery.client import CORKED, RESET, Client
-from cyclone_sse.delivery.events import EventId, EventIds, encode_gap
+from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.history import MANY, History
 from cyclone_sse.delivery.kinds import read_kinds
@@ -119,7 +119,7 @@ class Hub:
         names = frozenset(channels)
         floor = self.ids.next().seq  # as in `set_complete`, but for as many channels as there are
         moment = self.ids.now()
-        frames: dict[tuple[str, ...], bytes] = {}
+        made: dict[tuple[str, ...], Sequence[bytes]] = {}  # frames, for clients without states
         concerned: dict[Client, None] = {}
 
         def collect(name: str) -> None:
@@ -128,12 +128,12 @@ class Hub:
         def send(client: Client) -> None:
             if client.skip_until >= moment.seq:
                 return  # not yet live: it is sent the gap when it comes to this position
-            frame = frames.get(client.channels)
-            if frame is None:
-                frame = frames[client.channels] = encode_gap(names.intersection(client.channels), moment)
-            client.last_sent_at = self._reactor.seconds()
-            client.send(frame, (frame,), (-floor,))
-            self._send_states(client, names.intersection(client.channels), moment)
+            frames = None if client.wants_state else made.get(client.channels)
+            if frames is None:
+                frames = self._resume.pieces.gap(client, names.intersection(client.channels), moment)
+                if not client.wants_state:
+                    made[client.channels] = frames
+            self._send(client, frames, -floor)
 
         rising = self.history.rising.start(names, floor)
         if self._patterns is not None:
@@ -162,22 +162,14 @@ class Hub:
             # Without this, a client that has fallen back meanwhile would be sent the same events twice.
             self._resume.stop(client)
             client.skip_until = seen if seen > last else 0
-            client.last_sent_at = self._reactor.seconds()
-            frame = encode_gap(client.channels, moment)
-            client.send(frame, (frame,), (RESET,))
-            self._send_states(client, client.channels, moment)
+            self._send(client, self._resume.pieces.gap(client, client.channels, moment), RESET)
 
         self._fanout.each(list(self.clients), send)
 
-    def _send_states(self, client: Client, channels: Iterable[str], moment: EventId) -> None:
-        """After a gap, send the states of its channels to a client that wants them.
-
-        moment: the position of the gap. Later events are sent behind it.
-        """
-        if client.wants_state:
-            piece = self._resume.pieces.states(client, channels, at=moment)
-            if piece.frames:
-                client.send(piece.joined(), piece.frames, piece.seqs)
+    def _send(self, client: Client, frames: Sequence[bytes], seq: int) -> None:
+        """Send a gap and what belongs to it. seq: the position of all, which are dropped together."""
+        client.last_sent_at = self._reactor.seconds()
+        client.send(b"".join(frames), frames, (seq,) * len(frames))
 
     def forget(self, channel: str) -> None:
         """Forget the history of a channel that is no longer subscribed to."""

@@ -25,8 +25,32 @@ class Pieces:
         self._ids = ids
         self._counters = counters
 
-    def states(
+    def gap(self, client: Client, channels: Collection[str], at: EventId) -> Sequence[bytes]:
+        """The frames of a gap for a client that is live: with the states of these channels, if it wants them.
+
+        at: the position of the gap.
+        """
+        states = self.states_of_gap(client, channels, at=at) if client.wants_state else NOTHING
+        # Without this, a client that is cut off before the states would never be sent them.
+        return (encode_gap(channels, None if states.frames else at), *states.frames)
+
+    def states_of_gap(
         self, client: Client, channels: Iterable[str], after: float = NOT_LIVE, at: EventId | None = None
+    ) -> Piece:
+        """The same as ``states``, without their ids.
+
+        A state may be older than what the client has, and newer than what follows. With its id, a client that
+        is cut off behind it would be sent events once more, or miss some.
+        """
+        return self.states(client, channels, after, at, with_ids=False)
+
+    def states(
+        self,
+        client: Client,
+        channels: Iterable[str],
+        after: float = NOT_LIVE,
+        at: EventId | None = None,
+        with_ids: bool = True,
     ) -> Piece:
         """The states of these channels, and the client's position: the states have older ids.
 
@@ -42,7 +66,7 @@ class Pieces:
         ]
         if not states:
             return NOTHING
-        batch = Batch(states)
+        batch = Batch(states if with_ids else [_without_id(event) for event in states])
         position = id_line(at or self._ids.now()) + b"\n"
         if client.render is not None:
             frames: Sequence[bytes] = (client.render(states), position)
@@ -67,7 +91,7 @@ class Pieces:
         if not gaps:
             return piece
         if client.wants_state:
-            states = self.states(client, gaps, after, at)
+            states = self.states_of_gap(client, gaps, after, at)
             if states.frames:
                 # With events to follow, the position is theirs.
                 kept = states.frames[:-1] if piece.frames else states.frames
@@ -97,3 +121,10 @@ class Pieces:
         self._counters.deliveries += len(events)
         self._counters.sent_bytes += len(piece.joined())
         return piece
+
+
+def _without_id(event: Event) -> Event:
+    """The event without the first line of its frame, which has the id."""
+    copy = Event(event.id, event.frame[event.frame.index(b"\n") + 1 :], event.channels)
+    copy.patterns, copy.excluded = event.patterns, event.excluded
+    return copy

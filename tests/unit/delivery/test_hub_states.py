@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.history import MANY
+from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.delivery.states import STATES_AT_ONCE
@@ -150,6 +151,75 @@ def test_the_states_after_a_gap_bring_no_id_of_an_event_that_is_sent_later(clock
     turns(clock)
     assert client.data == ['{"channels": ["a", "b"]}', "state", "new"]
     assert again.data == ["new"]
+
+
+def assert_each_once(hub: Hub, received: str, channels: list[str], start: str, events: list[str]) -> None:
+    """Wherever a stream breaks, the client receives each of these events once, before or after it."""
+    blocks = received.removesuffix("\n\n").split("\n\n")
+    for cut in range(len(blocks) + 1):
+        lines = [line for block in blocks[:cut] for line in block.split("\n")]
+        ids = [line.removeprefix("id: ") for line in lines if line.startswith("id: ")]
+        again = with_state()
+        hub.subscribe(again, channels, (ids or [start])[-1])
+        data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")] + again.data
+        assert [data.count(event) for event in events] == [1] * len(events), (cut, data)
+
+
+@pytest.mark.parametrize("fields", [False, True])
+def test_a_break_among_the_states_after_a_gap_loses_and_doubles_no_event(
+    clock: TurnClock, fields: bool
+) -> None:
+    hub = make_hub(clock, history_size=2)
+    start = hub.position()
+    hub.publish(publication(["b", "id: x"], "e1"))
+    hub.publish(publication("a", "state", keep=True))
+    for number in range(2):
+        hub.publish(publication("a", f"new {number}"))
+    client = with_state(fields=fields)
+    hub.subscribe(client, ["a", "b", "id: x"], start)
+    assert client.data == ['{"channels": ["a"]}', "state", "e1", "new 0", "new 1"]
+    received = b"".join(client.got).decode()
+    assert_each_once(hub, received, ["a", "b"], start, ["e1", "new 0", "new 1"])
+
+
+def test_a_break_among_the_states_after_a_gap_of_a_live_client_doubles_no_event(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    hub.publish(publication("a", "state", keep=True))
+    client, start = with_state(), hub.position()
+    hub.subscribe(client, ["a"])
+    for number in range(3):
+        hub.publish(publication("a", str(number)))
+    turns(clock)
+    hub.send_gap(["a"])
+    turns(clock)
+    assert client.data == ["state", "0", "1", "2", '{"channels": ["a"]}', "state"]
+    assert_each_once(hub, b"".join(client.got).decode(), ["a"], start, ["0", "1", "2"])
+
+
+def test_the_states_after_a_gap_that_is_dropped_leave_no_position_behind(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    hub.publish(publication("a", "state", keep=True))
+    turns(clock)
+    socket, start = FakeSocket(), hub.position()
+    client = socket_client(socket, limit=3000)
+    client.wants_state = True
+    hub.subscribe(client, ["a"])
+    client.open()
+    socket.room = 0
+    for name in ("partly", "e1", "e2"):
+        hub.publish(publication("a", name))
+        turns(clock)
+    hub.send_gap(["a"])
+    turns(clock)
+    for _ in range(4):
+        hub.publish(publication("a", "x" * 900))
+        turns(clock)
+    while socket.producer is not None:
+        socket.read(10_000)
+        turns(clock)
+    received = bytes(socket.received).decode().lstrip()
+    assert received.count("sse-gap") == 1
+    assert_each_once(hub, received, ["a"], start, ["partly", "e1", "e2"])
 
 
 def test_with_fields_a_state_names_its_channels(clock: TurnClock) -> None:
