@@ -132,7 +132,11 @@ class Presence:
         changes = None
         if room.is_changed:
             causes = {**room.joined, **room.left}
-            here = frozenset(user for user, cause in causes.items() if cause == self._server)
+            here = frozenset(
+                user
+                for user, cause in causes.items()
+                if cause == self._server and not room.is_as_announced(user)
+            )
             joined = {user: room.infos[user] for user in room.joined}
             changes = Changes(joined, list(room.left), room.anonymous_count, here)
             room.note_announced()

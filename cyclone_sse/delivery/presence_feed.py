@@ -224,6 +224,7 @@ class PresenceFeed:
         frame = self._lists.get(channel)
         if frame is None:
             room = self._presence.room(channel)
+            room.note_listed()
             frame = self._lists[channel] = _frame(channel, self._whole(room), room.anonymous_count)
         return frame
 

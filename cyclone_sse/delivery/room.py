@@ -27,7 +27,16 @@ GONE = Entry(0)
 class Room:
     """One channel: its members and anonymous streams, and what changed since the last announcement."""
 
-    __slots__ = ("_announced", "announced_anonymous", "anonymous", "infos", "joined", "left", "members")
+    __slots__ = (
+        "_announced",
+        "_announced_anonymous",
+        "_listed",
+        "anonymous",
+        "infos",
+        "joined",
+        "left",
+        "members",
+    )
 
     def __init__(self) -> None:
         self.members: dict[str, dict[str, Entry]] = {}  # user -> server -> the streams there
@@ -35,9 +44,10 @@ class Room:
         self.anonymous: dict[str, int] = {}  # server -> streams
         self.joined: dict[str, str] = {}  # user -> the server where it happened
         self.left: dict[str, str] = {}
-        self.announced_anonymous = 0
+        self._announced_anonymous: int | None = 0  # None: clients know different numbers
         # Of those who joined or left: the info that was announced last; None for who was not there.
         self._announced: dict[str, tuple[str | None] | None] = {}
+        self._listed: dict[str, tuple[str | None] | None] = {}  # those that a list has shown otherwise
 
     @property
     def anonymous_count(self) -> int:
@@ -47,7 +57,7 @@ class Room:
     @property
     def is_changed(self) -> bool:
         """Whether there is something to announce."""
-        return bool(self.joined or self.left) or self.anonymous_count != self.announced_anonymous
+        return bool(self.joined or self.left) or self.anonymous_count != self._announced_anonymous
 
     def set(self, server: str, user: str | None, entry: Entry, cause: str) -> None:
         """Note the streams of a user on a server. cause: the server where it happened."""
@@ -72,22 +82,40 @@ class Room:
     def _note(self, user: str, cause: str, before: tuple[str | None] | None) -> None:
         """Note that a user has joined or left. before: the info until now; None if there was none.
 
-        A user who left and joined again between two announcements was never seen to leave.
+        A user who left and joined again between two announcements was never seen to leave, except by the
+        clients that were sent a list meanwhile.
         """
         self.joined.pop(user, None)
         self.left.pop(user, None)
-        announced = self._announced.setdefault(user, before)
-        if user not in self.infos and announced is not None:
-            self.left[user] = cause
-        elif user in self.infos and announced != (self.infos[user],):
-            self.joined[user] = cause
-        else:
+        now = self._shown(user)
+        if user not in self._listed and self._announced.setdefault(user, before) == now:
             del self._announced[user]
+        elif now is None:
+            self.left[user] = cause
+        else:
+            self.joined[user] = cause
+
+    def _shown(self, user: str) -> tuple[str | None] | None:
+        return (self.infos[user],) if user in self.infos else None
+
+    def is_as_announced(self, user: str) -> bool:
+        """Whether a user who joined or left is as the last announcement said: news for some clients only."""
+        return user in self._listed and self._listed[user] == self._shown(user)
+
+    def note_listed(self) -> None:
+        """Note that clients are sent a list of the members as they are now.
+
+        Without this, who joins and leaves again before the next announcement would stay a member for them.
+        """
+        self._listed.update(self._announced)
+        self._announced = {}
+        if self.anonymous_count != self._announced_anonymous:
+            self._announced_anonymous = None
 
     def note_announced(self) -> None:
         """Note that everything so far has been announced."""
-        self.joined, self.left, self._announced = {}, {}, {}
-        self.announced_anonymous = self.anonymous_count
+        self.joined, self.left, self._announced, self._listed = {}, {}, {}, {}
+        self._announced_anonymous = self.anonymous_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +123,8 @@ class Changes:
     """What changed in a channel since the last announcement.
 
     joined: user -> info. anonymous: streams without a user. here: the users whose change happened on this
-    server, or on one that was killed and whose leaves this server counts as its own.
+    server, or on one that was killed and whose leaves this server counts as its own; without those who are
+    as they were at the last announcement.
     """
 
     joined: Mapping[str, str | None]

@@ -185,6 +185,14 @@ test('the whole list is kept', async () => {
     assert.deepEqual(rooms.at(-1), {channel: 'a', members: {43: {}, 44: {}}, count: 2, anonymous: 0, joined: {44: {}}, left: []});
 });
 
+test('a change that the list has already is none', async () => {
+    const {stream} = await open({channels: ['a']}), rooms = listen(stream);
+    await pass(0);
+    await last().answer.write(presence({channel: 'a', members: {42: {}}, anonymous: 0}));
+    await last().answer.write(presence({channel: 'a', joined: {42: {}}, left: ['43'], anonymous: 0}));
+    assert.deepEqual(rooms[1], {channel: 'a', members: {42: {}}, count: 1, anonymous: 0, joined: {}, left: []});
+});
+
 test('the members of a channel that was removed are forgotten', async () => {
     const {stream} = await open({channels: ['a', 'b']}), rooms = listen(stream);
     await pass(0);

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 
 from cyclone_sse.delivery.hub import Hub
@@ -40,6 +42,14 @@ class Servers:
 @pytest.fixture
 def kinds(tmp_path: Path) -> Path:
     path = tmp_path / "channels.toml"
+    path.write_text(KINDS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def kinds_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same file for all examples of a test."""
+    path = tmp_path_factory.mktemp("kinds") / "channels.toml"
     path.write_text(KINDS)
     return path
 
@@ -184,6 +194,52 @@ def test_the_bytes_of_an_announcement_are_the_same_object(clock: TurnClock, kind
     clients = [join(servers.hubs[0], str(number)) for number in range(3)]
     servers.wait(2)
     assert len({id(client.got[-1]) for client in clients}) == 1
+
+
+def knows(client: Recorder) -> dict[str, Any]:
+    """What a client shows that applies all that it was sent, as the browser module does."""
+    said = heard(client)
+    room: dict[str, Any] = {"channel": "room-1"}
+    for each in said[next(n for n, one in enumerate(said) if "members" in one or "count" in one) :]:
+        if "joined" not in each:
+            room = each
+        elif "members" in room:
+            members = {**room["members"], **each["joined"]}
+            for user in each["left"]:
+                members.pop(user, None)
+            room = {**room, "members": members}
+        room["anonymous"] = each["anonymous"]
+    return room
+
+
+JOINS = st.tuples(st.sampled_from(["41", "42", "43", None]), st.booleans())  # and whether it is sent presence
+LEAVES = st.integers(0, 5)  # which of the clients
+WAITS = st.sampled_from([0.05, 0.25, 1.1])  # seconds
+
+
+@settings(max_examples=200)
+@given(st.lists(JOINS | LEAVES | WAITS, min_size=10, max_size=30))
+def test_each_client_knows_who_is_here_whenever_its_list_was_made(
+    kinds_once: Path, steps: list[tuple[str | None, bool] | int | float]
+) -> None:
+    clock = TurnClock()
+    servers = Servers(clock, kinds_once, presence_grace=0.05)
+    (hub,) = servers.hubs
+    clients: list[Recorder] = []
+    for step in steps:
+        if isinstance(step, tuple):
+            clients.append(join(hub, step[0], presence=step[1]))
+        elif isinstance(step, float):
+            servers.wait(step)
+        elif clients:
+            hub.unsubscribe(clients.pop(step % len(clients)))
+    servers.wait(3)
+    now = hub.presence.members("room-1")
+    if "members" in now:
+        now["members"] = {user: member["info"] for user, member in now["members"].items()}
+    assert [knows(client) for client in clients if client.presence] == [
+        now for client in clients if client.presence
+    ]
 
 
 def test_large_rooms_have_a_count(clock: TurnClock, kinds: Path) -> None:
