@@ -62,7 +62,7 @@ class PresenceFeed:
         self._joined: dict[Client, tuple[tuple[str, ...], str | None]] = {}  # channels, and the user
         self._newcomers: dict[str, list[Client]] = {}  # those that are due the list of a channel
         self._lists: dict[str, bytes] = {}  # the list of a channel as it is sent, until it changes
-        self._counted: set[str] = set()  # channels whose clients were last sent a number
+        self._counted: set[str] = set()  # channels of which some clients were last sent a number
         self._next: dict[str, float] = {}  # when a channel may be announced again
         self._slices = Slices(reactor)
         self._list_slices = Slices(reactor)
@@ -189,13 +189,14 @@ class PresenceFeed:
                 continue
             changes = self._presence.pop_changes(channel)
             self._lists.pop(channel, None)
+            listeners = self._listeners.get(channel)
+            if not listeners:
+                self._counted.discard(channel)
             if changes is None:
                 self._next.pop(channel, None)
-                self._counted.discard(channel)
                 continue
             self._next[channel] = now + ANNOUNCE_INTERVAL
             self._notify(channel, changes)
-            listeners = self._listeners.get(channel)
             if listeners:
                 frame = self._changes(channel, changes)
                 self._fanout.each(list(listeners), lambda client, frame=frame: client.send(frame))  # type: ignore[misc]
@@ -225,6 +226,8 @@ class PresenceFeed:
         if frame is None:
             room = self._presence.room(channel)
             room.note_listed()
+            if len(room.members) > self._max:
+                self._counted.add(channel)
             frame = self._lists[channel] = _frame(channel, self._whole(room), room.anonymous_count)
         return frame
 

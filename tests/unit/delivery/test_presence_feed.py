@@ -218,12 +218,12 @@ WAITS = st.sampled_from([0.05, 0.25, 1.1])  # seconds
 
 
 @settings(max_examples=200)
-@given(st.lists(JOINS | LEAVES | WAITS, min_size=10, max_size=30))
+@given(st.lists(JOINS | LEAVES | WAITS, min_size=10, max_size=30), st.sampled_from([1, 2, 1000]))
 def test_each_client_knows_who_is_here_whenever_its_list_was_made(
-    kinds_once: Path, steps: list[tuple[str | None, bool] | int | float]
+    kinds_once: Path, steps: list[tuple[str | None, bool] | int | float], most: int
 ) -> None:
     clock = TurnClock()
-    servers = Servers(clock, kinds_once, presence_grace=0.05)
+    servers = Servers(clock, kinds_once, presence_grace=0.05, presence_max=most)
     (hub,) = servers.hubs
     clients: list[Recorder] = []
     for step in steps:
@@ -261,6 +261,42 @@ def test_a_large_room_that_shrinks_sends_its_members_again(clock: TurnClock, kin
     hub.unsubscribe(clients[2])
     servers.wait(4)
     assert heard(clients[0])[-1] == {"channel": "room-1", "members": {"0": {}, "1": {}}, "anonymous": 0}
+
+
+def test_a_newcomer_who_was_sent_a_number_is_sent_the_members_when_the_room_is_small_again(
+    clock: TurnClock, kinds: Path
+) -> None:
+    servers = Servers(clock, kinds, presence_max=1, presence_grace=0.05)
+    (hub,) = servers.hubs
+    join(hub, "41")
+    servers.wait(2)
+    other, newcomer = join(hub, "42"), join(hub, "41")
+    hub.unsubscribe(other)
+    servers.wait(2)
+    assert [each.get("count") for each in heard(newcomer)] == [2, None]
+    assert knows(newcomer)["members"] == {"41": {}}
+
+
+def test_clients_of_a_large_room_are_sent_the_members_also_after_one_who_came_back(
+    clock: TurnClock, kinds: Path
+) -> None:
+    servers = Servers(clock, kinds, presence_max=1, presence_grace=0.05)
+    (hub,) = servers.hubs
+    client, other = join(hub, "41"), join(hub, "42", presence=False)
+    servers.wait(2)
+    join(hub, None, presence=False)
+    servers.wait(0.3)  # this is announced; the next change is 1.1 seconds later
+    hub.unsubscribe(other)
+    servers.wait(0.5)
+    assert len(hub.presence.members("room-1")["members"]) == 1
+    other = join(hub, "42", presence=False)
+    servers.wait(2)
+    hub.unsubscribe(other)
+    servers.wait(2)
+    assert knows(client)["members"] == {"41": {}}
+    hub.unsubscribe(client)
+    servers.wait(2)
+    assert not hub.presence._counted
 
 
 def test_the_answer_to_a_question_has_streams_and_since(clock: TurnClock, kinds: Path) -> None:
