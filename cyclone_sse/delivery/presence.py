@@ -176,7 +176,11 @@ class Presence:
             peer.waiting[seq] = changes
         if peer.is_catching_up:
             return
-        yield from self._catch_up(server, peer)
+        peer.is_catching_up = True
+        try:
+            yield from self._catch_up(server, peer)
+        finally:  # without this, nothing of this server would be applied after an error
+            peer.is_catching_up = False
         if seq > peer.seq and now - peer.asked >= ASK_AGAIN:
             peer.asked = now
             self._outbox.append(iter([{"server": self._server, "ask": server}]))
@@ -198,20 +202,18 @@ class Presence:
 
     def _catch_up(self, server: str, peer: _Peer) -> Iterator[None]:
         """Apply what has come of a server, and what comes meanwhile, in slices."""
-        peer.is_catching_up = True
         while self._peers.get(server) is peer:  # else it was dropped between two slices
             if peer.complete is not None:
                 (peer.seq, parts), peer.complete = peer.complete, None
                 yield from self._replace(server, peer, parts)
             elif (changes := peer.waiting.pop(peer.seq + 1, None)) is not None:
-                peer.seq += 1
                 for key, entry in _entries(changes):
                     self._set_of(server, peer, key, entry)
+                peer.seq += 1  # after an error this report is missing, and the members are requested
                 if peer.waiting:
                     yield
             else:
                 break
-        peer.is_catching_up = False
         if peer.waiting and min(peer.waiting) <= peer.seq:
             peer.waiting = {seq: changes for seq, changes in peer.waiting.items() if seq > peer.seq}
 

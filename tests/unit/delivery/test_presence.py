@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cyclone_sse.delivery import presence
 from cyclone_sse.delivery.presence import HEARTBEAT, MESSAGE_ENTRIES, SILENCE, Message, Presence
+from cyclone_sse.delivery.room import Room
 from cyclone_sse.slices import finish
 
 GRACE = 10.0
@@ -188,6 +189,18 @@ def test_a_report_that_comes_while_the_members_are_replaced_is_applied_after_tha
     finish(replacing)
     assert members(b) == members(a)
     assert run(b, 4.0) == []  # nothing is asked for
+
+
+def test_after_an_error_the_members_of_a_server_are_requested() -> None:
+    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    a.join("room", "1", None, 1.0)
+    (message,) = run(a, 1.0)
+    with patch.object(Room, "set", side_effect=MemoryError), pytest.raises(MemoryError):
+        receive(b, message, 1.0)
+    assert not members(b)
+    a.join("room", "2", None, 2.0)
+    talk([a, b], 10.0)
+    assert members(b) == members(a) == {"1": 1, "2": 1}
 
 
 def test_reports_behind_a_missing_one_are_applied_in_slices() -> None:
