@@ -55,10 +55,12 @@ test('the states after a gap', async () => {
     answerWith(answerAt(2, '\n\nid: 2-0-n\n\n'));
     const opened = await open({channels: ['a', 'b'], state: true});
     await last().answer.break();
-    answerWith(answerAt(2, '\n\nid: 20-0-n\nevent: sse-gap\ndata: {"channels": ["a"]}\n\n' + event(12, 'a', 's12') + event(21, 'a', 'e21')));
+    answerWith(answerAt(2, '\n\nevent: sse-gap\ndata: {"channels": ["a"]}\n\nchannel: a\ndata: s12\n\nid: 20-0-n\n\n' +
+        event(21, 'a', 'e21')));
     await pass(1000);
     assert.deepEqual(opened.heard.gaps, [['a']]);
     assert.deepEqual(dataOf(opened), ['a s12', 'a e21']);
+    assert.equal(opened.stream.lastEventId, '21-0-n');
 });
 
 test('states that come slowly are all told', async () => {
