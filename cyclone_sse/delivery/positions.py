@@ -11,7 +11,7 @@ twice. Plain Python.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.history import History
@@ -26,19 +26,21 @@ Ask = Callable[[Sequence[str], int, bool, dict[str, int | None]], Questions]
 class Positions:
     """The positions of the channels. sent: those of which events may wait in the client's queue."""
 
+    # On the class: mostly all channels have the same position, and the first answer is the last.
+    before = 0  # the position before the last step
+    _common: int | None = None  # the position of all channels; None: each has its own
+    _quiet: Mapping[str, int] = {}  # positions from which nothing that is missing already is reported
+    # Of those that are furthest behind: the channels, and the position up to which they are read alone.
+    _questions: Questions | None = None
+    _group: tuple[str, ...] = ()
+    _until: int | None = None  # the present
+
     def __init__(self, sent: Iterable[str], history: History, ask: Ask) -> None:
         self._history = history
         self._ask = ask
-        self.before = 0  # the position before the last step
-        self._at: dict[str, int] = {}  # of each channel that is to be read
-        self._sent = tuple(sent)
-        self._read = self._sent  # last
+        self._at: dict[str, int] = {}  # of each channel that is to be read, where they differ
+        self._sent = self._read = tuple(sent)  # read: last
         self._known: dict[str, int | None] = {}  # floors that were reported, or are not to be
-        self._quiet: dict[str, int] = {}  # positions from which nothing that is missing already is reported
-        # Of those that are furthest behind: the channels, and the position up to which they are read alone.
-        self._questions: Questions | None = None
-        self._group: tuple[str, ...] = ()
-        self._until: int | None = None  # the present
 
     def ignore_unknown(self, channels: Iterable[str]) -> None:
         """Report no gap for channels that are not known to be complete."""
@@ -49,7 +51,7 @@ class Positions:
         """Report no gap for what is missing of these channels already. after: where they start."""
         for name in channels:
             self._known[name] = self._history.floor(name)
-            self._quiet[name] = after
+        self._quiet = {**self._quiet, **dict.fromkeys(channels, after)}
 
     def join(self, channels: Iterable[str]) -> None:
         """Add channels of which events may wait too."""
@@ -60,6 +62,7 @@ class Positions:
         # An id of another process may be ahead of this one. Without this, the other channels would be read
         # together with its channel only from there on.
         after = min(start.after, last)
+        self._set_apart()
         self._at = {name: min(at, last) for name, at in self._at.items()}
         for name in channels:
             self._at[name] = after
@@ -76,12 +79,15 @@ class Positions:
 
     def go_back(self, position: int) -> None:
         """Read the channels of which events may wait from this position on."""
-        self._at.update(dict.fromkeys(self._sent, position))
+        if self._at:
+            self._at.update(dict.fromkeys(self._sent, position))
+        else:
+            self._common = position
         self._questions = None
 
     def are_all_at(self, position: int) -> bool:
         """Whether all channels have this position."""
-        return all(at == position for at in self._at.values())
+        return self._common == position if not self._at else all(at == position for at in self._at.values())
 
     @property
     def questions(self) -> Questions:
@@ -102,21 +108,29 @@ class Positions:
                 batch = Batch(events) if events else None
             step, at = Step(step.gaps, batch, False), until
             self._questions = None
-        if not step.is_complete:  # as mostly it is with the first step
+        if self._at:
             self._at.update(dict.fromkeys(self._group, at))
+        else:
+            self._common = at
         return step
 
     def note_sent(self) -> None:
         """Note that what was read last is sent: nothing else waits for the client then."""
         self._sent = self._read
 
+    def _set_apart(self) -> None:
+        """Give each channel a position of its own."""
+        if self._common is not None:
+            self._at, self._common = dict.fromkeys(self._sent, self._common), None
+
     def _ask_next(self) -> Questions:
-        positions = set(self._at.values())
-        after = min(positions)
-        self._group, self._until = tuple(self._at), None
-        if len(positions) > 1:
-            self._until = sorted(positions)[1]
-            self._group = tuple([name for name, at in self._at.items() if at == after])
+        after, self._group, self._until = self._common, self._sent, None
+        if after is None:
+            positions = sorted(set(self._at.values()))
+            after, self._group = positions[0], tuple(self._at)
+            if len(positions) > 1:
+                self._until = positions[1]
+                self._group = tuple([name for name, at in self._at.items() if at == after])
         tell_gap = not self._quiet or any(self._quiet.get(name) != after for name in self._group)
         self._questions = self._ask(self._group, after, tell_gap, self._known)
         return self._questions
