@@ -30,19 +30,11 @@ class Pieces:
 
         at: the position of the gap.
         """
-        states = self.states_of_gap(client, channels, at=at) if client.wants_state else NOTHING
+        states = NOTHING
+        if client.wants_state:
+            states = self.states(client, channels, at=at, safe=(at.seq, NOT_LIVE))
         # Without this, a client that is cut off before the states would never be sent them.
         return (encode_gap(channels, None if states.frames else at), *states.frames)
-
-    def states_of_gap(
-        self, client: Client, channels: Iterable[str], after: float = NOT_LIVE, at: EventId | None = None
-    ) -> Piece:
-        """The same as ``states``, without their ids.
-
-        A state may be older than what the client has, and newer than what follows. With its id, a client that
-        is cut off behind it would be sent events once more, or miss some.
-        """
-        return self.states(client, channels, after, at, with_ids=False)
 
     def states(
         self,
@@ -50,12 +42,14 @@ class Pieces:
         channels: Iterable[str],
         after: float = NOT_LIVE,
         at: EventId | None = None,
-        with_ids: bool = True,
+        safe: tuple[float, float] = (0, NOT_LIVE),
     ) -> Piece:
         """The states of these channels, and the client's position: the states have older ids.
 
         after: a position; states after it that the history holds are sent as what was missed. at: the
-        client's position, by default the present one; states after it are sent as live events.
+        client's position, by default the present one; states after it are sent as live events. safe: the
+        position before, and that of what follows: states that are not between are sent without their ids.
+        With these, a client that is cut off behind them would be sent events once more, or miss some.
         """
         names = list(channels)
         states = [
@@ -66,7 +60,7 @@ class Pieces:
         ]
         if not states:
             return NOTHING
-        batch = Batch(states if with_ids else [_without_id(event) for event in states])
+        batch = Batch([event if safe[0] < event.seq < safe[1] else _without_id(event) for event in states])
         position = id_line(at or self._ids.now()) + b"\n"
         if client.render is not None:
             frames: Sequence[bytes] = (client.render(states), position)
@@ -91,7 +85,8 @@ class Pieces:
         if not gaps:
             return piece
         if client.wants_state:
-            states = self.states_of_gap(client, gaps, after, at)
+            following = batch.seqs[0] if batch is not None and piece.frames else NOT_LIVE
+            states = self.states(client, gaps, after, at, safe=(after, following))
             if states.frames:
                 # With events to follow, the position is theirs.
                 kept = states.frames[:-1] if piece.frames else states.frames
