@@ -21,6 +21,18 @@ from tests.unit.fakes import FakeClient, TurnClock
 EPOCH = 1_700_000_000.0  # the wall clock when a test begins
 
 
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    """A server with default options."""
+    return Server(tmp_path)
+
+
+@pytest.fixture(params=["crash", "stop"])
+def end(request: pytest.FixtureRequest) -> Any:
+    """Ends a server, in either way, and starts it again."""
+    return lambda server: (getattr(server, request.param)(), server.start())
+
+
 @pytest.fixture(autouse=True, scope="module")
 def connections() -> Iterator[None]:
     """Close what the servers that crash leave open: Python 3.13 warns of each."""

@@ -15,19 +15,9 @@ from cyclone_sse.delivery.events import EventId
 from cyclone_sse.delivery.journal import FORGET_AFTER, FORGET_AT, RESERVE
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Unavailable
-from tests.unit.delivery.journals import Server, connections
+from tests.unit.delivery.journals import Server, connections, end, server
 
-__all__ = ["connections"]
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Server:
-    return Server(tmp_path)
-
-
-@pytest.fixture(params=["crash", "stop"])
-def end(request: pytest.FixtureRequest) -> Any:
-    return lambda server: (getattr(server, request.param)(), server.start())
+__all__ = ["connections", "end", "server"]
 
 
 def test_what_was_published_is_there_after_a_restart(server: Server, end: Any) -> None:

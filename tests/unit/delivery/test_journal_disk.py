@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,14 +18,9 @@ from cyclone_sse.delivery.journal import (
 )
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Unavailable
-from tests.unit.delivery.journals import Server, connections
+from tests.unit.delivery.journals import Server, connections, server
 
-__all__ = ["connections"]
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Server:
-    return Server(tmp_path)
+__all__ = ["connections", "server"]
 
 
 def refusal(server: Server) -> Unavailable:

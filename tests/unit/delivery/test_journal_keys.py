@@ -16,21 +16,11 @@ from cyclone_sse.delivery import journal, published
 from cyclone_sse.delivery.events import EventId
 from cyclone_sse.delivery.journal import FORGET_AFTER, WRITE_TIMEOUT
 from cyclone_sse.delivery.publication import publication
-from tests.unit.delivery.journals import Server, connections
+from tests.unit.delivery.journals import Server, connections, end, server
 
-__all__ = ["connections"]
+__all__ = ["connections", "end", "server"]
 
 MOST = 20
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Server:
-    return Server(tmp_path)
-
-
-@pytest.fixture(params=["crash", "stop"])
-def end(request: pytest.FixtureRequest) -> Any:
-    return lambda server: (getattr(server, request.param)(), server.start())
 
 
 @pytest.fixture

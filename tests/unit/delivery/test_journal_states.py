@@ -8,19 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.unit.delivery.journals import Server, connections
+from tests.unit.delivery.journals import Server, connections, end
 
-__all__ = ["connections"]
+__all__ = ["connections", "end"]
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Server:
     return Server(tmp_path, history_ttl=100)
-
-
-@pytest.fixture(params=["crash", "stop"])
-def end(request: pytest.FixtureRequest) -> Any:
-    return lambda server: (getattr(server, request.param)(), server.start())
 
 
 def states(server: Server, *channels: str) -> dict[str, str]:

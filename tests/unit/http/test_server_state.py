@@ -214,15 +214,20 @@ def test_room_is_made_by_the_idlest_connection_of_the_greediest_network() -> Non
     assert not stream.transport.aborted, "streams are bounded by --max-clients"
 
 
-def test_requests_that_arrive_together_are_answered_in_several_turns() -> None:
-    server = MemoryServer({})
-    peers = [server.peer() for _ in range(4)]
+def slow_down(server: MemoryServer, seconds: float) -> None:
+    """Let each request for the statistics take so long."""
 
     def slow(*_: object) -> str:
-        server.clock.rightNow += 0.6 * RUN_TIME
+        server.clock.rightNow += seconds
         return "{}"
 
     server.broker.hub.stats_table.table = slow
+
+
+def test_requests_that_arrive_together_are_answered_in_several_turns() -> None:
+    server = MemoryServer({})
+    peers = [server.peer() for _ in range(4)]
+    slow_down(server, 0.6 * RUN_TIME)
     for peer in peers:
         peer.connection.dataReceived(STATS)
     assert [len(peer.statuses) for peer in peers] == [1, 1, 0, 0]
@@ -236,12 +241,7 @@ def test_requests_that_arrive_together_are_answered_in_several_turns() -> None:
 def test_requests_wait_for_another_turn_also_if_their_clients_send_no_more() -> None:
     server = MemoryServer({})
     peers = [server.peer() for _ in range(3)]
-
-    def slow(*_: object) -> str:
-        server.clock.rightNow += 1.1 * RUN_TIME
-        return "{}"
-
-    server.broker.hub.stats_table.table = slow
+    slow_down(server, 1.1 * RUN_TIME)
     for peer in peers:
         peer.connection.dataReceived(STATS)
         peer.connection.readConnectionLost()
@@ -257,12 +257,7 @@ def test_requests_wait_for_another_turn_also_if_their_clients_send_no_more() -> 
 def test_long_requests_of_one_connection_are_answered_in_several_turns() -> None:
     server = MemoryServer({})
     peer = server.peer()
-
-    def slow(*_: object) -> str:
-        server.clock.rightNow += 0.4 * RUN_TIME
-        return "{}"
-
-    server.broker.hub.stats_table.table = slow
+    slow_down(server, 0.4 * RUN_TIME)
     peer.connection.dataReceived(STATS * 7)
     assert len(peer.statuses) == 3
     assert not peer.transport.reading
