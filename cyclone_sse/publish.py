@@ -199,7 +199,7 @@ class DisconnectHandler(OperatorHandler):
             raise Refusal(
                 403, "ending streams needs the key, or a token that may publish to *", INSUFFICIENT_SCOPE
             )
-        fields = body.form if body.form is not None else _fields(body, _DISCONNECT_FIELDS)
+        fields = _fields(body, _DISCONNECT_FIELDS)
         channels, user = channel_names(fields), (fields.get("user") or [""])[-1]
         if bool(channels) == bool(user):
             raise Refusal(400, "name the channel or the user whose streams to end")
@@ -228,7 +228,7 @@ class ClearHandler(OperatorHandler):
         grant, body = read
         if not grant.may_publish_everywhere:
             raise Refusal(403, "clearing needs the key, or a token that may publish to *", INSUFFICIENT_SCOPE)
-        channels = channel_names(body.form if body.form is not None else _fields(body, _CLEAR_FIELDS))
+        channels = channel_names(_fields(body, _CLEAR_FIELDS))
         if not channels:
             raise Refusal(400, "name at least one channel to clear")
         d = maybeDeferred(self.broker.control, {"clear": {"channel": channels}})
@@ -288,7 +288,9 @@ def _understand(read: Callable[[Any], Understood], value: object, where: str) ->
 
 
 def _fields(body: Body, known: Collection[str]) -> Mapping[str, list[str]]:
-    """The fields of a JSON object, all of which are known, in the shape of a form's."""
+    """The fields of a form; or of a JSON object, all of which are known, in the shape of a form's."""
+    if body.form is not None:
+        return body.form
     value = body.values[0] if len(body.values) == 1 and not body.is_batch else None
     if not isinstance(value, dict):
         raise Refusal(400, "this is not a JSON object")

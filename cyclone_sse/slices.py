@@ -53,7 +53,7 @@ class Slices:
         self._fair = fair
         self._tasks: deque[tuple[Iterator[None], Deferred[None] | None]] = deque()
         self._scheduled = False
-        self.has_begun = False  # the first of the tasks
+        self.has_begun = False
 
     def __len__(self) -> int:
         """The tasks that are not finished."""

@@ -23,9 +23,7 @@ from cyclone_sse.run_queue import RunQueue
 T = TypeVar("T")
 
 HANDSHAKES_A_TURN = 5
-MAX_HANDSHAKES = (
-    20  # handshakes that wait before the listener stops accepting: so few that none of them times out
-)
+MAX_HANDSHAKES = 20  # that wait before the listener stops accepting: so few that none of them times out
 EXPIRY_NOTICE = 14 * 86400  # seconds before the end of a certificate in which it is worth a warning
 
 # For TLS 1.2, what RFC 9325, 4.2 recommends: forward secrecy, and encryption that authenticates.

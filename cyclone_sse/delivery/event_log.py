@@ -57,8 +57,7 @@ class EventLog:
             event.holders -= 1
             if not event.holders:
                 self._unheld.append(event)
-        if self._unheld:
-            self.release_some(FREED_AT_ONCE)
+        self.release_some(FREED_AT_ONCE)
 
     def release_some(self, most: int) -> None:
         """Release events that no channel holds, up to this number."""

@@ -207,8 +207,7 @@ class History:
         view = self._views.get(channel)
         if view is not None:
             self._forget_oldest(view, view.count_until(seq))
-            if not view.events:
-                self._forget_view(view)
+            self._forget_if_empty(view)
         for names in [names for event, names in self._spreading.items() if event.seq <= seq]:
             names.discard(channel)
         self.raise_floor(channel, seq)
@@ -222,7 +221,9 @@ class History:
         """The position after which nothing of the channel is missing; None: not known to be complete."""
         view = self._views.get(channel)
         floor = view.floor if view is not None else self._floors.of(channel)
-        return max(floor or 0, self.rising.of(channel)) or floor if self.rising.waiting else floor
+        if self.rising.waiting:
+            floor = max(floor or 0, self.rising.of(channel)) or floor
+        return floor
 
     @property
     def start(self) -> int | None:
@@ -242,8 +243,7 @@ class History:
             if view is not None:
                 if view.events[0].taken <= now - view.limits.ttl:
                     self._expire(view, now)
-                    if not view.events:
-                        self._forget_view(view)
+                    self._forget_if_empty(view)
                 if view.events and view.events[-1].seq > seq:
                     missed.append(channel)
             floor = self.floor(channel)
@@ -304,8 +304,7 @@ class History:
             del self._by_age[before.ttl][view.name]
             self._by_age.setdefault(view.limits.ttl, OrderedDict())[view.name] = view
         self._forget_oldest(view, len(view.events) - view.limits.size)
-        if not view.events:
-            self._forget_view(view)
+        self._forget_if_empty(view)
 
     def _most_overdue(self, now: float) -> View | None:
         for ttl, views in self._by_age.items():
@@ -320,8 +319,7 @@ class History:
             view = self._views.get(name)
             if view is not None and (at := view.place(event)) is not None:
                 self._remove(view, at)
-                if not view.events:
-                    self._forget_view(view)
+                self._forget_if_empty(view)
 
     def _expire(self, view: View, now: float) -> None:
         self._forget_oldest(view, view.count_taken_until(now - view.limits.ttl))
@@ -374,6 +372,10 @@ class History:
             self._by_size.set(view.name, view.size)
         else:
             self._by_size.discard(view.name)
+
+    def _forget_if_empty(self, view: View) -> None:
+        if not view.events:
+            self._forget_view(view)
 
     def _forget_view(self, view: View) -> None:
         self._forget_oldest(view, len(view.events))

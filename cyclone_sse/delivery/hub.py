@@ -138,7 +138,8 @@ class Hub:
         rising = self.history.rising.start(names, floor)
         if self._patterns is not None:
             slices.finish(rising)  # the log of losses, which clients of patterns read, has no other answer
-        self._fanout.work(rising)
+        else:
+            self._fanout.work(rising)
         self._fanout.work(slices.each(names, collect))
         self._fanout.each(concerned, send)
 
