@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from cyclone_sse import slices
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.channels import Channels
-from cyclone_sse.delivery.client import CORKED, RESET, Client
+from cyclone_sse.delivery.client import CORKED, RESET, Client, Piece
 from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.history import MANY, History
@@ -169,8 +169,7 @@ class Hub:
 
     def _send(self, client: Client, frames: Sequence[bytes], seq: int) -> None:
         """Send a gap and what belongs to it. seq: the position of all, which are dropped together."""
-        client.last_sent_at = self._reactor.seconds()
-        client.send(b"".join(frames), frames, (seq,) * len(frames))
+        self._resume.send(client, Piece(frames, (seq,) * len(frames)))
 
     def forget(self, channel: str) -> None:
         """Forget the history of a channel that is no longer subscribed to."""

@@ -14,7 +14,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from cyclone_sse.counters import Counters
-from cyclone_sse.delivery.client import CLOSING, GONE, KEEP, NOT_LIVE, NOTHING, OPEN, Client, Dropped, Piece
+from cyclone_sse.delivery.client import (
+    CLOSING,
+    GONE,
+    KEEP,
+    NOT_LIVE,
+    NOTHING,
+    OPEN,
+    Client,
+    Dropped,
+    Piece,
+    Refill,
+)
 from cyclone_sse.delivery.events import EventId, EventIds, id_line
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.pattern_index import PatternIndex
@@ -75,9 +86,16 @@ class Resume:
         if not piece.frames and not client.is_poll:
             piece = Piece((id_line(self.ids.now()) + b"\n",), (KEEP,))
         self.go_live(client)
+        self.send(client, piece)
+
+    def send(self, client: Client, piece: Piece, refill: Refill | None = None) -> None:
+        """Send a piece, and later what ``refill`` returns. The time of the next ping is counted from here."""
         if piece.frames:
             client.last_sent_at = self.clock()
-            client.send(piece.joined(), piece.frames, piece.seqs)
+            if refill is None:
+                client.send(piece.joined(), piece.frames, piece.seqs)
+            else:
+                client.catch_up(piece, refill)
 
     def add(
         self,
@@ -166,10 +184,14 @@ class Resume:
     def _positions(self, channels: Iterable[str]) -> Positions:
         return Positions(channels, self.history, self._questions)
 
+    def _has_pattern(self, channels: Iterable[str]) -> bool:
+        """Whether any of these is a pattern, for which the log is read."""
+        return self._patterns is not None and any(name in self._patterns for name in channels)
+
     def _questions(
         self, channels: Sequence[str], after: int, tell_gap: bool, known: dict[str, int | None]
     ) -> Questions:
-        if self._patterns is not None and any(name in self._patterns for name in channels):
+        if self._patterns is not None and self._has_pattern(channels):
             return PatternQuestions(self.history, channels, Start(after, tell_gap), self._patterns)
         return ChannelQuestions(self._answers, channels, after, known)
 
@@ -223,12 +245,7 @@ class CatchUp:
         if not start.tell_gap:
             self.positions.be_quiet(client.channels, start.after)
         piece = self.refill()
-        if piece.frames:
-            client.last_sent_at = self._resume.clock()
-            if self._is_live or client.is_poll:
-                client.send(piece.joined(), piece.frames, piece.seqs)
-            else:
-                client.catch_up(piece, self.refill)
+        self._resume.send(client, piece, None if self._is_live or client.is_poll else self.refill)
 
     def send_past(self, first_waiting: Callable[[], float]) -> Iterator[None]:
         """Send an open client the past of added channels, in slices, and end the client if that fails.
@@ -236,39 +253,31 @@ class CatchUp:
         A client that reads all of this at once is live again before the next walk starts, so that it also
         receives the waiting events that are not kept. To any other the rest is sent as it reads.
         """
+        return self._abort_if_it_fails(self._send_past(first_waiting))
+
+    def _send_past(self, first_waiting: Callable[[], float]) -> Iterator[None]:
         if self._has_begun or not self._is_under_way:
             return  # it has fallen back meanwhile, or has left
-        try:
-            # The client has what was published before, and what it was sent when it came.
-            position = min(first_waiting(), self._resume.history.last + 1) - 1
-            yield from self._send_past(int(max(position, self._client.skip_until)))
-        except Exception:
-            # Without this it would stay open, and never be live.
-            self._client.abort(Ending.FAILED)
-            raise
-
-    def _send_past(self, position: int) -> Iterator[None]:
         resume, client = self._resume, self._client
+        # The client has what was published before, and what it was sent when it came.
+        before = min(first_waiting(), resume.history.last + 1) - 1
+        position = int(max(before, client.skip_until))
         self.go_back(position)
         while client.state is OPEN and self._is_under_way:
             if self.positions.are_all_at(position):
                 self._is_live = True
                 resume.go_live_at(client, position)
-                self._send(resume.pieces.of(client, self._gaps, None, EventId(position, resume.ids.node)))
+                at = EventId(position, resume.ids.node)
+                resume.send(client, resume.pieces.of(client, self._gaps, None, at))
                 return
             if self._must_wait():
-                resume.readings.add(self._read_on())
+                self._read_later()
                 return
-            self._send(self._step())
+            resume.send(client, self._step())
             if client.state is OPEN and not self.positions.are_all_at(position):
                 yield
         if self._is_under_way:
             client.catch_up(NOTHING, self.refill)
-
-    def _send(self, piece: Piece) -> None:
-        if piece.frames:
-            self._client.last_sent_at = self._resume.clock()
-            self._client.send(piece.joined(), piece.frames, piece.seqs)
 
     def refill(self) -> Piece:
         """The next piece for the client; empty if it is live now, or if ids were reset.
@@ -278,7 +287,7 @@ class CatchUp:
         """
         while self._is_under_way:
             if self._must_wait():
-                self._resume.readings.add(self._read_on())
+                self._read_later()
                 break
             piece = self._step()
             if piece.frames:
@@ -336,22 +345,25 @@ class CatchUp:
             else:
                 counters.resumes_complete += 1
 
-    def _read_on(self) -> Iterator[None]:
-        """Read the log in slices up to the next events for the client, and end a client for which that fails.
-
-        Without this it would stay open, and never be live. It reconnects with the id of its last event.
-        """
-        try:
-            yield from self._read_to_next()
-        except Exception:
-            self._client.abort(Ending.FAILED)
-            raise  # into the log
+    def _read_later(self) -> None:
+        """Read the log in other turns, up to the next events for the client."""
+        self._resume.readings.add(self._abort_if_it_fails(self._read_to_next()))
 
     def _read_to_next(self) -> Iterator[None]:
         while self._is_under_way:
             piece = self._step()
             if piece.frames:
-                self._client.last_sent_at = self._resume.clock()
-                self._client.catch_up(piece, self.refill)
+                self._resume.send(self._client, piece, self.refill)
                 return
             yield
+
+    def _abort_if_it_fails(self, work: Iterator[None]) -> Iterator[None]:
+        """Do the work, and end the client if that fails. It reconnects with the id of its last event.
+
+        Without this it would stay open, and never be live.
+        """
+        try:
+            yield from work
+        except Exception:
+            self._client.abort(Ending.FAILED)
+            raise  # into the log
