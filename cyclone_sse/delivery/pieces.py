@@ -81,7 +81,7 @@ class Pieces:
         at: the position that it has then, if that is known to be more than that of the last event. A gap that
         no event follows brings this id, or the client would receive the same gap again.
         """
-        piece = NOTHING if batch is None else self._events(client, batch)
+        piece = NOTHING if batch is None else self.events(client, batch)
         if not gaps:
             return piece
         if client.wants_state:
@@ -95,7 +95,7 @@ class Pieces:
         gap = encode_gap(gaps, None if piece.frames else at)
         return Piece((gap, *piece.frames), (KEEP, *piece.seqs))
 
-    def _events(self, client: Client, batch: Batch) -> Piece:
+    def events(self, client: Client, batch: Batch) -> Piece:
         if client.client_id in batch.excluded:
             due = [event for event in batch.events if event.excluded != client.client_id]
             if not due:

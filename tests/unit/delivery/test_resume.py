@@ -13,8 +13,10 @@ from cyclone_sse.delivery.events import PING, Event, EventId, EventIds
 from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.pattern_index import PatternIndex
+from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.delivery.questions import BATCH_EVENTS
+from cyclone_sse.errors import Ending
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
 from tests.unit.fakes import FakeSocket, TurnClock
 
@@ -154,6 +156,17 @@ def test_a_client_that_catches_up_when_ids_restart_gets_each_new_event_once(
     assert gap < lines.index("data: new 0")
 
 
+def test_all_that_was_missed_comes_however_much_it_is(clock: TurnClock) -> None:
+    hub = make_hub(clock, history_size=10_000)
+    before = hub.position()
+    for number in range(2 * BATCH_EVENTS + 1):
+        hub.publish(publication("a", str(number)))
+    client = Recorder()
+    hub.subscribe(client, ["a"], before)
+    turns(clock)
+    assert client.data == [str(number) for number in range(2 * BATCH_EVENTS + 1)]
+
+
 def test_earliest_is_told_of_no_gap_however_much_there_is(clock: TurnClock) -> None:
     hub = make_hub(clock, history_size=50)
     fill(hub, 1, 100, size=20_000)
@@ -169,10 +182,17 @@ def test_earliest_is_told_of_no_gap_however_much_there_is(clock: TurnClock) -> N
 
 def test_coming_back_is_counted(clock: TurnClock) -> None:
     hub = make_hub(clock)
-    hub.subscribe(Recorder(), ["a"], hub.position())
+    before = hub.position()
+    hub.subscribe(Recorder(), ["a"], before)
     hub.subscribe(Recorder(), ["a"], "nonsense")
+    hub.subscribe(Recorder(), ["a"], "earliest")
     hub.subscribe(Recorder(), ["a"])
-    assert (hub.counters.resumes_complete, hub.counters.resumes_gap, hub.counters.subscribes) == (1, 1, 3)
+    hub.publish(publication("a", "missed"))
+    poll = PollClient(lambda: None, lambda answer: None, lambda: None)
+    hub.subscribe(poll, ["a"], before)
+    poll.open()
+    assert poll.ending is Ending.ONCE, "a poll asks again and again: it does not come back"
+    assert (hub.counters.resumes_complete, hub.counters.resumes_gap, hub.counters.subscribes) == (1, 1, 5)
 
 
 @pytest.mark.parametrize("waiting", [["waits"], []])
