@@ -6,10 +6,11 @@ Clients that are sent the same share the bytes. Knows nothing of how far a clien
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from math import inf
 
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.batch import Batch
-from cyclone_sse.delivery.client import KEEP, NOT_LIVE, NOTHING, Client, Piece
+from cyclone_sse.delivery.client import KEEP, NOTHING, Client, Piece
 from cyclone_sse.delivery.events import Event, EventId, EventIds, encode_gap, id_line
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.poll_client import PollClient
@@ -32,7 +33,7 @@ class Pieces:
         """
         states = NOTHING
         if client.wants_state:
-            states = self.states(client, channels, at=at, safe=(at.seq, NOT_LIVE))
+            states = self.states(client, channels, at=at, safe=(at.seq, inf))
         # Without this, a client that is cut off before the states would never be sent them.
         return (encode_gap(channels, None if states.frames else at), *states.frames)
 
@@ -40,9 +41,9 @@ class Pieces:
         self,
         client: Client,
         channels: Iterable[str],
-        after: float = NOT_LIVE,
+        after: float = inf,
         at: EventId | None = None,
-        safe: tuple[float, float] = (0, NOT_LIVE),
+        safe: tuple[float, float] = (0, inf),
     ) -> Piece:
         """The states of these channels, and the client's position: the states have older ids.
 
@@ -74,7 +75,7 @@ class Pieces:
         gaps: Collection[str],
         batch: Batch | None,
         at: EventId | None,
-        after: float = NOT_LIVE,
+        after: float = inf,
     ) -> Piece:
         """The bytes of a gap and of events for one client. after: the position that it has reached.
 
@@ -85,7 +86,7 @@ class Pieces:
         if not gaps:
             return piece
         if client.wants_state:
-            following = batch.seqs[0] if batch is not None and piece.frames else NOT_LIVE
+            following = batch.seqs[0] if batch is not None and piece.frames else inf
             states = self.states(client, gaps, after, at, safe=(after, following))
             if states.frames:
                 # With events to follow, the position is theirs.

@@ -17,9 +17,9 @@ from cyclone_sse.slices import finish
 
 STATES_AT_ONCE = 1000  # channels of one slice: about 2 ms
 
-_EVENT_OVERHEAD = 450  # bytes of an event in addition to its frame: the objects around it
+_STATE_OVERHEAD = 450  # bytes of an event in addition to its frame: the objects around it
 _FIELDS = 150  # bytes of the longest id and retry in a frame
-_CHANNEL_OVERHEAD = 250  # bytes of a channel in addition to its name
+_NAME_OVERHEAD = 250  # bytes of a channel in addition to its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class States:
             for name in each.channels:
                 before = new.get(name) or self._position(name)
                 if before is None:
-                    size += len(name) + _CHANNEL_OVERHEAD
+                    size += len(name) + _NAME_OVERHEAD
                 else:
                     count, bytes = held.get(before) or self._sizes.get(before, (0, 0))
                     held[before] = count - 1, bytes
@@ -106,11 +106,11 @@ class States:
         if before is not None and before.seq >= event.seq:
             return
         if before is None:
-            self.bytes += len(name) + _CHANNEL_OVERHEAD
+            self.bytes += len(name) + _NAME_OVERHEAD
         else:
             self._release(before)
         self._by_channel[name] = event
-        count, size = self._sizes.get(event.seq, (0, len(event.frame) + _EVENT_OVERHEAD))
+        count, size = self._sizes.get(event.seq, (0, len(event.frame) + _STATE_OVERHEAD))
         if not count:
             self.bytes += size
         self._sizes[event.seq] = count + 1, size
@@ -134,7 +134,7 @@ class States:
             names.discard(channel)
         event = self._by_channel.pop(channel, None)
         if event is not None:
-            self.bytes -= len(channel) + _CHANNEL_OVERHEAD
+            self.bytes -= len(channel) + _NAME_OVERHEAD
             self._release(event)
 
     def clear_all(self) -> None:
@@ -156,4 +156,4 @@ class States:
 def _most_bytes(publication: Publication) -> int:
     """What the event will take at most: each of its lines begins with the name of the field."""
     lines = 1 + publication.data.count(b"\n") + publication.data.count(b"\r")
-    return _EVENT_OVERHEAD + _FIELDS + 4 * len(publication.type or "") + len(publication.data) + 6 * lines
+    return _STATE_OVERHEAD + _FIELDS + 4 * len(publication.type or "") + len(publication.data) + 6 * lines
