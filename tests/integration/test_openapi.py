@@ -10,21 +10,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
+from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.server import App
 from tests.harness.clients import Response, Subscriber, request
 from tests.harness.process import ROOT
-from tests.harness.schema import Schemas
 from tests.harness.servers import SseServer
 from tests.unit.access.keys import SECRET, token
 
 DOCUMENT: Any = json.loads((ROOT / "docs" / "openapi.json").read_text())
 PATHS: dict[str, dict[str, Any]] = DOCUMENT["paths"]
-SCHEMAS = Schemas(DOCUMENT)
 OPERATIONS = [(path, method) for path, methods in PATHS.items() for method in methods]
 KEY = {"Authorization": "Bearer KEY"}
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def resolve(value: dict[str, Any]) -> Any:
+    """What a ``$ref`` leads to; another value as it is."""
+    while "$ref" in value:
+        found: Any = DOCUMENT
+        for name in value["$ref"].removeprefix("#/").split("/"):
+            found = found[name]
+        value = found
+    return value
+
+
+def fits(value: object, schema: dict[str, Any]) -> bool:
+    """Whether the value is what the schema says."""
+    return bool(Draft202012Validator({"components": DOCUMENT["components"], **schema}).is_valid(value))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +61,7 @@ def check(method: str, path: str, answer: Response) -> None:
     """AssertionError unless the document has this status, this type and this body for the operation."""
     operation = PATHS[path][method.lower()]
     assert str(answer.status) in operation["responses"], f"{method} {path}: {answer.status} is not documented"
-    said = SCHEMAS.resolve(operation["responses"][str(answer.status)])
+    said = resolve(operation["responses"][str(answer.status)])
     for name in said.get("headers", {}):
         assert name.lower() in answer.headers, f"{method} {path} {answer.status} without {name}"
     if method == "HEAD":
@@ -52,7 +69,7 @@ def check(method: str, path: str, answer: Response) -> None:
     (kind,) = said["content"]
     assert answer.headers["content-type"].partition(";")[0] == kind
     if kind == "application/json":
-        assert SCHEMAS.fits(answer.json, said["content"][kind]["schema"]), (method, path, answer)
+        assert fits(answer.json, said["content"][kind]["schema"]), (method, path, answer)
 
 
 def ask(server: SseServer, method: str, path: str, body: Any = None, **headers: str) -> Response:
@@ -88,13 +105,13 @@ def test_the_methods_are_those_that_are_allowed(server: SseServer) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENT["components"]["schemas"]["Publication"]["properties"])
 def test_each_field_of_a_publication_is_known(server: SseServer, name: str) -> None:
-    example = DOCUMENT["components"]["schemas"]["Publication"]["properties"][name]["example"]
+    example = resolve(DOCUMENT["components"]["schemas"]["Publication"]["properties"][name])["example"]
     publication = {"channel": "a", "message": "x"} | {name: example}
     if name == "channels":
         del publication["channel"]
     body = [publication] if name == "idempotency_key" else publication
     assert ask(server, "POST", "/publish", body).status == 200
-    assert SCHEMAS.fits(publication, {"$ref": "#/components/schemas/Publication"})
+    assert fits(publication, {"$ref": "#/components/schemas/Publication"})
 
 
 def test_no_field_of_a_publication_is_left_out() -> None:
@@ -105,7 +122,37 @@ def test_no_field_of_a_publication_is_left_out() -> None:
     assert set(re.findall(r'"(\w+)"', known)) == documented
 
 
-@pytest.mark.parametrize("name", [field["name"] for field in PATHS["/"]["get"]["parameters"]])
+EDGES: dict[str, list[Any]] = {
+    "channel": ["a", "", "x" * 255, "x" * 256, ["a", "b"], ["a", ""], [], 1],
+    "channels": ["a", ["b"], [], None],
+    "message": ["x", "", 0, None, {}, [1.5, "y"], False],
+    "event": ["x", "", "x" * 100, "x" * 101, "sse-x", "a\nb", "\0", 7],
+    "retry": [0, 3_600_000, 3_600_001, -1, 1.5, True, "1"],
+    "key": ["KEY", 1],
+    "keep": [True, False, 1],
+    "ttl": [0, 0.5, 315_360_000, 315_360_001, -1, True, "1"],
+    "except": ["x", "", "x" * 64, "x" * 65],
+    "idempotency_key": ["x", "", "~" * 200, "~" * 201, "a b", "\xe4"],
+    "unknown": ["x"],
+}
+
+
+@given(st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in EDGES.items()}))
+def test_a_publication_that_the_document_allows_is_accepted(publication: dict[str, Any]) -> None:
+    if fits(publication, {"$ref": "#/components/schemas/Publication"}):
+        Publication.from_json(publication)
+
+
+def test_the_edges_are_on_both_sides_of_the_document() -> None:
+    for name, values in EDGES.items():
+        accepted = set()
+        for value in values:
+            base = {"message": "x"} if name == "channels" else {"channel": "a", "message": "x"}
+            accepted.add(fits({**base, name: value}, {"$ref": "#/components/schemas/Publication"}))
+        assert accepted == ({False} if name == "unknown" else {True, False}), name
+
+
+@pytest.mark.parametrize("name", [resolve(field)["name"] for field in PATHS["/"]["get"]["parameters"]])
 def test_each_parameter_of_a_subscription_is_known(server: SseServer, name: str) -> None:
     """Each one changes the answer, or is read: a wrong value of those with few is nothing here."""
     source = "\n".join(path.read_text() for path in (ROOT / "cyclone_sse").rglob("*.py"))
@@ -126,6 +173,7 @@ def cases() -> list[tuple[str, str, Any, dict[str, str], int]]:
         ("GET", "/?channels=private", None, wrong, 401),
         ("GET", "/?channels=private", None, weak, 403),
         ("GET", "/stats", None, {}, 200),
+        ("GET", "/stats?" + "&" * 2000, None, {}, 400),
         ("GET", "/stats?channel=a&prefix=b", None, {}, 200),
         ("HEAD", "/stats", None, {}, 200),
         ("HEAD", "/?channels=a", None, {}, 200),
