@@ -110,7 +110,8 @@ class PublishHandler(OperatorHandler):
             publications = [_understand(Publication.from_form, body.form, "")]
         else:
             publications = yield from _all_publications(body)
-        if key := self.request.headers.exact("Idempotency-Key"):
+        key = self.request.headers.exact("Idempotency-Key")
+        if key is not None:
             publications = yield from _with_key(publications, key, body.is_batch)
         if not grant.may_publish_everywhere:
             yield from _check_channels(grant, publications)
@@ -262,7 +263,7 @@ def _with_key(
             keyed.append(replace(each, idempotency_key=own))
         except ValueError:
             own = ""
-        if " " in key or not own:
+        if not key or " " in key or not own:
             raise Refusal(400, "Idempotency-Key is not 1 to 200 visible ASCII characters")
         if not len(keyed) % CHECKED_AT_ONCE:
             yield
