@@ -117,6 +117,8 @@ class Publication:
         if not _FIELDS.issuperset(value):
             raise ValueError(f"unknown field {min(value.keys() - _FIELDS)!r}")
         event, retry = _json_text(value, "event"), value.get("retry")
+        if type(retry) is float and retry.is_integer():
+            retry = int(retry)  # as some encoders write it: 3000.0
         if retry is not None and type(retry) is not int:  # True is an int, too
             raise ValueError("retry is not a whole number")
         ttl = value.get("ttl")
