@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from cyclone_sse.delivery.publication import Publication
@@ -137,19 +135,17 @@ EDGES: dict[str, list[Any]] = {
 }
 
 
-@given(st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in EDGES.items()}))
-def test_a_publication_that_the_document_allows_is_accepted(publication: dict[str, Any]) -> None:
-    if fits(publication, {"$ref": "#/components/schemas/Publication"}):
-        Publication.from_json(publication)
-
-
-def test_the_edges_are_on_both_sides_of_the_document() -> None:
-    for name, values in EDGES.items():
-        accepted = set()
-        for value in values:
-            base = {"message": "x"} if name == "channels" else {"channel": "a", "message": "x"}
-            accepted.add(fits({**base, name: value}, {"$ref": "#/components/schemas/Publication"}))
-        assert accepted == ({False} if name == "unknown" else {True, False}), name
+@pytest.mark.parametrize("name", EDGES)
+def test_a_publication_that_the_document_allows_is_accepted(name: str) -> None:
+    allowed = []
+    for value in EDGES[name]:
+        publication = {"channel": "a", "message": "x", name: value}
+        if name == "channels":
+            del publication["channel"]
+        if fits(publication, {"$ref": "#/components/schemas/Publication"}):
+            Publication.from_json(publication)
+            allowed.append(value)
+    assert 0 < len(allowed) < len(EDGES[name]) or name == "unknown", "some are allowed, and some are not"
 
 
 @pytest.mark.parametrize("name", [resolve(field)["name"] for field in PATHS["/"]["get"]["parameters"]])
