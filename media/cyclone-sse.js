@@ -256,8 +256,9 @@ async function readStates(response, start, names, onBytes, isPoll) {
  * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen. The link
  * notes in `lists` the channels whose members it must still send to the tab.
  *
- * The link sends these messages to its tabs, with `publish`: {tabs, open, start}, {tabs, state, reason, status},
- * {event}, {room}, and to one of them {to, start, states}, {to, room}, {to, state, reason, status}.
+ * The link sends these messages to its tabs, with `publish`: {tabs, open, start}, {hasStates}, {tabs, event} with a state,
+ * {tabs, state, reason, status}, {event}, {room}, and to one of them {to, start, states}, {to, room},
+ * {to, state, reason, status}.
  */
 
 const FIRST_RETRY = 1000;       // ms, until the server sends another
@@ -282,6 +283,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     let newest = '';            // the latest position so far, at which new channels start,
     let knowsNow = false;       // unless the link goes through the history: then they need a request of their own
     let open = null;            // the open connection: {controller, channels, presence, since}
+    let awaiting = null;        // the tabs whose states it has not brought to the end
     let attempt = null;         // the AbortController of the next one
     let retry = FIRST_RETRY, failures = 0, refusals = 0, asksEach = false, polls = onlyPolls, silentStreams = 0;
     let wasOpen = false, heard = 0, last = null;    // the state published last, unless the link is open
@@ -315,11 +317,25 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     }
 
     function drop() {
-        if (open?.awaitsStates) {
-            [at, wasOpen] = ['', false];    // without this, the rest of the states would never come
-        }
         open?.controller.abort();
+        if (awaiting) {     // without this, the rest of the states would never come
+            tabs.forEach((_, id) => unlink(id));
+            [at, wasOpen, awaiting] = ['', false, null];
+        }
         open = null;
+    }
+
+    // Writes down where a tab is that follows the link: its channels start again if their states have not all come.
+    function unlink(id) {
+        const {marks} = tabs.get(id), mark = awaiting?.delete(id) ? null : at;
+        namesOf(marks).forEach((name) => { marks[name] = marks[name] === '' ? mark : marks[name]; });
+    }
+
+    function endStates() {
+        if (awaiting) {
+            awaiting = null;
+            publish({hasStates: true});
+        }
     }
 
     function cancelAttempt() {
@@ -363,6 +379,9 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
                 publish({to: id, start, states});
                 reach(start);
                 knowsNow = true;
+                if (awaiting?.has(id)) {    // the states that it awaits are older
+                    unlink(id);
+                }
                 names.forEach((name) => { marks[name] = marks[name] ?? start; });
             }
         } catch (fault) {
@@ -383,12 +402,16 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         parent.onStopped(id);
     }
 
+    // A connection that breaks meanwhile may leave further tabs without their states.
     async function admitTabs(token, controller, onBytes) {
-        for (const [id, {marks}] of position() || asksEach ? [...tabs] : []) {
-            if (attempt === controller && tabs.has(id) && (asksEach || mustBeAdmitted(marks))) {
-                onBytes();      // the server has answered for the tab before
-                await admit(id, token, controller, onBytes);
-            }
+        const asked = new Set();
+        const next = () => attempt === controller && (position() || asksEach) &&
+            [...tabs].find(([, {marks}]) => !asked.has(marks) && (asksEach || mustBeAdmitted(marks)));
+        for (let found = next(); found; found = next()) {
+            const [id, {marks}] = found;
+            asked.add(marks);
+            onBytes();      // the server has answered for the tab before
+            await admit(id, token, controller, onBytes);
         }
     }
 
@@ -403,7 +426,11 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             marks[name] = marks[name] === null && start === null ? null : '';
         }));
         last = null;
-        publish({tabs: served.map(([id]) => id), open: open.channels, start});
+        const ids = served.map(([id]) => id);
+        if (options.state && isFirst) {
+            awaiting = new Set(ids);
+        }
+        publish({tabs: ids, open: open.channels, start});
         return served;
     }
 
@@ -427,7 +454,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             const isState = Boolean(options.state && block.own && block.data && block.type !== GAP && at &&
                 !isAfter(block.id, at));
             if (block.own && !isState) {
-                connection.awaitsStates = false;
+                endStates();
                 moveTo(block.id);
             }
             hasEvents = hasEvents || Boolean(block.data);
@@ -439,7 +466,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
                     publish({room: rooms.update(message)});
                 }
             } else if (block.data) {
-                publish({event: {...toEvent(block, channels), isState}});
+                const to = isState && awaiting && [...awaiting];
+                publish({tabs: to, event: {...toEvent(block, channels), isState}});
             }
         }, (ms) => { retry = delay(ms); });
         await readText(response, (text) => {
@@ -479,10 +507,12 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         knowsNow = !from || knowsNow && from === at;
         moveTo(from || start || response.headers.get('Last-Event-ID') || '');
         [attempt, refusals, asksEach, wasOpen, heard] = [null, 0, false, true, Date.now()];
-        const awaitsStates = options.state && !from && !polls;
-        const connection = open = {controller, channels, presence, since: heard, awaitsStates};
+        const connection = open = {controller, channels, presence, since: heard};
         watchdog.expect(patience, 'silent');
         greet(!from).forEach(([, wants]) => { wants.lists = []; });     // the server sends them now
+        if (polls) {
+            endStates();    // an answer may end without the position
+        }
         replaceIfTooWide();     // a tab may have left meanwhile
         if (isBlind) {  // there was no id to continue from: what was missed is not known
             publish({event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
@@ -523,6 +553,10 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             expectAnswer();
             const token = await newToken(signal);
             await admitTabs(token, controller, expectAnswer);
+            if (attempt === controller && awaiting && !isOpenAsWanted()) {
+                drop();
+                await admitTabs(token, controller, expectAnswer);   // those whose states are not read to the end
+            }
             if (attempt === controller && !isOpenAsWanted()) {
                 await listen(trial, token, watchdog);
             } else if (attempt === controller) {
@@ -636,9 +670,9 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         // Returns the channels of the tab with its positions.
         remove(id) {
             const wants = tabs.get(id);
+            unlink(id);
             tabs.delete(id);
             replaceIfTooWide();
-            namesOf(wants.marks).forEach((name) => { wants.marks[name] = wants.marks[name] === '' ? at : wants.marks[name]; });
             return wants;
         },
         wake() {
@@ -850,6 +884,7 @@ export function connect(url, options = {}) {
     const listeners = new Map();    // type: functions
     const begins = new Map();       // channel: the id after which it starts, null while that is not known
     const seen = new Map();         // channel: the id up to which everything has come
+    const awaiting = new Set();     // channels that have started, but not all of whose states have come
     const done = new AbortController();
     let life = new AbortController();   // of one visit: a page that is kept by the browser has several
     let lastEventId = options.lastEventId || '', state = '', closed = false;
@@ -911,8 +946,9 @@ export function connect(url, options = {}) {
 
     // Starts channels, after their states if these were requested.
     function startAt(start, states) {
-        const starting = [...begins.keys()].filter((name) => begins.get(name) === null);
+        const starting = [...begins.keys()].filter((name) => begins.get(name) === null || awaiting.has(name));
         starting.forEach((name) => begins.set(name, start));
+        awaiting.clear();
         linked = linked.filter((name) => !starting.includes(name));   // until the link has gone back to their start
         lastEventId = lastEventId || start;
         states.forEach((event) => {
@@ -962,6 +998,8 @@ export function connect(url, options = {}) {
                 tokenFailures = hub ? 0 : tokenFailures;
                 setState('open');
             }
+        } else if (message.hasStates) {
+            awaiting.clear();
         } else if (event) {
             hear(event);
         } else if (room) {
@@ -981,8 +1019,11 @@ export function connect(url, options = {}) {
 
     function startAtOpen({open, start}) {
         begins.forEach((begin, name) => {
-            if (begin === null && open.includes(name)) {
+            if ((begin === null || options.state) && open.includes(name)) {
                 begins.set(name, start);
+                if (options.state) {    // a first connection, which brings the states next
+                    awaiting.add(name);
+                }
             }
         });
         lastEventId = lastEventId || start;     // where a page that loads now continues
@@ -996,7 +1037,8 @@ export function connect(url, options = {}) {
 
     // Sends the channels of this tab, and its positions in them.
     function announce() {
-        const marks = Object.fromEntries([...begins].map(([name, begin]) => [name, seen.get(name) || begin]));
+        const position = (name) => awaiting.has(name) ? null : seen.get(name) || begins.get(name);
+        const marks = Object.fromEntries([...begins.keys()].map((name) => [name, position(name)]));
         const presence = Boolean(listeners.get('presence')?.size);
         if (hub) {
             hub.update(client, {marks, presence});

@@ -40,6 +40,7 @@ export function connect(url, options = {}) {
     const listeners = new Map();    // type: functions
     const begins = new Map();       // channel: the id after which it starts, null while that is not known
     const seen = new Map();         // channel: the id up to which everything has come
+    const awaiting = new Set();     // channels that have started, but not all of whose states have come
     const done = new AbortController();
     let life = new AbortController();   // of one visit: a page that is kept by the browser has several
     let lastEventId = options.lastEventId || '', state = '', closed = false;
@@ -101,8 +102,9 @@ export function connect(url, options = {}) {
 
     // Starts channels, after their states if these were requested.
     function startAt(start, states) {
-        const starting = [...begins.keys()].filter((name) => begins.get(name) === null);
+        const starting = [...begins.keys()].filter((name) => begins.get(name) === null || awaiting.has(name));
         starting.forEach((name) => begins.set(name, start));
+        awaiting.clear();
         linked = linked.filter((name) => !starting.includes(name));   // until the link has gone back to their start
         lastEventId = lastEventId || start;
         states.forEach((event) => {
@@ -152,6 +154,8 @@ export function connect(url, options = {}) {
                 tokenFailures = hub ? 0 : tokenFailures;
                 setState('open');
             }
+        } else if (message.hasStates) {
+            awaiting.clear();
         } else if (event) {
             hear(event);
         } else if (room) {
@@ -171,8 +175,11 @@ export function connect(url, options = {}) {
 
     function startAtOpen({open, start}) {
         begins.forEach((begin, name) => {
-            if (begin === null && open.includes(name)) {
+            if ((begin === null || options.state) && open.includes(name)) {
                 begins.set(name, start);
+                if (options.state) {    // a first connection, which brings the states next
+                    awaiting.add(name);
+                }
             }
         });
         lastEventId = lastEventId || start;     // where a page that loads now continues
@@ -186,7 +193,8 @@ export function connect(url, options = {}) {
 
     // Sends the channels of this tab, and its positions in them.
     function announce() {
-        const marks = Object.fromEntries([...begins].map(([name, begin]) => [name, seen.get(name) || begin]));
+        const position = (name) => awaiting.has(name) ? null : seen.get(name) || begins.get(name);
+        const marks = Object.fromEntries([...begins.keys()].map((name) => [name, position(name)]));
         const presence = Boolean(listeners.get('presence')?.size);
         if (hub) {
             hub.update(client, {marks, presence});

@@ -6,8 +6,9 @@
  * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen. The link
  * notes in `lists` the channels whose members it must still send to the tab.
  *
- * The link sends these messages to its tabs, with `publish`: {tabs, open, start}, {tabs, state, reason, status},
- * {event}, {room}, and to one of them {to, start, states}, {to, room}, {to, state, reason, status}.
+ * The link sends these messages to its tabs, with `publish`: {tabs, open, start}, {hasStates}, {tabs, event} with a state,
+ * {tabs, state, reason, status}, {event}, {room}, and to one of them {to, start, states}, {to, room},
+ * {to, state, reason, status}.
  */
 import {earlier, isAfter} from './ids.js';
 import {EXPIRED, GAP, PRESENCE, asJSON, makeParser, toEvent} from './parser.js';
@@ -38,6 +39,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     let newest = '';            // the latest position so far, at which new channels start,
     let knowsNow = false;       // unless the link goes through the history: then they need a request of their own
     let open = null;            // the open connection: {controller, channels, presence, since}
+    let awaiting = null;        // the tabs whose states it has not brought to the end
     let attempt = null;         // the AbortController of the next one
     let retry = FIRST_RETRY, failures = 0, refusals = 0, asksEach = false, polls = onlyPolls, silentStreams = 0;
     let wasOpen = false, heard = 0, last = null;    // the state published last, unless the link is open
@@ -71,11 +73,25 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     }
 
     function drop() {
-        if (open?.awaitsStates) {
-            [at, wasOpen] = ['', false];    // without this, the rest of the states would never come
-        }
         open?.controller.abort();
+        if (awaiting) {     // without this, the rest of the states would never come
+            tabs.forEach((_, id) => unlink(id));
+            [at, wasOpen, awaiting] = ['', false, null];
+        }
         open = null;
+    }
+
+    // Writes down where a tab is that follows the link: its channels start again if their states have not all come.
+    function unlink(id) {
+        const {marks} = tabs.get(id), mark = awaiting?.delete(id) ? null : at;
+        namesOf(marks).forEach((name) => { marks[name] = marks[name] === '' ? mark : marks[name]; });
+    }
+
+    function endStates() {
+        if (awaiting) {
+            awaiting = null;
+            publish({hasStates: true});
+        }
     }
 
     function cancelAttempt() {
@@ -119,6 +135,9 @@ export function makeLink({address, options, silence, gather, client, askToken, p
                 publish({to: id, start, states});
                 reach(start);
                 knowsNow = true;
+                if (awaiting?.has(id)) {    // the states that it awaits are older
+                    unlink(id);
+                }
                 names.forEach((name) => { marks[name] = marks[name] ?? start; });
             }
         } catch (fault) {
@@ -139,12 +158,16 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         parent.onStopped(id);
     }
 
+    // A connection that breaks meanwhile may leave further tabs without their states.
     async function admitTabs(token, controller, onBytes) {
-        for (const [id, {marks}] of position() || asksEach ? [...tabs] : []) {
-            if (attempt === controller && tabs.has(id) && (asksEach || mustBeAdmitted(marks))) {
-                onBytes();      // the server has answered for the tab before
-                await admit(id, token, controller, onBytes);
-            }
+        const asked = new Set();
+        const next = () => attempt === controller && (position() || asksEach) &&
+            [...tabs].find(([, {marks}]) => !asked.has(marks) && (asksEach || mustBeAdmitted(marks)));
+        for (let found = next(); found; found = next()) {
+            const [id, {marks}] = found;
+            asked.add(marks);
+            onBytes();      // the server has answered for the tab before
+            await admit(id, token, controller, onBytes);
         }
     }
 
@@ -159,7 +182,11 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             marks[name] = marks[name] === null && start === null ? null : '';
         }));
         last = null;
-        publish({tabs: served.map(([id]) => id), open: open.channels, start});
+        const ids = served.map(([id]) => id);
+        if (options.state && isFirst) {
+            awaiting = new Set(ids);
+        }
+        publish({tabs: ids, open: open.channels, start});
         return served;
     }
 
@@ -183,7 +210,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             const isState = Boolean(options.state && block.own && block.data && block.type !== GAP && at &&
                 !isAfter(block.id, at));
             if (block.own && !isState) {
-                connection.awaitsStates = false;
+                endStates();
                 moveTo(block.id);
             }
             hasEvents = hasEvents || Boolean(block.data);
@@ -195,7 +222,8 @@ export function makeLink({address, options, silence, gather, client, askToken, p
                     publish({room: rooms.update(message)});
                 }
             } else if (block.data) {
-                publish({event: {...toEvent(block, channels), isState}});
+                const to = isState && awaiting && [...awaiting];
+                publish({tabs: to, event: {...toEvent(block, channels), isState}});
             }
         }, (ms) => { retry = delay(ms); });
         await readText(response, (text) => {
@@ -235,10 +263,12 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         knowsNow = !from || knowsNow && from === at;
         moveTo(from || start || response.headers.get('Last-Event-ID') || '');
         [attempt, refusals, asksEach, wasOpen, heard] = [null, 0, false, true, Date.now()];
-        const awaitsStates = options.state && !from && !polls;
-        const connection = open = {controller, channels, presence, since: heard, awaitsStates};
+        const connection = open = {controller, channels, presence, since: heard};
         watchdog.expect(patience, 'silent');
         greet(!from).forEach(([, wants]) => { wants.lists = []; });     // the server sends them now
+        if (polls) {
+            endStates();    // an answer may end without the position
+        }
         replaceIfTooWide();     // a tab may have left meanwhile
         if (isBlind) {  // there was no id to continue from: what was missed is not known
             publish({event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
@@ -279,6 +309,10 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             expectAnswer();
             const token = await newToken(signal);
             await admitTabs(token, controller, expectAnswer);
+            if (attempt === controller && awaiting && !isOpenAsWanted()) {
+                drop();
+                await admitTabs(token, controller, expectAnswer);   // those whose states are not read to the end
+            }
             if (attempt === controller && !isOpenAsWanted()) {
                 await listen(trial, token, watchdog);
             } else if (attempt === controller) {
@@ -392,9 +426,9 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         // Returns the channels of the tab with its positions.
         remove(id) {
             const wants = tabs.get(id);
+            unlink(id);
             tabs.delete(id);
             replaceIfTooWide();
-            namesOf(wants.marks).forEach((name) => { wants.marks[name] = wants.marks[name] === '' ? at : wants.marks[name]; });
             return wants;
         },
         wake() {

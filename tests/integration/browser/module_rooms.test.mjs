@@ -165,6 +165,75 @@ test('states that come for longer than the silence of a stream are read to the e
     assert.deepEqual(dataOf(second), numbers.map((number) => `b s${number}`));
 });
 
+// Opens a tab whose connection has brought one of its two states.
+async function openInTheMiddle() {
+    installTabs();
+    answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}`));
+    const opened = await open({channels: ['a', 'b'], state: true, shared: true});
+    await passed(200);
+    assert.deepEqual(dataOf(opened), ['a s3']);
+    return {...opened, request: last()};
+}
+
+for (const how of ['break', 'end']) {
+    test(`a connection that ${how}s between the states, after another tab has come`, async () => {
+        const first = await openInTheMiddle();
+        answerWith(answerAt(12, '\n\nid: 12-0-n\n\n'));     // for the second tab
+        const second = await open({channels: ['a'], state: true, shared: true});
+        await passed(200);
+        answerWith(
+            answerAt(13, `\n\n${event(3, 'a', 's3')}${event(5, 'b', 's5')}id: 13-0-n\n\n`),   // for the first
+            answerAt(9, `\n\n${event(13, 'b', 'before')}${event(14, 'b', 'e14')}${event(15, 'a', 'e15')}`)
+        );
+        await first.request.answer[how]();
+        await passed(3000);
+        assert.deepEqual(dataOf(first), ['a s3', 'a s3', 'b s5', 'b e14', 'a e15']);
+        assert.deepEqual(dataOf(second), ['a e15']);
+        assert.equal(query().get('lastEventId'), '9-0-n');
+        assert.deepEqual([first, second].map(({heard}) => heard.states.at(-1)), ['open', 'open']);
+        assert.deepEqual([first, second].flatMap(({heard}) => heard.gaps), []);
+    });
+}
+
+test('a tab with another channel that comes between the states of the first', async () => {
+    const first = await openInTheMiddle();
+    answerWith(
+        answerAt(12, `\n\n${event(11, 'c', 's11')}id: 12-0-n\n\n`),          // for the second tab
+        answerAt(13, `\n\n${event(3, 'a', 's3')}${event(5, 'b', 's5')}id: 13-0-n\n\n`),       // for the first
+        answerAt(12, `\n\n${event(13, 'c', 'e13')}${event(14, 'b', 'e14')}`)
+    );
+    const second = await open({channels: ['c'], state: true, shared: true});
+    await passed(2000);
+    assert.deepEqual(dataOf(first), ['a s3', 'a s3', 'b s5', 'b e14']);
+    assert.deepEqual(dataOf(second), ['c s11', 'c e13']);
+    assert.deepEqual([query().getAll('channels'), query().get('lastEventId')], [['a', 'b', 'c'], '12-0-n']);
+    assert.deepEqual([first, second].map(({heard}) => heard.states.at(-1)), ['open', 'open']);
+});
+
+test('the tab that leads closes before another has its states', async () => {
+    installTabs();
+    answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}`));
+    const options = {channels: ['a', 'b'], state: true, shared: true};
+    const tabs = [await open(options), await open(options)];
+    await passed(200);
+    assert.deepEqual(tabs.map(dataOf), [['a s3'], ['a s3']]);
+    answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}${event(5, 'b', 's5')}id: 9-0-n\n\n`));
+    tabs[0].stream.close();
+    await passed(1000);
+    assert.equal(query().get('lastEventId'), null, 'the states are requested again');
+    assert.deepEqual(dataOf(tabs[1]), ['a s3', 'a s3', 'b s5']);
+});
+
+test('a tab has no states that are older than its own', async () => {
+    const first = await openInTheMiddle();
+    answerWith(answerAt(12, `\n\n${event(10, 'b', 's10')}id: 12-0-n\n\n`));
+    const second = await open({channels: ['b'], state: true, shared: true});
+    await passed(200);
+    await first.request.answer.write(`${event(5, 'b', 's5')}id: 9-0-n\n\n${event(10, 'b', 's10')}`);
+    assert.deepEqual(dataOf(first), ['a s3', 'b s5', 'b s10']);
+    assert.deepEqual(dataOf(second), ['b s10']);
+});
+
 // ---- Presence ----
 
 test('the whole list is kept', async () => {

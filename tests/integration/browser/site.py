@@ -79,7 +79,8 @@ class Site:
 
     `answers` (path to a list of status, type and body) are given one after another, then 502; with
     `retry_after` these answers have that header.
-    With `buffers` an answer of the daemon is passed on when it is complete, as some proxies do it.
+    With `buffers` an answer of the daemon is passed on when it is complete, as some proxies do it. With
+    `limit` the next answer stops after so many bytes, and its connection stays open.
     """
 
     def __init__(self, backend_port: int = 0) -> None:
@@ -89,6 +90,7 @@ class Site:
         self.requests: list[str] = []
         self.passing = True
         self.buffers = False
+        self.limit: int | None = None
         self.retry_after = ""
         self._ends: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -131,6 +133,7 @@ class Site:
             return  # no server: the browser's connection closes without an answer
         pair = {browser: daemon, daemon: browser}
         held = b""
+        left, self.limit = self.limit, None
         with self._lock:
             self._ends.update(pair)
         try:
@@ -144,6 +147,9 @@ class Site:
                         return
                     if self.buffers and end is daemon:
                         held += received
+                    elif left is not None and end is daemon:
+                        browser.sendall(received[:left])
+                        left = max(0, left - len(received))
                     else:
                         pair[end].sendall(received)
                 if browser not in self._ends:

@@ -123,6 +123,25 @@ def test_a_page_that_opens_later_has_the_state(
         assert tab.evaluate("seen") == expected
 
 
+def test_a_connection_that_breaks_between_the_states_after_another_tab_has_come(
+    server: SseServer, around: Site, browser: Callable[[], Callable[..., Tab]]
+) -> None:
+    form(server.url, channel="room-1", message="1", keep="1")
+    form(server.url, channel="room-2", message=f'"{"x" * 20_000}"', keep="1")
+    open_tab = browser()
+    around.limit = 5000
+    first = open_tab(channels=["room-1", "room-2"], state=True, shared=True)
+    first.wait_for_function("seen.length === 1")
+    second = open_tab(state=True, shared=True)
+    around.heal()
+    first.wait_for_function("seen.length === 3")
+    form(server.url, channel="room-2", message="2")
+    publish(server.url, "room-1", "3")
+    for tab, expected in ((first, [1, 1, "x" * 20_000, 2, 3]), (second, [1, 3])):
+        tab.wait_for_function("seen.includes(3)")
+        assert tab.evaluate("seen") == expected
+
+
 def test_members(
     serve: Serve, tmp_path: Path, around: Site, browser: Callable[[], Callable[..., Tab]]
 ) -> None:
