@@ -56,7 +56,9 @@ def check(options: Options, build: Callable[[Mapping[str, Any]], Any], reactor: 
     _check_ports(options, reactor, found)
     if not found.mistakes:
         broker = built[0].broker if built and options["broker"] != "http" else None
-        found.mistakes += run_probes(options, broker, reactor)
+        probed = run_probes(options, broker, reactor)
+        found.mistakes += probed.mistakes
+        found.warnings += probed.warnings
     if found.mistakes:
         raise SystemExit(as_lines(dict.fromkeys(found.mistakes)))
     for line in plan(options, found.addresses):

@@ -1,7 +1,8 @@
 """The servers that ``--check=1`` tries: the broker, the application, and the keys of tokens by URL.
 
 Each is tried with the same code as in the live server, so that the result is the same, and the reason of a
-failure is the line that the log would have. Nothing is published, and no client is affected.
+failure is the line that the log would have. A broker that connects may still log errors, such as a right that
+the account does not have: these are warnings. Nothing is published, and no client is affected.
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ from cyclone_sse.values import is_url
 PROBE_PATIENCE = 6.0  # seconds: a second more than the broker and the application get
 _INTERVAL = 0.05  # seconds between two looks at the broker
 _CHANNEL = "cyclone-sse-check"  # asked for; the application may well refuse it
+_STILL_TRYING = "; still trying"  # the end of the line about a connection that failed
+
+
+@dataclass(slots=True)
+class Probed:
+    """What was found: one line for each failure, and for each error of a server that answers."""
+
+    mistakes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -59,24 +69,29 @@ def collected_errors() -> Iterator[list[str]]:
         globalLogPublisher.removeObserver(observe)
 
 
-async def probe_broker(broker: Broker, reactor: IReactorTime) -> str | None:
-    """Connect the broker as the start does; returns the reason of a failure, or None."""
+async def probe_broker(broker: Broker, reactor: IReactorTime) -> Probed:
+    """Connect the broker as the start does; returns the reason of a failure, or the errors of a success."""
     with collected_errors() as lines:
         failures: list[str] = []
         # Not awaited: the Deferred of redis-stream never fires while Redis is away.
         connecting = maybeDeferred(broker.connect)
         connecting.addErrback(lambda failure: failures.append(failure.getErrorMessage()))
         end = reactor.seconds() + PROBE_PATIENCE
-        while not (lines or failures) and reactor.seconds() < end:
-            if connecting.called and broker.available:
-                break
+        is_well = False
+        while not (is_well or failures or _failed(lines)) and reactor.seconds() < end:
             await deferLater(reactor, _INTERVAL)
-        is_well = connecting.called and broker.available and not failures
+            is_well = connecting.called and broker.available and not failures
+        errors = [f"--broker={broker.name}: {line.removesuffix(_STILL_TRYING)}" for line in lines]
         await maybeDeferred(broker.disconnect)
     if is_well:
-        return None
-    reason = next(iter(failures or lines), "no answer in time")
-    return f"--broker={broker.name}: {reason.removesuffix('; still trying')}"
+        return Probed(warnings=errors)
+    reason = next(iter(failures or _failed(lines) or lines), "no answer in time")
+    return Probed([f"--broker={broker.name}: {reason.removesuffix(_STILL_TRYING)}"])
+
+
+def _failed(lines: list[str]) -> list[str]:
+    """Those of these lines after which there is no connection."""
+    return [line for line in lines if line.endswith(_STILL_TRYING)]
 
 
 async def probe_auth_url(settings: Mapping[str, Any], reactor: IReactorTime) -> str | None:
@@ -99,25 +114,28 @@ async def probe_keys(url: str, reactor: IReactorTime) -> str | None:
     return None if keys.keys else f"--jwt-keys: {lines[0] if lines else 'no answer in time'}"
 
 
-async def probe_upstreams(settings: Mapping[str, Any], broker: Broker | None, reactor: Any) -> list[str]:
-    """Try the servers that these settings name; returns one line for each failure."""
-    found = [await probe_broker(broker, reactor)] if broker is not None else []
+async def probe_upstreams(settings: Mapping[str, Any], broker: Broker | None, reactor: Any) -> Probed:
+    """Try the servers that these settings name."""
+    found = Probed() if broker is None else await probe_broker(broker, reactor)
+    failures = []
     if settings["auth-url"]:
-        found.append(await probe_auth_url(settings, reactor))
+        failures.append(await probe_auth_url(settings, reactor))
     if is_url(settings["jwt-keys"]):
-        found.append(await probe_keys(settings["jwt-keys"], reactor))
-    return [line for line in found if line]
+        failures.append(await probe_keys(settings["jwt-keys"], reactor))
+    found.mistakes += [line for line in failures if line]
+    return found
 
 
-def run_probes(settings: Mapping[str, Any], broker: Broker | None, reactor: Any) -> list[str]:
+def run_probes(settings: Mapping[str, Any], broker: Broker | None, reactor: Any) -> Probed:
     """Run the reactor until all servers have been tried. broker: None if there is nothing to connect to."""
     if broker is None and not settings["auth-url"] and not is_url(settings["jwt-keys"]):
-        return []
+        return Probed()
     # Without this, a signal before the end would make the check report success.
-    found = ["the check was interrupted"]
+    found = [Probed(["the check was interrupted"])]
 
     def finish(result: Any) -> None:
-        found[:] = result if isinstance(result, list) else [f"the check failed: {result.getErrorMessage()}"]
+        is_complete = isinstance(result, Probed)
+        found[0] = result if is_complete else Probed([f"the check failed: {result.getErrorMessage()}"])
         with suppress(ReactorNotRunning):  # after a signal
             reactor.stop()
 
@@ -126,4 +144,4 @@ def run_probes(settings: Mapping[str, Any], broker: Broker | None, reactor: Any)
 
     reactor.callWhenRunning(start)
     reactor.run()
-    return found
+    return found[0]

@@ -122,6 +122,24 @@ def test_it_tries_redis(tmp_path: Path, redis_server: RedisServer) -> None:
         assert "hush" not in wrong.stderr + away.stderr
 
 
+def test_a_right_that_redis_denies_is_a_warning(tmp_path: Path, redis_server: RedisServer) -> None:
+    """The server would start without it."""
+    redis_server.command("ACL", "SETUSER", "sse", "on", ">hush", "+@all", "&allowed*", "~*")
+    try:
+        words = [
+            "--broker=redis",
+            f"--redis-port={redis_server.port}",
+            "--redis-user=sse",
+            "--redis-password=hush",
+        ]
+        checked = twistd(tmp_path, "--check=1", f"--port={free_port()}", *words)
+    finally:
+        redis_server.command("ACL", "DELUSER", "sse")
+    assert checked.returncode == 0, checked.stderr
+    assert "warning: --broker=redis: Redis at " in checked.stdout
+    assert "refuses the control channel" in checked.stdout
+
+
 @pytest.mark.rabbitmq
 def test_it_tries_rabbitmq(tmp_path: Path, rabbit_server: RabbitServer) -> None:
     words = ["--check=1", f"--port={free_port()}", "--broker=amqp"]

@@ -12,12 +12,12 @@ from twisted.logger import Logger
 
 from cyclone_sse.brokers.base import Broker
 from cyclone_sse.brokers.redis_stream import RedisStreamBroker
-from cyclone_sse.daemon.probes import PROBE_PATIENCE, collected_errors, probe_broker, run_probes
+from cyclone_sse.daemon.probes import PROBE_PATIENCE, Probed, collected_errors, probe_broker, run_probes
 from cyclone_sse.options import with_defaults
 
 
 class FakeBroker:
-    """A broker that is available, or says why not, after some seconds."""
+    """A broker that is available or not after some seconds, and logs a reason some time before."""
 
     name = "redis"
     log = Logger()
@@ -30,20 +30,23 @@ class FakeBroker:
 
     def connect(self) -> None:
         self.connected = True
-        self._clock.callLater(1, self._answer)
+        self._clock.callLater(1, self._complain)
+        self._clock.callLater(1.5, self._answer)
+
+    def _complain(self) -> None:
+        if reason := self._outcome[1]:
+            self.log.error("{reason}", reason=reason)
 
     def _answer(self) -> None:
-        self.available, reason = self._outcome
-        if reason:
-            self.log.error("{reason}", reason=reason)
+        self.available = self._outcome[0]
 
     def disconnect(self) -> None:
         self.connected = False
 
 
-def probed(broker: Any, clock: Clock) -> str | None:
-    """The reason that the probe gives."""
-    found: list[str | None] = []
+def probed(broker: Any, clock: Clock) -> Probed:
+    """What the probe finds."""
+    found: list[Probed] = []
     Deferred.fromCoroutine(probe_broker(broker, clock)).addCallback(found.append)
     clock.pump([0.05] * int(2 * PROBE_PATIENCE / 0.05))
     assert found, "it ends"
@@ -53,7 +56,14 @@ def probed(broker: Any, clock: Clock) -> str | None:
 
 def test_a_broker_that_answers_is_well() -> None:
     clock = Clock()
-    assert probed(FakeBroker(clock, True), clock) is None
+    assert probed(FakeBroker(clock, True), clock) == Probed()
+
+
+def test_the_errors_of_a_broker_that_connects_are_warnings() -> None:
+    """The server would start, and serve with them."""
+    clock = Clock()
+    found = probed(FakeBroker(clock, True, "Redis refuses the control channel"), clock)
+    assert found == Probed([], ["--broker=redis: Redis refuses the control channel"])
 
 
 @pytest.mark.parametrize(
@@ -61,15 +71,14 @@ def test_a_broker_that_answers_is_well() -> None:
 )
 def test_one_that_does_not_is_named_with_what_the_log_would_say(reason: str, told: str) -> None:
     clock = Clock()
-    assert probed(FakeBroker(clock, False, reason), clock) == f"--broker=redis: {told}"
+    assert probed(FakeBroker(clock, False, reason), clock) == Probed([f"--broker=redis: {told}"])
 
 
 def test_a_redis_stream_that_refuses_the_connection_is_named_once() -> None:
     clock = Clock()
     broker = RedisStreamBroker({}, clock)
     broker.open_link = lambda publishing: fail(ConnectionRefusedError())  # type: ignore[method-assign]
-    line = probed(broker, clock)
-    assert line is not None
+    [line] = probed(broker, clock).mistakes
     assert line.startswith("--broker=redis-stream: cannot reach stream 'cyclone-sse' of Redis")
     assert not line.endswith("still trying"), "the check does not try again"
 
@@ -83,7 +92,7 @@ def test_a_broker_that_is_always_available_is_well_only_if_it_connects() -> None
             clock.callLater(1, d.errback, ValueError("no such exchange"))
             return d
 
-    assert probed(Custom({}, "own", clock), clock) == "--broker=own: no such exchange"
+    assert probed(Custom({}, "own", clock), clock) == Probed(["--broker=own: no such exchange"])
 
 
 class FakeReactor(Clock):
@@ -108,11 +117,11 @@ class FakeReactor(Clock):
         self._running = False
 
 
-@pytest.mark.parametrize(("seconds", "found"), [(0.5, ["the check was interrupted"]), (60, [])])
-def test_a_check_that_a_signal_ends_is_no_success(seconds: float, found: list[str]) -> None:
+@pytest.mark.parametrize(("seconds", "mistakes"), [(0.5, ["the check was interrupted"]), (60, [])])
+def test_a_check_that_a_signal_ends_is_no_success(seconds: float, mistakes: list[str]) -> None:
     reactor = FakeReactor(seconds)
     broker: Any = FakeBroker(reactor, True)
-    assert run_probes(with_defaults({}), broker, reactor) == found
+    assert run_probes(with_defaults({}), broker, reactor) == Probed(mistakes)
 
 
 def test_the_errors_of_the_log_are_collected_once_each() -> None:
