@@ -34,6 +34,15 @@ BrokerUnavailable = Unavailable  # the name that custom applications know
 RETRY_LATER = {"Retry-After": "5"}
 
 
+def channels_to_clear(order: Mapping[str, Any]) -> list[str] | None:
+    """The channels that an order forgets, ``{"clear": {"channel": [..]}}``; None for another order."""
+    clear = order.get("clear")
+    channels = clear.get("channel") if isinstance(clear, Mapping) else None
+    if not isinstance(channels, list | tuple):
+        return None
+    return [name for name in channels if isinstance(name, str)]
+
+
 class Subscriber(Protocol):
     """The part of a handler that a broker needs: its client."""
 
@@ -226,7 +235,8 @@ class Broker:
         none: a newer server may have sent it.
         """
         self.hub.presence.receive(order.get("presence"))
-        cleared, counts = self._clear(order.get("clear")), list(self._end(order.get("end")))
+        names = channels_to_clear(order)
+        cleared, counts = None if names is None else self.clear(names), list(self._end(order.get("end")))
         waiting: list[Deferred[Any]] = [each for each in (cleared, *counts) if isinstance(each, Deferred)]
         count = sum(each for each in counts if isinstance(each, int))
         if not waiting:
@@ -241,13 +251,6 @@ class Broker:
             yield self.hub.end(Ending.ENDED, [name for name in listed if isinstance(name, str)])
             if isinstance(user, str | int):
                 yield self.hub.end(Ending.ENDED, user=str(user))
-
-    def _clear(self, order: object) -> Deferred[None] | None:
-        """Carry out an order to forget channels: ``{"channel": [..]}``."""
-        channels = order.get("channel") if isinstance(order, Mapping) else None
-        if not isinstance(channels, list | tuple):
-            return None
-        return self.clear([name for name in channels if isinstance(name, str)])
 
     def clear(self, channels: Sequence[str]) -> Deferred[None] | None:
         """Forget the states and the history of these channels on this server.

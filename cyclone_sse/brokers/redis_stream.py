@@ -20,6 +20,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
+from cyclone_sse.brokers.base import channels_to_clear
 from cyclone_sse.brokers.carried import ALL_FIELDS
 from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.redis_link import ResponseError, is_pattern
@@ -74,7 +75,6 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         self.lag: int | None = None  # entries that are not read yet, if Redis reports them (from 7.0 on)
         self._left: dict[str, bytes] = {}  # how far streams were read that another has replaced, by tag
         self._lot = FIRST_LOT  # entries to read next
-        self._reading = BEGINNING  # the id of the entry that is being read
         self._states = StreamStates(self._log_states)
         self._live = False  # orders count from now on
         self._next_trim = 0.0
@@ -130,11 +130,9 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
 
         That fails with Unavailable if the order is not published, or not read here in time.
         """
-        clear = order.get("clear")
-        channels = clear.get("channel") if isinstance(clear, Mapping) else None
-        if not isinstance(channels, list | tuple):
+        names = channels_to_clear(order)
+        if names is None:
             return super().control(order)
-        names = [name for name in channels if isinstance(name, str)]
         return Deferred.fromCoroutine(self._clear_everywhere(order, names))
 
     async def _clear_everywhere(self, order: Mapping[str, Any], channels: Sequence[str]) -> int:
@@ -154,18 +152,6 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         """Wait until the orders to forget channels that have been read are carried out."""
         if len(self.hub.publishing.batches):
             await self.hub.publishing.batches.add(iter(()))
-
-    def receive_order(self, order: Mapping[str, Any]) -> None:
-        """Carry out an order that was read. One to forget channels counts always, in its place among the
-        entries.
-
-        Without this, this server's own order, or one from before its start, would leave the states of entries
-        that are read before it.
-        """
-        if self._live and not self.is_own(order):
-            self.obey(order)
-        else:
-            self._clear(order.get("clear"))
 
     async def check_server(self) -> None:
         """Find out whether the sentinels name another master by now."""
@@ -309,21 +295,22 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
     def _publish_entry(self, id: bytes, fields: Sequence[bytes]) -> None:
         assert self._tag is not None
         eid = EventId(seq_of(id), self._tag)
-        self._reading = id
         # Without this, a client would receive a gap when an entry is trimmed that publishes nothing, and an
         # order to clear would leave clients with older ids without one.
         self.hub.ids.follow(eid)
-        publication = self._understand(fields)
+        publication = self._understand(id, fields)
         if publication is not None:
             if publication.keep:
                 self._states.add(id, publication)
             self.hub.publish(publication, eid)
 
-    def _understand(self, fields: Sequence[bytes]) -> Publication | None:
+    def _understand(self, id: bytes, fields: Sequence[bytes]) -> Publication | None:
         """What an entry publishes; None for an order, or for what cannot be understood."""
         try:
             if b"control" in fields[::2]:
-                self.obey_json(fields[2 * fields[::2].index(b"control") + 1])
+                order = self.decode_order(fields[2 * fields[::2].index(b"control") + 1])
+                if order is not None:
+                    self._obey_entry(id, order)
                 return None
             publication = Publication.from_entry(zip(fields[::2], fields[1::2], strict=True))
             self.check_size(publication.data)
@@ -336,10 +323,19 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
             return None
         return publication
 
-    def clear(self, channels: Sequence[str]) -> Deferred[None] | None:
-        """Forget these channels here, and in Redis what is older than the order."""
-        self._states.clear(self._reading, channels)
-        return super().clear(channels)
+    def _obey_entry(self, id: bytes, order: Mapping[str, Any]) -> None:
+        """Carry out the order of an entry. One to forget channels counts always, in its place in the stream.
+
+        Without this, this server's own order, or one from before its start, would leave the states of entries
+        that are read before it.
+        """
+        names = channels_to_clear(order)
+        if names is not None:
+            self._states.clear(id, names)
+        if self._live and not self.is_own(order):
+            self.obey(order)
+        elif names is not None:
+            self.clear(names)
 
     def _log_states(self, error: Exception) -> None:
         self.log_rarely(

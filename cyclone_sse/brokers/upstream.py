@@ -163,22 +163,23 @@ class UpstreamBroker(Broker, Generic[L]):
         return json.dumps({**order, "from": self._sender}).encode()
 
     def obey_json(self, order: bytes) -> None:
-        """Carry out an order from the upstream, any client of which may have written it."""
+        """Carry out an order from the upstream, unless this server has sent it."""
+        decoded = self.decode_order(order)
+        if decoded is not None and "heartbeat" in decoded:
+            self._heartbeats.receive(str(decoded["heartbeat"]))
+        elif decoded is not None and not self.is_own(decoded):
+            self.obey(decoded)
+
+    def decode_order(self, order: bytes) -> Mapping[str, Any] | None:
+        """The order in a text that any client of the upstream may have written; None if it is none."""
         try:
             decoded = json.loads(order)
         except (ValueError, RecursionError):
             decoded = None
         if not isinstance(decoded, dict):
             self.log_rarely("an order from {server} is no JSON object: left out", server=self.server)
-        elif "heartbeat" in decoded:
-            self._heartbeats.receive(str(decoded["heartbeat"]))
-        else:
-            self.receive_order(decoded)
-
-    def receive_order(self, order: Mapping[str, Any]) -> None:
-        """Carry out an order that came from the upstream, unless this server has sent it."""
-        if not self.is_own(order):
-            self.obey(order)
+            return None
+        return decoded
 
     def is_own(self, order: Mapping[str, Any]) -> bool:
         """Whether this server has sent the order."""

@@ -179,6 +179,19 @@ def test_a_server_has_the_states_of_a_stream_whose_end_was_lost() -> None:
     assert states(reader) == {"a": n}
 
 
+def test_what_an_application_clears_on_one_server_stays_in_redis() -> None:
+    """It has no place in the stream, and other servers do not hear of it."""
+    stream = FakeStream()
+    here, there = Reader(stream, **LONG), Reader(stream, **LONG)
+    n = keep(stream, "a")
+    stream.add()
+    read(here, there)
+    here.broker.clear(["a"])
+    stream.add()
+    read(here, there)
+    assert (states(here), states(there), held_states(stream)) == ({}, {"a": n}, {"a": n})
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["publish", "add", "clear", "order", "read", "restart"]),
