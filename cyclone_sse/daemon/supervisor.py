@@ -227,13 +227,17 @@ class SupervisorService(Service):
         is_ready = await new.ready
         slot.successor = None
         old = slot.current
-        if is_ready and new.is_running:
+        if is_ready and new.is_running and not new.is_stopping:
             slot.current = new
             if old is not None:
                 old.stop(self._kill_after)
                 await old.ended
             return True
         if self.running:
+            if old is not None and old.is_stopping:
+                # Without this, connections to the slot's socket would wait until the old one has drained.
+                old.stop(self._kill_after)
+                old = slot.current = None
             what = "nothing serves in its place" if old is None else f"{old.name} keeps serving"
             self.log.error(
                 "{new} did not start: {what}; the other workers are not replaced", new=new.name, what=what

@@ -69,8 +69,8 @@ class WorkerProcess(ProcessProtocol):
 
     name: for the log. on_stopping: called when it says that it stops. reactor: the clock.
 
-    ready: fires with True when it serves, with False if it ends before. ended: fires at its end. is_hung: it
-    was killed because it was silent.
+    ready: fires with True when it serves, with False if it ends before. ended: fires at its end. is_stopping:
+    it says that it stops. is_hung: it was killed because it was silent.
     """
 
     log = Logger()
@@ -81,6 +81,7 @@ class WorkerProcess(ProcessProtocol):
         self.ended: Deferred[None] = Deferred()
         self.started = reactor.seconds()
         self.told_to_stop = False
+        self.is_stopping = False
         self.is_hung = False
         self._on_stopping = on_stopping
         self._reactor = reactor
@@ -99,8 +100,10 @@ class WorkerProcess(ProcessProtocol):
             self._last_report = self._reactor.seconds()
             if READY in data and not self.ready.called:
                 self.ready.callback(True)
-            if STOPPING in data and not self.told_to_stop:
-                self._on_stopping()
+            if STOPPING in data:
+                self.is_stopping = True
+                if not self.told_to_stop:
+                    self._on_stopping()
         else:
             self._write(self._lines[childFD].feed(data))
 

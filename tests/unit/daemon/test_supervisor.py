@@ -215,6 +215,57 @@ def test_one_that_is_told_to_stop_by_others_has_a_successor_at_once(
     assert len(reactor.running) == 2
 
 
+def test_one_that_others_stop_while_its_successor_starts_has_one_successor(
+    service: SupervisorService, reactor: Reactor
+) -> None:
+    old, other = reactor.processes
+    service.reload()
+    old.report(STOPPING)
+    reactor.pass_time(2)
+    assert reactor.running == [old, other, reactor.processes[2]]
+    reactor.processes[2].report(READY)
+    old.end()
+    reactor.processes[3].report(READY)
+    other.end()
+    reactor.pass_time(10)
+    assert reactor.running == reactor.processes[2:]
+    assert len(reactor.running) == 2
+
+
+@pytest.mark.parametrize("drains", [True, False])
+def test_one_that_others_stop_is_replaced_if_its_successor_does_not_start(
+    service: SupervisorService, reactor: Reactor, drains: bool
+) -> None:
+    old, other = reactor.processes
+    service.reload()
+    old.report(STOPPING)
+    reactor.pass_time(2)
+    if not drains:
+        old.end()
+    reactor.processes[2].end()
+    reactor.pass_time(5)
+    assert reactor.running == [*([old] if drains else []), other, reactor.processes[3]]
+    if drains:
+        old.end()
+    reactor.pass_time(60)
+    assert reactor.running == [other, reactor.processes[3]]
+
+
+def test_a_successor_that_others_stop_while_it_starts_replaces_nothing(
+    service: SupervisorService, reactor: Reactor
+) -> None:
+    old = list(reactor.processes)
+    service.reload()
+    new = reactor.processes[2]
+    new.report(STOPPING)
+    reactor.pass_time(2)
+    new.report(READY)
+    new.end()
+    reactor.pass_time(60)
+    assert reactor.running == old
+    assert not any(process.signals for process in old)
+
+
 def test_a_signal_to_all_processes_starts_no_other(service: SupervisorService, reactor: Reactor) -> None:
     for process in reactor.processes:
         process.report(STOPPING)
