@@ -35,7 +35,7 @@ from twisted.internet.error import (
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 
-from cyclone_sse.brokers.base import Broker
+from cyclone_sse.brokers.base import Broker, channels_to_clear
 from cyclone_sse.brokers.carried import check_carried
 from cyclone_sse.brokers.heartbeats import Heartbeats
 from cyclone_sse.brokers.link import BROKER_AWAY, Link, NotAllowed, WrongServer, text_of
@@ -163,12 +163,20 @@ class UpstreamBroker(Broker, Generic[L]):
         return json.dumps({**order, "from": self._sender}).encode()
 
     def obey_json(self, order: bytes) -> None:
-        """Carry out an order from the upstream, unless this server has sent it."""
+        """Carry out an order from the upstream. This server's own are carried out already; but its order to
+        forget channels is carried out once more in its place.
+
+        Without this, a message of this server that was under way before the order would stay.
+        """
         decoded = self.decode_order(order)
-        if decoded is not None and "heartbeat" in decoded:
+        if decoded is None:
+            return
+        if "heartbeat" in decoded:
             self._heartbeats.receive(str(decoded["heartbeat"]))
-        elif decoded is not None and not self.is_own(decoded):
+        elif not self.is_own(decoded):
             self.obey(decoded)
+        elif (names := channels_to_clear(decoded)) is not None:
+            self.clear(names)
 
     def decode_order(self, order: bytes) -> Mapping[str, Any] | None:
         """The order in a text that any client of the upstream may have written; None if it is none."""

@@ -6,6 +6,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectingCancelledError
 
+from cyclone_sse.brokers.subscribing import SubscribingBroker
 from cyclone_sse.brokers.upstream import LOG_IN_WAIT
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Refusal
@@ -107,6 +108,25 @@ def test_an_order_is_carried_out_here_once_and_handed_to_the_others() -> None:
     other.obey_json(text)
     assert (broker.orders, done) == ([order], [3])
     assert [each["end"] for each in other.orders] == [{"user": "7"}]
+
+
+def test_a_message_that_was_under_way_before_the_own_order_to_clear_is_cleared() -> None:
+    class Obedient(FakeBroker):
+        obey = SubscribingBroker.obey  # type: ignore[assignment]
+
+    broker = Obedient()
+    broker.connect()
+    done = outcome(broker.control({"clear": {"channel": ["a"]}}))
+    ((text, answer),) = broker.links[1].published
+    answer.callback(None)
+    broker.deliver(["a"], "before", keep=True)
+    broker.deliver(["b"], "of another channel", keep=True)
+    broker.obey_json(text)
+    assert done == [0]
+    assert broker.hub.states.get("a") is None
+    assert broker.hub.states.get("b") is not None
+    broker.deliver(["a"], "after", keep=True)
+    assert broker.hub.states.get("a") is not None
 
 
 @pytest.mark.parametrize("order", [b"", b"no JSON", b"[]", b"[" * 100_000, b"\xff"])
