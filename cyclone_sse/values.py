@@ -14,6 +14,10 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+MAX_NESTING = 500  # arrays and objects in one another; the interpreter's limit is near 1000, less the stack
+_CONTAINERS = (dict, list)  # of the decoder
+TOO_DEEP = f"JSON is nested too deeply: more than {MAX_NESTING} levels"
+
 Address = tuple[str, int]  # host, port
 Network = IPv4Network | IPv6Network
 
@@ -235,13 +239,38 @@ def secret(least: int) -> Callable[[str], str]:
 def read_json(body: bytes) -> Any:
     """The value of a JSON text (RFC 8259: UTF-8, no NaN). Raises ValueError that says what is wrong."""
     try:
-        return JSON_DECODER.decode(body.decode("utf-8-sig"))
+        text = body.decode("utf-8-sig")
+        value = JSON_DECODER.decode(text)
     except UnicodeDecodeError:
         raise ValueError("JSON is not UTF-8") from None
     except RecursionError:
-        raise ValueError("JSON is nested too deeply") from None
+        raise ValueError(TOO_DEEP) from None
     except ValueError:
         raise ValueError("this is not JSON") from None
+    if may_be_deep(text, 0, len(text)) and is_deep(value):
+        raise ValueError(TOO_DEEP)
+    return value
+
+
+def may_be_deep(text: str, start: int, end: int) -> bool:
+    """Whether this part of a JSON text has enough brackets for a value that is nested too deeply. Cheap."""
+    return text.count("[", start, end) + text.count("{", start, end) > MAX_NESTING
+
+
+def is_deep(value: object, most: int = MAX_NESTING) -> bool:
+    """Whether a JSON value is nested too deeply: more than so many arrays and objects in one another.
+
+    Without this, the limit would be the interpreter's, which depends on the calls that lead to the decoder.
+    """
+    level: list[Any] = [value] if type(value) in _CONTAINERS else []
+    for _ in range(most):
+        children: list[Any] = []
+        for each in level:
+            children += each.values() if type(each) is dict else each
+        level = [child for child in children if type(child) in _CONTAINERS]
+        if not level:
+            return False
+    return bool(level)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.forms import MULTIPART, SLICE, URLENCODED, url_encoded
 from cyclone_sse.http.requests import Request
-from cyclone_sse.values import JSON_DECODER, read_json
+from cyclone_sse.values import JSON_DECODER, MAX_NESTING, TOO_DEEP, is_deep, may_be_deep, read_json
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
@@ -145,6 +145,10 @@ def _whole_array(text: str, max_batch: int) -> list[Any] | None:
         values: list[Any] = JSON_DECODER.decode(text)
     except (RecursionError, ValueError):
         return None
+    if may_be_deep(text, 0, len(text)) and is_deep(
+        values, MAX_NESTING + 1
+    ):  # the array itself does not count
+        return None
     return values if len(values) <= max_batch else None
 
 
@@ -159,7 +163,10 @@ def _read_array(text: str, start: int, max_batch: int) -> Generator[None, None, 
         while not is_over:
             if len(values) == max_batch:
                 raise _too_many(max_batch)
-            value, position = JSON_DECODER.raw_decode(text, position)
+            value, end = JSON_DECODER.raw_decode(text, position)
+            if may_be_deep(text, position, end) and is_deep(value):
+                raise RecursionError
+            position = end
             values.append(value)
             after = _AFTER_VALUE.match(text, position)
             if after is None:
@@ -168,7 +175,7 @@ def _read_array(text: str, start: int, max_batch: int) -> Generator[None, None, 
             if not len(values) % _VALUES_AT_ONCE:
                 yield
     except RecursionError:
-        raise Refusal(400, "JSON is nested too deeply") from None
+        raise Refusal(400, TOO_DEEP) from None
     except ValueError:
         raise Refusal(400, "this is not JSON") from None
     if position != len(text):

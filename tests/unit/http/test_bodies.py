@@ -16,6 +16,7 @@ from cyclone_sse.http import bodies
 from cyclone_sse.http.bodies import SHORT, Body, may_hold_key
 from cyclone_sse.http.forms import media_type
 from cyclone_sse.slices import finish
+from cyclone_sse.values import MAX_NESTING
 from tests.unit.fakes import headers_of
 
 
@@ -108,6 +109,26 @@ def test_what_cannot_be_read(kind: str | None, body: bytes, status: int, reason:
     with pytest.raises(Refusal, match=reason) as raised:
         read_body(request(kind, body))
     assert raised.value.status == status
+
+
+@pytest.mark.parametrize("frames", [0, 100])
+@pytest.mark.parametrize("kind", ["application/json", "array", "application/x-ndjson"])
+def test_json_may_be_nested_as_deeply_in_each_format(kind: str, frames: int) -> None:
+    """However many calls lead to the decoder."""
+
+    def read(depth: int, more: int = frames) -> Any:
+        if more:
+            return read(depth, more - 1)
+        value = b'{"a":' * (depth // 2) + b"[" * (depth - depth // 2) + b"]" * (depth - depth // 2)
+        value += b"}" * (depth // 2)
+        body = b"[1, %s, 2]" % value if kind == "array" else value
+        return read_body(request("application/json" if kind == "array" else kind, body)).values
+
+    assert read(MAX_NESTING)
+    for depth in (MAX_NESTING + 1, 970, 100_000):
+        with pytest.raises(Refusal, match="nested too deeply: more than 500 levels") as raised:
+            read(depth)
+        assert raised.value.status == 400
 
 
 @given(
