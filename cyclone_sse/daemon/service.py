@@ -30,7 +30,8 @@ from cyclone_sse.daemon.admin import Admin
 from cyclone_sse.daemon.exposure import publishers, subscribers, warnings
 from cyclone_sse.daemon.listener import Listener, set_inherited_options
 from cyclone_sse.daemon.metrics import Sources
-from cyclone_sse.daemon.sockets import ADMIN, HTTPS, Bound
+from cyclone_sse.daemon.proxy_protocol import proxied
+from cyclone_sse.daemon.sockets import ADMIN, HTTPS, PROXIED, Bound
 from cyclone_sse.daemon.turn_watch import TurnWatch
 from cyclone_sse.errors import Ending
 from cyclone_sse.http.connection import STREAMING, Connection
@@ -139,7 +140,8 @@ class ServerService(Service):
             how = {"make_room": self.connections.make_room}
             if bound.serves == HTTPS:
                 how |= {"transport": self.tls, "is_busy": lambda: self.tls.is_busy}
-            self._listen(bound, bound.factory or self.application, **how)
+            factory = proxied(self.application) if bound.serves == PROXIED else self.application
+            self._listen(bound, bound.factory or factory, **how)
         self._is_open = True
         self.log.info(
             "cyclone-sse serves {addresses} with the {broker} broker; version {version}; "

@@ -24,7 +24,10 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 from twisted.python.systemd import ListenFDs
 
+from cyclone_sse.daemon.proxy_protocol import is_proxied
+
 HTTP, HTTPS, ADMIN = "http", "https", "admin"
+PROXIED = "proxied"  # HTTP, after a header of the PROXY protocol
 
 Owner = tuple[int, int]  # user, group
 
@@ -36,7 +39,7 @@ _MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 class Bound:
     """A socket that is bound.
 
-    serves: HTTP, HTTPS or ADMIN. factory: makes its connections if an endpoint wraps ours, else None.
+    serves: HTTP, HTTPS, PROXIED or ADMIN. factory: makes its connections if another endpoint wraps ours.
     shared: other processes have this very socket. inode: of the file of a UNIX socket that is ours.
     """
 
@@ -97,7 +100,7 @@ def open_sockets(
     bound: list[Bound] = []
     try:
         for description in settings["endpoint"]:
-            bound += _endpoint(description, factory, _Reactor(reactor, share, owner))
+            bound += _endpoint(description, _Reactor(reactor, factory or Factory(), share, owner))
         if settings["port"] and not settings["endpoint"]:
             bound += [Bound(each, HTTP) for each in bind(settings["listen"], settings["port"], share)]
         if settings["use-ssl"]:
@@ -195,10 +198,11 @@ def _close(sockets: Iterable[socket.socket]) -> None:
 
 
 class _Reactor:
-    """A reactor for Twisted's endpoints that binds their sockets and keeps them."""
+    """A reactor for Twisted's endpoints that binds their sockets and keeps them. factory: theirs."""
 
-    def __init__(self, reactor: Any, share: bool, owner: Owner | None) -> None:
+    def __init__(self, reactor: Any, factory: Any, share: bool, owner: Owner | None) -> None:
         self._reactor = reactor
+        self.factory = factory
         self._share = share
         self._owner = owner
         self.bound: list[Bound] = []
@@ -207,28 +211,35 @@ class _Reactor:
         return getattr(self._reactor, name)
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 0, interface: str = "") -> None:
-        self.bound += [Bound(each, HTTP, factory) for each in bind(interface or "0.0.0.0", port, self._share)]
+        found = bind(interface or "0.0.0.0", port, self._share)
+        self.bound += [self._bound(each, factory) for each in found]
 
     def listenUNIX(
         self, path: str, factory: Any, backlog: int = 0, mode: int = 0o666, wantPID: bool = False
     ) -> None:
         try:
             made = _bind_unix(path, mode, self._owner)
-            self.bound.append(Bound(made, HTTP, factory, inode=os.stat(path).st_ino))
+            self.bound.append(replace(self._bound(made, factory), inode=os.stat(path).st_ino))
         except OSError as error:
             raise _failure("cannot listen", error) from None
+
+    def _bound(self, sock: socket.socket, factory: Any) -> Bound:
+        """The socket of an endpoint. factory: the one that the endpoint was given, or what wraps it."""
+        if is_proxied(factory) and factory.wrappedFactory is self.factory:
+            return Bound(sock, PROXIED)
+        return Bound(sock, HTTP, None if factory is self.factory else factory)
 
     def listenSSL(self, *_: object, **__: object) -> None:
         raise ValueError("use --use-ssl and --ssl-port for TLS")
 
 
-def _endpoint(description: str, factory: Any, keeper: _Reactor) -> list[Bound]:
+def _endpoint(description: str, keeper: _Reactor) -> list[Bound]:
     failures: list[Any] = []
     try:
         if description.startswith("systemd:"):
             return [_systemd_socket(description)]
         endpoint = serverFromString(keeper, description)
-        listening: Deferred[Any] = endpoint.listen(factory or Factory())
+        listening: Deferred[Any] = endpoint.listen(keeper.factory)
     except Exception as error:
         # Twisted's parsers, and those of its plugins, raise exceptions of any kind.
         raise ValueError(f"--endpoint={description}: {error or type(error).__name__}") from None

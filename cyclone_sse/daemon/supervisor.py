@@ -113,6 +113,8 @@ class SupervisorService(Service):
         """Bind the ports, as many times as there are workers. Exits with one line if that fails."""
         try:
             first = open_sockets(self._settings, None, self._reactor, share=True, owner=self._owner)
+            if any(each.factory is not None for each in first):
+                raise ValueError("this --endpoint changes connections, which --workers cannot pass on")
             for number in range(self._settings["workers"]):
                 bound = first if not number else [duplicate(each, number) for each in first]
                 self._slots.append(Slot(number + 1, bound))

@@ -13,7 +13,7 @@ import pytest
 from tests.harness.clients import Subscriber, publish, request
 from tests.harness.patience import PATIENCE
 from tests.harness.process import accepts, free_port, need, until
-from tests.harness.servers import SseServer
+from tests.harness.servers import RedisServer, SseServer
 from tests.integration.conftest import Serve
 
 
@@ -152,6 +152,25 @@ class Inheriting(SseServer):
         words = " ".join([*command, "--endpoint=systemd:domain=INET:index=0"])
         self.pass_fds = (self.kept.fileno(),)
         return ["/bin/bash", "-c", f"exec 3<&{self.kept.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec {words}"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_health_check_of_a_balancer_has_the_balancer_s_address(
+    serve: Serve, redis_server: RedisServer, workers: int
+) -> None:
+    port = free_port()
+    shared = ["--workers=2", "--broker=redis", f"--redis-port={redis_server.port}"]
+    crew = shared if workers > 1 else []
+    server = serve(f"--endpoint=haproxy:tcp:{port}:interface=127.0.0.1", "--max-clients-per-ip=1", *crew)
+    for header in (
+        b"PROXY UNKNOWN\r\n",
+        b"PROXY TCP4 192.0.2.1 192.0.2.9 1234 80\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+            client.sendall(header + b"GET /stats HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(12)[-3:] == b"200"
+    server.stop()
 
 
 def test_behind_a_balancer_that_speaks_the_proxy_protocol(serve: Serve) -> None:

@@ -35,7 +35,7 @@ LAYERS = [
         "daemon.log_file",
         "daemon.tls_transport",
     },
-    {"daemon.process_figures", "daemon.short_turns", "daemon.turn_watch"},
+    {"daemon.process_figures", "daemon.proxy_protocol", "daemon.short_turns", "daemon.turn_watch"},
     {"server"},
     {"handlers", "rooms"},
     {"publish", "subscribe"},

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cyclone_sse.daemon.sockets import HTTP, HTTPS, AddressInUse, Bound, bind, open_sockets
+from cyclone_sse.daemon.sockets import HTTP, HTTPS, PROXIED, AddressInUse, Bound, bind, open_sockets
 from cyclone_sse.options import with_defaults
 from tests.harness.ports import free_port
 
@@ -55,6 +55,13 @@ def test_localhost_is_all_that_it_names(made: list[Bound]) -> None:
     port = free_port()
     named = {info[4][0] for info in socket.getaddrinfo("localhost", port, type=socket.SOCK_STREAM)}
     assert {each.socket.getsockname()[0] for each in opened(made, port=port, listen="localhost")} == named
+
+
+def test_a_socket_of_a_balancer_is_known_by_its_purpose(made: list[Bound]) -> None:
+    """Workers are passed the purpose, not the endpoint's factory."""
+    endpoints = [f"haproxy:tcp:{free_port()}", f"tcp:{free_port()}"]
+    found = opened(made, port=0, endpoint=endpoints)
+    assert [(each.serves, each.factory) for each in found] == [(PROXIED, None), (HTTP, None)]
 
 
 def test_endpoints_take_the_place_of_the_port(made: list[Bound], tmp_path: Path) -> None:

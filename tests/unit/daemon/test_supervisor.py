@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,6 +71,16 @@ def service(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Super
 def test_workers_get_the_command_line_and_the_flags(service: SupervisorService, reactor: Reactor) -> None:
     words = ["-n", "--pidfile=", "--reactor=poll", "cyclone-sse", "--drain=5"]
     assert [args[2:] for args in reactor.arguments] == [words, words]
+
+
+def test_workers_are_refused_with_an_endpoint_that_they_would_not_have(
+    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound: Any = SimpleNamespace(factory=object())
+    monkeypatch.setattr(supervisor, "open_sockets", lambda *_, **__: [bound])
+    service = SupervisorService(with_defaults({"workers": 2}), [], lambda: None, reactor)
+    with pytest.raises(SystemExit, match="--workers cannot pass on"):
+        service.privilegedStartService()
 
 
 def test_a_crash_loop_gets_slower(service: SupervisorService, reactor: Reactor) -> None:

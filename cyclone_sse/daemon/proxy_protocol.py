@@ -1,0 +1,52 @@
+"""The PROXY protocol of ``--endpoint=haproxy:...``: Twisted's, and the headers that Twisted refuses.
+
+A balancer may say that it does not know the client, with ``PROXY UNKNOWN`` and no addresses, for example for
+its health checks: such a connection has the balancer's own address. The rule is that of "The PROXY protocol,
+Versions 1 & 2", 2.1 (haproxy.org).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.protocols.haproxy._exceptions import InvalidProxyHeader
+from twisted.protocols.haproxy._info import ProxyInfo
+from twisted.protocols.haproxy._v1parser import V1Parser
+from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper, HAProxyWrappingFactory
+
+
+class ProxyLine(V1Parser):
+    """A header of version 1, which is a line."""
+
+    @classmethod
+    def parse(cls, line: bytes) -> ProxyInfo:
+        """The addresses of a line. Raises InvalidProxyHeader."""
+        if line == b"PROXY UNKNOWN":
+            return ProxyInfo(line, None, None)
+        try:
+            return super().parse(line)
+        except ValueError:  # Without this, a port that is no number would lead to a traceback in the log.
+            raise InvalidProxyHeader from None
+
+
+class ProxiedConnection(HAProxyProtocolWrapper):
+    """A connection that begins with a header of either version."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read the header, then pass on what follows."""
+        if self._parser is None and ProxyLine.PROXYSTR.startswith(data[:5]):
+            self._parser = ProxyLine()
+        super().dataReceived(data)
+
+
+def proxied(factory: Any) -> HAProxyWrappingFactory:
+    """A factory of connections that begin with a header, and then are those of this factory."""
+    wrapper = HAProxyWrappingFactory(factory)
+    made: Any = ProxiedConnection
+    wrapper.protocol = made
+    return wrapper
+
+
+def is_proxied(factory: Any) -> bool:
+    """Whether it is the factory of Twisted's ``haproxy:`` endpoint."""
+    return isinstance(factory, HAProxyWrappingFactory)

@@ -1,0 +1,82 @@
+"""The first bytes that a balancer sends, and whose address the connection has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import StringTransport
+
+from cyclone_sse.daemon.proxy_protocol import is_proxied, proxied
+
+BALANCER = IPv4Address("TCP", "10.0.0.1", 5)
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+class Noting(Protocol):
+    """Notes what it receives."""
+
+    def __init__(self) -> None:
+        self.received = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+
+def connection(*pieces: bytes) -> tuple[str, bytes, bool]:
+    """The address of a connection that sends this, what its protocol received, and whether it was closed."""
+    inner = Noting()
+    made: Any = proxied(Factory.forProtocol(lambda: inner)).buildProtocol(BALANCER)
+    transport = StringTransport(peerAddress=BALANCER)
+    made.makeConnection(transport)
+    for piece in pieces:
+        made.dataReceived(piece)
+    return made.getPeer().host, inner.received, transport.disconnecting
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"PROXY UNKNOWN\r\n",
+        b"PROXY UNKNOWN ffff:: ffff:: 1 2\r\n",
+        V2 + b"\x20\0\0\0",  # LOCAL
+        V2 + b"\x20\x11\0\x0c" + b"\xc0\0\2\1" + b"\xc0\0\2\2" + b"\0\1\0\2",
+        V2 + b"\x21\0\0\0",  # PROXY, of an unknown family
+    ],
+)
+def test_a_client_that_the_balancer_does_not_know_has_the_balancer_s_address(header: bytes) -> None:
+    assert connection(header + b"GET") == ("10.0.0.1", b"GET", False)
+    assert connection(header, b"GET ", b"/") == ("10.0.0.1", b"GET /", False)
+
+
+def test_the_address_of_a_client_comes_from_either_version() -> None:
+    line = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
+    assert connection(line + b"GET") == ("192.0.2.1", b"GET", False)
+    assert connection(*(bytes([byte]) for byte in line), b"GET") == ("192.0.2.1", b"GET", False)
+    header = V2 + b"\x21\x11\0\x0c" + b"\xc0\0\2\1" + b"\xc0\0\2\2" + b"\0\1\0\2"
+    assert connection(header + b"GET") == ("192.0.2.1", b"GET", False)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"P / HTTP/1.1\r\n\r\n",
+        b"PROXY\r\n",
+        b"PROXY UNKNOWNS\r\n",
+        b"PROXY TCP4\r\n",
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 x 2\r\n",
+        b"PROXY TCP4 \xff 192.0.2.2 1 2\r\n",
+        b"PROXY " + b"x" * 200,
+    ],
+)
+def test_what_is_no_header_ends_the_connection(data: bytes) -> None:
+    assert connection(data) == ("10.0.0.1", b"", True)
+
+
+def test_only_the_factory_of_such_an_endpoint_is_one() -> None:
+    factory = Factory.forProtocol(Noting)
+    assert not is_proxied(factory)
+    assert is_proxied(proxied(factory))
