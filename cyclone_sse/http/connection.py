@@ -40,7 +40,7 @@ from cyclone_sse.http.body_budget import SMALL, BodyMemory
 from cyclone_sse.http.flow_control import FlowControl
 from cyclone_sse.http.request_reader import RequestReader
 from cyclone_sse.http.requests import Request, takes_body
-from cyclone_sse.http.responses import answer, refusal_answer
+from cyclone_sse.http.responses import refusal_answer, server_options
 from cyclone_sse.http.server_state import ServerState
 from cyclone_sse.http.target import ASTERISK
 
@@ -48,8 +48,6 @@ REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
 BODY_WAIT = 60.0  # seconds for a body to wait until there is room for it
 REFUSAL_TIMEOUT = 5.0  # seconds for a refused client to read the reason
 ANSWERS_AT_ONCE = 20  # pipelined requests answered before the reactor gets a turn
-
-_METHODS = "GET, HEAD, POST, OPTIONS"  # what the server as a whole knows: the answer to OPTIONS *
 
 
 class ConnectionState(enum.Enum):
@@ -121,9 +119,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.transport.abortConnection()
 
     def readConnectionLost(self) -> None:
-        """Note that the client has closed its side. It may still wait for an answer (RFC 9112 9.6), but a
-        subscriber is gone, which otherwise only the next ping would show.
-        """
+        """Note that a client sends no more. It may await an answer (RFC 9112 9.6); a subscriber is gone."""
         self._half_closed = True
         if self.state is STREAMING or self._ends_on_half_close:
             self.transport.abortConnection()
@@ -155,8 +151,18 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             return
         if self.state is READING:
             self.server.runs.add(self._run)
-        # Pausing for each pipelined request would cost too much.
-        if self._reader is not None and len(self._reader.buffer) > SMALL:
+        self._limit_pipelined()
+
+    def _limit_pipelined(self) -> None:
+        """Read no more if much waits behind a request. If its answer may take long, drop what waits, and all
+        that follows: without reading, the end of the client would go unnoticed.
+        """
+        is_much = self._reader is not None and len(self._reader.buffer) > SMALL
+        if self._ends_on_half_close:
+            self._flow.resume()
+            if is_much:
+                self._reader, self._keep_alive, self._body_left = None, False, True
+        elif is_much:  # pausing for each pipelined request would cost too much
             self._flow.pause()
 
     def _run(self) -> None:
@@ -181,7 +187,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.log.failure("a request failed")
             if self.state is ANSWERING:
                 self.refuse(Refusal(500, "Internal Server Error"))
-        if answered > 1 or not is_over:
+        if self._flow.corked is not None:
             self._flow.uncork(self._run_soon)
         self._in_run = False
         if self.state is READING and is_enough:
@@ -211,17 +217,11 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._began = None
         self.server.clear_deadline(self)
         if head.path == ASTERISK:
-            self._answer_for_all()
+            self.write(server_options(self.server.cors.headers(request.headers.exact("Origin"))))
+            self.finish()
         else:
             self.request_callback(request)
         return True
-
-    def _answer_for_all(self) -> None:
-        """Answer ``OPTIONS *``."""
-        assert self._request is not None
-        cors = self.server.cors.headers(self._request.headers.exact("Origin"))
-        self.write(answer(204, {**cors, "Allow": _METHODS}, None))
-        self.finish()
 
     def _wait(self, is_over: bool) -> None:
         """Wait for the next request, or the rest of this one, until the deadline."""
@@ -276,9 +276,8 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     @property
     def keep_alive(self) -> bool:
         """Whether the connection stays open after this request."""
-        if self.server.ending or self.no_keep_alive:
-            return False
-        return self._keep_alive and self.state is ANSWERING
+        is_last = self.server.ending or self.no_keep_alive or not self._keep_alive
+        return self.state is ANSWERING and not is_last
 
     def count_client(self, request: Request) -> None:
         """Count this as a client until the request is answered, or the connection gone. Raises Refusal."""
@@ -288,6 +287,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     def end_on_half_close(self) -> None:
         """Treat a client that closes its side as gone from now on: the answer may take long."""
         self._ends_on_half_close = True
+        self._limit_pipelined()
         if self._half_closed:
             self.transport.abortConnection()
 

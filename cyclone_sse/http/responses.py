@@ -104,6 +104,11 @@ def answer(status: int, headers: Mapping[str, str], body: bytes | None) -> bytes
     return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + (body or b"")
 
 
+def server_options(cors: Mapping[str, str]) -> bytes:
+    """The answer to ``OPTIONS *``: the methods that the server as a whole knows. cors: further fields."""
+    return answer(204, {**cors, "Allow": "GET, HEAD, POST, OPTIONS"}, None)
+
+
 def plain_http_refused() -> bytes:
     """The answer in clear text to a client that speaks plain HTTP on a port for TLS."""
     return refusal_answer(Refusal(400, "this port speaks HTTPS"), Cors(None).headers(None))

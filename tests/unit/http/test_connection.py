@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.http.body_budget import SMALL
 from cyclone_sse.http.connection import REFUSAL_TIMEOUT, REQUEST_TIMEOUT, Connection
 from cyclone_sse.http.request_reader import RequestReader
-from tests.unit.http.peer import FORM, PUBLISH, STATS, SUBSCRIBE, MemoryServer, Peer, head
+from tests.unit.http.peer import FORM, POLL, PUBLISH, STATS, SUBSCRIBE, MemoryServer, Peer, head
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,49 @@ def test_what_is_refused_gets_its_status_and_is_ended(status: int, data: bytes) 
     assert peer.gone
     said = peer.transport.value()
     assert peer.send(STATS) == said, "nothing is read after a refusal"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_end_of_a_client_that_polls_is_noticed_whatever_follows_its_request(at_once: bool) -> None:
+    server = MemoryServer()
+    peer, other = server.peer(), server.peer()
+    poll = head(POLL, method="GET", target="/?channels=a")
+    if at_once:
+        peer.send(poll + STATS * 1000)
+    else:
+        peer.send(poll)
+        for _ in range(1000):
+            peer.send(STATS)
+    assert peer.transport.reading
+    assert peer.statuses == [200]
+    other.send(PUBLISH)
+    server.turn()
+    assert peer.transport.value().endswith(b"0\r\n\r\n"), "the poll is answered"
+    assert peer.statuses == [200]
+    assert peer.gone, "and nothing behind it"
+    peer.wait(REFUSAL_TIMEOUT + 1)
+    assert peer.transport.aborted
+
+
+def test_a_poll_that_waited_for_its_turn_notices_its_client_s_end() -> None:
+    server = MemoryServer()
+    peer = server.peer()
+    server.connections.runs.has_time = lambda: False  # type: ignore[method-assign]
+    peer.connection.dataReceived(head(POLL, method="GET", target="/?channels=a") + STATS * 1000)
+    assert not peer.transport.reading
+    server.turn()
+    assert peer.statuses == [200]
+    assert peer.transport.reading
+
+
+def test_few_requests_behind_a_poll_are_answered_after_it() -> None:
+    server = MemoryServer()
+    peer = server.peer()
+    peer.send(head(POLL, method="GET", target="/?channels=a") + STATS * 3)
+    server.peer().send(PUBLISH)
+    server.turn()
+    assert peer.statuses == [200] * 4
+    assert not peer.gone
 
 
 def test_a_malformed_form_is_refused_and_the_next_request_answered() -> None:
