@@ -249,8 +249,10 @@ class History:
             floor = self.floor(channel)
             if floor is None or floor > seq:
                 gaps.append(channel)
-        for names in self._spreading.values():
-            missed += [channel for channel in channels if channel in names and channel not in missed]
+        if self._spreading:
+            rest = set(channels).difference(missed)
+            late = set[str]().union(*(rest & names for names in self._spreading.values()))
+            missed += [channel for channel in channels if channel in late]
         return gaps, tuple(missed)
 
     def since(self, seq: int, channels: Iterable[str]) -> Iterator[Event]:

@@ -225,6 +225,29 @@ def test_an_event_of_very_many_channels_is_in_every_answer_before_they_all_have_
     assert history.bytes == 0
 
 
+def test_the_channels_of_many_events_that_are_spread_are_found_in_as_many_steps_as_there_are() -> None:
+    compared = [0]
+
+    class Name(str):
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            compared[0] += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    history = make_history()
+    names = [Name(number) for number in range(300)]
+    history.append(event(1, channels=names[7:8]), 0)
+    for number in range(2, 12):
+        history.spread(event(number, channels=[str(name) for name in names[:-1]]), 0)
+    compared[0] = 0
+    _, missed = history.missed(0, tuple(names), 0)
+    assert list(missed) == [names[7], *names[:7], *names[8:-1]]
+    assert compared[0] <= 20 * len(names)
+
+
 @pytest.mark.parametrize("newer", [True, False])
 def test_a_channel_that_is_cleared_while_an_event_is_spread_does_not_get_it_back(newer: bool) -> None:
     history = make_history()
