@@ -102,10 +102,17 @@ def user_name(value: object) -> str | None:
 
 
 def compact_info(value: object) -> str | None:
-    """A member's info as compact JSON; None if there is none. Raises ValueError where it is too long."""
+    """A member's info as compact JSON; None if there is none.
+
+    Raises ValueError where it is too long, or has a number that JSON cannot express.
+    """
     if value is None:
         return None
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        # Without this, no browser could read the list of members: Python's json makes NaN in tokens.
+        raise ValueError("holds NaN or Infinity, which JSON does not have") from None
     if _size(text) > MAX_INFO:
         raise ValueError(f"is longer than {MAX_INFO} bytes as JSON")
     return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -106,6 +107,12 @@ def test_info_has_a_bound() -> None:
     assert compact_info("x" * (MAX_INFO - 2))
     with pytest.raises(ValueError, match="longer than 1024 bytes"):
         compact_info("ü" * (MAX_INFO // 2))
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_info_is_json_that_browsers_can_read(number: float) -> None:
+    with pytest.raises(ValueError, match="NaN or Infinity"):
+        compact_info({"score": [number]})
 
 
 def test_subscribing_and_publishing_are_two_rights() -> None:
