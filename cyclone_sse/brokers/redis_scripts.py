@@ -29,7 +29,8 @@ end
 
 # Adds entries; one whose key was used before is not added again, and its first id is the answer. One with
 # `keep 1` becomes the state of its channels. For each entry: how many fields and values follow, whether it
-# has a key, then these.
+# has a key, then these. An error after an entry was added says so: a script that fails undoes nothing.
+PARTLY = "PARTLY"  # how such an error begins
 ADD = b"""
 local function set_state(id, first, last)
   local channels, message, event, keep = {}, '', '', false
@@ -44,21 +45,27 @@ local function set_state(id, first, last)
     redis.call('HSET', KEYS[2], channel, id .. '\\n' .. event .. '\\n' .. message)
   end
 end
-local ids, argument, key = {}, 4, 3
-for n = 1, tonumber(ARGV[1]) do
-  local count, has_key = tonumber(ARGV[argument]), ARGV[argument + 1] == '1'
-  local first, last = argument + 2, argument + 1 + count
-  local id = has_key and redis.call('GET', KEYS[key])
-  if not id then
-    id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', unpack(ARGV, first, last))
-    if has_key then redis.call('SET', KEYS[key], id, 'PX', ARGV[3]) end
-    set_state(id, first, last)
+local ids, argument, key, added = {}, 4, 3, false
+local function add_all()
+  for n = 1, tonumber(ARGV[1]) do
+    local count, has_key = tonumber(ARGV[argument]), ARGV[argument + 1] == '1'
+    local first, last = argument + 2, argument + 1 + count
+    local id = has_key and redis.call('GET', KEYS[key])
+    if not id then
+      id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', unpack(ARGV, first, last))
+      added = true
+      if has_key then redis.call('SET', KEYS[key], id, 'PX', ARGV[3]) end
+      set_state(id, first, last)
+    end
+    if has_key then key = key + 1 end
+    argument = last + 1
+    ids[n] = id
   end
-  if has_key then key = key + 1 end
-  argument = last + 1
-  ids[n] = id
 end
-return ids
+local done, problem = pcall(add_all)
+if done then return ids end
+if type(problem) == 'table' then problem = problem.err end
+return redis.error_reply(added and 'PARTLY ' .. problem or problem)
 """
 
 # Sets states unless the channel has a newer one. For each value: the value, how many channels follow, these.

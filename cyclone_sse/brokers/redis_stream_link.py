@@ -19,6 +19,7 @@ from cyclone_sse.brokers.redis_link import PartlyDone, RedisLink, ResponseError,
 from cyclone_sse.brokers.redis_scripts import (
     ADD,
     CLEAR_STATES,
+    PARTLY,
     SCRIPT_ENTRIES,
     SCRIPT_FIELDS,
     SET_STATES,
@@ -90,10 +91,10 @@ class StreamLink(RedisLink):
             try:
                 ids += await self._run_script(ADD, keys, arguments)
             except ResponseError as error:
-                if not start:
+                if not start and not str(error).startswith(PARTLY):
                     raise
-                # A part of the batch is out; with its keys the rest can be tried again.
-                raise PartlyDone(str(error)) from None
+                # A part of it is out; with its keys the rest can be tried again.
+                raise PartlyDone(str(error).removeprefix(PARTLY).lstrip()) from None
         return ids
 
     def _run_script(

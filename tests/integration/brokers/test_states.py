@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from tests.harness.process import until
 from tests.harness.servers import RedisServer, SseServer
 from tests.integration.brokers.test_faults import FORM
 from tests.integration.conftest import Serve
+
+JSON = {"Content-Type": "application/json"}
 
 
 def state(server: SseServer, channel: str) -> Any:
@@ -75,3 +78,18 @@ def test_the_newest_id_wins(serve: Serve, redis_server: RedisServer, older: str)
     redis_server.command("XADD", "cyclone-sse", f"{older[:-1]}9", "channel", "b", "message", "x")
     until(lambda: state(server, "a") == "newest")
     assert b"newest" in redis_server.command("HGET", "cyclone-sse:state", "a")
+
+
+@pytest.mark.parametrize("forbidden", ["hset", "set"])
+def test_who_cannot_finish_says_that_an_event_may_be_out(
+    serve: Serve, redis_server: RedisServer, forbidden: str
+) -> None:
+    server = serve("--broker=redis-stream", f"--redis-port={redis_server.port}")
+    redis_server.command("ACL", "SETUSER", "default", f"-{forbidden}")
+    content = {"channel": "a", "message": "x", "keep": True, "idempotency_key": "k"}
+    answer = request("POST", f"{server.url}/publish", json.dumps([content]), JSON)
+    assert (answer.status, answer.json["published"]) == (503, "unknown")
+    assert redis_server.command("XLEN", "cyclone-sse") == b":1\r\n"
+    redis_server.command("ACL", "SETUSER", "default", "-xadd")
+    answer = request("POST", f"{server.url}/publish", json.dumps({**content, "idempotency_key": "l"}), JSON)
+    assert (answer.status, answer.json["published"]) == (503, False)
