@@ -232,6 +232,7 @@ class ClearHandler(OperatorHandler):
         channels = channel_names(_fields(body, _CLEAR_FIELDS))
         if not channels:
             raise Refusal(400, "name at least one channel to clear")
+        _understand(check_names, channels, "")
         d = maybeDeferred(self.broker.control, {"clear": {"channel": channels}})
         return d.addCallbacks(lambda _: self.finish(_FORM_ANSWER), self.refuse_failed)
 

@@ -165,7 +165,8 @@ def test_only_an_operator_clears_channels() -> None:
         got, _, body = _post(server, "/clear", "channel=a", f"Authorization: Bearer {bearer}")
         assert got == status, body
         assert (server.broker.hub.states.get("a") is None) == (status == 200) or bearer == "key"
-    assert _post(server, "/clear", "user=a", "Authorization: Bearer key")[0] == 400
+    for fields in ("user=a", "channel=" + "x" * 256):
+        assert _post(server, "/clear", fields, "Authorization: Bearer key")[0] == 400
     json_fields = b'{"channel": "a", "user": "u"}'
     got, _, body = server.request("POST", "/clear", JSON, "Authorization: Bearer key", body=json_fields)
     assert (got, json.loads(body)["reason"]) == (400, "unknown field 'user'")
