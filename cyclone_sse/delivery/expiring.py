@@ -29,6 +29,10 @@ class Expiring:
         if event.ttl is not None:
             self._ends.clear(event)
 
+    def has_over(self, now: float) -> bool:
+        """Whether there are events that are over, and not yet given for all their channels."""
+        return bool(self._over) or self._ends.first <= now
+
     def over(self, now: float, most: int) -> Iterator[tuple[Event, str]]:
         """Each channel of the events that are over, up to this number. The next call continues."""
         if self._ends.first <= now:

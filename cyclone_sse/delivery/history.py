@@ -287,7 +287,7 @@ class History:
         for _ in range(most):
             view = self._most_overdue(now)
             if view is None:
-                return self._log.has_unheld or bool(len(self._discarded))
+                return self._expiring.has_over(now) or self._log.has_unheld or len(self._discarded) > 0
             self._forget_view(view)
         return True
 

@@ -322,6 +322,21 @@ def test_an_event_is_dropped_with_its_ttl_also_in_channels_that_it_reached_later
     assert history.bytes == 0
 
 
+def test_events_with_a_ttl_are_dropped_as_fast_as_they_come() -> None:
+    history = make_history()
+    count = 5 * module.MANY
+    for number in range(1, count + 1):
+        short = event(number, channels=[str(number)])
+        short.ttl = 1.0
+        history.append(short, 0)
+    calls = 1
+    while history.forget_old(5):
+        calls += 1
+        assert calls < 100
+    assert (history.events, history.bytes) == (0, 0)
+    assert calls > 5, "in slices"
+
+
 def test_to_drop_everything_after_the_last_slice_ends_the_spreading() -> None:
     history = make_history()
     spread = history.spread(event(1, channels=[str(number) for number in range(module.MANY)]), 0)
