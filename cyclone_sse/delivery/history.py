@@ -111,14 +111,14 @@ class History:
         return self._spread(event)
 
     def _spread(self, event: Event) -> Iterator[None]:
-        names = []
-        for number, name in enumerate(event.channels, 1):
-            names.append(self._append_to_channel(name, event))
-            if not number % MANY:
+        names: list[str] = []
+        for number, name in enumerate(event.channels):
+            if number and not number % MANY:
                 self._make_room()
                 yield
-                if event not in self._spreading:
-                    return  # everything was forgotten meanwhile
+            if event not in self._spreading:
+                return  # everything was forgotten before this slice
+            names.append(self._append_to_channel(name, event))
         event.channels = tuple(names)
         del self._spreading[event]
         self._expiring.set(event)  # once more: it may have expired before all channels had it

@@ -216,7 +216,7 @@ def test_an_event_of_very_many_channels_is_in_every_answer_before_they_all_have_
     spread = history.spread(event(1, channels=names), 0)
     history.append(event(2, channels=names[-1:]), 0)
     assert since(history, 0, [names[0], names[-1]]) == [1, 2]
-    slices = sum(1 for _ in spread)
+    slices = 1 + sum(1 for _ in spread)
     assert slices == 3
     assert since(history, 0, names[-1:]) == [1, 2], "in order, though it came late"
     assert history.figures().events == 2
@@ -322,6 +322,20 @@ def test_an_event_is_dropped_with_its_ttl_also_in_channels_that_it_reached_later
     assert history.bytes == 0
 
 
+@pytest.mark.parametrize("slices", [0, 1])
+def test_to_drop_everything_between_two_slices_ends_the_spreading(slices: int) -> None:
+    history = make_history()
+    names = [str(number) for number in range(2 * module.MANY)]
+    spread = history.spread(event(9, channels=names), 0)
+    for _ in range(slices):
+        next(spread)
+    history.clear(seq(5))  # as when ids are reset, from which lower ones may follow
+    assert list(spread) == []
+    assert history.bytes == 0
+    assert since(history, 0, names[:1]) == []
+    assert history.missed(seq(6), names[:1], 0) == ([], ())
+
+
 def test_events_with_a_ttl_are_dropped_as_fast_as_they_come() -> None:
     history = make_history()
     count = 5 * module.MANY
@@ -335,15 +349,6 @@ def test_events_with_a_ttl_are_dropped_as_fast_as_they_come() -> None:
         assert calls < 100
     assert (history.events, history.bytes) == (0, 0)
     assert calls > 5, "in slices"
-
-
-def test_to_drop_everything_after_the_last_slice_ends_the_spreading() -> None:
-    history = make_history()
-    spread = history.spread(event(1, channels=[str(number) for number in range(module.MANY)]), 0)
-    next(spread)
-    history.clear(seq(5))
-    assert list(spread) == []
-    assert history.bytes == 0
 
 
 @pytest.mark.parametrize("how", ["expired", "cleared", "of one age"])
