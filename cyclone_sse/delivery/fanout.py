@@ -99,6 +99,11 @@ class Fanout:
         """The position of the first event whose walk has not started; infinite if there is none."""
         return next((turn.events[0].seq for turn in self._waiting), float("inf"))
 
+    @property
+    def waiting_events(self) -> list[Event]:
+        """The events whose walks have not started."""
+        return [event for turn in self._waiting for event in turn.events]
+
     def idle(self) -> Deferred[None]:
         """Return a Deferred that fires when all walks requested so far are finished."""
         return self.work(iter(())) if len(self._walks) else succeed(None)

@@ -210,6 +210,9 @@ class Hub:
             if last_event_id:
                 # Without this, the walk could send it what is also part of the past.
                 self._fanout.leave_out(client, added)
+                if self._patterns is not None and any(map(self._patterns.is_pattern, added)):
+                    # Without this, what was published before a pattern was added, but waits, would be missing.
+                    self._fanout.work_next(self.publishing.match_waiting())
             past = self._resume.add(client, added, last_event_id, lambda: self._fanout.first_waiting)
             if past is not None:
                 self._fanout.work_next(past)

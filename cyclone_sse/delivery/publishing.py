@@ -225,6 +225,13 @@ class Publishing:
             finish(self._match(event))
         self._fanout.add(event)
 
+    def match_waiting(self) -> Iterator[None]:
+        """Find the patterns of the events that wait to be sent once more, in slices: some have been added."""
+        for number, event in enumerate(self._fanout.waiting_events, 1):
+            yield from self._match(event)
+            if not number % EVENTS_PER_TURN:
+                yield
+
     def _match(self, event: Event) -> Generator[None, None, None]:
         """Find the patterns under which clients receive the event."""
         found: dict[str, None] = {}

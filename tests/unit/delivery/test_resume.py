@@ -12,6 +12,7 @@ from cyclone_sse.delivery import turn
 from cyclone_sse.delivery.events import PING, Event, EventId, EventIds
 from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.hub import Hub
+from cyclone_sse.delivery.log_reader import NAMES
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
@@ -322,6 +323,21 @@ def test_the_past_of_an_added_pattern_is_sent(clock: TurnClock) -> None:
     hub.publish(publication("news.3", "3"))
     turns(clock)
     assert client.data == ["0", "1", "2", "3"]
+
+
+def test_an_added_pattern_misses_nothing_of_what_waits_to_be_sent(clock: TurnClock) -> None:
+    hub = make_hub(clock, patterns=PatternIndex(), history_size=10_000)
+    before = hub.position()
+    client = Recorder()
+    hub.subscribe(client, ["a"])
+    for number in range(NAMES):  # as many as are read at once
+        hub.publish(publication("news.1", str(number)))
+    turns(clock)
+    hub.publish(publication(["a", "news.2"], "both"))
+    hub.publish(publication("news.3", "last"))
+    hub.subscribe(client, ["news.*"], before)
+    turns(clock)
+    assert client.data == [*map(str, range(NAMES)), "both", "last"]
 
 
 def test_a_channel_that_is_added_while_a_walk_is_under_way_receives_its_event_once(
