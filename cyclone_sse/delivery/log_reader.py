@@ -18,9 +18,20 @@ NAMES = 500  # names that are matched in one reading, fewer if that costs more: 
 
 
 class LogReader:
-    """A position in the log, for a client of these patterns and channels. after: where it starts."""
+    """A position in the log, for a client of these patterns and channels.
 
-    def __init__(self, history: History, channels: Iterable[str], patterns: PatternIndex, after: int) -> None:
+    after: where it starts. known: floors of the channels that were reported, or are not to be; those that are
+    reported are added.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        channels: Iterable[str],
+        patterns: PatternIndex,
+        after: int,
+        known: dict[str, int | None] | None = None,
+    ) -> None:
         self._history = history
         self._patterns = patterns
         names = list(channels)
@@ -31,15 +42,14 @@ class LogReader:
         assert history.losses is not None
         self._losses = history.losses
         self._loss_key = self._losses.key_at(after)
-        self._floors: dict[str, int | None] = {}  # of the channels, as they were reported
+        self._known = {} if known is None else known
         self._start: int | None = None  # likewise, of channels of which nothing is known
         self._partial: tuple[int, int, bool] | None = None  # an event, names looked at, whether one matched
 
-    def ignore_gaps(self) -> None:
-        """Report only events that are dropped from now on."""
-        self._floors = {name: self._history.floor(name) for name in self._channels}
+    def ignore_losses(self, key: int) -> None:
+        """Report of the patterns only what is dropped after this loss."""
         self._start = self._history.start
-        self._loss_key = self._losses.last_key
+        self._loss_key = key
 
     def read(self, most_bytes: int, most_events: int) -> tuple[Collection[str], Sequence[Event], bool]:
         """Continue reading: the names with gaps, the events, and whether these are the last.
@@ -78,8 +88,8 @@ class LogReader:
         gaps = set()
         for name in self._channels:
             floor = self._history.floor(name)
-            if (floor is None or floor > self.after) and self._floors.get(name, -1) != floor:
-                self._floors[name] = floor
+            if (floor is None or floor > self.after) and self._known.get(name, -1) != floor:
+                self._known[name] = floor
                 gaps.add(name)
         start = self._history.start
         if start is not None and start > self.after and start != self._start:

@@ -18,9 +18,9 @@ from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.questions import Questions, Step
 from cyclone_sse.delivery.starting_point import Start
 
-# Makes the questions for some channels after a position. They report gaps, or none that is there already, but
-# not those of the floors in the dictionary.
-Ask = Callable[[Sequence[str], int, bool, dict[str, int | None]], Questions]
+# Makes the questions for some channels after a position. They report gaps, except those of the floors in the
+# dictionary, and of patterns those up to the loss with this key.
+Ask = Callable[[Sequence[str], int, int | None, dict[str, int | None]], Questions]
 
 
 class Positions:
@@ -29,7 +29,8 @@ class Positions:
     # On the class: mostly all channels have the same position, and the first answer is the last.
     before = 0  # the position before the last step
     _common: int | None = None  # the position of all channels; None: each has its own
-    _quiet: Mapping[str, int] = {}  # positions from which nothing that is missing already is reported
+    # Positions from which nothing that was missing is reported, and the key of the last loss at that time.
+    _quiet: Mapping[str, tuple[int, int]] = {}
     # Of those that are furthest behind: the channels, and the position up to which they are read alone.
     _questions: Questions | None = None
     _group: tuple[str, ...] = ()
@@ -51,7 +52,9 @@ class Positions:
         """Report no gap for what is missing of these channels already. after: where they start."""
         for name in channels:
             self._known[name] = self._history.floor(name)
-        self._quiet = {**self._quiet, **dict.fromkeys(channels, after)}
+        losses = self._history.losses
+        quiet = after, 0 if losses is None else losses.last_key
+        self._quiet = {**self._quiet, **dict.fromkeys(channels, quiet)}
 
     def join(self, channels: Iterable[str]) -> None:
         """Add channels of which events may wait too."""
@@ -131,6 +134,15 @@ class Positions:
             if len(positions) > 1:
                 self._until = positions[1]
                 self._group = tuple([name for name, at in self._at.items() if at == after])
-        tell_gap = not self._quiet or any(self._quiet.get(name) != after for name in self._group)
-        self._questions = self._ask(self._group, after, tell_gap, self._known)
+        self._questions = self._ask(self._group, after, self._ignored_until(after), self._known)
         return self._questions
+
+    def _ignored_until(self, after: int) -> int | None:
+        """The key of the last loss of patterns that is not to be reported."""
+        keys = []
+        for name in self._group if self._quiet else ():
+            position, key = self._quiet.get(name, (None, 0))
+            if position != after:
+                return None
+            keys.append(key)
+        return min(keys, default=None)

@@ -14,7 +14,6 @@ from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.log_reader import LogReader
 from cyclone_sse.delivery.pattern_index import PatternIndex
-from cyclone_sse.delivery.starting_point import Start
 
 BATCH_BYTES = 256 * 1024  # bytes taken from the history at a time
 BATCH_EVENTS = 1000  # likewise: about 2 ms
@@ -104,14 +103,24 @@ class ChannelQuestions:
 
 
 class PatternQuestions:
-    """The events of patterns and channels after a position, from the log of all events."""
+    """The events of patterns and channels after a position, from the log of all events.
+
+    known: see ChannelQuestions. ignored: the key of the last loss that is not reported of the patterns.
+    """
 
     def __init__(
-        self, history: History, channels: Sequence[str], start: Start, patterns: PatternIndex
+        self,
+        history: History,
+        channels: Sequence[str],
+        patterns: PatternIndex,
+        after: int,
+        *,
+        known: dict[str, int | None],
+        ignored: int | None,
     ) -> None:
-        self._reader = LogReader(history, channels, patterns, start.after)
-        if not start.tell_gap:
-            self._reader.ignore_gaps()
+        self._reader = LogReader(history, channels, patterns, after, known)
+        if ignored is not None:
+            self._reader.ignore_losses(ignored)
 
     @property
     def after(self) -> int:

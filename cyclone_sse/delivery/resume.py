@@ -207,10 +207,12 @@ class Resume:
         return self._patterns is not None and any(name in self._patterns for name in channels)
 
     def _questions(
-        self, channels: Sequence[str], after: int, tell_gap: bool, known: dict[str, int | None]
+        self, channels: Sequence[str], after: int, ignored: int | None, known: dict[str, int | None]
     ) -> Questions:
         if self._patterns is not None and self._has_pattern(channels):
-            return PatternQuestions(self.history, channels, Start(after, tell_gap), self._patterns)
+            return PatternQuestions(
+                self.history, channels, self._patterns, after, known=known, ignored=ignored
+            )
         return ChannelQuestions(self._answers, channels, after, known)
 
 

@@ -109,9 +109,25 @@ def test_earliest_is_told_only_of_what_is_forgotten_from_now_on() -> None:
     site = Site("news.*", size=1)
     for number in (1, 2):
         site.history.append(event(number, "news.it"), 0)
-    reader = site.reader("news.*", "unknown")
-    reader.ignore_gaps()
+    reader = site.reader("news.*")
+    assert site.history.losses is not None
+    last = site.history.losses.last_key
+    reader.ignore_losses(last)
     assert drain(reader) == ([2], set(), 1)
+    site.history.append(event(3, "news.it"), 0)
+    late = site.reader("news.*")
+    late.ignore_losses(last)
+    assert drain(late) == ([3], {"news.*"}, 1)
+
+
+def test_of_channels_beside_patterns_only_floors_that_are_not_known_are_told() -> None:
+    site = Site("news.*")
+    known: dict[str, int | None] = {"a": seq(7)}
+    for name in "ab":
+        site.history.raise_floor(name, seq(7))
+    for expected in ({"b"}, set()):
+        reader = LogReader(site.history, ["news.*", "a", "b"], site.index, 0, known)
+        assert drain(reader) == ([], expected, 1)
 
 
 script = st.lists(

@@ -12,6 +12,7 @@ from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Ending
+from tests.harness.eventstream import Parser
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
 from tests.unit.fakes import FakeSocket, TurnClock
 
@@ -204,3 +205,26 @@ def test_the_log_is_read_for_one_client_a_turn_however_many_come_at_once(
         lines = bytes(socket.received).decode().splitlines()
         wanted = [f"data: {each}" for each in range(number, 2 * NAMES, 10)]
         assert [line for line in lines if line.startswith("data")] == wanted + ["data: live"] * (not number)
+
+
+@pytest.mark.parametrize("added", ["news", "n*"])
+def test_what_is_forgotten_of_an_added_channel_before_it_is_read_is_told(
+    clock: TurnClock, added: str
+) -> None:
+    hub = make_hub(clock, patterns=PatternIndex(), history_size=1)
+    socket = FakeSocket(0)
+    client = socket_client(socket, limit=100)
+    hub.subscribe(client, ["a"])
+    client.open()
+    for _ in range(3):
+        hub.publish(publication("a", "x" * 100))
+        turns(clock)
+    hub.publish(publication("news", "before"))
+    hub.subscribe(client, [added])
+    for number in range(3):
+        hub.publish(publication("news", str(number)))
+    hub.unsubscribe(client, ["a"])
+    socket.read(None)
+    turns(clock)
+    events = [(event.type, event.data) for event in Parser().feed(bytes(socket.received))]
+    assert events[1:] == [(GAP_TYPE, f'{{"channels": ["{added}"]}}'), ("message", "2")]
