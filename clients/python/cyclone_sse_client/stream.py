@@ -55,6 +55,7 @@ def subscribe(
         token=token,
         headers=dict(headers or {}),
         silence=silence,
+        wants_state=str((query or {}).get("state")) == "1",
     )
 
 
@@ -70,6 +71,7 @@ class Subscription:
         token: Token | None,
         headers: dict[str, str],
         silence: float,
+        wants_state: bool = False,
     ) -> None:
         self.last_event_id = last_event_id
         self._connections = connections
@@ -77,6 +79,7 @@ class Subscription:
         self._token = token
         self._headers = {"Accept": "text/event-stream", **headers}
         self._silence = silence
+        self._wants_state = wants_state
         self._events: deque[Event] = deque()
         self._connection: http.client.HTTPConnection | None = None
         self._response: http.client.HTTPResponse | None = None
@@ -152,7 +155,9 @@ class Subscription:
         kind = response.getheader("Content-Type", "").partition(";")[0]
         if response.status == 200 and kind == "text/event-stream":
             # Without the position of the stream's start, events before the first received one could be lost.
-            self._parser = Parser(self._parser.last_id or response.getheader("Last-Event-ID", ""))
+            # With states it comes behind them: without this, states could be lost when the stream breaks.
+            start = "" if self._wants_state else response.getheader("Last-Event-ID", "")
+            self._parser = Parser(self._parser.last_id or start)
             return response
         if response.status == 204:
             raise Refused("the server has nothing for this subscription", 204)

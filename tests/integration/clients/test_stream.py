@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from cyclone_sse_client import NotAllowed, Refused, Subscription, make_token, subscribe
@@ -61,6 +62,32 @@ def test_it_resumes_after_a_restart(serve: Serve, tmp_path: object) -> None:
         publish(server.url, "a", "2")
         until(lambda: len(events) == 2, "the second event")
     assert [event.data for event in events] == ["1", "2"]
+
+
+@pytest.mark.parametrize("state", ["1", "0"])
+def test_a_stream_that_breaks_before_the_states_is_sent_them_again(state: str) -> None:
+    asked: list[str | None] = []
+
+    class Breaks(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["Last-Event-ID"])
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Last-Event-ID", "7-0-tag")
+            self.end_headers()
+            self.wfile.write(b"retry: 1\n\n" if len(asked) == 1 else b"id: 7-0-tag\ndata: 1\n\n")
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Breaks) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        with running(
+            subscribe(f"http://127.0.0.1:{site.server_port}", "a", query={"state": state})
+        ) as events:
+            until(lambda: events, "the event")
+        site.shutdown()
+    assert asked[:2] == [None, None if state == "1" else "7-0-tag"]
 
 
 def test_it_starts_after_an_id(server: SseServer) -> None:
