@@ -155,7 +155,7 @@ class Hub:
         if node != self.ids.node:
             self.states.clear_all()
         self.ids.reset(node, last)
-        self._resume.reset()
+        self._resume.reset(self.clients)
 
         moment = EventId(seen, node)
 
@@ -211,7 +211,7 @@ class Hub:
                 # Without this, the walk could send it what is also part of the past.
                 self._fanout.leave_out(client, added)
                 if self._patterns is not None and any(map(self._patterns.is_pattern, added)):
-                    # Without this, what was published before a pattern was added, but waits, would be missing.
+                    # Without this, what waits since before a pattern was added would be missing.
                     self._fanout.work_next(self.publishing.match_waiting())
             past = self._resume.add(client, added, last_event_id, lambda: self._fanout.first_waiting)
             if past is not None:

@@ -68,6 +68,7 @@ class Resume:
         self.has_patterns = patterns is not None
         self._answers = Answers(history, self.clock)
         self._catch_ups: dict[Client, CatchUp] = {}  # those under way
+        self._untold: dict[Client, None] = {}  # clients that are to be told that ids were reset
 
     def start(self, client: Client) -> None:
         """Send a client the events after its last event id; then it is live."""
@@ -135,7 +136,7 @@ class Resume:
         if catch_up is not None:
             catch_up.add(channels, start, from_now=not last_event_id)
             return None
-        if not (last_event_id and channels) or client.skip_until == NOT_LIVE:
+        if not (last_event_id and channels) or client.skip_until == NOT_LIVE or client in self._untold:
             return None  # it is live, or will be when it is told that ids were reset
         before = [name for name in client.channels if name not in channels]
         catch_up = self._catch_ups[client] = CatchUp(self, client, self._positions(before))
@@ -153,6 +154,7 @@ class Resume:
 
     def stop(self, client: Client) -> None:
         """Stop catching up for a client that has left, or that is told that it may have missed anything."""
+        self._untold.pop(client, None)
         catch_up = self._catch_ups.pop(client, None)
         if catch_up is not None:
             catch_up.stop()
@@ -161,6 +163,11 @@ class Resume:
         """Continue from the history for a client that did not read the waiting events."""
         self.counters.deliveries -= dropped.events
         self.counters.sent_bytes -= dropped.bytes
+        if client in self._untold:
+            # It will be live when it is told. Without this, it would be sent the events of the new ids before
+            # that, and once more behind it.
+            client.skip_until = NOT_LIVE
+            return
         catch_up = self._catch_ups.get(client)
         if catch_up is None:
             catch_up = self._catch_ups[client] = CatchUp(self, client, self._positions(client.channels))
@@ -182,10 +189,11 @@ class Resume:
     def _end_turn(self) -> None:
         self._has_read = False
 
-    def reset(self) -> None:
-        """Stop catching up, since ids were reset and the history was dropped."""
+    def reset(self, clients: Iterable[Client]) -> None:
+        """Stop catching up, since ids were reset and the history was dropped. clients: will be told."""
         self.era += 1
         self._catch_ups.clear()
+        self._untold.update(dict.fromkeys(clients))
 
     def go_live(self, client: Client, after: int = 0) -> None:
         """Send the client live events from now on, since all earlier ones have been sent.

@@ -157,6 +157,35 @@ def test_a_client_that_catches_up_when_ids_restart_gets_each_new_event_once(
     assert gap < lines.index("data: new 0")
 
 
+@pytest.mark.parametrize("adds", [False, True])
+def test_a_client_that_falls_back_before_it_is_told_of_new_ids_gets_each_event_once(
+    clock: TurnClock, adds: bool
+) -> None:
+    hub = make_hub(clock)
+    socket = FakeSocket(0)
+    client = socket_client(socket, limit=100)
+    hub.subscribe(client, ["a"])
+    client.open()
+    for number in range(3):
+        hub.publish(publication("a", f"old {number} {'x' * 100}"))
+    clock.turn()
+    for number in range(3, 6):
+        hub.publish(publication("a", f"old {number} {'x' * 100}"))
+    last = hub.ids.last + (1 << 60)
+    hub.reset_ids("new", last)
+    for number in range(3):
+        hub.publish(publication("a", f"new {number}"), EventId(last + 1 + number, "new"))
+    if adds:
+        hub.subscribe(client, ["b"], str(EventId(last, "new")))
+    clock.turn()  # the walk for the old events
+    socket.read(None)
+    turns(clock)
+    lines = bytes(socket.received).decode().splitlines()
+    assert [line for line in lines if line.startswith("data: new")] == [f"data: new {n}" for n in range(3)]
+    hub.unsubscribe(client)
+    assert not hub._resume._untold
+
+
 def test_all_that_was_missed_comes_however_much_it_is(clock: TurnClock) -> None:
     hub = make_hub(clock, history_size=10_000)
     before = hub.position()
