@@ -12,6 +12,7 @@ a leave costs O(1), for any size of the room.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -312,9 +313,27 @@ def _entries(changes: list[Any]) -> Iterator[tuple[Key, Entry]]:
         if not isinstance(change, list) or len(change) not in (3, 5):
             continue
         channel, user, streams, *rest = change
-        if not (isinstance(channel, str) and isinstance(user, str | None) and type(streams) is int):
+        if not (_is_utf8(channel) and (user is None or _is_utf8(user)) and type(streams) is int):
             continue
         if streams <= 0:
             yield (channel, user), GONE
-        elif len(rest) == 2 and type(rest[0]) in (int, float) and isinstance(rest[1], str | None):
+        elif len(rest) == 2 and type(rest[0]) in (int, float) and (rest[1] is None or _is_json(rest[1])):
             yield (channel, user), Entry(streams, rest[0], rest[1])
+
+
+def _is_utf8(text: object) -> bool:
+    """Whether this is text that can be sent. Without this, one member could break the list of all members."""
+    try:
+        str(text).encode()
+    except UnicodeEncodeError:
+        return False
+    return isinstance(text, str)
+
+
+def _is_json(text: object) -> bool:
+    """Whether this is text that can be a part of a list in JSON."""
+    try:
+        json.loads(str(text))
+    except (ValueError, RecursionError):
+        return False
+    return _is_utf8(text)

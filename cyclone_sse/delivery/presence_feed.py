@@ -25,7 +25,7 @@ from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.kinds import Kinds
 from cyclone_sse.delivery.presence import Presence
 from cyclone_sse.delivery.room import Changes, Room
-from cyclone_sse.slices import Slices, finish_in_turns
+from cyclone_sse.slices import Slices, each, finish_in_turns
 
 TICK = 0.25  # seconds
 ANNOUNCE_INTERVAL = 1.1  # seconds, in a channel: ten seconds of joins make nine events
@@ -89,7 +89,7 @@ class PresenceFeed:
                 self._listeners.setdefault(channel, {})[client] = None
                 # Without this, a thousand joins in one turn would make a thousand lists of a thousand.
                 if not self._newcomers:
-                    self._list_slices.add(self._send_lists())
+                    self._list_slices.add(each(self._pop_newcomers(), self._send_list, 1))
                 self._newcomers.setdefault(channel, []).append(client)
 
     def remove(self, client: Client) -> None:
@@ -211,15 +211,18 @@ class PresenceFeed:
 
     # What is sent.
 
-    def _send_lists(self) -> Iterator[None]:
-        """Send the newcomers of each channel its list, the same bytes to all of them."""
+    def _pop_newcomers(self) -> Iterator[tuple[str, list[Client]]]:
+        """Each channel with newcomers, also those that come meanwhile."""
         while self._newcomers:
-            channel, clients = self._newcomers.popitem()
-            # Without this, a client that has left the channel meanwhile would be sent its members.
-            clients = [client for client in clients if client in self._listeners.get(channel, ())]
-            frame = self._list(channel)
-            self._fanout.each(clients, lambda client, frame=frame: client.send(frame))  # type: ignore[misc]
-            yield
+            yield self._newcomers.popitem()
+
+    def _send_list(self, newcomers: tuple[str, list[Client]]) -> None:
+        """Send the newcomers of a channel its list, the same bytes to all of them."""
+        channel, clients = newcomers
+        # Without this, a client that has left the channel meanwhile would be sent its members.
+        clients = [client for client in clients if client in self._listeners.get(channel, ())]
+        frame = self._list(channel)
+        self._fanout.each(clients, lambda client: client.send(frame))
 
     def _list(self, channel: str) -> bytes:
         frame = self._lists.get(channel)

@@ -279,6 +279,12 @@ def test_what_is_malformed_is_left_out() -> None:
         {"server": 1},
         {"server": "b", "seq": "x"},
         {"server": "b", "seq": 1, "changes": [1, [], ["room"], ["room", 1, 1], ["room", "1", "x"], entry]},
+        {
+            "server": "b",
+            "seq": 2,
+            "changes": [["\ud800", "1", 1, 1.0, None], ["room", "\ud800", 1, 1.0, None]],
+        },
+        {"server": "b", "seq": 3, "changes": [["room", "1", 1, 1.0, info] for info in ("{", "\ud800", 1)]},
         {"server": "b", "seq": 2, "part": 0, "parts": "x", "changes": []},
     ):
         receive(a, message, 1.0)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 
+from cyclone_sse.delivery import presence_feed
 from cyclone_sse.delivery.hub import Hub
 from tests.unit.delivery.clients import Recorder, make_hub, turns
 from tests.unit.fakes import TurnClock
@@ -122,6 +123,28 @@ def test_a_client_that_leaves_a_channel_at_once_is_not_sent_its_members(
     hub.unsubscribe(client, ["room-1"])
     turns(clock)
     assert [each["channel"] for each in heard(client)] == ["room-2"]
+
+
+def test_a_list_that_cannot_be_made_leaves_the_other_newcomers_theirs(
+    clock: TurnClock, kinds: Path, failures: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (hub,) = Servers(clock, kinds).hubs
+    make = presence_feed._frame
+
+    def fail_for_room_2(channel: str, *arguments: Any) -> bytes:
+        assert channel != "room-2"
+        return make(channel, *arguments)
+
+    monkeypatch.setattr(presence_feed, "_frame", fail_for_room_2)
+    clients = [Recorder() for _ in range(4)]
+    for number, client in enumerate(clients):
+        client.user, client.presence = "42", True
+        hub.subscribe(client, [f"room-{number % 3 + 1}"])
+    turns(clock)
+    assert ['"members"' in "".join(client.data) for client in clients] == [True, False, True, True]
+    late = join(hub, "42", "room-3")
+    assert '"members"' in "".join(late.data)
+    assert failures
 
 
 def test_other_channels_and_patterns_have_no_presence(clock: TurnClock, kinds: Path) -> None:
