@@ -228,8 +228,10 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         """
         oldest = max(0, await link.now() - int(self.hub.longest_ttl * 1000))
         before = await link.last_before(b"%d-0" % oldest) if oldest else None
+        count = None if survey.added is None else survey.added - survey.length
+        self._live = False  # orders that it holds have been carried out
         if before is not None:
-            floor = seq_of(before)  # nothing lies between this one and what we read
+            floor, count = seq_of(before), None  # nothing lies between this one and what we read
         elif survey.first is None:
             floor = seq_of(survey.last)
         elif survey.added == survey.length:
@@ -237,8 +239,8 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         else:
             floor = seq_of(survey.first) - 1
         after = before or (survey.last if survey.first is None else BEGINNING)
-        self._live = False  # orders that it holds have been carried out
-        await self._start_at(link, tag, after, floor, present=seq_of(self._left.get(tag, BEGINNING)))
+        present = seq_of(self._left.get(tag, BEGINNING))
+        await self._start_at(link, tag, after, floor, count=count, present=present)
         self._left.pop(tag, None)
 
     async def _start_at(

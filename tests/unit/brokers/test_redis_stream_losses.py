@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cyclone_sse.brokers.redis_stream_position import Survey
 from cyclone_sse.delivery.events import EventId
 from tests.unit.brokers.links import Client
 from tests.unit.brokers.redis_streams import FakeStream, Reader
@@ -54,6 +55,26 @@ def test_a_publisher_that_trims_to_one_entry_is_found_out(unread: int) -> None:
         stream.entries = stream.entries[-1:]
     reader.read_all()
     assert reader.told == ["tag1", 5 + unread]  # a gap, then the one that is left
+
+
+@pytest.mark.parametrize("trimmed_before", [0, 2])
+def test_what_is_trimmed_while_a_new_server_begins_to_read_is_found_out(trimmed_before: int) -> None:
+    stream = FakeStream()
+    for _ in range(10):
+        stream.add()
+    stream.entries = stream.entries[trimmed_before:]
+    stream.tag = "tag1"
+    survey = stream.survey
+
+    async def survey_then_trim() -> Survey:
+        found = await survey()
+        stream.entries = stream.entries[-5:]
+        return found
+
+    stream.survey = survey_then_trim  # type: ignore[method-assign]
+    reader = Reader(stream)
+    assert reader.told[:2] == ["tag1", "tag1"], "a gap"
+    assert reader.told[2:] == [6, 7, 8, 9, 10]
 
 
 def test_trimming_what_was_read_is_no_loss() -> None:
