@@ -25,7 +25,7 @@ from cyclone_sse.brokers.carried import ALL_FIELDS
 from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.redis_link import ResponseError, is_pattern
 from cyclone_sse.brokers.redis_server import redis_server
-from cyclone_sse.brokers.redis_stream_link import Lot, StreamLink
+from cyclone_sse.brokers.redis_stream_link import Lot, StreamEntry, StreamLink
 from cyclone_sse.brokers.redis_stream_position import BEGINNING, Position, Survey, seq_of
 from cyclone_sse.brokers.redis_stream_states import StreamStates
 from cyclone_sse.brokers.upstream import UpstreamBroker
@@ -231,6 +231,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         count = None if survey.added is None else survey.added - survey.length
         self._live = False  # orders that it holds have been carried out
         if before is not None:
+            await self._keep_older_states(link, before)
             floor, count = seq_of(before), None  # nothing lies between this one and what we read
         elif survey.first is None:
             floor = seq_of(survey.last)
@@ -242,6 +243,27 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         present = seq_of(self._left.get(tag, BEGINNING))
         await self._start_at(link, tag, after, floor, count=count, present=present)
         self._left.pop(tag, None)
+
+    async def _keep_older_states(self, link: StreamLink, last: bytes) -> None:
+        """Read the states of entries up to this one, which are too old for the history.
+
+        Without this, those that other programs added while no server was running would be no states.
+        """
+        after, is_over = BEGINNING, False
+        while not is_over:
+            lot = await link.read(after, MAX_LOT)
+            older = [entry for entry in lot.entries if seq_of(entry[0]) <= seq_of(last)]
+            for _ in each(older, self._keep_state):
+                pass  # an entry that fails is logged, and left out
+            await self._states.write(link)
+            after = older[-1][0] if older else after
+            is_over = lot.complete or len(older) < len(lot.entries)
+
+    def _keep_state(self, entry: StreamEntry) -> None:
+        id, fields = entry
+        publication = self._understand(id, fields)
+        if publication is not None and publication.keep:
+            self._states.add(id, publication)
 
     async def _start_at(
         self,

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 
+from cyclone_sse.brokers import redis_stream
 from cyclone_sse.brokers.redis_link import ResponseError
 from cyclone_sse.brokers.redis_scripts import SCRIPT_ENTRIES, SCRIPT_FIELDS
 from cyclone_sse.brokers.redis_stream_link import STATES_IN_STEP, StreamLink
@@ -52,6 +53,27 @@ def test_a_new_server_has_all_states_though_their_entries_are_trimmed() -> None:
     event = second.broker.hub.states.get("a")
     assert event is not None
     assert str(event.id) == "1-0-tag1"
+
+
+def test_what_was_added_while_no_server_was_running_becomes_the_state_however_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(redis_stream, "MAX_LOT", 2)
+    stream = FakeStream()
+    for name in (b"a", b"b", b"a", b"c"):
+        keep(stream, name, b"%d" % stream.time)
+    stream.add(b"control", b'{"clear": {"channel": ["b"]}}')
+    stream.add(b"odd", b"entry")
+    for _ in range(3):
+        stream.add()
+    stream.time += 1_000_000
+    keep(stream, b"c", b"new")
+    for _ in range(2):
+        reader = Reader(stream)
+        reader.read_all()
+        assert [state(reader, name) for name in "abc"] == ["2", None, "new"]
+        assert len(reader.held("a", "b", "c")) == 1
+        assert set(stream.states_held) == {b"a", b"c"}
 
 
 def test_states_outlive_a_stream_that_is_lost() -> None:
