@@ -15,6 +15,7 @@ from cyclone_sse.delivery.events import Event, except_line, with_channels
 
 _NONE: frozenset[str] = frozenset()
 RENDERINGS = 1000  # of one batch that are kept; beyond that names are rarely shared
+RENDERED_BYTES = 4 * 2**20  # of all these; each may be as long as the batch
 
 
 class Rendering(NamedTuple):
@@ -27,7 +28,7 @@ class Rendering(NamedTuple):
 class Batch:
     """Events and their bytes. seqs: the positions of the events."""
 
-    __slots__ = ("_by_names", "_names", "_sets", "events", "excluded", "plain", "seqs")
+    __slots__ = ("_by_names", "_names", "_rendered_bytes", "_sets", "events", "excluded", "plain", "seqs")
 
     def __init__(self, events: Sequence[Event]) -> None:
         self.events = events
@@ -44,6 +45,7 @@ class Batch:
             self.seqs = tuple([event.seq for event in events])
             self.excluded = frozenset([event.excluded for event in events if event.excluded is not None])
         self._by_names: dict[tuple[str, ...], Rendering] = {}
+        self._rendered_bytes = 0
         self._names: frozenset[str] | None = None  # of all events
         self._sets: list[frozenset[str]] = []  # of each event
 
@@ -69,11 +71,14 @@ class Batch:
         heard = tuple(names) if len(names) == 1 else tuple([name for name in channels if name in names])
         rendering = self._by_names.get(heard)
         if rendering is None:
-            if len(self._by_names) >= RENDERINGS:
+            if len(self._by_names) >= RENDERINGS or self._rendered_bytes >= RENDERED_BYTES:
+                # Without this, a large event for very many channels would be in memory once for each.
                 self._by_names.clear()
+                self._rendered_bytes = 0
             pairs = zip(self.events, self._sets, strict=True)
             frames = [_frame_with_names(event, names, heard) for event, names in pairs]
             data = frames[0] if len(frames) == 1 else b"".join(frames)
+            self._rendered_bytes += len(data) * min(len(frames), 2)
             rendering = self._by_names[heard] = Rendering(data, frames)
         return rendering
 

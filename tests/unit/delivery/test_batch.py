@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from cyclone_sse.delivery.batch import Batch
+import tracemalloc
+
+import pytest
+
+from cyclone_sse.delivery.batch import RENDERED_BYTES, Batch
 from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import Event, EventId, encode
 
@@ -82,3 +86,19 @@ def test_with_fields_an_event_names_the_client_that_it_is_not_for() -> None:
     assert data.startswith(b"channel: a\nexcept: tab 1\nid: 1-0-node\n")
     assert data.count(b"except") == 1
     assert b"except" not in batch.rendering_for(client("a", fields=False)).data
+
+
+@pytest.mark.parametrize("events", [1, 2])
+def test_a_large_event_for_very_many_channels_is_not_kept_once_for_each(events: int) -> None:
+    channels = [str(number) for number in range(50)]
+    large = [
+        Event(EventId.of(n, 0, "node"), b"data: %b\n\n" % (b"x" * 1_000_000), channels) for n in range(events)
+    ]
+    tracemalloc.start()
+    try:
+        batch = Batch(large)
+        for name in channels:
+            assert names(batch.rendering_for(client(name)).data[:20]) == [name]
+        assert tracemalloc.get_traced_memory()[1] < 2 * RENDERED_BYTES + 3_000_000 * events
+    finally:
+        tracemalloc.stop()
