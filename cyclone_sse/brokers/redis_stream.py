@@ -41,6 +41,7 @@ AHEAD_WAIT = 2.0  # seconds that a client waits for us to read what it has recei
 FIRST_LOT = 16  # entries
 MAX_LOT = 500  # entries read at a time, at the most: some milliseconds of work
 LOT_BYTES = 1 << 20  # and about so many bytes
+LOT_WORDS = 10_000  # and fields and values: about 15 ms, where they are names of channels
 TRIM_INTERVAL = 10.0  # seconds
 MIN_KEPT = 60.0  # seconds that entries are kept at least, for servers that are behind
 MAX_LEFT = 10  # renamed or deleted streams that may exist again
@@ -301,7 +302,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         await self._start_at(link, self._tag, position.last, floor, count=position.count)
 
     def _publish_entries(self, lot: Lot) -> None:
-        size = 0
+        size = words = 0
         for id, fields in lot.entries:
             try:
                 self._publish_entry(id, fields)
@@ -309,9 +310,11 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
                 # It would end the connection, and on the next one all before it would be sent once more.
                 self.log.failure("could not publish an entry of {server}", server=self.server)
             size += sum(map(len, fields))
+            words += len(fields)
         count = len(lot.entries)
         if count:
-            self._lot = max(1, min(MAX_LOT, max(FIRST_LOT, 2 * count), LOT_BYTES * count // max(size, 1)))
+            fits = min(LOT_BYTES * count // max(size, 1), LOT_WORDS * count // max(words, 1))
+            self._lot = max(1, min(MAX_LOT, max(FIRST_LOT, 2 * count), fits))
             self._release_waiting()
         ids = [id for id, _ in lot.entries]
         self._position = self._position.after_reading(ids, lot.survey if lot.complete else None)

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.brokers.redis_stream import (
     AHEAD_WAIT,
     LOT_BYTES,
+    LOT_WORDS,
     MAX_LOT,
     RELEASED_AT_ONCE,
     RedisStreamBroker,
@@ -63,6 +64,17 @@ def test_a_lot_is_small_at_first_and_never_many_bytes() -> None:
         stream.add(b"channel", b"a", b"message", b"x" * (LOT_BYTES // 4))
     lots = [size for size in reader.read_all() if size]
     assert lots[-1] <= 4
+
+
+def test_a_lot_has_never_many_names() -> None:
+    stream = FakeStream()
+    reader = Reader(stream)
+    names = [word for number in range(1000) for word in (b"channel", b"%d" % number)]
+    for _ in range(100):
+        stream.add(*names, b"message", b"x")
+    sizes = reader.read_all()
+    assert sizes[:2] == [16, LOT_WORDS // 2002]
+    assert sum(sizes) == 100
 
 
 def test_it_knows_how_many_entries_it_has_not_read_yet() -> None:
