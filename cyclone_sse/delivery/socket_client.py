@@ -181,12 +181,14 @@ class SocketClient(Client):
 
     def catch_up(self, piece: Piece, refill: Refill) -> None:
         """Send the piece, and then as fast as the client reads what ``refill`` returns."""
+        if self.state in (CLOSING, GONE):
+            return
+        # First: without this, a client that falls back because the piece finds no room would never be live.
+        self._refill = refill
         if piece.frames:
             self.send(piece.joined(), piece.frames, piece.seqs)
-        if self.state not in (CLOSING, GONE):
-            self._refill = refill
-            if self.state is OPEN:
-                self._wait()
+        if self.state is OPEN:
+            self._wait()
 
     def end(self, why: Ending) -> None:
         """End the stream after all waiting bytes have been sent."""

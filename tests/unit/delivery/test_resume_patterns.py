@@ -228,3 +228,22 @@ def test_what_is_forgotten_of_an_added_channel_before_it_is_read_is_told(
     turns(clock)
     events = [(event.type, event.data) for event in Parser().feed(bytes(socket.received))]
     assert events[1:] == [(GAP_TYPE, f'{{"channels": ["{added}"]}}'), ("message", "2")]
+
+
+def test_a_client_whose_past_finds_no_room_is_live_in_the_end(clock: TurnClock) -> None:
+    """Other bytes, such as those of presence, may fill its buffer while the log is read for it."""
+    hub = make_hub(clock, patterns=PatternIndex())
+    before = hub.position()
+    hub.publish(publication("news", "x" * 200))
+    turns(clock)
+    hub._resume.may_read()  # for another client, so that this one has to wait
+    socket = FakeSocket(0)
+    client = socket_client(socket, limit=100)
+    hub.subscribe(client, ["n*"], before)
+    client.open()
+    client.send(b": presence\n\n")
+    turns(clock)
+    socket.read(None)
+    hub.publish(publication("news", "live"))
+    turns(clock)
+    assert [event.data for event in Parser().feed(bytes(socket.received))] == ["x" * 200, "live"]
