@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, FirstError, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -241,7 +241,9 @@ class Broker:
         count = sum(each for each in counts if isinstance(each, int))
         if not waiting:
             return count
-        return gatherResults(waiting).addCallback(lambda later: count + sum(each or 0 for each in later))
+        return gatherResults(waiting, consumeErrors=True).addCallbacks(
+            lambda later: count + sum(each or 0 for each in later), _cause
+        )
 
     def _end(self, order: object) -> Iterator[int | Deferred[int]]:
         """Carry out an order to end streams: ``{"channel": [..]}`` or ``{"user": ..}``."""
@@ -387,3 +389,8 @@ class Broker:
 
     def _log_bug(self, failure: Failure, hook: str) -> None:
         self.log.failure("{broker}: {hook} failed", failure, broker=self.name, hook=hook)
+
+
+def _cause(failure: Failure) -> Failure:
+    """The failure of the one of several Deferreds that has failed."""
+    return failure.value.subFailure if isinstance(failure.value, FirstError) else failure

@@ -167,13 +167,17 @@ class Publishing:
     def clear(self, channels: Iterable[str]) -> Deferred[None] | None:
         """Forget the states and the history of these channels; clients with older ids receive a gap.
 
-        Returns a Deferred where that takes some turns.
+        Returns a Deferred where that takes some turns, or has to be written to the history file.
         """
         names = list(channels)
         seq = self.ids.next().seq if not self.ids.from_elsewhere else max(self.ids.last, self.history.last)
         if self._journal is not None:
             self._journal.clear(names, seq)
-        return finish_in_turns(self._clear(names, seq), self.batches)
+        cleared = finish_in_turns(self._clear(names, seq), self.batches)
+        if self._journal is None:
+            return cleared
+        # Without this, a crash after the answer would bring back what was cleared.
+        return self._journal.when_written(()).addCallback(lambda _: cleared)
 
     def _clear(self, names: Sequence[str], seq: int) -> Generator[None, None, None]:
         node = self.ids.node

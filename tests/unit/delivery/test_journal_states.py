@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cyclone_sse.errors import Unavailable
 from tests.unit.delivery.journals import Server, connections, end
 
 __all__ = ["connections", "end"]
@@ -48,6 +49,24 @@ def test_a_channel_that_was_cleared_stays_so(server: Server, end: Any) -> None:
     assert server.heard("b", first) == (["both"], False)
     server.publish("a", "after")
     assert server.heard("a", first) == (["after"], True)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_answer_to_an_order_to_clear_waits_for_the_disk(server: Server, full: bool) -> None:
+    server.publish("a", "old", keep=True)
+    server.disk.held = True
+    answers: list[Any] = []
+    server.broker.control({"clear": {"channel": ["a"]}, "end": {"channel": ["b"]}}).addBoth(answers.append)
+    server.turns()
+    assert not answers
+    server.disk.full = full
+    server.disk.release()
+    server.turns()
+    (answer,) = answers
+    assert answer == 0 if not full else answer.check(Unavailable)
+    server.crash()
+    server.start()
+    assert states(server, "a") == ({"a": "old"} if full else {})
 
 
 def test_what_an_event_says_of_itself_survives(server: Server, end: Any) -> None:
