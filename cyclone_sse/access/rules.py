@@ -149,7 +149,19 @@ class Rules:
             return self._by_token(grant, channels, private)
         if self._auth_url is None:
             raise Refusal(401, f"{private[0]!r} needs a token", UNAUTHORIZED)
+        self._check_asked(private)
         return self._auth_url.ask(request, private).addCallback(self._by_answer, channels, private)
+
+    def _check_asked(self, private: Sequence[str]) -> None:
+        """Refuse patterns that the application does not expect.
+
+        Without this, an application that compares the beginnings of names, as most do, would allow ``room-*``
+        to a member of one room, and ``*`` to every user. Raises Refusal.
+        """
+        if not self._settings["patterns"] and (found := next(filter(self._is_pattern, private), None)):
+            raise Refusal(
+                403, f"{found!r} is a pattern: --auth-url is asked about these only with --patterns=1"
+            )
 
     def are_public(self, channels: Sequence[str]) -> bool:
         """Whether every client may receive all of these channels."""

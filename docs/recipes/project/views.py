@@ -1,10 +1,15 @@
 """Log in by a name, and decide who may subscribe."""
 
+import re
+
 from django.conf import settings
 from django.contrib.auth import login, logout
 from django.contrib.auth.models import User
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST
+
+# All other names are refused, also patterns such as room-*, which would be the messages of all rooms.
+SHARED = re.compile(r"table|(room|job|answer)-[\w-]+")
 
 
 def index(request):
@@ -23,11 +28,11 @@ def leave(request):
 
 
 def may_subscribe(request, channels):
-    """Allow a user the channel of the user, and all rooms, jobs, tables and answers; others nothing."""
+    """Allow a user the channel of the user, the table, and all rooms, jobs and answers; others nothing."""
     user = request.user
     if not user.is_authenticated:
         return False
-    allowed = [name for name in channels if not name.startswith("user-") or name == f"user-{user.pk}"]
+    allowed = [name for name in channels if name == f"user-{user.pk}" or SHARED.fullmatch(name)]
     return {"channels": allowed, "info": {"name": user.username}}
 
 

@@ -190,6 +190,15 @@ def test_a_user_that_logs_out_hears_nothing_more(world: World, visit: Visit) -> 
     until(lambda: "table" not in stats(world.server.url), "its end")
 
 
+def test_patterns_and_the_channels_of_others_are_refused(world: World, visit: Visit) -> None:
+    ann = visit("ann", "/")
+    for name in ("*", "us*", "room-*", "job-[a-f]*", "user-0", "tables", "other"):
+        asked = ann.request.get(f"{world.application.url}/push/auth", params={"channels": name})
+        assert asked.status == 403, name
+    asked = ann.request.get(f"{world.application.url}/push/auth?channels=room-*&channels=room-tea")
+    assert asked.json()["channels"] == ["room-tea"]
+
+
 @pytest.mark.parametrize("name", ["chat", "notifications", "job", "table", "answer"])
 def test_it_is_short(name: str) -> None:
     lines = [line for path in (FOLDER / name).glob("*.py") for line in path.read_text().splitlines()]

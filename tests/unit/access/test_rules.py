@@ -146,6 +146,22 @@ def test_the_application_is_asked_for_what_is_not_public() -> None:
     assert application.asked == [["user-42"]]
 
 
+@pytest.mark.parametrize(("settings", "status"), [({}, 403), ({"patterns": True}, None)])
+def test_the_application_is_asked_about_patterns_only_where_they_are_enabled(
+    settings: dict[str, Any], status: int | None
+) -> None:
+    given = {"auth-url": "http://127.0.0.1:1/", "public": ("news.*",), **settings}
+    guarded = Rules(given, Clock(), lambda name: "*" in name)
+    application = guarded._auth_url = FakeApplication(Grant("42", ("room-*", "room-7")))  # type: ignore[assignment]
+    assert outcome(guarded, request(), "room-7", "news.*").subscribe == ("room-7", "news.*")
+    if status is None:
+        assert outcome(guarded, request(), "room-7", "room-*").subscribe == ("room-7", "room-*")
+    else:
+        no = refused(guarded.subscriber, request(), ["room-7", "room-*"])
+        assert (no.status, "'room-*' is a pattern" in no.reason) == (status, True)
+    assert application.asked == [["room-7"], *([["room-7", "room-*"]] if status is None else [])]
+
+
 def test_info_comes_along() -> None:
     guarded, _ = asking(Grant("42", ("user-42",), info="[1]"), public=("front",))
     assert outcome(guarded, request(), "user-42").info == "[1]"
