@@ -15,6 +15,7 @@ from typing import Any
 from cyclone_sse.broker_urls import amqp_url, redis_url
 from cyclone_sse.values import (
     addresses,
+    cookie_name,
     file_or_url,
     flag,
     host_name,
@@ -288,7 +289,9 @@ OPTIONS = (
     ),
     Option("jwt-issuer", None, None, text, "issuer (iss) that tokens must name"),
     Option("jwt-audience", None, None, text, "audience (aud) that tokens must name"),
-    Option("jwt-cookie", None, "cyclone_sse_token", text, "name of the cookie that may hold the token"),
+    Option(
+        "jwt-cookie", None, "cyclone_sse_token", cookie_name, "name of the cookie that may hold the token"
+    ),
     Option(
         "auth-url", None, None, server_url, "URL of your application that decides which clients may subscribe"
     ),

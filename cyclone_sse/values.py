@@ -7,7 +7,6 @@ Knows nothing of which options there are.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -21,6 +20,8 @@ TOO_DEEP = f"JSON is nested too deeply: more than {MAX_NESTING} levels"
 Address = tuple[str, int]  # host, port
 Network = IPv4Network | IPv6Network
 
+MOST_SECONDS = 1e9  # 31 years
+
 _DECIMAL = re.compile(r"[0-9]{1,19}")
 # RFC 3986, as far as it can be sent: no user name, no fragment, and ASCII alone.
 _LABEL = r"(?![a-z0-9]{2}--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?|xn--[a-z0-9-]{1,58}[a-z0-9]"
@@ -29,6 +30,7 @@ _URL = re.compile(rf"https?://({_AUTHORITY})(?:[/?][!-\"$-~]*)?", re.IGNORECASE)
 _HOST = re.compile(_AUTHORITY, re.IGNORECASE)
 _UNIX_URL = re.compile(r"unix:(/[^:\s]+)(?::(/[!-\"$-~]*))?")
 _USERINFO = re.compile(r"//[^/\s]*@")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110
 _SEPARATORS = re.compile(r"[,\s]+")
 
 
@@ -53,15 +55,15 @@ def integer(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 def seconds(least: float) -> Callable[[str], float]:
-    """A finite number of seconds, at least so many."""
-    expected = f"expected a number of seconds, at least {least:g}"
+    """A number of seconds, at least so many, and few enough for every clock and for Redis."""
+    expected = f"expected a number of seconds from {least:g} to {MOST_SECONDS:.0f}"
 
     def read(value: str) -> float:
         try:
             number = float(value)
         except ValueError:
             raise ValueError(expected) from None
-        if not (math.isfinite(number) and number >= least):
+        if not least <= number <= MOST_SECONDS:
             raise ValueError(expected)
         return number
 
@@ -234,6 +236,13 @@ def secret(least: int) -> Callable[[str], str]:
         return value
 
     return read
+
+
+def cookie_name(value: str) -> str:
+    """A name that a cookie can have (RFC 6265). Without this, a typo would make every cookie unknown."""
+    if not _TOKEN.fullmatch(value):
+        raise ValueError("expected the name of a cookie, such as cyclone_sse_token")
+    return value
 
 
 def read_json(body: bytes) -> Any:

@@ -37,6 +37,7 @@ BACKLOG = 4096  # connections the kernel may keep waiting: all clients of a site
 PAUSE = 0.1  # seconds until a full process looks for a free descriptor again
 PACE = 0.01  # seconds until one that is busy with TLS handshakes accepts again
 
+_MOST_MS = 2**31 - 1  # of TCP_USER_TIMEOUT: 24 days; more than that is an error
 _TURN = 100  # connections accepted in one turn of the reactor
 _RESERVE = 32  # descriptors kept for files, databases and brokers; a quarter when there are few
 _FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -80,7 +81,9 @@ def set_inherited_options(listening: socket.socket, stall_timeout: float) -> Non
         socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
     )  # no event waits for the ACK of the one before
     if stall_timeout and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; RFC 5482
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(stall_timeout * 1000))
+        listening.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(round(stall_timeout * 1000), _MOST_MS)
+        )
 
 
 @implementer(IListeningPort)

@@ -7,6 +7,7 @@ import pytest
 from cyclone_sse.values import (
     MAX_NESTING,
     addresses,
+    cookie_name,
     flag,
     integer,
     is_deep,
@@ -27,8 +28,8 @@ def test_numbers_hold_their_bounds() -> None:
     for text in ("-1", "11", "1.0", "x", "", " 1", "\u0661", "9" * 5000):
         with pytest.raises(ValueError, match="expected a whole number from 0 to 10"):
             integer(0, 10)(text)
-    for text in ("-1", "inf", "nan", "x", ""):
-        with pytest.raises(ValueError, match="expected a number of seconds, at least"):
+    for text in ("-1", "inf", "nan", "x", "", "1e10"):
+        with pytest.raises(ValueError, match=r"expected a number of seconds from 0\.5 to 1000000000"):
             seconds(0.5)(text)
 
 
@@ -108,3 +109,10 @@ def test_a_list_of_very_many_is_not_deep() -> None:
     assert read_json(b"[" * MAX_NESTING + b"]" * MAX_NESTING)
     with pytest.raises(ValueError, match="nested too deeply"):
         read_json(b"[" * (MAX_NESTING + 1) + b"]" * (MAX_NESTING + 1))
+
+
+def test_the_name_of_a_cookie_can_be_one() -> None:
+    assert cookie_name("__Host-token") == "__Host-token"
+    for text in ("", "a b", "a;b", "a=b", "\u00e4", "a\n"):
+        with pytest.raises(ValueError, match="expected the name of a cookie"):
+            cookie_name(text)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cyclone_sse.daemon.listener import PACE, PAUSE, Listener
+from cyclone_sse.daemon.listener import PACE, PAUSE, Listener, set_inherited_options
 from cyclone_sse.log_limit import LOG_INTERVAL
 from tests.unit.daemon.fakes import FakeReactor
 
@@ -245,3 +245,13 @@ def test_it_accepts_no_more_than_can_shake_hands(reactor: FakeReactor) -> None:
     assert listener in reactor.readers
     listener.doRead()
     assert len(factory.made) == 1
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only on Linux")
+@pytest.mark.parametrize(("seconds", "milliseconds"), [(60.0, 60_000), (1e9, 2**31 - 1)])
+def test_the_kernel_drops_a_peer_after_the_time_or_the_longest_that_it_knows(
+    seconds: float, milliseconds: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        set_inherited_options(server, seconds)
+        assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == milliseconds
