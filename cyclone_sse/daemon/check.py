@@ -6,6 +6,7 @@ reported as in use.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ class Findings:
     mistakes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
+    ports: dict[int, list[tuple[str, str]]] = field(default_factory=dict)  # host and URL of what is bound
 
     def note(self, probe: Callable[[], object]) -> Any:
         """Call the probe, and record the mistake that it raises. Returns the result of the probe."""
@@ -135,8 +137,21 @@ def _check_endpoint(found: Findings, endpoint: str, options: Mapping[str, Any], 
 def _close(bound: Iterable[Bound], found: Findings) -> None:
     for each in bound:
         found.addresses.append(each.url)
+        _note_port(each, found)
         each.unlink()
         each.socket.close()
+
+
+def _note_port(bound: Bound, found: Findings) -> None:
+    """Note a mistake if two options name one port. The check closes each socket before it binds the next."""
+    name = bound.socket.getsockname()
+    if bound.socket.family == socket.AF_UNIX:
+        return
+    others = found.ports.setdefault(name[1], [])
+    for host, url in others:
+        if host == name[0] or not {host, name[0]}.isdisjoint(("0.0.0.0", "::")):
+            found.mistakes.append(f"{bound.url} and {url}: two options name the same port")
+    others.append((name[0], bound.url))
 
 
 def plan(options: Mapping[str, Any], addresses: list[str]) -> Iterator[str]:

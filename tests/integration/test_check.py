@@ -50,6 +50,14 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
     assert len(lines) == 6
 
 
+@pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_that_two_options_name(tmp_path: Path, listen: str) -> None:
+    port = free_port()
+    ended = twistd(tmp_path, "--check=1", f"--port={port}", f"--listen={listen}", f"--admin-port={port}")
+    assert ended.returncode != 0
+    assert f"http://127.0.0.1:{port}/ and http://{listen}:{port}/: two options name" in ended.stderr
+
+
 def test_without_mistakes_it_says_what_it_would_do(tmp_path: Path) -> None:
     port = free_port()
     checked = twistd(tmp_path, "--check=1", f"--port={port}", "--listen=0.0.0.0", "--history-size=7")
