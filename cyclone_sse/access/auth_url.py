@@ -139,4 +139,5 @@ def _query(channels: Sequence[str]) -> str:
 def _reason(error: Exception) -> str:
     """The reason of a failure as text; Twisted's ResponseFailed has a list of reasons."""
     reasons = getattr(error, "reasons", None)
-    return reasons[0].getErrorMessage() if reasons else str(error) or type(error).__name__
+    reason = reasons[0].getErrorMessage() if reasons else str(error) or type(error).__name__
+    return reason.rstrip(".")  # Twisted's end with one, and ours go on

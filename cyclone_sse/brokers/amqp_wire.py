@@ -143,4 +143,8 @@ def load_spec(file: str | Path) -> Any:
         return loaded
     except Exception as error:
         # The XML parser may raise an error, and txAMQP any error if the data has another structure.
-        raise ValueError(f"{file} is not an AMQP specification: {error}") from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise ValueError(
+            f"--amqp-spec={file} is not an AMQP specification: {reason} "
+            "(without this option the package's own is used)"
+        ) from error

@@ -48,6 +48,10 @@ def warnings(settings: Mapping[str, Any]) -> list[str]:
         lines.append(
             "--patterns=1: any client may receive everything that any program publishes on this Redis"
         )
+    if settings["redis-prefix"] and settings["broker"] == "redis-stream":
+        lines.append(
+            "--redis-prefix does nothing with redis-stream: --redis-stream names the stream of this site"
+        )
     if "null" in settings["cors-origin"]:
         lines.append("--cors-origin=null: every page may read, from a sandboxed frame")
     return lines

@@ -20,6 +20,11 @@ PUBLISH, SUBSCRIBE = "any client may publish", "any client may subscribe"
         ({"listen": "0.0.0.0"}, [PUBLISH, SUBSCRIBE]),
         ({"endpoint": ("unix:/run/x.sock",)}, [PUBLISH, SUBSCRIBE]),
         ({"http-secret": "x"}, []),
+        (
+            {"http-secret": "x", "broker": "redis-stream", "redis-prefix": "x"},
+            ["--redis-prefix does nothing"],
+        ),
+        ({"http-secret": "x", "broker": "redis", "redis-prefix": "x"}, []),
         ({"http-secret-file": "x"}, []),
         ({"auth-url": "http://x"}, []),  # publishing is closed until it has a key, or is opened
         ({"auth-url": "http://x", "http-publish": True}, [PUBLISH]),
