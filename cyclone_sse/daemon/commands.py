@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
@@ -19,6 +19,7 @@ import jwt
 
 from cyclone_sse.access.secret_file import read_secrets
 from cyclone_sse.daemon.command_line import Options
+from cyclone_sse.values import seconds
 
 TIMEOUT = 10.0  # seconds for the server to answer
 
@@ -58,7 +59,7 @@ def print_token(arguments: Sequence[str]) -> None:
         "--publish", action="append", metavar="GLOB", help="a channel to publish to; repeatable"
     )
     parser.add_argument(
-        "--expires", type=float, default=3600, help="seconds until it expires [default: 3600]"
+        "--expires", type=_lifetime, default=3600, help="seconds until it expires [default: 3600]"
     )
     parser.add_argument(
         "--jwt-secret", help="to sign with [default: that of --config or CYCLONE_SSE_JWT_SECRET]"
@@ -94,6 +95,13 @@ def find_secret(settings: Mapping[str, Any], option: str) -> str | None:
         return read_secrets(f"{option}-file", settings[f"{option}-file"])[0]
     except ValueError as error:
         raise SystemExit(f"cyclone-sse: {error}") from None
+
+
+def _lifetime(word: str) -> float:
+    try:
+        return seconds(1)(word)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def _parser(command: str, about: str) -> ArgumentParser:

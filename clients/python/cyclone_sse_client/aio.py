@@ -12,8 +12,9 @@ import httpx
 
 from cyclone_sse_client.attempts import Attempts
 from cyclone_sse_client.calls import Call, Calls, Dumps, Message, Published, Result, State
+from cyclone_sse_client.connections import server_name
 from cyclone_sse_client.errors import Unavailable
-from cyclone_sse_client.publisher import PATIENCE, TIMEOUT
+from cyclone_sse_client.publisher import PATIENCE, TIMEOUT, no_answer
 
 # The server has closed an idle connection: that is no failure, and needs no pause.
 _CLOSED_WHILE_IDLE = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
@@ -37,6 +38,7 @@ class AsyncPublisher:
         unix = url.removeprefix("unix:") if url.startswith("unix:") else None
         verify = context if context is not None else url.startswith("https:")
         transport = httpx.AsyncHTTPTransport(uds=unix, verify=verify)
+        self._server = server_name(url)
         base = "http://localhost" if unix else url.rstrip("/")
         # Without trust_env=False, a proxy named in the environment would receive the key.
         self._client = httpx.AsyncClient(base_url=base, transport=transport, timeout=timeout, trust_env=False)
@@ -114,9 +116,7 @@ class AsyncPublisher:
             except _CLOSED_WHILE_IDLE:
                 answer = await self._request(call)
         except httpx.TransportError as error:
-            never_sent = isinstance(error, httpx.ConnectError)
-            reason = str(error) or type(error).__name__
-            raise Unavailable(f"no answer: {reason}", published=False if never_sent else None) from error
+            raise no_answer(self._server, error, httpx.ConnectError) from error
         return call.result(answer.status_code, dict(answer.headers), answer.content)
 
     async def _request(self, call: Call[Result]) -> httpx.Response:

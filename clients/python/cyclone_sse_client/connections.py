@@ -16,6 +16,12 @@ from urllib.parse import urlsplit
 MOST_IDLE = 8
 
 
+def server_name(url: str) -> str:
+    """The URL as error messages show it: without a password, a query, or a slash at the end."""
+    where = urlsplit(url)
+    return f"{where.scheme}://{where.netloc.rpartition('@')[2]}{where.path.rstrip('/')}" if where.netloc else url
+
+
 class Connections:
     """Connections to the server at ``url``: http, https, or ``unix:/path/to/socket``."""
 
@@ -27,6 +33,7 @@ class Connections:
         self._context = context
         self._idle: deque[http.client.HTTPConnection] = deque()
         self._process = os.getpid()
+        self.server = server_name(url)
         self.prefix = "" if where.scheme == "unix" else where.path.rstrip("/")
 
     def open(self, timeout: float) -> http.client.HTTPConnection:

@@ -126,11 +126,11 @@ class Publisher:
             except (ConnectionError, http.client.HTTPException):
                 pass  # The server has closed it while it was idle: that is no failure, and needs no pause.
             except OSError as error:
-                raise _no_answer(error) from error
+                raise no_answer(self._connections.server, error, ConnectionRefusedError) from error
         try:
             return self._exchange(self._connections.open(self.timeout), call)
         except (OSError, http.client.HTTPException) as error:
-            raise _no_answer(error) from error
+            raise no_answer(self._connections.server, error, ConnectionRefusedError) from error
 
     def _exchange(self, connection: http.client.HTTPConnection, call: Call[Result]) -> Result:
         try:
@@ -144,7 +144,7 @@ class Publisher:
         return call.result(answer.status, {name.lower(): value for name, value in answer.getheaders()}, body)
 
 
-def _no_answer(error: Exception) -> Unavailable:
-    never_sent = isinstance(error, ConnectionRefusedError)
+def no_answer(server: str, error: Exception, never_sent: type[Exception]) -> Unavailable:
+    """The failure of an attempt. never_sent: the errors after which nothing can have been published."""
     reason = str(error) or type(error).__name__
-    return Unavailable(f"no answer: {reason}", published=False if never_sent else None)
+    return Unavailable(f"no answer from {server}: {reason}", published=False if isinstance(error, never_sent) else None)

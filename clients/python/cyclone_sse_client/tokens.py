@@ -15,11 +15,11 @@ SHORTEST_SECRET = 32  # bytes; the server refuses to start with less
 
 def make_token(
     secret: str,
-    subscribe: Iterable[str] = (),
+    subscribe: str | Iterable[str] = (),
     *,
     user: object = None,
     seconds: float = 3600,
-    publish: Iterable[str] = (),
+    publish: str | Iterable[str] = (),
     info: Any = None,
     **claims: Any,
 ) -> str:
@@ -31,15 +31,20 @@ def make_token(
     """
     if len(secret.encode()) < SHORTEST_SECRET:
         raise ValueError(f"the secret must have at least {SHORTEST_SECRET} bytes")
-    payload: dict[str, Any] = {"exp": int(time.time() + seconds), "subscribe": list(subscribe), **claims}
+    payload: dict[str, Any] = {"exp": int(time.time() + seconds), "subscribe": _names(subscribe), **claims}
     if user is not None:
         payload["sub"] = str(user)
     if info is not None:
         payload["info"] = info
-    if allowed := list(publish):
+    if allowed := _names(publish):
         payload["publish"] = allowed
     signed = f"{_part({'alg': 'HS256', 'typ': 'JWT'})}.{_part(payload)}"
     return f"{signed}.{_base64(hmac.new(secret.encode(), signed.encode(), hashlib.sha256).digest())}"
+
+
+def _names(channels: str | Iterable[str]) -> list[str]:
+    # Without this, a text would become one channel for each of its letters.
+    return [channels] if isinstance(channels, str) else list(channels)
 
 
 def _part(value: object) -> str:

@@ -99,7 +99,7 @@ def test_what_is_refused_says_why(serve: Serve, make: Make) -> None:
 
 def test_a_token_publishes(serve: Serve, make: Make) -> None:
     server = serve(f"--jwt-secret={SECRET}")
-    token = make_token(SECRET, publish=["room-*"], user=7)
+    token = make_token(SECRET, publish="room-*", user=7)
     with make(server.url, token) as publisher:
         publisher.publish("room-1", "x")
         with pytest.raises(NotAllowed, match="hall") as refused:
@@ -109,7 +109,7 @@ def test_a_token_publishes(serve: Serve, make: Make) -> None:
 
 def test_streams_of_a_user_end(serve: Serve, make: Make) -> None:
     server = serve(f"--jwt-secret={SECRET}", "--http-secret=KEY")
-    headers = {"Authorization": f"Bearer {make_token(SECRET, ['a'], user=7)}"}
+    headers = {"Authorization": f"Bearer {make_token(SECRET, 'a', user=7)}"}
     with Subscriber(server.url, "a", headers=headers) as client, make(server.url, "KEY") as publisher:
         assert publisher.disconnect(user=8) == 0
         assert publisher.disconnect(user=7) == 1
@@ -152,11 +152,13 @@ def test_a_unix_socket(serve: Serve, tmp_path: Any, make: Make) -> None:
 
 
 def test_a_server_that_is_away(make: Make) -> None:
-    with make(f"http://127.0.0.1:{free_port()}", patience=0.3) as publisher:
-        with pytest.raises(Unavailable, match="no answer") as failure:
+    where = f"127.0.0.1:{free_port()}"
+    with make(f"http://name:secret@{where}/", patience=0.3) as publisher:
+        with pytest.raises(Unavailable, match=f"no answer from http://{where}: .*") as failure:
             publisher.publish("a", "x", idempotency_key="order-7")
         assert failure.value.published is False
         assert failure.value.idempotency_key == "order-7"
+        assert "secret" not in str(failure.value)
 
 
 def test_a_server_that_hangs(make: Make) -> None:

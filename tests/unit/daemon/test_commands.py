@@ -33,6 +33,14 @@ def test_the_token_is_signed_with_the_secret_of_the_server(
     assert claims == {"sub": "42", "subscribe": ["user-42", "news-*"]}
 
 
+@pytest.mark.parametrize("word", ["0", "-5", "inf", "nan", "x"])
+def test_a_token_that_could_not_be_used_is_not_made(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        print_token([f"--jwt-secret={SECRET}", f"--expires={word}"])
+    assert ended.value.code == 2
+    assert "argument --expires: expected a number of seconds from 1" in capsys.readouterr().err
+
+
 def test_the_secret_may_stand_in_the_configuration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
