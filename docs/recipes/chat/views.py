@@ -27,7 +27,7 @@ def lines(request, name):
 @require_POST
 def say(request, name):
     """Keep a line, and publish it once it is kept."""
-    line = Line.objects.create(room=name, author=request.user, text=request.POST["text"])
+    line = Line.objects.create(room=name, author=request.user, text=request.POST["text"][:2000])
     publish(f"room-{name}", line.as_json())
     return HttpResponse(status=204)
 

@@ -1,9 +1,8 @@
 """A live table: a page, its rows, and a change of a row."""
 
-from decimal import Decimal
-
 from cyclone_sse_client.django import publish
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
@@ -33,7 +32,11 @@ def rows(request):
 def change(request, pk):
     """Change a price. It is published when the change is committed, and not at all if it is not."""
     row = get_object_or_404(Row.objects.select_for_update(), pk=pk)
-    row.price, row.version = Decimal(request.POST["price"]), row.version + 1
+    row.price, row.version = request.POST["price"], row.version + 1
+    try:
+        row.full_clean()
+    except ValidationError as error:
+        return HttpResponse("; ".join(error.messages), status=400)
     row.save()
     publish("table", row.as_json())
     return HttpResponse(status=204)

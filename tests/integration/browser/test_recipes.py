@@ -159,6 +159,13 @@ def test_a_live_table(world: World, visit: Visit) -> None:
     for page in (ann, bob):
         wait_text(page, "#row-3", "Milk2.50Change")
     assert not ann.faults + bob.faults
+    said: list[str] = []
+    bob.on("dialog", lambda dialog: (said.append(dialog.message), dialog.accept("many")))
+    with bob.expect_response("**/table/1") as refused:
+        bob.locator("#row-1 button").click()
+    assert refused.value.status == 400
+    until(lambda: bob.evaluate("1") and len(said) == 2, "the reason")
+    assert "must be a decimal number" in said[1]
 
 
 @pytest.mark.slow
