@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,31 @@ def test_a_django_project_with_the_settings_of_production(
     unnamed = serve(auth, "--trust-proxy=1")
     assert status(unnamed.url, "user-1", headers=as_https) == 503
     assert "ALLOWED_HOSTS" in unnamed.log
+
+
+def test_a_client_that_reconnects_during_the_logout_is_refused(
+    django: Callable[..., DjangoSite],
+) -> None:
+    statuses: list[int] = []
+
+    class Push(BaseHTTPRequestHandler):
+        """Stands for the server: asks the application while it is told to end the streams."""
+
+        def do_POST(self) -> None:
+            statuses.append(request("GET", f"{site.url}/push/auth?channels=user-1", headers=cookies).status)
+            self.send_response(200)
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Push) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        site = django(f"http://127.0.0.1:{server.server_port}")
+        ann = Browser(site.url)
+        ann.get("/login", name="ann")
+        cookies = ann.cookies
+        assert request("GET", f"{site.url}/push/auth?channels=user-1", headers=cookies).status == 200
+        assert ann.get("/logout") == (200, "bye")
+        server.shutdown()
+    assert statuses == [401]
 
 
 def test_a_push_that_fails_does_not_fail_the_request(django: Callable[..., DjangoSite]) -> None:
