@@ -2,6 +2,7 @@
 
     Refusal      a client's mistake, or a limit: the client is sent an HTTP status with a reason
     Unavailable  the broker does not accept messages: the publisher is answered with 503
+    StartError   the server cannot start, and exits with one line
     Ending       the reason why a stream ended, by which metrics count; not an error
 
 Any other exception is a bug, and is logged once with its traceback.
@@ -13,6 +14,17 @@ import enum
 import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
+
+
+class StartError(SystemExit, Exception):
+    """The server cannot start: the process exits with 1 and this line.
+
+    It is an Exception too: without this, twistd in the background would not pass the line on to the process
+    that the operator has started, which would then wait forever.
+    """
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"cyclone-sse: {reason}")
 
 
 class Refusal(Exception):

@@ -33,7 +33,7 @@ from cyclone_sse.daemon.metrics import Sources
 from cyclone_sse.daemon.proxy_protocol import proxied
 from cyclone_sse.daemon.sockets import ADMIN, HTTPS, PROXIED, Bound
 from cyclone_sse.daemon.turn_watch import TurnWatch
-from cyclone_sse.errors import Ending
+from cyclone_sse.errors import Ending, StartError
 from cyclone_sse.http.connection import STREAMING, Connection
 from cyclone_sse.http.server_state import EXPIRED_AT_ONCE, ServerState
 from cyclone_sse.options import with_defaults
@@ -103,7 +103,7 @@ class ServerService(Service):
         try:
             self.bound = self._sockets()
         except ValueError as error:
-            raise SystemExit(f"cyclone-sse: {error}") from None
+            raise StartError(error) from None
 
     def startService(self) -> None:
         """Start serving. Exits with one line if the ports, or the history file, cannot be opened."""
@@ -123,7 +123,7 @@ class ServerService(Service):
         try:
             started = broker.start()
         except ValueError as error:
-            raise SystemExit(f"cyclone-sse: {error}") from None
+            raise StartError(error) from None
         if started.called or (broker.lingers and not broker.hub.presence.is_wanted):
             self._open()  # Such a broker knows nothing of the past, and may be away for long.
         else:
@@ -178,7 +178,7 @@ class ServerService(Service):
 
     def _fail(self, reason: str) -> None:
         if not self.reactor.running:
-            raise SystemExit(f"cyclone-sse: {reason}")
+            raise StartError(reason)
         self.log.critical("{reason}", reason=reason)
         self.reactor.stop()
 

@@ -29,6 +29,7 @@ from twisted.logger import Logger
 from cyclone_sse.daemon.handover import FIRST_SOCKET, LIFELINE, REPORTS, Handover
 from cyclone_sse.daemon.sockets import Bound, Owner, duplicate, open_sockets
 from cyclone_sse.daemon.worker_process import WorkerProcess
+from cyclone_sse.errors import StartError
 
 KILL_AFTER = 15.0  # seconds for the end of a worker, in addition to --drain and --drain-delay
 RESTART_DELAYS = (1.0, 30.0)  # seconds: the first, and the longest; each is twice the one before
@@ -119,7 +120,7 @@ class SupervisorService(Service):
                 bound = first if not number else [duplicate(each, number) for each in first]
                 self._slots.append(Slot(number + 1, bound))
         except ValueError as error:
-            raise SystemExit(f"cyclone-sse: {error}") from None
+            raise StartError(error) from None
 
     def startService(self) -> None:
         """Start all workers."""

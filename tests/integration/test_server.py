@@ -32,6 +32,36 @@ def twistd(directory: Path, *words: str, **env: str) -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("--port={used}", "in use"),
+        ("--port={used} --broker=redis --workers=2", "in use"),
+        ("--port={free} --admin-port={free}", "Address already in use"),
+        ("--port={free} --history-file=missing/file", "missing/file cannot be opened"),
+    ],
+)
+def test_in_the_background_a_start_that_fails_says_so(tmp_path: Path, options: str, reason: str) -> None:
+    """twistd waits until the process that it leaves in the background has started."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        words = options.format(used=other.getsockname()[1], free=free_port()).split()
+        ended = subprocess.run(
+            [TWISTD, "--pidfile=sse.pid", "--logfile=sse.log", "cyclone-sse", *words],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert "cyclone-sse: " in ended.stderr  # twistd shows the first 100 letters, and names the log
+    until(lambda: not (tmp_path / "sse.pid").exists(), "the removal of its pid file")
+    log = (tmp_path / "sse.log").read_text()
+    assert reason in log
+    assert "Traceback" not in log
+
+
 def test_help_lists_every_option_with_its_default(tmp_path: Path) -> None:
     shown = twistd(tmp_path, "-h")
     assert shown.returncode == 0

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyclone_sse.brokers import BrokerUnavailable
-from cyclone_sse.errors import Ending, Unavailable, error_body
+from cyclone_sse.errors import Ending, StartError, Unavailable, error_body
 
 
 @given(st.text())
@@ -22,3 +22,10 @@ def test_the_name_that_custom_applications_know() -> None:
 
 def test_each_ending_has_a_name_of_its_own() -> None:
     assert len({ending.value for ending in Ending}) == len(Ending.__members__)
+
+
+def test_a_start_that_fails_ends_the_process_and_can_be_caught() -> None:
+    error = StartError("the port is in use")
+    assert error.code == "cyclone-sse: the port is in use"
+    assert isinstance(error, SystemExit)
+    assert isinstance(error, Exception)
