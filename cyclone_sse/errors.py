@@ -53,6 +53,11 @@ def error_body(reason: str, details: Mapping[str, object] | None = None) -> byte
     return json.dumps({"status": "error", "reason": reason, **(details or {})}).encode()
 
 
+def error_text(error: object) -> str:
+    """The text of an error, for a line of the log that goes on after it."""
+    return str(error).rstrip(".") or type(error).__name__
+
+
 class Unavailable(Exception):
     """The broker did not accept a publication. The text is for the log, and may name hosts.
 

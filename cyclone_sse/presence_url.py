@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cyclone_sse.access.http_client import HttpClient
+from cyclone_sse.errors import error_text
 from cyclone_sse.log_limit import LogLimit
 
 PRESENCE_INTERVAL = 1.0  # seconds between two requests
@@ -25,6 +26,10 @@ MAX_PAUSE = 30.0  # seconds between two tries
 PRESENCE_TIMEOUT = 5.0  # seconds for an answer
 MAX_CHANGES = 500  # changes in one request: at most 700 kB
 MAX_WAITING_CHANGES = 20_000  # changes
+
+
+class _WrongStatus(Exception):
+    """The application answered with an error."""
 
 
 class PresenceUrl:
@@ -135,7 +140,7 @@ class PresenceUrl:
             fields.append(("Authorization", "Bearer " + key.encode().decode("latin-1")))
         answer = await self._client.post(body, fields)
         if not 200 <= answer.status < 300:
-            raise ValueError(f"answered {answer.status}")
+            raise _WrongStatus(f"answered {answer.status}")
 
     def _sent(self, _: object) -> None:
         self._request = None
@@ -153,7 +158,7 @@ class PresenceUrl:
         self._failures += 1
         if failure.check(CancelledError):
             return  # by `abort`
-        self._log(str(failure.value) or type(failure.value).__name__)
+        self._log(_problem(failure.value))
         if not self._stopping:
             pause = min(MAX_PAUSE, PRESENCE_INTERVAL * 2 ** min(self._failures - 1, 10))
             self._timer = self._reactor.callLater(pause, self._post)
@@ -162,3 +167,11 @@ class PresenceUrl:
         """Log a new problem at once, and a repeated one at most once a minute."""
         if self._log_limit.acquire(problem):
             self.log.error("the application at --presence-url {problem}: trying again", problem=problem)
+
+
+def _problem(error: object) -> str:
+    if isinstance(error, _WrongStatus):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return f"has not answered in {PRESENCE_TIMEOUT:g} seconds"
+    return f"cannot be reached: {error_text(error)}"

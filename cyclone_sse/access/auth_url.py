@@ -26,7 +26,7 @@ from cyclone_sse.access.credentials import Caller
 from cyclone_sse.access.grant import Grant
 from cyclone_sse.access.http_client import HttpClient
 from cyclone_sse.counters import Histogram
-from cyclone_sse.errors import Refusal
+from cyclone_sse.errors import Refusal, error_text
 from cyclone_sse.log_limit import LogLimit
 from cyclone_sse.reactors import reactor_or_global
 
@@ -97,7 +97,7 @@ class AuthUrl:
             self._refuse(str(error))
         except Exception as error:
             # Any error of the network; Twisted's have no common base class.
-            self._refuse(f"cannot be asked: {_reason(error)}")
+            self._refuse(f"cannot be asked: {error_text(error)}")
         finally:
             self._turns.release()
             self.figures.under_way -= 1
@@ -134,10 +134,3 @@ class AuthUrl:
 
 def _query(channels: Sequence[str]) -> str:
     return urlencode([("channels", channel) for channel in channels])
-
-
-def _reason(error: Exception) -> str:
-    """The reason of a failure as text; Twisted's ResponseFailed has a list of reasons."""
-    reasons = getattr(error, "reasons", None)
-    reason = reasons[0].getErrorMessage() if reasons else str(error) or type(error).__name__
-    return reason.rstrip(".")  # Twisted's end with one, and ours go on

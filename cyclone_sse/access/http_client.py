@@ -9,9 +9,9 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectingCancelledError, ConnectionDone
 from twisted.internet.interfaces import (
     IConsumer,
     IProtocol,
@@ -27,7 +27,9 @@ from twisted.web.client import (
     Agent,
     BrowserLikePolicyForHTTPS,
     HTTPConnectionPool,
+    RequestTransmissionFailed,
     ResponseDone,
+    ResponseFailed,
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
@@ -85,8 +87,14 @@ class HttpClient:
         for name, value in fields:
             headers.addRawHeader(name.encode(), value.encode("latin-1", "replace"))
         producer = None if body is None else _BodyProducer(body)
-        response: IResponse = await self._agent.request(method, url.encode(), headers, producer)
-        content = await _read(response)
+        try:
+            response: IResponse = await self._agent.request(method, url.encode(), headers, producer)
+            content = await _read(response)
+        except (RequestTransmissionFailed, ResponseFailed) as error:
+            # Without these two, a request that is cancelled, or takes too long, would not fail as such.
+            raise error.reasons[0].value from None
+        except ConnectingCancelledError:
+            raise CancelledError from None
         found = map(response.headers.getRawHeaders, ("WWW-Authenticate", "Location"))
         challenge, location = (values[0] if values else None for values in found)
         return HttpAnswer(response.code, content, challenge, location)

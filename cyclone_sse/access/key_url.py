@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from cyclone_sse.access.http_client import HttpClient
 from cyclone_sse.access.keys import SigningKey, jwks_keys
+from cyclone_sse.errors import error_text
 from cyclone_sse.reactors import reactor_or_global
 
 REFRESH = 600.0  # seconds between two fetches
@@ -83,7 +85,7 @@ class KeyUrl:
         self._clear_timer()
         request = self._request = Deferred.fromCoroutine(self._read())
         request.addTimeout(FETCH_TIMEOUT, self._reactor)
-        request.addErrback(lambda failure: self._log_problem(failure.getErrorMessage()))
+        request.addErrback(self._failed)
         request.addBoth(self._finish)
 
     def _finish(self, _: object) -> None:
@@ -103,12 +105,18 @@ class KeyUrl:
             self._problem = ""
             self.log.info("the keys at --jwt-keys={url} are back", url=self._url)
 
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(TimeoutError):
+            self._log_problem(f"there is no answer in {FETCH_TIMEOUT:g} seconds")
+        elif not failure.check(CancelledError):  # by `stop`
+            self._log_problem(error_text(failure.value))
+
     def _log_problem(self, problem: str) -> None:
         if problem != self._problem:
             self._problem = problem
             kept = "the last ones stay in use" if self.keys else "no token is accepted"
             self.log.error(
-                "the keys at --jwt-keys={url} cannot be read, {problem}: {kept}",
+                "the keys at --jwt-keys={url} cannot be read ({problem}): {kept}",
                 url=self._url,
                 problem=problem,
                 kept=kept,

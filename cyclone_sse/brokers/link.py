@@ -13,6 +13,7 @@ from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import ITCPTransport
 
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.errors import error_text
 
 BROKER_AWAY = "the broker is away"
 
@@ -82,4 +83,4 @@ def text_of(error: BaseException | None) -> str:
         return "no answer in time"
     if isinstance(error, TimeoutError) and len(error.args) > 1:
         return "no answer in time"  # of `addTimeout`, which would name the Deferred
-    return str(error).rstrip(".") or type(error).__name__
+    return error_text(error)

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 
 from cyclone_sse import presence_url
 from cyclone_sse.access.answers import HttpAnswer
+from cyclone_sse.daemon.probes import collected_errors
 from cyclone_sse.presence_url import (
     MAX_CHANGES,
     MAX_PAUSE,
@@ -112,6 +113,25 @@ def test_a_failed_request_is_repeated_with_growing_pauses() -> None:
     assert all(body == site.client.bodies[0] for body in site.client.bodies)
     site.client.answer()
     assert len(site.url) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (None, "has not answered in 5 seconds"),
+        (ConnectionRefusedError(), "cannot be reached: Connection was refused by other side"),
+    ],
+)
+def test_a_failure_is_explained_in_the_log(error: Exception | None, problem: str) -> None:
+    site = Site()
+    site.url.add("room", {"42": None}, [])
+    site.clock.advance(PRESENCE_INTERVAL)
+    with collected_errors() as lines:
+        if error is None:
+            site.clock.advance(PRESENCE_TIMEOUT)
+        else:
+            site.client.answers[-1].errback(error)
+    assert lines == [f"the application at --presence-url {problem}: trying again"]
 
 
 def test_what_waits_is_bounded_and_the_oldest_goes_first() -> None:

@@ -48,10 +48,9 @@ class Peer:
         self.protocol.dataReceived(data)
 
     def failure(self) -> Exception:
-        """What went wrong: the first reason that Twisted gives."""
+        """What went wrong."""
         (failure,) = self.results
-        reasons = getattr(failure.value, "reasons", None)
-        error = reasons[0].value if reasons else failure.value
+        error = failure.value
         assert isinstance(error, Exception)
         return error
 
@@ -179,6 +178,29 @@ def test_interim_answers_within_a_body_without_a_length_leave_no_empty_body() ->
     assert peer.transport.disconnected
     peer.protocol.connectionLost(Failure(ConnectionLost()))
     assert isinstance(peer.failure(), AnswerTooLong)
+
+
+def test_a_request_can_be_cancelled_before_there_is_a_connection() -> None:
+    peer = Peer()
+    peer.get().cancel()
+    assert peer.results[0].check(CancelledError)
+
+
+def test_a_request_can_be_cancelled_before_there_is_an_answer() -> None:
+    peer = Peer()
+    asked = peer.get()
+    peer.accept()
+    asked.cancel()
+    peer.protocol.connectionLost(Failure(ConnectionLost()))
+    assert peer.results[0].check(CancelledError)
+
+
+def test_the_reason_of_a_failure_is_not_wrapped() -> None:
+    peer = Peer()
+    peer.get()
+    peer.accept()
+    peer.protocol.connectionLost(Failure(ConnectionLost()))
+    assert isinstance(peer.failure(), ConnectionLost)
 
 
 def test_a_request_that_is_cancelled_closes_its_connection() -> None:

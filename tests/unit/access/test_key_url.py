@@ -175,3 +175,29 @@ def test_stop_ends_a_request_under_way() -> None:
     site.keys.start()
     site.keys.stop()
     assert site.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (None, "there is no answer in 5 seconds"),
+        (ConnectionRefusedError(), "Connection was refused by other side"),
+    ],
+)
+def test_a_failure_is_explained_in_the_log(lines: list[str], error: Exception | None, problem: str) -> None:
+    site = Site()
+    site.keys.start()
+    if error is None:
+        site.clock.advance(FETCH_TIMEOUT)
+    else:
+        site.client.requests[-1].errback(error)
+    assert lines == [
+        f"the keys at --jwt-keys=https://www.example/jwks cannot be read ({problem}): no token is accepted"
+    ]
+
+
+def test_the_end_of_a_request_at_the_stop_is_not_logged(lines: list[str]) -> None:
+    site = Site()
+    site.keys.start()
+    site.keys.stop()
+    assert lines == []
