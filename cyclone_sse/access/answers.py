@@ -18,11 +18,11 @@ from cyclone_sse.errors import Refusal
 from cyclone_sse.values import read_json
 
 _HINTS = {
-    400: "Django answers so where ALLOWED_HOSTS lacks the name in Host: see --auth-host",
+    400: "Django: ALLOWED_HOSTS lacks the name in Host, see --auth-host",
     404: "is the path of --auth-url right?",
-    405: "it must answer to GET",
+    405: "it must accept GET",
     421: "it does not know the name in Host: see --auth-host",
-    429: "it limits its requests: leave this server's out",
+    429: "it limits the rate of requests: exempt this server",
 }
 
 

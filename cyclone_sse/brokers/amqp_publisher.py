@@ -76,7 +76,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
         for each, lots in messages:
             for keys in lots:
                 if self.blocked:
-                    failures.append(Failure(AmqpError(self._takes_nothing)))
+                    failures.append(Failure(AmqpError(self._blocked_reason)))
                     return sent
                 # At once: when the publisher has given up, no one else handles these failures.
                 sent.append(self._publish_one(each, keys).addErrback(failures.append))
@@ -160,11 +160,11 @@ class AmqpPublisherProtocol(AmqpProtocol):
 
     def _fail_unconfirmed(self, tag: int) -> None:
         if self.blocked:
-            self.publish_confirmed(tag, True, self._takes_nothing)
+            self.publish_confirmed(tag, True, self._blocked_reason)
 
     @property
-    def _takes_nothing(self) -> str:
-        return f"the server takes no messages: {self.blocked}"
+    def _blocked_reason(self) -> str:
+        return f"the server accepts no messages: {self.blocked}"
 
     def connectionLost(self, reason: Failure) -> None:
         """Fail the unconfirmed messages: it is unknown whether the server has accepted them."""

@@ -129,7 +129,7 @@ class Delegate(TwistedDelegate):  # type: ignore[misc]
 
     def basic_nack(self, ch: Any, msg: Any) -> None:
         """The server has refused messages of ours."""
-        self.client.publish_confirmed(msg.delivery_tag, msg.multiple, "the message was not taken")
+        self.client.publish_confirmed(msg.delivery_tag, msg.multiple, "the server did not accept the message")
 
 
 def load_spec(file: str | Path) -> Any:

@@ -191,7 +191,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
             await self._change(link, lot.tag, lot.survey, lot.holds)
             return True
         if self._position.was_rewritten(lot.survey, lot.holds):
-            self.log.error("the end of {server} was lost", server=self.server)
+            self.log.error("the newest entries of {server} were lost", server=self.server)
             last = lot.survey.last
             tag = await link.claim(renew=True)
             await self._start_at(link, tag, last, seq_of(last), count=lot.survey.added)
@@ -219,7 +219,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
             await self._start_at(link, tag, self._position.last, self._position.seq)
         else:
             await self._start_at_oldest(link, tag, survey)
-        self.log.error("{server} was lost: another continues in its place", server=self.server)
+        self.log.error("{server} was lost: another stream continues in its place", server=self.server)
 
     async def _start_at_oldest(self, link: StreamLink, tag: str, survey: Survey) -> None:
         """Read the stream from where the history's time begins.
@@ -343,7 +343,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
             self.check_size(publication.data)
         except ValueError as error:
             self.log_rarely(
-                "left out an entry of {server}: {reason}; there may be more",
+                "skipped an entry of {server}: {reason}; there may be more",
                 server=self.server,
                 reason=str(error),
             )

@@ -126,7 +126,7 @@ class SubscribingBroker(UpstreamBroker[L], Generic[L]):
             self._refuse(subscription.channel, error)
             return
         self.log_rarely(
-            "{server} does not subscribe: {reason}; trying again", server=self.server, reason=text_of(error)
+            "{server} could not subscribe: {reason}; trying again", server=self.server, reason=text_of(error)
         )
         self.reactor.callLater(REQUEST_AGAIN, self._request_again, subscription)
 
@@ -139,7 +139,7 @@ class SubscribingBroker(UpstreamBroker[L], Generic[L]):
     def _refuse(self, channel: str, error: NotAllowed) -> None:
         """Refuse and end the channel's clients. Without this, their streams would stay open in vain."""
         self.log_rarely(
-            "{server} does not let us subscribe to {channel!r}: {reason}",
+            "{server} does not allow the subscription to {channel!r}: {reason}",
             server=self.server,
             channel=channel[:100],
             reason=text_of(error),

@@ -74,7 +74,7 @@ class UpstreamBroker(Broker, Generic[L]):
         super().__init__(settings, name, reactor=reactor, **how)
         self._link: L | None = None  # where messages come from
         self._publishing = PublishingConnection(
-            lambda: self._open(publishing=True), self._log_not_taken, self._publisher_lost, self.reactor
+            lambda: self._open(publishing=True), self._log_not_accepted, self._publisher_lost, self.reactor
         )
         self._loop: Deferred[None] | None = None
         self._stopping = False  # the end: never connect again
@@ -108,7 +108,7 @@ class UpstreamBroker(Broker, Generic[L]):
         if self._link is None:
             return BROKER_AWAY
         if self._publishing.link is not None and self._publishing.link.blocked:
-            return f"the broker takes no messages: {self._publishing.link.blocked}"
+            return f"the broker accepts no messages: {self._publishing.link.blocked}"
         if self._heartbeats.are_late:
             return "a heartbeat sent through the broker does not arrive"
         return None
@@ -185,7 +185,7 @@ class UpstreamBroker(Broker, Generic[L]):
         except (ValueError, RecursionError):
             decoded = None
         if not isinstance(decoded, dict):
-            self.log_rarely("an order from {server} is no JSON object: left out", server=self.server)
+            self.log_rarely("ignored an order from {server}: it is not a JSON object", server=self.server)
             return None
         return decoded
 
@@ -197,9 +197,9 @@ class UpstreamBroker(Broker, Generic[L]):
         """The connections that there are: the Link where messages come from, and the one for publishing."""
         return [link for link in (self._link, self._publishing.link) if link is not None]
 
-    def _log_not_taken(self, reason: str) -> None:
+    def _log_not_accepted(self, reason: str) -> None:
         self.log_rarely(
-            "{server} does not take what is published: {reason}", server=self.server, reason=reason
+            "{server} does not accept what is published: {reason}", server=self.server, reason=reason
         )
 
     def _publisher_lost(self, reason: BaseException) -> None:

@@ -43,7 +43,7 @@ def warnings(settings: Mapping[str, Any]) -> list[str]:
         lines.append("any client may subscribe to every channel: there is no rule (docs/access.md)")
     if settings["public"] and not restricted:
         names = ",".join(settings["public"])
-        lines.append(f"--public={names} opens nothing: no rule closes the other channels (docs/access.md)")
+        lines.append(f"--public={names} has no effect: all channels are public (docs/access.md)")
     if settings["patterns"] and not restricted and settings["broker"] == "redis":
         lines.append(
             "--patterns=1: any client may receive everything that any program publishes on this Redis"

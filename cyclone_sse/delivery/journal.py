@@ -53,7 +53,7 @@ _Waiting = tuple[Deferred[Sequence[str]], Sequence[str]]  # a publisher, and the
 
 @dataclass(frozen=True, slots=True)
 class JournalFigures:
-    """waiting_bytes: of events that are not yet on the disk. trouble: why nothing is accepted, or None."""
+    """waiting_bytes: of events that are not yet on the disk. trouble: why no event is accepted, or None."""
 
     waiting_bytes: int
     trouble: str | None
@@ -73,7 +73,7 @@ class Journal:
     _unwritten: Transaction | None = None  # the transaction that failed
     _retry: IDelayedCall | None = None  # the call that tries it again
     _late: IDelayedCall | None = None  # the call that ends the wait for a disk that hangs
-    _trouble: str | None = None  # why nothing is accepted
+    _trouble: str | None = None  # why no event is accepted
     _misplaced: str | None = None  # likewise, if the file is not where it was
     _looking = False  # whether it is there
     _closing = False
@@ -189,7 +189,7 @@ class Journal:
             for transaction in filter(None, (self._unwritten, self._next_transaction(), last)):
                 await self._writer.call(self._file.write, transaction)
         except JournalError as error:
-            self.log.error("the last events may be missing from the history file: {reason}", reason=error)
+            self.log.error("the last events may be missing in the history file: {reason}", reason=error)
         finally:
             await self._writer.call(self._file.close)
         if len(self._answers):
@@ -279,7 +279,7 @@ class Journal:
         if self._trouble != CANNOT_BE_WRITTEN:
             self._trouble = CANNOT_BE_WRITTEN
             if failure.check(JournalError):
-                self.log.error("{reason}; until it can be, nothing is accepted", reason=failure.value)
+                self.log.error("{reason}; no event is accepted until it can be written", reason=failure.value)
             else:
                 self.log.failure("writing the history file failed", failure)
         refused, self._waiting = [*waiting, *self._waiting], []
@@ -294,7 +294,7 @@ class Journal:
         ended.
         """
         self._trouble = "the disk of the history file does not answer"
-        self.log.error("{reason}: nothing is accepted until it does", reason=self._trouble)
+        self.log.error("{reason}: no event is accepted until it does", reason=self._trouble)
         refused = [*waiting, *self._waiting]
         waiting.clear()
         self._waiting = []
@@ -325,7 +325,7 @@ class Journal:
         self._misplaced = "the history file was removed or replaced" if is_in_place is False else None
         if self._misplaced != before and not self._closing:
             if self._misplaced:
-                self.log.error("{reason}: nothing is accepted", reason=self._misplaced)
+                self.log.error("{reason}: no event is accepted", reason=self._misplaced)
             else:
                 self.log.info("the history file is in its place again; events are accepted")
 

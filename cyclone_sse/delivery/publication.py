@@ -73,7 +73,7 @@ class Publication:
         if self.retry is not None and not 0 <= self.retry <= MAX_RETRY:
             raise ValueError(f"retry is not between 0 and {MAX_RETRY} milliseconds")
         if self.ttl is not None and not 0 <= self.ttl <= MAX_TTL:
-            raise ValueError("ttl is not a number of seconds")
+            raise ValueError(f"ttl is not between 0 and {MAX_TTL:.0f} seconds")
         if self.excluded is not None:
             check_client_id(self.excluded, "except")
         if self.idempotency_key is not None and not _KEY.fullmatch(self.idempotency_key):
@@ -273,7 +273,7 @@ def _check_type(type: str) -> None:
     if type.startswith(OWN_TYPES):
         raise ValueError(f"event begins with {OWN_TYPES}, which is reserved for the server's own events")
     if any(character in type for character in "\r\n\0"):
-        raise ValueError("event has a line break in it")
+        raise ValueError("event contains a line break or NUL")
     if not _is_utf8(type):
         raise ValueError("event is not text")
 

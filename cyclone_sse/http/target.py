@@ -24,7 +24,7 @@ def split_target(method: str, raw: bytes, host: str | None) -> tuple[str, str, s
     target = raw.decode("latin-1")
     host = host or "127.0.0.1"
     if "#" in target:
-        raise Refusal(400, "a target has no fragment")
+        raise Refusal(400, "malformed target: it has a fragment")
     if method == "CONNECT":
         raise Refusal(501, "this server is not a proxy")
     if target[0] != "/" and target != ASTERISK:

@@ -183,7 +183,7 @@ def test_a_full_disk_refuses_and_when_there_is_room_it_goes_on(serve: Serve, tmp
     with Subscriber(server.url, "base", beginning) as reader:
         heard = reader.data(3)
     assert (heard[0], heard[-1]) == ("before", "after")
-    assert server.log.count("nothing is accepted") == 1, "said once"
+    assert server.log.count("no event is accepted") == 1, "logged once"
 
 
 def refusal(server: SseServer) -> str:

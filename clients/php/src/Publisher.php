@@ -237,7 +237,7 @@ final class Publisher
         $value = json_decode($body, true);
         if ($status === 200) {
             if (!is_array($value)) {
-                throw new Failure('this is no answer of cyclone-sse: ' . substr($body, 0, 100), $status);
+                throw new Failure('this is not an answer of cyclone-sse: ' . substr($body, 0, 100), $status);
             }
             return $value;
         }

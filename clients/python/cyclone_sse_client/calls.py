@@ -83,7 +83,7 @@ class Call(Generic[Result]):
             try:
                 return self.read(json.loads(body))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise CycloneSSEError(f"this is no answer of cyclone-sse: {body[:100]!r}", status) from error
+                raise CycloneSSEError(f"this is not an answer of cyclone-sse: {body[:100]!r}", status) from error
         answer = _object(body)
         reason = str(answer.get("reason") or body.decode("utf-8", "replace")[:LONGEST_REASON] or "no reason given")
         if status in RETRY_STATUSES:

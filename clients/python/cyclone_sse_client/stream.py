@@ -162,7 +162,7 @@ class Subscription:
         if response.status == 204:
             raise Refused("the server has nothing for this subscription", 204)
         self._refuse(response)
-        raise Unavailable(f"this is no stream, but {kind or 'nothing'}", response.status)
+        raise Unavailable(f"this is not a stream, but {kind or 'nothing'}", response.status)
 
     def _refuse(self, response: http.client.HTTPResponse) -> None:
         """Raise the exception for this answer; after one 401 a token function is called again."""

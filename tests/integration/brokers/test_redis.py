@@ -97,8 +97,8 @@ def test_user_password_and_database_come_from_the_environment(
         with socket.create_connection(("127.0.0.1", redis_server.port), timeout=PATIENCE) as admin:
             admin.sendall(rules.encode())
             client.wait_end()
-    assert server.log.count("does not let us subscribe") == 1
-    assert server.log.count("does not take what is published: NOPERM") == 1
+    assert server.log.count("does not allow the subscription") == 1
+    assert server.log.count("does not accept what is published: NOPERM") == 1
 
 
 @pytest.mark.parametrize(

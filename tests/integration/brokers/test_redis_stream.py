@@ -124,7 +124,7 @@ def test_what_makes_no_sense_is_left_out_and_said_once(serve: Serve, stream: Str
         )
         stream.add("a", "the end")
         assert client.event().data == "the end"
-    assert server.log.count("left out an entry") == 1
+    assert server.log.count("skipped an entry") == 1
 
 
 def test_a_client_changes_instances_and_goes_on_exactly(serve: Serve, stream: Stream) -> None:

@@ -176,7 +176,7 @@ def test_a_server_that_is_full_for_long(tmp_path: Path) -> None:
 def test_what_is_no_cyclone_sse_is_named(tmp_path: Path) -> None:
     with scripted(answer("200 OK", b"<html>hello")) as server:
         failure = call(tmp_path, server.url, "$publisher->publish('a', 1)")
-    assert "no answer of cyclone-sse: <html>hello" in failure["reason"]
+    assert "not an answer of cyclone-sse: <html>hello" in failure["reason"]
 
 
 @pytest.mark.parametrize("name", ["token.php", "cookie.php"])

@@ -97,7 +97,7 @@ def test_a_server_that_takes_no_messages_is_a_problem_but_not_the_end() -> None:
     run(broker, 100)
     assert (broker.receiving.aborted, broker.problem) == (
         False,
-        "the broker takes no messages: low on memory",
+        "the broker accepts no messages: low on memory",
     )
 
 

@@ -43,13 +43,13 @@ def test_the_reason_why_nothing_can_be_handed_over_is_for_the_log_alone(log: lis
     lost = outcome(broker.publish(["a"], "x"))
     broker.links[-1].lose()
     assert isinstance(lost[0], Unavailable)
-    lines = [line for line in log if "does not take" in line]
+    lines = [line for line in log if "does not accept" in line]
     assert len(lines) == 1  # not one for each POST
-    assert lines[0].startswith("Fake at 1:2 does not take what is published: Connection was refused")
+    assert lines[0].startswith("Fake at 1:2 does not accept what is published: Connection was refused")
     broker.clock.advance(LOG_INTERVAL)
     broker.reachable = refused
     outcome(broker.publish(["a"], "x"))
-    assert len([line for line in log if "does not take" in line]) == 2
+    assert len([line for line in log if "does not accept" in line]) == 2
 
 
 def test_a_publisher_at_fault_is_told_so() -> None:

@@ -107,7 +107,7 @@ def test_an_error_of_the_moment_refuses_no_client(log: list[str]) -> None:
     link.answer()
     assert (link.held, broker.gaps, client.ending) == ({"a"}, [{"a"}], None)
     assert [line for line in log if "BUSY" in line] == [
-        "Fake at 1:2 does not subscribe: BUSY Redis is busy running a script; trying again"
+        "Fake at 1:2 could not subscribe: BUSY Redis is busy running a script; trying again"
     ]
 
 
@@ -164,7 +164,7 @@ def test_one_that_is_refused_is_told_and_the_others_are_let_in(log: list[str]) -
     assert broker.needed() == {"a"}
     assert broker.come(Client(), "secret") != [True]  # requested again: it may be allowed by now
     assert [line for line in log if "secret" in line] == [
-        "Fake at 1:2 does not let us subscribe to 'secret': NOPERM"
+        "Fake at 1:2 does not allow the subscription to 'secret': NOPERM"
     ]
 
 

@@ -135,7 +135,7 @@ def test_an_order_that_is_none_does_no_harm(log: list[str], order: bytes) -> Non
     for _ in range(3):
         broker.obey_json(order)
     assert broker.orders == []
-    assert log[1:] == ["an order from Fake at 1:2 is no JSON object: left out"]
+    assert log[1:] == ["ignored an order from Fake at 1:2: it is not a JSON object"]
 
 
 def test_an_attempt_that_is_under_way_at_the_end_is_the_last(log: list[str]) -> None:

@@ -258,3 +258,8 @@ def test_the_name_of_a_channel_has_at_most_255_bytes() -> None:
     assert publication("\u00e4" * 127, "x")
     with pytest.raises(ValueError, match="255 bytes"):
         publication("\u00e4" * 128, "x")
+
+
+def test_a_number_that_is_too_large_is_not_called_no_number() -> None:
+    with pytest.raises(ValueError, match="ttl is not between 0 and 315360000 seconds"):
+        Publication.from_json({"channel": "a", "message": "x", "ttl": 1e12})
