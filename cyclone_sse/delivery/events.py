@@ -131,12 +131,13 @@ class EventIds:
 
 
 class Event:
-    """One encoded event. seq: its position in the order of events. frame: the bytes that clients are sent.
+    """One encoded event. seq, node: its id. frame: the bytes that clients are sent.
 
-    channels: the names under which it was published. patterns: the subscribed patterns that match them.
-    excluded: the id of a client that does not receive it. ttl: seconds for which the history keeps it, if
-    fewer than for other events. taken: the time of its publication, in the reactor's seconds. holders: the
-    number of channels whose history has it. row: its row in the history file, 0 if none.
+    seq is its position in the order of events. channels: the names under which it was published. patterns:
+    the subscribed patterns that match them. excluded: the id of a client that does not receive it. ttl:
+    seconds for which the history keeps it, if fewer than for other events. key: its idempotency key.
+    published_at: in the reactor's seconds. holders: the number of channels whose history has it. row: its row
+    in the history file, 0 if none.
     """
 
     __slots__ = (
@@ -148,9 +149,9 @@ class Event:
         "key",
         "node",
         "patterns",
+        "published_at",
         "row",
         "seq",
-        "taken",
         "ttl",
     )
 
@@ -163,7 +164,7 @@ class Event:
         self.excluded: str | None = None
         self.ttl: float | None = None
         self.key: str | None = None
-        self.taken = 0.0
+        self.published_at = 0.0
         self.holders = 0
         self.row = 0
 

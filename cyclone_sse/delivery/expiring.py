@@ -22,7 +22,7 @@ class Expiring:
     def set(self, event: Event) -> None:
         """Let the event end with its ``ttl``, if it has one."""
         if event.ttl is not None:
-            self._ends.set(event, event.taken + event.ttl)
+            self._ends.set(event, event.published_at + event.ttl)
 
     def clear(self, event: Event) -> None:
         """Forget an event that is gone."""

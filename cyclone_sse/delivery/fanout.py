@@ -131,7 +131,7 @@ class Fanout:
                     served = 0
                     yield
         self._walking = None
-        self._counters.fanout_seconds.observe(self._reactor.seconds() - turn.taken)
+        self._counters.fanout_seconds.observe(self._reactor.seconds() - turn.published_at)
 
     def _send(self, clients: Sequence[Client], batch: Batch) -> None:
         now = self._reactor.seconds()

@@ -127,7 +127,7 @@ class History:
 
     def _add(self, event: Event, now: float) -> None:
         self.version += 1
-        event.taken = now
+        event.published_at = now
         self.last = max(self.last, event.seq)
         self._log.add(event)
         self._expiring.set(event)
@@ -149,15 +149,15 @@ class History:
             return name  # the same, and the channel has newer events by now
         else:
             self._by_age[view.limits.ttl].move_to_end(name)
-            if view.events[0].taken <= event.taken - view.limits.ttl:
-                self._expire(view, event.taken)
+            if view.events[0].published_at <= event.published_at - view.limits.ttl:
+                self._expire(view, event.published_at)
         view.append(event)
         event.holders += 1
         self._bytes += ENTRY_OVERHEAD
         if len(view.events) > view.limits.size:
             self._forget_oldest(view)
         elif len(view.events) > 1:
-            self._by_size.set(view.name, view.size)
+            self._by_size.set(view.name, view.bytes)
         return view.name
 
     def _open_view(self, name: str, limits: Limits) -> View:
@@ -241,7 +241,7 @@ class History:
         for channel in channels:
             view = self._views.get(channel)
             if view is not None:
-                if view.events[0].taken <= now - view.limits.ttl:
+                if view.events[0].published_at <= now - view.limits.ttl:
                     self._expire(view, now)
                     self._forget_if_empty(view)
                 if view.events and view.events[-1].seq > seq:
@@ -311,7 +311,7 @@ class History:
     def _most_overdue(self, now: float) -> View | None:
         for ttl, views in self._by_age.items():
             view = next(iter(views.values()), None)
-            if view is not None and view.events[-1].taken + ttl <= now:
+            if view is not None and view.events[-1].published_at + ttl <= now:
                 return view
         return None
 
@@ -324,7 +324,7 @@ class History:
                 self._forget_if_empty(view)
 
     def _expire(self, view: View, now: float) -> None:
-        self._forget_oldest(view, view.count_taken_until(now - view.limits.ttl))
+        self._forget_oldest(view, view.count_published_until(now - view.limits.ttl))
 
     def _make_room(self) -> None:
         """Drop events until the limit is met; the next call continues if there are too many."""
@@ -363,7 +363,7 @@ class History:
     def _remove(self, view: View, index: int) -> None:
         """Drop an event whose ``ttl`` is over."""
         event = view.events.pop(index)
-        view.size -= len(event.frame) + ENTRY_OVERHEAD
+        view.bytes -= len(event.frame) + ENTRY_OVERHEAD
         self._log.drop(event)
         self._note_removal(view, 1)
 
@@ -371,7 +371,7 @@ class History:
         self.version += 1
         self._bytes -= ENTRY_OVERHEAD * count
         if len(view.events) > 1:
-            self._by_size.set(view.name, view.size)
+            self._by_size.set(view.name, view.bytes)
         else:
             self._by_size.discard(view.name)
 

@@ -173,7 +173,7 @@ class Journal:
             self._writer.call(self._file.is_in_place).addBoth(self._note_place)
         forgotten = self._forgotten or self._forgotten_keys
         overdue = forgotten and self._reactor.seconds() - self._forgot_at >= FORGET_AFTER
-        if overdue or self._reservation() is not None or self._clock_set():
+        if overdue or self._reservation() is not None or self._clock_shift():
             self._write_soon()
 
     async def close(self) -> None:
@@ -228,7 +228,7 @@ class Journal:
         used = given > reserved - seq_at(RESERVE // 2) and wanted > reserved + seq_at(RESERVE // 4)
         return wanted if used or given > reserved - RESERVE_STEP // 2 else None
 
-    def _clock_set(self) -> float:
+    def _clock_shift(self) -> float:
         """The seconds by which the clock was set since the times in the file were right; 0.0 for none."""
         seconds = self._clock() - self._reactor.seconds() - self._clock_ahead
         return seconds if abs(seconds) >= CLOCK_SET else 0.0
@@ -337,7 +337,7 @@ class Journal:
     def _next_transaction(self) -> Transaction:
         events, self._unwritten_events = self._unwritten_events, []
         transaction = Transaction(events, int(self._clock() * 1000), reserved=self._reservation())
-        if seconds := self._clock_set():
+        if seconds := self._clock_shift():
             transaction.clock_set = int(seconds * 1000)
             self._clock_ahead += seconds
         transaction.states, self._states = self._states, {}

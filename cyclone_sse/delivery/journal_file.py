@@ -160,7 +160,7 @@ class JournalFile:
     def keep_newest_keys(self, many: int) -> None:
         """Delete the idempotency keys that are older than so many."""
         with self._explained():
-            if self._one("SELECT count(*) FROM published") > many:
+            if self._value("SELECT count(*) FROM published") > many:
                 # Into a new table: an older version did not limit the keys, and to delete millions one by
                 # one would take minutes.
                 self._db.execute("BEGIN IMMEDIATE")
@@ -220,13 +220,13 @@ class JournalFile:
 
     def _open(self, first: EventId) -> None:
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # before the first look at the file
-        application, version = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
-        new = not self._one("SELECT count(*) FROM sqlite_master")
+        application, version = self._value("PRAGMA application_id"), self._value("PRAGMA user_version")
+        new = not self._value("SELECT count(*) FROM sqlite_master")
         if not new and application != APPLICATION:
             raise JournalError(f"{self.path} is not a history file")
         if not new and version not in (1, VERSION):
             raise JournalError(f"{self.path} is a history file of version {version}, not {VERSION}")
-        if (damage := self._one("PRAGMA quick_check(1)")) != "ok":
+        if (damage := self._value("PRAGMA quick_check(1)")) != "ok":
             raise JournalError(f"{self.path} is damaged: {' '.join(str(damage).split())}")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
@@ -236,8 +236,8 @@ class JournalFile:
             self._upgrade()
         self.node, *ends = self._db.execute("SELECT * FROM journal").fetchone()
         self.begin, self.reserved = seq_at(*ends[:2]), seq_at(*ends[2:])
-        self.row: int = self._one("SELECT coalesce(max(row), 0) FROM event")
-        self._floors: int = self._one("SELECT count(*) FROM floor")  # at most so many
+        self.row: int = self._value("SELECT coalesce(max(row), 0) FROM event")
+        self._floors: int = self._value("SELECT count(*) FROM floor")  # at most so many
 
     def _create(self, first: EventId) -> None:
         self._db.execute("BEGIN IMMEDIATE")
@@ -302,7 +302,7 @@ class JournalFile:
         """Keep the newest floors. Unknown channels are complete from the highest dropped floor on: an
         unnecessary gap is better than a hidden one.
         """
-        many = self._one("SELECT count(*) FROM floor") - FLOORS
+        many = self._value("SELECT count(*) FROM floor") - FLOORS
         if many > 0:
             highest = self._db.execute("SELECT ms, n FROM floor ORDER BY ms, n LIMIT 1 OFFSET ?", (many - 1,))
             ms, n = highest.fetchone()
@@ -311,14 +311,14 @@ class JournalFile:
                 "UPDATE journal SET begin_ms = ?, begin_n = ? WHERE (begin_ms, begin_n) < (?, ?)",
                 (ms, n, ms, n),
             )
-        self._floors = self._one("SELECT count(*) FROM floor")
+        self._floors = self._value("SELECT count(*) FROM floor")
 
     def _insert(self, head: str, rows: Sequence[tuple[Any, ...]], tail: str = "") -> None:
         for part in _parts(rows):
             marks = ", ".join([f"({_marks(len(part[0]))})"] * len(part))
             self._db.execute(head + marks + tail, list(chain.from_iterable(part)))
 
-    def _one(self, query: str) -> Any:
+    def _value(self, query: str) -> Any:
         return self._db.execute(query).fetchone()[0]
 
     @contextlib.contextmanager

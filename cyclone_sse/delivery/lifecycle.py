@@ -116,17 +116,17 @@ class Lifecycle:
         if self._pings.first <= self._reactor.seconds():
             # The id of this moment for all of them. Without this, a client would be sent an id after events
             # whose walk comes behind the pings, and would miss these if it reconnected.
-            self._fanout.work(self._pop_pings(now(), renew))
+            self._fanout.work(self._ping_due(now(), renew))
 
     def end_overdue(self) -> None:
         """End the clients that are too old, whose access has expired, or that have stopped reading."""
         now = self._reactor.seconds()
         if self._ages.first <= now:
-            self._fanout.work(self._pop_each(self._ages, now, self._end_aged))
+            self._fanout.work(self._call_due(self._ages, now, self._end_aged))
         if self._expiries.first <= self.wall():
-            self._fanout.work(self._pop_each(self._expiries, self.wall(), self._end_expired))
+            self._fanout.work(self._call_due(self._expiries, self.wall(), self._end_expired))
         if self._stalls.first <= now:
-            self._fanout.work(self._pop_each(self._stalls, now, self._end_stalled))
+            self._fanout.work(self._call_due(self._stalls, now, self._end_stalled))
 
     def end(
         self,
@@ -171,7 +171,7 @@ class Lifecycle:
     def _ping_interval(self) -> float:
         return self._interval * (1 - _PING_SPREAD * random.random())
 
-    def _pop_pings(self, moment: EventId, renew: bool) -> Iterator[None]:
+    def _ping_due(self, moment: EventId, renew: bool) -> Iterator[None]:
         """Ping the clients that are due one, in slices; each client gets its next deadline."""
         seconds = self._reactor.seconds()
         while due := self._pings.pop_due(seconds, _SLICE):
@@ -186,7 +186,7 @@ class Lifecycle:
                     self._pings.set(client, next_ping)
             yield
 
-    def _pop_each(
+    def _call_due(
         self, deadlines: Deadlines[Client], now: float, step: Callable[[Client], None]
     ) -> Iterator[None]:
         """Call this function with each client whose deadline is due, in slices."""

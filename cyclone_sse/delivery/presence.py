@@ -19,7 +19,7 @@ from itertools import count, islice
 from typing import Any
 
 from cyclone_sse.deadlines import Deadlines
-from cyclone_sse.delivery.room import GONE, Changes, Entry, Room
+from cyclone_sse.delivery.room import NO_STREAMS, Changes, Entry, Room
 
 HEARTBEAT = 5.0  # seconds between two messages of a server that has nothing to report
 SILENCE = 20.0  # seconds without a message after which a server counts as killed
@@ -36,7 +36,7 @@ Key = tuple[str, str | None]  # a channel, and a user; None: all anonymous strea
 class _Peer:
     """Another server, as far as its reports have come."""
 
-    heard: float
+    heard_at: float
     seq: int = 0  # everything up to this report is in the rooms
     entries: dict[Key, Entry] = field(default_factory=dict)
     waiting: dict[int, list[Any]] = field(default_factory=dict)  # reports behind a missing one
@@ -44,7 +44,7 @@ class _Peer:
     whole_id: tuple[int, int] = (0, 0)  # the report up to which that answer goes, and its own number
     complete: tuple[int, list[list[Any]]] | None = None  # that report, and all parts, to be applied
     is_catching_up: bool = False  # what has come is being applied
-    asked: float = float("-inf")
+    asked_at: float = float("-inf")
     ends: float | None = None  # it stopped: when its members leave
 
 
@@ -164,7 +164,7 @@ class Presence:
             if len(self._peers) >= PEERS:
                 return
             peer = self._peers[server] = _Peer(now)
-        peer.heard = now
+        peer.heard_at = now
         if "bye" in message:
             peer.ends = now + self._grace
             return
@@ -182,8 +182,8 @@ class Presence:
             yield from self._catch_up(server, peer)
         finally:  # without this, nothing of this server would be applied after an error
             peer.is_catching_up = False
-        if seq > peer.seq and now - peer.asked >= ASK_AGAIN:
-            peer.asked = now
+        if seq > peer.seq and now - peer.asked_at >= ASK_AGAIN:
+            peer.asked_at = now
             self._outbox.append(iter([{"server": self._server, "ask": server}]))
 
     def _receive_part(self, peer: _Peer, message: Mapping[str, Any]) -> None:
@@ -229,7 +229,7 @@ class Presence:
             if self._peers.get(server) is not peer:
                 return
         for number, key in enumerate(gone, 1):
-            self._set_of(server, peer, key, GONE)
+            self._set_of(server, peer, key, NO_STREAMS)
             if not number % MESSAGE_ENTRIES:
                 yield
                 if self._peers.get(server) is not peer:
@@ -257,12 +257,12 @@ class Presence:
         """
         while due := self._leaving.pop_due(now, MESSAGE_ENTRIES):
             for key in due:
-                self._set_own(key, GONE)
+                self._set_own(key, NO_STREAMS)
             yield
         for server, peer in list(self._peers.items()):
             if not connected:
-                peer.heard = now
-            if peer.heard + SILENCE <= now or (peer.ends is not None and peer.ends <= now):
+                peer.heard_at = now
+            if peer.heard_at + SILENCE <= now or (peer.ends is not None and peer.ends <= now):
                 del self._peers[server]
                 yield from self._drop(server, peer)
 
@@ -272,7 +272,7 @@ class Presence:
         for number, key in enumerate(list(peer.entries), 1):
             back = self._peers.get(server)
             if back is None or key not in back.entries:  # else it is back, and has reported this
-                self._set(server, key, GONE, speaker)
+                self._set(server, key, NO_STREAMS, speaker)
             if not number % MESSAGE_ENTRIES:
                 yield
 
@@ -284,7 +284,7 @@ class Presence:
                 del self._unreported[key]
             self._seq += 1
             self._sent_at = now
-            changes = [_change(key, self._own.get(key, GONE)) for key in keys]
+            changes = [_change(key, self._own.get(key, NO_STREAMS)) for key in keys]
             yield {"server": self._server, "seq": self._seq, "changes": changes}
         outbox, self._outbox = self._outbox, []
         for messages in outbox:
@@ -316,7 +316,7 @@ def _entries(changes: list[Any]) -> Iterator[tuple[Key, Entry]]:
         if not (_is_utf8(channel) and (user is None or _is_utf8(user)) and type(streams) is int):
             continue
         if streams <= 0:
-            yield (channel, user), GONE
+            yield (channel, user), NO_STREAMS
         elif len(rest) == 2 and type(rest[0]) in (int, float) and (rest[1] is None or _is_json(rest[1])):
             yield (channel, user), Entry(streams, rest[0], rest[1])
 

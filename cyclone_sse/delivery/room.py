@@ -21,7 +21,7 @@ class Entry:
     info: str | None = None
 
 
-GONE = Entry(0)
+NO_STREAMS = Entry(0)
 
 
 class Room:

@@ -52,7 +52,7 @@ from cyclone_sse.delivery.events import Event
 from cyclone_sse.direct_socket import ClientTransport, DirectSocket
 from cyclone_sse.errors import Ending
 
-PIECE = 64 * 1024  # bytes handed to the transport at a time, where they are a copy for each slow client
+WRITE_SIZE = 64 * 1024  # bytes handed to the transport at a time, where they are a copy for each slow client
 _BYTES_ACKED = 120  # offset of tcpi_bytes_acked in Linux's struct tcp_info (linux/tcp.h), 8 bytes
 
 
@@ -285,7 +285,7 @@ class SocketClient(Client):
     def resumeProducing(self) -> None:
         """Write more to the transport, whose buffer is empty, or to the socket again if nothing waits."""
         self._unsent -= self._in_transport
-        data = self._next()
+        data = self._pop_waiting()
         self._in_transport = len(data)
         if data:
             self.transport.write(data)
@@ -299,32 +299,32 @@ class SocketClient(Client):
     def stopProducing(self) -> None:
         """Do nothing: the transport was closed, and `lost` will follow."""
 
-    def _next(self) -> bytes:
-        """A piece of what waits, b"" if nothing does; it counts as unsent until the next call."""
+    def _pop_waiting(self) -> bytes:
+        """The next waiting bytes, at most WRITE_SIZE; they count as unsent until the next call."""
         if not self._queue and self._refill is not None and self.state is not CLOSING:
             refill, self._refill = self._refill, None
             piece = refill()
             if piece.frames:
                 self._refill = refill
                 self._enqueue(piece.frames, piece.seqs)
-        queue, seqs_ = self._queue, self._seqs
-        if not queue or seqs_ is None:
+        queue, seqs = self._queue, self._seqs
+        if not queue or seqs is None:
             self._queue = self._seqs = None
             return b""
-        pieces: list[bytes] = []
+        parts: list[bytes] = []
         size = 0
-        while queue and size < PIECE:
+        while queue and size < WRITE_SIZE:
             head = queue[0]
-            end = min(len(head), self._offset + PIECE - size)
-            pieces.append(head if end - self._offset == len(head) else head[self._offset : end])
-            size += len(pieces[-1])
+            end = min(len(head), self._offset + WRITE_SIZE - size)
+            parts.append(head if end - self._offset == len(head) else head[self._offset : end])
+            size += len(parts[-1])
             if end == len(head):
                 queue.popleft()
-                seqs_.popleft()
+                seqs.popleft()
                 self._offset = 0
             else:
                 self._offset = end
-        return b"".join(pieces)
+        return b"".join(parts)
 
     def _close(self) -> None:
         self.transport.loseConnection()

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from cyclone_sse.delivery.client import CLOSING, CORKED, FULL, OPEN, State
-from cyclone_sse.delivery.socket_client import PIECE, SocketClient
+from cyclone_sse.delivery.socket_client import WRITE_SIZE, SocketClient
 from cyclone_sse.direct_socket import ClientTransport, DirectSocket
 
 
@@ -41,8 +41,8 @@ class TransportClient(SocketClient):
         view = memoryview(data)
         sent = 0
         while sent < len(view) and not self._paused:
-            self.transport.write(bytes(view[sent : sent + PIECE]))
-            sent += PIECE
+            self.transport.write(bytes(view[sent : sent + WRITE_SIZE]))
+            sent += WRITE_SIZE
         return min(sent, len(view))
 
     def _enter(self, state: State) -> None:
@@ -60,7 +60,7 @@ class TransportClient(SocketClient):
         """Write what waits: the transport has room again."""
         self._paused = False
         while not self._paused:
-            data = self._next()
+            data = self._pop_waiting()
             if not data:
                 if self.state is CLOSING:
                     self._close()

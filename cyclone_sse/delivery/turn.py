@@ -29,10 +29,10 @@ class Group(NamedTuple):
 
 
 class Turn:
-    """The events of one turn, in id order. taken: when the first of them came, in seconds."""
+    """The events of one turn, in id order. published_at: when the first of them came, in seconds."""
 
-    def __init__(self, taken: float) -> None:
-        self.taken = taken
+    def __init__(self, published_at: float) -> None:
+        self.published_at = published_at
         self.events: list[Event] = []
         self._left_out: dict[str, set[Client]] = {}
 

@@ -18,7 +18,7 @@ from cyclone_sse.delivery.events import Event
 ENTRY_OVERHEAD = 20  # bytes of an event for each of its channels
 
 _seq = attrgetter("seq")
-_taken = attrgetter("taken")
+_published_at = attrgetter("published_at")
 
 
 class Limits(NamedTuple):
@@ -41,18 +41,18 @@ class HistoryFigures:
 class View:
     """The events of one channel, oldest first.
 
-    floor: the position after which nothing is missing; None: not known to be complete. size: bytes, each
-    event counted in full.
+    floor: the position after which nothing is missing; None: not known to be complete. bytes: each event
+    counted in full.
     """
 
-    __slots__ = ("events", "floor", "limits", "name", "size")
+    __slots__ = ("bytes", "events", "floor", "limits", "name")
 
     def __init__(self, name: str, floor: int | None, limits: Limits) -> None:
         self.name = name
         self.floor = floor
         self.limits = limits
         self.events: list[Event] = []  # short: taking out the first moves some pointers
-        self.size = 0
+        self.bytes = 0
 
     def after(self, seq: int) -> Iterator[Event]:
         """The events after that position, oldest first."""
@@ -67,9 +67,9 @@ class View:
         """The number of events up to this position."""
         return bisect_right(self.events, seq, key=_seq)
 
-    def count_taken_until(self, time: float) -> int:
-        """The number of events that were taken up to this time, in seconds: these are the first."""
-        return bisect_right(self.events, time, key=_taken)
+    def count_published_until(self, time: float) -> int:
+        """The number of events that were published up to this time, in seconds: these are the first."""
+        return bisect_right(self.events, time, key=_published_at)
 
     def pop_first(self) -> Event:
         """Take out the oldest event, and raise the floor to it unless it has a ``ttl``."""
@@ -86,7 +86,7 @@ class View:
         return taken
 
     def _note_removal(self, event: Event) -> None:
-        self.size -= len(event.frame) + ENTRY_OVERHEAD
+        self.bytes -= len(event.frame) + ENTRY_OVERHEAD
         if event.ttl is None and (self.floor is None or self.floor < event.seq):
             self.floor = event.seq
 
@@ -96,7 +96,7 @@ class View:
             self.events.insert(bisect_right(self.events, event.seq, key=_seq), event)
         else:
             self.events.append(event)
-        self.size += len(event.frame) + ENTRY_OVERHEAD
+        self.bytes += len(event.frame) + ENTRY_OVERHEAD
 
 
 class Discarded:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyclone_sse.delivery.presence import Presence
-from cyclone_sse.delivery.room import GONE, Changes, Entry, Room
+from cyclone_sse.delivery.room import NO_STREAMS, Changes, Entry, Room
 
 
 def test_the_info_is_that_of_the_first_stream() -> None:
@@ -20,7 +20,7 @@ def test_the_info_is_that_of_the_first_stream() -> None:
 def test_a_user_who_joins_and_leaves_between_two_announcements_is_not_announced() -> None:
     room = Room()
     room.set("a", "42", Entry(1), "a")
-    room.set("a", "42", GONE, "a")
+    room.set("a", "42", NO_STREAMS, "a")
     assert not room.is_changed
 
 
@@ -122,5 +122,5 @@ def test_streams_without_a_user_are_a_number() -> None:
     room.set("a", None, Entry(3), "a")
     room.set("b", None, Entry(2), "b")
     assert (room.anonymous_count, room.is_changed, room.members) == (5, True, {})
-    room.set("a", None, GONE, "a")
+    room.set("a", None, NO_STREAMS, "a")
     assert room.anonymous_count == 2

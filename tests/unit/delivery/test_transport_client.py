@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.testing import StringTransport
 
 from cyclone_sse.delivery.client import FULL, OPEN
-from cyclone_sse.delivery.socket_client import PIECE, SocketClient
+from cyclone_sse.delivery.socket_client import WRITE_SIZE, SocketClient
 from cyclone_sse.delivery.transport_client import TransportClient
 from tests.unit.delivery.clients import socket_client
 from tests.unit.fakes import FakeSocket
@@ -34,7 +34,7 @@ class FullTransport(StringTransport):
 def test_a_transport_that_is_full_in_the_midst_gets_the_rest_when_it_has_room(when: str) -> None:
     transport = FullTransport()
     client = socket_client(transport)
-    data = b"x" * 3 * PIECE
+    data = b"x" * 3 * WRITE_SIZE
     if when == "before it opens":
         client.send(data)
     client.open()

@@ -35,7 +35,7 @@ def test_to_pop_oldest_many_is_to_pop_oldest_the_first_so_often(lasting: list[bo
             view.append(added)
     count = min(count, len(lasting))
     assert one.pop_oldest(count) == [other.pop_first() for _ in range(count)]
-    assert (one.events, one.size, one.floor) == (other.events, other.size, other.floor)
+    assert (one.events, one.bytes, one.floor) == (other.events, other.bytes, other.floor)
 
 
 def test_one_of_the_largest_channels_is_found() -> None:
