@@ -358,6 +358,8 @@ DERIVED: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
 }
 
 TOKEN_RULES = ("jwt-secret", "jwt-secret-file", "jwt-keys")
+SUBSCRIBER_RULES = (*TOKEN_RULES, "auth-url")
+PUBLISHER_RULES = ("http-secret", "http-secret-file", *TOKEN_RULES)
 
 
 def has_token_rule(settings: Mapping[str, Any]) -> bool:
@@ -367,12 +369,12 @@ def has_token_rule(settings: Mapping[str, Any]) -> bool:
 
 def has_subscriber_rule(settings: Mapping[str, Any]) -> bool:
     """Whether channels are private, except those of ``--public``."""
-    return has_token_rule(settings) or bool(settings["auth-url"])
+    return any(settings[name] for name in SUBSCRIBER_RULES)
 
 
 def has_publisher_rule(settings: Mapping[str, Any]) -> bool:
     """Whether there is a key or a token that identifies publishers."""
-    return has_token_rule(settings) or any(settings[name] for name in ("http-secret", "http-secret-file"))
+    return any(settings[name] for name in PUBLISHER_RULES)
 
 
 def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_TOKENS = ("jwt-secret", "jwt-secret-file", "jwt-keys")
-_SUBSCRIBER_RULES = (*_TOKENS, "auth-url")
-_PUBLISHER_RULES = ("http-secret", "http-secret-file", *_TOKENS)
+from cyclone_sse.options import PUBLISHER_RULES, SUBSCRIBER_RULES
 
 
 def subscribers(settings: Mapping[str, Any]) -> str:
     """Describe which clients may subscribe. settings: all options."""
     public = f"; to {','.join(settings['public'])} any client" if settings["public"] else ""
-    rules = _given(settings, _SUBSCRIBER_RULES)
+    rules = _given(settings, SUBSCRIBER_RULES)
     if rules:
         return f"with {' or '.join(rules)}{public}"
     return f"as {settings['app']} decides" if settings["app"] else "any client"
@@ -27,7 +25,7 @@ def publishers(settings: Mapping[str, Any]) -> str:
     """Describe which clients may publish by HTTP."""
     if not settings["http-publish"]:
         return "none, without --http-publish=1"
-    rules = _given(settings, _PUBLISHER_RULES)
+    rules = _given(settings, PUBLISHER_RULES)
     if rules:
         return f"with {' or '.join(rules)}"
     return f"as {settings['app']} decides" if settings["app"] else "any client"
@@ -36,10 +34,10 @@ def publishers(settings: Mapping[str, Any]) -> str:
 def warnings(settings: Mapping[str, Any]) -> list[str]:
     """Return one line for each rule that the operator may not have intended."""
     lines = []
-    restricted = bool(_given(settings, _SUBSCRIBER_RULES))
+    restricted = bool(_given(settings, SUBSCRIBER_RULES))
     if publishers(settings) == "any client":
         lines.append("any client may publish to every channel: there is no key (docs/access.md)")
-    if subscribers(settings) == "any client" and not _given(settings, _PUBLISHER_RULES):
+    if subscribers(settings) == "any client" and not _given(settings, PUBLISHER_RULES):
         lines.append("any client may subscribe to every channel: there is no rule (docs/access.md)")
     if settings["public"] and not restricted:
         names = ",".join(settings["public"])

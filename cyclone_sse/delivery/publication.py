@@ -116,12 +116,7 @@ class Publication:
             raise ValueError("this is not a JSON object")
         if not _FIELDS.issuperset(value):
             raise ValueError(f"unknown field {min(value.keys() - _FIELDS)!r}")
-        event, retry = _json_text(value, "event"), value.get("retry")
-        if type(retry) is float and retry.is_integer():
-            retry = int(retry)  # as some encoders write it: 3000.0
-        if retry is not None and type(retry) is not int:  # True is an int, too
-            raise ValueError("retry is not a whole number")
-        ttl = value.get("ttl")
+        event, retry, ttl = _json_text(value, "event"), _json_retry(value), value.get("ttl")
         if ttl is not None and type(ttl) not in (int, float):
             raise ValueError("ttl is not a number of seconds")
         excluded, keep = _json_text(value, "except"), value.get("keep", False)
@@ -243,6 +238,15 @@ def _json_text(value: dict[str, Any], field: str) -> str | None:
     if found is not None and not isinstance(found, str):
         raise ValueError(f"{field} is not text")
     return found
+
+
+def _json_retry(value: dict[str, Any]) -> int | None:
+    retry = value.get("retry")
+    if type(retry) is float and retry.is_integer():
+        return int(retry)  # as some encoders write it: 3000.0
+    if retry is not None and type(retry) is not int:  # True is an int, too
+        raise ValueError("retry is not a whole number")
+    return retry
 
 
 def _json_channels(value: dict[str, Any]) -> list[str]:
