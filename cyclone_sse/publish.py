@@ -35,7 +35,7 @@ _FORM_ANSWER = b'{"status": "ok"}'
 _CLEAR_FIELDS = frozenset(("channel", "channels", "key"))
 _DISCONNECT_FIELDS = _CLEAR_FIELDS | {"user"}
 
-Understood = TypeVar("Understood")
+Read = TypeVar("Read")
 Result = TypeVar("Result")
 
 
@@ -107,7 +107,7 @@ class PublishHandler(OperatorHandler):
         """The publications of the body. All are checked before the first is published. Raises Refusal."""
         grant, body = yield from self.read()
         if body.form is not None:
-            publications = [_understand(Publication.from_form, body.form, "")]
+            publications = [_or_refuse(Publication.from_form, body.form, "")]
         else:
             publications = yield from _all_publications(body)
         key = self.request.headers.exact("Idempotency-Key")
@@ -204,7 +204,7 @@ class DisconnectHandler(OperatorHandler):
         channels, user = channel_names(fields), (fields.get("user") or [""])[-1]
         if bool(channels) == bool(user):
             raise Refusal(400, "name the channel or the user whose streams to end")
-        _understand(check_names, channels, "")
+        _or_refuse(check_names, channels, "")
         d = maybeDeferred(self.broker.control, {"end": {"channel": channels} if channels else {"user": user}})
         return d.addCallbacks(self._answer, self.refuse_failed)
 
@@ -232,7 +232,7 @@ class ClearHandler(OperatorHandler):
         channels = channel_names(_fields(body, _CLEAR_FIELDS))
         if not channels:
             raise Refusal(400, "name at least one channel to clear")
-        _understand(check_names, channels, "")
+        _or_refuse(check_names, channels, "")
         d = maybeDeferred(self.broker.control, {"clear": {"channel": channels}})
         return d.addCallbacks(lambda _: self.finish(_FORM_ANSWER), self.refuse_failed)
 
@@ -245,7 +245,7 @@ def _all_publications(body: Body) -> Generator[None, None, list[Publication]]:
     checked = 0  # publications and channels, in this slice
     for index, value in enumerate(body.values):
         where = f"index {index}: " if body.is_batch else ""
-        publications.append(_understand(Publication.from_json, value, where))
+        publications.append(_or_refuse(Publication.from_json, value, where))
         checked += 1 + len(publications[-1].channels)
         if checked >= 2 * CHECKED_AT_ONCE:
             checked = 0
@@ -282,7 +282,8 @@ def _check_channels(grant: Grant, publications: Sequence[Publication]) -> Genera
                 yield
 
 
-def _understand(read: Callable[[Any], Understood], value: object, where: str) -> Understood:
+def _or_refuse(read: Callable[[Any], Read], value: object, where: str) -> Read:
+    """What read returns for this value. Raises Refusal for its ValueError. where: comes before the reason."""
     try:
         return read(value)
     except ValueError as error:

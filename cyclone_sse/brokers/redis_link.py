@@ -194,7 +194,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
                 if len(publications) == 1:
                     await self.command(*next(self._each_copy(publications)))
                 else:
-                    whole(await self.transaction(self._each_copy(publications)))
+                    check_answers(await self.transaction(self._each_copy(publications)))
             else:
                 await self._publish_announced(publications)
         except PartlyDone:
@@ -211,13 +211,13 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
     async def _publish_announced(self, publications: Sequence[Publication]) -> None:
         for publish in (b"SPUBLISH", b"PUBLISH"):  # see `publish_order`
             try:
-                whole(await self.transaction(self._each_announced(publish, publications)))
+                check_answers(await self.transaction(self._each_announced(publish, publications)))
                 return
             except PartlyDone:
                 raise
             except (NotAllowed, ResponseError):
                 continue  # no such command, or no right to the channel for orders: nothing was published
-        whole(await self.transaction(self._each_copy(publications)))
+        check_answers(await self.transaction(self._each_copy(publications)))
 
     def _each_announced(self, publish: bytes, publications: Iterable[Publication]) -> Iterator[Command]:
         for each in publications:
@@ -338,7 +338,7 @@ def _announcement(publication: Publication) -> bytes:
     return COPIES + json.dumps([zlib.crc32(publication.data), *publication.channels]).encode()
 
 
-def whole(answers: list[Any]) -> list[Any]:
+def check_answers(answers: list[Any]) -> list[Any]:
     """The answers of a transaction, if no command failed.
 
     Raises NotPublished if all failed, PartlyDone if only some did.

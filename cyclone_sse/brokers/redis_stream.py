@@ -325,13 +325,13 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         # Without this, a client would receive a gap when an entry is trimmed that publishes nothing, and an
         # order to clear would leave clients with older ids without one.
         self.hub.ids.follow(eid)
-        publication = self._understand(id, fields)
+        publication = self._parse_entry(id, fields)
         if publication is not None:
             if publication.keep:
                 self._states.add(id, publication)
             self.hub.publish(publication, eid)
 
-    def _understand(self, id: bytes, fields: Sequence[bytes]) -> Publication | None:
+    def _parse_entry(self, id: bytes, fields: Sequence[bytes]) -> Publication | None:
         """What an entry publishes; None for an order, or for what cannot be understood."""
         try:
             if b"control" in fields[::2]:

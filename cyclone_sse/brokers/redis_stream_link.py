@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.brokers.link import NotAllowed, NotPublished, WrongServer
-from cyclone_sse.brokers.redis_link import PartlyDone, RedisLink, ResponseError, whole
+from cyclone_sse.brokers.redis_link import PartlyDone, RedisLink, ResponseError, check_answers
 from cyclone_sse.brokers.redis_scripts import (
     ADD,
     CLEAR_STATES,
@@ -72,7 +72,7 @@ class StreamLink(RedisLink):
                 return await self._add_by_script(publications)
             commands = (self._adding(_fields_of(each)) for each in publications)
             if len(publications) > 1 or len(publications[0].channels) > MANY:
-                return whole(await self.transaction(commands))
+                return check_answers(await self.transaction(commands))
             return [await self.command(*next(commands))]
         except PartlyDone:
             raise

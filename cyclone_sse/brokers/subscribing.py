@@ -63,22 +63,22 @@ class SubscribingBroker(UpstreamBroker[L], Generic[L]):
         needed = list(self.subscriptions)
         interrupted: list[str] = []
         for start in range(0, len(needed), LOT):
-            lot = [each for each in needed[start : start + LOT] if self._is_to_request(each, link)]
+            lot = [each for each in needed[start : start + LOT] if self._must_request(each, link)]
             if lot:
                 interrupted += await self._request(link, lot)
             if link.lost is not None:
                 return  # on the next connection all of them are interrupted again
-        self._gap(interrupted)
+        self._send_gap(interrupted)
 
     async def _request_late(self, link: L, subscriptions: Sequence[Subscription]) -> None:
-        self._gap(await self._request(link, subscriptions))
+        self._send_gap(await self._request(link, subscriptions))
 
-    def _gap(self, channels: Sequence[str]) -> None:
+    def _send_gap(self, channels: Sequence[str]) -> None:
         current = [channel for channel in channels if self.subscriptions.get(channel) is not None]
         if current:
             self.hub.send_gap(current)
 
-    def _is_to_request(self, subscription: Subscription, link: L) -> bool:
+    def _must_request(self, subscription: Subscription, link: L) -> bool:
         """Whether the channel is still to be requested on this connection."""
         return subscription.link is not link and self._is_current(subscription)
 

@@ -194,7 +194,7 @@ class Listener(FileDescriptor):
                 self._connect(client, peer)
                 over += 1
                 if not self._make_room():
-                    self._complain()
+                    self._log_full()
                     self._pause(PAUSE)
                     return
                 if over >= self._most_over:
@@ -225,10 +225,10 @@ class Listener(FileDescriptor):
         if self._make_room():
             self._pause(PACE)
         else:
-            self._complain()
+            self._log_full()
             self._pause(PAUSE)
 
-    def _complain(self) -> None:
+    def _log_full(self) -> None:
         if self._log_limit.acquire("no descriptor"):
             self.log.error(
                 "no descriptor is free for more connections ({n} open files): they wait",

@@ -196,7 +196,7 @@ class SupervisorService(Service):
         self._last_check = now
         for process in list(self._processes):
             if late:
-                process.excuse()
+                process.restart_silence()
             else:
                 process.kill_if_hung()
 

@@ -149,7 +149,7 @@ class WorkerProcess(ProcessProtocol):
             self.is_hung = True
             self.kill()
 
-    def excuse(self) -> None:
+    def restart_silence(self) -> None:
         """Count the silence from now on: this process has not read for a while itself."""
         if self._last_report is not None:
             self._last_report = self._reactor.seconds()

@@ -68,28 +68,28 @@ class Batch:
         """The bytes with the names for clients of these channels."""
         names = self._all_names()
         # A single name is not sought among the client's: these may have changed since the walk started.
-        heard = tuple(names) if len(names) == 1 else tuple([name for name in channels if name in names])
-        rendering = self._by_names.get(heard)
+        own_names = tuple(names) if len(names) == 1 else tuple([name for name in channels if name in names])
+        rendering = self._by_names.get(own_names)
         if rendering is None:
             if len(self._by_names) >= RENDERINGS or self._rendered_bytes >= RENDERED_BYTES:
                 # Without this, a large event for very many channels would be in memory once for each.
                 self._by_names.clear()
                 self._rendered_bytes = 0
             pairs = zip(self.events, self._sets, strict=True)
-            frames = [_frame_with_names(event, names, heard) for event, names in pairs]
+            frames = [_frame_with_names(event, names, own_names) for event, names in pairs]
             data = frames[0] if len(frames) == 1 else b"".join(frames)
             self._rendered_bytes += len(data) * min(len(frames), 2)
-            rendering = self._by_names[heard] = Rendering(data, frames)
+            rendering = self._by_names[own_names] = Rendering(data, frames)
         return rendering
 
 
-def _frame_with_names(event: Event, names: frozenset[str], heard: Sequence[str]) -> bytes:
+def _frame_with_names(event: Event, names: frozenset[str], own_names: Sequence[str]) -> bytes:
     """The frame with those of the client's names under which the event was published.
 
     Also with the client that the event excludes, if any: several tabs of a browser that share a stream are
     one client here, and only the tab itself can skip its own events.
     """
     frame = event.frame if event.excluded is None else except_line(event.excluded) + event.frame
-    if len(names) < len(heard):
-        return with_channels(frame, [name for name in event.names if name in heard])
-    return with_channels(frame, [name for name in heard if name in names])
+    if len(names) < len(own_names):
+        return with_channels(frame, [name for name in event.names if name in own_names])
+    return with_channels(frame, [name for name in own_names if name in names])

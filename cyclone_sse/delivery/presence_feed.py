@@ -198,7 +198,7 @@ class PresenceFeed:
             self._next[channel] = now + ANNOUNCE_INTERVAL
             self._notify(channel, changes)
             if listeners:
-                frame = self._changes(channel, changes)
+                frame = self._changes_frame(channel, changes)
                 self._fanout.each(list(listeners), lambda client, frame=frame: client.send(frame))  # type: ignore[misc]
             yield
         if len(self._next) > 10_000:
@@ -221,10 +221,10 @@ class PresenceFeed:
         channel, clients = newcomers
         # Without this, a client that has left the channel meanwhile would be sent its members.
         clients = [client for client in clients if client in self._listeners.get(channel, ())]
-        frame = self._list(channel)
+        frame = self._list_frame(channel)
         self._fanout.each(clients, lambda client: client.send(frame))
 
-    def _list(self, channel: str) -> bytes:
+    def _list_frame(self, channel: str) -> bytes:
         frame = self._lists.get(channel)
         if frame is None:
             room = self._presence.room(channel)
@@ -239,7 +239,7 @@ class PresenceFeed:
             return f'"count":{len(room.members)}'
         return f'"members":{_object(room.infos)}'
 
-    def _changes(self, channel: str, changes: Changes) -> bytes:
+    def _changes_frame(self, channel: str, changes: Changes) -> bytes:
         members = len(self._presence.room(channel).members)
         if members > self._max:
             self._counted.add(channel)
@@ -247,7 +247,7 @@ class PresenceFeed:
         if channel in self._counted:
             # Its clients know the number only: changes would be all that they ever learn of the members.
             self._counted.discard(channel)
-            return self._list(channel)
+            return self._list_frame(channel)
         left = json.dumps(changes.left, ensure_ascii=False)
         return _frame(channel, f'"joined":{_object(changes.joined)},"left":{left}', changes.anonymous)
 

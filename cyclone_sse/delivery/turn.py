@@ -62,17 +62,17 @@ class Turn:
         parts: dict[tuple[Event, ...], list[str]] = {}
         for work in self._parts(parts):
             yield work
-        heard: dict[Client, list[int]] = {}  # the numbers of the parts that a client receives
-        for work in _hear(parts.values(), registry, self._left_out, heard):
+        received: dict[Client, list[int]] = {}  # the numbers of the parts that a client receives
+        for work in _note_received(parts.values(), registry, self._left_out, received):
             yield work
         grouped: dict[tuple[int, ...], list[Client]] = {}
-        for count, (client, numbers) in enumerate(heard.items(), 1):
+        for count, (client, numbers) in enumerate(received.items(), 1):
             grouped.setdefault(tuple(numbers), []).append(client)
             if not count % PAIRS:
                 yield None
         each = list(parts)
-        for numbers_, clients in grouped.items():
-            yield Group(clients, Batch(_united([each[number] for number in numbers_])))
+        for part_numbers, clients in grouped.items():
+            yield Group(clients, Batch(_merged([each[number] for number in part_numbers])))
 
     def _parts(self, parts: dict[tuple[Event, ...], list[str]]) -> Iterator[None]:
         """Find the channels that have the same events in this turn.
@@ -97,11 +97,11 @@ class Turn:
                 yield
 
 
-def _hear(
+def _note_received(
     parts: Iterable[list[str]],
     registry: Channels[Client],
     left_out: Mapping[str, Collection[Client]],
-    heard: dict[Client, list[int]],
+    received: dict[Client, list[int]],
 ) -> Iterator[None]:
     """Note the numbers of the parts that each client receives."""
     pairs = 0
@@ -110,9 +110,9 @@ def _hear(
         if left_out and channel in left_out:
             clients = [client for client in clients if client not in left_out[channel]]
         for client in clients:
-            numbers = heard.get(client)
+            numbers = received.get(client)
             if numbers is None:
-                heard[client] = [number]
+                received[client] = [number]
             elif numbers[-1] != number:  # it receives this part under another name too
                 numbers.append(number)
         pairs += len(clients) + 1
@@ -121,7 +121,7 @@ def _hear(
             yield
 
 
-def _united(parts: list[tuple[Event, ...]]) -> tuple[Event, ...]:
+def _merged(parts: list[tuple[Event, ...]]) -> tuple[Event, ...]:
     if len(parts) == 1:
         return parts[0]
     events = {event.seq: event for part in parts for event in part}

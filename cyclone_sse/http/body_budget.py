@@ -46,7 +46,7 @@ class BodyBudget:
     def __init__(self, limit: int = BUDGET) -> None:
         self._limit = limit
         self._network_limit = limit // 4
-        self._taken: dict[Sender, int] = {}
+        self._reserved: dict[Sender, int] = {}
         self._waiting: dict[str, OrderedDict[Sender, int]] = {}  # by network, each in the order it came
         self._next = FirstFit()  # the networks that wait; sizes of their next bodies, if they may have more
         self._of_network: Counter[str] = Counter()
@@ -67,7 +67,7 @@ class BodyBudget:
 
     def release(self, sender: Sender, network: str) -> None:
         """Release the memory of the body, or stop waiting for it."""
-        size = self._taken.pop(sender, 0)
+        size = self._reserved.pop(sender, 0)
         if not size and network in self._waiting:
             self._waiting[network].pop(sender, None)
         self.used -= size
@@ -104,6 +104,6 @@ class BodyBudget:
         return not mine or mine + size <= self._network_limit
 
     def _add(self, sender: Sender, network: str, size: int) -> None:
-        self._taken[sender] = size
+        self._reserved[sender] = size
         self.used += size
         self._of_network[network] += size

@@ -73,7 +73,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     _request: Request | None = None  # that is being answered
     _finish_callback: Deferred[Any] | None = None
     on_done: Callable[[], object] | None = None  # called when the request is answered, or its client gone
-    _client: str | None = None  # counted as a client, under this name
+    _client_network: str | None = None  # under which it is counted, while it is a client
     _half_closed = False  # the client sends no more
     _ends_on_half_close = False  # the answer may take long
     _keep_alive = True
@@ -281,8 +281,8 @@ class Connection(HTTPConnection):  # type: ignore[misc]
 
     def count_client(self, request: Request) -> None:
         """Count this as a client until the request is answered, or the connection gone. Raises Refusal."""
-        if self._client is None:
-            self._client = self.server.count_client(request)
+        if self._client_network is None:
+            self._client_network = self.server.count_client(request)
 
     def end_on_half_close(self) -> None:
         """Treat a client that closes its side as gone from now on: the answer may take long."""
@@ -347,9 +347,9 @@ class Connection(HTTPConnection):  # type: ignore[misc]
 
     def _release(self) -> None:
         """Release the client and the memory that were counted for the request."""
-        if self._client is not None:
-            self.server.release_client(self._client)
-            self._client = None
+        if self._client_network is not None:
+            self.server.release_client(self._client_network)
+            self._client_network = None
         if self._memory is not BodyMemory.NONE:
             self._memory = BodyMemory.NONE
             self.server.bodies.release(self, self.server.network(self))

@@ -88,9 +88,9 @@ class ServerState:
         """The connection was opened."""
         self.open.add(connection)
         if self._max_of_address:
-            self._count_connection(connection)
+            self._limit_network(connection)
 
-    def _count_connection(self, connection: Timed) -> None:
+    def _limit_network(self, connection: Timed) -> None:
         """Close the idlest connection of a network that has more of them than its clients need."""
         host = getattr(connection.transport.getPeer(), "host", "")
         network = network_of(host)

@@ -171,7 +171,9 @@ def test_the_last_descriptors_are_kept(reactor: FakeReactor) -> None:
     assert listener not in reactor.readers
 
 
-def test_it_complains_once_a_minute(reactor: FakeReactor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_process_is_logged_once_a_minute(
+    reactor: FakeReactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[float] = []
     monkeypatch.setattr(
         Listener, "log", type("Log", (), {"error": lambda *_, **__: said.append(reactor.seconds())})

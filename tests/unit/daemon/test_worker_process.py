@@ -77,7 +77,7 @@ def test_one_that_is_silent_is_killed_and_one_that_reports_is_not(clock: Clock, 
     worker.kill_if_hung()
     assert process.signals == []
     clock.advance(1)
-    worker.excuse()
+    worker.restart_silence()
     worker.kill_if_hung()
     assert process.signals == [], "the parent itself did not read for a while"
     clock.advance(SILENCE_LIMIT + 1)
