@@ -12,19 +12,19 @@ from collections.abc import Hashable
 
 from cyclone_sse.patterns import Places
 
-_LEAST = 16  # bits that a glob has at least; more are rounded up, so that another can have them after it
+_LEAST = 16  # bits for a short glob; sizes are powers of two, so that another glob can reuse the bits
 
 
 class Automaton:
-    """A set of globs. bits: how many places all have together."""
+    """A set of globs. bits: the length of its integers."""
 
     def __init__(self) -> None:
         self.bits = 0
         self._starts = self._accepts = self._default = self._loops = 0
         self._toggles: dict[Hashable, int] = {}  # by the byte of a name
-        self._globs: dict[str, tuple[int, Places]] = {}  # the first bit of each, and its places
+        self._globs: dict[str, tuple[int, Places]] = {}  # the first bit of each glob, and its places
         self._by_accept: dict[int, str] = {}  # by the bit at which a glob has matched
-        self._free: dict[int, list[int]] = {}  # the first bits of those that are gone, by how many there are
+        self._free: dict[int, list[int]] = {}  # the first bits of removed globs, by size
 
     def __len__(self) -> int:
         return len(self._globs)
@@ -42,7 +42,7 @@ class Automaton:
         self._switch(first, places)
 
     def discard(self, glob: str) -> None:
-        """Remove a glob from the set; it need not be in it."""
+        """Remove a glob, if it is in the set."""
         first, places = self._globs.pop(glob, (0, None))
         if places is not None:
             del self._by_accept[first + places.accept.bit_length() - 1]
@@ -50,7 +50,7 @@ class Automaton:
             self._switch(first, places)
 
     def _switch(self, first: int, places: Places) -> None:
-        """Set the bits of a glob, or clear them if they are set."""
+        """Add the bits of a glob, or remove them if they are there."""
         self._starts ^= 1 << first
         self._accepts ^= places.accept << first
         self._default ^= places.default << first
@@ -63,7 +63,7 @@ class Automaton:
                 del self._toggles[byte]
 
     def matching(self, name: bytes) -> list[str]:
-        """The globs that stand for this name."""
+        """The globs that match this name."""
         places, default, loops, toggles = self._starts, self._default, self._loops, self._toggles
         for byte in name:
             if not places:

@@ -14,8 +14,8 @@ from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import Event, except_line, with_channels
 
 _NONE: frozenset[str] = frozenset()
-RENDERINGS = 1000  # of one batch that are kept; beyond that names are rarely shared
-RENDERED_BYTES = 4 * 2**20  # of all these; each may be as long as the batch
+RENDERINGS = 1000  # kept of one batch; with more, clients rarely share one
+RENDERED_BYTES = 4 * 2**20  # of the kept ones together; each may be as long as the batch
 
 
 class Rendering(NamedTuple):
@@ -67,7 +67,7 @@ class Batch:
     def with_names(self, channels: Sequence[str]) -> Rendering:
         """The bytes with the names for clients of these channels."""
         names = self._all_names()
-        # A single name is not sought among the client's: these may have changed since the walk started.
+        # A single name is not looked up in the channels, which may have changed since the walk started.
         own_names = tuple(names) if len(names) == 1 else tuple([name for name in channels if name in names])
         rendering = self._by_names.get(own_names)
         if rendering is None:
@@ -86,8 +86,8 @@ class Batch:
 def _frame_with_names(event: Event, names: frozenset[str], own_names: Sequence[str]) -> bytes:
     """The frame with those of the client's names under which the event was published.
 
-    Also with the client that the event excludes, if any: several tabs of a browser that share a stream are
-    one client here, and only the tab itself can skip its own events.
+    Also with the id of the client that the event excludes, if any: tabs of a browser that share a stream are
+    one client for the server, and only the tab itself can skip its own events.
     """
     frame = event.frame if event.excluded is None else except_line(event.excluded) + event.frame
     if len(names) < len(own_names):

@@ -1,8 +1,8 @@
 """The subscribers of each channel, and the channels of each subscriber.
 
-Each change returns the channels that got their first subscriber or lost their last one, which spares a second
-look-up. Joining and leaving cost O(1) for each channel. Knows nothing of sockets; a subscriber is any object
-with ``channels``.
+Each change returns the channels that got their first subscriber or lost their last one, so that callers need
+no second look-up. Joining and leaving cost O(1) for each channel. Knows nothing of sockets; a subscriber is
+any object with ``channels``.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Channels(Generic[S]):
         return 0 if present is None else len(present[1])
 
     def stats_of(self, channels: Iterable[str] | None = None) -> Iterator[tuple[str, int]]:
-        """These channels, or all, with their numbers of subscribers, without those that have none by then."""
+        """These channels, or all, with their numbers of subscribers; those without any are left out."""
         for channel in list(self._present if channels is None else channels):
             present = self._present.get(channel)
             if present is not None:

@@ -16,12 +16,12 @@ from cyclone_sse.errors import Ending
 
 NOT_LIVE = float("inf")  # `skip_until` of a client that is not due live events yet
 
-# Values in place of a position, for bytes that are no event.
-KEEP = None  # the history cannot repeat them
-REPEATABLE = 0  # pings, and gaps, which the history reports itself
+# Values in place of a position, for bytes that are not an event.
+KEEP = None  # kept in the queue: the history cannot repeat them
+REPEATABLE = 0  # may be dropped from the queue: pings
 RESET = -1  # the gap event of ids that were reset: positions before it mean nothing after it
 
-Seq = int | None  # a position; negative: that of a gap event, which counts as no event
+Seq = int | None  # a position; a negative one is that of a gap event, which is not counted as an event
 
 
 class Piece(NamedTuple):
@@ -115,7 +115,7 @@ class Client:
         "wants_state",
     )
 
-    is_poll: ClassVar[bool] = False  # it receives one answer, and asks again
+    is_poll: ClassVar[bool] = False  # it receives one answer, and sends the next request
 
     def __init__(self) -> None:
         self.state = CORKED

@@ -55,7 +55,7 @@ class EndOrders:
             self._names -= len(self._orders.popleft().channels or ())
 
     def concern(self, client: Client, since: int) -> bool:
-        """Whether one of the orders after the first ``since`` is about this client."""
+        """Whether an order that was given after the first ``since`` orders concerns this client."""
         new = self.count - since
         if not new:
             return False

@@ -13,21 +13,21 @@ from collections.abc import Callable, Iterable, Iterator
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.sorted_log import SortedLog
 
-FREED_AT_ONCE = 10  # events, when some are dropped
+FREED_AT_ONCE = 10  # events that are released in the call that drops them
 
 _EVENT_OVERHEAD = 300  # bytes of an event in addition to its frame: the objects around it
 
 
 class EventLog:
-    """The events, and how many channels hold each. on_released: called with each that is released.
+    """The events, and how many channels hold each. on_released: called with each event that is released.
 
-    bytes: of the events, as accounted.
+    bytes: the memory that the events are taken to need.
     """
 
     def __init__(self, on_released: Callable[[Event], object]) -> None:
         self._on_released = on_released
         self._log: SortedLog[Event] = SortedLog()
-        self._unheld: deque[Event] = deque()  # to be released
+        self._unheld: deque[Event] = deque()  # events that no channel holds, to be released
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ class EventLog:
         self.bytes += len(event.frame) + _EVENT_OVERHEAD
 
     def drop(self, event: Event) -> None:
-        """Count one holder less, and release the event with the last of them."""
+        """Count one holder less; without holders the event is released."""
         event.holders -= 1
         if not event.holders:
             self._release(event)

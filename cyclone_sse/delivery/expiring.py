@@ -1,7 +1,7 @@
 """Events that end before the others of their channels: those with a ``ttl``.
 
-What is over is given a limited number of times in one call: without this, an event of very many channels
-would be dropped in one turn of the reactor. Plain Python.
+Each call returns a limited number of channels. Without this, an event of very many channels would be dropped
+in one turn of the reactor. Plain Python.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from cyclone_sse.delivery.events import Event
 
 
 class Expiring:
-    """The ends of these events, in seconds."""
+    """The times at which these events end, in seconds."""
 
     def __init__(self) -> None:
         self._ends: Deadlines[Event] = Deadlines(0.1)
-        self._over: list[tuple[Event, Iterator[str]]] = []  # with the channels that are not given yet
+        self._over: list[tuple[Event, Iterator[str]]] = []  # with the channels that were not returned yet
 
     def set(self, event: Event) -> None:
-        """Let the event end with its ``ttl``, if it has one."""
+        """Set the end of this event, if it has a ``ttl``."""
         if event.ttl is not None:
             self._ends.set(event, event.published_at + event.ttl)
 
     def clear(self, event: Event) -> None:
-        """Forget an event that is gone."""
+        """Clear the end of an event that was released."""
         if event.ttl is not None:
             self._ends.clear(event)
 

@@ -120,7 +120,7 @@ class Fanout:
                 yield
                 continue
             batch = group.batch
-            served += len(batch.events) // 4  # joining them takes time too
+            served += len(batch.events) // 4  # joining their frames takes time too
             left = 0
             while left < len(group.clients):
                 part = group.clients[left : left + max(1, self._slice - served)]
@@ -138,7 +138,7 @@ class Fanout:
         alike: Sequence[Client] = ()
         if len(clients) >= _MANY:
             alike, clients = _alike_and_others(clients, batch)
-        apart: list[Client] = []  # clients that are due other events, render them, or cannot take them now
+        apart: list[Client] = []  # those due other events, those that render them, and those without room
         if alike:
             apart = self._send_to_alike(alike, batch, now)
         if clients:
@@ -147,7 +147,7 @@ class Fanout:
             self._send_apart(client, batch, now)
 
     def _send_to_alike(self, clients: Sequence[Client], batch: Batch, now: float) -> list[Client]:
-        """Send all the events to clients that are alike; returns those that cannot take them now.
+        """Send all the events to clients that are alike; returns those to which it failed.
 
         `map` runs the loop in C: apart from the kernel's work, it costs four fifths of what a loop in Python
         costs.
@@ -155,7 +155,7 @@ class Fanout:
         try:
             data, frames = batch.rendering_for(clients[0])
         except Exception:
-            return list(clients)  # served one by one they fail again, and each failure is logged
+            return list(clients)  # `_send_apart` fails for each again, and logs that
         # Read before the loop: within it, each `send` displaces the next clients from the processor's cache.
         sockets = list(map(_READY_SOCKET, clients))
         sends = map(Socket.send, sockets, repeat(data))
@@ -188,7 +188,7 @@ class Fanout:
             self.log.failure("could not send to a subscriber")
 
     def _send_to_each(self, clients: Sequence[Client], batch: Batch, now: float) -> list[Client]:
-        """Send all the events to these clients; returns those for which it cannot be done here."""
+        """Send all the events to these clients; returns those that `_send_apart` must serve."""
         apart: list[Client] = []
         if batch.excluded:
             apart = [client for client in clients if client.client_id in batch.excluded]
@@ -243,7 +243,7 @@ class Fanout:
             else:
                 sent = client.deliver(due)
         except Exception:
-            # A custom application's sendEvent; the walk goes on for the others.
+            # A custom sendEvent may raise anything. Without this, the clients after it would be left out.
             self.log.failure("could not send to a subscriber")
         else:
             self._counters.deliveries += sent.events

@@ -12,7 +12,7 @@ FLOORS = 100_000  # channels without events whose floor is still known, about 15
 
 
 class Floors:
-    """Channel -> the position after which no event is missing; None: it is not known to be complete.
+    """The floors: channel -> the position after which no event is missing; None: not known to be complete.
 
     start: the floor of unknown channels.
     """
@@ -30,7 +30,7 @@ class Floors:
         return self._floors.get(channel, self.start)
 
     def pop(self, channel: str) -> int | None:
-        """The floor of a channel, which is unknown from now on."""
+        """Forget the floor of a channel, and return it."""
         return self._floors.pop(channel, self.start)
 
     def set(self, channel: str, seq: int | None) -> str | None:

@@ -35,7 +35,7 @@ from cyclone_sse.delivery.views import (
     each_once,
 )
 
-MANY = 1000  # channels of an event that hold it after one call: about 3 ms, where room is made 7 ms
+MANY = 1000  # channels that one call changes: about 3 ms, or 7 ms if room must be made
 
 _CHANNEL_OVERHEAD = 450  # bytes of a channel in addition to its name and events
 
@@ -78,7 +78,7 @@ class History:
 
     @property
     def is_overfull(self) -> bool:
-        """Whether there was too much to drop in one call. The newest event stays, however large it is."""
+        """Whether there is still too much after one call. The newest event stays, however large it is."""
         return self.bytes > self._max_bytes and len(self._log) > 1
 
     @property
@@ -121,7 +121,7 @@ class History:
             names.append(self._append_to_channel(name, event))
         event.channels = tuple(names)
         del self._spreading[event]
-        self._expiring.set(event)  # once more: it may have expired before all channels had it
+        self._expiring.set(event)  # again: it may have expired before all channels had it
         self._log.drop(event)
         self._make_room()
 

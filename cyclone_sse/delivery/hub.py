@@ -110,7 +110,7 @@ class Hub:
 
     def set_complete(self, channels: Iterable[str]) -> None:
         """Note that no event of these channels is missing from now on."""
-        seq = self.ids.next().seq  # no client has this id: what was before it may be missing
+        seq = self.ids.next().seq  # no client has this id, so that a client with an older one receives a gap
         for channel in channels:
             self.history.raise_floor(channel, seq)
 
@@ -168,7 +168,7 @@ class Hub:
         self._fanout.each(list(self.clients), send)
 
     def _send(self, client: Client, frames: Sequence[bytes], seq: int) -> None:
-        """Send a gap and what belongs to it. seq: the position of all, which are dropped together."""
+        """Send a gap, and the states after it, as frames of one position: they are dropped together."""
         self._resume.send(client, Piece(frames, (seq,) * len(frames)))
 
     def forget(self, channel: str) -> None:
@@ -307,7 +307,7 @@ class Hub:
         return self.channels.count(names[0]) if len(names) == 1 else len(self.channels.listening(names))
 
     def slow_clients(self) -> list[Client]:
-        """The clients for which bytes wait, or have waited a moment ago."""
+        """The clients for which bytes wait, or waited a moment ago."""
         return self.lifecycle.slow_clients()
 
     def count_in_slices(self, channels: Iterable[str]) -> Generator[None, None, int]:
@@ -328,7 +328,7 @@ class Hub:
         """The channels that have subscribers, with their numbers."""
         return self.channels.stats()
 
-    # Once in a while.
+    # Periodic work.
 
     def reload_kinds(self) -> None:
         """Read the file of ``--channels`` again. Raises ValueError, and the kinds in use stay."""
@@ -358,7 +358,7 @@ class Hub:
             try:
                 task()
             except Exception:
-                # Without this the others, and the next time, would be left out.
+                # Without this, the tasks after it would be left out, and the loop would end.
                 self.log.failure("could not {task}", task=task.__name__.strip("_").replace("_", " "))
 
     def _forget_old(self) -> None:

@@ -68,14 +68,14 @@ class Journal:
 
     log = Logger()
 
-    # The state of the writing, at first idle.
+    # At first nothing is being written.
     _writing = False  # now, or at the end of this turn
     _unwritten: Transaction | None = None  # the transaction that failed
     _retry: IDelayedCall | None = None  # the call that tries it again
     _late: IDelayedCall | None = None  # the call that ends the wait for a disk that hangs
     _trouble: str | None = None  # why no event is accepted
     _misplaced: str | None = None  # likewise, if the file is not where it was
-    _looking = False  # whether it is there
+    _looking = False  # the thread looks whether it is there
     _closing = False
     _idle: Deferred[None] | None = None  # fires when nothing is being written
 
@@ -107,7 +107,7 @@ class Journal:
         self._waiting_bytes = 0  # of events that are not yet on the disk
         self._forgotten: dict[int, tuple[int, Sequence[str]]] = {}  # row: position and channels
         self._forgotten_keys: dict[str, None] = {}
-        self._forgot_at: float = reactor.seconds()  # last
+        self._forgot_at: float = reactor.seconds()  # when rows were last deleted
         self._file = JournalFile(path, ids.now())
         try:
             self._fill()
@@ -229,13 +229,13 @@ class Journal:
         return wanted if used or given > reserved - RESERVE_STEP // 2 else None
 
     def _clock_shift(self) -> float:
-        """The seconds by which the clock was set since the times in the file were right; 0.0 for none."""
+        """The seconds by which the clock was set since the times in the file were corrected; 0.0 for none."""
         seconds = self._clock() - self._reactor.seconds() - self._clock_ahead
         return seconds if abs(seconds) >= CLOCK_SET else 0.0
 
     def _forget(self, event: Event) -> None:
         if event.row:
-            # One with a time of its own leaves no gap.
+            # An event that ends with its ttl leaves no gap.
             self._forgotten[event.row] = event.seq, event.channels if event.ttl is None else ()
 
     def _forget_key(self, key: str) -> None:
@@ -265,7 +265,7 @@ class Journal:
         if self._trouble is not None:
             self._trouble = None
             self.log.info("the history file is written again; events are accepted")
-        # Before the next transaction, so that it takes what these publishers send next, too.
+        # Before the next transaction, which then has what these publishers send next, too.
         self._end_wait(waiting)
         self._writing = False
         if self._unwritten_events or self._waiting or self._states:
@@ -301,7 +301,7 @@ class Journal:
         self._end_wait(refused, self._trouble)
 
     def _end_wait(self, waiting: Sequence[_Waiting], trouble: str | None = None) -> None:
-        """Let the publishers have their answers. trouble: why their events may not be on the disk."""
+        """Answer these publishers. trouble: why their events may not be on the disk."""
 
         def answer(one: _Waiting) -> None:
             written, ids = one
@@ -321,7 +321,7 @@ class Journal:
     def _note_place(self, is_in_place: object) -> None:
         self._looking = False
         before = self._misplaced
-        # A look that failed is no news: writing will fail, too.
+        # A look that fails changes nothing: writing will fail, too.
         self._misplaced = "the history file was removed or replaced" if is_in_place is False else None
         if self._misplaced != before and not self._closing:
             if self._misplaced:

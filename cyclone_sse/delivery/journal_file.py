@@ -82,7 +82,7 @@ class Transaction:
     milliseconds since the epoch. forgotten: rows to delete. floors: the positions up to which something of a
     channel is missing then. reserved: the position up to which ids may be given out; None to leave it.
     states: channels and their new states, None if it was cleared. forgotten_keys: idempotency keys to delete.
-    clock_set: the milliseconds to add to all times in the file before, since the clock was set by so many.
+    clock_set: milliseconds by which the clock was set; added to the times that are in the file already.
     """
 
     events: Sequence[Event] = ()
@@ -98,8 +98,8 @@ class Transaction:
 class JournalFile:
     """The file, open.
 
-    path: a missing file is made, for its owner alone to read. first: whose tag and position a new file
-    begins with. Raises JournalError.
+    path: a missing file is made, for its owner alone to read. first: a new file begins with its tag and
+    position. Raises JournalError.
 
     node: the tag of the ids. begin: the position after which unknown channels are complete.
     reserved: see Transaction. row: the last that is used.
@@ -158,7 +158,7 @@ class JournalFile:
                 yield key, str(EventId.of(ms, n, self.node)), taken
 
     def keep_newest_keys(self, many: int) -> None:
-        """Delete the idempotency keys that are older than so many."""
+        """Keep this number of idempotency keys, the newest, and delete the others."""
         with self._explained():
             if self._value("SELECT count(*) FROM published") > many:
                 # Into a new table: an older version did not limit the keys, and to delete millions one by
@@ -237,7 +237,7 @@ class JournalFile:
         self.node, *ends = self._db.execute("SELECT * FROM journal").fetchone()
         self.begin, self.reserved = seq_at(*ends[:2]), seq_at(*ends[2:])
         self.row: int = self._value("SELECT coalesce(max(row), 0) FROM event")
-        self._floors: int = self._value("SELECT count(*) FROM floor")  # at most so many
+        self._floors: int = self._value("SELECT count(*) FROM floor")  # never less than there are
 
     def _create(self, first: EventId) -> None:
         self._db.execute("BEGIN IMMEDIATE")
@@ -275,7 +275,7 @@ class JournalFile:
             self._db.execute(f"DELETE FROM published WHERE key IN ({_marks(len(part))})", part)
 
     def _add(self, events: Sequence[Event], taken: int) -> None:
-        # "or replace": an event is written once more if it was not certain that it had been
+        # "or replace": an event is written again if it is not certain that it was written before
         self._insert(
             "INSERT OR REPLACE INTO event VALUES ",
             [
@@ -341,13 +341,13 @@ class JournalFile:
 
 
 def _as_json(names: Sequence[str]) -> str:
-    # Of one name, as mostly, in a quarter of the time: json makes an encoder for all that is no text.
+    # The first way takes a quarter of the time: json makes an encoder for each value that is not text.
     return f"[{_name(names[0])}]" if len(names) == 1 else json.dumps(names)
 
 
 @lru_cache(maxsize=1000)
 def _name(channel: str) -> str:
-    """The name as JSON: a custom application's may hold what is not UTF-8."""
+    """The name as JSON: that of a custom application may have half of a surrogate pair."""
     return json.dumps(channel)
 
 

@@ -33,7 +33,7 @@ _STEP = 0.05  # seconds between two groups of streams that are ended over some t
 
 @dataclass(frozen=True, slots=True)
 class LifecycleFigures:
-    """How many clients have each kind of deadline, and how many slow endings are under way."""
+    """How many clients have each kind of deadline, and how many endings over some time are under way."""
 
     pings: int
     ages: int
@@ -70,7 +70,7 @@ class Lifecycle:
         self._expiries: Deadlines[Client] = Deadlines(grain)  # by the wall clock
         self._stalls: Deadlines[Client] = Deadlines(min(1.0, self._stall_timeout / 10) or 1.0)
         self._progress: dict[Client, object] = {}  # of those in `_stalls`, at the last look
-        self._endings = 0  # that take some time, under way
+        self._endings = 0  # of many clients over some time, under way
         self.orders = EndOrders(reactor)
 
     def figures(self) -> LifecycleFigures:
@@ -111,7 +111,7 @@ class Lifecycle:
     def send_pings(self, now: Callable[[], EventId], renew: bool) -> None:
         """Ping the clients that are due one.
 
-        now: gives the present id. renew: send it also to clients that have one.
+        now: returns the present id. renew: send this id also to clients that have one.
         """
         if self._pings.first <= self._reactor.seconds():
             # The id of this moment for all of them. Without this, a client would be sent an id after events
@@ -159,7 +159,7 @@ class Lifecycle:
     ) -> None:
         share = min(1.0, (self._reactor.seconds() - started + _STEP) / over)
         until = int(len(clients) * share)
-        for place in range(ended, until):  # shuffled a share at a time: all would be a long turn
+        for place in range(ended, until):  # a share at a time: to shuffle all would be a long turn
             other = random.randrange(place, len(clients))
             clients[place], clients[other] = clients[other], clients[place]
         self._fanout.each(clients[ended:until], end_one)

@@ -54,7 +54,7 @@ class LogReader:
     def read(self, most_bytes: int, most_events: int) -> tuple[Collection[str], Sequence[Event], bool]:
         """Continue reading: the names with gaps, the events, and whether these are the last.
 
-        There may be neither, nor the end, if this call has matched too many names.
+        A call that has matched as many names as it may can return neither gaps nor events before the end.
         """
         gaps = self._new_gaps()
         looked_at = 0

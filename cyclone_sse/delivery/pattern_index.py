@@ -16,8 +16,8 @@ from cyclone_sse.prefix_table import PrefixTable
 
 _REMEMBERED = 100_000  # channels whose answer is kept, about 10 MB: as many as the history knows floors of
 
-_BITS_AT_ONCE = 200_000  # of patterns, with which bytes of a name are compared in about 10 us
-_BITS_OF_BYTE = 2500  # what a byte costs beside that, in the same measure
+_BITS_PER_UNIT = 200_000  # bits of patterns, for each byte of a name, that are compared in about 10 us
+_BITS_OF_BYTE = 2500  # the fixed cost of a byte, in bits
 
 
 class PatternIndex:
@@ -43,19 +43,19 @@ class PatternIndex:
 
     @property
     def cost(self) -> int:
-        """What it costs at most to compare one channel: 1 is about 10 us."""
+        """The most that comparing one channel costs; 1 is about 10 us."""
         return self._cost(NAME_MAX)
 
     def cost_of(self, channel: str) -> int:
-        """What it costs to compare this channel."""
+        """The cost of comparing this channel."""
         return self._cost(len(channel))
 
     def _cost(self, length: int) -> int:
         bits = self._others.bits
-        return 1 + length * (bits + _BITS_OF_BYTE) // _BITS_AT_ONCE if bits else 1
+        return 1 + length * (bits + _BITS_OF_BYTE) // _BITS_PER_UNIT if bits else 1
 
     def add(self, name: str) -> None:
-        """Add a pattern; it may be in the set."""
+        """Add a pattern, unless it is in the set."""
         if name in self._prefixes:
             return
         compiled = compile_glob(_bytes(name))
@@ -68,7 +68,7 @@ class PatternIndex:
         self._by_prefix.add(compiled.prefix, name, None)
 
     def discard(self, name: str) -> None:
-        """Remove a pattern; it need not be in the set."""
+        """Remove a pattern, if it is in the set."""
         if name not in self._prefixes:
             return
         self._answers.clear()

@@ -45,12 +45,13 @@ class Pieces:
         at: EventId | None = None,
         safe: tuple[float, float] = (0, inf),
     ) -> Piece:
-        """The states of these channels, and the client's position: the states have older ids.
+        """The states of these channels, and then the client's position, since states have older ids.
 
-        after: a position; states after it that the history holds are sent as what was missed. at: the
-        client's position, by default the present one; states after it are sent as live events. safe: the
-        position before, and that of what follows: states that are not between are sent without their ids.
-        With these, a client that is cut off behind them would be sent events once more, or miss some.
+        after: a position; states after it that the history holds are left out: they are sent as missed
+        events. at: the client's position, by default the present one; states after it are left out: they are
+        sent as live events. safe: the position before the states, and that of the events after them; a state
+        outside of these is sent without its id. Without this, a client that is cut off after the state would
+        be sent events again, or miss some.
         """
         names = list(channels)
         states = [
@@ -97,6 +98,7 @@ class Pieces:
         return Piece((gap, *piece.frames), (KEEP, *piece.seqs))
 
     def events(self, client: Client, batch: Batch) -> Piece:
+        """The bytes of these events for one client; the counters count them as sent."""
         if client.client_id in batch.excluded:
             due = [event for event in batch.events if event.excluded != client.client_id]
             if not due:

@@ -55,7 +55,7 @@ class PollClient(Client):
         self._finish(data, Ending.ONCE)
 
     def choose(self, events: Sequence[Event]) -> tuple[Sequence[Event], bytes]:
-        """The events in one answer, and its bytes: the first that is not rendered to nothing, or all."""
+        """The events of one answer, and its bytes: all, or the first one that renders to some bytes."""
         parts = [events] if self.batch else [[event] for event in events]
         for part in parts:
             data = self.render(part) if self.render is not None else Batch(part).rendering_for(self).data
@@ -64,7 +64,7 @@ class PollClient(Client):
         return (), b""
 
     def deliver(self, events: Sequence[Event]) -> Sent:
-        """Answer with these events, as far as one answer holds them."""
+        """Answer with these events, or with the first of them, as ``batch`` determines."""
         sent, data = self.choose(events)
         if not data or self.state is GONE:
             return Sent(0, 0)
@@ -72,7 +72,7 @@ class PollClient(Client):
         return Sent(len(sent), len(data))
 
     def catch_up(self, piece: Piece, refill: Refill) -> None:
-        """Answer with the piece; what comes after it is for the next question."""
+        """Answer with the piece; the events after it are for the next request."""
         self.send(b"".join(piece.frames or refill().frames))
 
     def end(self, why: Ending) -> None:

@@ -42,10 +42,10 @@ class _Peer:
     waiting: dict[int, list[Any]] = field(default_factory=dict)  # reports behind a missing one
     whole: dict[int, list[Any]] = field(default_factory=dict)  # parts of an answer to a question
     whole_id: tuple[int, int] = (0, 0)  # the report up to which that answer goes, and its own number
-    complete: tuple[int, list[list[Any]]] | None = None  # that report, and all parts, to be applied
-    is_catching_up: bool = False  # what has come is being applied
+    complete: tuple[int, list[list[Any]]] | None = None  # an answer with all parts, and its report
+    is_catching_up: bool = False  # its reports are being applied, in slices
     asked_at: float = float("-inf")
-    ends: float | None = None  # it stopped: when its members leave
+    ends: float | None = None  # when its members leave, once it has announced that it stops
 
 
 class Presence:
@@ -86,7 +86,7 @@ class Presence:
             self._set_own(key, Entry(entry.streams + 1, entry.since, entry.info))
 
     def leave(self, channel: str, user: str | None, now: float) -> None:
-        """Count one stream less. now: seconds of the clock that `tick` has, too."""
+        """Count one stream less. now: seconds of the monotonic clock."""
         key = (channel, user)
         entry = self._own.get(key)
         if entry is None or key in self._leaving:
@@ -150,7 +150,7 @@ class Presence:
     def receive(self, message: Mapping[str, Any], now: float) -> Generator[None, None, None]:
         """Process a message of another server, in slices; malformed parts are ignored.
 
-        The next message may come before the last slice: what is of the same server is applied in order.
+        The next message may come before the last slice; the reports of one server are applied in order.
         """
         server = message.get("server")
         if not isinstance(server, str) or server == self._server:
@@ -202,7 +202,7 @@ class Presence:
             peer.complete, peer.whole = (seq, list(peer.whole.values())), {}
 
     def _catch_up(self, server: str, peer: _Peer) -> Iterator[None]:
-        """Apply what has come of a server, and what comes meanwhile, in slices."""
+        """Apply the reports of a server that have come, and those that come meanwhile, in slices."""
         while self._peers.get(server) is peer:  # else it was dropped between two slices
             if peer.complete is not None:
                 (peer.seq, parts), peer.complete = peer.complete, None
@@ -219,7 +219,7 @@ class Presence:
             peer.waiting = {seq: changes for seq, changes in peer.waiting.items() if seq > peer.seq}
 
     def _replace(self, server: str, peer: _Peer, parts: Iterable[list[Any]]) -> Iterator[None]:
-        """Replace the members of a server by these. Those that stay are never absent between two slices."""
+        """Replace the members of a server by these. Those that stay are not absent between two slices."""
         gone = dict.fromkeys(peer.entries)
         for changes in parts:
             for key, entry in _entries(changes):
@@ -247,11 +247,11 @@ class Presence:
         self._outbox.append(iter([{"server": self._server, "ask": None}]))
 
     def stop(self) -> None:
-        """Announce that this server ends: its members stay for the grace."""
+        """Announce that this server stops: its members stay for the grace period."""
         self._outbox.append(iter([{"server": self._server, "bye": True}]))
 
     def tick(self, now: float, connected: bool = True) -> Iterator[None]:
-        """Do what is due, in slices: end the members whose grace is over, and those of servers that are gone.
+        """Remove, in slices, the members whose grace period is over, and those of servers that are gone.
 
         connected: whether messages are received; if not, the silence of other servers proves nothing.
         """
@@ -294,7 +294,7 @@ class Presence:
             yield {"server": self._server, "seq": self._seq}
 
     def _whole(self) -> Iterator[Message]:
-        """All our members. What is not reported yet follows in the next report, and replaces what is here."""
+        """All members of this server, in parts. Unreported changes follow in the next report."""
         seq, number, entries = self._seq, next(self._whole_numbers), list(self._own.items())
         starts = range(0, len(entries), MESSAGE_ENTRIES) or range(1)
         for part, start in enumerate(starts):

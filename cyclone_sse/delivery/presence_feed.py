@@ -31,7 +31,7 @@ TICK = 0.25  # seconds
 ANNOUNCE_INTERVAL = 1.1  # seconds, in a channel: ten seconds of joins make nine events
 
 Report = Callable[[Mapping[str, Any]], Deferred[Any]]
-# Told what happened on this server: the channel, user -> info of those who joined, and the users who left.
+# Called with the changes of a channel on this server: user -> info of those who joined, and those who left.
 Observer = Callable[[str, Mapping[str, Any], list[str]], object]
 
 
@@ -138,7 +138,7 @@ class PresenceFeed:
         return self.kinds.have_presence
 
     def start(self, report: Report, is_connected: Callable[[], bool]) -> None:
-        """Start to announce.
+        """Start announcing.
 
         report: sends a message to the other servers. is_connected: whether their messages are received;
         without this, an outage of the broker would look as if all other servers had been killed.
@@ -245,7 +245,7 @@ class PresenceFeed:
             self._counted.add(channel)
             return _frame(channel, f'"count":{members}', changes.anonymous)
         if channel in self._counted:
-            # Its clients know the number only: changes would be all that they ever learn of the members.
+            # Its clients know only the number. Without the list, they would learn only of those who change.
             self._counted.discard(channel)
             return self._list_frame(channel)
         left = json.dumps(changes.left, ensure_ascii=False)
@@ -263,5 +263,5 @@ def _object(infos: Mapping[str, str | None]) -> str:
 
 @lru_cache(maxsize=20_000)
 def _member(user: str, info: str | None) -> str:
-    """One member of a list; a list of a thousand is made again for each who joins."""
+    """One member of a list. Cached: a list of a thousand is made again for each user who joins."""
     return f"{json.dumps(user, ensure_ascii=False)}:{info or '{}'}"

@@ -201,7 +201,7 @@ def publication(
 
 
 def check_client_id(text: str, field: str) -> None:
-    """Raise ValueError for what cannot be the id of a client."""
+    """Raise ValueError for a text that cannot be the id of a client. field: its name in the error."""
     if not 1 <= len(text) <= MAX_CLIENT_ID or not _is_utf8(text):
         raise ValueError(f"{field} is not 1 to {MAX_CLIENT_ID} characters long")
 
@@ -257,7 +257,7 @@ def _json_channels(value: dict[str, Any]) -> list[str]:
         try:
             if not isinstance(listed, list):
                 raise TypeError
-            "".join(listed).encode()  # one call for all: each must be text, and none half a character
+            "".join(listed).encode()  # in one call: each must be text, without half of a surrogate pair
         except (TypeError, UnicodeEncodeError):
             raise ValueError(f"{field} is not text") from None
         names += listed
@@ -267,7 +267,7 @@ def _json_channels(value: dict[str, Any]) -> list[str]:
 def _compact(value: object) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except (ValueError, RecursionError):  # 1e999 has become infinite
+    except (ValueError, RecursionError):  # 1e999 was read as infinity
         raise ValueError("message cannot be written as JSON") from None
 
 
@@ -283,7 +283,7 @@ def _check_type(type: str) -> None:
 
 
 def _is_utf8(text: str) -> bool:
-    """Whether the text can be sent: JSON can hold half of a surrogate pair, which is no character."""
+    """Whether the text can be sent: JSON can hold half of a surrogate pair, which is not a character."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -69,7 +69,7 @@ class Published:
         self.on_forgotten: Callable[[str], object] | None = None
         self._clock = reactor.seconds
         self._slices = Slices(reactor)
-        self._known: OrderedDict[str, _Entry] = OrderedDict()  # those that are done, the oldest first
+        self._known: OrderedDict[str, _Entry] = OrderedDict()  # keys of finished attempts, the oldest first
         # Apart from the others: without this, an attempt that hangs would keep all keys behind it forever.
         self._under_way: dict[str, _Entry] = {}
 
@@ -77,7 +77,7 @@ class Published:
         return len(self._known) + len(self._under_way)
 
     def remember(self, key: str, id: str, age: float = 0.0) -> None:
-        """Note that the key was used for this event, so many seconds ago: the oldest first."""
+        """Note that the key was used for this event, ``age`` seconds ago. Call this in the order of use."""
         entry = _Entry()
         entry.set(id)
         self._add(key, entry, self._clock() + self.ttl - age)
@@ -94,7 +94,7 @@ class Published:
         return publish(publications)
 
     def forget_old(self) -> None:
-        """Forget keys that are too old, or too many: a limited number at once. Called once in a while."""
+        """Forget keys that are too old, or too many: a limited number in one call."""
         now = self._clock()
         for _ in range(min(len(self._known), 2 * KEYS_PER_TURN)):  # twice as many as are added meanwhile
             key, entry = next(iter(self._known.items()))
@@ -157,7 +157,7 @@ class Published:
         return entry
 
     def _set_ids(self, new: _New, ids: Sequence[str | None]) -> Generator[None, None, None]:
-        """Note that the new events were published, and let the attempts that wait for them have their ids."""
+        """Note that the new events were published, and answer the attempts that wait for their ids."""
         expires = self._clock() + self.ttl
         for number, ((each, entry), id) in enumerate(zip(new, ids, strict=True), 1):
             if each.idempotency_key:
@@ -168,7 +168,7 @@ class Published:
                 expires = self._clock() + self.ttl
 
     def _forget_failed(self, new: _New, error: BaseException) -> Generator[None, None, None]:
-        """Forget an attempt that has failed, but not those of its events that are still to be written."""
+        """Forget an attempt that has failed, except events that are still to be written."""
         unwritten = error.ids if isinstance(error, Unavailable) else None
         ids: Sequence[str | None] = unwritten or [None] * len(new)
         for number, ((each, entry), id) in enumerate(zip(new, ids, strict=True), 1):

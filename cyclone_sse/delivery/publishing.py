@@ -1,7 +1,7 @@
 """Publishing: an event gets its id, is encoded once, is kept, and is passed to the walk over the clients.
 
 It is kept in the history and, with a history file, in the journal; with ``keep`` also as the state of its
-channels. What is long is published in slices, in order. Knows the clients only as what the fanout serves.
+channels. Long publications are done in slices, in order. Knows no clients: the fanout serves them.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Publishing:
     def publish(self, publication: Publication, eid: EventId | None = None) -> Event:
         """Send an event to the subscribers of its channels, once to each.
 
-        eid: the id, if it was given elsewhere; one that is not newer than all before was published already.
+        eid: the id, if it was assigned elsewhere. One that is not newer than all before has been published.
         Raises Unavailable if it cannot be written, and Refusal if there is no room for it as a state.
         """
         if self._journal is not None:
@@ -147,19 +147,19 @@ class Publishing:
         return event
 
     def check_states(self, publications: Sequence[Publication]) -> None:
-        """Raise Refusal if these cannot become the states of their channels for want of room."""
+        """Raise Refusal if there is no room for these as the states of their channels."""
         if not self.states.fit(publications):
             raise _no_room()
 
     def _has_room(self, publication: Publication) -> bool:
-        """Whether this can become a state. If not, that is logged: no publisher waits for an answer."""
+        """Whether there is room for this as a state. Logs if not: no publisher waits for an answer."""
         fits = self.states.fit([publication])
         if not fits and self._log_limit.acquire(_NO_ROOM):
             self.log.error("states are not kept: {reason}; there may be more", reason=_NO_ROOM)
         return fits
 
     def restore_state(self, channel: str, publication: Publication, eid: EventId) -> None:
-        """Take over a state that is kept elsewhere, unless the channel has a newer one."""
+        """Set a state that is kept elsewhere, unless the channel has a newer one."""
         if self._has_room(publication):
             frame = encode(publication.data, eid, publication.type, publication.retry)
             self.states.set(Event(eid, frame, (channel,)))
@@ -183,7 +183,7 @@ class Publishing:
         node = self.ids.node
         for number, name in enumerate(names, 1):
             state = self.states.get(name)
-            if state is not None and state.seq <= seq:  # else it is from after the order
+            if state is not None and state.seq <= seq:  # else it is newer than the order
                 self.states.clear(name)
             self.history.clear_channel(name, seq)
             if not number % MANY:
@@ -237,7 +237,7 @@ class Publishing:
                 yield
 
     def _match(self, event: Event) -> Generator[None, None, None]:
-        """Find the patterns under which clients receive the event."""
+        """Find the patterns that match the event, in slices."""
         found: dict[str, None] = {}
         if self._patterns is not None and len(self._patterns):
             cost = 0
@@ -280,7 +280,7 @@ class Publishing:
         )
 
     async def close_journal(self) -> None:
-        """Write what waits, and accept nothing more."""
+        """Write the waiting events, and accept no more."""
         if self._journal is not None:
             await self._journal.close()
 
@@ -290,13 +290,13 @@ class Publishing:
         return None if self._journal is None else self._journal.figures().waiting_bytes
 
     def idle(self) -> Deferred[None]:
-        """Return a Deferred that fires when all that was published or asked for has reached the clients."""
+        """A Deferred that fires when all events published, and all walks requested, so far are done."""
         if not len(self.batches):
             return self._fanout.idle()
         return self.batches.add(iter(())).addCallback(lambda _: self._fanout.idle())
 
     def tidy(self) -> None:
-        """Let the journal forget what is too old. Called once in a while."""
+        """Do the periodic work of the journal. Called every second or more often."""
         if self._journal is not None:
             self._journal.tidy()
 

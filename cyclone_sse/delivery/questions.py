@@ -24,7 +24,7 @@ class Step(NamedTuple):
     """The next part of the events that a client missed.
 
     gaps: the channels of which more may be missing. batch: events, None if there are none. is_complete: there
-    is nothing after them; else there was too much to look at, the rest is for the next call.
+    is nothing after them; otherwise the next call continues.
     """
 
     gaps: Collection[str]
@@ -86,7 +86,7 @@ class ChannelQuestions:
         self._known = known
 
     def next(self) -> Step:
-        """Ask for what comes next."""
+        """Read on. Returns the next events, and the gaps before them."""
         history = self._history
         gaps, missed = history.missed(self.after, self._channels, self._answers.clock())
         new = [name for name in gaps if self._is_new(name, history.floor(name))] if gaps else ()
@@ -128,7 +128,7 @@ class PatternQuestions:
         return self._reader.after
 
     def next(self) -> Step:
-        """Ask for what comes next."""
+        """Read on. Returns the next events, and the gaps before them."""
         gaps, events, is_complete = self._reader.read(BATCH_BYTES, BATCH_EVENTS)
         return Step(gaps, Batch(events) if events else None, is_complete)
 

@@ -10,14 +10,14 @@ from collections import OrderedDict
 
 from cyclone_sse.delivery.kinds import Kind
 
-USERS = 10_000  # buckets; the one that was longest unused goes first, and is full by then in practice
+USERS = 10_000  # buckets that are kept; the one unused for longest is dropped, which in practice is full
 
 
 class Rates:
     """The buckets of all users."""
 
     def __init__(self) -> None:
-        # What is left, and when that was.
+        # The tokens that were left, and the time at which they were.
         self._left: OrderedDict[tuple[str | None, Kind], tuple[float, float]] = OrderedDict()
 
     def spend(self, user: str | None, kind: Kind, events: int, now: float) -> float:

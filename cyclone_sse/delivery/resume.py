@@ -41,8 +41,8 @@ from cyclone_sse.slices import Slices
 class Resume:
     """Brings clients from their last event to the present.
 
-    reactor: the clock, and the turns in which the log is read for patterns. patterns: those that are matched
-    with the channels of the log; None if there are none.
+    reactor: the clock, and the turns in which the log is read for patterns. patterns: the index of the
+    patterns that are matched here; None if patterns are subscribed to upstream.
     """
 
     def __init__(
@@ -225,7 +225,7 @@ class Resume:
 
 
 class CatchUp:
-    """One client on its way to the present.
+    """A client that is sent the events between its position and the present.
 
     positions: of its channels. counts: whether it is counted as resumed.
     """
@@ -336,7 +336,7 @@ class CatchUp:
         return is_pattern and not self._resume.may_read()
 
     def _step(self) -> Piece:
-        """Read on. Returns what there is for the client then."""
+        """Read on. Returns the next piece for the client, which may be empty."""
         step = self.positions.next()
         piece = self._apply(step, self.positions.before)
         if piece.frames:

@@ -12,7 +12,7 @@ FLOORS_AT_ONCE = 1000  # channels of one slice: about 1 ms
 
 
 class RisingFloors:
-    """The channels whose floor is still to be raised. raise_floor: does so for one of them."""
+    """The channels whose floors are still to be raised. raise_floor: raises that of one channel."""
 
     def __init__(self, raise_floor: Callable[[str, int], object]) -> None:
         self._raise_floor = raise_floor
@@ -34,7 +34,7 @@ class RisingFloors:
             del self.waiting[seq]
 
     def of(self, channel: str) -> int:
-        """The position to which the channel's floor is still to be raised; 0 if there is none."""
+        """The position to which the channel's floor is still to be raised; 0 if to none."""
         return max((seq for seq, names in self.waiting.items() if channel in names), default=0)
 
     def forget(self, channel: str) -> None:

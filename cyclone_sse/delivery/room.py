@@ -45,9 +45,9 @@ class Room:
         self.joined: dict[str, str] = {}  # user -> the server where it happened
         self.left: dict[str, str] = {}
         self._announced_anonymous: int | None = 0  # None: clients know different numbers
-        # Of those who joined or left: the info that was announced last; None for who was not there.
+        # Of users who joined or left: the info that was announced last; None: it was no member.
         self._announced: dict[str, tuple[str | None] | None] = {}
-        self._listed: dict[str, tuple[str | None] | None] = {}  # those that a list has shown otherwise
+        self._listed: dict[str, tuple[str | None] | None] = {}  # the same, of changes before a list
 
     @property
     def anonymous_count(self) -> int:
@@ -99,13 +99,13 @@ class Room:
         return (self.infos[user],) if user in self.infos else None
 
     def is_as_announced(self, user: str) -> bool:
-        """Whether a user who joined or left is as the last announcement said: news for some clients only."""
+        """Whether a user who joined or left is as announced last: only clients with a list see a change."""
         return user in self._listed and self._listed[user] == self._shown(user)
 
     def note_listed(self) -> None:
         """Note that clients are sent a list of the members as they are now.
 
-        Without this, who joins and leaves again before the next announcement would stay a member for them.
+        Without this, a user who joins and leaves before the next announcement would stay a member for them.
         """
         self._listed.update(self._announced)
         self._announced = {}

@@ -58,7 +58,7 @@ _BYTES_ACKED = 120  # offset of tcpi_bytes_acked in Linux's struct tcp_info (lin
 
 @dataclass(frozen=True, slots=True)
 class SocketFigures:
-    """What waits for a client: its frames, all bytes, and those of them that the transport has."""
+    """What waits for a client: frames in the queue, all bytes, and those of them in the transport."""
 
     frames: tuple[bytes, ...]
     waiting_bytes: int
@@ -67,7 +67,7 @@ class SocketFigures:
 
 @implementer(IPullProducer)
 class SocketClient(Client):
-    """The stream of one client over a plain TCP connection.
+    """The stream of one client over a socket, with or without TLS.
 
     transport: the connection. head: the first bytes of the response. limit: bytes that may wait for the
     client; a single write may be larger when nothing waits. socket: the connection's; None only where a
@@ -222,11 +222,11 @@ class SocketClient(Client):
             info = self.transport.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
             return struct.unpack_from("=Q", info, _BYTES_ACKED)[0]
         except (AttributeError, OSError, struct.error):
-            # Not TCP, or not Linux: what has left the queue is the next best.
+            # Not TCP, or not Linux: the next best is what has left the queue.
             return self._unsent
 
     def _try_to_send(self, data: bytes) -> int:
-        """The number of bytes that are done with: those that were sent; all, if the client has left."""
+        """Send; returns the number of bytes that need not be queued: all, if the client has left."""
         try:
             return self._send_now(data)
         except BlockingIOError:

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_MIN_DEAD = 64  # dead keys that are not worth a new list
+_MIN_DEAD = 64  # keys of removed items that are always tolerated: a new list costs more
 
 
 class SortedLog(Generic[T]):
@@ -35,13 +35,13 @@ class SortedLog(Generic[T]):
         self._items[key] = item
 
     def pop(self, key: int) -> T | None:
-        """Take out the item with this key, if there is one."""
+        """Remove and return the item with this key, if there is one."""
         item = self._items.pop(key, None)
         if len(self._keys) > 2 * len(self._items) + _MIN_DEAD:
             last = self._keys[-1]
             self._keys = list(self._items)
             if not self._keys or self._keys[-1] != last:
-                self._keys.append(last)  # keys go on growing from here
+                self._keys.append(last)  # so that `append` can still tell which keys are greater
         return item
 
     def after(self, key: int) -> Iterator[tuple[int, T]]:

@@ -20,7 +20,7 @@ class Start(NamedTuple):
     tell_gap: bool
 
 
-EARLIEST = Start(0, False)  # it asked for whatever is held
+EARLIEST = Start(0, False)  # it requested all events that are held
 NO_ID_OF_OURS = Start(0, True)  # it may have missed anything
 
 

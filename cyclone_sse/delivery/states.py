@@ -18,20 +18,20 @@ from cyclone_sse.slices import finish
 STATES_AT_ONCE = 1000  # channels of one slice: about 2 ms
 
 _STATE_OVERHEAD = 450  # bytes of an event in addition to its frame: the objects around it
-_FIELDS = 150  # bytes of the longest id and retry in a frame
+_ID_AND_RETRY = 150  # bytes of the longest id and retry in a frame
 _NAME_OVERHEAD = 250  # bytes of a channel in addition to its name
 
 
 @dataclass(frozen=True, slots=True)
 class StatesFigures:
-    """For how many channels a state is held, and how many bytes all take."""
+    """The number of channels with a state, and the bytes of all states."""
 
     channels: int
     bytes: int
 
 
 class States:
-    """The states of all channels. max_bytes: bound of all together."""
+    """The states of all channels. max_bytes: the limit of all together."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -48,7 +48,7 @@ class States:
         return StatesFigures(len(self._by_channel), self.bytes)
 
     def fit(self, publications: Sequence[Publication]) -> bool:
-        """Whether these can become states, in this order, within the bound."""
+        """Whether these can become states, in this order, within the limit."""
         return finish(self.fit_in_slices(publications))
 
     def fit_in_slices(self, publications: Sequence[Publication]) -> Generator[None, None, bool]:
@@ -154,6 +154,8 @@ class States:
 
 
 def _most_bytes(publication: Publication) -> int:
-    """What the event will take at most: each of its lines begins with the name of the field."""
+    """The most bytes that the event can take: each of its lines begins with the name of the field."""
     lines = 1 + publication.data.count(b"\n") + publication.data.count(b"\r")
-    return _STATE_OVERHEAD + _FIELDS + 4 * len(publication.type or "") + len(publication.data) + 6 * lines
+    return (
+        _STATE_OVERHEAD + _ID_AND_RETRY + 4 * len(publication.type or "") + len(publication.data) + 6 * lines
+    )

@@ -24,7 +24,7 @@ Rows = Iterable[tuple[str, int]]
 
 
 class StatsTable:
-    """The table of one server. channels: who listens. reactor: clock and turns."""
+    """The table of one server. channels: the subscribers of each. reactor: clock and turns."""
 
     def __init__(self, channels: Channels[Any], reactor: IReactorTime) -> None:
         self._channels = channels

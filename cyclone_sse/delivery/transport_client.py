@@ -1,4 +1,4 @@
-"""One client over a transport that is no socket: bytes go out by its ``write``.
+"""One client over a transport that is not a socket: bytes are sent by its ``write``.
 
 The server's own transports are sockets, with TLS too. This is for applications on another of Twisted's
 transports, and for transports in memory.
@@ -18,8 +18,8 @@ from cyclone_sse.direct_socket import ClientTransport, DirectSocket
 class TransportClient(SocketClient):
     """The stream of one client over a transport that only knows ``write``.
 
-    The transport reports when its buffer is full (``pauseProducing``); what comes then waits here, with the
-    same bound.
+    The transport reports when its buffer is full (``pauseProducing``); from then on bytes wait here, with the
+    same limit.
     """
 
     __slots__ = ("_paused",)
@@ -49,7 +49,7 @@ class TransportClient(SocketClient):
         self.state = state  # without a `ready_socket`: some pieces may have gone out when one fails
 
     def pauseProducing(self) -> None:
-        """Let bytes wait here: the transport has enough for now."""
+        """Queue bytes here from now on: the buffer of the transport is full."""
         self._paused = True
         if self.state is OPEN:
             self._enter(FULL)

@@ -22,7 +22,7 @@ PAIRS = 10_000  # pairs of client and channel, or of event and channel, in a sli
 
 
 class Group(NamedTuple):
-    """Clients that are due the same events."""
+    """Clients that receive the same events."""
 
     clients: list[Client]
     batch: Batch

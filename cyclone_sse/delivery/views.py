@@ -22,7 +22,7 @@ _published_at = attrgetter("published_at")
 
 
 class Limits(NamedTuple):
-    """What a channel holds at most: so many events, and each for so many seconds. size 0: nothing."""
+    """The limits of a channel. size: events, 0 for none. ttl: seconds for which each is held."""
 
     size: int
     ttl: float
@@ -51,7 +51,7 @@ class View:
         self.name = name
         self.floor = floor
         self.limits = limits
-        self.events: list[Event] = []  # short: taking out the first moves some pointers
+        self.events: list[Event] = []  # few, so that removing the first is cheap
         self.bytes = 0
 
     def after(self, seq: int) -> Iterator[Event]:
@@ -72,13 +72,13 @@ class View:
         return bisect_right(self.events, time, key=_published_at)
 
     def pop_first(self) -> Event:
-        """Take out the oldest event, and raise the floor to it unless it has a ``ttl``."""
+        """Remove the oldest event, and raise the floor to it unless it has a ``ttl``."""
         event = self.events.pop(0)
         self._note_removal(event)
         return event
 
     def pop_oldest(self, count: int) -> list[Event]:
-        """Take out this number of events in the same way."""
+        """Remove this number of the oldest events in the same way."""
         taken = self.events[:count]
         del self.events[:count]
         for event in taken:
@@ -124,7 +124,7 @@ class Discarded:
 class BySize:
     """Channels by the magnitude of their size, to find one of the largest at once.
 
-    Of those of one magnitude it is the one that has had it for longest.
+    Among channels of one magnitude, it is the one that has had this magnitude for longest.
     """
 
     def __init__(self) -> None:

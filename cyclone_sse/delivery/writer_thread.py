@@ -1,4 +1,4 @@
-"""A thread that calls one function after the other, for work that waits for a disk."""
+"""A thread that calls one function after another, for work that waits for a disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Writer(Protocol):
-    """What calls one function after the other, outside the reactor's thread."""
+    """An object that calls one function after another, outside the reactor's thread."""
 
     def call(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         """Call it; the Deferred fires with its result or its failure."""
@@ -24,7 +24,7 @@ class Writer(Protocol):
 
 
 class FromThread(Protocol):
-    """What the thread needs of the reactor."""
+    """The part of the reactor that the thread needs."""
 
     def callFromThread(self, function: Callable[..., object], *args: Any) -> object:
         """Call the function in the reactor's thread."""
