@@ -28,11 +28,11 @@ from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.patterns import Patterns, compile_topic
 
 MAX_SEEN = 100_000  # message ids that are remembered
-_FORGOTTEN_AT_ONCE = 100  # message ids, with one message: less than 0.1 ms, and many come in one turn
+_FORGOTTEN_AT_ONCE = 100  # message ids, for each message: less than 0.1 ms, and many messages come in a turn
 
 
 class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
-    """Has a queue in RabbitMQ, bound to the channels of its clients.
+    """Receives from a queue in RabbitMQ, which is bound to the channels of the clients.
 
     Raises ValueError if the options cannot be met.
     """
@@ -82,7 +82,7 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
         return self._kind == "topic" and not {"*", "#"}.isdisjoint(channel.split("."))
 
     def open_link(self, publishing: bool) -> Deferred[Any]:
-        """Each kind of connection has its factory."""
+        """Connect with the factory of this kind of connection."""
         endpoint: IStreamClientEndpoint = HostnameEndpoint(
             self.reactor, self._host, self._port, timeout=LOG_IN_WAIT
         )
@@ -93,13 +93,13 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
         return connecting
 
     def subscribe(self, channel: str) -> None:
-        """Match it as a pattern, if it is one."""
+        """Bind the queue to the channel, and match messages with it if it is a pattern."""
         if self.is_pattern(channel):
             self._topics.add(channel.encode())
         super().subscribe(channel)
 
     def unsubscribe(self, channel: str) -> None:
-        """Match it no longer."""
+        """Remove the binding, and the pattern."""
         self._topics.discard(channel.encode())
         super().unsubscribe(channel)
 
@@ -108,12 +108,12 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
         super()._refuse(channel, error)
 
     def heartbeat_returned(self, token: str) -> None:
-        """A heartbeat was returned: our queue receives nothing any more."""
+        """End the connection: a heartbeat was returned, so that our queue receives nothing any more."""
         if token in self._heartbeats and self._link is not None:
             self._link.abort(AmqpError("its queue, binding or exchange was deleted"))
 
     def message_received(self, message: AmqpMessage) -> None:
-        """A message came in."""
+        """Deliver a message, or note a heartbeat, or obey an order."""
         if message.type == HEARTBEAT_TYPE:
             self._heartbeats.receive(message.body.decode("utf-8", "replace"))
             return
@@ -135,7 +135,7 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
             )
 
     def _was_seen(self, id: str, key: str) -> bool:
-        """Whether a message with this id has arrived before: the publisher tried again."""
+        """Whether this id was received before, because its publisher tried again; notes the id."""
         now = self.reactor.seconds()
         expired = now - self.settings["idempotency-ttl"]
         for _ in range(_FORGOTTEN_AT_ONCE):
@@ -150,7 +150,7 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
         return False
 
     def _channels_for(self, message: AmqpMessage) -> list[str]:
-        """Our channels that a message is for."""
+        """The channels of our clients to which the message belongs."""
         if self._kind == "fanout":
             return [each.channel for each in self.subscriptions]
         found: dict[str, None] = {}
@@ -170,7 +170,7 @@ def _keys(message: AmqpMessage) -> list[str]:
 
 
 def _ignore(exchange: str, key: str, message: bytes, type: str | None) -> None:
-    """Every message goes to ``message_received``."""
+    """Do nothing: every message is passed to ``message_received``."""
 
 
 def _usable_ttl(value: object) -> float | None:

@@ -26,7 +26,7 @@ from cyclone_sse.patterns import NAME_MAX
 from cyclone_sse.reactors import reactor_or_global
 
 LOG_OUT_WAIT = 1.0  # seconds to wait for the answer when a connection is closed
-CONTROL_SUFFIX = b".control"  # how the name of the exchange for orders ends
+CONTROL_SUFFIX = b".control"  # the end of the name of the exchange for orders
 HEARTBEAT_TYPE = "sse-heartbeat"  # of messages that prove that messages arrive; no publisher can use it
 ACCESS_REFUSED = 403  # AMQP 0-9-1, 1.2
 
@@ -47,7 +47,7 @@ Receive = Callable[[AmqpMessage], object]
 
 
 class AmqpError(Exception):
-    """The AMQP server has refused something; the text is the server's own, or the reason as far as it is
+    """The AMQP server has refused a request; the text is that of the server, or the reason as far as it is
     known.
 
     code: its reply code, 0 if there is none.
@@ -78,7 +78,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         self._ch: Any = None
 
     def connectionMade(self) -> None:
-        """Nagle's algorithm would hold back a command until the one before is answered."""
+        """Disable Nagle's algorithm, which would delay a command until the one before is answered."""
         self.transport.setTcpNoDelay(True)
         super().connectionMade()
 
@@ -160,20 +160,20 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         self.ended.callback(self._reason())
 
     def message_received(self, message: Any) -> None:
-        """A message came in."""
+        """Process a message from a queue: a hook for subclasses."""
 
     def message_returned(self, message: Any) -> None:
-        """A message that we sent was returned: it reached no queue."""
+        """Process a message of ours that was returned, since it reached no queue: a hook for subclasses."""
 
     def publish_confirmed(self, tag: int, multiple: bool, error: str | None) -> None:
-        """A message that we sent was accepted, or refused if there is an error."""
+        """Note that a message of ours was accepted, or refused for this error: a hook for subclasses."""
 
     def publishing_blocked(self, reason: str) -> None:
-        """The server accepts no messages for now."""
+        """Note that the server accepts no messages for now."""
         self.blocked = reason
 
     def publishing_unblocked(self) -> None:
-        """The server accepts messages again."""
+        """Note that the server accepts messages again."""
         self.blocked = None
 
     def _note(self, reason: Any = None) -> None:
@@ -195,7 +195,7 @@ class AmqpFactory(Factory):
     receive: called with each message instead, as an AmqpMessage. unroutable: called when a heartbeat finds no
     queue. specification: the file. vhost, username, password, exchange, exchange_type: text. channel: the
     number of the AMQP channel to use. heartbeat: seconds, 0 for none. heartbeat_key: routing key of the
-    messages that prove that messages arrive. Raises ValueError if the file is none.
+    messages that prove that messages arrive. Raises ValueError if the file is not a specification.
     """
 
     protocol: type[AmqpProtocol] = AmqpProtocol

@@ -66,7 +66,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
         self, publications: Sequence[Publication], failures: list[Failure]
     ) -> Generator[None, None, list[Deferred[None]]]:
         """Send the messages. Returns what fires when each is accepted, or has failed. Raises AmqpError."""
-        # Before the first is sent: of a request with a mistake, nothing is published.
+        # Before the first is sent. Without this, a part of a request with a mistake would be published.
         messages: list[tuple[Publication, list[list[bytes]]]] = []
         for number, each in enumerate(publications, 1):
             messages.append((each, list(_keys(each))))
@@ -78,7 +78,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
                 if self.blocked:
                     failures.append(Failure(AmqpError(self._blocked_reason)))
                     return sent
-                # At once: when the publisher has given up, no one else handles these failures.
+                # At once: without this, failures after the publisher has given up would be unhandled.
                 sent.append(self._publish_one(each, keys).addErrback(failures.append))
                 if not len(sent) % SENT_AT_ONCE or len(keys) > MANY:
                     yield
@@ -154,7 +154,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
         self.factory.unroutable((message.content.body or b"").decode("utf-8", "replace"))
 
     def publishing_blocked(self, reason: str) -> None:
-        """Stop publishing: the server is short of memory or disk, and will read the rest afterwards."""
+        """Stop publishing: the server is short of memory or disk, and reads the rest afterwards."""
         super().publishing_blocked(reason)
         self.factory.reactor.callLater(BLOCKED_WAIT, self._fail_unconfirmed, self._published)
 

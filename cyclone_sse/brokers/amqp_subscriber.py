@@ -25,7 +25,7 @@ from cyclone_sse.brokers.amqp_protocol import (
 )
 from cyclone_sse.brokers.link import NotAllowed
 
-BINDINGS = 100  # that are under way together
+BINDINGS = 100  # requests for bindings that are under way together
 
 
 class _Binding(NamedTuple):
@@ -89,7 +89,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         return True
 
     async def _open_bindings(self) -> None:
-        self.channels.pop(self._bindings_number, None)  # txAMQP keeps one that was closed
+        self.channels.pop(self._bindings_number, None)  # without this, txAMQP returns the closed one
         self._bindings = await self.channel(self._bindings_number)
         await self._bindings.channel_open()
 
@@ -171,7 +171,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         return self._reason(error)
 
     def message_received(self, message: Any) -> None:
-        """Pass a message on."""
+        """Pass a message to the broker."""
         properties = message.content.properties
         kind, id = properties.get("type"), properties.get("message-id")
         headers = properties.get("headers")
@@ -188,7 +188,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
                 )
             )
         except Exception:
-            # Left alone, it would end the connection.
+            # Without this, it would end the connection.
             self.log.failure("could not deliver a message")
 
 

@@ -104,31 +104,31 @@ class Delegate(TwistedDelegate):  # type: ignore[misc]
         self.client.started.fire()
 
     def connection_blocked(self, ch: Any, msg: Any) -> None:
-        """The server accepts no messages from us for now."""
+        """Note that the server accepts no messages from us for now."""
         self.client.publishing_blocked(str(msg.reason))
 
     def connection_unblocked(self, ch: Any, msg: Any) -> None:
-        """The server accepts messages again."""
+        """Note that the server accepts messages again."""
         self.client.publishing_unblocked()
 
     def basic_cancel(self, ch: Any, msg: Any) -> None:
-        """The server has deleted our queue."""
+        """End the connection, since the server has deleted our queue."""
         self.client.abort(QueueDeleted("our queue was deleted"))
 
     def basic_deliver(self, ch: Any, msg: Any) -> None:
-        """A message of our queue."""
+        """Pass on a message from our queue."""
         self.client.message_received(msg)
 
     def basic_return_(self, ch: Any, msg: Any) -> None:
-        """A message of ours that reached no queue."""
+        """Pass on a message of ours that reached no queue."""
         self.client.message_returned(msg)
 
     def basic_ack(self, ch: Any, msg: Any) -> None:
-        """The server has accepted messages of ours."""
+        """Note that the server has accepted messages of ours."""
         self.client.publish_confirmed(msg.delivery_tag, msg.multiple, None)
 
     def basic_nack(self, ch: Any, msg: Any) -> None:
-        """The server has refused messages of ours."""
+        """Note that the server has refused messages of ours."""
         self.client.publish_confirmed(msg.delivery_tag, msg.multiple, "the server did not accept the message")
 
 

@@ -190,8 +190,8 @@ class Broker:
     ) -> None:
         """Publish one event to the subscribers of all these channels, once to each.
 
-        source: channel named in the log if the message is dropped (not UTF-8, too long, or a line break in
-        its type). ttl, excluded, keep: see Publication.
+        source: the channel that is named in the log if the message is dropped (not UTF-8, too long, or a line
+        break in its type). ttl, excluded, keep: see Publication.
         """
         try:
             data = message.encode() if isinstance(message, str) else message
@@ -355,7 +355,7 @@ class Broker:
         handler.sendEvent(message, eid=eid)
 
     def _publish_upstream(self, publications: Sequence[Publication]) -> Any:
-        """The ``publish_all`` of the most derived class that defines one."""
+        """Call the ``publish_all`` of the most derived class that defines one."""
         raise NotImplementedError(f"the {self.name} broker does not publish")
 
     def _publish_one_by_one(self, publications: Sequence[Publication]) -> Any:

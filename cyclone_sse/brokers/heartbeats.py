@@ -44,7 +44,7 @@ class Heartbeats:
             del self._sent[token]
 
     def clear(self) -> None:
-        """Expect none: the connection is a new one."""
+        """Expect none, since the connection is a new one."""
         self._sent.clear()
 
     @property

@@ -54,7 +54,7 @@ class HttpBroker(Broker):
         return self.hub.publishing.trouble
 
     def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
-        """Deliver these events. With a history file, fires with the ids when all events are on the disk."""
+        """Deliver these events. Returns their ids, with a history file a Deferred that waits for the disk."""
         ids: Sequence[str] | Deferred[Sequence[str]] = self.hub.published.publish(
             publications, self.hub.publish_all
         )

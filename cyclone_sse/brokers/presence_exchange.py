@@ -1,6 +1,6 @@
 """The members of rooms, exchanged between the servers that share a broker, by way of its orders.
 
-What is lost while the broker is away is asked for by the others when it is back.
+Reports that are lost while the broker is away are requested by the other servers when it is back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PRESENCE_TRIES = 20
 class PresenceExchange:
     """The reports of one server.
 
-    control: hands an order to the other servers. is_connected: whether their orders come in.
+    control: sends an order to the other servers. is_connected: whether their orders come in.
     """
 
     def __init__(

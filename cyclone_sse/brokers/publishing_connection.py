@@ -19,12 +19,12 @@ from cyclone_sse.brokers.link import BROKER_AWAY, Link, NotPublished, text_of
 from cyclone_sse.errors import Refusal, Unavailable
 
 PUBLISH_WAIT = 5.0  # seconds in which the upstream must accept a message
-BYTES_A_SECOND = 4 * 2**20  # for which it waits a second more: what is long is sent in slices, in many turns
+BYTES_A_SECOND = 4 * 2**20  # bytes for which it has a second more, since they are sent in many turns
 PENDING_MAX = 32 * 2**20  # bytes of messages that wait for the upstream
 
 
 class Attempt:
-    """One attempt to publish. size: bytes that wait. sent: the upstream may have got some of it."""
+    """One attempt to publish. size: bytes that wait. sent: the upstream may have received a part of it."""
 
     __slots__ = ("sent", "size")
 

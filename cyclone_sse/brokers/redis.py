@@ -51,7 +51,7 @@ class RedisBroker(SubscribingBroker[RedisSubscriberLink]):
         return canonical_glob(pattern)
 
     def open_link(self, publishing: bool) -> Deferred[Any]:
-        """One connection subscribes, another publishes."""
+        """Connect with the class for this purpose: one connection subscribes, another publishes."""
         kind: Any = RedisLink if publishing else partial(RedisSubscriberLink, self.message_received)
         return self._redis.open(kind, self._prefix)
 
@@ -73,7 +73,7 @@ class RedisBroker(SubscribingBroker[RedisSubscriberLink]):
         await self._redis.check(self.current_links())
 
     def message_received(self, names: Sequence[bytes], channel: bytes, message: bytes) -> None:
-        """Deliver a message, or obey an order. names: the matching subscriptions. channel: its own."""
+        """Deliver a message, or obey an order. names: matching subscriptions. channel: the message's."""
         if channel == CONTROL:
             self.obey_json(message)
             return

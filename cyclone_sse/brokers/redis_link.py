@@ -38,7 +38,7 @@ PING_WAIT = 10.0  # seconds in which a ping must be answered
 
 # Below the prefix: no client can name it, nor publish there, since it is not UTF-8.
 CONTROL = b"\xffcontrol"
-COPIES = b"copies "  # how a message on that channel begins that is no order, see `_announcement`
+COPIES = b"copies "  # the start of a message there that is not an order, see `_announcement`
 
 ResponseError = txredisapi.ResponseError  # an error that Redis answers
 
@@ -51,7 +51,7 @@ class ReplyTooLong(Exception):
 
 
 class PartlyDone(Exception):
-    """Some commands of a transaction failed while they ran, others did not."""
+    """Some commands of a transaction failed when they ran, others did not."""
 
 
 class NoTransaction(NotAllowed, PartlyDone):
@@ -97,7 +97,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         self._pinging.clock = reactor
 
     def connectionMade(self) -> None:
-        """Nagle's algorithm would hold back a command until the one before is answered."""
+        """Disable Nagle's algorithm, which would delay a command until the one before is answered."""
         super().connectionMade()
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:  # a UNIX socket has none
@@ -172,7 +172,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         waiting = self.replyQueue.get()
 
         def fire(found: Any) -> None:
-            if not answers.called:  # as when the publisher no longer waits
+            if not answers.called:  # the publisher may no longer wait
                 answers.callback(found)
 
         waiting.addCallback(fire)
@@ -304,7 +304,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
 
     def _explained(self, error: BaseException | None) -> BaseException:
         if isinstance(error, txredisapi.ConnectionError):
-            return self._reason()  # why the connection was lost instead of that it was
+            return self._reason()  # the reason why the connection was lost, instead of the fact
         if isinstance(error, ResponseError):
             text = str(error)
             if text.startswith(_NOT_ALLOWED):

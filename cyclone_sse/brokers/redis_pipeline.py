@@ -21,7 +21,7 @@ Command: TypeAlias = Sequence[Word]
 class PipelineAnswers:
     """Collects the answers to commands that were sent together.
 
-    count: their number. waiting: stands for all of them in the queue of what waits for an answer.
+    count: their number. waiting: the one entry for all of them in the queue of expected answers.
     """
 
     def __init__(self, count: int, waiting: Deferred[Any]) -> None:

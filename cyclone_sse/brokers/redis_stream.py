@@ -35,8 +35,8 @@ from cyclone_sse.errors import Unavailable
 from cyclone_sse.patterns import canonical_glob
 from cyclone_sse.slices import each
 
-READ_WAIT = 5.0  # seconds that Redis waits for an entry before it says that there is none
-RELEASED_AT_ONCE = 100  # clients that waited: about 6 ms
+READ_WAIT = 5.0  # seconds that Redis waits for an entry before it answers that there is none
+RELEASED_AT_ONCE = 100  # waiting clients that are released in one slice: about 6 ms
 AHEAD_WAIT = 2.0  # seconds that a client waits for us to read what it has received elsewhere
 FIRST_LOT = 16  # entries
 MAX_LOT = 500  # entries read at a time, at the most: some milliseconds of work
@@ -77,7 +77,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         self._left: dict[str, bytes] = {}  # how far streams were read that another has replaced, by tag
         self._lot = FIRST_LOT  # entries to read next
         self._states = StreamStates(self._log_states)
-        self._live = False  # orders count from now on
+        self._live = False  # orders that are read are obeyed
         self._next_trim = 0.0
         self._waiting: dict[Deferred[None], int] = {}  # clients, and the position that they wait for
         self._releasing = False  # some of them, in slices
@@ -91,16 +91,16 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         return canonical_glob(pattern)
 
     def open_link(self, publishing: bool) -> Deferred[Any]:
-        """Both connections are of one kind."""
+        """Connect; both connections are of one class."""
         return self._redis.open(self._kind)
 
     def connect(self) -> Deferred[None]:
-        """Fires when all that the stream held at the start has been read."""
+        """Connect. The Deferred fires when the entries that the stream had at the start have been read."""
         super().connect()
         return self._caught_up
 
     def publish_all(self, publications: Sequence[Publication]) -> Deferred[Any]:
-        """Fires with the ids of the events when Redis has them."""
+        """Add these to the stream. The Deferred fires with the ids of the events when Redis has them."""
         self.hub.publishing.check_states(publications)
         return super().publish_all(publications).addCallback(self._event_ids)
 
@@ -110,7 +110,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
     def ready(
         self, channels: Sequence[str], last_event_id: EventId | str | None = None
     ) -> Deferred[Any] | None:
-        """Wait if the client has received elsewhere what we have not yet read."""
+        """Wait if the client has received events from another server that this one has not yet read."""
         self.check_patterns(self.canonical_names(channels))
         eid = EventId.parse(last_event_id) if isinstance(last_event_id, str) else last_event_id
         if eid is None or eid.node != self._tag or eid.seq <= self.hub.ids.last:
@@ -118,7 +118,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         return self._wait_for(eid.seq).addErrback(lambda _: None)
 
     def _wait_for(self, seq: int) -> Deferred[None]:
-        """Fires when this position has been read; fails with TimeoutError after AHEAD_WAIT seconds."""
+        """A Deferred that fires when this position has been read; TimeoutError after AHEAD_WAIT seconds."""
         waiting: Deferred[None] = Deferred(self._stop_waiting)
         self._waiting[waiting] = seq
         return waiting.addTimeout(AHEAD_WAIT, self.reactor)
@@ -262,7 +262,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
 
     def _keep_state(self, entry: StreamEntry) -> None:
         id, fields = entry
-        publication = self._understand(id, fields)
+        publication = self._read_entry(id, fields)
         if publication is not None and publication.keep:
             self._states.add(id, publication)
 
@@ -325,14 +325,14 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         # Without this, a client would receive a gap when an entry is trimmed that publishes nothing, and an
         # order to clear would leave clients with older ids without one.
         self.hub.ids.follow(eid)
-        publication = self._parse_entry(id, fields)
+        publication = self._read_entry(id, fields)
         if publication is not None:
             if publication.keep:
                 self._states.add(id, publication)
             self.hub.publish(publication, eid)
 
-    def _parse_entry(self, id: bytes, fields: Sequence[bytes]) -> Publication | None:
-        """What an entry publishes; None for an order, or for what cannot be understood."""
+    def _read_entry(self, id: bytes, fields: Sequence[bytes]) -> Publication | None:
+        """Return the publication in an entry, or obey its order; None also for a malformed entry."""
         try:
             if b"control" in fields[::2]:
                 order = self.decode_order(fields[2 * fields[::2].index(b"control") + 1])

@@ -37,7 +37,7 @@ StreamEntry: TypeAlias = tuple[bytes, list[bytes]]  # its id; fields and values 
 
 
 class Lot(NamedTuple):
-    """Some entries, and the stream that they are from at that very moment.
+    """Some entries, and a survey of their stream at the same moment.
 
     tag: of the stream; None if it has none. survey: None if there is no stream. holds: the entry after which
     these come is still there. complete: these are all.
@@ -66,7 +66,7 @@ class StreamLink(RedisLink):
         self._key_ttl = key_ttl
 
     async def publish(self, publications: Sequence[Publication]) -> Sequence[Any]:
-        """Add an entry for each; returns the ids that Redis gives them."""
+        """Add an entry for each; returns the ids that Redis assigns."""
         try:
             if any(each.idempotency_key or each.keep for each in publications):
                 return await self._add_by_script(publications)
@@ -137,14 +137,14 @@ class StreamLink(RedisLink):
         return id
 
     def publish_order(self, order: bytes) -> Deferred[Any]:
-        """An order to every server that reads the stream is an entry that is no message."""
+        """Add an order to every server that reads the stream, as an entry that is not a message."""
         return self.command(*self._adding([b"control", order]))
 
     def _adding(self, fields: Sequence[bytes]) -> tuple[str | bytes | int, ...]:
         return (b"XADD", self._stream, b"MAXLEN", b"~", self._size, b"*", *fields)
 
     async def claim(self, renew: bool = False) -> str:
-        """The tag of the stream, which has one from now on. renew: another one than before."""
+        """Return the tag of the stream, after setting one if it has none. renew: set another one."""
         position = f"0-{secrets.randbits(40) or 1}"
         if renew:
             await self.command(b"XGROUP", b"SETID", self._stream, GROUP, position)
@@ -166,12 +166,12 @@ class StreamLink(RedisLink):
     async def read(self, after: bytes, most: int, wait: float = 0) -> Lot:
         """The next entries, and the stream at that moment, in one step.
 
-        Without this, what is trimmed between two looks would go unnoticed. after: an id. most: entries at the
-        most. wait: seconds to wait for the first.
+        Without this, entries that are trimmed between two commands would go unnoticed. after: an id. most:
+        the maximum number of entries. wait: seconds to wait for the first.
         """
         waiting = None
         if wait:
-            # Sent together with what follows, which then needs no further way there and back.
+            # Sent together with the transaction, which then needs no further round trip.
             block = (b"BLOCK", int(wait * 1000))
             waiting = self.command(b"XREAD", b"COUNT", 1, *block, b"STREAMS", self._stream, after)
         looked = Deferred.fromCoroutine(
@@ -184,7 +184,7 @@ class StreamLink(RedisLink):
             )
         )
         if waiting is not None:
-            waiting.addErrback(lambda _: None)  # the same error comes again
+            waiting.addErrback(lambda _: None)  # the transaction fails with the same error
             await waiting
         found, stream, groups = await looked
         if isinstance(found, Exception):
@@ -207,7 +207,7 @@ class StreamLink(RedisLink):
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def trim(self, oldest: int) -> None:
-        """Drop what is older than this time in milliseconds, and what is too much."""
+        """Drop the entries that are older than this time in milliseconds, or too many."""
         await self.command(b"XTRIM", self._stream, b"MINID", oldest)
         await self.command(b"XTRIM", self._stream, b"MAXLEN", b"~", self._size)
 

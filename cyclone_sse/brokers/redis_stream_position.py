@@ -1,4 +1,4 @@
-"""Where reading stands in a Redis stream, and what a survey of the stream says about that. Plain Python.
+"""A position in a Redis stream, and the losses that a survey of the stream shows there. Plain Python.
 
 When something is lost, it is detected here::
 
@@ -20,7 +20,7 @@ BEGINNING = b"0-0"  # before every entry
 
 
 class Survey(NamedTuple):
-    """What Redis says of a stream as a whole.
+    """The facts that Redis reports about a whole stream.
 
     first: the id of the oldest entry that it holds. last: the greatest id that it ever had. length: entries
     that it holds. added: how many it ever had; deleted: the greatest id that was deleted, other than by
@@ -51,7 +51,7 @@ class Position:
         return seq_of(self.last)
 
     def was_rewritten(self, survey: Survey, holds: bool) -> bool:
-        """Whether the stream is no longer the one that we have read, though it has the same tag.
+        """Whether the stream has lost entries that we have read, although it has the same tag.
 
         holds: whether the last entry read is still there.
         """

@@ -1,6 +1,6 @@
 """The states of channels that are kept beside a Redis stream, in step with the entries that are read.
 
-Other programs add entries that become states, but do not put them there; each server does, and the newest id
+Other programs add entries with ``keep``, but do not set the states; each server does, and the newest id
 counts.
 """
 
@@ -19,7 +19,7 @@ from cyclone_sse.delivery.publication import Publication
 
 
 class StreamStates:
-    """What was read and is still to be written. on_failure: called with why states are not kept."""
+    """States that were read and are still to be written. on_failure: called with the error if that fails."""
 
     def __init__(self, on_failure: Callable[[Exception], object]) -> None:
         self._on_failure = on_failure
@@ -40,8 +40,7 @@ class StreamStates:
     async def read(self, link: StreamLink) -> list[tuple[str, bytes, Publication]] | None:
         """All that are kept: channel, id, and what was published; None if they cannot be read.
 
-        States that are not written yet are given up: an order that is not read any more may have cleared
-        them.
+        States that are not written yet are dropped: an order that will not be read may have cleared them.
         """
         self._new.clear()
         await self.write(link)
@@ -57,9 +56,10 @@ class StreamStates:
         return states
 
     async def write(self, link: StreamLink) -> None:
-        """Carry out in Redis what was noted since the last time.
+        """Write the noted states and orders to Redis.
 
-        What is not done when the connection is lost is done on the next one: its entries are not read again.
+        What is not written when the connection is lost is written on the next one, since the entries are not
+        read again.
         """
         try:
             while self._cleared:

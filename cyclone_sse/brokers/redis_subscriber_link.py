@@ -1,4 +1,4 @@
-"""A connection to Redis that subscribes: one call for each message, in however many copies it comes."""
+"""A connection to Redis that subscribes: one call for each message, however many copies arrive."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
         self._copies: set[tuple[bytes, bytes | None]] = set()
 
     def subscribe(self, channel: str) -> Deferred[Any]:
-        """One command for each channel, so that each has an answer of its own."""
+        """Send a command for this channel alone, so that it has an answer of its own."""
         return self._change(b"SUBSCRIBE", channel)
 
     def unsubscribe(self, channel: str) -> Deferred[Any]:
-        """One command for each channel."""
+        """Send a command for this channel alone."""
         return self._change(b"UNSUBSCRIBE", channel)
 
     def subscribe_to_orders(self) -> Deferred[Any]:
-        """Receive what any server that shares the prefix orders: see ``publish_order``."""
+        """Receive the orders of all servers that share the prefix: see ``publish_order``."""
         name = self._prefix + CONTROL
         return self._sharded(self.command(b"SSUBSCRIBE", name), b"SUBSCRIBE", name)
 
@@ -66,7 +66,7 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
         return self.command(what, self._prefix + name)
 
     def replyReceived(self, reply: Any) -> None:
-        """An answer to a command, or a copy of a message."""
+        """Process an answer to a command, or a copy of a message."""
         kind = reply[0] if isinstance(reply, list) and len(reply) == 3 else None
         if kind == b"smessage":
             self._unparsed = 0
@@ -86,7 +86,7 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
         super().replyReceived(reply)
 
     def messageReceived(self, pattern: bytes | None, channel: bytes, message: bytes) -> None:
-        """A copy of a message."""
+        """Deliver a message with its first copy, and drop the other copies."""
         if (channel, pattern) in self._copies and message == self._message:
             self._copies.discard((channel, pattern))
             return
@@ -95,7 +95,7 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
             return
         channels = self._announced_with(channel, message)
         names, copies = self._match(channels)
-        # If Redis matches differently, it is right, and we deliver no more than it did.
+        # Redis matches differently. Without this, the message would go to more channels than it matched.
         if (channel, pattern) not in copies:
             names = [channel[len(self._prefix) :] if pattern is None else pattern[len(self._escaped) :]]
             copies = set()

@@ -1,4 +1,4 @@
-"""What the Redis and the AMQP broker share: an upstream that has to be asked for each channel.
+"""The common part of the Redis and the AMQP broker, which subscribe upstream to each channel.
 
 Only ``subscriptions`` determines the subscriptions of the upstream. While there is a connection, each change
 is one command; on a new connection, all channels that are needed at that moment are subscribed again. So no
@@ -55,7 +55,7 @@ class SubscribingBroker(UpstreamBroker[L], Generic[L]):
         maybeDeferred(self.subscribe, channel).addErrback(self._log_bug, "subscribe")
 
     async def run(self, link: L) -> None:
-        """Subscribe to everything again, lot by lot: there may be a hundred thousand.
+        """Subscribe to all channels again, LOT at a time: there may be a hundred thousand.
 
         Clients receive the gap when all of it is done, so that one outage is one event for a client of
         several lots.
@@ -83,7 +83,7 @@ class SubscribingBroker(UpstreamBroker[L], Generic[L]):
         return subscription.link is not link and self._is_current(subscription)
 
     def _is_current(self, subscription: Subscription) -> bool:
-        """Whether it is needed still; what was given up and is needed again has another record."""
+        """Whether it is still needed; a channel that was given up and is needed again has another record."""
         return self.subscriptions.get(subscription.channel) is subscription
 
     async def _request(self, link: L, subscriptions: Sequence[Subscription]) -> list[str]:

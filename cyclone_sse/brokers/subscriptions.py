@@ -1,4 +1,4 @@
-"""The subscriptions that are needed upstream (Redis, RabbitMQ), and those that it has confirmed.
+"""The subscriptions that are needed upstream (Redis, RabbitMQ), and those that the upstream has confirmed.
 
 One record for each subscription holds its whole state::
 
@@ -34,7 +34,7 @@ _SLICE = 100  # waiting clients, or subscriptions, that are worked on in one tur
 
 
 class Phase(Enum):
-    """How far a subscription is."""
+    """The phase of a subscription, as drawn above."""
 
     REQUESTED = "requested"
     LATE = "late"
@@ -258,8 +258,8 @@ class Subscriptions:
         self._for_each(list(subscription.waiting), release)
 
     def _for_each(self, waiters: Sequence[Waiter], step: Callable[[Waiter], None]) -> None:
-        """Call this for a few items at once, so that a single client need not wait for a turn; for many in
-        slices.
+        """Call step with each waiter: in this turn if they are few, so that a single client need not wait for
+        another turn; otherwise in slices.
         """
         if len(waiters) <= _SLICE:
             for waiter in waiters:
@@ -268,14 +268,14 @@ class Subscriptions:
             self._slices.add(each(waiters, step, _SLICE))
 
     def _remove_waiter(self, waiter: Waiter) -> None:
-        """The waiter is done: its client is subscribed by now, or has left."""
+        """Remove a waiter that is done. Its client will occupy the channels, or has left."""
         for subscription in waiter.subscriptions:
             subscription.waiting.pop(waiter, None)
             if not subscription.occupied and not subscription.waiting:
                 self._set_idle(subscription, self._linger_of(subscription))
 
     def _linger_of(self, subscription: Subscription) -> float:
-        """The linger of a subscription. Without this, names that clients invent would be kept for long."""
+        """The linger of a subscription: short if it had no client yet, since clients can invent names."""
         return self._linger if subscription.was_occupied else min(self._linger, GRACE)
 
     def _stop_timer(self, subscription: Subscription) -> None:

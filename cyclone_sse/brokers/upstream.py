@@ -1,4 +1,4 @@
-"""What the brokers share that fetch their messages from a server: a connection that is kept up.
+"""The common part of the brokers that fetch messages from a server: a connection that is kept open.
 
 A second connection is for publishing: see ``publishing_connection``.
 
@@ -85,17 +85,17 @@ class UpstreamBroker(Broker, Generic[L]):
         self._checking.clock = self.reactor
         self._is_checking = False
 
-    # What a subclass does.
+    # Hooks for subclasses.
 
     def open_link(self, publishing: bool) -> Deferred[Any]:
-        """Make a connection; for messages to come in, or for publishing."""
+        """Open a connection, for publishing or for receiving."""
         raise NotImplementedError
 
     async def set_up(self, link: L) -> None:
-        """What else to do on a connection for messages before it counts as one."""
+        """Prepare a connection for receiving, which counts as connected afterwards."""
 
     async def run(self, link: L) -> None:
-        """Work on a connection for messages. What it raises ends the connection."""
+        """Use a connection for receiving until it ends. An exception ends it."""
 
     async def check_server(self) -> None:
         """Raise WrongServer if this is no longer the server to talk to. Called every HEARTBEAT_INTERVAL."""
@@ -206,7 +206,7 @@ class UpstreamBroker(Broker, Generic[L]):
         if isinstance(reason, WrongServer) and self._link is not None:
             self._link.abort(reason)  # it is most likely connected to the same server
 
-    # The connection for messages.
+    # The connection for receiving.
 
     async def _stay_connected(self) -> None:
         delay = backoffPolicy(
@@ -266,7 +266,7 @@ class UpstreamBroker(Broker, Generic[L]):
             link.abort(error)
         except Exception:
             if link.lost is not None:
-                return  # what was under way failed with the connection
+                return  # a request that was under way failed with the connection
             link.transport.abortConnection()
             raise
 
@@ -286,7 +286,7 @@ class UpstreamBroker(Broker, Generic[L]):
     # Proof that messages arrive.
 
     def end_links(self, error: Exception) -> None:
-        """End both connections for this reason; they are made again."""
+        """End both connections for this reason; they are opened again."""
         for link in self.current_links():
             link.abort(error)
 
@@ -300,7 +300,7 @@ class UpstreamBroker(Broker, Generic[L]):
         if not self._is_checking:
             self._is_checking = True
             d = Deferred.fromCoroutine(self._check_upstream())
-            d.addTimeout(PUBLISH_WAIT, self.reactor)  # publishers wait behind it
+            d.addTimeout(PUBLISH_WAIT, self.reactor)  # without this, publishers would wait behind it
             d.addErrback(lambda failure: failure.trap(TimeoutError))
             d.addErrback(self._log_bug, "heartbeat").addBoth(self._checked)
 
@@ -319,7 +319,7 @@ class UpstreamBroker(Broker, Generic[L]):
                 "{server} allows no heartbeat: {reason}", server=self.server, reason=text_of(error)
             )
         except Exception:
-            return  # the publishing connection is away: its own end says so, and publishers get 503
+            return  # the publishing connection is away: its end is logged, and publishers receive 503
 
     async def _send_heartbeat(self) -> None:
         publisher = await self._publishing.connected()
