@@ -2,8 +2,8 @@
 
 There are three decisions: 401 or 403, which are passed on; 204, or any 2xx with an empty body, ``true`` or
 ``null``; and a 2xx with a JSON object, which may restrict the grant. The content type does not matter. Any
-other answer is no decision: without this, the page of a single-page application, a login form with status 200
-or PHP's report of an error would open every channel to every client.
+other answer is not a decision: without this, the page of a single-page application, a login form with status
+200 or PHP's report of an error would open every channel to every client.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ask the application which channels a client may subscribe to: one GET to ``--auth-url`` for each
+"""Ask the application to which channels a client may subscribe: one GET to ``--auth-url`` for each
 subscription.
 
 When all clients reconnect at once, they must not overload the application: a limited number of requests is
@@ -31,7 +31,7 @@ from cyclone_sse.log_limit import LogLimit
 from cyclone_sse.reactors import reactor_or_global
 
 ANSWER_TIMEOUT = 5.0  # seconds for an answer
-TURN_PATIENCE = 10.0  # seconds that a request may wait for others
+TURN_PATIENCE = 10.0  # seconds that a question may wait until fewer requests are under way
 _PASSED_ON = ("Cookie", "Authorization", "Origin", "User-Agent")
 
 

@@ -21,7 +21,7 @@ class RequestHeaders(Protocol):
 
 
 class Caller(Protocol):
-    """The parts of a client's request that ``--auth-url`` is sent."""
+    """The parts of a client's request that are sent to ``--auth-url``."""
 
     @property
     def headers(self) -> RequestHeaders:

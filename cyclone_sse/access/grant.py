@@ -17,7 +17,7 @@ from cyclone_sse.globs import Glob
 EVERYTHING = "*"
 MAX_USER = 1024  # bytes of a user's name
 MAX_INFO = 1024  # bytes of a member's info, as compact JSON
-MAX_SECONDS = 315_576_000.0  # ten years: without a bound, an end of 1e308 is an overflow for each client
+MAX_SECONDS = 315_576_000.0  # ten years: without a limit, an expiry of 1e308 would overflow
 
 
 class Names:

@@ -41,7 +41,7 @@ from cyclone_sse.values import unix_url
 
 MAX_ANSWER = 65536  # bytes: status line, headers, body and all that comes before them
 MAX_INTERIM = 10  # 1xx answers before the final one; Twisted logs a line for each
-_IDLE_SECONDS = 30  # that a connection is kept
+_IDLE_SECONDS = 30  # for which an idle connection is kept
 
 # Why the connection closes whose protocol is being notified. Twisted does not pass it to the body.
 _why_it_closes: ContextVar[Failure | None] = ContextVar("why_it_closes", default=None)
@@ -55,7 +55,7 @@ class AnswerTooLong(Exception):
 
 
 class HttpClient:
-    """Sends requests to one URL over persistent connections. Follows no redirects.
+    """Sends requests to one URL over persistent connections. Does not follow redirects.
 
     url: http, https, or ``unix:/path/of.sock:/path``. kept: idle connections at most.
     """

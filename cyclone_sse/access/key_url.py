@@ -51,7 +51,7 @@ class KeyUrl:
         self._fetch()
 
     def reload(self) -> None:
-        """Fetch the keys now, too."""
+        """Fetch the keys now as well, if this was started."""
         if self._runs and self._request is None:
             self._fetch()
 
@@ -63,7 +63,7 @@ class KeyUrl:
             self._request.cancel()
 
     def refresh(self) -> Deferred[None] | None:
-        """Fetch the keys because one is missing. Fires after the attempt; None if it is too early for one."""
+        """Fetch the keys because one is missing. Fires after the attempt; None if it is too early."""
         if self._request is None:
             now = self._reactor.seconds()
             if now - self._last_refresh < (UNKNOWN_KEY if self.keys else FETCH_RETRY):

@@ -87,7 +87,7 @@ def _pem_key(data: bytes) -> SigningKey:
         raise ValueError("this is a private key; its public half belongs here")
     try:
         material = load_pem_public_key(data)
-    except Exception:  # whatever cryptography and OpenSSL have against it
+    except Exception:  # cryptography and OpenSSL raise errors of many kinds
         raise ValueError("expected a public key in PEM, or a JWKS") from None
     algorithms = _algorithms(material)
     if not algorithms:

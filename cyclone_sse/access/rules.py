@@ -59,7 +59,7 @@ class Rules:
             )
         # Whether there is a rule at all; without one every channel is public.
         self.restrict = self._tokens is not None or self._auth_url is not None
-        # Whether keys of tokens have a URL, and one may not have been fetched yet: see `missing_keys`.
+        # Whether the keys of tokens have a URL, from which one may not be fetched yet: see `missing_keys`.
         self.may_miss_keys = self._tokens is not None and self._tokens.can_fetch
         self._read_secrets()
         # Whether channels are private, and publishers have neither a key nor a token.
@@ -67,7 +67,7 @@ class Rules:
 
     @property
     def know_operators(self) -> bool:
-        """Whether there is a key or a token by which to know a publisher."""
+        """Whether there is a key or a token that identifies publishers."""
         return self._tokens is not None or bool(self._secrets) or bool(self._settings["http-secret"])
 
     @property
@@ -142,7 +142,7 @@ class Rules:
         private = [name for name in channels if not self._public.allows(name, self._is_pattern(name))]
         grant = self._token_grant(request, bool(private))
         if not private:
-            # The token only identifies the user; the right to public channels does not expire.
+            # The token only identifies the user: the right to public channels does not expire.
             known = grant or Grant()
             return Grant(known.user, tuple(channels), info=known.info)
         if grant is not None:
@@ -172,7 +172,8 @@ class Rules:
     def publisher(self, request: AccessRequest, key: str, secret: str) -> Grant:
         """The publisher's right from the header, or from the key in its body, which may be empty.
 
-        secret: a key that is wanted beside those of ``--http-secret-file``; empty if none is. Raises Refusal.
+        secret: a key that is accepted in addition to those of ``--http-secret-file``; empty: none. Raises
+        Refusal.
         """
         return self.publisher_by_header(request, secret) or self.publisher_by_key(request, key, secret)
 
@@ -215,7 +216,7 @@ class Rules:
         return any(hmac.compare_digest(key, known.encode()) for known in secrets)
 
     def publisher_key(self) -> str | None:
-        """The first publishing key, which this server shows to others that know it; None if there is none."""
+        """The first publishing key, by which other servers recognise this one; None if there is none."""
         return self._settings["http-secret"] or next(iter(self._secrets), None)
 
     def _by_token(self, grant: Grant, channels: Sequence[str], private: Sequence[str]) -> Grant:
@@ -289,7 +290,7 @@ class RuledBroker(Protocol):
 
 
 def make_rules(broker: RuledBroker) -> Rules:
-    """The rules that a broker's options give. Raises ValueError, in one line, where a key will not do."""
+    """Make the rules from a broker's options. Raises ValueError, in one line, if a key cannot be used."""
     return Rules(broker.settings, broker.reactor, broker.is_pattern, broker.open_patterns)
 
 
@@ -300,5 +301,5 @@ def rules_of(application: Any) -> Rules:
 
 
 def has_rules(application: Any) -> bool:
-    """Whether the application has rules; a custom one may know nothing of them."""
+    """Whether the application has rules; a custom application may have none."""
     return isinstance(getattr(application, "rules", None), Rules)

@@ -12,9 +12,9 @@ MAX_FILE = 65536  # bytes
 
 
 def read_secrets(option: str, path: str, least: int = 1) -> tuple[str, ...]:
-    """The secrets in this file, each of at least so many bytes; empty lines do not count.
+    """The secrets in this file, each of at least this number of bytes; empty lines are ignored.
 
-    option: what names the file. Raises ValueError, in one line that holds nothing of the content.
+    option: that names the file. Raises ValueError, in one line without any of the content.
     """
     try:
         with Path(path).open("rb") as file:

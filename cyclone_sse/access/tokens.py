@@ -23,7 +23,7 @@ from cyclone_sse.access.keys import MIN_SECRET, SigningKey, read_keys, secret_ke
 from cyclone_sse.access.secret_file import read_secrets
 from cyclone_sse.values import is_url
 
-LEEWAY = 30  # seconds that clocks may differ
+LEEWAY = 30  # seconds by which clocks may differ
 MAX_TOKEN = 8192  # characters; longer ones do not fit into a cookie, and hardly into a header
 _TYPES = ("JWT", "AT+JWT")  # RFC 8725 3.11: a token of another kind is not for this server
 _OPTIONS: Options = {"require": ["exp"], "verify_sub": False, "verify_jti": False}
@@ -135,7 +135,7 @@ class Tokens:
             try:
                 return self._decode(token, key)
             except jwt.InvalidSignatureError:
-                pass  # another one of several secrets may fit
+                pass  # another of the secrets may have signed it
         return self._decode(token, keys[-1])
 
     def _decode(self, token: str, key: SigningKey) -> Mapping[str, Any]:

@@ -84,7 +84,7 @@ def read_body(request: Request, max_batch: int) -> Generator[None, None, Body]:
     else:
         values = [_json(request.body, "")]
     if len(request.body) > SHORT:
-        yield  # without this, understanding it would be part of the same turn
+        yield  # without this, the checks of the values would be part of the same turn
     return Body(None, values, is_batch, _key(values))
 
 

@@ -8,7 +8,7 @@ quarter of the memory, so that the publishers of other networks need not wait fo
 The bodies of one network wait in the order in which they came. Memory that is released is first for its own
 network, and then for the others in the order in which they began to wait; a network whose next body is too
 large for the memory that is free does not block those behind it. A call costs O(log n) with n networks, and
-as much again for each body that it lets in: without this, a crowd from many networks that leaves together
+as much again for each body that may now be read: without this, many networks whose clients leave together
 would block the server for seconds.
 """
 
@@ -48,7 +48,7 @@ class BodyBudget:
         self._network_limit = limit // 4
         self._reserved: dict[Sender, int] = {}
         self._waiting: dict[str, OrderedDict[Sender, int]] = {}  # by network, each in the order it came
-        self._next = FirstFit()  # the networks that wait; sizes of their next bodies, if they may have more
+        self._next = FirstFit()  # the waiting networks, with the sizes of their next bodies
         self._of_network: Counter[str] = Counter()
         self.used = 0  # bytes
 
@@ -95,11 +95,11 @@ class BodyBudget:
             del self._of_network[network]
 
     def _free(self) -> int:
-        """The memory that is free. If all is, a body that is larger than the limit fits too."""
+        """The memory that is free; without a limit if no memory is used, so that a body of any size fits."""
         return self._limit - self.used if self.used else sys.maxsize
 
     def _may_have(self, network: str, size: int) -> bool:
-        """Whether this network may have so much more. The first body may have any size."""
+        """Whether this network may reserve this much more. Its first body may have any size."""
         mine = self._of_network[network]
         return not mine or mine + size <= self._network_limit
 

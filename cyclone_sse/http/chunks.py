@@ -30,7 +30,7 @@ class ChunkedBody:
     def __init__(self, max_body: int) -> None:
         self._max_body = max_body
         self._chunk_left: int | None = None  # of its data; None: its size is due
-        self._trailers = False  # the last chunk is there
+        self._trailers = False  # the last chunk has been read
         self._overhead = 0  # bytes of chunks that are not data
         self.data = bytearray()
         self.stopped_early = False

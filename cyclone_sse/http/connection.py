@@ -79,7 +79,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     _keep_alive = True
     _body_left = False  # the client may still be sending a body, which is not read
     _in_run = False
-    _began: float | None = None  # when the first byte of the request that is being read arrived
+    _began: float | None = None  # when the first byte of the request arrived that is being read
     _memory = BodyMemory.NONE  # for the body that is being read
     quiet_since = 0.0  # when the server began to wait for the client
 
@@ -268,7 +268,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
 
     @property
     def _remote_ip(self) -> str:
-        """The address of the peer; another text for a UNIX socket."""
+        """The address of the peer; ``unix:`` and a path for a UNIX socket."""
         peer = self.transport.getPeer()  # asked once: cyclone asks twice for each client
         host: str | None = getattr(peer, "host", None)
         return f"unix:{self.transport.getHost().name}" if host is None else host

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 LOOK_AT = 5000  # connections: about 5 ms
-AT_ONCE = 200  # connections given at a time
+AT_ONCE = 200  # connections that are returned at once
 
 
 class Quiet(Protocol):

@@ -34,7 +34,7 @@ class FlowControl:
         self._transport = transport
         self.socket = direct_socket(transport)
         self.nothing_waits = self.socket is not None
-        self._on_room: Callable[[], None] | None = None  # set: we are the transport's producer
+        self._on_room: Callable[[], None] | None = None  # set while this is the transport's producer
         self._reading = True
         self.corked: list[bytes] | None = None
         self.full = False  # too many bytes wait in the transport

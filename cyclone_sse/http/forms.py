@@ -195,7 +195,7 @@ class _Parts:
 
 def _parts(boundary: str, body: bytes) -> Generator[None, None, list[tuple[dict[bytes, bytes], bytearray]]]:
     parts = _Parts()
-    if body.count(b"--" + boundary.encode("latin-1")) > MAX_FIELDS + 1:  # each is looked at byte by byte
+    if body.count(b"--" + boundary.encode("latin-1")) > MAX_FIELDS + 1:  # parts are read byte by byte
         raise Refusal(400, f"more than {MAX_FIELDS} parts")
     try:
         parser = MultipartParser(boundary.encode("latin-1"), parts.callbacks())  # type: ignore[arg-type]

@@ -95,10 +95,10 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
     def _execute(self, transforms: Any, *args: Any, **kwargs: Any) -> None:
         """Run the method as cyclone does, but without a Deferred where there is nothing to wait for: it makes
         three for each request, a fifth of what a publish costs. A custom `prepare` is left to cyclone."""
-        asked = type(self).prepare is not RequestHandler.prepare or self.application.settings.get(
+        is_custom = type(self).prepare is not RequestHandler.prepare or self.application.settings.get(
             "xsrf_cookies"
         )
-        if kwargs or asked:
+        if kwargs or is_custom:
             super()._execute(transforms, *args, **kwargs)
             return
         self._transforms = transforms

@@ -23,7 +23,7 @@ _MAX_KNOWN = 500  # names
 
 
 def header_name(name: bytes) -> str:
-    """The canonical form, ``Last-Event-Id``."""
+    """The name in its canonical form, such as ``Last-Event-Id``."""
     known = _known_names.get(name)
     if known is None:
         known = "-".join([part.capitalize() for part in name.decode("ascii").split("-")])
@@ -89,11 +89,11 @@ class Headers(HTTPHeaders):  # type: ignore[misc]
 
     def add(self, name: str, value: str) -> None:
         """Add a value to those of this header."""
-        _ = self._as_list  # without this, it would be made of the joined values
+        _ = self._as_list  # without this, the lists would be made of the joined values
         super().add(name, value)
 
     def __delitem__(self, name: str) -> None:
-        _ = self._as_list  # without this, it would be made without the header
+        _ = self._as_list  # without this, the lists would be made without the header
         super().__delitem__(name)
 
     exact: Any = dict.get  # for a name in its canonical form, at a third of the cost

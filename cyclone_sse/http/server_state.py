@@ -28,9 +28,9 @@ from cyclone_sse.slices import Slices
 
 EXPIRED_AT_ONCE = 200  # connections closed before the reactor gets a turn: about 10 ms
 MIN_QUIET = 0.5  # seconds: without this, a connection would be closed before its request can arrive
-RUN_AT_ONCE = 20  # connections that continue in one turn: a millisecond mostly
-RUN_TIME = 0.01  # seconds of a turn after which none is begun: a connection may have 20 long requests
-SPARE_CONNECTIONS = 8  # of one network beside those of its clients, for requests that are no streams
+RUN_AT_ONCE = 20  # connections that continue in one turn: about a millisecond
+RUN_TIME = 0.01  # seconds of a turn after which no connection continues: one may have 20 long requests
+SPARE_CONNECTIONS = 8  # of one network beside those of its clients, for requests that are not streams
 RETRY_AFTER = (5, 30)  # seconds; each refused client gets its own, so that they do not all return at once
 
 
@@ -41,7 +41,7 @@ class Timed(Protocol):
     quiet_since: float  # when the server began to wait for its client
 
     def time_out(self) -> None:
-        """The deadline has passed."""
+        """Handle the deadline, which has passed."""
 
 
 class Addressed(Protocol):
@@ -80,12 +80,14 @@ class ServerState:
         self._of_address: Counter[str] = Counter()
         self._connections_of: dict[str, dict[Any, None]] = {}  # by network, where there is a limit
         self._deadlines: Deadlines[Any] = Deadlines()
-        self.clear_deadline = self._deadlines.clear  # let a connection stay as long as it likes
-        self._idlest: list[tuple[Any, float]] = []  # to be closed next if room is needed; see `make_room`
+        self.clear_deadline = self._deadlines.clear  # it may stay for any time
+        self._idlest: list[
+            tuple[Any, float]
+        ] = []  # to be closed next if a descriptor is needed; see `make_room`
         self._empty: list[Deferred[None]] = []  # fire when no connection is left
 
     def add(self, connection: Timed) -> None:
-        """The connection was opened."""
+        """Note that the connection was opened."""
         self.open.add(connection)
         if self._max_of_address:
             self._limit_network(connection)
@@ -104,7 +106,7 @@ class ServerState:
                 min(idle, key=lambda each: each.quiet_since).transport.abortConnection()
 
     def discard(self, connection: Timed) -> None:
-        """The connection is closed."""
+        """Note that the connection is closed."""
         self.open.discard(connection)
         if self._max_of_address:
             network = _network(connection)
@@ -119,7 +121,7 @@ class ServerState:
                 deferred.callback(None)
 
     def gone(self) -> Deferred[None]:
-        """Fires when no connection is open."""
+        """A Deferred that fires when no connection is open."""
         deferred: Deferred[None] = Deferred()
         if self.open:
             self._empty.append(deferred)
@@ -151,7 +153,7 @@ class ServerState:
                 del self._of_address[network]
 
     def set_deadline(self, connection: Timed, seconds: float) -> None:
-        """Let the connection time out after this time in seconds, in place of its last deadline."""
+        """Set the deadline of the connection, in seconds from now, in place of the last one."""
         connection.quiet_since = now = self.clock.seconds()
         self._deadlines.set(connection, now + seconds)
 

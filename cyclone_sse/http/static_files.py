@@ -38,7 +38,7 @@ _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')  # RFC 9110 8.8.3
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file as it is sent. modified: seconds since the epoch."""
+    """A file in memory. tag: its ETag. modified: seconds since the epoch."""
 
     type: str
     content: bytes
@@ -47,7 +47,7 @@ class File:
 
 
 def load(directory: Path) -> dict[str, File]:
-    """The files of a directory by their names; only those for browsers."""
+    """The files for browsers of a directory, by their names."""
     files = {}
     for path in directory.iterdir():
         if path.suffix in _TYPES:

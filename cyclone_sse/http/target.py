@@ -1,4 +1,4 @@
-"""The target of a request: host, path and query from the request line (RFC 9112 3.2)."""
+"""The target of a request: host, path and query, from the request line (RFC 9112 3.2)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def split_target(method: str, raw: bytes, host: str | None) -> tuple[str, str, s
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None or not is_host(absolute[1]):
             raise Refusal(400, "malformed target")
-        host, target = absolute.groups()  # it counts, whatever Host says
+        host, target = absolute.groups()  # it takes precedence over the header Host
         if target[:1] != "/":
             target = "/" + target if target else "/"
         if target == "/" and method == "OPTIONS" and raw[-1:] != b"/":
