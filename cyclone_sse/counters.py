@@ -43,4 +43,4 @@ class Counters:
     publish_seconds: Histogram = field(default_factory=Histogram)  # until the publisher is answered
     fanout_seconds: Histogram = field(
         default_factory=Histogram
-    )  # from taking an event to the last client's send
+    )  # from publishing an event to sending it to the last client

@@ -30,7 +30,7 @@ class ClientTransport(Protocol):
         """Ask the producer for bytes when there is room for them."""
 
     def unregisterProducer(self) -> object:
-        """Ask for no more."""
+        """Request no more bytes from the producer."""
 
     def pauseProducing(self) -> object:
         """Stop reading."""
@@ -52,8 +52,8 @@ def direct_socket(transport: ClientTransport) -> DirectSocket | None:
     """The object that sends bytes of this transport at once; None for a transport without one.
 
     The class is inspected, not the instance: the wrapper of a TLS connection passes unknown attributes on to
-    the socket below it, which would send bytes unencrypted. ``getHandle`` is no proof either, since a TLS
-    connection has one of its own, which does not send.
+    the socket below it, which would send bytes unencrypted. ``getHandle`` proves nothing either, since a
+    TLS connection has one of its own, which does not send.
     """
     if not hasattr(type(transport), "writeSomeData"):
         return None

@@ -1,4 +1,4 @@
-"""The limit of lines in the log about clients, publishers or other servers: once a minute for each kind.
+"""The limit of lines in the log about clients, publishers or other servers: one a minute for each kind.
 
 Without a limit, they could fill the disk. A new kind of problem is logged at once. Plain Python.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 LOG_INTERVAL = 60.0  # seconds between two lines of one kind
-MAX_KINDS = 50  # that are remembered; further kinds within a minute are not logged
+MAX_KINDS = 50  # kinds that are remembered; further kinds within a minute are not logged
 
 
 class LogLimit:

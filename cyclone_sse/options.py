@@ -40,8 +40,8 @@ BROKERS = ("http", "redis", "redis-stream", "amqp")
 class Option:
     """One row of the table.
 
-    default: as text; "" is read as well, None means "not set". read: turns the text into the value,
-    raises ValueError with what it expects. private: the value is never shown or logged.
+    default: as text, which may be ""; None means "not set". read: turns the text into the value, raises
+    ValueError with what it expects. private: the value is never shown or logged.
     """
 
     name: str
@@ -347,7 +347,7 @@ def most_clients(open_files: int) -> int:
 # Defaults that follow from other options, or from the process; the help texts name them.
 DERIVED: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "linger": lambda settings: settings["history-ttl"],
-    # The hard limit: the server raises its own to it at the start.
+    # The hard limit, to which the server raises its own at the start.
     "max-clients": lambda _: most_clients(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
     # Publishers of Redis pub/sub and AMQP usually publish there.
     # Where channels are private, publishing to them must not be open to every client by default.

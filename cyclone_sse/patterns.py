@@ -35,8 +35,9 @@ PatternTokens: TypeAlias = Sequence[Token | None]
 class Places(NamedTuple):
     """The places in a pattern that a name can have reached, as the bits of integers; all begin at bit 0.
 
-    loops: where any symbol may follow without a step. default: those that most symbols lead on from. toggles:
-    for a symbol the places where it is not as most are. accept: the last place, where a name has matched.
+    loops: places where any symbol is skipped (``*``). default: places from which most symbols lead to the
+    next one. toggles: for a symbol, the places where it differs from most in that. accept: the last place,
+    where a name has matched.
     """
 
     loops: int
@@ -66,9 +67,9 @@ class Pattern:
         self.prefix = prefix
         self.needed = needed
         self.is_prefix = is_prefix
-        self._loops = 0  # places where any symbol may follow without a step
-        self._default = 0  # places that most symbols lead on from
-        self._toggles: dict[Hashable, int] = {}  # for a symbol: the places where it is not as most are
+        self._loops = 0  # these three are explained in `Places`
+        self._default = 0
+        self._toggles: dict[Hashable, int] = {}
         place = 1
         for token in tokens:
             if token is ANY_RUN:
@@ -104,7 +105,7 @@ def compile_glob(pattern: bytes) -> Pattern:
     """A glob as Redis reads it (``stringmatchlen`` of its util.c), on bytes.
 
     ``*`` any bytes, ``?`` one byte, ``[a-c]`` one of these, ``[^a]`` none of these, ``\\`` takes what follows
-    as it is. What ends in the middle of a bracket ends there.
+    as it is. A bracket that is not closed ends with the pattern.
     """
     tokens = list(_read_glob(pattern))
     literals = [_literal(token) for token in tokens]
@@ -181,7 +182,7 @@ class Patterns:
         return len(self._patterns)
 
     def add(self, pattern: bytes) -> None:
-        """Add the pattern to the set; it may be in it."""
+        """Add the pattern, unless it is in the set."""
         if pattern in self._patterns:
             return
         compiled = self._patterns[pattern] = self._compile(pattern)
@@ -189,7 +190,7 @@ class Patterns:
         self._answers.clear()
 
     def discard(self, pattern: bytes) -> None:
-        """Remove the pattern from the set; it need not be in it."""
+        """Remove the pattern, if it is in the set."""
         compiled = self._patterns.pop(pattern, None)
         if compiled is None:
             return
@@ -229,7 +230,7 @@ def _read_glob(pattern: bytes) -> Iterator[Token | None]:
 
 
 def _read_class(pattern: bytes, at: int) -> tuple[Token, int]:
-    """The token of a bracket whose content begins at ``at``, and where what follows the bracket begins."""
+    """The token of a bracket whose content begins at ``at``, and the position after the bracket."""
     excluded = pattern[at : at + 1] == b"^"
     at += excluded
     members: set[int] = set()
@@ -244,7 +245,7 @@ def _read_class(pattern: bytes, at: int) -> tuple[Token, int]:
         else:
             members.add(pattern[at])
             at += 1
-    if len(members) > len(_BYTES) // 2:  # the fewer are listed
+    if len(members) > len(_BYTES) // 2:  # the shorter list is kept
         return Token(not excluded, _BYTES - members), at + 1
     return Token(excluded, frozenset(members)), at + 1
 

@@ -83,7 +83,7 @@ class UdpExport(Service):
         datagrams = await made if isinstance(made, Deferred) else made
         if not datagrams or self.protocol.transport is None:
             return
-        # Resolved each time: the name may have another address.
+        # Each time: without this, figures would be sent to an old address of the name.
         address = await self.reactor.resolve(self.settings["export-host"])
 
         def send(datagram: bytes) -> None:
@@ -95,7 +95,7 @@ class UdpExport(Service):
         self._failing = False
 
     def prepare_in_turns(self) -> list[bytes] | Deferred[list[bytes]]:
-        """The same as ``prepare``, or a Deferred of it if that takes several turns of the reactor."""
+        """The result of ``prepare``, or a Deferred of it if that takes several turns of the reactor."""
         return self.prepare()
 
     def _failed(self, failure: Failure) -> None:

@@ -48,7 +48,7 @@ class PresenceUrl:
         self._reactor = reactor
         self._client = client or HttpClient(url, 1, reactor)
         self._waiting: deque[tuple[bool, str, str, str | None]] = deque()  # joined, channel, user, info
-        self._in_request = 0  # of those, the first so many are under way
+        self._in_request = 0  # the number of the first ones, which are in the request under way
         self._request: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
         self._failures = 0  # since the last success
@@ -57,7 +57,7 @@ class PresenceUrl:
         self._log_limit = LogLimit(reactor.seconds)
 
     def __len__(self) -> int:
-        """The changes that wait."""
+        """The number of changes that wait."""
         return len(self._waiting)
 
     def add(self, channel: str, joined: Mapping[str, str | None], left: list[str]) -> None:
@@ -95,7 +95,7 @@ class PresenceUrl:
             self._timer = None
 
     def _finished(self) -> Deferred[None]:
-        """Fires when the request under way has succeeded or failed."""
+        """A Deferred that fires when the request under way has succeeded or failed."""
         done: Deferred[None] = Deferred()
         assert self._request is not None
         self._request.addBoth(lambda _: done.callback(None))

@@ -18,7 +18,7 @@ BREAK = 0.001  # seconds without work, after which a new turn is assumed
 class RunQueue:
     """A queue of functions, each called once. at_once: calls in one turn.
 
-    seconds: of a turn, after which none is begun in it.
+    seconds: of a turn, after which no other call is made in it.
     """
 
     def __init__(self, reactor: IReactorTime, at_once: int, seconds: float = math.inf) -> None:
@@ -27,9 +27,9 @@ class RunQueue:
         self._seconds = seconds
         self._waiting: OrderedDict[Callable[[], object], None] = OrderedDict()
         self._is_scheduled = False
-        self._began_at = 0.0  # the work of this turn
+        self._began_at = 0.0  # when the work of this turn started
         self._ran_at = -math.inf  # when the last of it was done
-        self._is_used_up = False  # the time of this turn
+        self._is_used_up = False  # the time of this turn is
 
     def __len__(self) -> int:
         """The functions that wait."""

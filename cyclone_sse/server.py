@@ -43,7 +43,7 @@ class App(Application):  # type: ignore[misc]
     global one if None. Raises ValueError, in one line, for an option that cannot be used.
     """
 
-    noisy = False  # the service says what is being served
+    noisy = False  # the service logs what is served
 
     # A subclass names its own here, and keeps the rest.
     broadcast_handler: ClassVar[type[Any]] = BroadcastHandler
@@ -75,7 +75,7 @@ class App(Application):  # type: ignore[misc]
             routes.append((r"/stats", self.stats_handler))
         if settings["channels"]:
             routes.append((r"/presence", self.presence_handler))
-        # Where a publisher cannot be known, the handler says how to change that.
+        # Where publishers cannot be identified, the handler answers how to change that.
         publishes = settings["http-publish"] or self.rules.refuse_publishers
         if publishes:
             routes.append((r"/publish", self.publish_handler))
@@ -86,7 +86,7 @@ class App(Application):  # type: ignore[misc]
         return routes + (_demo() if settings["demo"] else [])
 
     def add_handlers(self, host_pattern: str, host_handlers: Any) -> None:
-        """Add routes, for hosts with names like this."""
+        """Add routes, for the hosts that match this pattern."""
         super().add_handlers(host_pattern, host_handlers)
         self.fixed_routes = fixed_routes(self.handlers)
 

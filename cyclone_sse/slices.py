@@ -60,7 +60,7 @@ class Slices:
         return len(self._tasks)
 
     def add(self, task: Iterator[None]) -> Deferred[None]:
-        """Queue the task; its first slice runs when the reactor calls what is due, never at once.
+        """Queue the task; its first slice runs when the reactor makes delayed calls, never at once.
 
         Fires when the task is finished. A task that raises is logged and counts as finished.
         """

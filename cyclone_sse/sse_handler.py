@@ -201,7 +201,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
             client.expires = min(self.expires, time.time() + _LONGEST_ACCESS)
         self._sink = client.send
         if not is_poll:
-            # Without this, ten thousand idle clients keep what cyclone builds for templates.
+            # Without this, ten thousand idle clients would keep what cyclone makes for templates.
             self.ui = self._own_fields = self._list_headers = self._write_buffer = _NOTHING
         return client
 

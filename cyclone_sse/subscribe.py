@@ -31,7 +31,7 @@ class BroadcastHandler(ExtendedSSEHandler):
     """
 
     channels: Sequence[str] = ()
-    _question: Deferred[Any] | None = None  # to the application, that is under way
+    _question: Deferred[Any] | None = None  # to --auth-url, while it is under way
 
     def get_channels(self) -> Iterable[str]:
         """The channels that the client asks for; none refuses it with 400."""
@@ -91,7 +91,7 @@ class BroadcastHandler(ExtendedSSEHandler):
         failure.trap(CancelledError)  # by `on_connection_closed`: the client has left
 
     def on_connection_closed(self, *args: Any, **kwargs: Any) -> None:
-        """Unregister the client, and withdraw the question about it."""
+        """Unregister the client, and cancel the question to ``--auth-url`` about it."""
         super().on_connection_closed(*args, **kwargs)
         if self._question is not None:
             self._question.cancel()
@@ -109,7 +109,7 @@ class BroadcastHandler(ExtendedSSEHandler):
             self.request.access_token = None
 
     def unbind(self) -> None:
-        """The client is gone."""
+        """Unsubscribe the client, which is gone."""
         self.broker.remove_client(self)
         self._log_client("{ip} has left {channels}")
 

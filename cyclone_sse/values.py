@@ -55,7 +55,7 @@ def integer(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 def seconds(least: float) -> Callable[[str], float]:
-    """A number of seconds, at least so many, and few enough for every clock and for Redis."""
+    """A number of seconds, at least this many, and few enough for every clock and for Redis."""
     expected = f"expected a number of seconds from {least:g} to {MOST_SECONDS:.0f}"
 
     def read(value: str) -> float:
@@ -134,7 +134,7 @@ def url(value: str) -> str:
     found = _URL.fullmatch(value)
     if found is None or not _is_host(found[1]):
         raise ValueError(_wrong_with_url(value))
-    _ = urlsplit(value).port  # raises ValueError where it is no port
+    _ = urlsplit(value).port  # raises ValueError if it is not a port
     return value
 
 
@@ -228,7 +228,7 @@ def _address(value: str) -> Address:
 
 
 def secret(least: int) -> Callable[[str], str]:
-    """A text of at least so many bytes."""
+    """A text of at least this number of bytes."""
 
     def read(value: str) -> str:
         if len(value.encode()) < least:
