@@ -73,7 +73,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         a Refusal (or an HTTPError) to refuse the client."""
 
     def bind(self) -> None:
-        """Called when the stream is open."""
+        """Called when the client is accepted: what it is sent here leaves with the head of its answer."""
 
     def unbind(self) -> None:
         """Called when the client is gone, if it was bound."""

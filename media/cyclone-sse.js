@@ -77,7 +77,7 @@ function makeWatchdog(controller) {
  * The format of event streams (WHATWG HTML 9.2.6): pieces of text in, blocks out.
  *
  * A block is {type, data, channels, except, id, own}: own is true if the block has an id of its own. The data ends with
- * a line break, and is empty if the block is no event.
+ * a line break, and is empty if the block is not an event.
  */
 
 // The types of the server's own events.

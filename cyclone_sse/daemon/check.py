@@ -155,7 +155,7 @@ def _note_port(bound: Bound, found: Findings) -> None:
 
 
 def plan(options: Mapping[str, Any], addresses: list[str]) -> Iterator[str]:
-    """Return what the server would do with these options, one line for each part."""
+    """Describe what the server would do with these options, one line for each part."""
     yield f"would serve {' and '.join(addresses)}"
     workers = f" with {options['workers']} workers" if options["workers"] > 1 else ""
     yield f"broker: {options['broker']}{workers}; application: {options['app'] or 'the built-in one'}"

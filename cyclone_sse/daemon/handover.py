@@ -42,7 +42,7 @@ class Handover:
         return {WORKER_VARIABLE: json.dumps(asdict(self))}
 
     def sockets(self) -> list[Bound]:
-        """Return socket objects for the descriptors; to be called once."""
+        """Make socket objects for the descriptors; to be called once."""
         return [
             Bound(socket.socket(fileno=number), serves, shared=True)
             for number, serves in enumerate(self.serves, FIRST_SOCKET)

@@ -34,8 +34,8 @@ from zope.interface import implementer
 from cyclone_sse.log_limit import LogLimit
 
 BACKLOG = 4096  # connections the kernel may keep waiting: all clients of a site may reconnect at once
-PAUSE = 0.1  # seconds until a full process looks for a free descriptor again
-PACE = 0.01  # seconds until one that is busy with TLS handshakes accepts again
+PAUSE = 0.1  # seconds until a process without a free descriptor looks for one again
+PACE = 0.01  # seconds until a process that is busy with TLS handshakes accepts again
 
 _MOST_MS = 2**31 - 1  # of TCP_USER_TIMEOUT: 24 days; more than that is an error
 _TURN = 100  # connections accepted in one turn of the reactor

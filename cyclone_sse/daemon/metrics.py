@@ -39,7 +39,7 @@ class Sources:
     """The sources of the figures.
 
     broker: the broker and its hub. connections: how many there are. longest_turn: of the last minute, in
-    seconds. certificate_expiry: in seconds since the epoch, None without TLS. auth: the questions to
+    seconds. certificate_expiry: in seconds since the epoch, None without TLS. auth: the requests to
     ``--auth-url``, None without it.
     """
 
@@ -51,7 +51,7 @@ class Sources:
 
 
 class Metrics:
-    """A collector, as prometheus_client calls it."""
+    """A collector of prometheus_client."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -76,7 +76,9 @@ class Metrics:
         counters = self._sources.broker.hub.counters
         yield _histogram("publish_seconds", "Time until a publisher is answered", counters.publish_seconds)
         yield _histogram(
-            "fanout_seconds", "Time from taking an event to the last client's send", counters.fanout_seconds
+            "fanout_seconds",
+            "Time from publishing an event to sending it to the last client",
+            counters.fanout_seconds,
         )
         yield from self._auth()
         yield from _process()

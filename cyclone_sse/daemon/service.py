@@ -41,7 +41,7 @@ from cyclone_sse.presence_url import PresenceUrl
 from cyclone_sse.reactors import reactor_or_global
 from cyclone_sse.slices import Slices
 
-STOP_GRACE = 2.0  # seconds for the clients to take what is under way when the server stops
+STOP_GRACE = 2.0  # seconds for clients to receive the bytes that wait for them when the server stops
 # Seconds for a request that is on its way on a connection that was accepted before.
 LAST_REQUEST = 1.0
 # Milliseconds until a client of a drained server reconnects. Without this a native EventSource meets
@@ -50,7 +50,7 @@ RECONNECTION_TIME = (2000, 6000)
 
 
 def last_retry() -> bytes:
-    """Make the `retry` field that is sent to one stream before its end."""
+    """Make the ``retry`` field that one stream is sent before its end."""
     return b"retry: %d\n\n" % random.randint(*RECONNECTION_TIME)
 
 
@@ -58,7 +58,7 @@ class ServerService(Service):
     """Serves an application on its ports.
 
     application: the cyclone application, and as such the factory of connections. settings: the
-    options. tls: makes the transports of the TLS port, None if there is none. sockets: gives the bound
+    options. tls: makes the transports of the TLS port, None if there is none. sockets: returns the bound
     sockets, or raises ValueError. on_open: called when the ports are open. reactor: the global one if None.
     """
 
@@ -262,7 +262,7 @@ class ServerService(Service):
         # A request may be on its way on a connection that was idle.
         await self._wait(self.connections.gone(), LAST_REQUEST)
         await self._shut(streams=not drain)
-        # Slow clients get some time for what waits for them.
+        # Slow clients have some time to receive the bytes that wait for them.
         await self._wait(self.connections.gone(), drain + STOP_GRACE)
         await self._shut(streams=True)
         # What was published is handed over before the connection to the broker is closed.

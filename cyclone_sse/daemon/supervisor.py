@@ -35,7 +35,7 @@ KILL_AFTER = 15.0  # seconds for the end of a worker, in addition to --drain and
 RESTART_DELAYS = (1.0, 30.0)  # seconds: the first, and the longest; each is twice the one before
 STABLE_AFTER = 60.0  # seconds after which the end of a worker does not count as a repeated crash
 CHECK_INTERVAL = 0.5  # seconds between two looks for workers that hang
-_STOP_TOGETHER = 0.5  # seconds: a terminal sends its signal to all processes, us included
+_STOP_TOGETHER = 0.5  # seconds in which the same signal may reach this process too, as from a terminal
 
 
 @dataclass

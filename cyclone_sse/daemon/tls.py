@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 HANDSHAKES_A_TURN = 5
 MAX_HANDSHAKES = 20  # that wait before the listener stops accepting: so few that none of them times out
-EXPIRY_NOTICE = 14 * 86400  # seconds before the end of a certificate in which it is worth a warning
+EXPIRY_NOTICE = 14 * 86400  # seconds before the end of a certificate from which it is warned of
 
 # For TLS 1.2, what RFC 9325, 4.2 recommends: forward secrecy, and encryption that authenticates.
 # TLS 1.3 has nothing else.

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.daemon.handover import READY, REPORTS, STOPPING
 
 SILENCE_LIMIT = 10.0  # seconds without a report; a healthy worker sends one every two seconds
-START_LIMIT = 60.0  # seconds until the first report: a machine may be busy, and a program large
+START_LIMIT = 60.0  # seconds until the first report: a busy machine may start a large program slowly
 MAX_LINE = 8192  # bytes of a log line; the rest is dropped
 
 _STDOUT, _STDERR = 1, 2
@@ -32,7 +32,7 @@ _STDOUT, _STDERR = 1, 2
 class LogLines:
     """Splits what a process writes into lines.
 
-    Twisted's LineReceiver drops the connection at a line of 16 KiB; the worker would be mute from then on.
+    Twisted's LineReceiver drops the connection at a line of 16 KiB; the worker could log nothing more.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class LogLines:
 class WorkerProcess(ProcessProtocol):
     """One process.
 
-    name: for the log. on_stopping: called when it says that it stops. reactor: the clock.
+    name: for the log. on_stopping: called when it reports that it stops. reactor: the clock.
 
     ready: fires with True when it serves, with False if it ends before. ended: fires at its end. is_stopping:
     it says that it stops. is_hung: it was killed because it was silent.
@@ -150,7 +150,7 @@ class WorkerProcess(ProcessProtocol):
             self.kill()
 
     def restart_silence(self) -> None:
-        """Count the silence from now on: this process has not read for a while itself."""
+        """Count the silence from now on, since the supervisor itself has not read for a while."""
         if self._last_report is not None:
             self._last_report = self._reactor.seconds()
 

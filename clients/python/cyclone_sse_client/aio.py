@@ -16,7 +16,7 @@ from cyclone_sse_client.connections import server_name
 from cyclone_sse_client.errors import Unavailable
 from cyclone_sse_client.publisher import PATIENCE, TIMEOUT, no_answer
 
-# The server has closed an idle connection: that is no failure, and needs no pause.
+# The server has closed an idle connection: this is not a failure, and needs no pause.
 _CLOSED_WHILE_IDLE = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
 

@@ -124,7 +124,7 @@ class Publisher:
             try:
                 return self._exchange(kept, call)
             except (ConnectionError, http.client.HTTPException):
-                pass  # The server has closed it while it was idle: that is no failure, and needs no pause.
+                pass  # The server has closed it while it was idle: this is not a failure, and needs no pause.
             except OSError as error:
                 raise no_answer(self._connections.server, error, ConnectionRefusedError) from error
         try:

@@ -27,7 +27,7 @@ def make_token(
 
     ``secret`` is the server's ``--jwt-secret``. ``user`` is the user's id in ``POST /disconnect`` and in
     presence; ``info`` is shown with this user to other members of channels with presence; ``claims`` are
-    further claims, as ``iss``.
+    further claims, such as ``iss``.
     """
     if len(secret.encode()) < SHORTEST_SECRET:
         raise ValueError(f"the secret must have at least {SHORTEST_SECRET} bytes")
