@@ -88,4 +88,4 @@ class Ending(enum.Enum):
     ENDED = "ended"  # by POST /disconnect
     ONCE = "once"  # long polling: it was answered
     DENIED = "denied"  # the upstream refuses the channel
-    FAILED = "failed"  # what it missed could not be read or written: a bug, which the log has
+    FAILED = "failed"  # its missed events could not be read or rendered: a bug, which is logged

@@ -51,7 +51,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
     allowed = "GET, HEAD, OPTIONS"
     subscriber: SocketClient | PollClient | None = None  # from when the stream opens
     user: str | None = None  # the client's, if access was granted to one
-    info: object = None  # what is shown of the user to other members of a channel: any JSON value
+    info: object = None  # shown to other members of a channel: any JSON value
     expires: float | None = None  # when its access ends: seconds since the epoch
     is_private = False  # access was granted to this client, not to all
     _given_id: str | None = None  # the last event id of a client that reconnects
@@ -73,7 +73,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         a Refusal (or an HTTPError) to refuse the client."""
 
     def bind(self) -> None:
-        """Called when the client is accepted: what it is sent here leaves with the head of its answer."""
+        """Called when the client is accepted; events that are sent here leave with the head of its answer."""
 
     def unbind(self) -> None:
         """Called when the client is gone, if it was bound."""
@@ -156,7 +156,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         try:
             self.bind()
         finally:
-            # With what was missed, if there is something: that spares a write for each client.
+            # Together with missed events, if there are any: that saves a write for each client.
             client.open()
         self.broker.hub.end_if_ordered(client, self._end_orders)
 

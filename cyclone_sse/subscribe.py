@@ -97,7 +97,7 @@ class BroadcastHandler(ExtendedSSEHandler):
             self._question.cancel()
 
     def bind(self) -> None:
-        """Subscribe the client to its channels: first what it missed, then what comes."""
+        """Subscribe the client to its channels: first to missed events, then to new ones."""
         self._log_client("{ip} subscribes to {channels}")
         client = self.subscriber
         assert client is not None

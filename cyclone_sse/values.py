@@ -267,7 +267,7 @@ def may_be_deep(text: str, start: int, end: int) -> bool:
 
 
 def is_deep(value: object, most: int = MAX_NESTING) -> bool:
-    """Whether a JSON value is nested too deeply: more than so many arrays and objects in one another.
+    """Whether a JSON value is nested too deeply: more than this many arrays and objects in one another.
 
     Without this, the limit would be the interpreter's, which depends on the calls that lead to the decoder.
     """

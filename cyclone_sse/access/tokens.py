@@ -167,7 +167,7 @@ class Tokens:
 
 
 def _grant(claims: Mapping[str, Any]) -> Grant:
-    """The claims as a grant. Raises BadToken where one is not what it should be: without this, a text in
+    """The claims as a grant. Raises BadToken for a claim of the wrong type: without this, a text in
     place of a list would be read letter by letter."""
     for name in ("exp", "nbf"):
         if name in claims and type(claims[name]) not in (int, float):

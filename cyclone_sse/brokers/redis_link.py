@@ -257,7 +257,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
 
     def dataReceived(self, data: bytes, *args: Any) -> None:
         """Read bytes. If they are not Redis's protocol, hiredis raises an error."""
-        if not args:  # without hiredis, txredisapi passes what is left of a read once more
+        if not args:  # without hiredis, txredisapi passes the rest of a read again
             self._unparsed += len(data)
         if 0 < self.reply_max < self._unparsed:
             self.abort(ReplyTooLong(f"one reply is longer than {self.reply_max} bytes"))

@@ -37,11 +37,11 @@ from cyclone_sse.slices import each
 
 READ_WAIT = 5.0  # seconds that Redis waits for an entry before it answers that there is none
 RELEASED_AT_ONCE = 100  # waiting clients that are released in one slice: about 6 ms
-AHEAD_WAIT = 2.0  # seconds that a client waits for us to read what it has received elsewhere
+AHEAD_WAIT = 2.0  # seconds that a client waits until we have read the events that it has from another server
 FIRST_LOT = 16  # entries
 MAX_LOT = 500  # entries read at a time, at the most: some milliseconds of work
-LOT_BYTES = 1 << 20  # and about so many bytes
-LOT_WORDS = 10_000  # and fields and values: about 15 ms, where they are names of channels
+LOT_BYTES = 1 << 20  # bytes read at a time, about
+LOT_WORDS = 10_000  # fields and values read at a time: about 15 ms, where they are names of channels
 TRIM_INTERVAL = 10.0  # seconds
 MIN_KEPT = 60.0  # seconds that entries are kept at least, for servers that are behind
 MAX_LEFT = 10  # renamed or deleted streams that may exist again
@@ -49,12 +49,12 @@ BEFORE_FIRST = 1  # a position before that of every event
 
 
 class RedisStreamBroker(UpstreamBroker[StreamLink]):
-    """Reads one Redis stream, and adds to it what is published."""
+    """Reads one Redis stream, and adds POSTed publications to it."""
 
     lingers = False
     matches_patterns = True
     open_patterns = False
-    has_heartbeat = False  # what it reads is what is published
+    has_heartbeat = False  # not needed: the stream that is read is the one that is written
     carries = ALL_FIELDS
 
     def __init__(self, settings: Mapping[str, Any], reactor: IReactorTime | None = None) -> None:
@@ -142,7 +142,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         id = await self._publishing.run(lambda link: link.publish_clear(text, channels), len(text))
         if seq_of(id) > self.hub.ids.last:
             try:
-                # Without this, a client that connects after the answer would be sent what was cleared.
+                # Without this, a client that connects after the answer would be sent cleared events.
                 await self._wait_for(seq_of(id))
             except TimeoutError:
                 raise Unavailable("the order to clear is not carried out yet", "unknown") from None
@@ -169,7 +169,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
             self._caught_up.callback(None)
 
     async def run(self, link: StreamLink) -> None:
-        """Read what comes until the connection is lost."""
+        """Read entries until the connection is lost."""
         more = False
         while link.lost is None:
             try:
@@ -278,7 +278,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
     ) -> None:
         """Continue after this entry, with the states that are kept beside the stream.
 
-        floor: what was before is not known. present: what is up to here is not sent to the clients that are
+        floor: events before it are not known. present: events up to it are not sent to clients that are
         connected.
         """
         # Without these, a state would stay whose order to clear is lost.

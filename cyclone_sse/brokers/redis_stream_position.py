@@ -69,8 +69,8 @@ class Position:
     def was_trimmed(self, survey: Survey) -> bool:
         """Whether entries after our position were trimmed before they were read.
 
-        None were if an older entry is still there. Else the stream holds all that is left of what was added
-        since.
+        None were if an older entry is still there. Otherwise all entries that the stream still has were added
+        since our position.
         """
         if survey.first is not None and seq_of(survey.first) <= self.seq:
             return False

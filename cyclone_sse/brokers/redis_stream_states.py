@@ -38,7 +38,7 @@ class StreamStates:
         self._cleared.append((id, channels))
 
     async def read(self, link: StreamLink) -> list[tuple[str, bytes, Publication]] | None:
-        """All that are kept: channel, id, and what was published; None if they cannot be read.
+        """Read all states: channel, id and publication of each; None if they cannot be read.
 
         States that are not written yet are dropped: an order that will not be read may have cleared them.
         """

@@ -142,7 +142,7 @@ class Subscriptions:
         return self._by_channel.get(channel)
 
     def ready(self, channels: Iterable[str]) -> Deferred[None] | None:
-        """Subscribe to what is missing.
+        """Subscribe upstream to those of these channels that are not subscribed to.
 
         None when all these are confirmed; else a Deferred that fires when they are, at the latest after
         SUBSCRIBE_WAIT seconds, and fails when one is refused.

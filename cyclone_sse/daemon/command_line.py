@@ -57,7 +57,7 @@ def _collect(name: str) -> Callable[[Any, str], None]:
 class Options(usage.Options):
     """The plugin's command line, a dict of values by their long names.
 
-    words: the command line as it came, for the workers. mistakes: what is wrong, with ``--check=1``.
+    words: the command line as it came, for the workers. mistakes: one line for each, with ``--check=1``.
     """
 
     synopsis = "[options]"

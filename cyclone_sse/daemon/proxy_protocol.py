@@ -25,7 +25,7 @@ class ProxyLine(V1Parser):
             return ProxyInfo(line, None, None)
         try:
             return super().parse(line)
-        except ValueError:  # Without this, a port that is no number would lead to a traceback in the log.
+        except ValueError:  # Without this, a port that is not a number would lead to a traceback in the log.
             raise InvalidProxyHeader from None
 
 
@@ -33,7 +33,7 @@ class ProxiedConnection(HAProxyProtocolWrapper):
     """A connection that begins with a header of either version."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Read the header, then pass on what follows."""
+        """Read the header, then pass the bytes after it on."""
         if self._parser is None and ProxyLine.PROXYSTR.startswith(data[:5]):
             self._parser = ProxyLine()
         super().dataReceived(data)

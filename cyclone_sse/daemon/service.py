@@ -265,7 +265,7 @@ class ServerService(Service):
         # Slow clients have some time to receive the bytes that wait for them.
         await self._wait(self.connections.gone(), drain + STOP_GRACE)
         await self._shut(streams=True)
-        # What was published is handed over before the connection to the broker is closed.
+        # Published messages are passed to the broker before the connection to it is closed.
         await self._wait(Deferred.fromCoroutine(self.application.broker.stop()), STOP_GRACE)
         await self._for_all(lambda connection: connection.transport.abortConnection())
         for listener in self._until_the_end:

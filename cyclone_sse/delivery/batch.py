@@ -33,7 +33,7 @@ class Batch:
     def __init__(self, events: Sequence[Event]) -> None:
         self.events = events
         self.excluded: frozenset[str] = _NONE
-        if len(events) == 1:  # as mostly
+        if len(events) == 1:  # the usual case
             event = events[0]
             self.plain = Rendering(event.frame, (event.frame,))
             self.seqs: Sequence[int] = (event.seq,)

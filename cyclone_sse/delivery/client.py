@@ -67,8 +67,8 @@ class State(Enum):
 
     CORKED = "corked"  # they wait for `open`, to leave together with the head
     OPEN = "open"  # they go straight to it
-    FULL = "full"  # they wait until it has taken what came before
-    CLOSING = "closing"  # they are dropped; what waits goes out, then the connection ends
+    FULL = "full"  # they wait until it has received the bytes before them
+    CLOSING = "closing"  # they are dropped; those that wait are sent, then the connection ends
     GONE = "gone"  # they are dropped
 
 
@@ -155,7 +155,7 @@ class Client:
         raise NotImplementedError
 
     def queue_rest(self, frames: Sequence[bytes], seqs: Sequence[Seq], sent: int) -> None:
-        """Send what is left of these frames, of which ``sent`` bytes have gone out, when there is room."""
+        """Send the rest of these frames, of which ``sent`` bytes have been sent, when there is room."""
         raise NotImplementedError
 
     def deliver(self, events: Sequence[Event]) -> Sent:

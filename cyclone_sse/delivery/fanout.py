@@ -165,7 +165,7 @@ class Fanout:
                 sent.extend(sends)
                 break
             except Exception:
-                # CPython's `extend` keeps what it got before the exception; `sends` goes on with the next.
+                # CPython's `extend` keeps the items before the exception; `sends` goes on with the next.
                 sent.append(_NOT_SENT)
         for client in clients:
             client.last_sent_at = now

@@ -350,7 +350,7 @@ class History:
     def _forget_oldest(self, view: View, count: int = 1) -> None:
         """Drop the oldest events of a channel, which raises its floor."""
         before = view.floor
-        if count == 1:  # as mostly, and with most publications
+        if count == 1:  # the usual case, with most publications
             self._log.drop(view.pop_first())
         elif count > 1:
             self._log.drop_all(view.pop_oldest(count))

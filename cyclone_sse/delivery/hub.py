@@ -208,7 +208,7 @@ class Hub:
         else:
             added = client.channels[len(before) :]
             if last_event_id:
-                # Without this, the walk could send it what is also part of the past.
+                # Without this, the walk could send it events that are sent as missed ones, too.
                 self._fanout.leave_out(client, added)
                 if self._patterns is not None and any(map(self._patterns.is_pattern, added)):
                     # Without this, what waits since before a pattern was added would be missing.

@@ -210,7 +210,7 @@ class Lifecycle:
         than the history.
         """
         if client.skip_until == NOT_LIVE:
-            return  # it is still being sent what it missed
+            return  # it is still being sent missed events
         needs_id = renew or client.renews_id or client.last_sent_at is None
         ping = id_line(moment) + PING if needs_id and client.skip_until <= moment.seq else PING
         client.send(ping, (ping,), (REPEATABLE,))

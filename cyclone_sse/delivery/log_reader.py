@@ -60,7 +60,7 @@ class LogReader:
         looked_at = 0
         for key, loss in self._losses.after(self._loss_key):
             if looked_at >= NAMES:
-                return gaps, (), False  # events are read when it is known what is missing of them
+                return gaps, (), False  # gaps are reported before the events after them
             looked_at += self._patterns.cost_of(loss.channel)
             self._loss_key = key
             if loss.floor > self.after:

@@ -40,7 +40,7 @@ class PollClient(Client):
         self.shares_frames = False
 
     def open(self) -> None:
-        """Answer with what was missed, or else send the head of an answer to come."""
+        """Answer with missed events, or send the head of the answer if there are none yet."""
         if self.state is not CORKED:
             return
         self.state = OPEN

@@ -1,4 +1,4 @@
-"""The positions of the channels of one client that catches up, and what is to be read next.
+"""The positions of the channels of one client that catches up, and the channels to read next.
 
 Mostly all channels of a client have the same position. Channels that were added to an open stream have their
 own: those that are furthest behind are read up to the position of the next ones, and then together with
@@ -49,7 +49,7 @@ class Positions:
         self._known.update((name, None) for name in channels if floor(name) is None)
 
     def be_quiet(self, channels: Iterable[str], after: int) -> None:
-        """Report no gap for what is missing of these channels already. after: where they start."""
+        """Report no gap for events of these channels that are missing already. after: where they start."""
         for name in channels:
             self._known[name] = self._history.floor(name)
         losses = self._history.losses
@@ -118,7 +118,7 @@ class Positions:
         return step
 
     def note_sent(self) -> None:
-        """Note that what was read last is sent: nothing else waits for the client then."""
+        """Note that the events read last are being sent: no others wait for the client."""
         self._sent = self._read
 
     def _set_apart(self) -> None:

@@ -253,7 +253,7 @@ class Publishing:
 
     @property
     def is_durable(self) -> bool:
-        """Whether what is published survives this process."""
+        """Whether published events survive this process."""
         return self._journal is not None
 
     @property
@@ -264,7 +264,7 @@ class Publishing:
     def open_journal(
         self, path: str, clock: Callable[[], float] = time.time, writer: Writer | None = None
     ) -> None:
-        """Fill the history from this file, and write to it what is published from now on.
+        """Fill the history from this file, and write events that are published from now on to it.
 
         To be called before there are clients. clock, writer: see Journal. Raises JournalError.
         """

@@ -40,7 +40,7 @@ class Answer(NamedTuple):
 
 
 class Answers:
-    """The last answers. clock: seconds that only grow, for the age of what is held."""
+    """The last answers. clock: seconds that only grow, for the ages of events."""
 
     def __init__(self, history: History, clock: Callable[[], float]) -> None:
         self.history = history

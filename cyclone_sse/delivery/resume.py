@@ -81,7 +81,7 @@ class Resume:
         catch_up.start(start)
 
     def _send_all(self, client: Client, start: Start) -> bool:
-        """Send a client all that it missed, if it is one answer without a gap, as mostly: it is live then."""
+        """Send all missed events if they are one answer without a gap, as usual: the client is live then."""
         if not start.tell_gap or client.is_poll or self._has_pattern(client.channels):
             return False
         gaps, missed = self.history.missed(start.after, client.channels, self.clock())
@@ -123,13 +123,13 @@ class Resume:
         last_event_id: EventId | str | None,
         first_waiting: Callable[[], float],
     ) -> Iterator[None] | None:
-        """Send a client that is open what it missed of these channels, to which it was not subscribed before.
+        """Send an open client the missed events of these channels, to which it was not subscribed before.
 
         first_waiting: the position of the first event whose walk has not started. Returns None, or work to
         be done in slices, before any walk that has not started, and not within one.
         """
         if client.skip_until != NOT_LIVE:
-            # Without this, what is published up to an id of another process would be missing in them.
+            # Without this, events up to an id of another process would be missing in these channels.
             client.skip_until = min(client.skip_until, self.ids.last)
         start = starting_point(last_event_id, self.ids) if last_event_id else Start(self.ids.last, False)
         catch_up = self._catch_ups.get(client)
@@ -287,7 +287,7 @@ class CatchUp:
         if self._has_begun or not self._is_under_way:
             return  # it has fallen back meanwhile, or has left
         resume, client = self._resume, self._client
-        # The client has what was published before, and what it was sent when it came.
+        # The client has been sent the events before this, and those up to `skip_until` when it came.
         before = min(first_waiting(), resume.history.last + 1) - 1
         position = int(max(before, client.skip_until))
         self.go_back(position)
@@ -311,7 +311,7 @@ class CatchUp:
         """The next piece for the client; empty if it is live now, or if ids were reset.
 
         After a reset it is sent a gap event, and is live from there on. An empty piece also means that the
-        log is being read in other turns; what is found there is sent then.
+        log is being read in other turns; the events that are found are sent then.
         """
         while self._is_under_way:
             if self._must_wait():
@@ -329,7 +329,7 @@ class CatchUp:
         )
 
     def _must_wait(self) -> bool:
-        """Whether what comes next has to be read from the log in another turn."""
+        """Whether the next events have to be read from the log in another turn."""
         if not self._resume.has_patterns:
             return False
         is_pattern = isinstance(self.positions.questions, PatternQuestions)

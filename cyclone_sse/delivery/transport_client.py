@@ -57,7 +57,7 @@ class TransportClient(SocketClient):
                 self.on_full(self)
 
     def resumeProducing(self) -> None:
-        """Write what waits: the transport has room again."""
+        """Write the waiting bytes: the transport has room again."""
         self._paused = False
         while not self._paused:
             data = self._pop_waiting()
@@ -74,7 +74,7 @@ class TransportClient(SocketClient):
         self._enter(FULL)
         if self.on_full is not None:
             self.on_full(self)
-        if not self._paused:  # what is missed comes from the history; nothing is full yet
+        if not self._paused:  # called for missed events from the history: the transport has room
             self.resumeProducing()
 
     def _close(self) -> None:

@@ -49,7 +49,7 @@ class Turn:
         return self._groups(registry)
 
     def _only_name(self) -> str | None:
-        """The name under which all the events were published, as mostly; None if there are several."""
+        """The name under which all the events were published, usually one; None if there are several."""
         channels = self.events[0].channels
         if len(channels) != 1:
             return None

@@ -30,7 +30,7 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HistoryFigures:
-    """What is held at present, and for how many channels without events a floor is known."""
+    """The present figures of the history. floors: channels without events whose floor is known."""
 
     bytes: int
     events: int

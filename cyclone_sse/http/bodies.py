@@ -153,7 +153,7 @@ def _whole_array(text: str, max_batch: int) -> list[Any] | None:
 
 
 def _read_array(text: str, start: int, max_batch: int) -> Generator[None, None, list[Any]]:
-    """The values of the array that begins there, one by one: what is too long is found before it is read."""
+    """The values of the array that begins there, one by one, so that no value after the limit is read."""
     values: list[Any] = []
     position = _skip_blanks(text, start + 1)
     is_over = text[position : position + 1] == "]"

@@ -1,4 +1,4 @@
-"""Flow control of one connection: write only as fast as the client reads, and read only what is needed.
+"""Flow control of one connection: write only as fast as the client reads, and read only when needed.
 
 Bytes are written to the socket directly, since the transport's buffer costs a second trip through the
 reactor. When the socket is full, all bytes are written to the transport, which notifies this push producer
@@ -52,12 +52,12 @@ class FlowControl:
             self._transport.resumeProducing()
 
     def cork(self) -> None:
-        """Hold what is written until the next ``uncork``, which must follow in this turn."""
+        """Hold written bytes until the next ``uncork``, which must follow in this turn."""
         if self.corked is None:
             self.corked = []
 
     def uncork(self, on_room: Callable[[], None] | None) -> None:
-        """Send what was held. on_room: see ``write``."""
+        """Send the held bytes. on_room: see ``write``."""
         held, self.corked = self.corked, None
         if held:
             self.write(b"".join(held), on_room)

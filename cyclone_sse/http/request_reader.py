@@ -30,7 +30,7 @@ from cyclone_sse.http.headers import FIELD, FORBIDDEN_BYTES, MAX_HEAD, TOKEN, He
 from cyclone_sse.http.target import is_host, split_target
 
 MAX_HEADERS = 100
-_SHORT = 1024  # bytes of a request line, or of headers; what is longer is not remembered
+_SHORT = 1024  # bytes of a request line, or of headers; longer ones are not remembered
 _MAX_KNOWN = 256  # heads, and sections, that are remembered
 _MAX_SEEN = 1000  # hashes in `_seen`; then it is emptied
 
@@ -94,7 +94,7 @@ class _HeaderSection(NamedTuple):
 
 _known_heads: dict[bytes, RequestHead] = {}  # by their bytes, without the empty line
 _known_sections: dict[tuple[bytes, int], _HeaderSection] = {}  # by their bytes, and the version
-_seen: set[int] = set()  # hashes of what has come at least once
+_seen: set[int] = set()  # hashes of heads and sections that have come once
 
 
 class RequestReader:
@@ -254,7 +254,7 @@ def _is_common_line(line: bytes, path: str, query: str) -> bool:
 def _comes_again(data: bytes) -> bool:
     """Whether these bytes have come before, lately; notes that they have come.
 
-    Without this, what never comes again would displace what is remembered.
+    Without this, bytes that never come again would displace those that do.
     """
     mark = hash(data)
     if mark in _seen:
