@@ -34,7 +34,7 @@ def each(items: Iterable[T], step: Callable[[T], object], size: int = SIZE) -> I
         try:
             step(item)
         except Exception:
-            log.failure("one of several steps failed")
+            log.failure("a step of work in slices failed")
         if not number % size:
             yield
 

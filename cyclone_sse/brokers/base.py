@@ -274,7 +274,7 @@ class Broker:
         Raises ValueError at once if the options cannot be met.
         """
         if self.settings["history-file"] and not self.hub.publishing.is_durable:
-            raise ValueError(f"--history-file goes with --broker=http, not with {self.name}")
+            raise ValueError(f"--history-file works only with --broker=http, not with {self.name}")
         self.hub.start()
         self.subscriptions.start()
         self._presence.start()

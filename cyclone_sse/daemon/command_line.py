@@ -234,7 +234,7 @@ def conflicts(settings: Mapping[str, Any]) -> Iterator[tuple[set[str], str]]:
     if settings["workers"] > 1 and broker == "http":
         yield {"broker"}, "--workers needs a broker that all share: --broker=redis-stream, redis or amqp"
     if settings["history-file"] and broker != "http":
-        yield {"broker"}, f"--history-file goes with --broker=http, not with {broker}"
+        yield {"broker"}, f"--history-file works only with --broker=http, not with {broker}"
     if settings["history-file"] and not (settings["history-size"] and settings["history-ttl"]):
         both = "a --history-size and a --history-ttl above 0"
         yield {"history-size", "history-ttl"}, f"--history-file needs {both}"

@@ -185,7 +185,7 @@ class Fanout:
         try:
             client.queue_rest(frames, seqs, sent)
         except Exception:
-            self.log.failure("could not send to a subscriber")
+            self.log.failure("could not send events to a client")
 
     def _send_to_each(self, clients: Sequence[Client], batch: Batch, now: float) -> list[Client]:
         """Send all the events to these clients; returns those that `_send_apart` must serve."""
@@ -221,7 +221,7 @@ class Fanout:
                 if written != length:
                     client.queue_rest(frames, seqs, written)
             except Exception:
-                self.log.failure("could not send to a subscriber")
+                self.log.failure("could not send events to a client")
         self._counters.deliveries += sent * len(seqs)
         self._counters.sent_bytes += size
         return apart
@@ -244,7 +244,7 @@ class Fanout:
                 sent = client.deliver(due)
         except Exception:
             # A custom sendEvent may raise anything. Without this, the clients after it would be left out.
-            self.log.failure("could not send to a subscriber")
+            self.log.failure("could not send events to a client")
         else:
             self._counters.deliveries += sent.events
             self._counters.sent_bytes += sent.bytes

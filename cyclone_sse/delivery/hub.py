@@ -359,7 +359,7 @@ class Hub:
                 task()
             except Exception:
                 # Without this, the tasks after it would be left out, and the loop would end.
-                self.log.failure("could not {task}", task=task.__name__.strip("_").replace("_", " "))
+                self.log.failure("the periodic call of {task} failed", task=task.__qualname__)
 
     def _forget_old(self) -> None:
         if not self._is_forgetting:

@@ -218,7 +218,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, content: bytes) -> None:
 
 def test_another_broker_is_one_line(tmp_path: Path) -> None:
     server = SseServer(tmp_path, "--history-file=history", "--broker=redis")
-    assert refusal(server) == "--history-file goes with --broker=http, not with redis"
+    assert refusal(server) == "--history-file works only with --broker=http, not with redis"
 
 
 def test_the_commands_of_its_page(tmp_path: Path) -> None:
