@@ -18,9 +18,8 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
 from cyclone_sse.brokers.broker_tls import BrokerTls
-from cyclone_sse.brokers.link import WrongServer
+from cyclone_sse.brokers.link import WrongServer, text_of
 from cyclone_sse.brokers.redis_link import RedisLink
-from cyclone_sse.errors import error_text
 
 CONNECT_WAIT = 5.0  # seconds
 SENTINEL_WAIT = 1.0  # seconds in which a sentinel must answer, before the next one is asked
@@ -108,7 +107,7 @@ class SentinelServer(RedisServer):
             except (CancelledError, ConnectingCancelledError):
                 raise  # timed out, or the server stops: ask no other sentinel
             except Exception as error:
-                failures.append(f"{sentinel[0]}:{sentinel[1]}: {error_text(error)}")
+                failures.append(f"{sentinel[0]}:{sentinel[1]}: {text_of(error)}")
             else:
                 link.address = address
                 return link

@@ -76,8 +76,16 @@ def test_a_sentinel_is_sent_its_password() -> None:
     assert transport.value() == reply(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", b"cache")
 
 
-@pytest.mark.parametrize("answer", [b"*-1\r\n", b"-ERR no\r\n", None], ids=["unknown", "error", "silence"])
-def test_what_all_sentinels_say_is_in_the_error(answer: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"*-1\r\n", "An error occurred while connecting: it does not know the master 'cache'"),
+        (b"-ERR no\r\n", "ERR no"),
+        (None, "no answer in time"),
+    ],
+    ids=["unknown", "error", "silence"],
+)
+def test_what_all_sentinels_say_is_in_the_error(answer: bytes | None, reason: str) -> None:
     network = Network(**SENTINELS)
     assert isinstance(network.server, SentinelServer)
     for _ in range(2):
@@ -89,8 +97,8 @@ def test_what_all_sentinels_say_is_in_the_error(answer: bytes | None) -> None:
         assert not transport.connected
     (error,) = network.done
     assert isinstance(error, ConnectError)
-    assert "10.0.0.1:1: " in str(error)
-    assert "10.0.0.2:2: " in str(error)
+    assert f"10.0.0.1:1: {reason}" in str(error)
+    assert f"10.0.0.2:2: {reason}" in str(error)
 
 
 def test_one_that_is_no_master_yet_is_refused() -> None:
