@@ -18,8 +18,9 @@ with atheris.instrument_imports(include=["cyclone_sse", "python_multipart"]):
     from cyclone_sse.delivery.events import EventId
     from cyclone_sse.delivery.publication import Publication
     from cyclone_sse.errors import Refusal
-    from cyclone_sse.http.forms import multipart, url_encoded
+    from cyclone_sse.http.forms import read_multipart, url_encoded
     from cyclone_sse.http.request_reader import RequestReader
+    from cyclone_sse.slices import finish
     from cyclone_sse.values import read_json
     from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, Peer, parse
 
@@ -52,9 +53,9 @@ def form(data: bytes) -> None:
     with suppress(Refusal):
         url_encoded(data)
     with suppress(Refusal):
-        multipart("multipart/form-data; boundary=B", data)
+        finish(read_multipart("multipart/form-data; boundary=B", data))
     with suppress(Refusal):
-        multipart("multipart/form-data; " + data.decode("latin-1"), b"--B--\r\n")
+        finish(read_multipart("multipart/form-data; " + data.decode("latin-1"), b"--B--\r\n"))
 
 
 def publication(data: bytes) -> None:

@@ -116,11 +116,6 @@ def _percent_decoded(data: bytes) -> Generator[None, None, bytes]:
     return bytes(decoded)
 
 
-def multipart(content_type: str, body: bytes) -> tuple[Fields, dict[str, list[HTTPFile]]]:
-    """The fields and files of a short multipart/form-data body. Raises Refusal."""
-    return finish(read_multipart(content_type, body))
-
-
 def read_multipart(
     content_type: str, body: bytes
 ) -> Generator[None, None, tuple[Fields, dict[str, list[HTTPFile]]]]:

@@ -18,7 +18,7 @@ final class Publisher
     private const RETRY = [429, 502, 503, 504]; // a proxy answers 502 and 504 while the server restarts
 
     /**
-     * @param string $url the server's URL, as http://127.0.0.1:8888
+     * @param string $url the server's URL, such as http://127.0.0.1:8888
      * @param string $key the server's --http-secret, or a token with a claim "publish"
      * @param float $timeout seconds for one attempt
      * @param float $patience seconds for all attempts of one call; 0: a single attempt

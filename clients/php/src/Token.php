@@ -10,10 +10,10 @@ final class Token
     /**
      * Sign a token with the server's --jwt-secret, which has at least 32 bytes.
      *
-     * @param list<string> $subscribe the channels, or globs as "room-*"
+     * @param list<string> $subscribe the channels, or globs such as "room-*"
      * @param list<string> $publish the channels to which the token's bearer may publish
      * @param mixed $info shown with this user to other members of channels with presence
-     * @param array<string, mixed> $claims further claims, as ['iss' => 'shop']
+     * @param array<string, mixed> $claims further claims, such as ['iss' => 'shop']
      */
     public static function make(
         string $secret,

@@ -16,12 +16,12 @@ from cyclone_sse.http.forms import (
     MAX_FIELDS,
     MAX_PART_HEADERS,
     media_type,
-    multipart,
     parameters,
     read_multipart,
     read_url_encoded,
     url_encoded,
 )
+from cyclone_sse.slices import finish
 
 TYPE = "multipart/form-data; boundary=B"
 
@@ -103,7 +103,7 @@ def test_what_is_not_text_or_too_much_is_refused(data: bytes) -> None:
 
 def test_a_multipart_form() -> None:
     body = part("a", "1") + part("a", " 2\r\n") + part("ä", "ö") + part("f", "x", more='; filename="y"') + END
-    fields, files = multipart(TYPE, body)
+    fields, files = finish(read_multipart(TYPE, body))
     assert fields == {"a": ["1", " 2\r\n"], "ä": ["ö"]}
     assert [(file["filename"], file["body"]) for file in files["f"]] == [("y", b"x")]
 
@@ -111,7 +111,7 @@ def test_a_multipart_form() -> None:
 def test_a_part_that_holds_parts_is_just_bytes() -> None:
     inner = "--C\r\nContent-Disposition: form-data; name=b\r\n\r\n1\r\n--C--"
     body = part("a", inner, "Content-Type: multipart/mixed; boundary=C") + END
-    assert multipart(TYPE, body)[0] == {"a": [inner]}
+    assert finish(read_multipart(TYPE, body))[0] == {"a": [inner]}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_part_that_holds_parts_is_just_bytes() -> None:
 )
 def test_a_malformed_or_immoderate_form_is_refused(body: bytes) -> None:
     with pytest.raises(Refusal):
-        multipart(TYPE, body)
+        finish(read_multipart(TYPE, body))
 
 
 @pytest.mark.parametrize(
@@ -141,14 +141,14 @@ def test_a_malformed_or_immoderate_form_is_refused(body: bytes) -> None:
 )
 def test_a_boundary_is_needed(kind: str) -> None:
     with pytest.raises(Refusal):
-        multipart(kind, part("a", "1") + END)
+        finish(read_multipart(kind, part("a", "1") + END))
 
 
 @given(st.binary(max_size=300), st.text(max_size=20))
 def test_no_bytes_raise_anything_else(body: bytes, value: str) -> None:
     for data in (body, part("a", quote_plus(value)) + body, body + END):
         with suppress(Refusal):
-            multipart(TYPE, data)
+            finish(read_multipart(TYPE, data))
         with suppress(Refusal):
             url_encoded(data)
 
