@@ -85,7 +85,7 @@ def _check_history(options: Mapping[str, Any], found: Findings) -> None:
     try:
         JournalFile(str(path), EventIds(time.time).now()).close()
     except JournalError as error:
-        if "in use" not in str(error):
+        if not error.is_in_use:
             raise ValueError(f"--history-file={error}") from None
         found.warnings.append(f"--history-file={path} is {_IN_USE}")
     if is_new:

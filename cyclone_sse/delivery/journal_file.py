@@ -71,7 +71,12 @@ _REASONS = {
 
 
 class JournalError(Exception):
-    """The file cannot be used; the text has its name and the reason, in one line."""
+    """The file cannot be used; the text has its name and the reason, in one line.
+
+    is_in_use: whether the reason is another process that has it open.
+    """
+
+    is_in_use = False
 
 
 @dataclass(slots=True)
@@ -323,16 +328,20 @@ class JournalFile:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
+        """Convert the errors of SQLite and of the system into JournalError."""
         try:
             yield
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is detail
-            raise JournalError(f"{self.path} {_REASONS.get(code, 'cannot be used')}: {error}") from error
+            explained = JournalError(f"{self.path} {_REASONS.get(code, 'cannot be used')}: {error}")
+            explained.is_in_use = code == sqlite3.SQLITE_BUSY
+            raise explained from error
         except OSError as error:
             raise JournalError(f"{self.path} cannot be opened: {error.strerror}") from error
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:
+        """Convert also the errors of reading damaged rows."""
         try:
             with self._explained():
                 yield

@@ -86,11 +86,11 @@ def test_endpoints_leave_nothing_behind(tmp_path: Path, endpoint: str) -> None:
 
 
 def test_the_history_file_is_read(tmp_path: Path) -> None:
-    (tmp_path / "bad.db").write_text("this is no history")
+    (tmp_path / "not in use.db").write_text("this is no history")
     port = f"--port={free_port()}"
-    damaged = twistd(tmp_path, "--check=1", port, "--history-file=bad.db")
+    damaged = twistd(tmp_path, "--check=1", port, "--history-file=not in use.db")
     assert damaged.returncode != 0
-    assert "--history-file=bad.db is damaged" in damaged.stderr
+    assert "--history-file=not in use.db is damaged" in damaged.stderr
     assert len(damaged.stderr.splitlines()) == 1
     nowhere = twistd(tmp_path, "--check=1", port, "--history-file=no/where.db")
     assert nowhere.returncode != 0
