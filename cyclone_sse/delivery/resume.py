@@ -28,6 +28,7 @@ from cyclone_sse.delivery.client import (
 )
 from cyclone_sse.delivery.events import EventId, EventIds, id_line
 from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.log_turns import LogTurns
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.pieces import Pieces
 from cyclone_sse.delivery.positions import Positions
@@ -35,7 +36,6 @@ from cyclone_sse.delivery.questions import Answers, ChannelQuestions, PatternQue
 from cyclone_sse.delivery.starting_point import EARLIEST, Start, starting_point
 from cyclone_sse.delivery.states import States
 from cyclone_sse.errors import Ending
-from cyclone_sse.slices import Slices
 
 
 class Resume:
@@ -60,9 +60,7 @@ class Resume:
         self.ids = ids
         self.clock = reactor.seconds
         self.counters = counters
-        self.readings = Slices(reactor, fair=True)
-        self._reactor = reactor
-        self._has_read = False  # the log, in this turn
+        self.log_turns = LogTurns(reactor)
         self.era = 0  # changes when ids are reset: positions from before mean nothing then
         self._patterns = patterns
         self.has_patterns = patterns is not None
@@ -174,20 +172,6 @@ class Resume:
             catch_up.positions.ignore_unknown(client.channels)
         catch_up.go_back(dropped.after or 0)  # from before ids were reset: it may have missed anything
         client.catch_up(NOTHING, catch_up.refill)
-
-    def may_read(self) -> bool:
-        """Whether the log may be read for a client at once: once in each turn. Others wait in `readings`.
-
-        Without this, each of a thousand clients of patterns that come at once would read some of it.
-        """
-        if self._has_read or len(self.readings):
-            return False
-        self._has_read = True
-        self._reactor.callLater(0, self._end_turn)
-        return True
-
-    def _end_turn(self) -> None:
-        self._has_read = False
 
     def reset(self, clients: Iterable[Client]) -> None:
         """Stop catching up, since ids were reset and the history was dropped. clients: will be told."""
@@ -333,7 +317,7 @@ class CatchUp:
         if not self._resume.has_patterns:
             return False
         is_pattern = isinstance(self.positions.questions, PatternQuestions)
-        return is_pattern and not self._resume.may_read()
+        return is_pattern and not self._resume.log_turns.may_read()
 
     def _step(self) -> Piece:
         """Read on. Returns the next piece for the client, which may be empty."""
@@ -375,7 +359,7 @@ class CatchUp:
 
     def _read_later(self) -> None:
         """Read the log in other turns, up to the next events for the client."""
-        self._resume.readings.add(self._abort_if_it_fails(self._read_to_next()))
+        self._resume.log_turns.add(self._abort_if_it_fails(self._read_to_next()))
 
     def _read_to_next(self) -> Iterator[None]:
         while self._is_under_way:
