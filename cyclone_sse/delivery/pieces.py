@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from math import inf
+from operator import attrgetter
 
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.batch import Batch
@@ -15,6 +16,8 @@ from cyclone_sse.delivery.events import Event, EventId, EventIds, encode_gap, id
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.states import States
+
+_SEQ = attrgetter("seq")
 
 
 class Pieces:
@@ -69,6 +72,34 @@ class Pieces:
         else:
             frames = (*batch.rendering_for(client).frames, position)
         return Piece(frames, (KEEP,) * len(frames))
+
+    def with_states(
+        self,
+        batch: Batch | None,
+        channels: Iterable[str],
+        after: int,
+        until: float,
+        known: Collection[int] = (),
+    ) -> Batch | None:
+        """The events, and among them the states that the history does not hold: those with a ``ttl``.
+
+        after, until: the positions between which states are due. known: those of states that were sent.
+        Without this, a client that wants states, and resumes, would not know one whose ``ttl`` is over.
+        """
+        events = list(batch.events) if batch is not None else []
+        present = {event.seq for event in events}.union(known)
+        states = [
+            event
+            for event in self.unheld_states(channels)
+            if after < event.seq <= until and event.seq not in present
+        ]
+        return Batch(sorted(events + states, key=_SEQ)) if states else batch
+
+    def unheld_states(self, channels: Iterable[str]) -> list[Event]:
+        """The states of these channels that the history does not hold."""
+        names = list(channels)
+        is_held = self._history.is_held
+        return [event for event in self._states.of(names) if not any(is_held(name, event) for name in names)]
 
     def of(
         self,

@@ -24,10 +24,13 @@ Ask = Callable[[Sequence[str], int, int | None, dict[str, int | None]], Question
 
 
 class Positions:
-    """The positions of the channels. sent: those of which events may wait in the client's queue."""
+    """The positions of the channels. sent: those of which events may wait in the client's queue.
+
+    read: the channels of the last step.
+    """
 
     # On the class: mostly all channels have the same position, and the first answer is the last.
-    before = 0  # the position before the last step
+    before = reached = 0  # the positions before and after the last step
     _common: int | None = None  # the position of all channels; None: each has its own
     # Positions from which nothing that was missing is reported, and the key of the last loss at that time.
     _quiet: Mapping[str, tuple[int, int]] = {}
@@ -40,7 +43,7 @@ class Positions:
         self._history = history
         self._ask = ask
         self._at: dict[str, int] = {}  # of each channel that is to be read, where they differ
-        self._sent = self._read = tuple(sent)  # read: last
+        self._sent = self.read = tuple(sent)  # read: last
         self._known: dict[str, int | None] = {}  # floors that were reported, or are not to be
 
     def ignore_unknown(self, channels: Iterable[str]) -> None:
@@ -103,7 +106,7 @@ class Positions:
         self.before = questions.after
         step = questions.next()
         at, until = questions.after, self._until
-        self._read = self._group
+        self.read = self._group
         if until is not None and (step.is_complete or at >= until):
             batch = step.batch
             if batch is not None and batch.seqs[-1] > until:
@@ -111,6 +114,7 @@ class Positions:
                 batch = Batch(events) if events else None
             step, at = Step(step.gaps, batch, False), until
             self._questions = None
+        self.reached = at
         if self._at:
             self._at.update(dict.fromkeys(self._group, at))
         else:
@@ -119,7 +123,7 @@ class Positions:
 
     def note_sent(self) -> None:
         """Note that the events read last are being sent: no others wait for the client."""
-        self._sent = self._read
+        self._sent = self.read
 
     def _set_apart(self) -> None:
         """Give each channel a position of its own."""

@@ -11,9 +11,11 @@ position: see ``positions.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
 from typing import Any
 
 from cyclone_sse.counters import Counters
+from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.client import (
     CLOSING,
     GONE,
@@ -90,8 +92,11 @@ class Resume:
             return False
         self.go_live(client, start.after)
         self.counters.resumes_complete += 1
-        if answer.batch is not None:
-            self.send(client, self.pieces.events(client, answer.batch))
+        batch = answer.batch
+        if client.wants_state:
+            batch = self.pieces.with_states(batch, client.channels, start.after, inf)
+        if batch is not None:
+            self.send(client, self.pieces.events(client, batch))
         return True
 
     def start_with_states(self, client: Client) -> None:
@@ -219,6 +224,7 @@ class CatchUp:
         self._resume = resume
         self._client = client
         self._gaps: set[str] = set()  # to be sent before the next event
+        self._states: set[int] = set()  # the positions of those that followed a gap
         self._has_begun = self._is_live = False
         self._era = resume.era
         self._after = 0
@@ -332,13 +338,16 @@ class CatchUp:
         resume, client = self._resume, self._client
         self._gaps.update(step.gaps)
         self._had_gap = self._had_gap or bool(self._gaps)
-        piece = NOTHING
-        if step.batch is not None or step.is_complete:
+        batch, piece = step.batch, NOTHING
+        if client.wants_state:
+            batch = self._with_states(step, after)
+        if batch is not None or step.is_complete:
             at = resume.ids.now() if step.is_complete and self._gaps else None
-            piece = resume.pieces.of(client, self._gaps, step.batch, at, after)
+            piece = resume.pieces.of(client, self._gaps, batch, at, after)
             if not step.is_complete and not any(seq is not KEEP for seq in piece.seqs):
                 piece = NOTHING  # nothing of these events is for this client
         if piece.frames:
+            self._states.update([state.seq for state in resume.pieces.unheld_states(self._gaps)])
             self._gaps = set()
         if client.is_poll and piece.frames:
             self._is_live = True  # it never goes live with more to come: that would leave the rest behind
@@ -349,13 +358,16 @@ class CatchUp:
             self._count()
         return piece
 
+    def _with_states(self, step: Step, after: int) -> Batch | None:
+        """The events of a step, and the states that it lacks. Those of channels with gaps follow the gap."""
+        channels = [name for name in self.positions.read if name not in self._gaps]
+        until = inf if step.is_complete else self.positions.reached
+        return self._resume.pieces.with_states(step.batch, channels, after, until, self._states)
+
     def _count(self) -> None:
         if self.counts:
-            counters = self._resume.counters
-            if self._had_gap:
-                counters.resumes_gap += 1
-            else:
-                counters.resumes_complete += 1
+            self._resume.counters.resumes_gap += self._had_gap
+            self._resume.counters.resumes_complete += not self._had_gap
 
     def _read_later(self) -> None:
         """Read the log in other turns, up to the next events for the client."""

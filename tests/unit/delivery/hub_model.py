@@ -328,7 +328,7 @@ class HubModel:
         for name in listener.channels if listener.state else ():
             state = self.hub.states.get(name)
             event = None if state is None else self.published[int(state.message.split()[0]) - 1]
-            if event is None or event.ttl is not None or event.excluded is not None:
+            if event is None or event.excluded is not None:
                 continue
             if event.number not in listener.received and event.seq > listener.starts[name]:
                 yield f"it does not know the state {event.number} of {name}"

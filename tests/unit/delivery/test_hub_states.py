@@ -16,6 +16,7 @@ from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
+from cyclone_sse.delivery.questions import BATCH_EVENTS
 from cyclone_sse.delivery.states import STATES_AT_ONCE
 from cyclone_sse.errors import Refusal
 from tests.harness.eventstream import Parser
@@ -361,3 +362,43 @@ def test_a_batch_of_many_channels_is_published_in_slices(clock: TurnClock) -> No
         held.append(hub.history.figures().channels)
     assert held[-1] == 10 * MANY
     assert max(after - before for before, after in pairwise(held)) <= MANY
+
+
+def test_a_client_that_resumes_is_sent_the_state_whose_ttl_is_over(clock: TurnClock) -> None:
+    hub = make_hub(clock)
+    before = hub.position()
+    hub.publish(publication("a", "1"))
+    hub.publish(publication(["a", "b"], "state", keep=True, ttl=0))
+    hub.publish(publication("b", "2"))
+    turns(clock)
+    client, plain = with_state(), Recorder()
+    for each in (client, plain):
+        hub.subscribe(each, ["a", "b"], before)
+    assert client.data == ["1", "state", "2"], "in its place, so that a break behind it loses nothing"
+    assert plain.data == ["1", "2"]
+    again = with_state()
+    hub.subscribe(again, ["a", "b"], last_id(client))
+    assert again.got == []
+    own = with_state()
+    own.client_id = "tab"
+    hub.publish(publication("a", "own", keep=True, ttl=0, excluded="tab"))
+    hub.subscribe(own, ["a"], last_id(client))
+    assert own.got == []
+
+
+def test_states_whose_ttl_is_over_come_once_to_a_client_that_catches_up(clock: TurnClock) -> None:
+    hub = make_hub(clock, history_size=2 * BATCH_EVENTS)
+    before = hub.position()
+    for number in range(3 * BATCH_EVENTS):
+        hub.publish(publication("a", str(number)))
+        if number == BATCH_EVENTS:
+            hub.publish(publication("b", "early", keep=True, ttl=0))
+            hub.publish(publication("a", "of a channel with a gap", keep=True, ttl=0))
+    hub.publish(publication("b", "late", keep=True, ttl=0))
+    hub.publish(publication("c", "other", keep=True, ttl=0))
+    client = with_state()
+    hub.subscribe(client, ["a", "b", "c"], before)
+    turns(clock)
+    numbers = list(map(str, range(BATCH_EVENTS, 3 * BATCH_EVENTS)))
+    gap = '{"channels": ["a"]}'
+    assert client.data == [gap, "of a channel with a gap", *numbers, "late", "other"]
