@@ -347,7 +347,8 @@ class CatchUp:
             if not step.is_complete and not any(seq is not KEEP for seq in piece.seqs):
                 piece = NOTHING  # nothing of these events is for this client
         if piece.frames:
-            self._states.update([state.seq for state in resume.pieces.unheld_states(self._gaps)])
+            if client.wants_state:
+                self._states.update([state.seq for state in resume.pieces.unheld_states(self._gaps)])
             self._gaps = set()
         if client.is_poll and piece.frames:
             self._is_live = True  # it never goes live with more to come: that would leave the rest behind
