@@ -30,13 +30,24 @@ class ProxyLine(V1Parser):
 
 
 class ProxiedConnection(HAProxyProtocolWrapper):
-    """A connection that begins with a header of either version."""
+    """A connection that begins with a header of either version.
+
+    awaits_address: whether the header has not been read, so that the address is still the balancer's.
+    """
+
+    awaits_address = True
 
     def dataReceived(self, data: bytes) -> None:
         """Read the header, then pass the bytes after it on."""
         if self._parser is None and ProxyLine.PROXYSTR.startswith(data[:5]):
             self._parser = ProxyLine()
         super().dataReceived(data)
+        if self.awaits_address and self._proxyInfo is not None:
+            self.awaits_address = False
+            server = getattr(self.wrappedProtocol, "server", None)
+            if server is not None:
+                # Without this, the connections of all clients would count as those of the balancer.
+                server.note_address(self.wrappedProtocol)
 
 
 def proxied(factory: Any) -> HAProxyWrappingFactory:

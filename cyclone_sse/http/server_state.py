@@ -89,13 +89,16 @@ class ServerState:
     def add(self, connection: Timed) -> None:
         """Note that the connection was opened."""
         self.open.add(connection)
-        if self._max_of_address:
-            self._limit_network(connection)
+        if not getattr(connection.transport, "awaits_address", False):
+            self.note_address(connection)
 
-    def _limit_network(self, connection: Timed) -> None:
-        """Close the idlest connection of a network that has more of them than its clients need."""
+    def note_address(self, connection: Timed) -> None:
+        """Note the address of the connection: behind a balancer, when its header has been read.
+
+        Closes the idlest connection of a network that has more of them than its clients need.
+        """
         host = getattr(connection.transport.getPeer(), "host", "")
-        network = network_of(host)
+        network = network_of(host) if self._max_of_address and connection in self.open else ""
         if not network or self.proxies.trusts(host):
             return
         mine = self._connections_of.setdefault(network, {})

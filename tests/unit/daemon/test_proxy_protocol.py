@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from cyclone_sse.daemon.proxy_protocol import is_proxied, proxied
+from cyclone_sse.http.server_state import SPARE_CONNECTIONS
+from tests.unit.http.peer import STATS, MemoryServer, Wire
 
 BALANCER = IPv4Address("TCP", "10.0.0.1", 5)
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
@@ -80,3 +86,46 @@ def test_only_the_factory_of_such_an_endpoint_is_one() -> None:
     factory = Factory.forProtocol(Noting)
     assert not is_proxied(factory)
     assert is_proxied(proxied(factory))
+
+
+def test_connections_count_for_their_clients_not_for_the_balancer() -> None:
+    server = MemoryServer({"max-clients-per-ip": 1})
+    wires = []
+    for number in range(SPARE_CONNECTIONS + 3):
+        made: Any = proxied(server.app).buildProtocol(BALANCER)
+        wires.append(Wire(BALANCER.host))
+        made.makeConnection(wires[-1])
+        made.dataReceived(b"PROXY TCP4 192.0.2.%d 192.0.2.99 1 2\r\n" % (number + 1))
+        made.dataReceived(STATS)
+        server.clock.advance(1)
+    assert not any(wire.aborted for wire in wires)
+
+
+def test_connections_of_one_client_behind_the_balancer_are_limited() -> None:
+    server = MemoryServer({"max-clients-per-ip": 1})
+    wires = []
+    for _ in range(SPARE_CONNECTIONS + 2):
+        made: Any = proxied(server.app).buildProtocol(BALANCER)
+        wires.append(Wire(BALANCER.host))
+        made.makeConnection(wires[-1])
+        made.dataReceived(b"PROXY TCP4 192.0.2.1 192.0.2.99 1 2\r\n" + STATS)
+        server.clock.advance(1)
+    assert [wire.aborted for wire in wires].count(True) == 1
+    assert wires[0].aborted
+
+
+def test_the_server_forgets_connections_that_came_from_a_balancer() -> None:
+    server = MemoryServer({"max-clients-per-ip": 1})
+    gone = []
+    for number in range(3):
+        made: Any = proxied(server.app).buildProtocol(BALANCER)
+        made.makeConnection(Wire(BALANCER.host))
+        if number:
+            made.dataReceived(b"PROXY TCP4 192.0.2.1 192.0.2.99 1 2\r\n" + STATS)
+        gone.append(weakref.ref(made.wrappedProtocol))
+        made.connectionLost(Failure(ConnectionDone()))
+    server.clock.advance(60)
+    server.connections.expire()
+    del made
+    gc.collect()
+    assert not any(connection() for connection in gone)
