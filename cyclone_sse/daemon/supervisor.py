@@ -148,14 +148,19 @@ class SupervisorService(Service):
         sockets = {number: each.socket.fileno() for number, each in enumerate(slot.bound, FIRST_SOCKET)}
         self._processes.add(process)
         process.ended.addCallback(lambda _: self._ended(slot, process))
-        self._reactor.spawnProcess(
-            process,
-            self._command[0],
-            self._command,
-            env={**os.environ, **handover.environment()},
-            path=self._directory if os.access(self._directory, os.X_OK) else None,
-            childFDs={LIFELINE: "w", 1: "r", 2: "r", REPORTS: "r", **sockets},
-        )
+        try:
+            self._reactor.spawnProcess(
+                process,
+                self._command[0],
+                self._command,
+                env={**os.environ, **handover.environment()},
+                path=self._directory if os.access(self._directory, os.X_OK) else None,
+                childFDs={LIFELINE: "w", 1: "r", 2: "r", REPORTS: "r", **sockets},
+            )
+        except OSError as error:  # there is no memory, or there are too many processes or open files
+            # Without this, no other process would ever be started in the slot, and the stop would hang. In
+            # another turn, as any end: the caller has yet to note the process.
+            self._reactor.callLater(0, process.note_failed_start, error.strerror)
         return process
 
     # While they run.

@@ -115,12 +115,20 @@ class WorkerProcess(ProcessProtocol):
         """Log how it ended."""
         for lines in self._lines.values():
             self._write(lines.end())
-        if self._killer is not None and self._killer.active():
-            self._killer.cancel()
         # Twisted's text for an end by our SIGTERM speaks of a probable error.
         ending: Any = reason.value
         how = f"by signal {ending.signal}" if ending.signal else f"with exit code {ending.exitCode}"
         self.log.info("{name} has ended {how}", name=self.name, how=how)
+        self._note_end()
+
+    def note_failed_start(self, reason: str) -> None:
+        """Log that the process could not be made at all."""
+        self.log.error("{name} could not be started: {reason}", name=self.name, reason=reason)
+        self._note_end()
+
+    def _note_end(self) -> None:
+        if self._killer is not None and self._killer.active():
+            self._killer.cancel()
         if not self.ready.called:
             self.ready.callback(False)
         self.ended.callback(None)

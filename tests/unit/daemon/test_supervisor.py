@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -25,8 +27,11 @@ class Reactor(FakeReactor):
         super().__init__()
         self.processes: list[FakeProcess] = []
         self.arguments: list[list[str]] = []
+        self.is_full = False  # as a machine without memory for another process
 
     def spawnProcess(self, protocol: Any, executable: str, args: list[str], **how: Any) -> None:
+        if self.is_full:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         self.arguments.append(args)
         self.processes.append(FakeProcess(protocol))
         protocol.makeConnection(self.processes[-1])
@@ -291,4 +296,39 @@ def test_a_second_order_kills_all(service: SupervisorService, reactor: Reactor) 
     assert all(process.signals == ["TERM", "KILL"] for process in reactor.processes)
     for process in reactor.running:
         process.end()
+    assert stopped.called
+
+
+def test_a_worker_that_cannot_be_made_is_started_later(service: SupervisorService, reactor: Reactor) -> None:
+    reactor.is_full = True
+    reactor.processes[0].end()
+    reactor.pass_time(5)
+    assert len(reactor.processes) == 2
+    reactor.is_full = False
+    reactor.pass_time(5)
+    assert len(reactor.running) == 2
+
+
+def test_workers_stay_if_their_successors_cannot_be_made(
+    service: SupervisorService, reactor: Reactor
+) -> None:
+    reactor.is_full = True
+    service.reload()
+    reactor.pass_time(1)
+    assert reactor.running == reactor.processes
+    assert not any(process.signals for process in reactor.processes)
+    reactor.is_full = False
+    service.reload()
+    assert len(reactor.running) == 3
+
+
+def test_a_supervisor_whose_workers_cannot_be_made_stops(
+    service: SupervisorService, reactor: Reactor
+) -> None:
+    reactor.is_full = True
+    reactor.processes[0].end()
+    reactor.advance(1)  # when it would be started again
+    stopped = service.stopService()
+    reactor.processes[1].end()
+    reactor.advance(0)
     assert stopped.called
