@@ -34,7 +34,7 @@ _PAGE = {b"": "operator.html", b"operator.js": "operator.js", b"operator.css": "
 
 def is_own_host(host: str, names: Collection[str]) -> bool:
     """Whether this host is an address, localhost or one of the names, none of which another site can have."""
-    name = urlsplit(f"//{host}").hostname or ""
+    name = _name(host)
     if name == "localhost" or name in names:
         return True
     try:
@@ -65,7 +65,7 @@ class Guarded(Resource):
             return refuse(request, 403, f"this page is not served under the name {host}")
         if origin is not None:
             # The page of another worker is on the same host, with another port.
-            if urlsplit(origin).hostname != urlsplit(f"//{host}").hostname:
+            if _name(origin.partition("://")[2]) != _name(host):
                 return refuse(request, 403, f"a page of {origin} may not read this page")
             request.setHeader("Access-Control-Allow-Origin", origin)
             request.setHeader("Vary", "Origin")
@@ -90,7 +90,7 @@ class PageFile(Guarded):
 
     def render_GET(self, request: Request) -> bytes:
         """Send the file."""
-        name = urlsplit(f"//{request.getHeader('host')}").hostname or ""
+        name = _name(request.getHeader("host") or "")
         host = f"[{name}]" if ":" in name else name
         request.setHeader("Content-Type", self._file.type)
         request.setHeader(
@@ -215,6 +215,14 @@ def add_page(root: Resource, service: Any, files: Mapping[str, File]) -> None:
     root.putChild(b"connections", Connections(names, Streams(broker.hub, reactor)))
     root.putChild(b"stats", Stats(names, broker))
     root.putChild(b"disconnect", Disconnect(names, broker))
+
+
+def _name(host: str) -> str:
+    """The name in a host with or without a port; empty if the host is malformed."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # without this, a bracket that is not closed would lead to a traceback in the log
+        return ""
 
 
 def _argument(request: Request, name: bytes) -> str | None:

@@ -72,6 +72,8 @@ def test_it_answers_to_its_own_host_only(service: Service, path: str) -> None:
     assert request(service, path)[0] == 200
     assert request(service, path, "Host: evil.example:8889")[0] == 403
     assert request(service, path, "Host: 127.0.0.1:8889", "Origin: http://evil.example")[0] == 403
+    assert request(service, path, "Host: 127.0.0.1:8889", "Origin: http://[")[0] == 403
+    assert request(service, path, "Host: 127.0.0.1:8889", "Origin: null")[0] == 403
     status, head, _ = request(service, path, "Host: 127.0.0.1:8889", "Origin: http://127.0.0.1:8890")
     assert (status, "Access-Control-Allow-Origin: http://127.0.0.1:8890" in head) == (200, True)
 
@@ -93,6 +95,8 @@ def test_health_answers_to_every_host(service: Service) -> None:
         ("localhost.evil.example", False),
         ("127.0.0.1.evil.example", False),
         ("", False),
+        ("[", False),
+        ("[evil.example]", False),
     ],
 )
 def test_own_hosts(host: str, own: bool) -> None:
