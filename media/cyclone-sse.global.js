@@ -116,8 +116,9 @@ function makeParser(onBlock, onRetry) {
     }
 
     return (text) => {
-        const lines = (rest + (endedWithCR && text[0] === '\n' ? text.slice(1) : text)).split(/\r\n|\n|\r/);
+        const lines = (endedWithCR && text[0] === '\n' ? text.slice(1) : text).split(/\r\n|\n|\r/);
         endedWithCR = text ? text.endsWith('\r') : endedWithCR;
+        lines[0] = rest + lines[0];     // only what is new is searched: a large event comes in many pieces
         rest = lines.pop();
         lines.forEach(readLine);
     };

@@ -217,3 +217,23 @@ test('an address without an origin is refused in words', async () => {
     assert.throws(() => connect('/sse/'), {name: 'TypeError', message: /'\/sse\/' is not an absolute URL/});
     assert.equal(requests.length, 0);
 });
+
+test('a large event that comes in many pieces is searched once', async () => {
+    const {heard} = await open(), {split} = String.prototype, piece = 'x'.repeat(1000);
+    let searched = 0;
+    String.prototype.split = function (...how) {
+        searched += this.length;
+        return split.apply(this, how);
+    };
+    try {
+        await last().answer.write('data: ');
+        for (let number = 0; number < 50; number += 1) {
+            await last().answer.write(piece);
+        }
+        await last().answer.write('\n\n');
+    } finally {
+        String.prototype.split = split;
+    }
+    assert.equal(heard.events[0].data.length, 50_000);
+    assert.ok(searched < 60_000, searched);
+});
