@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import socket
 import ssl
 from collections import deque
 from urllib.parse import urlsplit
 
 MOST_IDLE = 8
+
+_PATH = re.compile("[!-~]*")
 
 
 def server_name(url: str) -> str:
@@ -29,6 +32,10 @@ class Connections:
         where = urlsplit(url)
         if where.scheme not in ("http", "https", "unix") or not (where.hostname or where.scheme == "unix"):
             raise ValueError(f"not a URL of a server: {url!r}")
+        # Without these checks, each connection would fail, and a subscription would try forever.
+        _ = where.port  # raises ValueError
+        if where.scheme != "unix" and not _PATH.fullmatch(where.path):
+            raise ValueError(f"percent-encode what is no visible ASCII character in the path of {url!r}")
         self._where = where
         self._context = context
         self._idle: deque[http.client.HTTPConnection] = deque()

@@ -146,7 +146,14 @@ class Subscription:
             token = self._token if isinstance(self._token, str) else self._token()
             headers["Authorization"] = f"Bearer {token}"
         self._connection = self._connections.open(self._silence)
-        self._connection.request("GET", self._target, headers=headers)
+        try:
+            self._connection.request("GET", self._target, headers=headers)
+        except OSError:  # a certificate that cannot be verified is a ValueError, too
+            raise
+        except ValueError:
+            # Without this, the iterator would try forever. The text of the error would show the token.
+            reason = "a header (such as the token) has a line break, or another character that cannot be sent"
+            raise CycloneSSEError(reason) from None
         self._socket = self._connection.sock
         if self._closed.is_set():  # by another thread, before there was a socket to shut down
             raise Unavailable("the subscription was closed")

@@ -6,9 +6,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from cyclone_sse_client import NotAllowed, Refused, Subscription, make_token, subscribe
+from cyclone_sse_client import (
+    CycloneSSEError,
+    NotAllowed,
+    Refused,
+    Subscription,
+    eventstream,
+    make_token,
+    subscribe,
+)
 from cyclone_sse_client.eventstream import Event, Parser
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,6 +144,21 @@ def test_it_ends_while_the_server_is_away(server: SseServer) -> None:
         server.kill()
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"token": "secret\n"}, {"token": lambda: "geheim…"}, {"last_event_id": "1\n2"}]
+)
+def test_a_header_that_cannot_be_sent_is_raised(server: SseServer, wrong: dict[str, Any]) -> None:
+    with pytest.raises(CycloneSSEError) as raised, subscribe(server.url, "a", **wrong) as events:
+        next(events)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:80x", "http://127.0.0.1:99999", "http://127.0.0.1/a b"])
+def test_a_url_to_which_nothing_can_be_sent_is_raised(url: str) -> None:
+    with pytest.raises(ValueError, match=r"[Pp]ort|path"):
+        subscribe(url, "a")
+
+
 STREAM = (
     "\ufeff: ping\r\n\r\nid: 7\n\nretry: 250\nevent: greeting\rdata: Grüße\r\ndata:\ndata:  x\nchannel: a\n\n"
     "data: y\nid: 8\n: comment\nwrong\nid: \0bad\n\ndata: never ended"
@@ -147,6 +172,21 @@ def test_the_parser_takes_any_pieces(cuts: list[int]) -> None:
         events += parser.feed(STREAM[start:end])
     assert events == [Event("greeting", "Grüße\n\n x", "7", ("a",)), Event("message", "y", "8")]
     assert parser.retry == 250
+
+
+def test_a_large_event_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+
+    def split(text: str) -> list[str]:
+        searched.append(len(text))
+        return text.split("\n")
+
+    monkeypatch.setattr(eventstream, "_LINE_END", SimpleNamespace(split=split))
+    parser, piece = Parser(), b"x" * 100
+    for received in (b"data: ", *[piece] * 50):
+        assert parser.feed(received) == []
+    assert [len(event.data) for event in parser.feed(b"\n\n")] == [5000]
+    assert sum(searched) == len("data: ") + 5000 + 2
 
 
 @given(st.integers(0, 60))
