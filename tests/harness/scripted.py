@@ -23,7 +23,8 @@ OK = answer("200 OK", b'{"status": "ok", "subscribers": 0}')
 class Scripted:
     """A server that answers each request by the next of these, closes at None, and keeps what was asked.
 
-    ``b""`` is no answer at all; after the last one it answers OK.
+    ``b""`` is no answer at all; after the last one it answers OK. An answer with ``Connection: close`` also
+    closes.
     """
 
     def __init__(self, *answers: bytes | None, port: int = 0) -> None:
@@ -72,6 +73,9 @@ class Scripted:
                     client.shutdown(socket.SHUT_RDWR)
                     return
                 client.sendall(reply)
+                if b"Connection: close" in reply:
+                    client.shutdown(socket.SHUT_RDWR)
+                    return
         except OSError:
             return
 

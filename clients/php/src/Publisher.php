@@ -199,6 +199,10 @@ final class Publisher
         if ($this->key !== '') {
             $headers[] = "Authorization: Bearer {$this->key}";
         }
+        if (preg_grep('/[\r\n\0]/', $headers)) {
+            // Without this, what stands behind the line break would be another header, or another request.
+            throw new Failure('the key and the idempotency key must have no line breaks');
+        }
         $context = stream_context_create(['http' => [
             'method' => $method,
             'header' => [...$headers, 'Connection: close'],
@@ -221,7 +225,7 @@ final class Publisher
         $answer = @stream_get_contents($stream, is_numeric($length) ? (int) $length : null);
         $late = stream_get_meta_data($stream)['timed_out'];
         fclose($stream);
-        if ($answer === false || $late) {
+        if ($answer === false || $late || (is_numeric($length) && strlen($answer) < (int) $length)) {
             throw new Failure('no whole answer in time', temporary: true, published: null);
         }
         return self::read($head, $answer);

@@ -157,6 +157,23 @@ def test_an_answer_that_was_lost_is_asked_for_with_the_same_key(tmp_path: Path) 
         assert server.keys[0]
 
 
+def test_an_answer_that_is_cut_off_is_asked_for_with_the_same_key(tmp_path: Path) -> None:
+    cut = b'HTTP/1.1 200 OK\r\nContent-Length: 40\r\nConnection: close\r\n\r\n{"status": "ok"'
+    with scripted(cut) as server:
+        failure = call(tmp_path, server.url, "$publisher->publish('a', 1)", patience=0)
+        assert (failure["temporary"], failure["published"]) == (True, None)
+    with scripted(cut, answer("200 OK", b'{"status": "ok", "subscribers": 0}')) as server:
+        assert call(tmp_path, server.url, "$publisher->publish('a', 1)")["subscribers"] == 0
+        assert len(set(server.keys)) == 1
+
+
+def test_a_key_adds_no_headers(tmp_path: Path) -> None:
+    with scripted() as server:
+        publish = r"""$publisher->publish('a', 1, idempotencyKey: "k\r\nX-More: 1")"""
+        assert "line breaks" in call(tmp_path, server.url, publish)["reason"]
+        assert not server.asked
+
+
 def test_each_message_of_a_batch_has_its_key(tmp_path: Path) -> None:
     with scripted() as server:
         messages = "[['channel' => 'a', 'message' => 1], ['channel' => 'b', 'message' => 2]]"
