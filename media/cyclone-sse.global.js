@@ -19,7 +19,7 @@
 const ID = /^0*(\d+)-0*(\d+)-(.+)$/s;
 
 const idParts = (id) => id === 'earliest' ? ['', '', ''] : (ID.exec(id) || []).slice(1);
-const compareNumbers = (one, other) => one.length - other.length || (one < other ? -1 : Number(one > other));
+const compareNumbers = (one, other) => one.length - other.length || (one < other ? -1 : +(one > other));
 
 function compareIds(one, other) {
     return compareNumbers(one[0], other[0]) || compareNumbers(one[1], other[1]);
@@ -116,7 +116,7 @@ function makeParser(onBlock, onRetry) {
     }
 
     return (text) => {
-        const lines = (endedWithCR && text[0] === '\n' ? text.slice(1) : text).split(/\r\n|\n|\r/);
+        const lines = (endedWithCR && text[0] === '\n' ? text.slice(1) : text).split(/\r\n?|\n/);
         endedWithCR = text ? text.endsWith('\r') : endedWithCR;
         lines[0] = rest + lines[0];     // only what is new is searched: a large event comes in many pieces
         rest = lines.pop();
@@ -211,7 +211,7 @@ function makeRooms() {
         // room the server sends only the count: its members are unknown until a whole list arrives.
         update({channel, members, joined = {}, left = [], count, anonymous = 0}) {
             const known = rooms.get(channel), before = known?.members || {};
-            const isLarge = count !== undefined || known?.isLarge && !members;
+            const isLarge = count != null || known?.isLarge && !members;
             const now = members || (isLarge ? {} : {...before, ...joined});
             left.forEach((user) => delete now[user]);
             const changed = isLarge ? Object.keys(joined).length - left.length : 0;
@@ -535,7 +535,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             }
             response = null;
             watchdog.expect(retry + silence, 'silent');
-            await pause(hasEvents ? 0 : retry, signal);
+            await (hasEvents || pause(retry, signal));    // each pause adds a listener to the signal
         }
     }
 
@@ -957,8 +957,9 @@ function connect(url, options = {}) {
         linked = linked.filter((name) => !starting.includes(name));   // until the link has gone back to their start
         lastEventId = lastEventId || start;
         states.forEach((event) => {
-            const mine = starting.filter((name) => !event.channels.length || event.channels.includes(name));
-            if (mine.length) {
+            const mine = starting.filter((name) => begins.has(name) &&     // a handler may have removed it
+                (!event.channels.length || event.channels.includes(name)));
+            if (mine.length && !closed) {
                 emitEvent(event, mine);
             }
         });

@@ -108,8 +108,9 @@ export function connect(url, options = {}) {
         linked = linked.filter((name) => !starting.includes(name));   // until the link has gone back to their start
         lastEventId = lastEventId || start;
         states.forEach((event) => {
-            const mine = starting.filter((name) => !event.channels.length || event.channels.includes(name));
-            if (mine.length) {
+            const mine = starting.filter((name) => begins.has(name) &&     // a handler may have removed it
+                (!event.channels.length || event.channels.includes(name)));
+            if (mine.length && !closed) {
                 emitEvent(event, mine);
             }
         });

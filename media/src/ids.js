@@ -3,7 +3,7 @@
 const ID = /^0*(\d+)-0*(\d+)-(.+)$/s;
 
 const idParts = (id) => id === 'earliest' ? ['', '', ''] : (ID.exec(id) || []).slice(1);
-const compareNumbers = (one, other) => one.length - other.length || (one < other ? -1 : Number(one > other));
+const compareNumbers = (one, other) => one.length - other.length || (one < other ? -1 : +(one > other));
 
 function compareIds(one, other) {
     return compareNumbers(one[0], other[0]) || compareNumbers(one[1], other[1]);

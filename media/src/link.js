@@ -286,7 +286,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             }
             response = null;
             watchdog.expect(retry + silence, 'silent');
-            await pause(hasEvents ? 0 : retry, signal);
+            await (hasEvents || pause(retry, signal));    // each pause adds a listener to the signal
         }
     }
 

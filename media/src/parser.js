@@ -37,7 +37,7 @@ export function makeParser(onBlock, onRetry) {
     }
 
     return (text) => {
-        const lines = (endedWithCR && text[0] === '\n' ? text.slice(1) : text).split(/\r\n|\n|\r/);
+        const lines = (endedWithCR && text[0] === '\n' ? text.slice(1) : text).split(/\r\n?|\n/);
         endedWithCR = text ? text.endsWith('\r') : endedWithCR;
         lines[0] = rest + lines[0];     // only what is new is searched: a large event comes in many pieces
         rest = lines.pop();

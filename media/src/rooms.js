@@ -18,7 +18,7 @@ export function makeRooms() {
         // room the server sends only the count: its members are unknown until a whole list arrives.
         update({channel, members, joined = {}, left = [], count, anonymous = 0}) {
             const known = rooms.get(channel), before = known?.members || {};
-            const isLarge = count !== undefined || known?.isLarge && !members;
+            const isLarge = count != null || known?.isLarge && !members;
             const now = members || (isLarge ? {} : {...before, ...joined});
             left.forEach((user) => delete now[user]);
             const changed = isLarge ? Object.keys(joined).length - left.length : 0;

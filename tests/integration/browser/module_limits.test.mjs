@@ -237,3 +237,16 @@ test('a large event that comes in many pieces is searched once', async () => {
     assert.equal(heard.events[0].data.length, 50_000);
     assert.ok(searched < 60_000, searched);
 });
+
+test('long polls that bring events leave nothing behind', async () => {
+    const {heard} = await open({poll: true, lastEventId: '1-0-n'}), {signal} = last();
+    const listen = mock.method(signal, 'addEventListener');
+    for (let number = 2; number < 20; number += 1) {
+        await last().answer.write(`id: ${number}-0-n\ndata: ${number}\n\n`);
+        await last().answer.end();
+        await pass(0);
+    }
+    assert.equal(last().signal, signal);
+    assert.equal(heard.events.length, 18);
+    assert.equal(listen.mock.callCount(), 18, 'one of the harness for each answer');
+});

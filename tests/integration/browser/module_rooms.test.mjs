@@ -75,6 +75,18 @@ test('states that come slowly are all told', async () => {
     assert.equal(opened.heard.states.at(-1), 'open');
 });
 
+for (const [what, react] of [['close()', ({close}) => close()], ["remove('c')", ({remove}) => remove('c')]]) {
+    test(`${what} in a handler of a state is the end of those that follow`, async () => {
+        answerWith(answerAt(9, '\n\nid: 9-0-n\n\n'));
+        const opened = await open({state: true});
+        opened.stream.on('message', () => react(opened.stream));
+        answerWith(answerAt(12, `\n\n${event(3, 'b', 's3')}${event(7, 'c', 's7')}id: 12-0-n\n\n`), answerAt(9, '\n\n'));
+        opened.stream.add(['b', 'c']);
+        await passed(2000);
+        assert.deepEqual(dataOf(opened), ['b s3']);
+    });
+}
+
 test('states that stop coming are requested again', async () => {
     answerWith(answerAt(9, '\n\nid: 9-0-n\n\n'));
     const opened = await open({state: true});
