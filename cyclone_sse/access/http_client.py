@@ -95,8 +95,9 @@ class HttpClient:
             raise error.reasons[0].value from None
         except ConnectingCancelledError:
             raise CancelledError from None
-        found = map(response.headers.getRawHeaders, ("WWW-Authenticate", "Location"))
-        challenge, location = (values[0] if values else None for values in found)
+        found = map(response.headers.getRawHeaders, (b"WWW-Authenticate", b"Location"))
+        # Without "replace", a header in Latin-1 would hide the answer.
+        challenge, location = (values[0].decode(errors="replace") if values else None for values in found)
         return HttpAnswer(response.code, content, challenge, location)
 
 

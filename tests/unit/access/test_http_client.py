@@ -71,6 +71,14 @@ def test_a_request_and_its_answer_in_pieces() -> None:
     assert peer.results == [HttpAnswer(401, b"onetwo", "Session", "/x")]
 
 
+def test_a_header_that_is_not_utf_8_does_not_hide_the_answer() -> None:
+    peer = Peer()
+    peer.get()
+    peer.accept()
+    peer.answer(b'HTTP/1.1 401 x\r\nWWW-Authenticate: Basic realm="\xe9"\r\nContent-Length: 0\r\n\r\n')
+    assert peer.results == [HttpAnswer(401, b"", 'Basic realm="\ufffd"')]
+
+
 def test_a_connection_is_kept_for_the_next_request() -> None:
     peer = Peer()
     for _ in range(3):
