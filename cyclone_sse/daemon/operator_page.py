@@ -15,12 +15,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import maybeDeferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
+from zope.interface import implementer
 
 from cyclone_sse.brokers import Broker
 from cyclone_sse.daemon.figures import Figures
@@ -101,6 +102,24 @@ class PageFile(Guarded):
         return self._file.content
 
 
+@implementer(IPushProducer)
+class FlowOfFigures:
+    """Whether a page reads the figures. Without this, those that it does not read would fill the memory."""
+
+    is_full = False
+
+    def pauseProducing(self) -> None:
+        """Note that too many bytes wait for the page."""
+        self.is_full = True
+
+    def resumeProducing(self) -> None:
+        """Note that they were sent."""
+        self.is_full = False
+
+    def stopProducing(self) -> None:
+        """Do nothing: the end of the request is noticed elsewhere."""
+
+
 class FiguresStream(Guarded):
     """The figures, once a second, as an event stream. ports: the admin ports of all workers."""
 
@@ -115,13 +134,17 @@ class FiguresStream(Guarded):
     def render_GET(self, request: Request) -> int:
         """Send figures until the page is closed."""
         request.setHeader("Content-Type", "text/event-stream")
-        sending = LoopingCall(self._send, request)
+        flow = FlowOfFigures()
+        request.registerProducer(flow, True)
+        sending = LoopingCall(self._send, request, flow)
         sending.clock = self._reactor
         request.notifyFinish().addBoth(lambda _: sending.stop() if sending.running else None)
         sending.start(FIGURES_INTERVAL)
         return NOT_DONE_YET
 
-    def _send(self, request: Request) -> None:
+    def _send(self, request: Request, flow: FlowOfFigures) -> None:
+        if flow.is_full:
+            return
         figures = {**self._figures.now(), "ports": self._ports}
         request.write(f"data: {json.dumps(figures)}\n\n".encode())
 

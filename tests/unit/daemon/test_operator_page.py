@@ -78,6 +78,25 @@ def test_it_answers_to_its_own_host_only(service: Service, path: str) -> None:
     assert (status, "Access-Control-Allow-Origin: http://127.0.0.1:8890" in head) == (200, True)
 
 
+def test_a_page_that_does_not_read_is_sent_no_more_figures(service: Service) -> None:
+    transport = StringTransport()
+    channel: Any = Admin(service).site().buildProtocol(None)
+    channel.makeConnection(transport)
+    channel.dataReceived(b"GET /figures HTTP/1.1\r\nHost: 127.0.0.1:8889\r\n\r\n")
+    service.reactor.advance(1)
+    assert transport.value().count(b"data: ") == 2
+    producer: Any = transport.producer
+    producer.pauseProducing()
+    service.reactor.pump([1] * 60)
+    assert transport.value().count(b"data: ") == 2
+    producer.resumeProducing()
+    service.reactor.advance(1)
+    assert transport.value().count(b"data: ") == 3
+    channel.connectionLost(GONE)
+    service.reactor.advance(1)
+    assert transport.value().count(b"data: ") == 3
+
+
 def test_health_answers_to_every_host(service: Service) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         assert request(service, path, "Host: sse1:8889")[0] == 200
