@@ -16,6 +16,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,11 @@ from cyclone_sse.daemon.proxy_protocol import is_proxied
 HTTP, HTTPS, ADMIN = "http", "https", "admin"
 PROXIED = "proxied"  # HTTP, after a header of the PROXY protocol
 
+MAX_PORT = 65535
+
 Owner = tuple[int, int]  # user, group
 
+_ANY_ADDRESS = {"0.0.0.0", "::"}
 # Of several addresses that one name has, these may be missing on this machine.
 _MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
@@ -148,6 +152,19 @@ def duplicate(bound: Bound, number: int) -> Bound:
         raise _failure(f"cannot listen on {host}:{port}", error) from None
 
 
+def refuse_same_ports(bound: Iterable[Bound]) -> None:
+    """Raise AddressInUse if the admin port of a worker is also a port for clients.
+
+    Without this, one of the workers would never start: two sockets of one address can be bound, and only one
+    can listen.
+    """
+    names = [(each, each.socket.getsockname()) for each in bound if each.socket.family != socket.AF_UNIX]
+    for (admin, (host, port, *_)), (other, (other_host, other_port, *_)) in product(names, names):
+        is_same = port == other_port and (host == other_host or {host, other_host} & _ANY_ADDRESS)
+        if is_same and admin.serves == ADMIN and other.serves != ADMIN:
+            raise AddressInUse(f"each worker has an admin port: {admin.url} is also {other.url}")
+
+
 def _failure(what: str, error: OSError) -> ValueError:
     kind = AddressInUse if error.errno == errno.EADDRINUSE else ValueError
     return kind(f"{what}: {error.strerror}")
@@ -159,6 +176,10 @@ def bind(host: str, port: int, share: bool = False) -> list[socket.socket]:
     host: a name or an address, an IPv6 one with or without brackets. Raises ValueError.
     """
     where = f"{host}:{port}"
+    if (
+        port > MAX_PORT
+    ):  # as one of several admin ports may be; the system would take another one in its place
+        raise ValueError(f"cannot listen on {where}: the highest port is {MAX_PORT}")
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:

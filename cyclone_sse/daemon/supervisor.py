@@ -27,7 +27,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from cyclone_sse.daemon.handover import FIRST_SOCKET, LIFELINE, REPORTS, Handover
-from cyclone_sse.daemon.sockets import Bound, Owner, duplicate, open_sockets
+from cyclone_sse.daemon.sockets import Bound, Owner, duplicate, open_sockets, refuse_same_ports
 from cyclone_sse.daemon.worker_process import WorkerProcess
 from cyclone_sse.errors import StartError
 
@@ -119,6 +119,7 @@ class SupervisorService(Service):
             for number in range(self._settings["workers"]):
                 bound = first if not number else [duplicate(each, number) for each in first]
                 self._slots.append(Slot(number + 1, bound))
+            refuse_same_ports([each for slot in self._slots for each in slot.bound])
         except ValueError as error:
             raise StartError(error) from None
 

@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from cyclone_sse.daemon.sockets import HTTP, HTTPS, PROXIED, AddressInUse, Bound, bind, open_sockets
+from cyclone_sse.daemon.sockets import (
+    HTTP,
+    HTTPS,
+    PROXIED,
+    AddressInUse,
+    Bound,
+    bind,
+    duplicate,
+    open_sockets,
+    refuse_same_ports,
+)
 from cyclone_sse.options import with_defaults
 from tests.harness.ports import free_port
 
@@ -102,7 +112,16 @@ def test_a_file_is_never_removed(made: list[Bound], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "description",
-    ["unix", "tcp:x", "nonsense:1", "systemd:domain=INET:index=0", "ssl:443", "unix:/no/where", ""],
+    [
+        "unix",
+        "tcp:x",
+        "nonsense:1",
+        "systemd:domain=INET:index=0",
+        "ssl:443",
+        "unix:/no/where",
+        "",
+        "tcp:65536",
+    ],
 )
 def test_what_is_no_endpoint_is_one_line(made: list[Bound], description: str) -> None:
     with pytest.raises(ValueError, match=r"^--endpoint=[^\n]*: [^\n]+$"):
@@ -157,3 +176,16 @@ def test_the_file_of_a_unix_socket_belongs_to_the_user_that_serves(made: list[Bo
     made += open_sockets(settings, None, None, owner=(65534, 65533))
     status = path.stat()
     assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (65534, 65533, 0o660)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_the_admin_port_of_a_worker_is_no_port_for_clients(made: list[Bound], host: str) -> None:
+    port = free_port()
+    first = opened(made, port=port, listen=host, admin_port=port - 1, reuse_port=True)
+    second = [duplicate(each, 1) for each in first]
+    made += second
+    refuse_same_ports(first)
+    with pytest.raises(
+        ValueError, match=rf"each worker has an admin port: http://127.0.0.1:{port}/ is also "
+    ):
+        refuse_same_ports([*first, *second])
