@@ -141,7 +141,8 @@ class ServerService(Service):
             if bound.serves == HTTPS:
                 how |= {"transport": self.tls, "is_busy": lambda: self.tls.is_busy}
             factory = proxied(self.application) if bound.serves == PROXIED else self.application
-            self._listen(bound, bound.factory or factory, **how)
+            if not self._listen(bound, bound.factory or factory, **how):
+                return  # Without this, the log and systemd would be told that the server serves.
         self._is_open = True
         self.log.info(
             "cyclone-sse serves {addresses} with the {broker} broker; version {version}; "
@@ -165,16 +166,18 @@ class ServerService(Service):
                 self._listen(bound, Admin(self).site(), reserve=0)
                 self.log.info("metrics and health at {address}", address=bound.url)
 
-    def _listen(self, bound: Bound, factory: Any, **how: Any) -> None:
+    def _listen(self, bound: Bound, factory: Any, **how: Any) -> bool:
+        """Listen on the socket; returns whether that has succeeded. If not, the process ends."""
         listener = Listener(bound.socket, factory, self.reactor, shared=bound.shared, **how)
         try:
             listener.startListening()
         except OSError as error:
             self._fail(f"cannot listen on {bound.url}: {error.strerror}")
-        else:
-            # The admin port reports the drain, unless the next worker has it already.
-            stays = bound.serves == ADMIN and not bound.shared
-            (self._until_the_end if stays else self.listeners).append(listener)
+            return False
+        # The admin port reports the drain, unless the next worker has it already.
+        stays = bound.serves == ADMIN and not bound.shared
+        (self._until_the_end if stays else self.listeners).append(listener)
+        return True
 
     def _fail(self, reason: str) -> None:
         if not self.reactor.running:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.daemon.service import ServerService
+from cyclone_sse.daemon.sockets import HTTP, Bound, bind
 from cyclone_sse.http.connection import READING
 from cyclone_sse.http.server_state import EXPIRED_AT_ONCE
 from cyclone_sse.options import with_defaults
@@ -80,3 +83,27 @@ def test_readiness_names_what_is_wrong(
     monkeypatch.setattr(type(app.broker), "problem", problem)
     service = ServerService(app, with_defaults({}), None, sockets=lambda: (), reactor=clock)
     assert service.not_ready() == ["starting", *reason]
+
+
+def test_a_port_that_another_program_was_quicker_to_open_ends_the_server() -> None:
+    """Both can bind a port before one of them listens, as a server does that still waits for its broker."""
+    clock: Any = TurnClock()
+    stops: list[str] = []
+    clock.running, clock.stop = True, lambda: stops.append("stopped")
+    (other,) = bind("127.0.0.1", 0)
+    (late,) = bind("127.0.0.1", other.getsockname()[1])
+    other.listen()
+    service = ServerService(
+        App({}, clock),
+        with_defaults({}),
+        None,
+        sockets=lambda: [Bound(late, HTTP)],
+        on_open=lambda: stops.append("opened"),
+        reactor=clock,
+    )
+    service.privilegedStartService()
+    service.startService()
+    assert stops == ["stopped"]
+    assert "starting" in service.not_ready()
+    other.close()
+    late.close()
