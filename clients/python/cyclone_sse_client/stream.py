@@ -21,6 +21,9 @@ from cyclone_sse_client.eventstream import Event, Parser
 SILENCE = 75.0  # seconds without a byte after which the connection counts as lost: the server pings every 30 s
 FIRST_PAUSE = 0.5  # seconds
 LONGEST_PAUSE = 30.0  # seconds
+# Bounds in seconds of what the server asks for. Without the first, `retry: 0` would connect thousands of times
+# a second while the server is away; without the second, a large number would be an error.
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 3600.0
 
 Token = str | Callable[[], str]
 
@@ -136,7 +139,7 @@ class Subscription:
         self._failures = 0
         self._events += self._parser.feed(received)
         if self._parser.retry is not None:
-            self._retry = self._parser.retry / 1000
+            self._retry = min(max(self._parser.retry, 1000 * SHORTEST_WAIT), 1000 * LONGEST_WAIT) / 1000
 
     def _open(self) -> http.client.HTTPResponse:
         headers = dict(self._headers)
@@ -189,8 +192,12 @@ class Subscription:
     def _wait(self, failure: Unavailable) -> None:
         """Wait before the next connection: growing and random, so that not all clients reconnect at once."""
         pause = min(self._retry * 2**self._failures, LONGEST_PAUSE) * random.uniform(0.5, 1.5)
+        if failure.status == 401:
+            pause = 0.0  # with another token
+        elif failure.retry_after is not None:
+            pause = max(pause, min(failure.retry_after, LONGEST_WAIT))
         self._failures = min(self._failures + 1, 10)
-        self._closed.wait(pause if failure.retry_after is None else failure.retry_after)
+        self._closed.wait(pause)
 
     def _drop(self) -> None:
         response, connection = self._response, self._connection

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from cyclone_sse_client import (
@@ -157,6 +157,43 @@ def test_a_header_that_cannot_be_sent_is_raised(server: SseServer, wrong: dict[s
 def test_a_url_to_which_nothing_can_be_sent_is_raised(url: str) -> None:
     with pytest.raises(ValueError, match=r"[Pp]ort|path"):
         subscribe(url, "a")
+
+
+class Hasty(BaseHTTPRequestHandler):
+    """Ends each stream at once, and asks for no pause, or for a very long one."""
+
+    replies: ClassVar[list[bytes]] = []
+
+    def do_GET(self) -> None:
+        self.wfile.write(self.replies.pop(0) if self.replies else ENDED)
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+ENDED = b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 0\n\n"
+WHOLE = ENDED + b"id: 1-0-a\ndata: x\n\n"
+FULL = b"HTTP/1.0 503 No\r\nRetry-After: %d\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("replies", "least"),
+    [([ENDED, ENDED], 0.05), ([FULL % 0, FULL % 0], 0.25), ([FULL % 10**15, FULL % 10**15], 3600.0)],
+)
+def test_no_server_makes_it_connect_without_a_pause_nor_wait_forever(
+    replies: list[bytes], least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = HTTPServer(("127.0.0.1", 0), Hasty)
+    Hasty.replies[:] = [*replies, WHOLE]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    pauses: list[float] = []
+    with subscribe(f"http://127.0.0.1:{server.server_port}", "a") as events:
+        monkeypatch.setattr(events._closed, "wait", pauses.append)
+        assert next(events).data == "x"
+    server.shutdown()
+    server.server_close()
+    assert len(pauses) == 2
+    assert all(least <= pause <= 3600 for pause in pauses)
 
 
 STREAM = (
