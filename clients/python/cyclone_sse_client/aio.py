@@ -120,4 +120,5 @@ class AsyncPublisher:
         return call.result(answer.status_code, dict(answer.headers), answer.content)
 
     async def _request(self, call: Call[Result]) -> httpx.Response:
-        return await self._client.request(call.method, call.path, content=call.body, headers=dict(call.headers))
+        headers = {name.encode(): value.encode("latin-1") for name, value in call.headers.items()}
+        return await self._client.request(call.method, call.path, content=call.body, headers=headers)

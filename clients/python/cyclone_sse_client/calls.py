@@ -98,7 +98,11 @@ class Calls:
     """Makes the calls for one key. ``dumps`` is the JSON encoder: ``json.dumps``, ``orjson.dumps``, .."""
 
     def __init__(self, key: str | None = None, dumps: Dumps = json.dumps) -> None:
-        self._authorization = {"Authorization": f"Bearer {key}"} if key else {}
+        if key and any(character in key for character in "\r\n\0"):
+            # Without this, the exception of the first call would show the key.
+            raise ValueError("the key has a line break: was it read from a file?")
+        # A header's text is sent as Latin-1, and the server's key is UTF-8.
+        self._authorization = {"Authorization": f"Bearer {key}".encode().decode("latin-1")} if key else {}
         self._dumps = dumps
 
     def publish(

@@ -97,6 +97,19 @@ def test_what_is_refused_says_why(serve: Serve, make: Make) -> None:
         assert publisher.publish("a", "x").subscribers == 0
 
 
+@pytest.mark.parametrize("key", ["schlüssel", "ключ"])
+def test_a_key_may_have_any_letters(serve: Serve, make: Make, key: str) -> None:
+    server = serve(f"--http-secret={key}")
+    with make(server.url, key=key) as publisher:
+        assert publisher.publish("a", "1").subscribers == 0
+
+
+def test_a_key_with_its_line_break_is_not_shown(make: Make) -> None:
+    with pytest.raises(ValueError, match="the key has a line break") as raised:
+        make("http://127.0.0.1:1", key="secret123\n")
+    assert "secret123" not in str(raised.value)
+
+
 def test_a_token_publishes(serve: Serve, make: Make) -> None:
     server = serve(f"--jwt-secret={SECRET}")
     token = make_token(SECRET, publish="room-*", user=7)
