@@ -19,6 +19,7 @@ from cyclone_sse_client.errors import CycloneSSEError, Refused, Unavailable
 from cyclone_sse_client.eventstream import Event, Parser
 
 SILENCE = 75.0  # seconds without a byte after which the connection counts as lost: the server pings every 30 s
+CONNECT_TIMEOUT = 10.0  # seconds for a connection, and for its TLS handshake
 FIRST_PAUSE = 0.5  # seconds
 LONGEST_PAUSE = 30.0  # seconds
 # Bounds in seconds of what the server asks for. Without the first, `retry: 0` would connect thousands of times
@@ -148,11 +149,12 @@ class Subscription:
         if self._token is not None:
             token = self._token if isinstance(self._token, str) else self._token()
             headers["Authorization"] = f"Bearer {token}"
-        self._connection = self._connections.open(self._silence)
+        # Not in the time of a silence. Without this, close() could wait for more than a minute.
+        self._connection = self._connections.open(min(CONNECT_TIMEOUT, self._silence))
+        self._connection.connect()
+        self._connection.sock.settimeout(self._silence)
         try:
             self._connection.request("GET", self._target, headers=headers)
-        except OSError:  # a certificate that cannot be verified is a ValueError, too
-            raise
         except ValueError:
             # Without this, the iterator would try forever. The text of the error would show the token.
             reason = "a header (such as the token) has a line break, or another character that cannot be sent"

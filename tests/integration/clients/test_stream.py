@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from cyclone_sse_client import (
     Subscription,
     eventstream,
     make_token,
+    stream,
     subscribe,
 )
 from cyclone_sse_client.eventstream import Event, Parser
@@ -157,6 +159,17 @@ def test_a_header_that_cannot_be_sent_is_raised(server: SseServer, wrong: dict[s
 def test_a_url_to_which_nothing_can_be_sent_is_raised(url: str) -> None:
     with pytest.raises(ValueError, match=r"[Pp]ort|path"):
         subscribe(url, "a")
+
+
+def test_it_ends_soon_while_a_handshake_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "CONNECT_TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        events = subscribe(f"https://127.0.0.1:{silent.getsockname()[1]}", "a")
+        with running(events):
+            held = [silent.accept()]
+            held.append(silent.accept())  # after the first failure
+    for client, _ in held:
+        client.close()
 
 
 class Hasty(BaseHTTPRequestHandler):
