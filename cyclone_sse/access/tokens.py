@@ -160,9 +160,9 @@ class Tokens:
         fitting = [key for key in (*self._own_keys, *fetched) if algorithm in key.algorithms]
         if all(isinstance(key.material, bytes) for key in fitting):
             return fitting
-        found = [key for key in fitting if key.kid in (None, kid)]
-        if not found and kid is None:
-            found = fitting  # without a kid, exactly one key must fit
+        found = [key for key in fitting if key.kid == kid]
+        if not found:  # then exactly one key must fit: one without a kid, or any for a token without a kid
+            found = [key for key in fitting if None in (kid, key.kid)]
         return found if len(found) == 1 else []
 
 

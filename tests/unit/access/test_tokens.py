@@ -75,6 +75,13 @@ def test_a_key_of_a_set(keys: Path, kind: str, algorithm: str) -> None:
             tokens(jwt_keys=str(keys)).grant(token(private(kind), algorithm, {"kid": kid}))
 
 
+def test_the_key_of_a_kid_is_preferred_to_one_without(keys: Path) -> None:
+    keys.write_text(json.dumps({"keys": [jwk("rsa-2049"), jwk("rsa", kid="it")]}))
+    reader = tokens(jwt_keys=str(keys))
+    assert reader.grant(token(private("rsa"), "RS256", {"kid": "it"}, sub="42")).user == "42"
+    assert reader.grant(token(private("rsa-2049"), "RS256", {"kid": "other"}, sub="42")).user == "42"
+
+
 def test_a_token_without_kid_fits_the_only_key_of_its_kind(keys: Path) -> None:
     keys.write_text(json.dumps({"keys": [jwk("rsa", kid="1"), jwk("p256", kid="2")]}))
     assert tokens(jwt_keys=str(keys)).grant(token(private("p256"), "ES256", sub="42")).user == "42"
