@@ -136,10 +136,7 @@ class PublishHandler(OperatorHandler):
             events.update(found)
         if grant.may_publish_everywhere and grant.user is None:
             return  # the key is exempt
-        now = self.broker.reactor.seconds()
-        wait = max(
-            [self.broker.hub.rates.spend(grant.user, kind, count, now) for kind, count in events.items()]
-        )
+        wait = self.broker.hub.rates.spend(grant.user, events, self.broker.reactor.seconds())
         if wait:
             after = {"Retry-After": str(math.ceil(wait))}
             raise Refusal(429, "this user publishes faster than the channel allows", after)

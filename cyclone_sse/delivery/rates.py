@@ -7,6 +7,7 @@ seconds of a monotonic clock, is an argument. Costs O(1) for each publication.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from cyclone_sse.delivery.kinds import Kind
 
@@ -20,17 +21,23 @@ class Rates:
         # The tokens that were left, and the time at which they were.
         self._left: OrderedDict[tuple[str | None, Kind], tuple[float, float]] = OrderedDict()
 
-    def spend(self, user: str | None, kind: Kind, events: int, now: float) -> float:
-        """Count events of this user in channels of this kind. Returns 0, or the seconds to wait if they are
-        too many; these are not counted then."""
-        rate = kind.publish_rate
-        if rate is None:
-            return 0.0
-        burst = max(1.0, 2 * rate)
-        left, since = self._left.pop((user, kind), (burst, now))
-        left = min(burst, left + (now - since) * rate)
-        refused = events > left
-        self._left[user, kind] = (left if refused else left - events, now)
-        if len(self._left) > USERS:
-            self._left.popitem(last=False)
-        return max(events - left, 1.0) / rate if refused else 0.0
+    def spend(self, user: str | None, events: Mapping[Kind, int], now: float) -> float:
+        """Count events of this user, by the kinds of their channels.
+
+        Returns 0, or the seconds to wait if they are too many for one of the kinds: then none is counted.
+        """
+        left, wait = {}, 0.0
+        for kind, count in events.items():
+            if kind.publish_rate is None:
+                continue
+            burst = max(1.0, 2 * kind.publish_rate)
+            tokens, since = self._left.get((user, kind), (burst, now))
+            tokens = left[kind] = min(burst, tokens + (now - since) * kind.publish_rate)
+            if count > tokens:
+                wait = max(wait, max(count - tokens, 1.0) / kind.publish_rate)
+        for kind, tokens in left.items():
+            self._left[user, kind] = (tokens if wait else tokens - events[kind], now)
+            self._left.move_to_end((user, kind))
+            if len(self._left) > USERS:
+                self._left.popitem(last=False)
+        return wait

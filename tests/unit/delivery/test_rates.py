@@ -13,34 +13,43 @@ FIVE = Kind(publish_rate=5)
 
 def test_bursts_of_twice_the_rate_pass() -> None:
     rates = Rates()
-    assert [rates.spend("42", FIVE, 1, 0.0) for _ in range(10)] == [0.0] * 10
-    assert rates.spend("42", FIVE, 1, 0.0) > 0
-    assert rates.spend("43", FIVE, 1, 0.0) == 0
-    assert rates.spend("42", FIVE, 1, 0.2) == 0
+    assert [rates.spend("42", {FIVE: 1}, 0.0) for _ in range(10)] == [0.0] * 10
+    assert rates.spend("42", {FIVE: 1}, 0.0) > 0
+    assert rates.spend("43", {FIVE: 1}, 0.0) == 0
+    assert rates.spend("42", {FIVE: 1}, 0.2) == 0
 
 
 def test_what_is_refused_is_not_counted() -> None:
     rates = Rates()
-    assert rates.spend("42", FIVE, 11, 0.0) > 0
-    assert rates.spend("42", FIVE, 10, 0.0) == 0
+    assert rates.spend("42", {FIVE: 11}, 0.0) > 0
+    assert rates.spend("42", {FIVE: 10}, 0.0) == 0
+
+
+def test_what_one_kind_refuses_is_not_counted_for_the_others() -> None:
+    rates = Rates()
+    slow = Kind(publish_rate=0.1)
+    assert rates.spend("42", {FIVE: 1, slow: 1}, 0.0) == 0
+    for _ in range(20):
+        assert rates.spend("42", {FIVE: 1, slow: 1}, 0.0) > 0
+    assert rates.spend("42", {FIVE: 9}, 0.0) == 0
 
 
 def test_a_kind_without_a_rate_has_no_limit() -> None:
-    assert Rates().spend("42", Kind(), 1_000_000, 0.0) == 0
+    assert Rates().spend("42", {Kind(): 1_000_000}, 0.0) == 0
 
 
 def test_a_rate_below_one_lets_single_events_pass() -> None:
     rates = Rates()
     slow = Kind(publish_rate=0.1)
-    assert rates.spend("42", slow, 1, 0.0) == 0
-    assert rates.spend("42", slow, 1, 5.0) > 0
-    assert rates.spend("42", slow, 1, 10.1) == 0
+    assert rates.spend("42", {slow: 1}, 0.0) == 0
+    assert rates.spend("42", {slow: 1}, 5.0) > 0
+    assert rates.spend("42", {slow: 1}, 10.1) == 0
 
 
 def test_users_without_end_do_not_fill_memory() -> None:
     rates = Rates()
     for number in range(USERS + 100):
-        rates.spend(str(number), FIVE, 1, 0.0)
+        rates.spend(str(number), {FIVE: 1}, 0.0)
     assert len(rates._left) == USERS
 
 
@@ -50,7 +59,7 @@ def test_no_user_publishes_more_than_the_rate_and_one_burst(steps: list[tuple[fl
     now, published = 0.0, 0
     for pause, events in steps:
         now += pause
-        if not rates.spend("42", FIVE, events, now):
+        if not rates.spend("42", {FIVE: events}, now):
             published += events
     assert published <= 5 * now + 10 + 1e-6
 
@@ -58,6 +67,6 @@ def test_no_user_publishes_more_than_the_rate_and_one_burst(steps: list[tuple[fl
 @given(st.integers(1, 10))
 def test_the_wait_is_long_enough(events: int) -> None:
     rates = Rates()
-    rates.spend("42", FIVE, 10, 0.0)
-    wait = rates.spend("42", FIVE, events, 0.0)
-    assert rates.spend("42", FIVE, events, wait + 1e-9) == 0
+    rates.spend("42", {FIVE: 10}, 0.0)
+    wait = rates.spend("42", {FIVE: events}, 0.0)
+    assert rates.spend("42", {FIVE: events}, wait + 1e-9) == 0
