@@ -15,6 +15,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from cyclone_sse import __version__
+from cyclone_sse.daemon.admin_resource import AdminResource
 from cyclone_sse.daemon.metrics import CONTENT_TYPE, Metrics, Sources
 from cyclone_sse.daemon.operator_page import add_page
 from cyclone_sse.server import media_files
@@ -38,10 +39,8 @@ class AdminService(Protocol):
         """The sources of its figures."""
 
 
-class Page(Resource):
-    """One path. answer: returns status, content type and body."""
-
-    isLeaf = True
+class Page(AdminResource):
+    """A path of a few lines. answer: returns status, content type and body."""
 
     def __init__(self, answer: Callable[[Request], tuple[int, str, bytes]]) -> None:
         super().__init__()

@@ -12,7 +12,6 @@ import json
 import socket
 from collections.abc import Collection, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IPushProducer, IReactorTime
@@ -24,6 +23,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from cyclone_sse.brokers import Broker
+from cyclone_sse.daemon.admin_resource import AdminResource, header, host_in
 from cyclone_sse.daemon.figures import Figures
 from cyclone_sse.daemon.streams import Streams
 from cyclone_sse.errors import Unavailable, error_body
@@ -35,7 +35,7 @@ _PAGE = {b"": "operator.html", b"operator.js": "operator.js", b"operator.css": "
 
 def is_own_host(host: str, names: Collection[str]) -> bool:
     """Whether this host is an address, localhost or one of the names, none of which another site can have."""
-    name = _name(host)
+    name = host_in(f"//{host}")
     if name == "localhost" or name in names:
         return True
     try:
@@ -45,34 +45,32 @@ def is_own_host(host: str, names: Collection[str]) -> bool:
     return True
 
 
-class Guarded(Resource):
+class Guarded(AdminResource):
     """A path that is served only for the page's own Host, and not to pages of other sites.
 
     names: host names that count as own.
     """
 
-    isLeaf = True
-
     def __init__(self, names: Collection[str]) -> None:
         super().__init__()
         self._names = names
 
-    def render(self, request: Request) -> Any:
+    def answer(self, request: Request) -> Any:
         """Refuse requests of other sites, else answer."""
-        host, origin = request.getHeader("host") or "", request.getHeader("origin")
+        host, origin = header(request, b"host") or "", header(request, b"origin")
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Content-Type-Options", "nosniff")
         if not is_own_host(host, self._names):
             return refuse(request, 403, f"this page is not served under the name {host}")
         if origin is not None:
             # The page of another worker is on the same host, with another port.
-            if _name(origin.partition("://")[2]) != _name(host):
+            if host_in(origin) != host_in(f"//{host}"):
                 return refuse(request, 403, f"a page of {origin} may not read this page")
             request.setHeader("Access-Control-Allow-Origin", origin)
             request.setHeader("Vary", "Origin")
-        if not hasattr(self, f"render_{request.method.decode('latin-1')}"):
+        if not self.has_method(request.method):
             return refuse(request, 405, "method not allowed")
-        return super().render(request)
+        return super().answer(request)
 
 
 def refuse(request: Request, status: int, reason: str) -> bytes:
@@ -91,7 +89,7 @@ class PageFile(Guarded):
 
     def render_GET(self, request: Request) -> bytes:
         """Send the file."""
-        name = _name(request.getHeader("host") or "")
+        name = host_in(f"//{header(request, b'host')}")
         host = f"[{name}]" if ":" in name else name
         request.setHeader("Content-Type", self._file.type)
         request.setHeader(
@@ -130,6 +128,11 @@ class FiguresStream(Guarded):
         self._figures = figures
         self._ports = list(ports)
         self._reactor = reactor
+
+    def render_HEAD(self, request: Request) -> bytes:
+        """Answer at once. Without this, the answer would never end."""
+        request.setHeader("Content-Type", "text/event-stream")
+        return b""
 
     def render_GET(self, request: Request) -> int:
         """Send figures until the page is closed."""
@@ -195,7 +198,7 @@ class Disconnect(Guarded):
 
     def render_POST(self, request: Request) -> Any:
         """End the streams, and answer with the number of ended streams of this server."""
-        if request.getHeader("origin") is None and request.getHeader("sec-fetch-site") is not None:
+        if header(request, b"origin") is None and header(request, b"sec-fetch-site") is not None:
             return refuse(request, 403, "a form of another page may not end streams")
         user, channel = _argument(request, b"user"), _argument(request, b"channel")
         if (user is None) == (channel is None):
@@ -238,14 +241,6 @@ def add_page(root: Resource, service: Any, files: Mapping[str, File]) -> None:
     root.putChild(b"connections", Connections(names, Streams(broker.hub, reactor)))
     root.putChild(b"stats", Stats(names, broker))
     root.putChild(b"disconnect", Disconnect(names, broker))
-
-
-def _name(host: str) -> str:
-    """The name in a host with or without a port; empty if the host is malformed."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:  # without this, a bracket that is not closed would lead to a traceback in the log
-        return ""
 
 
 def _argument(request: Request, name: bytes) -> str | None:

@@ -29,6 +29,7 @@ LAYERS = [
     {"daemon.operator_page"},
     {"daemon.figures", "daemon.streams"},
     {
+        "daemon.admin_resource",
         "daemon.exposure",
         "daemon.listener",
         "daemon.metrics",

@@ -122,6 +122,21 @@ def test_own_hosts(host: str, own: bool) -> None:
     assert is_own_host(host, {"sse1"}) is own
 
 
+@pytest.mark.parametrize(
+    "line", ["Host: [", "Host: [sse1]", "Host: \xff", "Host: \u2100", "Host: 127.0.0.1\r\nOrigin: http://["]
+)
+def test_a_malformed_host_is_refused_on_every_path(service: Service, line: str) -> None:
+    for path in ("/", "/stats", "/figures", "/disconnect"):
+        assert request(service, path, line)[0] == 403
+
+
+def test_a_head_of_the_figures_ends(service: Service) -> None:
+    _, head, body = request(service, "/figures", method="HEAD")
+    assert ("Content-Type: text/event-stream" in head, body) == (True, "")
+    assert not service.reactor.getDelayedCalls()
+    assert request(service, "/disconnect?user=42", method="HEAD")[0] == 405
+
+
 def test_the_page_needs_nothing_from_outside(service: Service) -> None:
     _, head, body = request(service, "/")
     assert "default-src 'none'" in head
