@@ -2,7 +2,8 @@
 
 All Redis brokers connect with this module. Sentinels are asked for each connection, so that a failover is
 just a lost connection and a new one; and also regularly, since the old master may continue to run. The server
-that the sentinels name must confirm that it is the master: they name the old one until they have agreed.
+that the sentinels name must confirm that it is the master: they name the old one until they have agreed, and
+one that was restarted without what it had learned names the first master forever if that one is gone.
 """
 
 from __future__ import annotations
@@ -85,18 +86,36 @@ class SentinelServer(RedisServer):
         self.name = f"Redis master {self._master!r}"
 
     async def check(self, links: Iterable[RedisLink]) -> None:
-        """Ask the sentinels, and compare with where these connections lead."""
+        """Ask the sentinels, and compare with where these connections lead.
+
+        Raises WrongServer if another server is the master.
+        """
+        addresses = {link.address for link in links if link.address is not None}
         for sentinel in self._sentinels:
             try:
-                address = await self._ask(sentinel)
+                named = await self._ask(sentinel)
+                if not addresses - {named}:
+                    return
+                # Without this, a sentinel that is wrong would end working connections again and again.
+                is_master = await self._is_master(named)
             except (CancelledError, ConnectingCancelledError):
                 raise
             except Exception:
                 continue  # the next one may know; if none does, there is nothing to compare with
-            for link in links:
-                if link is not None and link.address not in (None, address):
-                    raise WrongServer(f"the sentinels name {address[0]}:{address[1]} as the master")
-            return
+            if is_master:
+                raise WrongServer(f"the sentinels name {named[0]}:{named[1]} as the master")
+
+    async def _is_master(self, address: RedisAddress) -> bool:
+        """Whether the server at this address is a master. Raises an exception if it does not answer."""
+        make = partial(RedisLink, self._reactor, *self._login)
+        link = await self._connect(address, make, SENTINEL_WAIT)
+        try:
+            await link.log_in().addTimeout(SENTINEL_WAIT, self._reactor)
+        except WrongServer:
+            return False
+        finally:
+            link.transport.abortConnection()
+        return True
 
     async def _open(self, make: Callable[[], RedisLink]) -> RedisLink:
         failures = []

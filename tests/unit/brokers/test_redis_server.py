@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionRefusedError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
+from cyclone_sse.brokers.link import WrongServer
 from cyclone_sse.brokers.redis_link import RedisLink
 from cyclone_sse.brokers.redis_server import RedisServer, SentinelServer, redis_server
 from cyclone_sse.options import with_defaults
-from tests.unit.brokers.redis_wire import Transport, fate, reply
+from tests.unit.brokers.redis_wire import MASTER, Transport, fate, reply
 
 
 class Network:
@@ -110,6 +112,51 @@ def test_one_that_is_no_master_yet_is_refused() -> None:
     link.dataReceived(b"+PONG\r\n" + reply(b"slave", b"10.0.0.9"))
     assert transport.value().endswith(reply(b"ROLE"))
     assert "not the master" in str(greeted[0])
+
+
+class Check(Network):
+    """A look whether a connection to 10.0.0.8:8 still leads to the master."""
+
+    def __init__(self) -> None:
+        super().__init__(**SENTINELS)
+        self.attempt.cancel()
+        self.done.clear()
+        self.reactor.tcpClients.clear()
+        link = RedisLink(self.reactor, None, None, None)
+        link.address = ("10.0.0.8", 8)
+        self.done = fate(Deferred.fromCoroutine(self.server.check([link])))
+
+    def name(self, sentinel: int, host: bytes, port: bytes) -> None:
+        """Let this sentinel name a master."""
+        asked, transport = self.accept()
+        assert asked == sentinel
+        transport.protocol.dataReceived(reply(host, port))
+
+
+def test_another_master_is_believed_when_it_says_so_itself() -> None:
+    check = Check()
+    check.name(1, b"10.0.0.9", b"9")
+    port, transport = check.accept()
+    assert (port, check.done) == (9, [])
+    transport.protocol.dataReceived(b"+PONG\r\n" + MASTER)
+    assert not transport.connected
+    assert "10.0.0.9:9" in str(check.done[0])
+    assert isinstance(check.done[0], WrongServer)
+
+
+@pytest.mark.parametrize("answer", [reply(b"slave", b"10.0.0.8"), b"-ERR no\r\n", None])
+def test_a_sentinel_that_names_no_master_ends_no_connection(answer: bytes | None) -> None:
+    check = Check()
+    check.name(1, b"10.0.0.9", b"9")
+    if answer is None:
+        assert check.refuse() == 9
+    else:
+        _, transport = check.accept()
+        transport.protocol.dataReceived(b"+PONG\r\n" + answer if b"slave" in answer else answer)
+        assert not transport.connected
+    check.name(2, b"10.0.0.8", b"8")
+    assert check.done == [None]
+    assert not check.reactor.getDelayedCalls()
 
 
 def test_no_other_is_asked_when_the_attempt_is_given_up() -> None:
