@@ -1,4 +1,4 @@
-"""Patterns, which match many channels, and the search for the patterns that match a channel.
+"""Patterns, which match many channels.
 
 In Redis patterns are globs; in AMQP's topic exchanges they are words with ``*`` and ``#``. Both are matched
 here by the rules of Redis and AMQP. Clients choose patterns, so the cost must be limited: compiling a pattern
@@ -12,10 +12,7 @@ import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from cyclone_sse.prefix_table import PrefixTable
-
 NAME_MAX = 255  # bytes of a channel's name or pattern; AMQP 0-9-1, 4.2.5.3 allows no more
-_REMEMBERED = 10_000  # names whose answer is kept
 _BYTES = frozenset(range(256))
 
 
@@ -53,7 +50,7 @@ class Pattern:
     needed: bytes that every such name contains. is_prefix: whether every name with this prefix matches.
     """
 
-    __slots__ = ("_accept", "_default", "_loops", "_split", "_toggles", "is_prefix", "needed", "prefix")
+    __slots__ = ("_accept", "_default", "_loops", "_toggles", "is_prefix", "needed", "prefix", "split")
 
     def __init__(
         self,
@@ -63,7 +60,7 @@ class Pattern:
         needed: bytes = b"",
         is_prefix: bool = False,
     ) -> None:
-        self._split = split
+        self.split = split
         self.prefix = prefix
         self.needed = needed
         self.is_prefix = is_prefix
@@ -94,7 +91,7 @@ class Pattern:
         if self.is_prefix:
             return True
         places = 1
-        for symbol in self._split(name):
+        for symbol in self.split(name):
             places = (places & (self._default ^ self._toggles.get(symbol, 0))) << 1 | places & self._loops
             if not places:
                 return False
@@ -157,57 +154,6 @@ def check_names(names: Collection[str]) -> None:
     if names and max(map(len, names)) > NAME_MAX // 4:
         for name in names:
             check_name(name)
-
-
-class Patterns:
-    """A set of patterns, and the search for those that match a name.
-
-    compile: one of the functions above. Patterns are found by their prefixes, so that any number of patterns
-    such as ``news.*`` costs one look-up. The answer for a name is remembered until the set changes.
-    """
-
-    def __init__(self, compile: Callable[[bytes], Pattern]) -> None:
-        self._compile = compile
-        self._patterns: dict[bytes, Pattern] = {}
-        self._by_prefix: PrefixTable[bytes, Pattern] = PrefixTable()
-        self._answers: dict[bytes, tuple[bytes, ...]] = {}
-
-    def __contains__(self, pattern: bytes) -> bool:
-        return pattern in self._patterns
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._patterns)
-
-    def __len__(self) -> int:
-        return len(self._patterns)
-
-    def add(self, pattern: bytes) -> None:
-        """Add the pattern, unless it is in the set."""
-        if pattern in self._patterns:
-            return
-        compiled = self._patterns[pattern] = self._compile(pattern)
-        self._by_prefix.add(compiled.prefix, pattern, compiled)
-        self._answers.clear()
-
-    def discard(self, pattern: bytes) -> None:
-        """Remove the pattern, if it is in the set."""
-        compiled = self._patterns.pop(pattern, None)
-        if compiled is None:
-            return
-        self._by_prefix.remove(compiled.prefix, pattern)
-        self._answers.clear()
-
-    def matching(self, name: bytes) -> tuple[bytes, ...]:
-        """The patterns that the name matches."""
-        if not self._patterns:
-            return ()
-        answer = self._answers.get(name)
-        if answer is None:
-            if len(self._answers) >= _REMEMBERED:
-                self._answers.clear()
-            found = self._by_prefix.matching(name)
-            answer = self._answers[name] = tuple([pattern for pattern, each in found if each.matches(name)])
-        return answer
 
 
 def _read_glob(pattern: bytes) -> Iterator[Token | None]:

@@ -22,10 +22,11 @@ from cyclone_sse.brokers.amqp_subscriber import AmqpSubscriberFactory, AmqpSubsc
 from cyclone_sse.brokers.amqp_wire import SPEC
 from cyclone_sse.brokers.broker_tls import BrokerTls
 from cyclone_sse.brokers.link import NotAllowed
+from cyclone_sse.brokers.pattern_set import PatternSet
 from cyclone_sse.brokers.subscribing import SubscribingBroker
 from cyclone_sse.brokers.upstream import LOG_IN_WAIT
 from cyclone_sse.delivery.publication import Publication
-from cyclone_sse.patterns import Patterns, compile_topic
+from cyclone_sse.patterns import compile_topic
 
 MAX_SEEN = 100_000  # message ids that are remembered
 _FORGOTTEN_AT_ONCE = 100  # message ids, for each message: less than 0.1 ms, and many messages come in a turn
@@ -52,7 +53,7 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
                 "--amqp-exchange-type=fanout sends every message to every channel, also to private ones: "
                 "use direct or topic, or neither tokens nor --auth-url"
             )
-        self._topics = Patterns(compile_topic)
+        self._topics = PatternSet(compile_topic)
         self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()  # message ids, and when they came
         how = {
             "vhost": settings["amqp-vhost"],

@@ -11,8 +11,9 @@ import txredisapi
 from twisted.internet.defer import Deferred, fail
 
 from cyclone_sse.brokers.link import NotAllowed
+from cyclone_sse.brokers.pattern_set import PatternSet
 from cyclone_sse.brokers.redis_link import CONTROL, COPIES, RedisLink, is_pattern
-from cyclone_sse.patterns import Patterns, compile_glob, escape_glob
+from cyclone_sse.patterns import compile_glob, escape_glob
 
 _Deliver = Callable[[list[bytes], bytes, bytes], None]
 
@@ -37,7 +38,7 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
         self._deliver = deliver
         self._escaped = escape_glob(self._prefix)  # what a pattern begins with
         self._channels: set[bytes] = set()  # subscribed, as Redis has confirmed
-        self._patterns = Patterns(compile_glob)
+        self._patterns = PatternSet(compile_glob)
         self._announced: tuple[int, tuple[bytes, ...]] | None = None  # checksum, channels
         self._message = b""  # of the last copy
         # The copies of it that are to come: channel, and pattern or None for the channel's own.

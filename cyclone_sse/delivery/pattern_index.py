@@ -27,7 +27,7 @@ class PatternIndex:
         self._is_blocked = is_blocked
         self._prefixes: dict[str, bytes | None] = {}  # of each pattern; None: it has more than a prefix
         self._by_prefix: PrefixTable[str, None] = PrefixTable()
-        self._others = Automaton()
+        self._others: Automaton[str] = Automaton()
         self._answers: dict[str, tuple[str, ...]] = {}
 
     @staticmethod

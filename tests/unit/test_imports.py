@@ -76,6 +76,7 @@ LAYERS = [
     {
         "brokers.amqp_tables",
         "brokers.heartbeats",
+        "brokers.pattern_set",
         "brokers.redis_pipeline",
         "brokers.redis_stream_position",
     },

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from cyclone_sse.patterns import (
     NAME_MAX,
-    Patterns,
     canonical_glob,
     check_name,
     check_names,
@@ -148,44 +147,3 @@ def test_names_are_bounded_in_bytes() -> None:
             check_name(name)
         with pytest.raises(ValueError, match="longer"):
             check_names(["a", name])
-
-
-def test_a_set_knows_its_members_and_forgets() -> None:
-    patterns = Patterns(compile_glob)
-    assert patterns.matching(b"ab") == ()
-    for pattern in (b"*b", b"a*", b"x*", b"*b"):
-        patterns.add(pattern)
-    assert set(patterns.matching(b"ab")) == {b"*b", b"a*"}
-    assert set(patterns.matching(b"ab")) == {b"*b", b"a*"}
-    patterns.discard(b"*b")
-    patterns.discard(b"never")
-    assert patterns.matching(b"ab") == (b"a*",)
-    assert (b"a*" in patterns, b"*b" in patterns, len(patterns)) == (True, False, 2)
-    assert list(patterns) == [b"a*", b"x*"]
-
-
-@given(st.lists(GLOBS, max_size=8), st.text("ab", max_size=5).map(str.encode))
-def test_a_set_finds_what_each_of_its_patterns_would(globs: list[bytes], name: bytes) -> None:
-    patterns = Patterns(compile_glob)
-    for glob in globs:
-        patterns.add(glob)
-    for glob in globs[::3]:
-        patterns.discard(glob)
-    left = {glob for glob in globs if glob in patterns and compile_glob(glob).matches(name)}
-    assert set(patterns.matching(name)) == left
-
-
-def test_patterns_that_begin_otherwise_cost_nothing() -> None:
-    compiled = []
-
-    def count(pattern: bytes):  # type: ignore[no-untyped-def]
-        compiled.append(compile_glob(pattern))
-        return compiled[-1]
-
-    patterns = Patterns(count)
-    for n in range(2000):
-        patterns.add(b"other%d.*x" % n)
-    patterns.add(b"news.*")
-    name = Counted(b"news.today")
-    assert patterns.matching(name) == (b"news.*",)
-    assert name.reads == 0

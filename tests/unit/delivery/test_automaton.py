@@ -10,8 +10,8 @@ from cyclone_sse.patterns import compile_glob
 from tests.unit.test_patterns import GLOBS, Counted
 
 
-def make(*globs: bytes) -> Automaton:
-    automaton = Automaton()
+def make(*globs: bytes) -> Automaton[str]:
+    automaton = Automaton[str]()
     for glob in globs:
         automaton.add(glob.decode(), compile_glob(glob).places)
     return automaton

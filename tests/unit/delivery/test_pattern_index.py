@@ -42,7 +42,7 @@ def test_the_answer_for_a_channel_is_remembered_until_the_set_changes(
     read: list[bytes] = []
     find = Automaton.matching
 
-    def matching(automaton: Automaton, name: bytes) -> list[str]:
+    def matching(automaton: Automaton[str], name: bytes) -> list[str]:
         read.append(name)
         return find(automaton, name)
 
