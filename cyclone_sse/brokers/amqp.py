@@ -26,7 +26,7 @@ from cyclone_sse.brokers.pattern_set import PatternSet
 from cyclone_sse.brokers.subscribing import SubscribingBroker
 from cyclone_sse.brokers.upstream import LOG_IN_WAIT
 from cyclone_sse.delivery.publication import Publication
-from cyclone_sse.patterns import compile_topic
+from cyclone_sse.patterns import canonical_topic, compile_topic
 
 MAX_SEEN = 100_000  # message ids that are remembered
 _FORGOTTEN_AT_ONCE = 100  # message ids, for each message: less than 0.1 ms, and many messages come in a turn
@@ -81,6 +81,10 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
     def is_pattern(self, channel: str) -> bool:
         """Whether the name stands for many channels."""
         return self._kind == "topic" and not {"*", "#"}.isdisjoint(channel.split("."))
+
+    def canonical(self, pattern: str) -> str:
+        """Write each run of wildcards with one ``#`` at most."""
+        return canonical_topic(pattern)
 
     def open_link(self, publishing: bool) -> Deferred[Any]:
         """Connect with the factory of this kind of connection."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cyclone_sse.patterns import (
     NAME_MAX,
     canonical_glob,
+    canonical_topic,
     check_name,
     check_names,
     compile_glob,
@@ -147,3 +148,27 @@ def test_names_are_bounded_in_bytes() -> None:
             check_name(name)
         with pytest.raises(ValueError, match="longer"):
             check_names(["a", name])
+
+
+@given(st.lists(st.sampled_from("ab*#"), max_size=6), st.lists(st.sampled_from("abc"), max_size=6))
+def test_a_canonical_binding_key_stands_for_the_same_names(pattern: list[str], words: list[str]) -> None:
+    key, name = ".".join(pattern), ".".join(words).encode()
+    canonical = canonical_topic(key)
+    assert canonical_topic(canonical) == canonical
+    assert compile_topic(canonical.encode()).matches(name) == compile_topic(key.encode()).matches(name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "canonical"),
+    [
+        ("#.#", "#"),
+        ("#.*.#.*.#", "*.*.#"),
+        ("a.#.*.b.*.#.c", "a.*.#.b.*.#.c"),
+        ("#.a", "#.a"),
+        ("*", "*"),
+        ("a..b.", "a..b."),
+        ("", ""),
+    ],
+)
+def test_wildcards_in_a_run_have_one_order(pattern: str, canonical: str) -> None:
+    assert canonical_topic(pattern) == canonical

@@ -60,6 +60,12 @@ def test_a_message_is_one_event_of_all_the_channels_it_is_for(kind: str, key: st
     assert len(held(made, "news.a", "news.*", "#")) == bool(heard)
 
 
+def test_patterns_for_the_same_names_are_one_binding() -> None:
+    made = broker("topic", "news.#.*", "news.*.#.#", "news.*.#")
+    assert [each.channel for each in made.subscriptions] == ["news.*.#"]
+    assert deliver(made, "news.a.b") == {"news.*.#"}
+
+
 def test_a_pattern_without_clients_is_not_matched() -> None:
     made = AmqpBroker({"amqp-exchange-type": "topic", "linger": 0}, reactor=Clock())
     client = Client()
