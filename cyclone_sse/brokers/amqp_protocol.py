@@ -76,6 +76,8 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         self.blocked: str | None = None
         self._error: Exception | None = None  # the server's reason for closing, or ours
         self._ch: Any = None
+        # Of a second channel, for what the server may refuse: with a refusal it closes the channel.
+        self._second_number = factory.channel + (-1 if factory.channel > 1 else 1)
 
     def connectionMade(self) -> None:
         """Disable Nagle's algorithm, which would delay a command until the one before is answered."""
@@ -109,6 +111,12 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
 
     async def _set_up(self) -> None:
         """Prepare the connection before it is used: a hook for subclasses."""
+
+    async def _open_second(self) -> Any:
+        self.channels.pop(self._second_number, None)  # without this, txAMQP returns the closed one
+        second = await self.channel(self._second_number)
+        await second.channel_open()
+        return second
 
     async def _declare_control(self, ch: Any) -> None:
         """Declare the exchange for orders to all servers, to which no client can subscribe."""
@@ -144,9 +152,22 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         super().do_close(reason)
 
     def channel_failed(self, channel: Any, reason: Failure) -> None:
-        """End the connection, since the server has closed our channel because of an error."""
+        """End the connection, since the server has closed our channel because of an error; but not if it has
+        only refused what we asked on the second channel.
+        """
+        if channel.id == self._second_number and self._is_refusal(channel.reason):
+            self._second_refused(as_text(channel.reason.reply_text))
+            return
         self._note(channel.reason)
         self.transport.loseConnection()
+
+    def _second_refused(self, why: str) -> None:
+        """The second channel was closed with a refusal: a hook for subclasses."""
+
+    def _is_refusal(self, closed: BaseException | Any) -> bool:
+        """Whether the server refused permission; other reasons are an error or a lost connection."""
+        said = closed.args[0] if isinstance(closed, Closed) and closed.args else closed
+        return not self.closed and getattr(said, "reply_code", None) == ACCESS_REFUSED
 
     def check_heartbeat(self) -> None:
         """End the connection: nothing was received for two intervals."""
@@ -165,8 +186,10 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
     def message_returned(self, message: Any) -> None:
         """Process a message of ours that was returned, since it reached no queue: a hook for subclasses."""
 
-    def publish_confirmed(self, tag: int, multiple: bool, error: str | None) -> None:
-        """Note that a message of ours was accepted, or refused for this error: a hook for subclasses."""
+    def publish_confirmed(self, channel: int, tag: int, multiple: bool, error: str | None) -> None:
+        """Note that a message of ours on this channel was accepted, or refused for this error: a hook for
+        subclasses.
+        """
 
     def publishing_blocked(self, reason: str) -> None:
         """Note that the server accepts no messages for now."""

@@ -1,25 +1,31 @@
-"""A connection to AMQP that publishes, and on which the server confirms each message."""
+"""A connection to AMQP that publishes, and on which the server confirms each message.
+
+Heartbeats, and the exchange for orders, have an AMQP channel of their own: if the server refuses them, it
+closes the channel, and must not end the messages of publishers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import takewhile
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.python.failure import Failure
+from txamqp.client import Closed
 from txamqp.content import Content
 
 from cyclone_sse.brokers.amqp_protocol import (
-    ACCESS_REFUSED,
     HEARTBEAT_TYPE,
     AmqpError,
     AmqpFactory,
     AmqpProtocol,
+    as_text,
     encode_key,
 )
 from cyclone_sse.brokers.amqp_tables import encode_table
-from cyclone_sse.brokers.link import NotAllowed
+from cyclone_sse.brokers.link import NotAllowed, NotPublished
 from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Refusal
@@ -30,17 +36,62 @@ NAMES_MAX = 100_000  # bytes of names in one message's headers, which must fit a
 BLOCKED_WAIT = 1.0  # seconds to wait for confirmations after the server has stopped accepting messages
 
 
+class _Unconfirmed:
+    """The messages of one AMQP channel that are not confirmed yet; their tags count from 1.
+
+    last: the tag of the last message.
+    """
+
+    def __init__(self) -> None:
+        self.last = 0
+        self._waiting: dict[int, Deferred[None]] = {}
+
+    def add(self) -> Deferred[None]:
+        """Expect one more confirmation."""
+        self.last += 1
+        waiting = self._waiting[self.last] = Deferred()
+        return waiting
+
+    def confirm(self, tag: int, multiple: bool, error: Exception | None) -> None:
+        """Note a confirmation; with `multiple` all tags up to this one are confirmed."""
+        tags = list(takewhile(lambda each: each <= tag, self._waiting)) if multiple else [tag]
+        for each in tags:
+            waiting = self._waiting.pop(each, None)
+            if waiting is None or waiting.called:
+                continue
+            if error is None:
+                waiting.callback(None)
+            else:
+                waiting.errback(error)
+
+
 class AmqpPublisherProtocol(AmqpProtocol):
     """A connection that publishes, on which the server confirms each message."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._published = 0
         self._slices = Slices(self.factory.reactor)
-        self._unconfirmed: dict[int, Deferred[None]] = {}  # by delivery tag
+        self._unconfirmed = {number: _Unconfirmed() for number in (self.factory.channel, self._second_number)}
+        self._own: Any = None  # the AMQP channel for heartbeats and the exchange of orders
 
     async def _set_up(self) -> None:
         await self._ch.confirm_select()
+        await self._open_own()
+
+    async def _open_own(self) -> None:
+        own = await self._open_second()
+        await own.confirm_select()
+        self._unconfirmed[own.id] = _Unconfirmed()
+        self._own = own
+
+    async def _open_own_again(self) -> None:
+        with suppress(Closed):  # then all of it is opened again with the next connection
+            await self._open_own()
+
+    def _second_refused(self, why: str) -> None:
+        unconfirmed = self._unconfirmed[self._own.id]
+        unconfirmed.confirm(unconfirmed.last, True, NotAllowed(why))
+        Deferred.fromCoroutine(self._open_own_again())
 
     def publish(self, publications: Sequence[Publication]) -> Deferred[Any]:
         """Send a message for each publication. Fires when the server has accepted all of them, without ids.
@@ -101,15 +152,21 @@ class AmqpPublisherProtocol(AmqpProtocol):
             headers["keep"] = True
         if headers:
             properties["headers"] = encode_table(headers)
-        return self._publish(self.factory.exchange, keys[0], publication.data, properties)
+        return self._publish(self._ch, self.factory.exchange, keys[0], publication.data, properties)
 
     def publish_order(self, order: bytes) -> Deferred[Any]:
         """Send an order to every server that shares the exchange."""
         return Deferred.fromCoroutine(self._publish_order(order))
 
     async def _publish_order(self, order: bytes) -> None:
-        await self._declare_control(self._ch)
-        await self._publish(self.factory.control, b"", order, {})
+        try:
+            await self._declare_control(self._own)
+        except Closed as closed:
+            if self._is_refusal(closed):
+                raise NotPublished(as_text(closed.args[0].reply_text)) from None
+            raise self._reason(closed) from None
+        # On the channel of the messages: on another one, it could overtake those that were sent before.
+        await self._publish(self._ch, self.factory.control, b"", order, {})
 
     def publish_heartbeat(self, token: str) -> Deferred[Any]:
         """Send a heartbeat through the exchange like a message; if it reaches no queue, the server returns
@@ -117,37 +174,30 @@ class AmqpPublisherProtocol(AmqpProtocol):
         """
         properties = {"type": HEARTBEAT_TYPE.encode()}
         key = self.factory.heartbeat_key
-        d = self._publish(self.factory.exchange, key, token.encode(), properties, mandatory=True)
-        return d.addErrback(self._heartbeat_failed)
-
-    def _heartbeat_failed(self, failure: Failure) -> Failure:
-        if isinstance(self.lost, AmqpError) and self.lost.code == ACCESS_REFUSED:
-            return Failure(NotAllowed(str(self.lost)))
-        return failure
+        return self._publish(
+            self._own, self.factory.exchange, key, token.encode(), properties, mandatory=True
+        )
 
     def _publish(
-        self, exchange: bytes, key: bytes, message: bytes, properties: dict[str, Any], mandatory: bool = False
+        self,
+        ch: Any,
+        exchange: bytes,
+        key: bytes,
+        message: bytes,
+        properties: dict[str, Any],
+        *,
+        mandatory: bool = False,
     ) -> Deferred[None]:
-        if self.closed or self._ch.closed:
+        if self.closed or ch.closed:
             return fail(self._reason())
-        self._published += 1
-        confirmed: Deferred[None] = Deferred()
-        self._unconfirmed[self._published] = confirmed
+        confirmed = self._unconfirmed[ch.id].add()
         content = Content(message, properties=properties)
-        self._ch.basic_publish(exchange=exchange, routing_key=key, content=content, mandatory=mandatory)
+        ch.basic_publish(exchange=exchange, routing_key=key, content=content, mandatory=mandatory)
         return confirmed
 
-    def publish_confirmed(self, tag: int, multiple: bool, error: str | None) -> None:
-        """Note a confirmation. Tags count from 1; with `multiple` all tags up to this one are confirmed."""
-        tags = list(takewhile(lambda each: each <= tag, self._unconfirmed)) if multiple else [tag]
-        for each in tags:
-            waiting = self._unconfirmed.pop(each, None)
-            if waiting is None or waiting.called:
-                continue
-            if error is None:
-                waiting.callback(None)
-            else:
-                waiting.errback(AmqpError(error))
+    def publish_confirmed(self, channel: int, tag: int, multiple: bool, error: str | None) -> None:
+        """Note a confirmation."""
+        self._unconfirmed[channel].confirm(tag, multiple, None if error is None else AmqpError(error))
 
     def message_returned(self, message: Any) -> None:
         """Report a heartbeat that reached no queue: the exchange, the binding or the queue was deleted."""
@@ -156,11 +206,14 @@ class AmqpPublisherProtocol(AmqpProtocol):
     def publishing_blocked(self, reason: str) -> None:
         """Stop publishing: the server is short of memory or disk, and reads the rest afterwards."""
         super().publishing_blocked(reason)
-        self.factory.reactor.callLater(BLOCKED_WAIT, self._fail_unconfirmed, self._published)
+        before = {channel: unconfirmed.last for channel, unconfirmed in self._unconfirmed.items()}
+        self.factory.reactor.callLater(BLOCKED_WAIT, self._fail_unconfirmed, before)
 
-    def _fail_unconfirmed(self, tag: int) -> None:
+    def _fail_unconfirmed(self, tags: Mapping[int, int]) -> None:
+        """Fail the messages up to these tags, by AMQP channel."""
         if self.blocked:
-            self.publish_confirmed(tag, True, self._blocked_reason)
+            for channel, tag in tags.items():
+                self.publish_confirmed(channel, tag, True, self._blocked_reason)
 
     @property
     def _blocked_reason(self) -> str:
@@ -169,7 +222,8 @@ class AmqpPublisherProtocol(AmqpProtocol):
     def connectionLost(self, reason: Failure) -> None:
         """Fail the unconfirmed messages: it is unknown whether the server has accepted them."""
         super().connectionLost(reason)
-        self.publish_confirmed(self._published, True, str(self.lost))
+        for unconfirmed in self._unconfirmed.values():
+            unconfirmed.confirm(unconfirmed.last, True, AmqpError(str(self.lost)))
 
 
 def _keys(publication: Publication) -> Iterator[list[bytes]]:

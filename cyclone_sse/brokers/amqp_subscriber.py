@@ -15,7 +15,6 @@ from twisted.python.failure import Failure
 from txamqp.client import Closed
 
 from cyclone_sse.brokers.amqp_protocol import (
-    ACCESS_REFUSED,
     AmqpError,
     AmqpFactory,
     AmqpMessage,
@@ -54,7 +53,6 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         self._waiting: deque[_Binding] = deque()
         self._busy = False
         self._bindings: Any = None  # the AMQP channel for them
-        self._bindings_number = self.factory.channel + (-1 if self.factory.channel > 1 else 1)
         self._queue = b""
 
     async def _set_up(self) -> None:
@@ -89,19 +87,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         return True
 
     async def _open_bindings(self) -> None:
-        self.channels.pop(self._bindings_number, None)  # without this, txAMQP returns the closed one
-        self._bindings = await self.channel(self._bindings_number)
-        await self._bindings.channel_open()
-
-    def channel_failed(self, channel: Any, reason: Failure) -> None:
-        """Fail only the refused binding, if the channel for bindings was closed."""
-        if channel.id != self._bindings_number or not self._is_refusal(channel.reason):
-            super().channel_failed(channel, reason)
-
-    def _is_refusal(self, closed: BaseException | Any) -> bool:
-        """Whether the server refused permission; other reasons are an error or a lost connection."""
-        said = closed.args[0] if isinstance(closed, Closed) and closed.args else closed
-        return not self.closed and getattr(said, "reply_code", None) == ACCESS_REFUSED
+        self._bindings = await self._open_second()
 
     def subscribe(self, channel: str) -> Deferred[Any]:
         """Bind our queue to the exchange with this key. Fires when the server has done so."""

@@ -125,11 +125,12 @@ class Delegate(TwistedDelegate):  # type: ignore[misc]
 
     def basic_ack(self, ch: Any, msg: Any) -> None:
         """Note that the server has accepted messages of ours."""
-        self.client.publish_confirmed(msg.delivery_tag, msg.multiple, None)
+        self.client.publish_confirmed(ch.id, msg.delivery_tag, msg.multiple, None)
 
     def basic_nack(self, ch: Any, msg: Any) -> None:
         """Note that the server has refused messages of ours."""
-        self.client.publish_confirmed(msg.delivery_tag, msg.multiple, "the server did not accept the message")
+        error = "the server did not accept the message"
+        self.client.publish_confirmed(ch.id, msg.delivery_tag, msg.multiple, error)
 
 
 def load_spec(file: str | Path) -> Any:

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from cyclone_sse.brokers.amqp_protocol import AmqpError
 from cyclone_sse.brokers.amqp_publisher import BLOCKED_WAIT, SENT_AT_ONCE, AmqpPublisherFactory
-from cyclone_sse.brokers.link import NotAllowed
+from cyclone_sse.brokers.link import NotAllowed, NotPublished
 from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.publication import Publication, publication
 from cyclone_sse.errors import Refusal
@@ -37,10 +37,17 @@ def publisher(clock: Clock, returned: list[str]) -> Server:
     server = Server(factory)
     server.log_in()
     server.send(amqp.Confirm.SelectOk())
+    open_own(server)
     assert server.greeted.called
     assert not server.errors
     server.read()
     return server
+
+
+def open_own(server: Server) -> None:
+    """Open the AMQP channel for heartbeats and the exchange of orders."""
+    server.send(amqp.Channel.OpenOk(), channel=2)
+    server.send(amqp.Confirm.SelectOk(), channel=2)
 
 
 def test_the_login_announces_what_we_understand(clock: Clock) -> None:
@@ -56,7 +63,9 @@ def test_a_heartbeat_goes_by_the_way_of_messages(publisher: Server) -> None:
     publish, size, body = publisher.read()
     assert (publish.exchange, publish.routing_key, publish.mandatory) == ("sse-cyclone-server", "proof", True)
     assert (size, body) == (5, b"token")
-    publisher.send(amqp.Basic.Ack(1))
+    publisher.send(amqp.Basic.Ack(1))  # of another message
+    assert done == []
+    publisher.send(amqp.Basic.Ack(1), channel=2)
     assert done == [None]
 
 
@@ -67,10 +76,39 @@ def test_a_heartbeat_that_is_for_no_queue_is_reported(publisher: Server, returne
     assert publisher.transport.connected
 
 
-def test_a_user_that_may_not_publish_has_no_heartbeat(publisher: Server) -> None:
-    done = fate(publisher.link.publish_heartbeat("token"))
-    publisher.send(amqp.Channel.Close(403, "ACCESS_REFUSED - write access", 60, 40))
-    assert isinstance(done[0], NotAllowed)
+def test_a_heartbeat_that_is_refused_ends_no_message(publisher: Server) -> None:
+    for _ in range(2):
+        message = fate(publisher.link.publish([Publication(("a",), b"x")]))
+        heartbeat = fate(publisher.link.publish_heartbeat("token"))
+        publisher.send(amqp.Channel.Close(403, "ACCESS_REFUSED - write access", 60, 40), channel=2)
+        assert isinstance(heartbeat[0], NotAllowed)
+        open_own(publisher)
+        assert message == []
+    publisher.send(amqp.Basic.Ack(2, True))
+    assert message == [[None]]
+    again = fate(publisher.link.publish_heartbeat("token"))
+    publisher.send(amqp.Basic.Ack(1), channel=2)
+    assert again == [None]
+
+
+def test_an_order_that_is_refused_ends_no_message(publisher: Server) -> None:
+    message = fate(publisher.link.publish([Publication(("a",), b"x")]))
+    orders = [fate(publisher.link.publish_order(b"{}"))]
+    publisher.send(amqp.Channel.Close(403, "ACCESS_REFUSED - configure access", 40, 10), channel=2)
+    orders.append(fate(publisher.link.publish_order(b"{}")))  # the channel is not open again yet
+    assert [(type(order), str(order)) for (order,) in orders] == [
+        (NotPublished, "ACCESS_REFUSED - configure access")
+    ] * 2
+    open_own(publisher)
+    publisher.send(amqp.Basic.Ack(1))
+    assert message == [[None]]
+
+
+def test_an_error_other_than_a_refusal_starts_all_over(publisher: Server) -> None:
+    heartbeat = fate(publisher.link.publish_heartbeat("token"))
+    publisher.send(amqp.Channel.Close(404, "NOT_FOUND - no exchange", 60, 40), channel=2)
+    assert "NOT_FOUND" in str(heartbeat[0])
+    assert not publisher.transport.connected
 
 
 def test_a_server_that_takes_nothing_is_known_and_what_waits_fails(publisher: Server, clock: Clock) -> None:
@@ -204,7 +242,7 @@ def test_an_order_has_an_exchange_of_its_own(publisher: Server) -> None:
     done = fate(publisher.link.publish_order(b"{}"))
     (declare,) = publisher.read()
     assert (declare.exchange, declare.type) == ("sse-cyclone-server.control", "fanout")
-    publisher.send(amqp.Exchange.DeclareOk())
+    publisher.send(amqp.Exchange.DeclareOk(), channel=2)
     publish, _, body = publisher.read()
     assert (publish.exchange, publish.routing_key, body) == ("sse-cyclone-server.control", "", b"{}")
     assert done == []
