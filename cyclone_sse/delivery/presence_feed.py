@@ -28,6 +28,7 @@ from cyclone_sse.delivery.room import Changes, Room
 from cyclone_sse.slices import Slices, each, finish_in_turns
 
 TICK = 0.25  # seconds
+SUSPENDED = 5.0  # seconds without a tick, after which this server did not run, perhaps with its machine
 ANNOUNCE_INTERVAL = 1.1  # seconds, in a channel: ten seconds of joins make nine events
 
 Report = Callable[[Mapping[str, Any]], Deferred[Any]]
@@ -66,6 +67,7 @@ class PresenceFeed:
         self._next: dict[str, float] = {}  # when a channel may be announced again
         self._slices = Slices(reactor)
         self._list_slices = Slices(reactor)
+        self._ticked = reactor.seconds()
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
 
@@ -171,8 +173,12 @@ class PresenceFeed:
             finish_in_turns(self._presence.receive(message, self._reactor.seconds()), self._slices)
 
     def _tick(self) -> None:
+        now = self._reactor.seconds()
+        # Without this, all members on other servers would leave and join again: what those have sent in the
+        # meantime is read after the first tick.
+        has_run, self._ticked = now - self._ticked < SUSPENDED, now
         if not len(self._slices) and self.kinds.have_presence:
-            self._slices.add(self._presence.tick(self._reactor.seconds(), self._is_connected()))
+            self._slices.add(self._presence.tick(now, has_run and self._is_connected()))
             self._slices.add(self._announce())
             self._slices.add(self._send_messages())
 

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from cyclone_sse.delivery import presence_feed
 from cyclone_sse.delivery.hub import Hub
+from cyclone_sse.delivery.presence import SILENCE
 from tests.unit.delivery.clients import Recorder, make_hub, turns
 from tests.unit.fakes import TurnClock
 
@@ -183,6 +184,18 @@ def test_the_members_of_another_server_are_applied_in_several_turns(clock: TurnC
     assert len(new.presence.members("room-1")["members"]) < 500
     turns(clock)
     assert len(new.presence.members("room-1")["members"]) == 1000
+
+
+def test_a_server_that_was_suspended_drops_no_members_of_others(clock: TurnClock, kinds: Path) -> None:
+    servers = Servers(clock, kinds)
+    (hub,) = servers.hubs
+    hub.presence.receive({"server": "other", "seq": 1, "changes": [["room-1", "zoe", 1, 0.0, None]]})
+    servers.wait(1)
+    clock.advance(2 * SILENCE)  # what the other server has sent meanwhile is read after the timers
+    turns(clock)
+    assert list(hub.presence.members("room-1")["members"]) == ["zoe"]
+    servers.wait(SILENCE + 1)  # it really is silent
+    assert hub.presence.members("room-1")["members"] == {}
 
 
 def test_a_thousand_who_join_cost_each_member_ten_events(clock: TurnClock, kinds: Path) -> None:
