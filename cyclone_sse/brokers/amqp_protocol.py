@@ -6,6 +6,7 @@ bytes, see ``amqp_wire``.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -29,6 +30,7 @@ LOG_OUT_WAIT = 1.0  # seconds to wait for the answer when a connection is closed
 CONTROL_SUFFIX = b".control"  # the end of the name of the exchange for orders
 HEARTBEAT_TYPE = "sse-heartbeat"  # of messages that prove that messages arrive; no publisher can use it
 ACCESS_REFUSED = 403  # AMQP 0-9-1, 1.2
+_GENERATED = re.compile(r"'amq\.gen-[^']*'")  # a queue whose name RabbitMQ has chosen
 
 
 class AmqpMessage(NamedTuple):
@@ -202,7 +204,9 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
     def _note(self, reason: Any = None) -> None:
         text = getattr(reason, "reply_text", None)
         if self._error is None and text is not None:
-            self._error = AmqpError(as_text(text), getattr(reason, "reply_code", 0))
+            # Without this, each attempt to connect would be a line in the log: the name is always a new one.
+            text = _GENERATED.sub("'amq.gen-...'", as_text(text))
+            self._error = AmqpError(text, getattr(reason, "reply_code", 0))
 
     def _reason(self, closed: BaseException | None = None) -> BaseException:
         """The reason why the connection or channel was closed, in place of the fact that it was."""

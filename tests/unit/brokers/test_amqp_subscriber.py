@@ -81,6 +81,17 @@ def test_what_the_server_says_at_the_login_is_the_error(clock: Clock) -> None:
     assert str(server.errors[0]) == "NOT_ALLOWED - vhost /x not found"
 
 
+def test_a_refusal_of_the_queue_is_the_same_error_each_time(clock: Clock) -> None:
+    said = set()
+    for name in ("amq.gen-Y3Qf_o", "amq.gen-PjfW5W"):
+        server = Server(AmqpSubscriberFactory(lambda *_: None, reactor=clock))
+        server.log_in()
+        refusal = f"ACCESS_REFUSED - access to queue '{name}' in vhost '/' refused for user 'app'"
+        server.send(amqp.Channel.Close(403, refusal, 60, 20))
+        said.add(str(server.errors[0]))
+    assert said == {"ACCESS_REFUSED - access to queue 'amq.gen-...' in vhost '/' refused for user 'app'"}
+
+
 def test_what_the_server_says_when_it_closes_the_channel_is_the_error(clock: Clock) -> None:
     server = Server(AmqpSubscriberFactory(lambda *_: None, reactor=clock))
     server.send(amqp.Connection.Start(0, 9, {}, "PLAIN", "en_US"), channel=0)
