@@ -15,7 +15,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from cyclone_sse import __version__
-from cyclone_sse.daemon.admin_resource import AdminResource
+from cyclone_sse.daemon.admin_resource import AdminRequest, AdminResource
 from cyclone_sse.daemon.metrics import CONTENT_TYPE, Metrics, Sources
 from cyclone_sse.daemon.operator_page import add_page
 from cyclone_sse.server import media_files
@@ -60,6 +60,7 @@ class QuietSite(Site):
 
     noisy = False
     displayTracebacks = False
+    requestFactory = AdminRequest
 
     def log(self, request: Any) -> None:
         """Log nothing."""

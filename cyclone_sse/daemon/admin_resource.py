@@ -1,4 +1,4 @@
-"""A path of the admin port: HEAD, methods that are not allowed, and headers that any program may send.
+"""A path of the admin port: HEAD, methods that are not allowed, and what any program may send.
 
 twisted.web answers HEAD, but with a line in the log each time; and a header that is not UTF-8, or a host that
 is malformed, raises an exception. Knows no page.
@@ -11,6 +11,42 @@ from urllib.parse import urlsplit
 
 from twisted.web.resource import Resource
 from twisted.web.server import Request
+
+BODY_MAX = 65536  # bytes; no path reads a body
+
+
+class AdminRequest(Request):
+    """A request with a short body.
+
+    Without this, a long form would be stored and then parsed in one turn, of seconds.
+    """
+
+    _length = 0
+    _is_refused = False
+
+    def gotLength(self, length: int | None) -> None:
+        """Refuse a body that is announced to be too long."""
+        super().gotLength(0)
+        self._expect(length or 0)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Store a part of the body."""
+        self._length += len(data)
+        self._expect(self._length)
+        if not self._is_refused:
+            super().handleContentChunk(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Answer, unless the request was refused."""
+        if not self._is_refused:
+            super().requestReceived(command, path, version)
+
+    def _expect(self, length: int) -> None:
+        if length > BODY_MAX and not self._is_refused:
+            self._is_refused = True
+            transport: Any = self.channel.transport
+            transport.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\n\r\n")
+            self.channel.loseConnection()
 
 
 class AdminResource(Resource):

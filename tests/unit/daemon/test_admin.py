@@ -12,6 +12,7 @@ from twisted.internet.testing import StringTransport
 from cyclone_sse import __version__
 from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.daemon.admin import Admin
+from cyclone_sse.daemon.admin_resource import BODY_MAX
 from cyclone_sse.daemon.metrics import Sources
 from cyclone_sse.options import with_defaults
 from tests.unit.fakes import FakeClient
@@ -84,3 +85,33 @@ def test_there_is_nothing_else(service: Service) -> None:
 def test_what_monitoring_asks_is_answered_under_any_name(service: Service) -> None:
     for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/stats", 403)):
         assert get(service, path, "sse-1.cluster.local:8889")[0] == status
+
+
+@pytest.mark.parametrize(
+    "head", [f"Content-Length: {BODY_MAX + 1}", "Content-Length: 10000000000", "Transfer-Encoding: chunked"]
+)
+def test_a_long_body_is_refused(service: Service, head: str) -> None:
+    transport = StringTransport()
+    channel = Admin(service).site().buildProtocol(None)
+    channel.makeConnection(transport)
+    channel.dataReceived(f"POST /disconnect?user=a HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n".encode())
+    part = b"a" * 1000
+    for _ in range(BODY_MAX // 1000 + 2):
+        channel.dataReceived(b"3e8\r\n%b\r\n" % part if "chunked" in head else part)
+    if "chunked" in head:
+        channel.dataReceived(b"0\r\n\r\n")
+    assert transport.value().startswith(b"HTTP/1.1 413 ")
+    assert transport.value().count(b"HTTP/") == 1
+    assert transport.disconnecting
+    channel.connectionLost(None)
+
+
+def test_a_short_body_is_ignored(service: Service) -> None:
+    transport = StringTransport()
+    channel = Admin(service).site().buildProtocol(None)
+    channel.makeConnection(transport)
+    channel.dataReceived(
+        b"POST /disconnect?user=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\na=b"
+    )
+    assert transport.value().startswith(b"HTTP/1.1 200 ")
+    channel.connectionLost(None)
