@@ -193,6 +193,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         if self._position.was_rewritten(lot.survey, lot.holds):
             self.log.error("the newest entries of {server} were lost", server=self.server)
             last = lot.survey.last
+            self._leave(lot.tag)
             tag = await link.claim(renew=True)
             await self._start_at(link, tag, last, seq_of(last), count=lot.survey.added)
             return True
@@ -204,14 +205,18 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         self._live = self._live or lot.complete
         return not lot.complete
 
+    def _leave(self, tag: str) -> None:
+        """Note how far the stream of this tag was read, in case that it comes back."""
+        self._left[tag] = self._position.last
+        if len(self._left) > MAX_LEFT:
+            del self._left[next(iter(self._left))]
+
     async def _change(self, link: StreamLink, tag: str, survey: Survey, holds: bool) -> None:
         """Continue with a stream that has another tag than ours had."""
         if self._tag is None:
             await self._start_at_oldest(link, tag, survey)
             return
-        self._left[self._tag] = self._position.last
-        if len(self._left) > MAX_LEFT:
-            del self._left[next(iter(self._left))]
+        self._leave(self._tag)
         if seq_of(survey.last) < self._position.seq:
             await self._start_at(link, tag, survey.last, seq_of(survey.last), count=survey.added)
         elif holds and self._position.last != BEGINNING:
@@ -224,8 +229,8 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
     async def _start_at_oldest(self, link: StreamLink, tag: str, survey: Survey) -> None:
         """Read the stream from where the history's time begins.
 
-        Clients that are connected are not sent what they have had: a stream that was renamed and is back
-        would send them all of it a second time.
+        Clients that are connected are not sent what they have had. Without this, a stream that was renamed
+        and is back, or whose lost end another server has found first, would be sent a second time.
         """
         oldest = max(0, await link.now() - int(self.hub.longest_ttl * 1000))
         before = await link.last_before(b"%d-0" % oldest) if oldest else None
@@ -241,7 +246,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         else:
             floor = seq_of(survey.first) - 1
         after = before or (survey.last if survey.first is None else BEGINNING)
-        present = seq_of(self._left.get(tag, BEGINNING))
+        present = max(seq_of(self._left.get(tag, BEGINNING)), self._position.seq)
         await self._start_at(link, tag, after, floor, count=count, present=present)
         self._left.pop(tag, None)
 

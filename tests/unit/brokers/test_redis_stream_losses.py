@@ -108,6 +108,34 @@ def test_a_stream_that_is_renamed_and_back_sends_no_event_twice() -> None:
     assert reader.held("a") == list(range(1, 10))  # others can resume from older ids
 
 
+def test_a_lost_end_that_another_server_has_found_sends_no_event_twice() -> None:
+    stream, reader = following(5)
+    other = Reader(stream)
+    client = FakeClient(reader.broker).listen("a")
+    stream.go_back(2)
+    other.read_all()  # it gives the stream another tag
+    stream.add()
+    reader.read_all()
+    reader.clock.advance(0)
+    gap, event = client.parse()
+    assert (gap.type, event.id) == ("sse-gap", "6-0-tag2")
+    assert reader.held("a") == [1, 2, 3, 6]  # others can resume from older ids
+
+
+def test_a_failover_that_is_undone_sends_no_event_twice() -> None:
+    stream, reader = following(5)
+    client = FakeClient(reader.broker).listen("a")
+    before = list(stream.entries), stream.tag, stream.added, stream.last
+    stream.go_back(2)
+    stream.add()
+    reader.read_all()  # it gives the stream another tag
+    stream.entries, stream.tag, stream.added, stream.last = before
+    stream.add()
+    reader.read_all()
+    reader.clock.advance(0)
+    assert [event.id for event in client.parse() if event.type != "sse-gap"] == ["7-0-tag1"]
+
+
 def test_orders_are_carried_out_once_though_the_stream_is_read_again() -> None:
     stream = FakeStream()
     reader = Reader(stream)
