@@ -261,9 +261,12 @@ def read_json(body: bytes) -> Any:
     return value
 
 
-def may_be_deep(text: str, start: int, end: int) -> bool:
-    """Whether this part of a JSON text has enough brackets for a value that is nested too deeply. Cheap."""
-    return text.count("[", start, end) + text.count("{", start, end) > MAX_NESTING
+def may_be_deep(text: str, start: int, end: int, objects: int = 0) -> bool:
+    """Whether this part of a JSON text has enough brackets for a value that is nested too deeply. Cheap.
+
+    objects: the number of those side by side in it, each of which has a bracket of its own.
+    """
+    return text.count("[", start, end) + text.count("{", start, end) > MAX_NESTING + objects
 
 
 def is_deep(value: object, most: int = MAX_NESTING) -> bool:

@@ -145,9 +145,9 @@ def _whole_array(text: str, max_batch: int) -> list[Any] | None:
         values: list[Any] = JSON_DECODER.decode(text)
     except (RecursionError, ValueError):
         return None
-    if may_be_deep(text, 0, len(text)) and is_deep(
-        values, MAX_NESTING + 1
-    ):  # the array itself does not count
+    objects = sum([type(value) is dict for value in values])
+    # The array itself does not count as a level.
+    if may_be_deep(text, 0, len(text), objects) and is_deep(values, MAX_NESTING + 1):
         return None
     return values if len(values) <= max_batch else None
 

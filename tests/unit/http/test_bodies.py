@@ -112,7 +112,7 @@ def test_what_cannot_be_read(kind: str | None, body: bytes, status: int, reason:
 
 
 @pytest.mark.parametrize("frames", [0, 100])
-@pytest.mark.parametrize("kind", ["application/json", "array", "application/x-ndjson"])
+@pytest.mark.parametrize("kind", ["application/json", "array", "long array", "application/x-ndjson"])
 def test_json_may_be_nested_as_deeply_in_each_format(kind: str, frames: int) -> None:
     """However many calls lead to the decoder."""
 
@@ -121,8 +121,9 @@ def test_json_may_be_nested_as_deeply_in_each_format(kind: str, frames: int) -> 
             return read(depth, more - 1)
         value = b'{"a":' * (depth // 2) + b"[" * (depth - depth // 2) + b"]" * (depth - depth // 2)
         value += b"}" * (depth // 2)
-        body = b"[1, %s, 2]" % value if kind == "array" else value
-        return read_body(request("application/json" if kind == "array" else kind, body)).values
+        arrays = {"array": b"[1, %s, 2]", "long array": b"[%s]" % (b'{"x": {}}, {}, 2, ' * 300 + b"%s")}
+        body = arrays.get(kind, b"%s") % value
+        return read_body(request("application/json" if kind in arrays else kind, body), 1000).values
 
     assert read(MAX_NESTING)
     for depth in (MAX_NESTING + 1, 970, 100_000):
