@@ -19,6 +19,7 @@ from itertools import count, islice
 from typing import Any
 
 from cyclone_sse.deadlines import Deadlines
+from cyclone_sse.delivery.publication import is_utf8
 from cyclone_sse.delivery.room import NO_STREAMS, Changes, Entry, Room
 
 HEARTBEAT = 5.0  # seconds between two messages of a server that has nothing to report
@@ -313,7 +314,7 @@ def _entries(changes: list[Any]) -> Iterator[tuple[Key, Entry]]:
         if not isinstance(change, list) or len(change) not in (3, 5):
             continue
         channel, user, streams, *rest = change
-        if not (_is_utf8(channel) and (user is None or _is_utf8(user)) and type(streams) is int):
+        if not (_is_name(channel) and (user is None or _is_name(user)) and type(streams) is int):
             continue
         if streams <= 0:
             yield (channel, user), NO_STREAMS
@@ -321,13 +322,9 @@ def _entries(changes: list[Any]) -> Iterator[tuple[Key, Entry]]:
             yield (channel, user), Entry(streams, rest[0], rest[1])
 
 
-def _is_utf8(text: object) -> bool:
+def _is_name(value: object) -> bool:
     """Whether this is text that can be sent. Without this, one member could break the list of all members."""
-    try:
-        str(text).encode()
-    except UnicodeEncodeError:
-        return False
-    return isinstance(text, str)
+    return isinstance(value, str) and is_utf8(value)
 
 
 def _is_json(text: object) -> bool:
@@ -336,4 +333,4 @@ def _is_json(text: object) -> bool:
         json.loads(str(text))
     except (ValueError, RecursionError):
         return False
-    return _is_utf8(text)
+    return _is_name(text)

@@ -202,7 +202,7 @@ def publication(
 
 def check_client_id(text: str, field: str) -> None:
     """Raise ValueError for a text that cannot be the id of a client. field: its name in the error."""
-    if not 1 <= len(text) <= MAX_CLIENT_ID or not _is_utf8(text):
+    if not 1 <= len(text) <= MAX_CLIENT_ID or not is_utf8(text):
         raise ValueError(f"{field} is not 1 to {MAX_CLIENT_ID} characters long")
 
 
@@ -278,11 +278,11 @@ def _check_type(type: str) -> None:
         raise ValueError(f"event begins with {OWN_TYPES}, which is reserved for the server's own events")
     if any(character in type for character in "\r\n\0"):
         raise ValueError("event contains a line break or NUL")
-    if not _is_utf8(type):
+    if not is_utf8(type):
         raise ValueError("event is not text")
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
     """Whether the text can be sent: JSON can hold half of a surrogate pair, which is not a character."""
     try:
         text.encode()
