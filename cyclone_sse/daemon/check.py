@@ -6,7 +6,6 @@ reported as in use.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,10 +17,21 @@ from cyclone_sse.daemon.command_line import Options, as_lines
 from cyclone_sse.daemon.exposure import publishers, subscribers, warnings
 from cyclone_sse.daemon.log_file import open_log
 from cyclone_sse.daemon.probes import run_probes
-from cyclone_sse.daemon.sockets import ADMIN, HTTP, HTTPS, AddressInUse, Bound, bind, open_sockets, port_url
+from cyclone_sse.daemon.sockets import (
+    ADMIN,
+    HTTP,
+    HTTPS,
+    AddressInUse,
+    Bound,
+    bind,
+    is_same_port,
+    open_sockets,
+    port_url,
+)
 from cyclone_sse.daemon.tls import expiry_warning, tls_context
 from cyclone_sse.delivery.events import EventIds
 from cyclone_sse.delivery.journal_file import JournalError, JournalFile
+from cyclone_sse.values import Address
 
 _IN_USE = "in use by the running server, or by another program"
 
@@ -33,7 +43,7 @@ class Findings:
     mistakes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
-    ports: dict[int, list[tuple[str, str]]] = field(default_factory=dict)  # host and URL of what is bound
+    bound: list[tuple[Address | None, str]] = field(default_factory=list)  # addresses and URLs so far
 
     def note(self, probe: Callable[[], object]) -> Any:
         """Call the probe, and record the mistake that it raises. Returns the result of the probe."""
@@ -144,14 +154,10 @@ def _close(bound: Iterable[Bound], found: Findings) -> None:
 
 def _note_port(bound: Bound, found: Findings) -> None:
     """Note a mistake if two options name one port. The check closes each socket before it binds the next."""
-    name = bound.socket.getsockname()
-    if bound.socket.family == socket.AF_UNIX:
-        return
-    others = found.ports.setdefault(name[1], [])
-    for host, url in others:
-        if host == name[0] or not {host, name[0]}.isdisjoint(("0.0.0.0", "::")):
+    for address, url in found.bound:
+        if is_same_port(address, bound.address):
             found.mistakes.append(f"{bound.url} and {url}: two options name the same port")
-    others.append((name[0], bound.url))
+    found.bound.append((bound.address, bound.url))
 
 
 def plan(options: Mapping[str, Any], addresses: list[str]) -> Iterator[str]:

@@ -26,6 +26,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.systemd import ListenFDs
 
 from cyclone_sse.daemon.proxy_protocol import is_proxied
+from cyclone_sse.values import Address
 
 HTTP, HTTPS, ADMIN = "http", "https", "admin"
 PROXIED = "proxied"  # HTTP, after a header of the PROXY protocol
@@ -52,6 +53,14 @@ class Bound:
     factory: Any = None
     shared: bool = False
     inode: int | None = None
+
+    @property
+    def address(self) -> Address | None:
+        """Host and port; None for a UNIX socket."""
+        if self.socket.family == socket.AF_UNIX:
+            return None
+        host, port, *_ = self.socket.getsockname()
+        return host, port
 
     @property
     def url(self) -> str:
@@ -158,11 +167,16 @@ def refuse_same_ports(bound: Iterable[Bound]) -> None:
     Without this, one of the workers would never start: two sockets of one address can be bound, and only one
     can listen.
     """
-    names = [(each, each.socket.getsockname()) for each in bound if each.socket.family != socket.AF_UNIX]
-    for (admin, (host, port, *_)), (other, (other_host, other_port, *_)) in product(names, names):
-        is_same = port == other_port and (host == other_host or {host, other_host} & _ANY_ADDRESS)
-        if is_same and admin.serves == ADMIN and other.serves != ADMIN:
+    for admin, other in product(list(bound), repeat=2):
+        if admin.serves == ADMIN and other.serves != ADMIN and is_same_port(admin.address, other.address):
             raise AddressInUse(f"each worker has an admin port: {admin.url} is also {other.url}")
+
+
+def is_same_port(one: Address | None, other: Address | None) -> bool:
+    """Whether only one of two sockets with these addresses can listen. None: that of a UNIX socket."""
+    if one is None or other is None or one[1] != other[1]:
+        return False
+    return one[0] == other[0] or not _ANY_ADDRESS.isdisjoint((one[0], other[0]))
 
 
 def _failure(what: str, error: OSError) -> ValueError:
@@ -176,9 +190,7 @@ def bind(host: str, port: int, share: bool = False) -> list[socket.socket]:
     host: a name or an address, an IPv6 one with or without brackets. Raises ValueError.
     """
     where = f"{host}:{port}"
-    if (
-        port > MAX_PORT
-    ):  # as one of several admin ports may be; the system would take another one in its place
+    if port > MAX_PORT:  # as one of several admin ports may be: the system would take another port instead
         raise ValueError(f"cannot listen on {where}: the highest port is {MAX_PORT}")
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
