@@ -88,15 +88,20 @@ def test_only_the_factory_of_such_an_endpoint_is_one() -> None:
     assert is_proxied(proxied(factory))
 
 
+def request_through_balancer(server: MemoryServer, client: bytes) -> Wire:
+    """The connection of a client that the balancer names, with one request."""
+    wire = Wire(BALANCER.host)
+    made: Any = proxied(server.app).buildProtocol(BALANCER)
+    made.makeConnection(wire)
+    made.dataReceived(b"PROXY TCP4 %s 192.0.2.99 1 2\r\n" % client + STATS)
+    return wire
+
+
 def test_connections_count_for_their_clients_not_for_the_balancer() -> None:
     server = MemoryServer({"max-clients-per-ip": 1})
     wires = []
     for number in range(SPARE_CONNECTIONS + 3):
-        made: Any = proxied(server.app).buildProtocol(BALANCER)
-        wires.append(Wire(BALANCER.host))
-        made.makeConnection(wires[-1])
-        made.dataReceived(b"PROXY TCP4 192.0.2.%d 192.0.2.99 1 2\r\n" % (number + 1))
-        made.dataReceived(STATS)
+        wires.append(request_through_balancer(server, b"192.0.2.%d" % (number + 1)))
         server.clock.advance(1)
     assert not any(wire.aborted for wire in wires)
 
@@ -105,10 +110,7 @@ def test_connections_of_one_client_behind_the_balancer_are_limited() -> None:
     server = MemoryServer({"max-clients-per-ip": 1})
     wires = []
     for _ in range(SPARE_CONNECTIONS + 2):
-        made: Any = proxied(server.app).buildProtocol(BALANCER)
-        wires.append(Wire(BALANCER.host))
-        made.makeConnection(wires[-1])
-        made.dataReceived(b"PROXY TCP4 192.0.2.1 192.0.2.99 1 2\r\n" + STATS)
+        wires.append(request_through_balancer(server, b"192.0.2.1"))
         server.clock.advance(1)
     assert [wire.aborted for wire in wires].count(True) == 1
     assert wires[0].aborted
