@@ -60,8 +60,7 @@ class Pieces:
         states = [
             event
             for event in self._states.of(names)
-            if (at is None or event.seq <= at.seq)
-            and (event.seq <= after or not any(self._history.is_held(name, event) for name in names))
+            if (at is None or event.seq <= at.seq) and (event.seq <= after or not self._is_held(event, names))
         ]
         if not states:
             return NOTHING
@@ -98,8 +97,11 @@ class Pieces:
     def unheld_states(self, channels: Iterable[str]) -> list[Event]:
         """The states of these channels that the history does not hold."""
         names = list(channels)
-        is_held = self._history.is_held
-        return [event for event in self._states.of(names) if not any(is_held(name, event) for name in names)]
+        return [event for event in self._states.of(names) if not self._is_held(event, names)]
+
+    def _is_held(self, event: Event, channels: Iterable[str]) -> bool:
+        """Whether the history of one of these channels has the event."""
+        return any(self._history.is_held(name, event) for name in channels)
 
     def of(
         self,
