@@ -190,11 +190,14 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if self._flow.corked is not None:
             self._flow.uncork(self._run_soon)
         self._in_run = False
-        if self.state is READING and is_enough:
-            self._flow.pause()
-            runs.add(self._run)
-        elif self.state is READING:
+        if self.state is READING and not is_enough:
             self._wait(is_over)
+        elif self.state is not CLOSING:
+            # Only now: most requests are answered by now, and the deadline of the next is set instead.
+            self.server.clear_deadline(self)
+            if self.state is READING:
+                self._flow.pause()
+                runs.add(self._run)
 
     def _next(self) -> bool:
         """Answer the next request, if it is complete. Raises Refusal."""
@@ -215,7 +218,6 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self._reader = None
         self.state = ANSWERING
         self._began = None
-        self.server.clear_deadline(self)
         if head.path == ASTERISK:
             self.write(server_options(self.server.cors.headers(request.headers.exact("Origin"))))
             self.finish()
