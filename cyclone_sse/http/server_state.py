@@ -97,8 +97,10 @@ class ServerState:
 
         Closes the idlest connection of a network that has more of them than its clients need.
         """
+        if not self._max_of_address or connection not in self.open:
+            return
         host = getattr(connection.transport.getPeer(), "host", "")
-        network = network_of(host) if self._max_of_address and connection in self.open else ""
+        network = network_of(host)
         if not network or self.proxies.trusts(host):
             return
         mine = self._connections_of.setdefault(network, {})
