@@ -159,19 +159,15 @@ def canonical_topic(pattern: str) -> str:
     return ".".join([*words, "#"] if is_open else words)
 
 
-def check_name(name: str) -> None:
-    """Raise ValueError for a channel's name or pattern that is longer than NAME_MAX bytes."""
-    if len(name) > NAME_MAX or len(name.encode("utf-8", "surrogatepass")) > NAME_MAX:
-        raise ValueError(f"a channel's name is longer than {NAME_MAX} bytes: {name[:20]!r}...")
-
-
 def check_names(names: Collection[str]) -> None:
-    """Raise ValueError if one of these names is longer than NAME_MAX bytes."""
+    """Raise ValueError if one of these names of channels or patterns is longer than NAME_MAX bytes."""
     # Without this, a body of a hundred thousand names would take a step for each: of UTF-8 no character
     # has more than four bytes.
-    if names and max(map(len, names)) > NAME_MAX // 4:
-        for name in names:
-            check_name(name)
+    if not names or max(map(len, names)) <= NAME_MAX // 4:
+        return
+    for name in names:
+        if len(name) > NAME_MAX or len(name.encode("utf-8", "surrogatepass")) > NAME_MAX:
+            raise ValueError(f"a channel's name is longer than {NAME_MAX} bytes: {name[:20]!r}...")
 
 
 def _read_glob(pattern: bytes) -> Iterator[Token | None]:

@@ -22,7 +22,7 @@ from cyclone_sse.access.secret_file import read_secrets
 from cyclone_sse.access.tokens import BadToken, NoKeys, NotAToken, Tokens
 from cyclone_sse.errors import Refusal
 from cyclone_sse.options import has_token_rule, with_defaults
-from cyclone_sse.patterns import check_name
+from cyclone_sse.patterns import check_names
 
 UNAUTHORIZED = {"WWW-Authenticate": 'Bearer error="invalid_token"'}  # RFC 6750 3
 INSUFFICIENT_SCOPE = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
@@ -105,8 +105,7 @@ class Rules:
         if len(channels) > settings["max-channels"]:
             raise Refusal(400, f"more than {settings['max-channels']} channels for one stream")
         try:
-            for name in channels:
-                check_name(name)
+            check_names(channels)
         except ValueError as error:
             raise Refusal(400, str(error)) from None
         patterns = list(filter(self._is_pattern, channels))

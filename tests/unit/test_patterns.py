@@ -10,7 +10,6 @@ from cyclone_sse.patterns import (
     NAME_MAX,
     canonical_glob,
     canonical_topic,
-    check_name,
     check_names,
     compile_glob,
     compile_topic,
@@ -139,14 +138,10 @@ def test_a_malicious_pattern_looks_at_each_symbol_once(pattern: bytes) -> None:
 
 
 def test_names_are_bounded_in_bytes() -> None:
-    check_name("a" * NAME_MAX)
-    check_name("\u20ac" * 85)
     check_names([])
     check_names(["a" * NAME_MAX, "\u20ac" * 85])
     for name in ("a" * 256, "\u20ac" * 86, "*[^a]" * 3000, "\ud800" * 86):
-        with pytest.raises(ValueError, match="channel's name"):
-            check_name(name)
-        with pytest.raises(ValueError, match="longer"):
+        with pytest.raises(ValueError, match="channel's name is longer"):
             check_names(["a", name])
 
 
