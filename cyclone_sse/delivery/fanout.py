@@ -119,13 +119,12 @@ class Fanout:
             if group is None:
                 yield
                 continue
-            batch = group.batch
+            clients, batch = group
             served += len(batch.events) // 4  # joining their frames takes time too
-            left = 0
-            while left < len(group.clients):
-                part = group.clients[left : left + max(1, self._slice - served)]
+            while clients:
+                room = max(1, self._slice - served)
+                part, clients = clients[:room], clients[room:]
                 self._send(part, batch)
-                left += len(part)
                 served += len(part)
                 if served >= self._slice:
                     served = 0
@@ -135,12 +134,11 @@ class Fanout:
 
     def _send(self, clients: Sequence[Client], batch: Batch) -> None:
         now = self._reactor.seconds()
-        alike: Sequence[Client] = ()
+        apart: list[Client] = []  # those due other events, those that render them, and those without room
         if len(clients) >= _MANY:
             alike, clients = _alike_and_others(clients, batch)
-        apart: list[Client] = []  # those due other events, those that render them, and those without room
-        if alike:
-            apart = self._send_to_alike(alike, batch, now)
+            if alike:
+                apart = self._send_to_alike(alike, batch, now)
         if clients:
             apart += self._send_to_each(clients, batch, now)
         for client in apart:

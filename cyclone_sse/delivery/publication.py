@@ -251,8 +251,10 @@ def _json_retry(value: dict[str, Any]) -> int | None:
 
 def _json_channels(value: dict[str, Any]) -> list[str]:
     names: list[str] = []
-    for field in ("channel", "channels"):
-        given = value.get(field, [])
+    for field in _CHANNEL_FIELDS:
+        if field not in value:
+            continue
+        given = value[field]
         listed = [given] if isinstance(given, str) else given
         try:
             if not isinstance(listed, list):
