@@ -26,6 +26,7 @@ from cyclone_sse.brokers.pattern_set import PatternSet
 from cyclone_sse.brokers.subscribing import SubscribingBroker
 from cyclone_sse.brokers.upstream import LOG_IN_WAIT
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.options import has_subscriber_rule
 from cyclone_sse.patterns import canonical_topic, compile_topic
 
 MAX_SEEN = 100_000  # message ids that are remembered
@@ -48,7 +49,7 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
         self._tls = BrokerTls(settings) if settings.get("amqp-tls") else None  # of an --amqp-url
         self.server = f"RabbitMQ at {self._host}:{self._port}"
         self._kind: str = settings["amqp-exchange-type"]
-        if self._kind == "fanout" and any(settings[name] for name in ("jwt-secret", "jwt-keys", "auth-url")):
+        if self._kind == "fanout" and has_subscriber_rule(settings):
             raise ValueError(
                 "--amqp-exchange-type=fanout sends every message to every channel, also to private ones: "
                 "use direct or topic, or neither tokens nor --auth-url"
