@@ -7,9 +7,9 @@ freed in one turn of the reactor. Plain Python.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
+from cyclone_sse.delivery.backlog import Backlog
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.sorted_log import SortedLog
 
@@ -27,7 +27,7 @@ class EventLog:
     def __init__(self, on_released: Callable[[Event], object]) -> None:
         self._on_released = on_released
         self._log: SortedLog[Event] = SortedLog()
-        self._unheld: deque[Event] = deque()  # events that no channel holds, to be released
+        self._unheld: Backlog[Event] = Backlog()  # events that no channel holds, to be released
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -36,7 +36,7 @@ class EventLog:
 
     @property
     def has_unheld(self) -> bool:
-        """Whether there are events to be released."""
+        """Whether there may be events to be released."""
         return bool(self._unheld)
 
     def add(self, event: Event) -> None:
@@ -53,16 +53,19 @@ class EventLog:
 
     def drop_all(self, events: Iterable[Event]) -> None:
         """Count one holder less for each of these, and release some of the events that have none."""
+        unheld: list[Event] = []
         for event in events:
             event.holders -= 1
             if not event.holders:
-                self._unheld.append(event)
+                unheld.append(event)
+        if unheld:
+            self._unheld.add(unheld)
         self.release_some(FREED_AT_ONCE)
 
     def release_some(self, most: int) -> None:
         """Release events that no channel holds, up to this number."""
-        for _ in range(min(most, len(self._unheld))):
-            self._release(self._unheld.popleft())
+        for event in self._unheld.pop_some(most):
+            self._release(event)
 
     def after(self, seq: int) -> Iterator[Event]:
         """The events after this position that are held. None must be added while they are read."""

@@ -6,9 +6,11 @@ in one turn of the reactor. Plain Python.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from itertools import repeat
 
 from cyclone_sse.deadlines import Deadlines
+from cyclone_sse.delivery.backlog import Backlog
 from cyclone_sse.delivery.events import Event
 
 
@@ -17,7 +19,7 @@ class Expiring:
 
     def __init__(self) -> None:
         self._ends: Deadlines[Event] = Deadlines(0.1)
-        self._over: list[tuple[Event, Iterator[str]]] = []  # with the channels that were not returned yet
+        self._over: Backlog[tuple[Event, str]] = Backlog()  # events that are over, with each channel
 
     def set(self, event: Event) -> None:
         """Set the end of this event, if it has a ``ttl``."""
@@ -30,19 +32,12 @@ class Expiring:
             self._ends.clear(event)
 
     def has_over(self, now: float) -> bool:
-        """Whether there are events that are over, and not yet given for all their channels."""
+        """Whether there may be events that are over, and not yet returned for all their channels."""
         return bool(self._over) or self._ends.first <= now
 
-    def over(self, now: float, most: int) -> Iterator[tuple[Event, str]]:
+    def pop_over(self, now: float, most: int) -> Sequence[tuple[Event, str]]:
         """Each channel of the events that are over, up to this number. The next call continues."""
         if self._ends.first <= now:
-            self._over += [(event, iter(event.channels)) for event in self._ends.pop_due(now, most)]
-        for _ in range(most):
-            if not self._over:
-                return
-            event, names = self._over[-1]
-            name = next(names, None)
-            if name is None:
-                self._over.pop()
-            else:
-                yield event, name
+            for event in self._ends.pop_due(now, most):
+                self._over.add(zip(repeat(event), event.channels, strict=False))
+        return self._over.pop_some(most)

@@ -19,6 +19,7 @@ from heapq import merge
 from itertools import chain
 from operator import attrgetter
 
+from cyclone_sse.delivery.backlog import Backlog
 from cyclone_sse.delivery.event_log import EventLog
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.expiring import Expiring
@@ -26,18 +27,17 @@ from cyclone_sse.delivery.floors import Floors
 from cyclone_sse.delivery.losses import Losses
 from cyclone_sse.delivery.rising_floors import RisingFloors
 from cyclone_sse.delivery.views import (
+    CHANNEL_OVERHEAD,
     ENTRY_OVERHEAD,
     BySize,
-    Discarded,
     HistoryFigures,
     Limits,
     View,
     each_once,
+    pop_each,
 )
 
 MANY = 1000  # channels that one call changes: about 3 ms, or 7 ms if room must be made
-
-_CHANNEL_OVERHEAD = 450  # bytes of a channel in addition to its name and events
 
 _seq = attrgetter("seq")
 
@@ -60,7 +60,7 @@ class History:
         self.rising = RisingFloors(self.raise_floor)
         self._log = EventLog(self._note_released)
         self._views: dict[str, View] = {}
-        self._discarded = Discarded()
+        self._discarded: Backlog[View] = Backlog()  # to be freed
         self._by_age: dict[float, OrderedDict[str, View]] = {}  # by ttl; least recently published first
         self._by_size = BySize()  # channels with more than one event
         self._expiring = Expiring()
@@ -163,7 +163,7 @@ class History:
     def _open_view(self, name: str, limits: Limits) -> View:
         view = self._views[name] = View(name, self._floors.pop(name), limits)
         self._by_age.setdefault(limits.ttl, OrderedDict())[name] = view
-        self._bytes += _CHANNEL_OVERHEAD + len(name)
+        self._bytes += CHANNEL_OVERHEAD + len(name)
         return view
 
     # Floors.
@@ -180,7 +180,7 @@ class History:
     def clear(self, start: int) -> None:
         """Drop all events; each channel is complete from this position on."""
         self._log = EventLog(self._note_released)
-        self._discarded.add(self._views)
+        self._discarded.add(pop_each(self._views))
         self._views = {}
         self._by_age.clear()
         self._spreading.clear()
@@ -283,11 +283,11 @@ class History:
         self._make_room()
         self._drop_expired(now)
         self._log.release_some(MANY)
-        self._discarded.free_some(MANY)
+        self._discarded.pop_some(MANY)
         for _ in range(most):
             view = self._most_overdue(now)
             if view is None:
-                return self._expiring.has_over(now) or self._log.has_unheld or len(self._discarded) > 0
+                return self._expiring.has_over(now) or self._log.has_unheld or bool(self._discarded)
             self._forget_view(view)
         return True
 
@@ -317,7 +317,7 @@ class History:
 
     def _drop_expired(self, now: float) -> None:
         """Drop the events whose ``ttl`` is over. They cause no gap."""
-        for event, name in self._expiring.over(now, MANY):
+        for event, name in self._expiring.pop_over(now, MANY):
             view = self._views.get(name)
             if view is not None and (at := view.place(event)) is not None:
                 self._remove(view, at)
@@ -382,7 +382,7 @@ class History:
     def _forget_view(self, view: View) -> None:
         self._forget_oldest(view, len(view.events))
         del self._views[view.name], self._by_age[view.limits.ttl][view.name]
-        self._bytes -= _CHANNEL_OVERHEAD + len(view.name)
+        self._bytes -= CHANNEL_OVERHEAD + len(view.name)
         self._set_floor(view.name, view.floor)
 
     def _note_released(self, event: Event) -> None:

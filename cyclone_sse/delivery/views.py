@@ -16,6 +16,7 @@ from typing import NamedTuple
 from cyclone_sse.delivery.events import Event
 
 ENTRY_OVERHEAD = 20  # bytes of an event for each of its channels
+CHANNEL_OVERHEAD = 450  # bytes of a channel in addition to its name and events
 
 _seq = attrgetter("seq")
 _published_at = attrgetter("published_at")
@@ -99,28 +100,6 @@ class View:
         self.bytes += len(event.frame) + ENTRY_OVERHEAD
 
 
-class Discarded:
-    """Channels that were dropped all together, and are freed some at a time."""
-
-    def __init__(self) -> None:
-        self._tables: list[dict[str, View]] = []
-
-    def __len__(self) -> int:
-        """The channels that are not freed."""
-        return sum(map(len, self._tables))
-
-    def add(self, channels: dict[str, View]) -> None:
-        if channels:
-            self._tables.append(channels)
-
-    def free_some(self, most: int) -> None:
-        """Free channels, up to this number."""
-        for _ in range(min(most, len(self))):
-            self._tables[-1].popitem()
-            while self._tables and not self._tables[-1]:
-                self._tables.pop()
-
-
 class BySize:
     """Channels by the magnitude of their size, to find one of the largest at once.
 
@@ -160,3 +139,9 @@ def each_once(events: Iterable[Event]) -> Iterator[Event]:
         if event is not last and (last is None or event.seq != last.seq):
             yield event
         last = event
+
+
+def pop_each(views: dict[str, View]) -> Iterator[View]:
+    """The views of a table, each of which is removed when it is read, and can be freed then."""
+    while views:
+        yield views.popitem()[1]

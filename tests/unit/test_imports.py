@@ -103,7 +103,7 @@ LAYERS = [
         "delivery.starting_point",
         "delivery.views",
     },
-    {"delivery.automaton", "delivery.sorted_log"},
+    {"delivery.automaton", "delivery.backlog", "delivery.sorted_log"},
     {"delivery.published"},
     {"delivery.events", "delivery.kinds", "delivery.publication", "delivery.room"},
     {
@@ -141,6 +141,7 @@ PURE = {
     "counters",
     "deadlines",
     "delivery.automaton",
+    "delivery.backlog",
     "delivery.batch",
     "delivery.channels",
     "delivery.client",

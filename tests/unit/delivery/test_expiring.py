@@ -18,14 +18,14 @@ def event(number: int, ttl: float | None, channels: int) -> Event:
 def test_an_event_without_an_end_does_not_end() -> None:
     expiring = Expiring()
     expiring.set(event(1, None, 3))
-    assert list(expiring.over(1e9, 10)) == []
+    assert expiring.pop_over(1e9, 10) == []
 
 
 def test_an_event_that_is_gone_is_forgotten() -> None:
     expiring, gone = Expiring(), event(1, 5.0, 3)
     expiring.set(gone)
     expiring.clear(gone)
-    assert list(expiring.over(10, 10)) == []
+    assert expiring.pop_over(10, 10) == []
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 10)), max_size=10), st.integers(1, 5))
@@ -38,7 +38,7 @@ def test_each_channel_is_given_once(given: list[tuple[float, int]], most: int) -
     found: list[str] = []
     assert not expiring.has_over(-1)
     while expiring.has_over(30):
-        part = list(expiring.over(30, most))
+        part = expiring.pop_over(30, most)
         assert len(part) <= most
         found += [name for _, name in part]
     assert sorted(found) == sorted(name for each in events for name in each.channels)
