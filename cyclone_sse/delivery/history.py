@@ -14,7 +14,7 @@ last channel drops the event. Plain Python: positions are the ``seq`` of events,
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from heapq import merge
 from itertools import chain
 from operator import attrgetter
@@ -26,6 +26,7 @@ from cyclone_sse.delivery.expiring import Expiring
 from cyclone_sse.delivery.floors import Floors
 from cyclone_sse.delivery.losses import Losses
 from cyclone_sse.delivery.rising_floors import RisingFloors
+from cyclone_sse.delivery.spreading import Spreading
 from cyclone_sse.delivery.views import (
     CHANNEL_OVERHEAD,
     ENTRY_OVERHEAD,
@@ -64,7 +65,7 @@ class History:
         self._by_age: dict[float, OrderedDict[str, View]] = {}  # by ttl; least recently published first
         self._by_size = BySize()  # channels with more than one event
         self._expiring = Expiring()
-        self._spreading: dict[Event, set[str]] = {}  # events that not all their channels have yet
+        self._spreading = Spreading()
         self.losses = Losses() if log_losses else None
         self.on_forgotten: Callable[[Event], None] | None = None  # called when no channel holds it any more
         self._bytes = 0  # of the channels and their entries, as accounted
@@ -107,20 +108,21 @@ class History:
     def spread(self, event: Event, now: float) -> Iterator[None]:
         """Do the same as ``append`` in slices. The event is part of every answer from now on."""
         self._add(event, now)
-        self._spreading[event] = set(event.channels)
+        self._spreading.start(event)
         return self._spread(event)
 
     def _spread(self, event: Event) -> Iterator[None]:
         names: list[str] = []
         for number, name in enumerate(event.channels):
-            if number and not number % MANY:
-                self._make_room()
-                yield
-            if event not in self._spreading:
-                return  # everything was forgotten before this slice
+            if not number % MANY:
+                if number:
+                    self._make_room()
+                    yield
+                if event not in self._spreading:
+                    return  # everything was forgotten before this slice
             names.append(self._append_to_channel(name, event))
         event.channels = tuple(names)
-        del self._spreading[event]
+        self._spreading.finish(event)
         self._expiring.set(event)  # again: it may have expired before all channels had it
         self._log.drop(event)
         self._make_room()
@@ -208,8 +210,7 @@ class History:
         if view is not None:
             self._forget_oldest(view, view.count_until(seq))
             self._forget_if_empty(view)
-        for names in [names for event, names in self._spreading.items() if event.seq <= seq]:
-            names.discard(channel)
+        self._spreading.leave_out(channel, seq)
         self.raise_floor(channel, seq)
 
     def is_held(self, channel: str, event: Event) -> bool:
@@ -233,7 +234,7 @@ class History:
     # Resuming.
 
     def missed(
-        self, seq: int, channels: Iterable[str], now: float
+        self, seq: int, channels: Collection[str], now: float
     ) -> tuple[Collection[str], tuple[str, ...]]:
         """The channels with events missing after a position, and the channels that have events after it."""
         gaps, missed = [], []
@@ -250,21 +251,19 @@ class History:
             if floor is None or floor > seq:
                 gaps.append(channel)
         if self._spreading:
-            rest = set(channels).difference(missed)
-            late = set[str]().union(*(rest & names for names in self._spreading.values()))
+            late = self._spreading.awaited_by(set(channels).difference(missed))
             missed += [channel for channel in channels if channel in late]
         return gaps, tuple(missed)
 
-    def since(self, seq: int, channels: Iterable[str]) -> Iterator[Event]:
+    def since(self, seq: int, channels: Collection[str]) -> Iterator[Event]:
         """The events of these channels after the position, each once, in id order.
 
         No event must be published while the iterator is read.
         """
         views = [self._views[name] for name in channels if name in self._views]
         parts = [view.after(seq) for view in views]
-        for event, names in self._spreading.items():
-            if event.seq > seq and not names.isdisjoint(channels):
-                parts.append(iter((event,)))
+        if self._spreading:
+            parts += [iter((event,)) for event in self._spreading.after(seq, channels)]
         if len(parts) == 1:
             return parts[0]
         return each_once(merge(*parts, key=_seq))

@@ -8,11 +8,12 @@ once. Plain Python.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.delivery.spreading import Spreading
 from cyclone_sse.slices import finish
 
 STATES_AT_ONCE = 1000  # channels of one slice: about 2 ms
@@ -37,7 +38,7 @@ class States:
         self._max_bytes = max_bytes
         self._by_channel: dict[str, Event] = {}
         self._sizes: dict[int, tuple[int, int]] = {}  # of an event, by its position: channels, and bytes
-        self._spreading: dict[Event, set[str]] = {}  # events that not all these channels have yet
+        self._spreading = Spreading()
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -90,16 +91,16 @@ class States:
 
     def spread(self, event: Event) -> Iterator[None]:
         """Do the same in slices. The event is part of every answer from now on."""
-        names = self._spreading[event] = set(event.channels)
-        return self._spread(event, names)
+        self._spreading.start(event)
+        return self._spread(event)
 
-    def _spread(self, event: Event, names: Collection[str]) -> Iterator[None]:
+    def _spread(self, event: Event) -> Iterator[None]:
         for number, name in enumerate(event.channels):
             if not number % STATES_AT_ONCE:
                 yield
-            if name in names:  # else it was cleared meanwhile
+            if self._spreading.is_for(event, name):  # else it was cleared meanwhile
                 self._set(name, event)
-        self._spreading.pop(event, None)
+        self._spreading.finish(event)
 
     def _set(self, name: str, event: Event) -> None:
         before = self._by_channel.get(name)
@@ -118,9 +119,10 @@ class States:
     def get(self, channel: str) -> Event | None:
         """The state of a channel, if it has one."""
         state = self._by_channel.get(channel)
-        for event, names in self._spreading.items():
-            if channel in names and (state is None or state.seq < event.seq):
-                state = event
+        if self._spreading:
+            for event in self._spreading.of(channel):
+                if state is None or state.seq < event.seq:
+                    state = event
         return state
 
     def of(self, channels: Iterable[str]) -> list[Event]:
@@ -130,8 +132,7 @@ class States:
 
     def clear(self, channel: str) -> None:
         """Forget the state of a channel, if it has one."""
-        for names in self._spreading.values():
-            names.discard(channel)
+        self._spreading.leave_out(channel)
         event = self._by_channel.pop(channel, None)
         if event is not None:
             self.bytes -= len(channel) + _NAME_OVERHEAD
@@ -141,8 +142,7 @@ class States:
         """Forget all states."""
         self._by_channel.clear()
         self._sizes.clear()
-        for names in self._spreading.values():
-            names.clear()
+        self._spreading.clear()
         self.bytes = 0
 
     def _release(self, event: Event) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 
 import pytest
@@ -102,7 +102,7 @@ def test_a_long_past_comes_in_pieces_with_turns_between(
     asked: list[int] = []
     since = hub.history.since
 
-    def count(seq: int, channels: Iterable[str]) -> Iterator[Event]:
+    def count(seq: int, channels: Collection[str]) -> Iterator[Event]:
         asked.append(1)
         return since(seq, channels)
 
