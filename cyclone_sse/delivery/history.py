@@ -13,13 +13,12 @@ last channel drops the event. Plain Python: positions are the ``seq`` of events,
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from heapq import merge
-from itertools import chain
 from operator import attrgetter
 
 from cyclone_sse.delivery.backlog import Backlog
+from cyclone_sse.delivery.drop_order import ByAge, BySize
 from cyclone_sse.delivery.event_log import EventLog
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.expiring import Expiring
@@ -30,7 +29,6 @@ from cyclone_sse.delivery.spreading import Spreading
 from cyclone_sse.delivery.views import (
     CHANNEL_OVERHEAD,
     ENTRY_OVERHEAD,
-    BySize,
     HistoryFigures,
     Limits,
     View,
@@ -62,7 +60,7 @@ class History:
         self._log = EventLog(self._note_released)
         self._views: dict[str, View] = {}
         self._discarded: Backlog[View] = Backlog()  # to be freed
-        self._by_age: dict[float, OrderedDict[str, View]] = {}  # by ttl; least recently published first
+        self._by_age = ByAge()
         self._by_size = BySize()  # channels with more than one event
         self._expiring = Expiring()
         self._spreading = Spreading()
@@ -150,7 +148,7 @@ class History:
         elif view.floor is not None and view.floor >= event.seq:
             return name  # the same, and the channel has newer events by now
         else:
-            self._by_age[view.limits.ttl].move_to_end(name)
+            self._by_age.renew(view)
             if view.events[0].published_at <= event.published_at - view.limits.ttl:
                 self._expire(view, event.published_at)
         view.append(event)
@@ -164,7 +162,7 @@ class History:
 
     def _open_view(self, name: str, limits: Limits) -> View:
         view = self._views[name] = View(name, self._floors.pop(name), limits)
-        self._by_age.setdefault(limits.ttl, OrderedDict())[name] = view
+        self._by_age.add(view)
         self._bytes += CHANNEL_OVERHEAD + len(name)
         return view
 
@@ -184,7 +182,7 @@ class History:
         self._log = EventLog(self._note_released)
         self._discarded.add(pop_each(self._views))
         self._views = {}
-        self._by_age.clear()
+        self._by_age = ByAge()
         self._spreading.clear()
         if self.losses is not None:
             self.losses = Losses()
@@ -284,7 +282,7 @@ class History:
         self._log.release_some(MANY)
         self._discarded.pop_some(MANY)
         for _ in range(most):
-            view = self._most_overdue(now)
+            view = self._by_age.overdue(now)
             if view is None:
                 return self._expiring.has_over(now) or self._log.has_unheld or bool(self._discarded)
             self._forget_view(view)
@@ -292,7 +290,7 @@ class History:
 
     def renew_limits(self) -> Iterator[None]:
         """Apply changed limits to the channels with events, in slices: of each ttl, the oldest first."""
-        for number, name in enumerate(list(chain.from_iterable(self._by_age.values())), 1):
+        for number, name in enumerate(self._by_age.names(), 1):
             view = self._views.get(name)
             if view is not None:
                 self._renew(view)
@@ -300,19 +298,15 @@ class History:
                 yield
 
     def _renew(self, view: View) -> None:
-        before, view.limits = view.limits, self._limits(view.name)
-        if view.limits.ttl != before.ttl:
-            del self._by_age[before.ttl][view.name]
-            self._by_age.setdefault(view.limits.ttl, OrderedDict())[view.name] = view
+        limits = self._limits(view.name)
+        if limits.ttl == view.limits.ttl:
+            view.limits = limits
+        else:
+            self._by_age.remove(view)
+            view.limits = limits
+            self._by_age.add(view)
         self._forget_oldest(view, len(view.events) - view.limits.size)
         self._forget_if_empty(view)
-
-    def _most_overdue(self, now: float) -> View | None:
-        for ttl, views in self._by_age.items():
-            view = next(iter(views.values()), None)
-            if view is not None and view.events[-1].published_at + ttl <= now:
-                return view
-        return None
 
     def _drop_expired(self, now: float) -> None:
         """Drop the events whose ``ttl`` is over. They cause no gap."""
@@ -337,14 +331,13 @@ class History:
             if largest is not None:
                 self._forget_oldest(self._views[largest])
                 continue
-            heads = [next(iter(views.values())) for views in self._by_age.values() if views]
-            if not heads or len(self._log) == 1:
+            view = self._by_age.least_recent()
+            if view is None or len(self._log) == 1:
                 return  # only the newest event of all is left
-            view = min(heads, key=lambda view: view.events[-1].seq)
             if view.events[-1].seq != self.last:
                 self._forget_view(view)
             else:  # an event that was spread came late to it: it is not the least recent
-                self._by_age[view.limits.ttl].move_to_end(view.name)
+                self._by_age.renew(view)
 
     def _forget_oldest(self, view: View, count: int = 1) -> None:
         """Drop the oldest events of a channel, which raises its floor."""
@@ -380,7 +373,8 @@ class History:
 
     def _forget_view(self, view: View) -> None:
         self._forget_oldest(view, len(view.events))
-        del self._views[view.name], self._by_age[view.limits.ttl][view.name]
+        del self._views[view.name]
+        self._by_age.remove(view)
         self._bytes -= CHANNEL_OVERHEAD + len(view.name)
         self._set_floor(view.name, view.floor)
 

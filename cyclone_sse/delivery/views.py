@@ -1,4 +1,4 @@
-"""The events of one channel, and the channels by their size.
+"""The events of one channel.
 
 A view is a part of the log of all events: it holds the same objects, oldest first. Plain Python.
 """
@@ -6,7 +6,6 @@ A view is a part of the log of all events: it holds the same objects, oldest fir
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -98,38 +97,6 @@ class View:
         else:
             self.events.append(event)
         self.bytes += len(event.frame) + ENTRY_OVERHEAD
-
-
-class BySize:
-    """Channels by the magnitude of their size, to find one of the largest at once.
-
-    Among channels of one magnitude, it is the one that has had this magnitude for longest.
-    """
-
-    def __init__(self) -> None:
-        # Without ordered dictionaries, finding the first costs a step for each that was removed before it.
-        self._classes: list[OrderedDict[str, None]] = [OrderedDict() for _ in range(64)]
-        self._class_of: dict[str, int] = {}
-
-    def set(self, channel: str, size: int) -> None:
-        number = size.bit_length()
-        before = self._class_of.get(channel)
-        if before != number:
-            if before is not None:
-                del self._classes[before][channel]
-            self._class_of[channel] = number
-            self._classes[number][channel] = None
-
-    def discard(self, channel: str) -> None:
-        number = self._class_of.pop(channel, None)
-        if number is not None:
-            del self._classes[number][channel]
-
-    def largest(self) -> str | None:
-        for channels in reversed(self._classes):
-            if channels:
-                return next(iter(channels))
-        return None
 
 
 def each_once(events: Iterable[Event]) -> Iterator[Event]:

@@ -94,6 +94,7 @@ LAYERS = [
     {"delivery.client"},
     {"delivery.channels", "delivery.history", "delivery.presence", "delivery.rates", "delivery.states"},
     {
+        "delivery.drop_order",
         "delivery.event_log",
         "delivery.expiring",
         "delivery.floors",
@@ -102,9 +103,8 @@ LAYERS = [
         "delivery.rising_floors",
         "delivery.spreading",
         "delivery.starting_point",
-        "delivery.views",
     },
-    {"delivery.automaton", "delivery.backlog", "delivery.sorted_log"},
+    {"delivery.automaton", "delivery.backlog", "delivery.sorted_log", "delivery.views"},
     {"delivery.published"},
     {"delivery.events", "delivery.kinds", "delivery.publication", "delivery.room"},
     {
@@ -146,6 +146,7 @@ PURE = {
     "delivery.batch",
     "delivery.channels",
     "delivery.client",
+    "delivery.drop_order",
     "delivery.end_orders",
     "delivery.events",
     "delivery.history",

@@ -1,4 +1,4 @@
-"""The events of one channel, and the channels by size."""
+"""The events of one channel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyclone_sse.delivery.events import Event, EventId
-from cyclone_sse.delivery.views import BySize, Limits, View
+from cyclone_sse.delivery.views import Limits, View
 
 
 def event(number: int) -> Event:
@@ -36,26 +36,3 @@ def test_to_pop_oldest_many_is_to_pop_oldest_the_first_so_often(lasting: list[bo
     count = min(count, len(lasting))
     assert one.pop_oldest(count) == [other.pop_first() for _ in range(count)]
     assert (one.events, one.bytes, one.floor) == (other.events, other.bytes, other.floor)
-
-
-def test_one_of_the_largest_channels_is_found() -> None:
-    sizes = BySize()
-    assert sizes.largest() is None
-    for name, size in (("small", 10), ("large", 5000), ("medium", 200)):
-        sizes.set(name, size)
-    assert sizes.largest() == "large"
-    sizes.set("large", 1)
-    assert sizes.largest() == "medium"
-    for name in ("large", "medium", "small"):
-        sizes.discard(name)
-    assert sizes.largest() is None
-
-
-def test_of_channels_of_one_size_the_first_is_found_however_many_were_removed() -> None:
-    sizes = BySize()
-    names = [str(number) for number in range(1000)]
-    for name in names:
-        sizes.set(name, 100)
-    for name in names:
-        assert sizes.largest() == name
-        sizes.discard(name)
