@@ -67,6 +67,10 @@ class EventLog:
         for event in self._unheld.pop_some(most):
             self._release(event)
 
+    def get(self, seq: int) -> Event | None:
+        """The event at this position that is not released, if there is one."""
+        return self._log.get(seq)
+
     def after(self, seq: int) -> Iterator[Event]:
         """The events after this position that are held. None must be added while they are read."""
         return (event for _, event in self._log.after(seq) if event.holders)

@@ -211,10 +211,17 @@ class History:
         self._spreading.leave_out(channel, seq)
         self.raise_floor(channel, seq)
 
-    def is_held(self, channel: str, event: Event) -> bool:
-        """Whether the channel has this event, or one with the same id."""
-        view = self._views.get(channel)
-        return view is not None and view.place(event) is not None
+    def is_held(self, event: Event, channels: frozenset[str]) -> bool:
+        """Whether one of these channels has this event, or one with the same id, or is to get it."""
+        held = self._log.get(event.seq)
+        if held is None:
+            return False
+        # Without this, the states of many channels would cost a step for each pair of a state and a channel.
+        for name in channels if len(channels) < len(held.channels) else channels.intersection(held.channels):
+            view = self._views.get(name)
+            if self._spreading.is_for(held, name) or (view is not None and view.place(held) is not None):
+                return True
+        return False
 
     def floor(self, channel: str) -> int | None:
         """The position after which nothing of the channel is missing; None: not known to be complete."""

@@ -56,11 +56,11 @@ class Pieces:
         outside of these is sent without its id. Without this, a client that is cut off after the state would
         be sent events again, or miss some.
         """
-        names = list(channels)
+        names, is_held = frozenset(channels), self._history.is_held
         states = [
             event
             for event in self._states.of(names)
-            if (at is None or event.seq <= at.seq) and (event.seq <= after or not self._is_held(event, names))
+            if (at is None or event.seq <= at.seq) and (event.seq <= after or not is_held(event, names))
         ]
         if not states:
             return NOTHING
@@ -96,12 +96,8 @@ class Pieces:
 
     def unheld_states(self, channels: Iterable[str]) -> list[Event]:
         """The states of these channels that the history does not hold."""
-        names = list(channels)
-        return [event for event in self._states.of(names) if not self._is_held(event, names)]
-
-    def _is_held(self, event: Event, channels: Iterable[str]) -> bool:
-        """Whether the history of one of these channels has the event."""
-        return any(self._history.is_held(name, event) for name in channels)
+        names = frozenset(channels)
+        return [event for event in self._states.of(names) if not self._history.is_held(event, names)]
 
     def of(
         self,

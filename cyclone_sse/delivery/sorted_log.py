@@ -34,6 +34,10 @@ class SortedLog(Generic[T]):
         self._keys.append(key)
         self._items[key] = item
 
+    def get(self, key: int) -> T | None:
+        """The item with this key, if there is one."""
+        return self._items.get(key)
+
     def pop(self, key: int) -> T | None:
         """Remove and return the item with this key, if there is one."""
         item = self._items.pop(key, None)

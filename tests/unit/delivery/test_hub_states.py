@@ -18,6 +18,7 @@ from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.delivery.questions import BATCH_EVENTS
 from cyclone_sse.delivery.states import STATES_AT_ONCE
+from cyclone_sse.delivery.views import View
 from cyclone_sse.errors import Refusal
 from tests.harness.eventstream import Parser
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
@@ -108,6 +109,44 @@ def test_the_states_follow_a_gap_without_doubling_what_is_held(clock: TurnClock)
     ahead = Recorder()
     hub.subscribe(ahead, ["a"], last_id(late))
     assert ahead.got == []
+
+
+def test_a_state_that_is_being_spread_is_not_doubled_behind_a_gap(clock: TurnClock) -> None:
+    hub = make_hub(clock, history_size=2)
+    before = hub.position()
+    names = [f"user-{number}" for number in range(3 * MANY)]
+    for number in range(3):
+        hub.publish(publication(names[-1], str(number)))
+    turns(clock)
+    done = hub.publish_all([publication(names, "all", keep=True)])
+    while not done.called:  # type: ignore[union-attr]
+        client = with_state()
+        hub.subscribe(client, names[-1:], before)
+        assert client.data[-1:] == ["all"] or hub.states.get(names[-1]) is None
+        assert client.data.count("all") <= 1
+        clock.turn()
+
+
+def test_the_states_of_many_channels_are_found_in_as_many_steps_as_there_are(
+    clock: TurnClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = make_hub(clock, history_size=1)
+    names = [f"room-{number}" for number in range(200)]
+    before = hub.position()
+    for message in ("state", "1", "2"):
+        for name in names:
+            hub.publish(publication(name, message, keep=message == "state"))
+    looked_up, place = [0], View.place
+
+    def count(view: View, event: Event) -> int | None:
+        looked_up[0] += 1
+        return place(view, event)
+
+    monkeypatch.setattr(View, "place", count)
+    client = with_state()
+    hub.subscribe(client, names, before)
+    assert client.data.count("state") == len(names)
+    assert looked_up[0] <= 10 * len(names)
 
 
 def test_after_a_gap_with_nothing_to_follow_the_client_has_the_position(clock: TurnClock) -> None:
