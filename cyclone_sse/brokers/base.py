@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from cyclone_sse.brokers.carried import fields_in
+from cyclone_sse.brokers.carried import check_carried
 from cyclone_sse.brokers.presence_exchange import PresenceExchange
 from cyclone_sse.brokers.subscriptions import Subscriptions
 from cyclone_sse.delivery.client import Client
@@ -360,11 +360,7 @@ class Broker:
 
     def _publish_one_by_one(self, publications: Sequence[Publication]) -> Any:
         """Publish one after another: the ``publish_all`` of a subclass that overrides only ``publish``."""
-        if any(fields_in(each) for each in publications):
-            raise Refusal(
-                400,
-                f"the broker {self.name} transmits text only: leave out event, retry, ttl, except and keep",
-            )
+        check_carried(publications, (), self.name)  # `publish` has the text alone
         return Deferred.fromCoroutine(self._publish_each(publications))
 
     async def _publish_each(self, publications: Sequence[Publication]) -> Sequence[str | None]:

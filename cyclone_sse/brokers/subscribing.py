@@ -33,7 +33,6 @@ class SubscribingBroker(UpstreamBroker[L], Generic[L]):
         """Publish all of these. Fires when the upstream has accepted them. A publication whose key this
         server has seen is not published again.
         """
-        self.check_publishable(publications)
         d: Deferred[Any] = self.hub.published.publish(publications, super().publish_all)
         return d
 
