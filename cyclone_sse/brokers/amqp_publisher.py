@@ -26,10 +26,9 @@ from cyclone_sse.brokers.amqp_protocol import (
 )
 from cyclone_sse.brokers.amqp_tables import encode_table
 from cyclone_sse.brokers.link import NotAllowed, NotPublished
-from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Refusal
-from cyclone_sse.slices import Slices, finish_in_turns
+from cyclone_sse.slices import MANY, Slices, finish_in_turns
 
 SENT_AT_ONCE = 100  # messages that are sent in one slice: about 5 ms
 NAMES_MAX = 100_000  # bytes of names in one message's headers, which must fit a frame

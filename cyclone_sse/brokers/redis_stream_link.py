@@ -26,9 +26,9 @@ from cyclone_sse.brokers.redis_scripts import (
     adding,
 )
 from cyclone_sse.brokers.redis_stream_position import Survey
-from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Refusal
+from cyclone_sse.slices import MANY
 
 GROUP = b"cyclone-sse"
 STATES_IN_STEP = 500  # in one step of Redis

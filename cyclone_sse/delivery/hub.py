@@ -24,7 +24,7 @@ from cyclone_sse.delivery.channels import Channels
 from cyclone_sse.delivery.client import CORKED, RESET, Client, Piece
 from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.fanout import Fanout
-from cyclone_sse.delivery.history import MANY, History
+from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.kinds import read_kinds
 from cyclone_sse.delivery.lifecycle import Lifecycle
 from cyclone_sse.delivery.pattern_index import PatternIndex
@@ -276,7 +276,7 @@ class Hub:
         for name in names or ():
             looked_at += 1 + self.channels.count(name)
             found.update(dict.fromkeys(self.channels.of(name)))
-            if looked_at >= MANY:
+            if looked_at >= slices.MANY:
                 looked_at = 0
                 yield
         if user is None:
@@ -285,7 +285,7 @@ class Hub:
         for number, client in enumerate(found, 1):
             if client.user == user:
                 clients.append(client)
-            if not number % MANY:
+            if not number % slices.MANY:
                 yield
         return clients
 
@@ -315,7 +315,7 @@ class Hub:
         found: dict[Client, None] = {}
         for number, name in enumerate(channels, 1):
             found.update(dict.fromkeys(self.channels.of(name)))
-            if not number % MANY:
+            if not number % slices.MANY:
                 yield
         return len(found)
 

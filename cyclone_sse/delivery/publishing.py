@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.events import Event, EventId, EventIds, encode
 from cyclone_sse.delivery.fanout import Fanout
-from cyclone_sse.delivery.history import MANY, History
+from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.journal import Journal
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.publication import Publication
@@ -26,7 +26,7 @@ from cyclone_sse.delivery.states import States
 from cyclone_sse.delivery.writer_thread import Writer, WriterThread
 from cyclone_sse.errors import Refusal
 from cyclone_sse.log_limit import LogLimit
-from cyclone_sse.slices import Slices, finish, finish_in_turns
+from cyclone_sse.slices import MANY, Slices, finish, finish_in_turns
 
 EVENTS_PER_TURN = 200  # events that are published in one turn
 

@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.kinds import Kind, Kinds
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.publish import CHECKED_AT_ONCE
+from cyclone_sse.slices import MANY
 from tests.unit.delivery.clients import turns
 from tests.unit.http.peer import FORM, JSON, LINES, MemoryServer
 

@@ -10,9 +10,9 @@ from twisted.internet.task import Clock
 from cyclone_sse.brokers.amqp_protocol import AmqpError
 from cyclone_sse.brokers.amqp_publisher import BLOCKED_WAIT, SENT_AT_ONCE, AmqpPublisherFactory
 from cyclone_sse.brokers.link import NotAllowed, NotPublished
-from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.publication import Publication, publication
 from cyclone_sse.errors import Refusal
+from cyclone_sse.slices import MANY
 from tests.unit.brokers.amqp_server import Server, fate
 
 pytestmark = pytest.mark.filterwarnings("ignore:twisted.internet.defer.returnValue:DeprecationWarning")

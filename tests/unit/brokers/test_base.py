@@ -14,9 +14,9 @@ from twisted.internet.defer import Deferred
 
 from cyclone_sse.brokers import Broker, HttpBroker
 from cyclone_sse.delivery.events import GAP_TYPE
-from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Refusal
+from cyclone_sse.slices import MANY
 from tests.unit.fakes import FakeClient, TurnClock
 
 CHANNELS = ("a", "b", "c")

@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred
 
 from cyclone_sse.brokers.redis_stream import AHEAD_WAIT
 from cyclone_sse.delivery.events import seq_at
-from cyclone_sse.delivery.history import MANY
 from cyclone_sse.errors import Unavailable
+from cyclone_sse.slices import MANY
 from tests.unit.brokers.redis_streams import FakeStream, Reader
 from tests.unit.fakes import FakeClient
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclone_sse.delivery import history as module
 from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.losses import Loss
 from cyclone_sse.delivery.views import Limits
+from cyclone_sse.slices import MANY
 
 
 def event(number: int, size: int = 0, channels: Iterable[str] = ("a",)) -> Event:
@@ -212,7 +212,7 @@ def test_floors_of_many_channels_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_event_of_very_many_channels_is_in_every_answer_before_they_all_have_it() -> None:
     history = make_history()
-    names = [str(number) for number in range(3 * module.MANY)]
+    names = [str(number) for number in range(3 * MANY)]
     spread = history.spread(event(1, channels=names), 0)
     history.append(event(2, channels=names[-1:]), 0)
     assert since(history, 0, [names[0], names[-1]]) == [1, 2]
@@ -251,7 +251,7 @@ def test_the_channels_of_many_events_that_are_spread_are_found_in_as_many_steps_
 @pytest.mark.parametrize("newer", [True, False])
 def test_a_channel_that_is_cleared_while_an_event_is_spread_does_not_get_it_back(newer: bool) -> None:
     history = make_history()
-    names = [str(number) for number in range(3 * module.MANY)]
+    names = [str(number) for number in range(3 * MANY)]
     spread = history.spread(event(1, channels=names), 0)
     history.clear_channel(names[-1], seq(2))
     if newer:
@@ -273,7 +273,7 @@ def test_an_event_that_is_larger_than_the_limit_leaves_nothing_to_be_forgotten()
 
 def test_what_is_dropped_all_at_once_is_freed_in_several_calls() -> None:
     history, held = make_history(), weakref.WeakSet[Event]()
-    for number in range(1, 3 * module.MANY):
+    for number in range(1, 3 * MANY):
         held.add(one := event(number, channels=(str(number),)))
         history.append(one, 0)
     del one
@@ -284,7 +284,7 @@ def test_what_is_dropped_all_at_once_is_freed_in_several_calls() -> None:
         while history.forget_old(0):
             left.append(len(held))
         assert len(left) == 3
-        assert all(before - after <= module.MANY for before, after in pairwise(left))
+        assert all(before - after <= MANY for before, after in pairwise(left))
         assert not held, "without a collection of garbage"
     finally:
         gc.enable()
@@ -292,7 +292,7 @@ def test_what_is_dropped_all_at_once_is_freed_in_several_calls() -> None:
 
 def test_an_event_that_came_late_to_channels_does_not_keep_them_from_being_dropped() -> None:
     history = make_history(max_bytes=100_000)
-    names = [str(number) for number in range(3 * module.MANY)]
+    names = [str(number) for number in range(3 * MANY)]
     spread = history.spread(event(1, channels=names), 0)
     next(spread)
     history.append(event(2, channels="x"), 0)
@@ -307,7 +307,7 @@ def test_an_event_that_came_late_to_channels_does_not_keep_them_from_being_dropp
 
 def test_an_event_is_dropped_with_its_ttl_also_in_channels_that_it_reached_later() -> None:
     history = make_history()
-    names = [str(number) for number in range(3 * module.MANY)]
+    names = [str(number) for number in range(3 * MANY)]
     short = event(1, channels=names)
     short.ttl = 1.0
     spread = history.spread(short, 0)
@@ -325,7 +325,7 @@ def test_an_event_is_dropped_with_its_ttl_also_in_channels_that_it_reached_later
 @pytest.mark.parametrize("slices", [0, 1])
 def test_to_drop_everything_between_two_slices_ends_the_spreading(slices: int) -> None:
     history = make_history()
-    names = [str(number) for number in range(2 * module.MANY)]
+    names = [str(number) for number in range(2 * MANY)]
     spread = history.spread(event(9, channels=names), 0)
     for _ in range(slices):
         next(spread)
@@ -338,7 +338,7 @@ def test_to_drop_everything_between_two_slices_ends_the_spreading(slices: int) -
 
 def test_events_with_a_ttl_are_dropped_as_fast_as_they_come() -> None:
     history = make_history()
-    count = 5 * module.MANY
+    count = 5 * MANY
     for number in range(1, count + 1):
         short = event(number, channels=[str(number)])
         short.ttl = 1.0
@@ -357,7 +357,7 @@ def test_very_many_events_are_freed_in_several_calls(how: str) -> None:
     history = make_history(size=100_000, ttl=10)
     history.on_forgotten = released.append
     names = "a" if how != "of one age" else [str(number) for number in range(100)]
-    count = 5 * module.MANY
+    count = 5 * MANY
     for number in range(1, count + 1):
         history.append(event(number, channels=(names[number % len(names)],)), 0)
     if how == "cleared":
@@ -365,7 +365,7 @@ def test_very_many_events_are_freed_in_several_calls(how: str) -> None:
     calls, before = 0, 0
     while history.forget_old(10):
         calls += 1
-        assert len(released) - before <= 2 * module.MANY
+        assert len(released) - before <= 2 * MANY
         before = len(released)
     assert calls >= 3
     assert len(released) == count
@@ -392,7 +392,7 @@ def test_who_reads_the_log_is_not_given_what_was_cleared() -> None:
 
 def test_what_is_too_much_to_forget_in_one_call_is_left_to_the_next() -> None:
     history = make_history(max_bytes=2_000_000)
-    names = [str(number) for number in range(5 * module.MANY)]
+    names = [str(number) for number in range(5 * MANY)]
     for _ in history.spread(event(1, channels=names), 0):
         pass
     history.append(event(2, 1_500_000), 0)

@@ -11,10 +11,10 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.delivery.events import EventId
-from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.delivery.rising_floors import FLOORS_AT_ONCE
 from cyclone_sse.errors import Ending
+from cyclone_sse.slices import MANY
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
 from tests.unit.fakes import FakeSocket, TurnClock
 

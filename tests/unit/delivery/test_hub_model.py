@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cyclone_sse.delivery import history, hub, log_reader, publishing, questions, rising_floors, states, turn
+from cyclone_sse import slices
+from cyclone_sse.delivery import history, log_reader, publishing, questions, rising_floors, states, turn
 from tests.unit.delivery.clients import turns
 from tests.unit.delivery.hub_model import HubModel
 
@@ -21,7 +22,7 @@ def small_slices() -> Iterator[None]:
         (log_reader, "NAMES"),
         (publishing, "EVENTS_PER_TURN"),
     ]
-    small += [(module, "MANY") for module in (history, hub, publishing)]
+    small += [(module, "MANY") for module in (history, slices, publishing)]
     small += [(states, "STATES_AT_ONCE"), (rising_floors, "FLOORS_AT_ONCE")]
     with pytest.MonkeyPatch.context() as patch:
         for module, name in small:

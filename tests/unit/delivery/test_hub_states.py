@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.delivery.events import Event
-from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
@@ -20,6 +19,7 @@ from cyclone_sse.delivery.questions import BATCH_EVENTS
 from cyclone_sse.delivery.states import STATES_AT_ONCE
 from cyclone_sse.delivery.views import View
 from cyclone_sse.errors import Refusal
+from cyclone_sse.slices import MANY
 from tests.harness.eventstream import Parser
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
 from tests.unit.fakes import FakeSocket, TurnClock

@@ -8,10 +8,10 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.delivery.events import EventId, EventIds
-from cyclone_sse.delivery.history import MANY
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.delivery.publishing import EVENTS_PER_TURN
+from cyclone_sse.slices import MANY
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
 from tests.unit.fakes import FakeSocket, TurnClock
 
