@@ -26,11 +26,11 @@ SMALL = 16 * 1024  # bytes: the size of a head, which needs no reservation eithe
 
 
 class BodyMemory(enum.Enum):
-    """The memory of a sender for its body. The values are what ``reserve`` returns, and None before."""
+    """The memory of a sender for its body."""
 
-    NONE = None
-    AWAITED = False
-    RESERVED = True
+    NONE = enum.auto()
+    AWAITED = enum.auto()
+    RESERVED = enum.auto()
 
 
 class Sender(Protocol):
@@ -52,18 +52,18 @@ class BodyBudget:
         self._of_network: Counter[str] = Counter()
         self.used = 0  # bytes
 
-    def reserve(self, sender: Sender, network: str, size: int) -> bool:
-        """Reserve memory for a body of this size. False if there is none; the sender then waits."""
+    def reserve(self, sender: Sender, network: str, size: int) -> BodyMemory:
+        """Reserve memory for a body of this size; without any, it waits for ``continue_body``."""
         queue = self._waiting.get(network)
         if queue is not None:
             queue[sender] = size
         elif size <= self._free() and self._may_have(network, size):
             self._add(sender, network, size)
-            return True
+            return BodyMemory.RESERVED
         else:
             self._waiting[network] = OrderedDict({sender: size})
             self._serve(network)
-        return False
+        return BodyMemory.AWAITED
 
     def release(self, sender: Sender, network: str) -> None:
         """Release the memory of the body, or stop waiting for it."""

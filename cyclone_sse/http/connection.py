@@ -249,7 +249,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     def _reserve(self, size: int) -> bool:
         """Whether there is memory for the body; if not, `continue_body` is called later."""
         if self._memory is BodyMemory.NONE:
-            self._memory = BodyMemory(self.server.bodies.reserve(self, self.server.network(self), size))
+            self._memory = self.server.bodies.reserve(self, self.server.network(self), size)
             if self._memory is BodyMemory.AWAITED:
                 self.server.set_deadline(self, BODY_WAIT)
         return self._memory is BodyMemory.RESERVED

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from cyclone_sse.http.body_budget import BUDGET, BodyBudget
+from cyclone_sse.http.body_budget import BUDGET, BodyBudget, BodyMemory
 from cyclone_sse.http.connection import BODY_WAIT
 from tests.unit.http.peer import STATS, MemoryServer, Peer, head
 
 GONE = Failure(ConnectionDone())
 MIB = 2**20
+AWAITED, RESERVED = BodyMemory.AWAITED, BodyMemory.RESERVED
 
 
 class Waiter:
@@ -33,7 +34,7 @@ class Waiter:
 def test_what_finds_no_room_waits_for_those_before_it() -> None:
     budget = BodyBudget(80)
     senders = [Waiter(str(number)) for number in range(6)]
-    assert [budget.reserve(each, each.network, 20) for each in senders] == [True] * 4 + [False] * 2
+    assert [budget.reserve(each, each.network, 20) for each in senders] == [RESERVED] * 4 + [AWAITED] * 2
     budget.release(senders[0], "0")
     assert [each.reads for each in senders[4:]] == [True, False]
     budget.release(senders[5], "5")  # it has gone while it waited
@@ -45,8 +46,8 @@ def test_what_finds_no_room_waits_for_those_before_it() -> None:
 def test_one_network_leaves_room_for_others() -> None:
     budget = BodyBudget(80)
     greedy = [Waiter() for _ in range(10)]
-    assert [budget.reserve(each, "a", 10) for each in greedy] == [True] * 2 + [False] * 8
-    assert budget.reserve(Waiter("b"), "b", 20)
+    assert [budget.reserve(each, "a", 10) for each in greedy] == [RESERVED] * 2 + [AWAITED] * 8
+    assert budget.reserve(Waiter("b"), "b", 20) is RESERVED
     budget.release(greedy[0], "a")
     assert greedy[2].reads
     assert not greedy[3].reads
@@ -54,8 +55,8 @@ def test_one_network_leaves_room_for_others() -> None:
 
 def test_one_that_is_larger_than_all_room_has_it_alone() -> None:
     budget = BodyBudget(80)
-    assert budget.reserve(Waiter(), "a", 100)
-    assert not budget.reserve(Waiter("b"), "b", 1)
+    assert budget.reserve(Waiter(), "a", 100) is RESERVED
+    assert budget.reserve(Waiter("b"), "b", 1) is AWAITED
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from("abc"), st.integers(1, 30))))
@@ -70,7 +71,7 @@ def test_whatever_comes_and_goes_the_sum_is_right_and_nothing_is_left(
             budget.release(sender, sender.network)
         else:
             sender = Waiter(network)
-            sender.reads = budget.reserve(sender, network, size)
+            sender.reads = budget.reserve(sender, network, size) is RESERVED
             there[number] = (sender, size)
         reading = sum(size for sender, size in there.values() if sender.reads)
         assert budget.used == reading <= 80
@@ -95,12 +96,12 @@ class PlainBudget:
         mine = sum(each for name, each in self.reading.values() if name == network)
         return (not used or used + size <= self.limit) and (not mine or mine + size <= self.limit // 4)
 
-    def reserve(self, sender: Any, network: str, size: int) -> bool:
+    def reserve(self, sender: Any, network: str, size: int) -> BodyMemory:
         if network not in self.queues and self.fits(network, size):
             self.reading[sender] = network, size
-            return True
+            return RESERVED
         self.queues.setdefault(network, []).append((sender, size))
-        return False
+        return AWAITED
 
     def release(self, sender: Any, network: str) -> None:
         if self.reading.pop(sender, None) is None:
@@ -139,7 +140,7 @@ def test_the_same_senders_read_in_the_same_order_as_if_all_were_looked_at(
             else:
                 sender = there[number] = Noting(network)
                 numbers[sender] = number
-                if budget.reserve(sender, network, size):
+                if budget.reserve(sender, network, size) is RESERVED:
                     sender.continue_body()
         return read
 
@@ -200,7 +201,7 @@ def test_bodies_that_find_no_room_are_not_read() -> None:
 
 def test_a_body_that_finds_no_room_for_long_is_refused() -> None:
     server = MemoryServer()
-    assert server.connections.bodies.reserve(Waiter(), "192.0.2.1", BUDGET // 4)
+    assert server.connections.bodies.reserve(Waiter(), "192.0.2.1", BUDGET // 4) is RESERVED
     peer = post(server, "192.0.2.1")
     peer.wait(BODY_WAIT - 1)
     assert peer.statuses == []
