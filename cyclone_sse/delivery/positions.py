@@ -73,7 +73,7 @@ class Positions:
         for name in channels:
             self._at[name] = after
             self._known.pop(name, None)
-        if not start.tell_gap:
+        if not start.reports_gap:
             self.be_quiet(channels, after)
         self._questions = None
 

@@ -68,7 +68,7 @@ class Resume:
         self.has_patterns = patterns is not None
         self._answers = Answers(history, self.clock)
         self._catch_ups: dict[Client, CatchUp] = {}  # those under way
-        self._untold: dict[Client, None] = {}  # clients that are to be told that ids were reset
+        self._due_gap: dict[Client, None] = {}  # clients that will be sent the gap of a reset of ids
 
     def start(self, client: Client) -> None:
         """Send a client the events after its last event id; then it is live."""
@@ -82,7 +82,7 @@ class Resume:
 
     def _send_all(self, client: Client, start: Start) -> bool:
         """Send all missed events if they are one answer without a gap, as usual: the client is live then."""
-        if not start.tell_gap or client.is_poll or self._has_pattern(client.channels):
+        if not start.reports_gap or client.is_poll or self._has_pattern(client.channels):
             return False
         gaps, missed = self.history.missed(start.after, client.channels, self.clock())
         if gaps:
@@ -139,8 +139,8 @@ class Resume:
         if catch_up is not None:
             catch_up.add(channels, start, from_now=not last_event_id)
             return None
-        if not (last_event_id and channels) or client.skip_until == NOT_LIVE or client in self._untold:
-            return None  # it is live, or will be when it is told that ids were reset
+        if not (last_event_id and channels) or client.skip_until == NOT_LIVE or client in self._due_gap:
+            return None  # it is live, or will be after the gap of a reset
         before = [name for name in client.channels if name not in channels]
         catch_up = self._catch_ups[client] = CatchUp(self, client, self._positions(before))
         catch_up.positions.ignore_unknown(before)
@@ -156,8 +156,8 @@ class Resume:
                 self.stop(client)
 
     def stop(self, client: Client) -> None:
-        """Stop catching up for a client that has left, or that is told that it may have missed anything."""
-        self._untold.pop(client, None)
+        """Stop catching up for a client that has left, or that is sent the gap of a reset."""
+        self._due_gap.pop(client, None)
         catch_up = self._catch_ups.pop(client, None)
         if catch_up is not None:
             catch_up.stop()
@@ -166,8 +166,8 @@ class Resume:
         """Continue from the history for a client that did not read the waiting events."""
         self.counters.deliveries -= dropped.events
         self.counters.sent_bytes -= dropped.bytes
-        if client in self._untold:
-            # It will be live when it is told. Without this, it would be sent the events of the new ids before
+        if client in self._due_gap:
+            # It will be live after the gap. Without this, it would be sent the events of the new ids before
             # that, and once more behind it.
             client.skip_until = NOT_LIVE
             return
@@ -179,10 +179,10 @@ class Resume:
         client.catch_up(NOTHING, catch_up.refill)
 
     def reset(self, clients: Iterable[Client]) -> None:
-        """Stop catching up, since ids were reset and the history was dropped. clients: will be told."""
+        """Stop catching up, since ids were reset and the history was dropped. clients: will be sent a gap."""
         self.era += 1
         self._catch_ups.clear()
-        self._untold.update(dict.fromkeys(clients))
+        self._due_gap.update(dict.fromkeys(clients))
 
     def go_live(self, client: Client, after: int = 0) -> None:
         """Send the client live events from now on, since all earlier ones have been sent.
@@ -260,7 +260,7 @@ class CatchUp:
         client = self._client
         self.go_back(start.after)
         self._after = start.after
-        if not start.tell_gap:
+        if not start.reports_gap:
             self.positions.be_quiet(client.channels, start.after)
         piece = self.refill()
         self._resume.send(client, piece, None if self._is_live or client.is_poll else self.refill)

@@ -13,11 +13,11 @@ TOLERANCE = 5000  # milliseconds between the clocks of two processes
 class Start(NamedTuple):
     """The position at which a client's stream starts.
 
-    after: the position after which it is served. tell_gap: whether it receives a gap for what is not held.
+    after: the position after which it is served. reports_gap: whether it receives a gap for what is not held.
     """
 
     after: int
-    tell_gap: bool
+    reports_gap: bool
 
 
 EARLIEST = Start(0, False)  # it requested all events that are held

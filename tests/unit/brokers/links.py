@@ -111,11 +111,11 @@ class FakeBroker(SubscribingBroker[FakeLink]):
         self.gaps: list[set[str]] = []
         self.sure: list[str] = []  # without a gap
         self.orders: list[Any] = []
-        tell_gap, confirm = self.hub.send_gap, self.hub.set_complete
+        send_gap, confirm = self.hub.send_gap, self.hub.set_complete
 
         def gap(channels: Iterable[str]) -> None:
             self.gaps.append(set(channels))
-            tell_gap(channels)
+            send_gap(channels)
 
         def confirmed(channels: Iterable[str]) -> None:
             names = list(channels)
