@@ -12,18 +12,17 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from cyclone_sse.access.http_client import HttpClient
+from cyclone_sse.access.http_client import HttpClient, answer_in_time
 from cyclone_sse.errors import error_text
 from cyclone_sse.log_limit import LogLimit
 
 PRESENCE_INTERVAL = 1.0  # seconds between two requests
 MAX_PAUSE = 30.0  # seconds between two tries
-PRESENCE_TIMEOUT = 5.0  # seconds for an answer
 MAX_CHANGES = 500  # changes in one request: at most 700 kB
 MAX_WAITING_CHANGES = 20_000  # changes
 
@@ -110,7 +109,6 @@ class PresenceUrl:
         self._timer = None
         body = self._batch()
         request = self._request = Deferred.fromCoroutine(self._send(body))
-        request.addTimeout(PRESENCE_TIMEOUT, self._reactor)
         request.addCallbacks(self._sent, self._failed)
 
     def _batch(self) -> bytes:
@@ -138,7 +136,7 @@ class PresenceUrl:
         key = self._key()
         if key:
             fields.append(("Authorization", "Bearer " + key.encode().decode("latin-1")))
-        answer = await self._client.post(body, fields)
+        answer = await answer_in_time(self._client.post(body, fields), self._reactor)
         if not 200 <= answer.status < 300:
             raise _WrongStatus(f"answered {answer.status}")
 
@@ -158,7 +156,7 @@ class PresenceUrl:
         self._failures += 1
         if failure.check(CancelledError):
             return  # by `abort`
-        self._log(_problem(failure.value))
+        self._log(error_text(failure.value))
         if not self._stopping:
             pause = min(MAX_PAUSE, PRESENCE_INTERVAL * 2 ** min(self._failures - 1, 10))
             self._timer = self._reactor.callLater(pause, self._post)
@@ -167,11 +165,3 @@ class PresenceUrl:
         """Log a new problem at once, and a repeated one at most once a minute."""
         if self._log_limit.acquire(problem):
             self.log.error("the application at --presence-url {problem}: trying again", problem=problem)
-
-
-def _problem(error: object) -> str:
-    if isinstance(error, _WrongStatus):
-        return str(error)
-    if isinstance(error, TimeoutError):
-        return f"has not answered in {PRESENCE_TIMEOUT:g} seconds"
-    return f"cannot be reached: {error_text(error)}"

@@ -17,20 +17,19 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 from urllib.parse import urlencode
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
+from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from cyclone_sse.access.answers import HttpAnswer, NoDecision, decide
+from cyclone_sse.access.answers import NoDecision, decide
 from cyclone_sse.access.credentials import Caller
 from cyclone_sse.access.grant import Grant
-from cyclone_sse.access.http_client import HttpClient
+from cyclone_sse.access.http_client import HttpClient, NoAnswer, answer_in_time
 from cyclone_sse.counters import Histogram
-from cyclone_sse.errors import Refusal, error_text
+from cyclone_sse.errors import Refusal
 from cyclone_sse.log_limit import LogLimit
 from cyclone_sse.reactors import reactor_or_global
 
-ANSWER_TIMEOUT = 5.0  # seconds for an answer
 TURN_PATIENCE = 10.0  # seconds that a question may wait until fewer requests are under way
 _PASSED_ON = ("Cookie", "Authorization", "Origin", "User-Agent")
 
@@ -85,19 +84,12 @@ class AuthUrl:
         self.figures.under_way += 1
         status = "none"
         try:
-            request = Deferred.fromCoroutine(self._client.get(_query(channels), self._fields(caller)))
-            answer: HttpAnswer = await request.addTimeout(ANSWER_TIMEOUT, self._reactor)
+            request = self._client.get(_query(channels), self._fields(caller))
+            answer = await answer_in_time(request, self._reactor)
             status = str(answer.status)
             return decide(answer, channels, self._clock())
-        except TimeoutError:
-            self._refuse(f"has not answered in {ANSWER_TIMEOUT:g} seconds")
-        except (Refusal, CancelledError):
-            raise
-        except NoDecision as error:
+        except (NoAnswer, NoDecision) as error:
             self._refuse(str(error))
-        except Exception as error:
-            # Any error of the network; Twisted's have no common base class.
-            self._refuse(f"cannot be asked: {error_text(error)}")
         finally:
             self._turns.release()
             self.figures.under_way -= 1

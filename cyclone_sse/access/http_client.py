@@ -6,10 +6,11 @@ without this limit, an application that never stops sending headers would fill t
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from contextvars import ContextVar
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectingCancelledError, ConnectionDone
 from twisted.internet.interfaces import (
@@ -37,8 +38,10 @@ from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from cyclone_sse.access.answers import HttpAnswer
+from cyclone_sse.errors import error_text
 from cyclone_sse.values import unix_url
 
+ANSWER_TIMEOUT = 5.0  # seconds for an answer
 MAX_ANSWER = 65536  # bytes: status line, headers, body and all that comes before them
 MAX_INTERIM = 10  # 1xx answers before the final one; Twisted logs a line for each
 _IDLE_SECONDS = 30  # for which an idle connection is kept
@@ -52,6 +55,26 @@ class AnswerTooLong(Exception):
 
     def __str__(self) -> str:
         return f"its answer is longer than {MAX_ANSWER} bytes"
+
+
+class NoAnswer(Exception):
+    """The server has not answered. The text is for the log, after the server's name: it has the reason."""
+
+
+async def answer_in_time(request: Coroutine[Any, Any, HttpAnswer], reactor: IReactorTime) -> HttpAnswer:
+    """The answer to a request of ``HttpClient``. Raises NoAnswer if there is none in ANSWER_TIMEOUT seconds.
+
+    May be cancelled.
+    """
+    try:
+        return await Deferred.fromCoroutine(request).addTimeout(ANSWER_TIMEOUT, reactor)
+    except TimeoutError:
+        raise NoAnswer(f"has not answered in {ANSWER_TIMEOUT:g} seconds") from None
+    except CancelledError:
+        raise
+    except Exception as error:
+        # Any error of the network or of TLS; Twisted's have no common base class.
+        raise NoAnswer(f"cannot be reached: {error_text(error)}") from None
 
 
 class HttpClient:

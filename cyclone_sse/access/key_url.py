@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from cyclone_sse.access.http_client import HttpClient
+from cyclone_sse.access.http_client import HttpClient, NoAnswer, answer_in_time
 from cyclone_sse.access.keys import SigningKey, jwks_keys
 from cyclone_sse.errors import error_text
 from cyclone_sse.reactors import reactor_or_global
@@ -22,7 +22,6 @@ from cyclone_sse.reactors import reactor_or_global
 REFRESH = 600.0  # seconds between two fetches
 FETCH_RETRY = 10.0  # seconds until the next try while there is no key at all
 UNKNOWN_KEY = 60.0  # seconds between two fetches because of unknown keys
-FETCH_TIMEOUT = 5.0  # seconds for an answer
 
 
 class KeyUrl:
@@ -84,7 +83,6 @@ class KeyUrl:
     def _fetch(self) -> None:
         self._clear_timer()
         request = self._request = Deferred.fromCoroutine(self._read())
-        request.addTimeout(FETCH_TIMEOUT, self._reactor)
         request.addErrback(self._failed)
         request.addBoth(self._finish)
 
@@ -97,7 +95,11 @@ class KeyUrl:
             deferred.callback(None)
 
     async def _read(self) -> None:
-        answer = await self._client.get("", [("Accept", "application/json"), ("User-Agent", "cyclone-sse")])
+        request = self._client.get("", [("Accept", "application/json"), ("User-Agent", "cyclone-sse")])
+        try:
+            answer = await answer_in_time(request, self._reactor)
+        except NoAnswer as error:
+            raise ValueError(f"the URL {error}") from None
         if answer.status != 200:
             raise ValueError(f"the answer is {answer.status}")
         self.keys = jwks_keys(answer.body)
@@ -106,9 +108,7 @@ class KeyUrl:
             self.log.info("the keys at --jwt-keys={url} are back", url=self._url)
 
     def _failed(self, failure: Failure) -> None:
-        if failure.check(TimeoutError):
-            self._log_problem(f"there is no answer in {FETCH_TIMEOUT:g} seconds")
-        elif not failure.check(CancelledError):  # by `stop`
+        if not failure.check(CancelledError):  # by `stop`
             self._log_problem(error_text(failure.value))
 
     def _log_problem(self, problem: str) -> None:

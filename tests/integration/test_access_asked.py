@@ -58,7 +58,7 @@ def test_an_application_on_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
         assert application.questions[0].headers["Host"] == "www.example"
     server = serve(f"--auth-url=unix:{tmp_path}/missing.sock")
     assert request("GET", f"{server.url}/?channels=a").status == 503
-    assert "cannot be asked" in server.log
+    assert "cannot be reached" in server.log
 
 
 def test_the_certificate_of_https_is_checked(serve: Serve, tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ from twisted.internet.task import Clock
 
 from cyclone_sse import presence_url
 from cyclone_sse.access.answers import HttpAnswer
+from cyclone_sse.access.http_client import ANSWER_TIMEOUT
 from cyclone_sse.daemon.probes import collected_errors
 from cyclone_sse.presence_url import (
     MAX_CHANGES,
     MAX_PAUSE,
     MAX_WAITING_CHANGES,
     PRESENCE_INTERVAL,
-    PRESENCE_TIMEOUT,
     PresenceUrl,
 )
 
@@ -105,7 +105,7 @@ def test_a_failed_request_is_repeated_with_growing_pauses() -> None:
         elif number % 3 == 1:
             site.client.answers[-1].errback(ConnectionRefusedError())
         else:
-            site.clock.advance(PRESENCE_TIMEOUT)
+            site.clock.advance(ANSWER_TIMEOUT)
         (call,) = site.clock.getDelayedCalls()
         pauses.append(call.getTime() - site.clock.seconds())
         site.clock.advance(pauses[-1])
@@ -128,7 +128,7 @@ def test_a_failure_is_explained_in_the_log(error: Exception | None, problem: str
     site.clock.advance(PRESENCE_INTERVAL)
     with collected_errors() as lines:
         if error is None:
-            site.clock.advance(PRESENCE_TIMEOUT)
+            site.clock.advance(ANSWER_TIMEOUT)
         else:
             site.client.answers[-1].errback(error)
     assert lines == [f"the application at --presence-url {problem}: trying again"]

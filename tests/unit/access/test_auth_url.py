@@ -19,6 +19,7 @@ from cyclone_sse.access import auth_url
 from cyclone_sse.access.answers import HttpAnswer
 from cyclone_sse.access.auth_url import AuthUrl
 from cyclone_sse.access.grant import Grant
+from cyclone_sse.access.http_client import ANSWER_TIMEOUT
 from cyclone_sse.errors import Refusal
 from cyclone_sse.log_limit import MAX_KINDS
 from tests.unit.fakes import headers_of
@@ -148,7 +149,7 @@ def test_an_application_that_is_down_or_hangs() -> None:
     site.fetcher.asked[-1][2].errback(ConnectionRefusedError())
     assert refusal(asked).status == 503
     asked = site.ask()
-    site.clock.advance(auth_url.ANSWER_TIMEOUT - 0.1)
+    site.clock.advance(ANSWER_TIMEOUT - 0.1)
     assert result(asked) is None
     site.clock.advance(0.2)
     assert site.fetcher.cancelled == 1
@@ -172,12 +173,12 @@ def test_a_client_that_waits_too_long_for_a_turn_is_told_to_try_again() -> None:
     site = Site(concurrency=1)
     site.ask()
     late = site.ask()
-    site.clock.advance(auth_url.ANSWER_TIMEOUT - 1)
+    site.clock.advance(ANSWER_TIMEOUT - 1)
     much_later = site.ask()
     # The first is given up after its time; the second then has its turn, and all of its own time.
     site.clock.advance(1)
     assert len(site.fetcher.asked) == 2
-    site.clock.advance(auth_url.ANSWER_TIMEOUT)
+    site.clock.advance(ANSWER_TIMEOUT)
     assert refusal(late).status == 503
     assert len(site.fetcher.asked) == 3
     hopeless = [site.ask() for _ in range(3)]

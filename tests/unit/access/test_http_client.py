@@ -8,13 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.web.client import URI
 
 from cyclone_sse.access.answers import HttpAnswer
-from cyclone_sse.access.http_client import MAX_ANSWER, AnswerTooLong, HttpClient
+from cyclone_sse.access.http_client import (
+    ANSWER_TIMEOUT,
+    MAX_ANSWER,
+    AnswerTooLong,
+    HttpClient,
+    NoAnswer,
+    answer_in_time,
+)
 from cyclone_sse.values import server_url
 
 
@@ -221,6 +229,30 @@ def test_a_request_that_is_cancelled_closes_its_connection() -> None:
     peer.protocol.connectionLost(Failure(ConnectionLost()))
     assert peer.results[0].check(CancelledError)
     assert len(peer.results) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (None, "has not answered in 5 seconds"),
+        (ConnectionRefusedError(), "cannot be reached: Connection was refused by other side"),
+    ],
+)
+def test_the_log_can_say_why_there_is_no_answer(error: Exception | None, problem: str) -> None:
+    clock, answer = Clock(), Deferred[HttpAnswer]()
+
+    async def request() -> HttpAnswer:
+        return await answer
+
+    asked = Deferred.fromCoroutine(answer_in_time(request(), clock))
+    if error is None:
+        clock.advance(ANSWER_TIMEOUT)
+    else:
+        answer.errback(error)
+    found: list[Failure] = []
+    asked.addErrback(found.append)
+    assert isinstance(found[0].value, NoAnswer)
+    assert str(found[0].value) == problem
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from zope.interface import provider
 
 from cyclone_sse.access.answers import HttpAnswer
-from cyclone_sse.access.key_url import FETCH_RETRY, FETCH_TIMEOUT, REFRESH, UNKNOWN_KEY, KeyUrl
+from cyclone_sse.access.http_client import ANSWER_TIMEOUT
+from cyclone_sse.access.key_url import FETCH_RETRY, REFRESH, UNKNOWN_KEY, KeyUrl
 from tests.unit.access.keys import jwk
 
 ONE = json.dumps({"keys": [jwk("p256", kid="1")]}).encode()
@@ -114,7 +115,7 @@ def test_without_a_key_it_is_tried_more_often(lines: list[str]) -> None:
     site.client.requests[-1].errback(ConnectionRefusedError())
     site.clock.advance(FETCH_RETRY)
     assert site.count == 2
-    site.clock.advance(FETCH_TIMEOUT)
+    site.clock.advance(ANSWER_TIMEOUT)
     assert site.kids == []
     assert site.keys.refresh() is not None
     assert site.count == 3
@@ -180,15 +181,15 @@ def test_stop_ends_a_request_under_way() -> None:
 @pytest.mark.parametrize(
     ("error", "problem"),
     [
-        (None, "there is no answer in 5 seconds"),
-        (ConnectionRefusedError(), "Connection was refused by other side"),
+        (None, "the URL has not answered in 5 seconds"),
+        (ConnectionRefusedError(), "the URL cannot be reached: Connection was refused by other side"),
     ],
 )
 def test_a_failure_is_explained_in_the_log(lines: list[str], error: Exception | None, problem: str) -> None:
     site = Site()
     site.keys.start()
     if error is None:
-        site.clock.advance(FETCH_TIMEOUT)
+        site.clock.advance(ANSWER_TIMEOUT)
     else:
         site.client.requests[-1].errback(error)
     assert lines == [
