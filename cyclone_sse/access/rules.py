@@ -108,11 +108,8 @@ class Rules:
             check_names(channels)
         except ValueError as error:
             raise Refusal(400, str(error)) from None
-        patterns = list(filter(self._is_pattern, channels))
-        if len(patterns) > settings["max-patterns"]:
+        if sum(map(self._is_pattern, channels)) > settings["max-patterns"]:
             raise Refusal(400, f"more than {settings['max-patterns']} patterns for one stream")
-        if patterns and not (self._open_patterns or settings["patterns"] or self.restrict):
-            raise Refusal(403, f"{patterns[0]!r} is a pattern, and these are not allowed (--patterns=1)")
 
     def missing_keys(self, request: AccessRequest) -> Deferred[Any] | None:
         """A Deferred that fires when missing keys of the request's tokens have been fetched from their URL.
@@ -132,6 +129,8 @@ class Rules:
         Refusal.
         """
         if not self.restrict:
+            if not self._open_patterns:
+                self._refuse_patterns(channels, "these are not allowed")
             return None
         if self.may_miss_keys and (waiting := self.missing_keys(request)) is not None:
             return waiting.addCallback(lambda _: self._subscriber(request, channels))
@@ -148,19 +147,15 @@ class Rules:
             return self._by_token(grant, channels, private)
         if self._auth_url is None:
             raise Refusal(401, f"{private[0]!r} needs a token", UNAUTHORIZED)
-        self._check_asked(private)
+        # Without this, an application that compares the beginnings of names, as most do, would allow `room-*`
+        # to a member of one room, and `*` to every user.
+        self._refuse_patterns(private, "--auth-url is not asked about these")
         return self._auth_url.ask(request, private).addCallback(self._by_answer, channels, private)
 
-    def _check_asked(self, private: Sequence[str]) -> None:
-        """Refuse patterns that the application does not expect.
-
-        Without this, an application that compares the beginnings of names, as most do, would allow ``room-*``
-        to a member of one room, and ``*`` to every user. Raises Refusal.
-        """
-        if not self._settings["patterns"] and (found := next(filter(self._is_pattern, private), None)):
-            raise Refusal(
-                403, f"{found!r} is a pattern: --auth-url is asked about these only with --patterns=1"
-            )
+    def _refuse_patterns(self, channels: Sequence[str], why: str) -> None:
+        """Refuse patterns, which no rule allows, unless --patterns=1 does. Raises Refusal."""
+        if not self._settings["patterns"] and (found := next(filter(self._is_pattern, channels), None)):
+            raise Refusal(403, f"{found!r} is a pattern, and {why} (--patterns=1)")
 
     def are_public(self, channels: Sequence[str]) -> bool:
         """Whether every client may receive all of these channels."""
