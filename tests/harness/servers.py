@@ -20,6 +20,7 @@ import pytest
 
 from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, Process, accepts, free_port, need, until
+from tests.harness.twistd import TWISTD
 
 
 class SseServer(Process):
@@ -49,7 +50,7 @@ class SseServer(Process):
         )
         self.options = list(options)
         self.flags = list(flags)
-        self.twistd = twistd or Path(sys.executable).with_name("twistd")
+        self.twistd = twistd or TWISTD
 
     def argv(self) -> list[str]:
         ports = [f"--port={self.port}", f"--ssl-port={self.ssl_port}"]
@@ -269,8 +270,7 @@ class Carbon(Process):
 
     def argv(self) -> list[str]:
         # not carbon-cache.py: it asks for the epoll reactor after it has imported the default one
-        twistd = Path(sys.executable).with_name("twistd")
-        return [str(twistd), "-n", "--pidfile=", "carbon-cache", f"--config={self.directory}/carbon.conf"]
+        return [str(TWISTD), "-n", "--pidfile=", "carbon-cache", f"--config={self.directory}/carbon.conf"]
 
     def is_ready(self) -> bool:
         return re.search(rf"starting on {self.port}\b", self.log_of_this_run) is not None

@@ -14,8 +14,8 @@ from tests.harness.asked import AskedApplication, Question, Reply
 from tests.harness.clients import Subscriber, request
 from tests.harness.process import free_port, until
 from tests.harness.servers import SseServer
+from tests.harness.twistd import run_plugin
 from tests.integration.conftest import Serve
-from tests.integration.test_server import twistd
 from tests.unit.access.keys import jwk, private, token
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -148,13 +148,13 @@ def test_secrets_of_files_are_changed_without_a_restart(serve: Serve, tmp_path: 
 def test_check_fetches_the_keys(tmp_path: Path) -> None:
     port = f"--port={free_port()}"
     with AskedApplication(Keys("p256")) as site:
-        good = twistd(tmp_path, "--check=1", port, f"--jwt-keys={site.url}")
+        good = run_plugin(tmp_path, "--check=1", port, f"--jwt-keys={site.url}")
         assert good.returncode == 0, good.stderr
         assert len(site.questions) == 1
-        asked = twistd(tmp_path, "--check=1", port, f"--auth-url={site.url}", "--auth-host=www.example")
+        asked = run_plugin(tmp_path, "--check=1", port, f"--auth-url={site.url}", "--auth-host=www.example")
         assert asked.returncode == 0, asked.stderr
         assert site.questions[-1].headers["Host"] == "www.example"
-    bad = twistd(tmp_path, "--check=1", port, f"--jwt-keys=http://127.0.0.1:{free_port()}/jwks")
+    bad = run_plugin(tmp_path, "--check=1", port, f"--jwt-keys=http://127.0.0.1:{free_port()}/jwks")
     assert bad.returncode != 0
     (line,) = bad.stderr.splitlines()
     assert line.startswith("cyclone-sse: --jwt-keys: ")
@@ -172,7 +172,7 @@ def test_check_fetches_the_keys(tmp_path: Path) -> None:
 )
 def test_a_url_that_cannot_be_asked_is_a_mistake_at_the_start(tmp_path: Path, url: str, words: str) -> None:
     for option in ("auth-url", "presence-url"):
-        ended = twistd(tmp_path, f"--port={free_port()}", f"--{option}={url}")
+        ended = run_plugin(tmp_path, f"--port={free_port()}", f"--{option}={url}")
         assert ended.returncode != 0
         (line,) = ended.stderr.splitlines()
         assert line.startswith(f"cyclone-sse: --{option}=")

@@ -15,15 +15,15 @@ from tests.harness.clients import request
 from tests.harness.patience import PATIENCE
 from tests.harness.process import free_port
 from tests.harness.servers import RabbitServer, RedisServer
+from tests.harness.twistd import run_plugin
 from tests.integration.conftest import Serve
-from tests.integration.test_server import twistd
 
 
 def test_all_mistakes_at_once(tmp_path: Path) -> None:
     (tmp_path / "keys.pem").write_text("damaged")
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        ended = twistd(
+        ended = run_plugin(
             tmp_path,
             "--check=1",
             f"--port={taken}",
@@ -53,14 +53,14 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0"])
 def test_a_port_that_two_options_name(tmp_path: Path, listen: str) -> None:
     port = free_port()
-    ended = twistd(tmp_path, "--check=1", f"--port={port}", f"--listen={listen}", f"--admin-port={port}")
+    ended = run_plugin(tmp_path, "--check=1", f"--port={port}", f"--listen={listen}", f"--admin-port={port}")
     assert ended.returncode != 0
     assert f"http://127.0.0.1:{port}/ and http://{listen}:{port}/: two options name" in ended.stderr
 
 
 def test_without_mistakes_it_says_what_it_would_do(tmp_path: Path) -> None:
     port = free_port()
-    checked = twistd(tmp_path, "--check=1", f"--port={port}", "--listen=0.0.0.0", "--history-size=7")
+    checked = run_plugin(tmp_path, "--check=1", f"--port={port}", "--listen=0.0.0.0", "--history-size=7")
     assert checked.returncode == 0
     lines = checked.stdout.splitlines()
     assert lines[0] == f"would serve http://0.0.0.0:{port}/"
@@ -73,14 +73,14 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
     secret = "x" * 31
     words = [f"--jwt-secret={secret}", "--http-secret=hush", f"--port={free_port()}"]
     for secrets in (words, [f"{words[0]}x", *words[1:]]):
-        checked = twistd(tmp_path, "--check=1", *secrets)
+        checked = run_plugin(tmp_path, "--check=1", *secrets)
         assert secret not in checked.stdout + checked.stderr
         assert "hush" not in checked.stdout + checked.stderr
 
 
 @pytest.mark.parametrize("endpoint", ["unix:{directory}/sse.sock", "systemd:domain=INET:index=0"])
 def test_endpoints_leave_nothing_behind(tmp_path: Path, endpoint: str) -> None:
-    checked = twistd(tmp_path, "--check=1", f"--endpoint={endpoint.format(directory=tmp_path)}")
+    checked = run_plugin(tmp_path, "--check=1", f"--endpoint={endpoint.format(directory=tmp_path)}")
     assert checked.returncode == 0, checked.stderr
     assert not list(tmp_path.glob("*.sock"))
 
@@ -88,13 +88,13 @@ def test_endpoints_leave_nothing_behind(tmp_path: Path, endpoint: str) -> None:
 def test_the_history_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "not in use.db").write_text("this is no history")
     port = f"--port={free_port()}"
-    damaged = twistd(tmp_path, "--check=1", port, "--history-file=not in use.db")
+    damaged = run_plugin(tmp_path, "--check=1", port, "--history-file=not in use.db")
     assert damaged.returncode != 0
     assert "--history-file=not in use.db is damaged" in damaged.stderr
     assert len(damaged.stderr.splitlines()) == 1
-    nowhere = twistd(tmp_path, "--check=1", port, "--history-file=no/where.db")
+    nowhere = run_plugin(tmp_path, "--check=1", port, "--history-file=no/where.db")
     assert nowhere.returncode != 0
-    new = twistd(tmp_path, "--check=1", port, "--history-file=new.db")
+    new = run_plugin(tmp_path, "--check=1", port, "--history-file=new.db")
     assert new.returncode == 0, new.stderr
     assert not list(tmp_path.glob("new.db*"))
 
@@ -106,7 +106,7 @@ def test_it_runs_beside_the_live_server(serve: Serve, tmp_path: Path) -> None:
     server = serve(*options, f"--endpoint=tcp:{(port := free_port())}", *files, admin)
     ports = [f"--endpoint=tcp:{port}", f"--ssl-port={server.ssl_port}"]
     context = ssl.create_default_context(cafile=str(tmp_path / "root.pem"))
-    checked = twistd(tmp_path, "--check=1", *ports, *options, *files, admin)
+    checked = run_plugin(tmp_path, "--check=1", *ports, *options, *files, admin)
     assert checked.returncode == 0, checked.stderr
     in_use = [line for line in checked.stdout.splitlines() if "in use by the running server" in line]
     assert len(in_use) == 5, checked.stdout
@@ -117,13 +117,13 @@ def test_it_runs_beside_the_live_server(serve: Serve, tmp_path: Path) -> None:
 def test_it_tries_redis(tmp_path: Path, redis_server: RedisServer) -> None:
     words = ["--check=1", f"--port={free_port()}", f"--redis-port={redis_server.port}"]
     for broker in ("redis", "redis-stream"):
-        assert twistd(tmp_path, *words, f"--broker={broker}").returncode == 0
-    wrong = twistd(tmp_path, *words, "--broker=redis", "--redis-password=hush")
+        assert run_plugin(tmp_path, *words, f"--broker={broker}").returncode == 0
+    wrong = run_plugin(tmp_path, *words, "--broker=redis", "--redis-password=hush")
     assert wrong.returncode != 0
     assert "--broker=redis: refused by Redis" in wrong.stderr
     redis_server.stop()
     for broker, server in (("redis", "Redis"), ("redis-stream", "stream 'cyclone-sse' of Redis")):
-        away = twistd(tmp_path, *words, f"--broker={broker}")
+        away = run_plugin(tmp_path, *words, f"--broker={broker}")
         assert away.returncode != 0
         assert f"--broker={broker}: cannot reach {server}" in away.stderr
         assert len(away.stderr.splitlines()) == 1
@@ -140,7 +140,7 @@ def test_a_right_that_redis_denies_is_a_warning(tmp_path: Path, redis_server: Re
             "--redis-user=sse",
             "--redis-password=hush",
         ]
-        checked = twistd(tmp_path, "--check=1", f"--port={free_port()}", *words)
+        checked = run_plugin(tmp_path, "--check=1", f"--port={free_port()}", *words)
     finally:
         redis_server.command("ACL", "DELUSER", "sse")
     assert checked.returncode == 0, checked.stderr
@@ -151,9 +151,9 @@ def test_a_right_that_redis_denies_is_a_warning(tmp_path: Path, redis_server: Re
 @pytest.mark.rabbitmq
 def test_it_tries_rabbitmq(tmp_path: Path, rabbit_server: RabbitServer) -> None:
     words = ["--check=1", f"--port={free_port()}", "--broker=amqp"]
-    well = twistd(tmp_path, *words, f"--amqp-port={rabbit_server.port}")
+    well = run_plugin(tmp_path, *words, f"--amqp-port={rabbit_server.port}")
     assert well.returncode == 0, well.stderr
-    wrong = twistd(tmp_path, *words, f"--amqp-port={rabbit_server.port}", "--amqp-password=hush")
+    wrong = run_plugin(tmp_path, *words, f"--amqp-port={rabbit_server.port}", "--amqp-password=hush")
     assert wrong.returncode != 0
     assert wrong.stderr.startswith("cyclone-sse: --broker=amqp: ")
     assert "hush" not in wrong.stderr
@@ -164,15 +164,15 @@ def test_it_asks_the_application(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as application:
         url = f"--auth-url=http://127.0.0.1:{application.getsockname()[1]}/may"
         asked = answer_once(application, b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-        well = twistd(tmp_path, *words, url)
+        well = run_plugin(tmp_path, *words, url)
         assert well.returncode == 0, well.stderr
         assert asked.result(PATIENCE).startswith(b"GET /may?channels=")
         answer_once(application, b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")
-        failing = twistd(tmp_path, *words, url)
+        failing = run_plugin(tmp_path, *words, url)
         assert failing.returncode != 0
         assert "--auth-url" in failing.stderr
         assert "500" in failing.stderr
-    away = twistd(tmp_path, *words, url)
+    away = run_plugin(tmp_path, *words, url)
     assert away.returncode != 0
     assert len(away.stderr.splitlines()) == 1
     assert "--auth-url" in away.stderr

@@ -19,7 +19,7 @@ from tests.harness.certificates import write_certificates
 from tests.harness.docs import commands
 from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, accepts, free_port, until
-from tests.integration.test_server import TWISTD
+from tests.harness.twistd import TWISTD
 from tests.unit.daemon.test_metrics import sources
 
 PAGE = "running.md"

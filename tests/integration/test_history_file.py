@@ -20,6 +20,7 @@ from tests.harness.eventstream import Event
 from tests.harness.patience import PATIENCE
 from tests.harness.process import accepts, until
 from tests.harness.servers import SseServer
+from tests.harness.twistd import run_twistd
 from tests.integration.conftest import Serve
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -188,10 +189,7 @@ def test_a_full_disk_refuses_and_when_there_is_room_it_goes_on(serve: Serve, tmp
 
 def refusal(server: SseServer) -> str:
     """The one line with which it refuses to start."""
-    ended = subprocess.run(
-        server.argv(), capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=server.cwd,
-        env={**server.env, "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
+    ended = run_twistd(server.directory, *server.argv()[1:])
     assert ended.returncode != 0
     said = (line.partition("cyclone-sse: ") for line in (ended.stdout + ended.stderr).splitlines())
     lines = [reason for _, sign, reason in said if sign]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,22 +13,8 @@ from cyclone_sse.options import OPTIONS
 from tests.harness.clients import Subscriber, publish, request
 from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, accepts, free_port, until
+from tests.harness.twistd import TWISTD, run_plugin, run_twistd
 from tests.integration.conftest import Serve
-
-TWISTD = Path(sys.executable).with_name("twistd")
-
-
-def twistd(directory: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the plugin with these options until it exits."""
-    return subprocess.run(
-        [TWISTD, "-n", "--pidfile=", "cyclone-sse", *words],
-        cwd=directory,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", **env},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize(
@@ -45,15 +30,7 @@ def test_in_the_background_a_start_that_fails_says_so(tmp_path: Path, options: s
     """twistd waits until the process that it leaves in the background has started."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         words = options.format(used=other.getsockname()[1], free=free_port()).split()
-        ended = subprocess.run(
-            [TWISTD, "--pidfile=sse.pid", "--logfile=sse.log", "cyclone-sse", *words],
-            cwd=tmp_path,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        ended = run_twistd(tmp_path, "--pidfile=sse.pid", "--logfile=sse.log", "cyclone-sse", *words)
     assert ended.returncode == 1
     assert "cyclone-sse: " in ended.stderr  # twistd shows the first 100 letters, and names the log
     until(lambda: not (tmp_path / "sse.pid").exists(), "the removal of its pid file")
@@ -63,7 +40,7 @@ def test_in_the_background_a_start_that_fails_says_so(tmp_path: Path, options: s
 
 
 def test_help_lists_every_option_with_its_default(tmp_path: Path) -> None:
-    shown = twistd(tmp_path, "-h")
+    shown = run_plugin(tmp_path, "-h")
     assert shown.returncode == 0
     # Twisted wraps the text also behind a hyphen.
     words = " ".join(shown.stdout.split()).replace("- ", "-")
@@ -89,7 +66,7 @@ def test_help_lists_every_option_with_its_default(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_option_is_one_line_and_a_failure(tmp_path: Path, words: list[str]) -> None:
-    ended = twistd(tmp_path, *words)
+    ended = run_plugin(tmp_path, *words)
     assert ended.returncode != 0
     told = [line for line in (ended.stdout + ended.stderr).splitlines() if "cyclone-sse: " in line]
     assert len(told) == 1
@@ -99,7 +76,7 @@ def test_a_bad_option_is_one_line_and_a_failure(tmp_path: Path, words: list[str]
 def test_a_port_in_use_is_one_line_and_a_failure(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        ended = twistd(tmp_path, f"--port={port}")
+        ended = run_plugin(tmp_path, f"--port={port}")
     assert ended.returncode != 0
     assert f"cannot listen on 127.0.0.1:{port}: " in ended.stdout + ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr

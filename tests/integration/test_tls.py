@@ -17,6 +17,7 @@ from tests.harness.clients import Subscriber, publish, request, stats
 from tests.harness.patience import PATIENCE
 from tests.harness.process import need, until
 from tests.harness.servers import SseServer
+from tests.harness.twistd import run_twistd
 
 Serve = Callable[..., SseServer]
 
@@ -168,14 +169,7 @@ def served_by(port: int) -> str:
 def test_a_wrong_file_is_one_line_and_an_exit(tmp_path: Path, files: Path, change: str, named: str) -> None:
     server = SseServer(tmp_path, *tls_options(files, "leaf.key" if change else "other.key"), change)
     server.options = [option for option in server.options if option]
-    run = subprocess.run(
-        server.argv(),
-        env={**server.env, "PATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    run = run_twistd(tmp_path, *server.argv()[1:])
     assert run.returncode != 0
     assert len((run.stdout + run.stderr).splitlines()) == 1
     assert named in run.stderr

@@ -8,7 +8,6 @@ import re
 import signal
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,8 +19,9 @@ import pytest
 from tests.harness.certificates import tls_options, write_certificates
 from tests.harness.clients import Subscriber, request
 from tests.harness.patience import PATIENCE
-from tests.harness.process import ROOT, accepts, connections, until
+from tests.harness.process import accepts, connections, until
 from tests.harness.servers import RedisServer, SseServer
+from tests.harness.twistd import run_plugin
 
 WORKERS = 2
 
@@ -208,16 +208,7 @@ def test_a_new_worker_that_cannot_start_leaves_the_old_ones(
 
 
 def test_workers_need_a_broker_that_all_share(tmp_path: Path) -> None:
-    twistd = Path(sys.executable).with_name("twistd")
-    ended = subprocess.run(
-        [twistd, "-n", "--pidfile=", "cyclone-sse", "--workers=2"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    ended = run_plugin(tmp_path, "--workers=2")
     assert ended.returncode != 0
     assert len((ended.stdout + ended.stderr).splitlines()) == 1
     assert "--workers needs a broker that all share" in ended.stderr
