@@ -13,7 +13,7 @@ may write to the stream: malformed entries are skipped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from cyclone_sse.brokers.carried import ALL_FIELDS
 from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.redis_link import ResponseError, is_pattern
 from cyclone_sse.brokers.redis_server import redis_server
+from cyclone_sse.brokers.redis_stream_arrivals import Arrivals
 from cyclone_sse.brokers.redis_stream_link import Lot, StreamEntry, StreamLink
 from cyclone_sse.brokers.redis_stream_position import BEGINNING, Position, Survey, seq_of
 from cyclone_sse.brokers.redis_stream_states import StreamStates
@@ -36,8 +37,6 @@ from cyclone_sse.patterns import canonical_glob
 from cyclone_sse.slices import each
 
 READ_WAIT = 5.0  # seconds that Redis waits for an entry before it answers that there is none
-RELEASED_AT_ONCE = 100  # waiting clients that are released in one slice: about 6 ms
-AHEAD_WAIT = 2.0  # seconds that a client waits until we have read the events that it has from another server
 FIRST_LOT = 16  # entries
 MAX_LOT = 500  # entries read at a time, at the most: some milliseconds of work
 LOT_BYTES = 1 << 20  # bytes read at a time, about
@@ -79,8 +78,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         self._states = StreamStates(self._log_states)
         self._live = False  # orders that are read are obeyed
         self._next_trim = 0.0
-        self._waiting: dict[Deferred[None], int] = {}  # clients, and the position that they wait for
-        self._releasing = False  # some of them, in slices
+        self._arrivals = Arrivals(lambda: self.hub.ids.last, self.slices, self.reactor)
 
     def is_pattern(self, channel: str) -> bool:
         """Whether the name stands for many channels."""
@@ -115,16 +113,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         eid = EventId.parse(last_event_id) if isinstance(last_event_id, str) else last_event_id
         if eid is None or eid.node != self._tag or eid.seq <= self.hub.ids.last:
             return None
-        return self._wait_for(eid.seq).addErrback(lambda _: None)
-
-    def _wait_for(self, seq: int) -> Deferred[None]:
-        """A Deferred that fires when this position has been read; TimeoutError after AHEAD_WAIT seconds."""
-        waiting: Deferred[None] = Deferred(self._stop_waiting)
-        self._waiting[waiting] = seq
-        return waiting.addTimeout(AHEAD_WAIT, self.reactor)
-
-    def _stop_waiting(self, waiting: Deferred[None]) -> None:
-        del self._waiting[waiting]
+        return self._arrivals.wait_for(eid.seq).addErrback(lambda _: None)
 
     def control(self, order: Mapping[str, Any]) -> Deferred[int]:
         """Carry the order out everywhere; one to forget channels is carried out when it is read.
@@ -143,7 +132,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         if seq_of(id) > self.hub.ids.last:
             try:
                 # Without this, a client that connects after the answer would be sent cleared events.
-                await self._wait_for(seq_of(id))
+                await self._arrivals.wait_for(seq_of(id))
             except TimeoutError:
                 raise Unavailable("the order to clear is not carried out yet", "unknown") from None
         await self._finish_clearing()
@@ -320,7 +309,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         if count:
             fits = min(LOT_BYTES * count // max(size, 1), LOT_WORDS * count // max(words, 1))
             self._lot = max(1, min(MAX_LOT, max(FIRST_LOT, 2 * count), fits))
-            self._release_waiting()
+            self._arrivals.release()
         ids = [id for id, _ in lot.entries]
         self._position = self._position.after_reading(ids, lot.survey if lot.complete else None)
 
@@ -373,24 +362,6 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         self.log_rarely(
             "the states of {server} are not kept: {reason}", server=self.server, reason=str(error)
         )
-
-    def _release_waiting(self) -> None:
-        """Release the clients that waited for an event that we have read by now, in slices."""
-        if self._waiting and not self._releasing:
-            self._releasing = True
-            self.slices.put(self._release_each())
-
-    def _release_each(self) -> Iterator[None]:
-        last = None
-        while last != self.hub.ids.last:  # else more was read meanwhile, or other ids were
-            last = self.hub.ids.last
-            due = [waiting for waiting, seq in self._waiting.items() if seq <= last]
-            yield from each(due, self._release, RELEASED_AT_ONCE)
-        self._releasing = False
-
-    def _release(self, waiting: Deferred[None]) -> None:
-        if self._waiting.pop(waiting, None) is not None:  # else it has waited for too long meanwhile
-            waiting.callback(None)
 
     async def _trim(self, link: StreamLink) -> None:
         keep = max(MIN_KEPT, self.hub.longest_ttl)

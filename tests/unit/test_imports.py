@@ -78,6 +78,7 @@ LAYERS = [
         "brokers.heartbeats",
         "brokers.pattern_set",
         "brokers.redis_pipeline",
+        "brokers.redis_stream_arrivals",
         "brokers.redis_stream_position",
     },
     {"delivery.hub"},

@@ -14,13 +14,12 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.redis_stream import (
-    AHEAD_WAIT,
     LOT_BYTES,
     LOT_WORDS,
     MAX_LOT,
-    RELEASED_AT_ONCE,
     RedisStreamBroker,
 )
+from cyclone_sse.brokers.redis_stream_arrivals import AHEAD_WAIT, RELEASED_AT_ONCE
 from cyclone_sse.brokers.redis_stream_position import BEGINNING
 from cyclone_sse.delivery.client import Seq
 from cyclone_sse.delivery.publication import publication
@@ -100,7 +99,7 @@ def test_a_client_that_has_heard_more_than_we_have_read_waits() -> None:
     assert [d.called for d in waiting if d] == [True, False]
     reader.clock.advance(AHEAD_WAIT)
     assert [d.called for d in waiting if d] == [True, True]
-    assert not reader.broker._waiting
+    assert not reader.broker._arrivals
 
 
 class Crowd:
@@ -123,9 +122,9 @@ class Crowd:
 
     def turn(self) -> int:
         """Take one turn of the reactor; returns how many clients were released in it."""
-        before = len(self.server.broker._waiting)
+        before = len(self.server.broker._arrivals)
         self.server.clock.turn()
-        return before - len(self.server.broker._waiting)
+        return before - len(self.server.broker._arrivals)
 
 
 def test_clients_that_wait_for_one_entry_are_released_in_slices() -> None:
@@ -161,7 +160,7 @@ def test_each_client_that_waited_receives_every_later_entry_once(
     entries: list[int], steps: list[str]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cyclone_sse.brokers.redis_stream.RELEASED_AT_ONCE", 1)
+        patch.setattr("cyclone_sse.brokers.redis_stream_arrivals.RELEASED_AT_ONCE", 1)
         crowd = Crowd(*entries)
         for step in (*steps, *["read"] * 5):
             if step == "read":
@@ -170,7 +169,7 @@ def test_each_client_that_waited_receives_every_later_entry_once(
                 crowd.turn()
         for _ in range(30):
             crowd.turn()
-    assert not crowd.server.broker._waiting
+    assert not crowd.server.broker._arrivals
     total = 5 + steps.count("read")
     for n, wire in zip(entries, crowd.wires, strict=True):
         assert wire.events == [str(each) for each in range(n + 1, total + 1)]

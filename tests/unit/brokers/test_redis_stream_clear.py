@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from cyclone_sse.brokers.redis_stream import AHEAD_WAIT
+from cyclone_sse.brokers.redis_stream_arrivals import AHEAD_WAIT
 from cyclone_sse.delivery.events import seq_at
 from cyclone_sse.errors import Unavailable
 from cyclone_sse.slices import MANY
