@@ -34,7 +34,7 @@ from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Unavailable
 from cyclone_sse.patterns import canonical_glob
-from cyclone_sse.slices import each
+from cyclone_sse.slices import each, finish_in_turns
 
 READ_WAIT = 5.0  # seconds that Redis waits for an entry before it answers that there is none
 FIRST_LOT = 16  # entries
@@ -99,7 +99,12 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
 
     def publish_all(self, publications: Sequence[Publication]) -> Deferred[Any]:
         """Add these to the stream. The Deferred fires with the ids of the events when Redis has them."""
-        self.hub.publishing.check_states(publications)
+        checked = finish_in_turns(self.hub.publishing.check_states(publications), self.slices)
+        if isinstance(checked, Deferred):
+            return checked.addCallback(lambda _: self._add_all(publications))
+        return self._add_all(publications)
+
+    def _add_all(self, publications: Sequence[Publication]) -> Deferred[Any]:
         return super().publish_all(publications).addCallback(self._event_ids)
 
     def _event_ids(self, ids: Sequence[bytes]) -> Sequence[str]:

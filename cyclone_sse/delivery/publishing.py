@@ -75,7 +75,7 @@ class Publishing:
         if self._journal is not None:
             self._journal.check()
         if eid is None and publication.keep:
-            self.check_states([publication])
+            finish(self.check_states([publication]))
         return self._publish(publication, eid)
 
     def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
@@ -99,7 +99,7 @@ class Publishing:
                 published.addCallback(lambda ids: self._fanout.idle().addCallback(lambda _: ids))
             return self._when_written(published)
         if keep:
-            self.check_states(publications)
+            finish(self.check_states(publications))
         ids: list[str] = []
         for each in publications:
             ids.append(self._publish(each).id_text)
@@ -112,8 +112,7 @@ class Publishing:
         return published
 
     def _publish_in_slices(self, publications: Sequence[Publication]) -> Generator[None, None, Sequence[str]]:
-        if not (yield from self.states.fit_in_slices(publications)):
-            raise _no_room()
+        yield from self.check_states(publications)
         ids: list[str] = []
         done = 0  # events and their channels, in this slice
         for each in publications:
@@ -146,9 +145,9 @@ class Publishing:
         self._counters.events += 1
         return event
 
-    def check_states(self, publications: Sequence[Publication]) -> None:
-        """Raise Refusal if there is no room for these as the states of their channels."""
-        if not self.states.fit(publications):
+    def check_states(self, publications: Sequence[Publication]) -> Generator[None, None, None]:
+        """Raise Refusal if there is no room for these as the states of their channels, in slices."""
+        if not (yield from self.states.fit_in_slices(publications)):
             raise _no_room()
 
     def _has_room(self, publication: Publication) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.redis_stream import RedisStreamBroker
 from cyclone_sse.brokers.redis_stream_link import Lot, StreamEntry, StreamLink
 from cyclone_sse.brokers.redis_stream_position import Survey
+from tests.unit.fakes import TurnClock
 
 
 class FakeStream:
@@ -112,7 +112,7 @@ class Reader:
 
     def __init__(self, stream: FakeStream, **options: Any) -> None:
         self.stream = stream
-        self.clock = Clock()
+        self.clock = TurnClock()
         self.broker = RedisStreamBroker(options, reactor=self.clock)
         self.told: list[Any] = []  # numbers of entries; the tag where ids are reset
 

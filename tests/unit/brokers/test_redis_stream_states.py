@@ -17,6 +17,7 @@ from cyclone_sse.brokers.redis_scripts import SCRIPT_ENTRIES, SCRIPT_FIELDS
 from cyclone_sse.brokers.redis_stream_link import STATES_IN_STEP, StreamLink
 from cyclone_sse.brokers.redis_stream_states import StreamStates
 from cyclone_sse.delivery.publication import publication
+from cyclone_sse.delivery.states import STATES_AT_ONCE
 from cyclone_sse.errors import Refusal
 from cyclone_sse.log_limit import LOG_INTERVAL
 from tests.unit.brokers.redis_streams import FakeStream, Reader, done
@@ -104,6 +105,24 @@ def test_a_state_for_which_there_is_no_room_is_refused_before_it_is_sent() -> No
     with pytest.raises(Refusal) as refusal:
         reader.broker.publish_all([publication("a", "x" * 1000, keep=True)])
     assert refusal.value.status == 507
+
+
+def test_the_room_for_very_many_states_is_checked_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = Reader(FakeStream())
+    looked_up = [0]
+
+    def count(channel: str) -> None:
+        looked_up[-1] += 1
+
+    monkeypatch.setattr(reader.broker.hub.states, "_position", count)
+    batch = [publication([f"{n}-{i}" for i in range(STATES_AT_ONCE)], "x", keep=True) for n in range(5)]
+    results: list[object] = []
+    reader.broker.publish_all(batch).addBoth(results.append)
+    while not results:
+        looked_up.append(0)
+        reader.clock.turn()
+    assert max(looked_up) <= STATES_AT_ONCE
+    assert sum(looked_up) == 5 * STATES_AT_ONCE
 
 
 def test_states_of_others_for_which_there_is_no_room_are_logged_once(log: list[str]) -> None:
