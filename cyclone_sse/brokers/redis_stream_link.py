@@ -9,7 +9,7 @@ stream deletes the group, too.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -19,9 +19,10 @@ from cyclone_sse.brokers.redis_link import PartlyDone, RedisLink, ResponseError,
 from cyclone_sse.brokers.redis_scripts import (
     ADD,
     CLEAR_STATES,
+    FIELDS_IN_SCRIPT,
     PARTLY,
+    SCRIPT_CHANNELS,
     SCRIPT_ENTRIES,
-    SCRIPT_FIELDS,
     SET_STATES,
     adding,
 )
@@ -80,18 +81,16 @@ class StreamLink(RedisLink):
             raise NotPublished(str(error)) from None
 
     async def _add_by_script(self, publications: Sequence[Publication]) -> list[bytes]:
-        entries = [(_fields_of(each), each.idempotency_key) for each in publications]
         # Before the first part is sent: a 503 would be tried again, and a later part would come too late.
-        if any(len(fields) > SCRIPT_FIELDS for fields, _ in entries):
+        if any(len(each.channels) > SCRIPT_CHANNELS for each in publications):
             raise Refusal(400, "an event with keep or an idempotency key has too many channels")
         ids: list[bytes] = []
-        for start in range(0, len(entries), SCRIPT_ENTRIES):
-            part = entries[start : start + SCRIPT_ENTRIES]
+        for part in _parts(publications):
             keys, arguments = adding(part, self._stream, self._states, self._size, self._key_ttl)
             try:
                 ids += await self._run_script(ADD, keys, arguments)
             except ResponseError as error:
-                if not start and not str(error).startswith(PARTLY):
+                if not ids and not str(error).startswith(PARTLY):
                     raise
                 # A part of it is out; with its keys the rest can be tried again.
                 raise PartlyDone(str(error).removeprefix(PARTLY).lstrip()) from None
@@ -210,6 +209,20 @@ class StreamLink(RedisLink):
         """Drop the entries that are older than this time in milliseconds, or too many."""
         await self.command(b"XTRIM", self._stream, b"MINID", oldest)
         await self.command(b"XTRIM", self._stream, b"MAXLEN", b"~", self._size)
+
+
+def _parts(publications: Iterable[Publication]) -> Iterator[list[tuple[list[bytes], str | None]]]:
+    """The entries that one script adds: fields and idempotency key of each; made when they are sent."""
+    part: list[tuple[list[bytes], str | None]] = []
+    count = 0
+    for each in publications:
+        fields = _fields_of(each)
+        if part and (len(part) == SCRIPT_ENTRIES or count + len(fields) > FIELDS_IN_SCRIPT):
+            yield part
+            part, count = [], 0
+        part.append((fields, each.idempotency_key))
+        count += len(fields)
+    yield part
 
 
 def _fields_of(publication: Publication) -> list[bytes]:

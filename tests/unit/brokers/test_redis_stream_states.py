@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from cyclone_sse.brokers import redis_stream
 from cyclone_sse.brokers.redis_link import ResponseError
-from cyclone_sse.brokers.redis_scripts import SCRIPT_ENTRIES, SCRIPT_FIELDS
+from cyclone_sse.brokers.redis_scripts import FIELDS_IN_SCRIPT, SCRIPT_CHANNELS, SCRIPT_ENTRIES
 from cyclone_sse.brokers.redis_stream_link import STATES_IN_STEP, StreamLink
 from cyclone_sse.brokers.redis_stream_states import StreamStates
 from cyclone_sse.delivery.publication import publication
@@ -141,23 +141,36 @@ def test_states_of_others_for_which_there_is_no_room_are_logged_once(log: list[s
 
 
 class CountingLink(StreamLink):
-    """A link whose commands go nowhere; it counts them."""
+    """A link whose scripts go nowhere; it counts the words of each."""
 
-    sent = 0
+    def __init__(self) -> None:
+        super().__init__("s", 9, 1.0, Clock(), None, None, None)
+        self.sent: list[int] = []
 
     def command(self, *words: str | bytes | int) -> Deferred[list[bytes]]:
-        self.sent += 1
-        return succeed([b"1-0"])
+        self.sent.append(len(words))
+        entries = words[2 + int(words[2]) + 1]
+        return succeed([b"1-0"] * int(entries))
 
 
 def test_an_event_too_wide_for_a_script_refuses_its_batch_before_any_of_it_is_sent() -> None:
-    link = CountingLink("s", 9, 1.0, Clock(), None, None, None)
-    wide = publication([f"c{i}" for i in range(SCRIPT_FIELDS)], "x", keep=True)
+    link = CountingLink()
+    wide = publication([f"c{i}" for i in range(SCRIPT_CHANNELS + 1)], "x", keep=True)
     batch = [publication("a", "x", keep=True)] * SCRIPT_ENTRIES + [wide]
     failures: list[object] = []
     ensureDeferred(link.publish(batch)).addErrback(lambda failure: failures.append(failure.value))
     assert isinstance(failures[0], Refusal)
-    assert (failures[0].status, link.sent) == (400, 0)
+    assert (failures[0].status, link.sent) == (400, [])
+
+
+@pytest.mark.parametrize("channels", [1, 100, 1400])
+def test_a_script_adds_a_limited_number_of_entries_and_fields(channels: int) -> None:
+    link = CountingLink()
+    batch = [publication([f"c{i}" for i in range(channels)], "x", keep=True)] * 1200
+    ids = done(link.publish(batch))
+    assert len(ids) == len(batch)
+    assert len(link.sent) >= 3
+    assert max(link.sent) <= 2 * FIELDS_IN_SCRIPT
 
 
 class BreakingStream(FakeStream):
