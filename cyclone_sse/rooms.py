@@ -26,14 +26,20 @@ class ChannelsHandler(BrokerHandler):
         channels = channel_names(self.request.arguments)
         if not channels:
             raise Refusal(400, "name at least one channel: ?channel=...")
-        self.rules.check_names(channels)
+        rules = self.rules
+        rules.check_names(channels)
+        if rules.may_miss_keys and (waiting := rules.missing_keys(self.request)) is not None:
+            return waiting.addCallback(lambda _: self._decide(channels))
+        return self._decide(channels)
+
+    head = get
+
+    def _decide(self, channels: list[str]) -> Deferred[None] | None:
         grant = None if self._has_key() else self.rules.subscriber(self.request, channels)
         if isinstance(grant, Deferred):
             return grant.addCallback(self._answer, channels)
         self._answer(grant, channels)
         return None
-
-    head = get
 
     def _has_key(self) -> bool:
         secret = self.broker.secret_key

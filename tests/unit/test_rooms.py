@@ -11,6 +11,7 @@ import pytest
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.handlers import BroadcastHandler
 from tests.harness.eventstream import Parser
+from tests.unit.access.fakes import FakeTokens
 from tests.unit.access.keys import SECRET, token
 from tests.unit.http.peer import JSON, MemoryServer
 
@@ -55,6 +56,21 @@ def test_who_may_subscribe_may_ask_and_so_may_the_key(settings: dict[str, Any]) 
     for bearer, status in bearers.items():
         headers = [] if bearer is None else [f"Authorization: Bearer {bearer}"]
         assert server.request("GET", target, *headers)[0] == status, bearer
+
+
+def test_the_key_of_a_publisher_s_token_is_waited_for(settings: dict[str, Any]) -> None:
+    server = MemoryServer({**settings, "jwt-secret": SECRET})
+    rules = server.app.rules
+    assert rules._tokens is not None
+    tokens = FakeTokens(rules._tokens)
+    rules._tokens, rules.may_miss_keys = tokens, True  # type: ignore[assignment]
+    bearer = f"Authorization: Bearer {token(publish=['*'])}"
+    wire = server.connect("GET", "/presence?channel=room-1", bearer)
+    assert wire.value() == b""
+    waiting, tokens.waiting = tokens.waiting, None
+    assert waiting is not None
+    waiting.callback(None)
+    assert wire.value().startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_stream_with_presence_has_the_user_of_its_token(settings: dict[str, Any]) -> None:

@@ -13,10 +13,9 @@ from twisted.internet.task import Clock
 
 from cyclone_sse.access.grant import OPERATOR, Grant
 from cyclone_sse.access.rules import Rules, has_rules, make_rules, rules_of
-from cyclone_sse.access.tokens import NoKeys, Tokens
 from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.errors import Refusal
-from tests.unit.access.fakes import request
+from tests.unit.access.fakes import FakeTokens, request
 from tests.unit.access.keys import SECRET, token
 
 SOON = int(time.time()) + 86_400
@@ -296,24 +295,6 @@ def test_all_problems_of_files_are_told(tmp_path: Path) -> None:
     (tmp_path / "secrets").write_text("short")
     with pytest.raises(ValueError, match=r"--http-secret-file=.*; --jwt-secret-file="):
         guarded.reload()
-
-
-class FakeTokens:
-    """Tokens whose keys come from a URL."""
-
-    can_fetch = True
-
-    def __init__(self, keys: Tokens) -> None:
-        self.waiting: Deferred[None] | None = Deferred()
-        self._keys = keys
-
-    def missing_key(self, given: str) -> Deferred[None] | None:
-        return self.waiting
-
-    def grant(self, given: str) -> Grant:
-        if self.waiting is not None:
-            raise NoKeys
-        return self._keys.grant(given)
 
 
 def test_a_client_waits_for_the_key_of_its_token() -> None:
