@@ -1,5 +1,8 @@
 """The last orders to end streams, for clients that were being authorised when an order came.
 
+Such a client was authorised before the order, and opens its stream afterwards: it is ended too, reconnects,
+and is authorised again.
+
 An order is remembered for a minute, far longer than an authorisation takes, and all orders together have a
 limited number of names. Without these limits publishers could fill the memory with names of channels that do
 not exist. After an order has been forgotten, each client that is older than the order is ended.
@@ -8,7 +11,7 @@ not exist. After an order has been forgotten, each client that is older than the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Set
 from typing import Any, NamedTuple
 
 from cyclone_sse.delivery.client import Client
@@ -22,7 +25,7 @@ class EndOrder(NamedTuple):
     """An order to end the streams of these channels and this user; None: all channels, all users."""
 
     when: float
-    channels: Collection[str] | None
+    channels: Set[str] | None
     user: str | None
 
 
@@ -39,7 +42,7 @@ class EndOrders:
         """The orders that are remembered."""
         return len(self._orders)
 
-    def add(self, channels: Collection[str] | None, user: str | None) -> None:
+    def add(self, channels: Set[str] | None, user: str | None) -> None:
         """Remember an order."""
         self._orders.append(EndOrder(self._reactor.seconds(), channels, user))
         self._names += len(channels or ())
@@ -62,7 +65,7 @@ class EndOrders:
         if new > len(self._orders):
             return True
         return any(
-            (order.channels is None or not set(order.channels).isdisjoint(client.channels))
+            (order.channels is None or not order.channels.isdisjoint(client.channels))
             and (order.user is None or order.user == client.user)
             for order in list(self._orders)[len(self._orders) - new :]
         )

@@ -22,6 +22,7 @@ from cyclone_sse import slices
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.channels import Channels
 from cyclone_sse.delivery.client import CORKED, RESET, Client, Piece
+from cyclone_sse.delivery.end_orders import EndOrders
 from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.history import History
@@ -90,7 +91,7 @@ class Hub:
         self.idle = self.publishing.idle
         self._resume = Resume(self.history, self.ids, self.counters, reactor, self.states, patterns=patterns)
         self.lifecycle = Lifecycle(settings, self._fanout, reactor, wall)
-        self.end_orders = self.lifecycle.orders
+        self.end_orders = EndOrders(reactor)
         self.presence = PresenceFeed(self.kinds, settings, self._fanout, reactor)
         self._tick = min(1.0, settings["ping-interval"] / 10) or 1.0  # seconds
         self._ticking = LoopingCall(self._tidy)
@@ -256,7 +257,7 @@ class Hub:
         client. Returns their number, or a Deferred where it takes some turns to find them.
         """
         names = None if channels is None else set(channels)
-        self.lifecycle.orders.add(names, user)
+        self.end_orders.add(names, user)
 
         def end() -> Generator[None, None, int]:
             clients = yield from self._find_clients(names, user)
@@ -349,7 +350,7 @@ class Hub:
             self._forget_old,
             self._send_pings,
             self.lifecycle.end_overdue,
-            self.lifecycle.orders.forget_old,
+            self.end_orders.forget_old,
             self._log_cut_off,
             self.published.forget_old,
             self.publishing.tidy,

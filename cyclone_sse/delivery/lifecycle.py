@@ -2,9 +2,6 @@
 
 Pings, ages and stalls are deadlines in buckets, so that only clients that are due are checked. Sending events
 to a client changes no deadline: when its ping is due, the time of its last bytes is compared.
-
-A client may be authorised before an order to end streams, and open its stream afterwards. So the last orders
-are remembered, and such a client is ended too: it reconnects and is authorised again.
 """
 
 from __future__ import annotations
@@ -20,7 +17,6 @@ from twisted.logger import Logger
 
 from cyclone_sse.deadlines import Deadlines
 from cyclone_sse.delivery.client import CLOSING, FULL, GONE, NOT_LIVE, REPEATABLE, Client
-from cyclone_sse.delivery.end_orders import EndOrders
 from cyclone_sse.delivery.events import PING, EventId, encode_expired, id_line
 from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.errors import Ending
@@ -71,7 +67,6 @@ class Lifecycle:
         self._stalls: Deadlines[Client] = Deadlines(min(1.0, self._stall_timeout / 10) or 1.0)
         self._progress: dict[Client, object] = {}  # of those in `_stalls`, at the last look
         self._endings = 0  # of many clients over some time, under way
-        self.orders = EndOrders(reactor)
 
     def figures(self) -> LifecycleFigures:
         """The figures of this moment."""

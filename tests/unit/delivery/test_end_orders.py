@@ -70,5 +70,5 @@ def test_orders_are_forgotten_after_a_minute() -> None:
 def test_remembered_orders_hold_a_bounded_number_of_names() -> None:
     orders = EndOrders(TurnClock())
     for number in range(10):
-        orders.add([f"{number}-{n}" for n in range(module.MAX_NAMES // 4)], None)
+        orders.add({f"{number}-{n}" for n in range(module.MAX_NAMES // 4)}, None)
     assert len(orders) == 4
