@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -12,8 +11,6 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
-from zope.interface import provider
 
 from cyclone_sse.access import auth_url
 from cyclone_sse.access.answers import HttpAnswer
@@ -199,21 +196,6 @@ def test_a_client_that_leaves_frees_the_turn() -> None:
     assert [query for query, _, _ in site.fetcher.asked] == ["channels=1", "channels=3"]
     site.fetcher.answer(204)
     assert result(third).subscribe == ("3",)
-
-
-@pytest.fixture
-def lines() -> Iterator[list[str]]:
-    """The lines of errors in the log."""
-    found: list[str] = []
-
-    @provider(ILogObserver)
-    def observe(event: Any) -> None:
-        if event["log_level"] is LogLevel.error:
-            found.append(event["log_format"].format(**event))
-
-    globalLogPublisher.addObserver(observe)
-    yield found
-    globalLogPublisher.removeObserver(observe)
 
 
 def test_the_log_says_it_once_a_minute_and_tells_no_secrets(lines: list[str]) -> None:

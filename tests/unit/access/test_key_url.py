@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
-from zope.interface import provider
 
 from cyclone_sse.access.answers import HttpAnswer
 from cyclone_sse.access.http_client import ANSWER_TIMEOUT
@@ -51,21 +47,6 @@ class Site:
     @property
     def count(self) -> int:
         return len(self.client.requests)
-
-
-@pytest.fixture
-def lines() -> Iterator[list[str]]:
-    """The lines of errors in the log."""
-    found: list[str] = []
-
-    @provider(ILogObserver)
-    def observe(event: Any) -> None:
-        if event["log_level"] is LogLevel.error:
-            found.append(event["log_format"].format(**event))
-
-    globalLogPublisher.addObserver(observe)
-    yield found
-    globalLogPublisher.removeObserver(observe)
 
 
 def test_keys_are_fetched_at_the_start_and_every_ten_minutes() -> None:
