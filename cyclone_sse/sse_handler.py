@@ -17,7 +17,7 @@ from cyclone.web import HTTPError
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from cyclone_sse.access.grant import compact_info
+from cyclone_sse.access.grant import MAX_SECONDS, compact_info
 from cyclone_sse.broker_handler import BrokerHandler
 from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.poll_client import PollClient
@@ -42,7 +42,6 @@ _PRIVATE_FIELDS = (*_STREAM_FIELDS, ("Cache-Control", _PRIVATE))
 _BEGINNING = b"\n\n"  # of each body, as it has always been
 _LAST_CHUNK = b"0\r\n\r\n"
 _NOTHING: Any = None
-_LONGEST_ACCESS = 10 * 365 * 86400.0  # seconds; an application may say 1e308
 
 
 class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
@@ -198,7 +197,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         if type(self).sendEvent is not ExtendedSSEHandler.sendEvent:
             client.render, client.shares_frames = self._render, False
         if self.expires is not None:
-            client.expires = min(self.expires, time.time() + _LONGEST_ACCESS)
+            client.expires = min(self.expires, time.time() + MAX_SECONDS)
         self._sink = client.send
         if not is_poll:
             # Without this, ten thousand idle clients would keep what cyclone makes for templates.

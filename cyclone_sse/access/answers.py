@@ -80,14 +80,7 @@ def grant_of(answer: dict[str, object], channels: Sequence[str], now: float) -> 
     if seconds is not None and not 0 < seconds < math.inf:
         raise ValueError("expires is not a number of seconds above 0")
     expires = None if seconds is None else now + min(seconds, MAX_SECONDS)
-    try:
-        user = user_name(answer.get("user"))
-    except ValueError as error:
-        raise ValueError(f"user {error}") from None
-    try:
-        info = compact_info(answer.get("info"))
-    except ValueError as error:
-        raise ValueError(f"info {error}") from None
+    user, info = user_name(answer.get("user"), "user"), compact_info(answer.get("info"))
     return Grant(user, tuple(names), (), expires, info, exact=True)
 
 

@@ -88,16 +88,19 @@ class Grant:
 OPERATOR = Grant(publish=(EVERYTHING,))  # with the publishing key, or for every client where there is none
 
 
-def user_name(value: object) -> str | None:
-    """The user's name from a claim or an answer: text, or a number as text. Raises ValueError."""
+def user_name(value: object, field: str) -> str | None:
+    """The user's name from a claim or an answer: text, or a number as text.
+
+    field: its name there. Raises ValueError.
+    """
     if value is None:
         return None
     if type(value) is int:
         value = str(value)
     if not isinstance(value, str):
-        raise ValueError("is neither text nor a whole number")
-    if _size(value) > MAX_USER:
-        raise ValueError(f"is longer than {MAX_USER} bytes")
+        raise ValueError(f"{field} is neither text nor a whole number")
+    if _size(value, field) > MAX_USER:
+        raise ValueError(f"{field} is longer than {MAX_USER} bytes")
     return value
 
 
@@ -112,18 +115,18 @@ def compact_info(value: object) -> str | None:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
         # Without this, no browser could read the list of members: Python's json makes NaN in tokens.
-        raise ValueError("holds NaN or Infinity, which JSON does not have") from None
-    if _size(text) > MAX_INFO:
-        raise ValueError(f"is longer than {MAX_INFO} bytes as JSON")
+        raise ValueError("info holds NaN or Infinity, which JSON does not have") from None
+    if _size(text, "info") > MAX_INFO:
+        raise ValueError(f"info is longer than {MAX_INFO} bytes as JSON")
     return text
 
 
-def _size(text: str) -> int:
-    """The size of a text in UTF-8. Raises ValueError if the text cannot be encoded.
+def _size(text: str, field: str) -> int:
+    """The size of the text of this field in UTF-8. Raises ValueError if it cannot be encoded.
 
     Without this, half of a surrogate pair in one member's name would break the list of all members.
     """
     try:
         return len(text.encode())
     except UnicodeEncodeError:
-        raise ValueError("holds half of a surrogate pair") from None
+        raise ValueError(f"{field} holds half of a surrogate pair") from None

@@ -180,13 +180,9 @@ def _grant(claims: Mapping[str, Any]) -> Grant:
     if expires <= now:
         expires += LEEWAY  # the leeway applies to the end of the stream too
     try:
-        user = user_name(claims.get("sub"))
+        user, info = user_name(claims.get("sub"), "sub"), compact_info(claims.get("info"))
     except ValueError as error:
-        raise BadToken(f"sub {error}") from None
-    try:
-        info = compact_info(claims.get("info"))
-    except ValueError as error:
-        raise BadToken(f"info {error}") from None
+        raise BadToken(str(error)) from None
     return Grant(user, _names(claims, "subscribe"), _names(claims, "publish"), expires, info)
 
 

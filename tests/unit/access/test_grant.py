@@ -77,13 +77,13 @@ def test_exact_names_are_no_globs() -> None:
 
 @pytest.mark.parametrize(("value", "name"), [(None, None), ("ann", "ann"), (42, "42"), ("", "")])
 def test_a_number_is_a_name_as_text(value: object, name: str | None) -> None:
-    assert user_name(value) == name
+    assert user_name(value, "sub") == name
 
 
 @pytest.mark.parametrize("value", [True, 1.5, [], {}])
 def test_other_values_are_no_name(value: object) -> None:
-    with pytest.raises(ValueError, match="neither text nor"):
-        user_name(value)
+    with pytest.raises(ValueError, match="sub is neither text nor"):
+        user_name(value, "sub")
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,13 @@ def test_info_is_compact(value: object, info: str | None) -> None:
 
 
 def test_names_have_a_bound_and_can_be_sent() -> None:
-    assert user_name("ü" * (MAX_USER // 2))
-    with pytest.raises(ValueError, match="longer than 1024 bytes"):
-        user_name("ü" * (MAX_USER // 2) + "x")
-    for read in (user_name, compact_info):
-        with pytest.raises(ValueError, match="half of a surrogate pair"):
-            read("\ud800")
+    assert user_name("ü" * (MAX_USER // 2), "sub")
+    with pytest.raises(ValueError, match="sub is longer than 1024 bytes"):
+        user_name("ü" * (MAX_USER // 2) + "x", "sub")
+    with pytest.raises(ValueError, match="sub holds half of a surrogate pair"):
+        user_name("\ud800", "sub")
+    with pytest.raises(ValueError, match="info holds half of a surrogate pair"):
+        compact_info("\ud800")
 
 
 def test_info_has_a_bound() -> None:
