@@ -27,13 +27,9 @@ class AdminService(Protocol):
     application: Any
     settings: Any
     reactor: Any
-    tls: Any
 
     def not_ready(self) -> list[str]:
         """The reasons why the server must not receive clients; none if it may."""
-
-    def connection_count(self) -> int:
-        """The number of connections that are open."""
 
     def sources(self) -> Sources:
         """The sources of its figures."""

@@ -21,22 +21,28 @@ from cyclone_sse.slices import Slices
 TOP = 10  # channels
 TOP_INTERVAL = 5.0  # seconds between two looks for the largest channels
 _SLICE = 5000  # channels looked at in one turn
+# The figures that have the names of the metrics.
+_SHARED = (
+    "connections",
+    "subscribers",
+    "waiting_bytes",
+    "longest_turn_seconds",
+    "channels",
+    "history_events",
+    "history_bytes",
+)
 
 
 class Service(Protocol):
     """The service, as far as its figures need it."""
 
     application: Any
-    tls: Any
 
     def sources(self) -> Sources:
         """The sources of the figures, which the metrics for Prometheus use too."""
 
     def not_ready(self) -> list[str]:
         """The reasons why it must not get clients; none if it may."""
-
-    def connection_count(self) -> int:
-        """The number of connections that are open."""
 
 
 class Figures:
@@ -57,33 +63,27 @@ class Figures:
         """All figures, as values of a JSON object."""
         self._look_for_top()
         broker = self._service.application.broker
-        hub, counters = broker.hub, broker.hub.counters
+        counters = broker.hub.counters
         process = process_figures()
-        shared = gauges(self._service.sources())
+        shared = {name: value for name, (_, value) in gauges(self._service.sources()).items()}
         return {
             "version": __version__,
             "time": self._clock(),
             "started": self._started,
             "not_ready": self._service.not_ready(),
             "broker": {"name": broker.name, "connected": broker.available},
-            "connections": self._service.connection_count(),
-            "subscribers": len(hub.clients),
-            "slow": shared["slow_clients"][1],
-            "waiting_bytes": shared["waiting_bytes"][1],
-            "longest_turn_seconds": shared["longest_turn_seconds"][1],
-            "channels": len(hub.channels),
+            **{name: shared[name] for name in _SHARED},
+            "slow": shared["slow_clients"],
             "events": counters.events,
             "deliveries": counters.deliveries,
             "sent_bytes": counters.sent_bytes,
             "subscribes": counters.subscribes,
             "disconnects": dict(counters.disconnects),
             "refusals": {str(status): count for status, count in counters.refusals.items()},
-            "history_events": hub.history.events,
-            "history_bytes": hub.history.bytes,
             "memory_bytes": process.get("resident_memory_bytes", 0),
             "processor_seconds": process["cpu_seconds_total"],
             "open_files": process.get("open_fds", 0),
-            "certificate_expires": getattr(self._service.tls, "expiry", None),
+            "certificate_expires": shared["certificate_expiry_timestamp_seconds"],
             "top": self._top,
         }
 

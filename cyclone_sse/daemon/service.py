@@ -226,15 +226,11 @@ class ServerService(Service):
             reasons.append("broker away")
         return reasons
 
-    def connection_count(self) -> int:
-        """The number of connections that are open on the public ports."""
-        return len(self.connections.open)
-
     def sources(self) -> Sources:
         """The sources of this server's figures."""
         return Sources(
             self.application.broker,
-            connections=self.connection_count,
+            connections=lambda: len(self.connections.open),
             longest_turn=self._turn_watch.longest,
             certificate_expiry=lambda: None if self.tls is None else self.tls.expiry,
             auth=lambda: rules_of(self.application).auth_figures,

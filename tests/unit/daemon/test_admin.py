@@ -25,18 +25,14 @@ class Service:
         self.reactor = Clock()
         self.broker = HttpBroker({}, reactor=self.reactor)
         self.settings = with_defaults({"admin-port": 8889})
-        self.tls = None
         self.application: Any = self
         self.reasons: list[str] = []
 
     def not_ready(self) -> list[str]:
         return self.reasons
 
-    def connection_count(self) -> int:
-        return 3
-
     def sources(self) -> Sources:
-        return Sources(self.broker, connections=self.connection_count)
+        return Sources(self.broker, connections=lambda: 3)
 
 
 @pytest.fixture

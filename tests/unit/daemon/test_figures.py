@@ -14,8 +14,6 @@ from tests.unit.fakes import TurnClock
 class Service:
     """A service with one broker."""
 
-    tls = None
-
     def __init__(self, clock: TurnClock) -> None:
         self.broker = HttpBroker({}, reactor=clock)
         self.application: Any = self
@@ -23,11 +21,13 @@ class Service:
     def not_ready(self) -> list[str]:
         return ["draining"]
 
-    def connection_count(self) -> int:
-        return 7
-
     def sources(self) -> Sources:
-        return Sources(self.broker, connections=self.connection_count, longest_turn=lambda: 0.25)
+        return Sources(
+            self.broker,
+            connections=lambda: 7,
+            longest_turn=lambda: 0.25,
+            certificate_expiry=lambda: 2e9,
+        )
 
 
 def test_all_figures_go_into_json() -> None:
@@ -37,4 +37,5 @@ def test_all_figures_go_into_json() -> None:
     assert figures["memory_bytes"] > 1 << 20
     assert figures["open_files"] > 2
     assert (figures["longest_turn_seconds"], figures["slow"], figures["waiting_bytes"]) == (0.25, 0, 0)
+    assert (figures["subscribers"], figures["history_events"], figures["certificate_expires"]) == (0, 0, 2e9)
     assert figures["broker"] == {"name": "http", "connected": True}

@@ -29,16 +29,12 @@ class Service:
         self.broker = HttpBroker({}, reactor=self.reactor)
         self.settings = with_defaults({"admin-port": 8889, "workers": 2})
         self.application: Any = self
-        self.tls = None
 
     def not_ready(self) -> list[str]:
         return []
 
-    def connection_count(self) -> int:
-        return 3
-
     def sources(self) -> Sources:
-        return Sources(self.broker, connections=self.connection_count)
+        return Sources(self.broker, connections=lambda: 3)
 
     def subscribe(self, user: str | None, *channels: str) -> Recorder:
         client = Recorder()
