@@ -41,6 +41,5 @@ class Counters:
     disconnects: Counter[str] = field(default_factory=Counter)  # by the value of `errors.Ending`
     refusals: Counter[int] = field(default_factory=Counter)  # by HTTP status
     publish_seconds: Histogram = field(default_factory=Histogram)  # until the publisher is answered
-    fanout_seconds: Histogram = field(
-        default_factory=Histogram
-    )  # from publishing an event to sending it to the last client
+    # From publishing an event to sending it to the last client.
+    fanout_seconds: Histogram = field(default_factory=Histogram)

@@ -77,9 +77,8 @@ def set_inherited_options(listening: socket.socket, stall_timeout: float) -> Non
     """
     if listening.family == socket.AF_UNIX:
         return
-    listening.setsockopt(
-        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-    )  # no event waits for the ACK of the one before
+    # Without this, an event would wait for the ACK of the one before.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if stall_timeout and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; RFC 5482
         listening.setsockopt(
             socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(round(stall_timeout * 1000), _MOST_MS)

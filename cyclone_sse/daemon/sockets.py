@@ -323,9 +323,8 @@ def _bind_unix(path: str, mode: int, owner: Owner | None) -> socket.socket:
         bound.bind(path)
         os.chmod(path, mode)
         if owner is not None and os.geteuid() == 0:
-            os.chown(
-                path, *owner
-            )  # Without this, the server that becomes --uid owns a socket that is root's.
+            # Without this, the server that becomes --uid owns a socket that is root's.
+            os.chown(path, *owner)
     except OSError:
         bound.close()
         raise

@@ -81,9 +81,8 @@ class ServerState:
         self._connections_of: dict[str, dict[Any, None]] = {}  # by network, where there is a limit
         self._deadlines: Deadlines[Any] = Deadlines()
         self.clear_deadline = self._deadlines.clear  # it may stay for any time
-        self._idlest: list[
-            tuple[Any, float]
-        ] = []  # to be closed next if a descriptor is needed; see `make_room`
+        # Connections to be closed next if a descriptor is needed; see `make_room`.
+        self._idlest: list[tuple[Any, float]] = []
         self._empty: list[Deferred[None]] = []  # fire when no connection is left
 
     def add(self, connection: Timed) -> None:
