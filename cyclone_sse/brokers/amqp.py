@@ -126,7 +126,7 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
         if message.exchange.encode() == self._subscriber_factory.control:
             self.obey_json(message.body)
             return
-        if message.id is not None and self._was_seen(message.id, message.key):
+        if message.id is not None and not self._note_id(message.id, message.key):
             return
         channels = self._channels_for(message)
         if channels:
@@ -140,8 +140,8 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
                 keep=message.headers.get("keep") in (True, 1, b"1"),
             )
 
-    def _was_seen(self, id: str, key: str) -> bool:
-        """Whether this id was received before, because its publisher tried again; notes the id."""
+    def _note_id(self, id: str, key: str) -> bool:
+        """Note that this id was received; False if it was before, because its publisher tried again."""
         now = self.reactor.seconds()
         expired = now - self.settings["idempotency-ttl"]
         for _ in range(_FORGOTTEN_AT_ONCE):
@@ -150,10 +150,10 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
                 break
             del self._seen[first]
         if self._seen.get((id, key), expired) > expired:
-            return True
+            return False
         self._seen[id, key] = now
         self._seen.move_to_end((id, key))
-        return False
+        return True
 
     def _channels_for(self, message: AmqpMessage) -> list[str]:
         """The channels of our clients to which the message belongs."""

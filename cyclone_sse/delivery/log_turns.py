@@ -12,15 +12,15 @@ from cyclone_sse.slices import Slices
 
 
 class LogTurns:
-    """Whether the log may be read at once, and the readings that wait for other turns of the reactor."""
+    """The turn of the reactor in which the log was read, and the readings that wait for other turns."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._waiting = Slices(reactor, fair=True)
         self._has_read = False  # in this turn
 
-    def may_read(self) -> bool:
-        """Whether the log may be read at once, which is then noted: others have to wait."""
+    def acquire(self) -> bool:
+        """Note that the log is read at once; False if it must not be, since it was read in this turn."""
         if self._has_read or len(self._waiting):
             return False
         self._has_read = True

@@ -89,13 +89,14 @@ class ChannelQuestions:
         """Read on. Returns the next events, and the gaps before them."""
         history = self._history
         gaps, missed = history.missed(self.after, self._channels, self._answers.clock())
-        new = [name for name in gaps if self._is_new(name, history.floor(name))] if gaps else ()
+        new = [name for name in gaps if self._note_gap(name, history.floor(name))] if gaps else ()
         answer = self._answers.after(self.after, missed)
         if answer.batch is not None:
             self.after = answer.batch.seqs[-1]
         return Step(new, answer.batch, answer.is_complete)
 
-    def _is_new(self, channel: str, floor: int | None) -> bool:
+    def _note_gap(self, channel: str, floor: int | None) -> bool:
+        """Note that this gap is reported; False if it was, or is not to be."""
         if channel in self._known and self._known[channel] == floor:
             return False
         self._known[channel] = floor

@@ -288,7 +288,7 @@ class CatchUp:
                 at = EventId(position, resume.ids.node)
                 resume.send(client, resume.pieces.of(client, self._gaps, None, at))
                 return
-            if self._must_wait():
+            if not self._acquire_log():
                 self._read_later()
                 return
             resume.send(client, self._step())
@@ -304,7 +304,7 @@ class CatchUp:
         log is being read in other turns; the events that are found are sent then.
         """
         while self._is_under_way:
-            if self._must_wait():
+            if not self._acquire_log():
                 self._read_later()
                 break
             piece = self._step()
@@ -318,12 +318,11 @@ class CatchUp:
             not self._is_live and self._era == self._resume.era and self._client.state not in (CLOSING, GONE)
         )
 
-    def _must_wait(self) -> bool:
-        """Whether the next events have to be read from the log in another turn."""
-        if not self._resume.has_patterns:
-            return False
-        is_pattern = isinstance(self.positions.questions, PatternQuestions)
-        return is_pattern and not self._resume.log_turns.may_read()
+    def _acquire_log(self) -> bool:
+        """Note that the log is read now, if the next events are there; False if another turn must read it."""
+        if self._resume.has_patterns and isinstance(self.positions.questions, PatternQuestions):
+            return self._resume.log_turns.acquire()
+        return True
 
     def _step(self) -> Piece:
         """Read on. Returns the next piece for the client, which may be empty."""

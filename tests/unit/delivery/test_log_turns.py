@@ -11,10 +11,10 @@ from tests.unit.fakes import TurnClock
 def test_the_log_is_read_at_once_only_once_in_a_turn() -> None:
     clock = TurnClock()
     turns = LogTurns(clock)
-    assert turns.may_read()
-    assert not turns.may_read()
+    assert turns.acquire()
+    assert not turns.acquire()
     clock.turn()
-    assert turns.may_read()
+    assert turns.acquire()
 
 
 def test_none_reads_at_once_while_others_wait_and_these_take_turns() -> None:
@@ -30,6 +30,6 @@ def test_none_reads_at_once_while_others_wait_and_these_take_turns() -> None:
     for name in "ab":
         turns.add(reading(name))
     for _ in range(4):
-        assert not turns.may_read()
+        assert not turns.acquire()
         clock.turn()
     assert read == ["a", "b", "a", "b"]

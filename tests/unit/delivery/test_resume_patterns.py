@@ -236,7 +236,7 @@ def test_a_client_whose_past_finds_no_room_is_live_in_the_end(clock: TurnClock) 
     before = hub.position()
     hub.publish(publication("news", "x" * 200))
     turns(clock)
-    hub._resume.log_turns.may_read()  # for another client, so that this one has to wait
+    hub._resume.log_turns.acquire()  # for another client, so that this one has to wait
     socket = FakeSocket(0)
     client = socket_client(socket, limit=100)
     hub.subscribe(client, ["n*"], before)
