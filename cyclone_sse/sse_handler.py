@@ -191,7 +191,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         client.user = None if self.user is None else str(self.user)
         client.address = self.request.remote_ip
         client.info = compact_info(self.info)
-        client.presence = not is_poll and "1" in self.request.arguments.get("presence", ())
+        client.wants_presence = not is_poll and "1" in self.request.arguments.get("presence", ())
         client.fields = "channel" in self.request.arguments.get("fields", ())
         client.renews_id, client.wants_state = renews_id, wants_state
         if type(self).sendEvent is not ExtendedSSEHandler.sendEvent:

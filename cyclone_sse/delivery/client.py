@@ -104,7 +104,6 @@ class Client:
         "on_open",
         "on_overflow",
         "opened_at",
-        "presence",
         "ready_socket",
         "render",
         "renews_id",
@@ -112,6 +111,7 @@ class Client:
         "skip_until",
         "state",
         "user",
+        "wants_presence",
         "wants_state",
     )
 
@@ -134,7 +134,7 @@ class Client:
         self.opened_at = 0.0  # in the reactor's seconds
         self.wants_state = False
         self.info: str | None = None  # what other members of a channel see of the user, as JSON
-        self.presence = False  # it wants to be sent the members of its channels
+        self.wants_presence = False  # it is sent the members of its channels
         self.render: Render | None = None  # how a custom application writes events to it
         self.ending: Ending | None = None  # why it ended, once it has
         self.on_open: Callable[[Client], None] | None = None  # called once, before its head leaves

@@ -86,7 +86,7 @@ class PresenceFeed:
         for channel in names:
             self._presence.join(channel, client.user, client.info, since)
             self._lists.pop(channel, None)
-        if client.presence:
+        if client.wants_presence:
             for channel in names:
                 self._listeners.setdefault(channel, {})[client] = None
                 # Without this, a thousand joins in one turn would make a thousand lists of a thousand.

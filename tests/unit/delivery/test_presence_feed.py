@@ -65,7 +65,7 @@ def join(
     hub: Hub, user: str | None, *channels: str, info: str | None = None, presence: bool = True
 ) -> Recorder:
     client = Recorder()
-    client.user, client.info, client.presence = user, info, presence
+    client.user, client.info, client.wants_presence = user, info, presence
     hub.subscribe(client, channels or ("room-1",))
     turns(hub._reactor)
     return client
@@ -119,7 +119,7 @@ def test_a_client_that_leaves_a_channel_at_once_is_not_sent_its_members(
 ) -> None:
     (hub,) = Servers(clock, kinds).hubs
     client = Recorder()
-    client.user, client.presence = "42", True
+    client.user, client.wants_presence = "42", True
     hub.subscribe(client, ["room-1", "room-2"])
     hub.unsubscribe(client, ["room-1"])
     turns(clock)
@@ -139,7 +139,7 @@ def test_a_list_that_cannot_be_made_leaves_the_other_newcomers_theirs(
     monkeypatch.setattr(presence_feed, "_frame", fail_for_room_2)
     clients = [Recorder() for _ in range(4)]
     for number, client in enumerate(clients):
-        client.user, client.presence = "42", True
+        client.user, client.wants_presence = "42", True
         hub.subscribe(client, [f"room-{number % 3 + 1}"])
     turns(clock)
     assert ['"members"' in "".join(client.data) for client in clients] == [True, False, True, True]
@@ -218,7 +218,7 @@ def test_clients_that_join_in_one_turn_are_sent_the_same_list(clock: TurnClock, 
     clients = []
     for number in range(300):
         clients.append(Recorder())
-        clients[-1].user, clients[-1].presence = str(number), True
+        clients[-1].user, clients[-1].wants_presence = str(number), True
         hub.subscribe(clients[-1], ["room-1"])
     turns(clock)
     assert len({id(client.got[0]) for client in clients}) == 1
@@ -273,8 +273,8 @@ def test_each_client_knows_who_is_here_whenever_its_list_was_made(
     now = hub.presence.members("room-1")
     if "members" in now:
         now["members"] = {user: member["info"] for user, member in now["members"].items()}
-    assert [knows(client) for client in clients if client.presence] == [
-        now for client in clients if client.presence
+    assert [knows(client) for client in clients if client.wants_presence] == [
+        now for client in clients if client.wants_presence
     ]
 
 
