@@ -47,30 +47,30 @@ class BySize:
 
 
 class ByAge:
-    """Channels by their ttl, those of one ttl in the order of their newest events."""
+    """Channels by their ttl, those of one ttl in the order of their newest events: ``of_ttl``."""
 
     def __init__(self) -> None:
-        self._of_ttl: dict[float, OrderedDict[str, View]] = {}
+        self.of_ttl: dict[float, OrderedDict[str, View]] = {}
 
     def add(self, view: View) -> None:
         """Add a channel, which has the newest event."""
-        self._of_ttl.setdefault(view.limits.ttl, OrderedDict())[view.name] = view
+        self.of_ttl.setdefault(view.limits.ttl, OrderedDict())[view.name] = view
 
     def renew(self, view: View) -> None:
         """Note that the channel has the newest event."""
-        self._of_ttl[view.limits.ttl].move_to_end(view.name)
+        self.of_ttl[view.limits.ttl].move_to_end(view.name)
 
     def remove(self, view: View) -> None:
         """Remove a channel."""
-        del self._of_ttl[view.limits.ttl][view.name]
+        del self.of_ttl[view.limits.ttl][view.name]
 
     def names(self) -> list[str]:
         """The channels, those of one ttl in their order."""
-        return list(chain.from_iterable(self._of_ttl.values()))
+        return list(chain.from_iterable(self.of_ttl.values()))
 
     def overdue(self, now: float) -> View | None:
         """A channel all of whose events are too old, if there is one."""
-        for ttl, views in self._of_ttl.items():
+        for ttl, views in self.of_ttl.items():
             view = next(iter(views.values()), None)
             if view is not None and view.events[-1].published_at + ttl <= now:
                 return view
@@ -78,5 +78,5 @@ class ByAge:
 
     def least_recent(self) -> View | None:
         """The channel whose newest event is the oldest."""
-        heads = [next(iter(views.values())) for views in self._of_ttl.values() if views]
+        heads = [next(iter(views.values())) for views in self.of_ttl.values() if views]
         return min(heads, key=lambda view: view.events[-1].seq, default=None)

@@ -147,7 +147,7 @@ class History:
         elif view.floor is not None and view.floor >= event.seq:
             return name  # the same, and the channel has newer events by now
         else:
-            self._by_age.renew(view)
+            self._by_age.of_ttl[view.limits.ttl].move_to_end(name)  # `renew`, without its call
             if view.events[0].published_at <= event.published_at - view.limits.ttl:
                 self._expire(view, event.published_at)
         view.append(event)
