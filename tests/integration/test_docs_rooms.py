@@ -92,8 +92,8 @@ def post(server: SseServer, body: str) -> dict[str, Any]:
     return told
 
 
-def shown_with(word: str) -> str:
-    (body,) = [body for body in bodies("rooms.md") if word in body]
+def shown_with(word: str, page: str = "rooms.md") -> str:
+    (body,) = [body for body in bodies(page) if word in body]
     return body
 
 
@@ -136,7 +136,7 @@ def test_a_client_can_be_left_out(server: SseServer) -> None:
 
 
 def test_the_same_key_publishes_once(server: SseServer) -> None:
-    body = shown_with('"idempotency_key"')
+    body = shown_with('"idempotency_key"', "publishing.md")
     assert post(server, body)["ids"] == post(server, body)["ids"]
 
 

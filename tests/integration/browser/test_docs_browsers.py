@@ -81,7 +81,7 @@ TABLE = {
 
 
 def test_each_cell_has_its_test() -> None:
-    table = PAGE.partition("## What each of them handles")[2].partition("\n\nEventSource")[0]
+    table = PAGE.partition("## What each of them handles")[2].partition("\n\n[proxies.md]")[0]
     rows = re.findall(r"^\| ([^|]+) \|.*\|$", table, re.MULTILINE)
     assert rows == list(TABLE)
     for cells in TABLE.values():
