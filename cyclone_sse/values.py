@@ -115,7 +115,7 @@ def _origin(value: str) -> str:
             "expected * or origins such as https://www.example.com, without a path, separated by commas"
         )
     if parts.username is not None:
-        raise ValueError("an origin holds no user name")
+        raise ValueError("an origin has no user name")
     default_port = {"http": 80, "https": 443}.get(parts.scheme)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else _ascii_host(parts.hostname)
     port = "" if parts.port in (None, default_port) else f":{parts.port}"
@@ -158,13 +158,13 @@ def _is_host(authority: str) -> bool:
 def _wrong_with_url(value: str) -> str:
     host = value.partition("://")[2].partition("/")[0]
     if "@" in host:
-        return "this URL holds a user name or password, which are not sent"
+        return "leave out user name and password: they are not sent"
     if not host.isascii():
-        return "write the host as browsers send it, with xn-- in place of other letters"
+        return "write the host as browsers send it, in ASCII (xn--...)"
     if not value.isascii() or not value.isprintable() or " " in value:
-        return "a URL holds no spaces and no letters but ASCII: percent-encode them"
+        return "percent-encode spaces and characters that are not ASCII"
     if "_" in host:
-        return "a host's name holds letters, digits and hyphens, no _"
+        return "a host name has only letters, digits and hyphens, no _"
     return "expected a URL such as https://www.example.com/path"
 
 

@@ -56,7 +56,7 @@ def decide(answer: HttpAnswer, channels: Sequence[str], now: float) -> Grant:
     try:
         value = read_json(body)
     except ValueError:
-        raise NoDecision(f"answered {answer.status} with {_kind(body)}, which decides nothing") from None
+        raise NoDecision(f"answered {answer.status} with {_kind(body)}, which is no decision") from None
     if value is True or value is None:
         return Grant(None, tuple(channels), exact=True)
     if not isinstance(value, dict):
@@ -93,7 +93,7 @@ def _kind(body: bytes) -> str:
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<body")):
         return "an HTML page"
     if start.startswith((b"<br />", b"<b>", b"warning:", b"notice:", b"deprecated:", b"fatal error:")):
-        return "a report of PHP (see display_errors)"
+        return "an error message of PHP (see display_errors)"
     return "markup" if start.startswith(b"<") else "text that is not JSON"
 
 

@@ -114,7 +114,7 @@ class AuthUrl:
         self._log(problem)
         # Without a random time, all clients would try again at once.
         after = str(random.randint(5, 15))
-        raise Refusal(503, "the application cannot be asked now", {"Retry-After": after})
+        raise Refusal(503, "the application has not decided: try again later", {"Retry-After": after})
 
     def _log(self, problem: str) -> None:
         """Log a new problem at once, and a repeated one at most once a minute."""

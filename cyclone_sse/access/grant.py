@@ -115,7 +115,7 @@ def compact_info(value: object) -> str | None:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
         # Without this, no browser could read the list of members: Python's json makes NaN in tokens.
-        raise ValueError("info holds NaN or Infinity, which JSON does not have") from None
+        raise ValueError("info contains NaN or Infinity, which JSON does not have") from None
     if _size(text, "info") > MAX_INFO:
         raise ValueError(f"info is longer than {MAX_INFO} bytes as JSON")
     return text
@@ -129,4 +129,4 @@ def _size(text: str, field: str) -> int:
     try:
         return len(text.encode())
     except UnicodeEncodeError:
-        raise ValueError(f"{field} holds half of a surrogate pair") from None
+        raise ValueError(f"{field} contains half of a surrogate pair") from None

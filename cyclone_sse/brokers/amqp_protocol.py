@@ -101,7 +101,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
             # announce it).
             error = self._reason(closed)
             if isinstance(error, ConnectionClosed):
-                error = AmqpError("it hung up at the log-in: wrong user name or password?")
+                error = AmqpError("it closed the connection at the login: wrong user name or password?")
             raise error from None
         try:
             self._ch = await self.channel(factory.channel)
@@ -146,7 +146,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
 
     def frameLengthExceeded(self, data: bytes) -> None:
         """Raise ValueError for a frame that is too long. txAMQP 0.8.2 calls this, but does not define it."""
-        raise ValueError("a frame without end")
+        raise ValueError("a frame without its end byte")
 
     def do_close(self, reason: Any) -> None:
         """Note that the connection ends. reason: the server's, if the server closes it."""

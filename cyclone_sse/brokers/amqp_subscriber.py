@@ -81,7 +81,9 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         except Closed as closed:
             if not self._is_refusal(closed):
                 raise
-            self.log.error("RabbitMQ allows no {what}: {why}", what=what, why=closed.args[0].reply_text)
+            self.log.error(
+                "RabbitMQ does not allow our {what}: {why}", what=what, why=closed.args[0].reply_text
+            )
             await self._open_bindings()
             return False
         return True

@@ -68,7 +68,7 @@ class PublishingConnection:
         Fails with Unavailable, or with the Refusal that the command raises.
         """
         if self._pending and self._pending + size > PENDING_MAX:
-            return fail(self._unavailable("too much waits for it already", False))
+            return fail(self._unavailable("too many messages are waiting for it", False))
         attempt = Attempt(size)
         self._pending += size
         d = Deferred.fromCoroutine(self._run(command, attempt))
@@ -80,7 +80,7 @@ class PublishingConnection:
         await self._lock.acquire()
         try:
             if self._stopping:
-                raise NotPublished("this server stops")
+                raise NotPublished("this server is stopping")
             if self.link is None:
                 self.link = await self._open()
                 self.link.ended.addCallback(self._lost)

@@ -130,7 +130,7 @@ class SentinelServer(RedisServer):
             else:
                 link.address = address
                 return link
-        raise ConnectError(string=f"no sentinel leads to it ({'; '.join(failures)})")
+        raise ConnectError(string=f"not reached through any sentinel ({'; '.join(failures)})")
 
     async def _ask(self, sentinel: RedisAddress) -> RedisAddress:
         link = await self._connect(

@@ -139,7 +139,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
                 # Without this, a client that connects after the answer would be sent cleared events.
                 await self._arrivals.wait_for(seq_of(id))
             except TimeoutError:
-                raise Unavailable("the order to clear is not carried out yet", "unknown") from None
+                raise Unavailable("the channels have not been cleared yet", "unknown") from None
         await self._finish_clearing()
         return await count if isinstance(count, Deferred) else count
 

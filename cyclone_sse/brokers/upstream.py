@@ -198,9 +198,7 @@ class UpstreamBroker(Broker, Generic[L]):
         return [link for link in (self._link, self._publishing.link) if link is not None]
 
     def _log_not_accepted(self, reason: str) -> None:
-        self.log_rarely(
-            "{server} does not accept what is published: {reason}", server=self.server, reason=reason
-        )
+        self.log_rarely("could not publish to {server}: {reason}", server=self.server, reason=reason)
 
     def _publisher_lost(self, reason: BaseException) -> None:
         if isinstance(reason, WrongServer) and self._link is not None:
@@ -316,7 +314,7 @@ class UpstreamBroker(Broker, Generic[L]):
             self.end_links(error)
         except NotAllowed as error:
             self.log_rarely(
-                "{server} allows no heartbeat: {reason}", server=self.server, reason=text_of(error)
+                "{server} does not allow the heartbeat: {reason}", server=self.server, reason=text_of(error)
             )
         except Exception:
             return  # the publishing connection is away: its end is logged, and publishers receive 503

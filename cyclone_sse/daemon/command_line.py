@@ -239,4 +239,4 @@ def conflicts(settings: Mapping[str, Any]) -> Iterator[tuple[set[str], str]]:
         both = "a --history-size and a --history-ttl above 0"
         yield {"history-size", "history-ttl"}, f"--history-file needs {both}"
     if settings["jwt-secret"] and settings["jwt-keys"]:
-        yield set(), "--jwt-secret and --jwt-keys: give one of them"
+        yield set(), "--jwt-secret and --jwt-keys: set only one of them"

@@ -14,7 +14,7 @@ from cyclone_sse.options import PUBLISHER_RULES, SUBSCRIBER_RULES
 
 def subscribers(settings: Mapping[str, Any]) -> str:
     """Describe which clients may subscribe. settings: all options."""
-    public = f"; to {','.join(settings['public'])} any client" if settings["public"] else ""
+    public = f"; any client to {','.join(settings['public'])}" if settings["public"] else ""
     rules = _given(settings, SUBSCRIBER_RULES)
     if rules:
         return f"with {' or '.join(rules)}{public}"
@@ -24,7 +24,7 @@ def subscribers(settings: Mapping[str, Any]) -> str:
 def publishers(settings: Mapping[str, Any]) -> str:
     """Describe which clients may publish by HTTP."""
     if not settings["http-publish"]:
-        return "none, without --http-publish=1"
+        return "no client (--http-publish=1 enables it)"
     rules = _given(settings, PUBLISHER_RULES)
     if rules:
         return f"with {' or '.join(rules)}"
@@ -47,11 +47,9 @@ def warnings(settings: Mapping[str, Any]) -> list[str]:
             "--patterns=1: any client may receive everything that any program publishes on this Redis"
         )
     if settings["redis-prefix"] and settings["broker"] == "redis-stream":
-        lines.append(
-            "--redis-prefix does nothing with redis-stream: --redis-stream names the stream of this site"
-        )
+        lines.append("--redis-prefix has no effect with redis-stream: separate sites by --redis-stream")
     if "null" in settings["cors-origin"]:
-        lines.append("--cors-origin=null: every page may read, from a sandboxed frame")
+        lines.append("--cors-origin=null: every page can read streams, from a sandboxed frame")
     return lines
 
 

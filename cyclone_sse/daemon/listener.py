@@ -230,7 +230,7 @@ class Listener(FileDescriptor):
     def _log_full(self) -> None:
         if self._log_limit.acquire("no descriptor"):
             self.log.error(
-                "no descriptor is free for more connections ({n} open files): they wait",
+                "no file descriptor is free (the limit is {n}): new connections wait",
                 n=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             )
 

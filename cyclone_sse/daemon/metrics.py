@@ -26,8 +26,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _PROCESS = {
     "cpu_seconds_total": "Processor time used, in user and system mode",
-    "max_fds": "Files that may be open",
-    "open_fds": "Files that are open; each connection is one",
+    "max_fds": "Maximum number of open files",
+    "open_fds": "Open files; each connection is one",
     "resident_memory_bytes": "Memory in use",
     "virtual_memory_bytes": "Address space in use",
     "start_time_seconds": "Start of the process, in seconds since the epoch",
@@ -68,7 +68,9 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """The figures of this moment."""
-        build = GaugeMetricFamily(PREFIX + "build_info", "1, by version", labels=["version", "python"])
+        build = GaugeMetricFamily(
+            PREFIX + "build_info", "Always 1; the labels name the versions", labels=["version", "python"]
+        )
         build.add_metric([__version__, platform.python_version()], 1)
         yield build
         yield from self._gauges()
@@ -92,14 +94,14 @@ class Metrics:
         counters = self._sources.broker.hub.counters
         for name, text, value in (
             ("events", "Events accepted, from any source", counters.events),
-            ("deliveries", "Events handed to clients, counted for each client", counters.deliveries),
-            ("sent_bytes", "Bytes of events handed to clients", counters.sent_bytes),
+            ("deliveries", "Events sent to clients, counted for each client", counters.deliveries),
+            ("sent_bytes", "Bytes of events sent to clients", counters.sent_bytes),
             ("subscribes", "Streams that were opened", counters.subscribes),
             ("broker_reconnects", "Reconnections to the broker", counters.broker_reconnects),
         ):
             yield CounterMetricFamily(PREFIX + name, text, value)
         resumes = {"complete": counters.resumes_complete, "gap": counters.resumes_gap}
-        yield _labelled("resumes", "Clients that resumed, by whether anything is missing", "result", resumes)
+        yield _labelled("resumes", "Clients that resumed, by result", "result", resumes)
         reasons = {ending.value: counters.disconnects[ending.value] for ending in Ending}
         yield _labelled("disconnects", "Streams that ended, by reason", "reason", reasons)
         refusals = {str(status): count for status, count in sorted(counters.refusals.items())}
@@ -114,7 +116,7 @@ class Metrics:
         )
         answers = dict(sorted(figures.answers.items()))
         yield _labelled("auth_requests", "Requests to --auth-url, by HTTP status", "status", answers)
-        yield _histogram("auth_seconds", "Time until --auth-url has answered", figures.seconds)
+        yield _histogram("auth_seconds", "Time until --auth-url answered", figures.seconds)
 
 
 def gauges(sources: Sources) -> dict[str, tuple[str, float | None]]:
@@ -125,7 +127,7 @@ def gauges(sources: Sources) -> dict[str, tuple[str, float | None]]:
     return {
         "connections": ("Connections that are open, of all kinds", sources.connections()),
         "subscribers": ("Clients that are subscribed", len(hub.clients)),
-        "slow_clients": ("Clients for which bytes wait", len(slow)),
+        "slow_clients": ("Clients that read more slowly than events arrive", len(slow)),
         "waiting_bytes": ("Bytes that wait for slow clients", sum(client.waiting_bytes for client in slow)),
         "channels": ("Channels that have subscribers", len(hub.channels)),
         "history_events": ("Events that are kept", hub.history.events),
@@ -141,7 +143,7 @@ def gauges(sources: Sources) -> dict[str, tuple[str, float | None]]:
             round(sources.longest_turn(), 4),
         ),
         "certificate_expiry_timestamp_seconds": (
-            "End of the certificate, in seconds since the epoch",
+            "Expiry of the certificate, in seconds since the epoch",
             sources.certificate_expiry(),
         ),
     }

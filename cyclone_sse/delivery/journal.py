@@ -264,7 +264,7 @@ class Journal:
         self._waiting_bytes -= sum(len(event.frame) for event in transaction.events)
         if self._trouble is not None:
             self._trouble = None
-            self.log.info("the history file is written again; events are accepted")
+            self.log.info("the history file can be written again; events are accepted")
         # Before the next transaction, which then has what these publishers send next, too.
         self._end_wait(waiting)
         self._writing = False

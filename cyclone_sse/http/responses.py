@@ -111,7 +111,7 @@ def server_options(cors: Mapping[str, str]) -> bytes:
 
 def plain_http_refused() -> bytes:
     """The answer in clear text to a client that speaks plain HTTP on a port for TLS."""
-    return refusal_answer(Refusal(400, "this port speaks HTTPS"), Cors(None).headers(None))
+    return refusal_answer(Refusal(400, "this port serves only HTTPS"), Cors(None).headers(None))
 
 
 def refusal_answer(refusal: Refusal, headers: Mapping[str, str]) -> bytes:

@@ -139,11 +139,11 @@ class ServerState:
         Raises Refusal when there are too many.
         """
         if self._max_clients and self.clients >= self._max_clients:
-            raise _full(503, "this server has as many clients as it may have")
+            raise _full(503, "the server has reached its limit of clients (--max-clients)")
         network = network_of(request.remote_ip) if self._max_of_address else ""
         if network:
             if self._of_address[network] >= self._max_of_address:
-                raise _full(429, "there are as many clients from this address as there may be")
+                raise _full(429, "too many clients from this address (--max-clients-per-ip)")
             self._of_address[network] += 1
         self.clients += 1
         return network

@@ -84,7 +84,7 @@ def test_streams_without_bound_wait_and_the_log_says_it_once(tmp_path: Path, ope
     admin = free_port()
     with Confined(tmp_path, "--max-clients=0", f"--admin-port={admin}", "--demo=1") as server:
         clients = connect(opened, server.port, STREAM, 150)
-        until(lambda: "no descriptor is free" in server.log, "the complaint")
+        until(lambda: "no file descriptor is free" in server.log, "the complaint")
         used = cpu_seconds(server.pid)
         open_files = len(os.listdir(f"/proc/{server.pid}/fd"))
         assert FILES // 2 < open_files < FILES - 10, "some are left for files"
@@ -94,14 +94,14 @@ def test_streams_without_bound_wait_and_the_log_says_it_once(tmp_path: Path, ope
         with Subscriber(server.url) as reader:
             publish(server.url, "base", "recovered")
             assert reader.data(1) == ["recovered"]
-        assert server.log.count("no descriptor is free") == 1
+        assert server.log.count("no file descriptor is free") == 1
         assert cpu_seconds(server.pid) - used < 1
 
 
 def test_after_a_flood_a_newcomer_does_not_wait_behind_the_dead(tmp_path: Path, opened: ExitStack) -> None:
     with Confined(tmp_path, "--max-clients=0") as server:
         clients = connect(opened, server.port, STREAM, 100)
-        until(lambda: "no descriptor is free" in server.log, "the complaint")
+        until(lambda: "no file descriptor is free" in server.log, "the complaint")
         for dead in connect(opened, server.port, count=1000):
             dead.close()
         since = time.monotonic()

@@ -118,7 +118,7 @@ def test_plain_http_on_the_tls_port_is_told_so(serve: Serve, files: Path) -> Non
     server = serve(*tls_options(files))
     answer = request("GET", f"http://127.0.0.1:{server.ssl_port}/stats")
     assert answer.status == 400
-    assert answer.json == {"status": "error", "reason": "this port speaks HTTPS"}
+    assert answer.json == {"status": "error", "reason": "this port serves only HTTPS"}
 
 
 def test_a_refusal_is_read_to_its_end(serve: Serve, files: Path) -> None:

@@ -98,9 +98,9 @@ def test_names_have_a_bound_and_can_be_sent() -> None:
     assert user_name("ü" * (MAX_USER // 2), "sub")
     with pytest.raises(ValueError, match="sub is longer than 1024 bytes"):
         user_name("ü" * (MAX_USER // 2) + "x", "sub")
-    with pytest.raises(ValueError, match="sub holds half of a surrogate pair"):
+    with pytest.raises(ValueError, match="sub contains half of a surrogate pair"):
         user_name("\ud800", "sub")
-    with pytest.raises(ValueError, match="info holds half of a surrogate pair"):
+    with pytest.raises(ValueError, match="info contains half of a surrogate pair"):
         compact_info("\ud800")
 
 

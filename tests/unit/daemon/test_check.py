@@ -48,7 +48,7 @@ def test_what_is_given_is_said_and_no_secret_is() -> None:
 
 @pytest.mark.parametrize("broker", ["redis", "amqp"])
 def test_where_messages_come_from_the_broker_no_client_publishes_by_http(broker: str) -> None:
-    assert "to publish by HTTP: none, without --http-publish=1" in planned(broker=broker)
+    assert "to publish by HTTP: no client (--http-publish=1 enables it)" in planned(broker=broker)
     assert "to publish by HTTP: any client" in planned(broker=broker, http_publish=True)
 
 

@@ -22,7 +22,7 @@ PUBLISH, SUBSCRIBE = "any client may publish", "any client may subscribe"
         ({"http-secret": "x"}, []),
         (
             {"http-secret": "x", "broker": "redis-stream", "redis-prefix": "x"},
-            ["--redis-prefix does nothing"],
+            ["--redis-prefix has no effect"],
         ),
         ({"http-secret": "x", "broker": "redis", "redis-prefix": "x"}, []),
         ({"http-secret-file": "x"}, []),
@@ -54,13 +54,13 @@ def test_warnings(settings: dict[str, Any], words: list[str]) -> None:
     ("settings", "subscribe", "publish"),
     [
         ({}, "any client", "any client"),
-        ({"broker": "amqp"}, "any client", "none, without --http-publish=1"),
+        ({"broker": "amqp"}, "any client", "no client (--http-publish=1 enables it)"),
         ({"app": "mine.App"}, "as mine.App decides", "as mine.App decides"),
         ({"http-secret": "hush"}, "any client", "with --http-secret"),
         ({"jwt-secret": "hush"}, "with --jwt-secret", "with --jwt-secret"),
         (
             {"auth-url": "http://x", "public": ("news", "news.*"), "http-secret": "hush"},
-            "with --auth-url; to news,news.* any client",
+            "with --auth-url; any client to news,news.*",
             "with --http-secret",
         ),
     ],
