@@ -24,12 +24,13 @@ FOREGROUND = ["-n", "--pidfile=", PLUGIN]
 COMMANDS = {"publish": publish_message, "token": print_token}
 HELP = """
 Commands:
-  cyclone-sse [options]                    serve until it is stopped
+  cyclone-sse [options]                    serve until SIGTERM or Ctrl+C
   cyclone-sse check [options]              check options, files, keys, ports and brokers
   cyclone-sse publish CHANNEL MESSAGE      publish to a running server
   cyclone-sse token --sub=42 --subscribe='user-42'
                                            print a token, to try private channels
-  cyclone-sse publish --help, cyclone-sse token --help
+
+cyclone-sse publish --help and cyclone-sse token --help list the options of these commands.
 """
 
 

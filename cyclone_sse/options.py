@@ -124,8 +124,8 @@ OPTIONS = (
         text,
         "prefix of all channels in Redis; clients do not see it",
     ),
-    Option("redis-sentinel", None, "", addresses, "HOST:PORT,... of the sentinels that know the master"),
-    Option("redis-sentinel-name", None, "mymaster", text, "name of the master in the sentinels"),
+    Option("redis-sentinel", None, "", addresses, "HOST:PORT,... of the sentinels that watch the master"),
+    Option("redis-sentinel-name", None, "mymaster", text, "name by which the sentinels know the master"),
     Option("redis-sentinel-password", None, None, text, "password of the sentinels", private=True),
     Option("redis-stream", None, "cyclone-sse", text, "stream that the redis-stream broker reads"),
     Option(
@@ -186,8 +186,8 @@ OPTIONS = (
     ),
     Option("channels", None, None, text, "TOML file with the kinds of channel, by glob"),
     Option("presence-grace", None, "10", seconds(0), "seconds for which users without a stream stay members"),
-    Option("presence-url", None, None, server_url, "URL to which joins and leaves of users are POSTed"),
-    Option("presence-max", None, "1000", _count, "members of a channel above which only counts are sent"),
+    Option("presence-url", None, None, server_url, "URL to which users who join and leave are POSTed"),
+    Option("presence-max", None, "1000", _count, "most members to list; above, only their number is sent"),
     # streams
     Option(
         "ping-interval",
@@ -216,7 +216,7 @@ OPTIONS = (
     ),
     Option("poll-batch", None, "0", flag, "1: answer a long poll with all missed events, not only the first"),
     # limits
-    Option("client-buffer", None, str(2**20), integer(1), "bytes that may wait for a slow client"),
+    Option("client-buffer", None, str(2**20), integer(1), "maximum bytes that wait for a slow client"),
     Option(
         "stall-timeout",
         None,
@@ -243,7 +243,7 @@ OPTIONS = (
         None,
         None,
         _count,
-        "maximum number of clients; 0: no limit [default: limit of open files - 256, or half of it if more]",
+        "maximum number of clients; 0: no limit [default: limit of open files - 256, at least half of it]",
     ),
     Option(
         "max-clients-per-ip",
@@ -261,16 +261,16 @@ OPTIONS = (
         None,
         "0",
         proxies,
-        "take the client's address from X-Forwarded-For: 1: its last one; NETWORK,...: the last one that is "
-        "not in these networks of proxies",
+        "trust the X-Forwarded-... headers of proxies: 1: of any, the client is the last address; "
+        "NETWORK,...: of these, the client is the last address outside of them",
     ),
-    Option("public", None, "", words, "GLOB,... of the channels that need no token and no permission"),
+    Option("public", None, "", words, "GLOB,... of the channels to which every client may subscribe"),
     Option(
         "jwt-secret",
         None,
         None,
         secret(32),
-        "secret of the tokens (HS256, HS384, HS512), at least 32 bytes",
+        "secret that signs tokens (HS256, HS384, HS512), at least 32 bytes",
         private=True,
     ),
     Option(
@@ -278,14 +278,14 @@ OPTIONS = (
         None,
         None,
         text,
-        "file with secrets of the tokens, one on each line, all of them valid",
+        "file with secrets that sign tokens, one on each line, all of them valid",
     ),
     Option(
         "jwt-keys",
         None,
         None,
         file_or_url,
-        "file with the public keys of the tokens: PEM or JWKS; or the URL of a JWKS",
+        "file with the public keys that verify tokens: PEM or JWKS; or the URL of a JWKS",
     ),
     Option("jwt-issuer", None, None, text, "issuer (iss) that tokens must name"),
     Option("jwt-audience", None, None, text, "audience (aud) that tokens must name"),

@@ -11,8 +11,8 @@ CONF = ROOT / "cyclone-sse.conf"
 ENVIRONMENT = ROOT / "extras" / "cyclone-sse.env"
 
 _HEAD = """\
-# Options of cyclone-sse for systemd (EnvironmentFile) or a container: every one there is, at its default.
-# Copy to /etc/cyclone-sse.env, readable by root alone, and remove the # before what you change.
+# All options of cyclone-sse with their defaults, for systemd (EnvironmentFile) or a container.
+# Copy this file to /etc/cyclone-sse.env, readable only by root, and remove the # before what you change.
 """
 
 

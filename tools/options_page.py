@@ -9,10 +9,10 @@ from cyclone_sse.options import OPTIONS, Option
 HEAD = """\
 # Options
 
-A value comes from the command line, else from the environment (`CYCLONE_SSE_HTTP_SECRET` for
-`--http-secret`), else from the file that `--config` names, else it is the default. An empty value means
-"not set", so that a file can list every option, one on each line. The first command shows all of them; the
-other two read a file:
+All options, with their defaults. An option can be set on the command line, in the environment
+(`CYCLONE_SSE_HTTP_SECRET` for `--http-secret`) or in the file that `--config` names; if it is set in several
+of these, the first one counts. An empty value means "not set", so that a file can list every option, one on
+each line. The first command shows all options; the other two read a file:
 
 ```sh
 twistd -n cyclone-sse -h
@@ -20,9 +20,9 @@ twistd -n cyclone-sse --config=cyclone-sse.conf
 twistd -n cyclone-sse $(cat cyclone-sse.conf)
 ```
 
-This page is made from the table in `cyclone_sse/options.py` by `make docs`.
+`make docs` writes this page from the table in `cyclone_sse/options.py`.
 
-| option | default | what |
+| option | default | meaning |
 | --- | --- | --- |
 """
 

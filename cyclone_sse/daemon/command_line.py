@@ -62,8 +62,8 @@ class Options(usage.Options):
 
     synopsis = "[options]"
     longdesc = (
-        f"Each option can come from the environment: {ENVIRONMENT}HTTP_SECRET for --http-secret, "
-        "and so on; or from the file that --config names. The command line comes first, then the environment."
+        f"Each option can also be set in the environment ({ENVIRONMENT}HTTP_SECRET for --http-secret) or in "
+        "the file that --config names. The command line counts first, then the environment, then the file."
     )
     optParameters: ClassVar = [
         [row.name, row.short, *_shown(row)] for row in OPTIONS if row.name not in _REPEATABLE

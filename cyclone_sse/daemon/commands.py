@@ -27,12 +27,16 @@ TIMEOUT = 10.0  # seconds for the server to answer
 def publish_message(arguments: Sequence[str]) -> None:
     """Publish one message, and print the server's answer. Exits with 1 and the reason if it is refused."""
     parser = _parser("publish", "Publish one message to a running server.")
-    parser.add_argument("channel")
-    parser.add_argument("message", help="the text; - reads it from standard input")
-    parser.add_argument("--url", help="the server [default: the port of --config or CYCLONE_SSE_PORT]")
-    parser.add_argument("--key", help="the publishing key, or a token [default: http-secret]")
+    parser.add_argument("channel", help="the channel to publish to")
+    parser.add_argument("message", help="the text of the message; - reads it from standard input")
+    parser.add_argument(
+        "--url", help="URL of the server [default: this machine, port of --config or CYCLONE_SSE_PORT]"
+    )
+    parser.add_argument(
+        "--key", help="the publishing key, or a token [default: http-secret of --config or the environment]"
+    )
     parser.add_argument("--event", help="the type of the event")
-    parser.add_argument("--keep", action="store_true", help="make it the state of the channel")
+    parser.add_argument("--keep", action="store_true", help="make the event the state of the channel")
     given = parser.parse_args(arguments)
     settings = _settings(given.config)
     body = {"channel": given.channel, "message": _message(given.message)}
@@ -51,24 +55,24 @@ def publish_message(arguments: Sequence[str]) -> None:
 def print_token(arguments: Sequence[str]) -> None:
     """Print a signed token. Exits with 1 and one line if there is no secret to sign it with."""
     parser = _parser("token", "Print a token (JWT) for private channels, signed with --jwt-secret.")
-    parser.add_argument("--sub", help="the user")
+    parser.add_argument("--sub", help="name of the user")
     parser.add_argument(
-        "--subscribe", action="append", metavar="GLOB", help="a channel to subscribe to; repeatable"
+        "--subscribe", action="append", metavar="GLOB", help="channels to subscribe to; repeatable"
     )
     parser.add_argument(
-        "--publish", action="append", metavar="GLOB", help="a channel to publish to; repeatable"
+        "--publish", action="append", metavar="GLOB", help="channels to publish to; repeatable"
     )
     parser.add_argument(
-        "--expires", type=_lifetime, default=3600, help="seconds until it expires [default: 3600]"
+        "--expires", type=_lifetime, default=3600, help="seconds until the token expires [default: 3600]"
     )
     parser.add_argument(
-        "--jwt-secret", help="to sign with [default: that of --config or CYCLONE_SSE_JWT_SECRET]"
+        "--jwt-secret", help="secret to sign with [default: that of --config or CYCLONE_SSE_JWT_SECRET]"
     )
     given = parser.parse_args(arguments)
     settings = _settings(given.config, *([f"--jwt-secret={given.jwt_secret}"] if given.jwt_secret else []))
     secret = find_secret(settings, "jwt-secret")
     if not secret:
-        raise SystemExit("cyclone-sse: no secret: set CYCLONE_SSE_JWT_SECRET, --config or --jwt-secret")
+        raise SystemExit("cyclone-sse: no secret: use CYCLONE_SSE_JWT_SECRET, --config or --jwt-secret")
     print(jwt.encode(make_claims(vars(given), settings, time.time()), secret, algorithm="HS256"))
 
 
