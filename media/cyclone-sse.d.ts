@@ -1,20 +1,20 @@
-/* Types of cyclone-sse.js; of window.cycloneSSE too, which cyclone-sse.global.js sets. */
+/* Types of cyclone-sse.js, and of window.cycloneSSE, which cyclone-sse.global.js sets. */
 
 /** One event. */
 export interface StreamEvent<T = any> {
-    /** Its type, `message` if the publisher gave none. */
+    /** Its type: `message` unless the publisher sets another. */
     readonly type: string;
     /** Its text. */
     readonly data: string;
-    /** What its text is as JSON, or undefined. */
+    /** Its text, parsed as JSON; undefined if it is not JSON. */
     readonly json: T | undefined;
-    /** Its id, or that of the last one that had any. */
+    /** Its id, or that of the last event that had one. */
     readonly lastEventId: string;
-    /** Those of the stream's channels that it was published to; empty if the server does not say. */
+    /** The channels of this stream to which it was published; empty if the server does not name them. */
     readonly channels: string[];
 }
 
-/** Events of these channels were lost: load their state again. */
+/** Events of these channels were missed: load their state again. */
 export interface Gap {
     readonly channels: string[];
 }
@@ -22,11 +22,11 @@ export interface Gap {
 /** The members of a channel, after each change. */
 export interface Presence<T = any> {
     readonly channel: string;
-    /** All members: the user, and what the server shows of them. Empty if there are more than the server names. */
+    /** The `info` of each member, by user. Empty if there are more members than the server lists. */
     readonly members: Readonly<Record<string, T>>;
-    /** Those who came with this change; none with the first list. */
+    /** The members who joined with this change; none with the first list. */
     readonly joined: Readonly<Record<string, T>>;
-    /** Those who left with this change. */
+    /** The users who left with this change. */
     readonly left: readonly string[];
     /** The number of members. */
     readonly count: number;
@@ -35,66 +35,66 @@ export interface Presence<T = any> {
 }
 
 /**
- * `waiting`: the connection was lost or could not be made, and will be tried again.
- * `stopped`: for good: it was refused (400, 401, 403, 404, 410, 414), the server asks for no more (204), or it was closed.
+ * `waiting`: the connection was lost or could not be opened; the stream will connect again.
+ * `stopped`: final: the stream was refused (400, 401, 403, 404, 410, 414), ended by the server (204), or closed.
  */
 export interface State {
     readonly state: 'connecting' | 'open' | 'waiting' | 'stopped';
-    /** Why it waits or has stopped, in words: the server's own if it gave any. */
+    /** Why the stream waits or has stopped: the server's reason, if there is one. */
     readonly reason?: string;
     /** The status of the answer, if there was one. */
     readonly status?: number;
 }
 
 export interface Options {
-    /** The channels to hear; none until `add`. */
+    /** The channels to subscribe to; without this, none until `add` is called. */
     channels?: string | Iterable<string>;
     /**
-     * A token for the server (JWT), or a function that gives one: it is asked at each connection, and again when the
-     * token is refused or has expired.
+     * A token for the server (JWT), or a function that returns one. The function is called at each connection, and when
+     * the token is refused or has expired.
      */
     token?: string | (() => string | null | undefined | Promise<string | null | undefined>);
     /**
-     * All tabs of this browser with the same address and user share one connection. The user is known by the token;
-     * if a cookie tells it, give a name of your own for each user here.
+     * `true`: all tabs of this browser with the same address and user share one connection. The token identifies the
+     * user; if a cookie does, pass a text that is different for each user instead, such as 'user 42'.
      */
     shared?: boolean | string;
-    /** Begin after this event, or with all that the server still has; otherwise with what comes from now on. */
+    /** Start after the event with this id, or with all events that the server keeps; by default, with new events. */
     lastEventId?: string | 'earliest';
     /** As for fetch: 'include' sends cookies to another origin. */
     credentials?: RequestCredentials;
-    /** The server's --ping-interval in ms: silence of twice that ends a connection. 30000 */
+    /** The server's --ping-interval in ms (default 30000). A connection that is silent for twice this time is ended. */
     ping?: number;
-    /** Also hear the state of each channel that starts: the last event that was published with `keep`. */
+    /** First receive the state of each channel: the last event that was published with `keep`. */
     state?: boolean;
     /**
-     * Long polls in place of a stream: `auto` (the default) after two streams that stayed without a byte, as behind a
-     * proxy that holds them back; `true` always, `false` never.
+     * Long polls instead of a stream: `auto` (the default) after two streams on which no byte arrived, as behind a
+     * proxy that buffers; `true` always, `false` never.
      */
     poll?: boolean | 'auto';
 }
 
 export interface Stream {
     readonly state: State['state'] | '';
-    /** The id up to which all has come: give it to the next page as `lastEventId`. */
+    /** The id up to which all events have arrived: pass it to the next page as `lastEventId`. */
     readonly lastEventId: string;
     readonly channels: string[];
-    /** The id of this stream: an event that is published with `except` and this id does not reach it. */
+    /** The id of this stream. An event that is published with this id as `except` is not sent to it. */
     readonly client: string;
-    /** Calls `handle` with what happens, and gives a function that ends that. `*` is every event of any type. */
+    /** Calls `handle` for each event of this type, or of every type with `*`; returns a function that removes it. */
     on(type: 'state', handle: (state: State) => void): () => void;
     on(type: 'gap', handle: (gap: Gap) => void): () => void;
     on<T = any>(type: 'presence', handle: (room: Presence<T>) => void): () => void;
     on<T = any>(type: string, handle: (event: StreamEvent<T>) => void): () => void;
-    /** Hear these channels too, from now on. */
+    /** Subscribes to these channels too, from now on. */
     add(channels: string | Iterable<string>): void;
     remove(channels: string | Iterable<string>): void;
     close(): void;
 }
 
 /**
- * Opens a stream of events. Throws a TypeError for a relative URL outside of a page; never for what the network or the
- * server does: see `on('state')`.
+ * Opens a stream of events. Throws a TypeError for a relative URL outside of a page; failures of the network or the
+ * server are reported by `on('state')`.
  */
 export function connect(url: string | URL, options?: Options): Stream;
 

@@ -68,7 +68,7 @@ function subscribe(channels) {
     stream = connect(base, {channels, token: $('token').value, shared: true, state});
     stream.on('state', changed);
     stream.on('presence', showMembers);
-    stream.on('gap', (gap) => list('Events were lost in: ' + gap.channels.join(', '), {kind: 'gap'}));
+    stream.on('gap', (gap) => list('Events were missed in: ' + gap.channels.join(', '), {kind: 'gap'}));
     stream.on('*', (event) => {
         received += 1;
         thisSecond += 1;
@@ -135,7 +135,7 @@ document.querySelectorAll('[data-grows]').forEach((fieldset) => {
     fieldset.addEventListener('input', () => grow(fieldset));
 });
 
-// ---- The room ----
+// ---- Members and state ----
 
 function entry(name, text) {
     return [element('dt', name), element('dd', text)];
@@ -195,9 +195,9 @@ async function publish() {
         const form = new URLSearchParams(fields());
         const answer = await fetch(new URL('publish', base), {method: 'POST', body: form, headers: headers()});
         const told = await answer.json().catch(() => ({}));
-        return answer.ok ? '' : told.reason || 'The server answers ' + answer.status;
+        return answer.ok ? '' : told.reason || 'The server answered with ' + answer.status;
     } catch {
-        return 'The server does not answer';
+        return 'The server did not answer';
     }
 }
 
@@ -219,7 +219,7 @@ $('message').addEventListener('keydown', (event) => {
     }
 });
 
-// ---- The same from elsewhere ----
+// ---- The same in your own code ----
 
 const inShell = (text) => "'" + text.replaceAll("'", "'\\''") + "'";
 const inScript = (text) => "'" + text.replace(/[\\']/g, '\\$&') + "'";

@@ -1,37 +1,36 @@
 /*
  * jquery.eventsource.js: server-sent events for jQuery 1.7.2, 3.x and 4.x.
  *
- * Uses the browser's EventSource; a browser without one gets the same events by XHR long polling, for which the
- * server ends its answer after the first event. Either way the stream continues after the network or the server was
- * away: with the last event's id, so that the server sends what was missed.
+ * Uses the browser's EventSource, or XHR long polling in a browser without one. After an outage of the network or the
+ * server the stream reconnects with the id of the last event, so that the server sends what was missed.
  *
  *     $.eventsource({url: '/sse/', data: {channels: ['news', 'chat']}, message: function (data, event) { ... }});
  *     $.eventsource('close', label)      closes a stream; without a label, or with '*', all of them
- *     $.eventsource('streams', label)    the stream {label, url, source, lastEventId}; without a label, all by label
+ *     $.eventsource('streams', label)    returns {label, url, source, lastEventId}; without a label, all, by label
  *     $.eventsource.close(label), $.eventsource.streams(label)    the same
  *
  * Options (default):
- *     label            name of the stream; a second one of the same name replaces the first   ('stream-1', ...)
- *     url              address of the server, or a function that gives it
- *     data             parameters of the address; a list repeats its parameter. Or a function that gives them: it and
- *                      that of the url are called for each connection that the plugin opens     (none)
- *     dataType         'json' or 'text': what `message` is given                              ('json')
- *     open(event)      the stream is open, again or for the first time
+ *     label            name of the stream; a second stream with this name replaces the first  ('stream-1', ...)
+ *     url              address of the server, or a function that returns it
+ *     data             parameters of the address, or a function that returns them; a list repeats its parameter.
+ *                      The functions are called for each connection                           (none)
+ *     dataType         'json' or 'text': what `message` receives                              ('json')
+ *     open(event)      the stream is open, for the first time or again
  *     message(data, event)
- *     error(event, exception)   the connection was lost, and will be tried again, unless event.status is 204, 400,
- *                      401, 403, 404, 410 or 414: then the stream is closed. Or a message was not JSON: then
- *                      `exception` says why, event.data is the text, and the stream continues
- *     gap(channels, event)      events of these channels were lost and are not kept any more: load their state
- *                      again. An empty list: some channels, it is not known which
- *     events           {type: function (data, event)} for events with a type of their own     (none)
+ *     error(event, exception)   the connection was lost, and the plugin will reconnect, unless event.status is 204,
+ *                      400, 401, 403, 404, 410 or 414: then the stream is closed. Or, with an `exception`, a
+ *                      message was not JSON: event.data is the text, and the stream continues
+ *     gap(channels, event)      events of these channels were missed, and the server no longer has them: load
+ *                      their state again. An empty list: it is not known which channels
+ *     events           {type: function (data, event)} for events that have a type             (none)
  *     lastEventId      start after this event, or 'earliest'                                  (from now on)
  *     withCredentials  send cookies to another origin                                         (false)
- *     retry            ms before the next try, doubled with each failure, and at least the server's Retry-After;
- *                      the server's `retry:` replaces it in long polling. While polls bring events the next
- *                      one starts at once                                                      (500)
- *     maxRetry         ms, the longest wait between tries                                     (30000)
- *     timeout          ms without a byte after which a poll is taken for dead; keep it above
- *                      the server's --ping-interval                                           (90000)
+ *     retry            ms before the next attempt, doubled after each failure, and at least the server's
+ *                      Retry-After; with long polling the server's `retry:` replaces it. A poll that
+ *                      received an event is followed by the next one at once                  (500)
+ *     maxRetry         longest time between two attempts, in ms                               (30000)
+ *     timeout          ms without a byte after which a poll has failed: more than the server's
+ *                      --ping-interval                                                        (90000)
  */
 (function ($, window) {
     'use strict';

@@ -1,8 +1,8 @@
 /*
  * jquery.sse.js: one stream of server-sent events for all elements of a page. Needs jquery.eventsource.js.
  *
- * A browser opens few connections to one host (six over HTTP/1.1), so the elements share one: it carries the channels
- * of all of them, and a message [event, data] goes to the elements that name its event.
+ * A browser opens few connections to one host (six over HTTP/1.1), so the elements share one, which has the channels
+ * of all of them. A message [event, data] is passed to the elements that name its event.
  *
  *     <p class="sse" data-sse-channels="chat" data-sse-events="joined,left"></p>
  *
@@ -12,24 +12,24 @@
  * A message that is published as ["joined", {"name": "Ann"}] triggers sse.joined, with {name: 'Ann'}.
  *
  * Events on every element that matches the selector:
- *     sse.open     (event)              the stream is open, again or for the first time
- *     sse.error    (event, exception)   the connection was lost and will be tried again, unless event.status is a
- *                                       refusal for good: then the stream is closed. Or a message was not JSON, or not
- *                                       [event, data]: then there is an exception, and event.data is the text
- *     sse.gap      (channels, event)    events of these channels were lost: load their state again
+ *     sse.open     (event)              the stream is open, for the first time or again
+ *     sse.error    (event, exception)   the connection was lost, and the plugin will reconnect, unless event.status is
+ *                                       a final refusal: then the stream is closed. Or, with an exception, a message
+ *                                       was not JSON, or not [event, data]: event.data is the text
+ *     sse.gap      (channels, event)    events of these channels were missed: load their state again
  *     sse.message  (text, event)        only with type 'text', where a message names no event
  *
  * Options (default):
- *     url          the server's address, or a function that gives it     ('/sse/')
- *     data         more parameters of the address, or a function that gives them: a token, say    (none)
+ *     url          the server's address, or a function that returns it   ('/sse/')
+ *     data         more parameters of the address, such as a token, or a function that returns them  (none)
  *     selector     the elements                                  ('.sse')
  *     channelAttr  attribute with an element's channels          ('data-sse-channels'; commas between names)
- *     eventAttr    attribute with the events that it wants       ('data-sse-events'; commas between names)
+ *     eventAttr    attribute with the events of an element       ('data-sse-events'; commas between names)
  *     type         'json' or 'text'                              ('json')
- *     label        name for $.eventsource('close', label); a second $.sse() of the same name replaces the first
+ *     label        name for $.eventsource('close', label); a second $.sse() with this name replaces the first
  *                                                                ('sse')
- *     eventPrefix  stands before the events' names               ('sse.')
- *     debug        true writes what happens to the console       (false)
+ *     eventPrefix  prefix of the events' names                   ('sse.')
+ *     debug        true: log all events to the console           (false)
  *     lastEventId, withCredentials, retry, maxRetry, timeout     as in jquery.eventsource.js
  */
 (function ($, window) {

@@ -6,21 +6,21 @@
  *     $('#news').on('sse.message', function (e, message) { ... }).sse();
  *
  * Events on the element:
- *     sse.open     (event)              the stream is open, again or for the first time
+ *     sse.open     (event)              the stream is open, for the first time or again
  *     sse.message  (message, event)
- *     sse.error    (event, exception)   the connection was lost and will be tried again, unless event.status is a
- *                                       refusal for good: then the stream is closed. Or a message was not JSON: then
- *                                       there is an exception, and event.data is the text
- *     sse.gap      (channels, event)    events of these channels were lost: load their state again
+ *     sse.error    (event, exception)   the connection was lost, and the plugin will reconnect, unless event.status is
+ *                                       a final refusal: then the stream is closed. Or, with an exception, a message
+ *                                       was not JSON: event.data is the text
+ *     sse.gap      (channels, event)    events of these channels were missed: load their state again
  *
  * Options (default):
- *     address      the server's address, or a function that gives it        (the element's data-sse-address, '/sse/')
- *     data         more parameters of the address, or a function that gives them                        (none)
- *     channels     a list, or names with commas between                     (the element's data-sse-channels)
- *     type         'json' or 'text': what sse.message is given              ('json')
+ *     address      the server's address, or a function that returns it      (the element's data-sse-address, '/sse/')
+ *     data         more parameters of the address, or a function that returns them                      (none)
+ *     channels     a list, or a text with commas between the names          (the element's data-sse-channels)
+ *     type         'json' or 'text': what sse.message receives              ('json')
  *     label        name for $.eventsource('close', label); with several elements the second gets <label>-1 and so on
  *                                                                           ('sse-1', ...; kept as .data('sse-label'))
- *     debug        true writes what happens to the console                  (false)
+ *     debug        true: log all events to the console                      (false)
  *     lastEventId, withCredentials, retry, maxRetry, timeout                as in jquery.eventsource.js
  */
 (function ($, window) {

@@ -124,14 +124,14 @@ function state(list, total) {
   show('connections', number(total('connections')));
   show('channels', number(Math.max(...list.map((worker) => worker.figures.channels))));
   const waiting = total('waiting_bytes');
-  show('slow', number(total('slow')) + (waiting ? ', ' + bytes(waiting) + ' wait' : ''), waiting);
+  show('slow', number(total('slow')) + (waiting ? ', ' + bytes(waiting) + ' waiting' : ''), waiting);
   show('files', number(total('open_files')));
   const turn = Math.max(...list.map((worker) => worker.figures.longest_turn_seconds));
   show('turn', Math.round(1000 * turn) + ' ms in the last minute', turn > 0.25);
   show('history', number(total('history_events')) + ' events, ' + bytes(total('history_bytes')));
   show('processor', (100 * rate(list, (each) => each.processor_seconds)).toFixed(1) + ' % of a core');
   const left = figures.certificate_expires && figures.certificate_expires - figures.time;
-  show('certificate', left ? (left > 0 ? 'ends in ' + duration(left) : 'has expired') : 'none', left && left < 14 * 86400);
+  show('certificate', left ? (left > 0 ? 'expires in ' + duration(left) : 'has expired') : 'none', left && left < 14 * 86400);
 }
 
 function chart(canvas, values) {
@@ -175,7 +175,7 @@ async function find() {
     const answers = await Promise.all(bases().map(async (base) => (await fetch(base + path)).json()));
     const total = sum(answers.map((answer) => answer.total));
     const streams = answers.flatMap((answer) => answer.streams);
-    show('found', total === 0 ? 'No stream.' : number(total) + (total === 1 ? ' stream' : ' streams')
+    show('found', total === 0 ? 'No streams found.' : number(total) + (total === 1 ? ' stream' : ' streams')
       + (streams.length < total ? ', the first ' + streams.length + ':' : ':'));
     list(streams);
     byId('end').disabled = total === 0 || path.includes('&');
@@ -201,7 +201,7 @@ async function end() {
   const path = query('/disconnect');
   if (!path || !confirm('End these streams on all servers? Their clients reconnect and are authorised again.')) { return; }
   const answer = await (await fetch(path, {method: 'POST'})).json(); // it reaches all servers that share the broker
-  show('found', answer.reason || 'Their streams end on all servers.', answer.reason);
+  show('found', answer.reason || 'These streams are ended on all servers.', answer.reason);
   list([]);
   byId('end').disabled = true;
 }

@@ -101,11 +101,11 @@ def test_the_server_is_away_and_back(serve: Serve, browse: Open) -> None:
     server.kill()
     page.wait_for_function(f"{STATE} === 'Connection lost, trying again'")
     page.click("#publish button")
-    page.wait_for_function("document.querySelector('#answer').textContent === 'The server does not answer'")
+    page.wait_for_function("document.querySelector('#answer').textContent === 'The server did not answer'")
     server.start()
     page.wait_for_function(f"{STATE} === 'Connected to base'")
     page.wait_for_function(
-        "document.querySelector('#events .gap')?.textContent.endsWith('Events were lost in: base')"
+        "document.querySelector('#events .gap')?.textContent.endsWith('Events were missed in: base')"
     )
     assert page.faults == []
 
@@ -139,21 +139,21 @@ def test_everything_on_it_has_a_name(serve: Serve, browse: Open) -> None:
     page = browse(server.url + "/demo")
     for role, name in [
         ("group", "Channels, one in each field"),
-        ("textbox", "Channel to hear"),
+        ("textbox", "Channel to subscribe to"),
         ("textbox", "Channel to publish to"),
         ("checkbox", "Keep it as the state of the channels"),
-        ("checkbox", "Not to this page"),
-        ("region", "The room"),
-        ("textbox", "Type of the event, if it has one"),
+        ("checkbox", "Do not send it to this page"),
+        ("region", "Members and state"),
+        ("textbox", "Type of the event (optional)"),
         ("textbox", "Message (Ctrl+Enter publishes)"),
         ("button", "Copy the line for a shell"),
-        ("region", "What arrived, newest first"),
+        ("region", "Received events, newest first"),
         ("button", "Connect"),
         ("button", "Disconnect"),
         ("button", "Publish"),
         ("img", "Events in each of the last 60 seconds, at most 0"),
-        ("table", "Subscribers of the server"),
-        ("list", "What arrived, newest first"),
+        ("table", "Subscribers of each channel"),
+        ("list", "Received events, newest first"),
         ("heading", "cyclone-sse"),
     ]:
         assert page.get_by_role(role, name=name, exact=True).count() >= 1, (role, name)
