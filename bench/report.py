@@ -28,7 +28,7 @@ TEXT = """\
 
 {summary}
 
-Measured by `make bench` on {day}: {machine}; its load average was {load} at the start. {warning}
+Measured by `make bench` on {day}: {machine}; load average at the start: {load}. {warning}
 {verdict}
 
 {table}
@@ -37,33 +37,32 @@ Measured by `make bench` on {day}: {machine}; its load average was {load} at the
 
 ## How it was measured
 
-- Each of {rounds} rounds starts every server afresh. For a row all servers have their crowd connected, and
-  are measured in turns, {blocks} short blocks each. Figures are medians of all blocks, ratios medians of the
-  ratios of two blocks side by side, so that what else the machine does hits both.
-- *limit* is `bench/programs/limit.c`: a bare epoll server that builds an event once and calls `send()` in a
-  loop. It knows no channels, and does the same work in the rows with more of them. Where a target names
-  something else, that stands in the column of the limit: the same server's plain connect, the same loop
-  with OpenSSL, `redis-benchmark` with its defaults (50 connections, no pipelining), the daemon without
-  `--history-file`.
-- *cyclone-sse* is `twistd cyclone-sse` with the HTTP broker and default options, where a row does not say
-  otherwise; *8acbcc9* is an earlier version of it; *nginx + nchan* has one worker and nchan's defaults.
-- The load is `bench/programs/load.c`, {size} bytes a message, on one thread. Server and load have a core
-  each, where there are two.
-- *Time to the last*: from handing a message to the kernel until the last subscriber has read it.
-- *Deliveries*: a server that puts the events of one turn into one write sends less often than the limit,
-  which is how the ratio can pass 1.
-- *Connect* and *reconnect*: at most 200 connections are under way at a time; a client that reconnects is
-  counted when it has received all that it missed.
-- *Memory*: growth of the resident set of a fresh process with its first crowd, for each of them; what the
-  kernel keeps for a socket is not in it. For the publish to many channels it is the peak.
-- *`--history-file`*: sixteen publishers at once, with and without: one alone would measure a commit's
-  latency.
-- *Longest turn*: a client asks every 2 ms, and the longest time to an answer counts; what else the machine
-  does makes it longer. `make soak` reports that of its own run, by the server's figure.
-- *Long polls*: all wait, and one message answers them; the limit has streams. Then all ask again, each on
-  its connection with the id of the event.
-- *Presence*: the processor that the same joins take in a channel without presence is subtracted.
-- *Processor*: user and system time over {idle:g} s in which the server sent nothing but pings.
+- **Rounds.** There are {rounds}, and each starts every server again. For a row, all servers have their
+  clients connected, and are measured in turns, in {blocks} short blocks each. A figure is the median of all
+  blocks; a ratio is the median of the ratios of neighbouring blocks, so that other work of the machine
+  affects both.
+- **Limit** is `bench/programs/limit.c`: a bare epoll server that builds an event once and calls `send()` in a
+  loop. It has no channels, and does the same work in the rows with several channels. If a target names
+  another reference, the column has that: a plain connect to the same server, the same loop with OpenSSL,
+  `redis-benchmark` with its defaults (50 connections, no pipelining), or the server without `--history-file`.
+- **cyclone-sse** is `twistd cyclone-sse` with the HTTP broker and default options, unless a row names others;
+  **8acbcc9** is an earlier version; **nginx + nchan** has one worker and nchan's defaults.
+- **The load** is `bench/programs/load.c`, with messages of {size} bytes, on one thread. If the machine has
+  two cores, server and load have one each.
+- **Time to the last**: from passing a message to the kernel until the last subscriber has read it.
+- **Deliveries**: a server that writes the events of one turn together sends less often than the limit, so
+  that the ratio can exceed 1.
+- **Connect, reconnect**: at most 200 connections are under way; a client that reconnects counts when it has
+  received everything that it missed.
+- **Memory**: growth of the resident set of a fresh process with its first clients, divided by their number,
+  without the kernel's buffers. For the publish to many channels, the peak.
+- **`--history-file`**: sixteen publishers at once, since a single one would measure the latency of a commit.
+- **Longest turn**: the longest time to an answer for a client that sends a request every 2 ms. Other work of
+  the machine makes it longer. `make soak` reports the server's own figure.
+- **Long polls**: one message answers all waiting polls; the limit has streams. Then all clients poll again,
+  each on its connection with the id of the event.
+- **Presence**: without the processor time that the same joins take in a channel without presence.
+- **Processor**: user and system time over {idle:g} s in which the server sent only pings.
 """
 
 
@@ -107,7 +106,7 @@ def verdict(results: Results, plan: Plan) -> str:
     met = {row.title: row.met(results) for row in rows(plan)}
     missed = [title for title, good in met.items() if good is False]
     reached = sum(good is True for good in met.values())
-    said = f"{reached} of {reached + len(missed)} targets that were measured are met"
+    said = f"{reached} of {reached + len(missed)} measured targets are met"
     return said + (f"; missed: {'; '.join(missed)}." if missed else ".")
 
 
@@ -116,17 +115,17 @@ def summary(results: Results, plan: Plan) -> str:
     crowd = f"{plan.largest:,}"
     questions = (
         ("memory", f"Memory for each idle client, of {crowd}", "{:.1f} KiB"),
-        (f"last one {plan.largest}", f"An event is with the last of {crowd} clients after", "{:.0f} ms"),
-        ("connect one", f"{crowd} clients that reconnect at once are connected after", "{:.1f} s"),
-        ("deliveries", "Events that clients receive a second, on one core", "{:,.0f}"),
+        (f"last one {plan.largest}", f"Time until the last of {crowd} clients has an event", "{:.0f} ms"),
+        ("connect one", f"Time until {crowd} clients are connected", "{:.1f} s"),
+        ("deliveries", "Events that clients receive a second", "{:,.0f}"),
         ("publishes", "Publishes a second, by one publisher", "{:,.0f}"),
-        ("idle", f"Processor that {crowd} idle clients take, of one core", "{:.1f} %"),
+        ("idle", f"Processor time for {crowd} idle clients", "{:.1f} %"),
     )
     lines = ["| one process, one core | cyclone-sse | nginx + nchan |", "| --- | ---: | ---: |"]
     for metric, question, form in questions:
         values = [results.value(metric, name) for name in (OURS, NCHAN)]
         if values[0] is not None:
-            cells = ["" if value is None else form.format(value) for value in values]
+            cells = ["not measured" if value is None else form.format(value) for value in values]
             lines.append(f"| {question} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -27,14 +27,15 @@ class BroadcastHandler(ExtendedSSEHandler):
     """Subscribe: ``GET /?channels=a&channels=b``.
 
     Override ``get_channels`` and ``authorize`` to decide what a client may receive, ``bind`` and
-    ``unbind`` (call these) to be notified of clients, ``sendEvent`` to change what they get.
+    ``unbind`` (and call the inherited ones) to be notified of clients, ``sendEvent`` to change what they
+    receive.
     """
 
     channels: Sequence[str] = ()
     _question: Deferred[Any] | None = None  # to --auth-url, while it is under way
 
     def get_channels(self) -> Iterable[str]:
-        """The channels that the client asks for; none refuses it with 400."""
+        """The channels that the client requests; if there are none, the client is refused with 400."""
         return channel_names(self.request.arguments)
 
     def authorize(self) -> Any:
@@ -84,7 +85,7 @@ class BroadcastHandler(ExtendedSSEHandler):
                 f"authorize() of {type(self).__name__} returned {type(allowed).__name__}, not true or false"
             )
         if not allowed:
-            raise Refusal(401, "not authorized")
+            raise Refusal(401, "this client may not subscribe")
         return None if self._gone else self.broker.ready(self.channels, self._resume_id)
 
     def _cancelled(self, failure: Failure) -> None:

@@ -56,7 +56,7 @@ def main() -> int:
         print(f"crowd: {why}")
         return 1
     if settings.output:
-        title = f"{settings.count:,} clients that ask with `fields=channel`, {settings.workers} workers"
+        title = f"{settings.count:,} clients with `fields=channel`, {settings.workers} workers"
         replace_last_section(
             settings.output,
             HEADING,
@@ -94,7 +94,7 @@ def connect(site: Site, crowd: Crowd, report: Report) -> bool:
     )
     full = site.memory()
     each = (full - empty) / max(connected, 1) / 1024
-    report.say(f"memory: {full / 2**20:.0f} MiB in all, {each:.1f} KiB for each client")
+    report.say(f"memory: {full / 2**20:.0f} MiB, {each:.1f} KiB for each client")
     return connected == crowd.count
 
 
@@ -132,8 +132,8 @@ def come_back(site: Site, crowd: Crowd, workers: int, report: Report) -> bool:
     found = crowd.state()
     report.say(
         f"{what} in {replaced:.1f} s: {found['cut_off']:,} were cut off and {connected:,} of {crowd.count:,} "
-        f"were connected after {seconds:.1f} s; {last - EVENTS} events went on meanwhile, the last reached "
-        f"{reached:,}: lost {found['lost']}, doubled {found['doubled']}, gaps {found['gaps']}"
+        f"were connected after {seconds:.1f} s; {last - EVENTS} events were published meanwhile, the last "
+        f"one reached {reached:,}: lost {found['lost']}, doubled {found['doubled']}, gaps {found['gaps']}"
     )
     faults = found["lost"] or found["doubled"] or found["gaps"]
     return not faults and reached == connected == crowd.count

@@ -1,7 +1,7 @@
 """The base of every broker: hooks for a source of messages, and its hub.
 
-A concrete broker fetches messages (``connect``, ``subscribe``, ``unsubscribe``) and calls ``broadcast``; then
-``delivery`` does the same for all brokers. Custom applications subclass ``Broker``: the docstring of each
+A concrete broker fetches messages (``connect``, ``subscribe``, ``unsubscribe``) and calls ``broadcast``;
+``delivery`` does the rest, for all brokers. Custom applications subclass ``Broker``: the docstring of each
 hook says when the hook is called, by which part, and with which arguments.
 """
 
@@ -35,7 +35,7 @@ RETRY_LATER = {"Retry-After": "5"}
 
 
 def channels_to_clear(order: Mapping[str, Any]) -> list[str] | None:
-    """The channels that an order forgets, ``{"clear": {"channel": [..]}}``; None for another order."""
+    """The channels that an order clears, ``{"clear": {"channel": [..]}}``; None for another order."""
     clear = order.get("clear")
     channels = clear.get("channel") if isinstance(clear, Mapping) else None
     if not isinstance(channels, list | tuple):
@@ -118,13 +118,13 @@ class Broker:
         """Stop fetching. Called at shutdown, which waits for the Deferred."""
 
     def subscribe(self, channel: str) -> Deferred[Any] | None:
-        """The channel got its first subscriber.
+        """Start receiving the messages of this channel, which has its first subscriber.
 
-        A Deferred fires when the upstream sends everything of the channel; new clients wait for that.
+        A Deferred fires when the upstream sends all messages of the channel; new clients wait for that.
         """
 
     def unsubscribe(self, channel: str) -> Deferred[Any] | None:
-        """The channel's last subscriber left, ``linger`` seconds ago."""
+        """Stop receiving the messages of this channel, whose last subscriber left ``linger`` seconds ago."""
 
     def is_pattern(self, channel: str) -> bool:
         """Whether this name is a pattern, which matches many channels; called when a client subscribes."""
@@ -271,7 +271,7 @@ class Broker:
     def start(self) -> Deferred[Any]:
         """Start the broker; called by the service when it starts. Fires when messages can be received.
 
-        Raises ValueError at once if the options cannot be met.
+        Raises ValueError at once if the options cannot be used with this broker.
         """
         if self.settings["history-file"] and not self.hub.publishing.is_durable:
             raise ValueError(f"--history-file works only with --broker=http, not with {self.name}")
@@ -347,7 +347,7 @@ class Broker:
         return self.hub.position()
 
     def stats(self) -> list[tuple[str, int]]:
-        """Each channel that has subscribers, and how many."""
+        """Each channel that has subscribers, with their number."""
         return self.hub.stats()
 
     def send_event(self, handler: EventSender, message: str, eid: str | None = None) -> None:

@@ -51,7 +51,7 @@ def test_quick_bench_writes_report_and_plot(tmp_path: Path) -> None:
     ):
         assert f"| {title}" in report
     assert "A quick run with small numbers" in report
-    assert "its load average was" in report
+    assert "load average at the start: " in report
     plot = ElementTree.parse(tmp_path / "benchmark.svg").getroot()
     labels = {text.text for text in plot.iter("{http://www.w3.org/2000/svg}text")}
     assert {"limit", "cyclone-sse", "subscribers", "300"} <= labels
@@ -95,5 +95,5 @@ def test_report_says_what_is_missed_and_what_was_left_out() -> None:
     results.add("memory", OURS, 5.0)
     results.left_out["stream"] = "no such broker"
     assert "| memory for each idle subscriber | 5.0 KiB |  | ≤ 4.0 KiB | **no** |" in table(results, QUICK)
-    assert verdict(results, QUICK).startswith("0 of 1 targets that were measured are met; missed: memory")
+    assert verdict(results, QUICK).startswith("0 of 1 measured targets are met; missed: memory")
     assert "- left out: *stream*: no such broker" in omitted(results)

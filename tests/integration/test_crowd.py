@@ -27,7 +27,7 @@ def test_small_crowd_connects_hears_and_comes_back(tmp_path: Path) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     written = report.read_text()
-    assert "200 clients that ask with `fields=channel`, 1 workers, `--broker=http`" in written
+    assert "200 clients with `fields=channel`, 1 workers, `--broker=http`" in written
     assert "200 of 200 connected in" in written
     assert "time to the last:" in written
     assert "50 were cut off and 200 of 200 were connected after" in written

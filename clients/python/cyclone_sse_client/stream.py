@@ -42,11 +42,13 @@ def subscribe(
 ) -> Subscription:
     """Subscribe to one channel or several: ``for event in subscribe(url, "news"): ..``.
 
-    The iterator never ends by itself: it reconnects, and resumes after the last event. If the server
-    does not have all missed events any more, it sends an event ``sse-gap``.
-    When the server refuses the subscription, ``Refused`` is raised. The stream starts after the event
-    ``last_event_id`` (``earliest``: with all events that the server keeps); ``token`` is a text, or a function
-    that is called for each connection; ``query`` has further parameters, such as ``{"state": "1"}``.
+    The iterator never ends by itself: it reconnects, and resumes after the last event. If the server no
+    longer has all missed events, it sends an event ``sse-gap``. If it refuses the subscription, ``Refused`` is
+    raised.
+
+    ``last_event_id``: the stream starts after this event, or with ``earliest`` at the oldest one that the
+    server keeps. ``token``: a text, or a function that is called for each connection. ``query``: further
+    parameters, such as ``{"state": "1"}``.
     """
     names = [channels] if isinstance(channels, str) else list(channels)
     parameters = [("channels", name) for name in names] + list((query or {}).items())
@@ -64,7 +66,7 @@ def subscribe(
 
 
 class Subscription:
-    """An iterator over the events of a subscription. ``close`` ends it, also from another thread."""
+    """An iterator over the events of a subscription. ``close`` ends it, even from another thread."""
 
     def __init__(
         self,

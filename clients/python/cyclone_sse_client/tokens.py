@@ -23,7 +23,7 @@ def make_token(
     info: Any = None,
     **claims: Any,
 ) -> str:
-    """Sign a token that lets its bearer subscribe to these channels or globs for so many seconds.
+    """Sign a token that lets its bearer subscribe to these channels or globs until ``seconds`` have passed.
 
     ``secret`` is the server's ``--jwt-secret``. ``user`` is the user's id in ``POST /disconnect`` and in
     presence; ``info`` is shown with this user to other members of channels with presence; ``claims`` are
