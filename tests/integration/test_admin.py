@@ -102,11 +102,11 @@ def test_the_alerts_fire_when_they_should(tmp_path: Path) -> None:
     warning, critical = {"severity": "warning"}, {"severity": "critical"}
     expected: dict[str, tuple[dict[str, str], str] | None] = {
         "CycloneSseBrokerAway": (critical, "a cannot reach its broker"),
-        "CycloneSseLongTurns": (warning, "a turn of a takes 0.5 s"),
+        "CycloneSseLongTurns": (warning, "a serves no client for 0.5 s at a time"),
         "CycloneSseRefusals": (warning | {"status": "503"}, "a refuses requests with 503"),
         "CycloneSseFilesShort": (
             critical | {"job": "cyclone-sse"},
-            "a uses nine of ten files that it may open",
+            "a uses more than 90 % of the files that it may open",
         ),
         "CycloneSseDown": None,
         "CycloneSseCertificateExpires": None,
