@@ -37,7 +37,7 @@ TABLE = {
         "module: test_the_network_was_cut",
         "reconnect: test_the_network_was_cut_for_an_old_browser",
     ),
-    "a proxy holds the stream back": (
+    "a proxy buffers the stream": (
         "faults: test_event_source_waits_behind_it",
         "faults: test_a_proxy_that_holds_streams_back",
         "faults: test_event_source_waits_behind_it",
