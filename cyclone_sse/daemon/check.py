@@ -168,9 +168,10 @@ def plan(options: Mapping[str, Any], addresses: list[str]) -> Iterator[str]:
     kept = options["history-file"] or (
         "the Redis stream" if options["broker"] == "redis-stream" else "memory"
     )
-    yield f"history: {options['history-size']} events a channel for {options['history-ttl']:g} s, in {kept}"
-    yield f"to subscribe: {subscribers(options)}"
-    yield f"to publish by HTTP: {publishers(options)}"
+    size, ttl = options["history-size"], options["history-ttl"]
+    yield f"history: {size} events for each channel, for {ttl:g} s, in {kept}"
+    yield f"subscribing: {subscribers(options)}"
+    yield f"publishing by HTTP: {publishers(options)}"
     if options["export"]:
         where = f"{options['export-host']}:{options['export-port']}"
         yield f"exports to {where} every {options['export-interval']:g} s"

@@ -146,7 +146,7 @@ class ServerService(Service):
         self._is_open = True
         self.log.info(
             "cyclone-sse serves {addresses} with the {broker} broker; version {version}; "
-            "to publish by HTTP: {publishers}; to subscribe: {subscribers}",
+            "publishing by HTTP: {publishers}; subscribing: {subscribers}",
             addresses=" and ".join(bound.url for bound in public),
             broker=self.application.broker.name,
             version=__version__,

@@ -64,7 +64,7 @@ def test_without_mistakes_it_says_what_it_would_do(tmp_path: Path) -> None:
     assert checked.returncode == 0
     lines = checked.stdout.splitlines()
     assert lines[0] == f"would serve http://0.0.0.0:{port}/"
-    assert any("7 events a channel" in line for line in lines)
+    assert any("7 events for each channel" in line for line in lines)
     assert any(line.startswith("warning: any client may publish") for line in lines)
     assert checked.stderr == ""
 

@@ -20,9 +20,9 @@ def test_by_default_any_client_may_do_all() -> None:
     assert lines[:3] == [
         "would serve http://127.0.0.1:8888/",
         "broker: http; application: the built-in one",
-        "history: 100 events a channel for 300 s, in memory",
+        "history: 100 events for each channel, for 300 s, in memory",
     ]
-    assert lines[3:5] == ["to subscribe: any client", "to publish by HTTP: any client"]
+    assert lines[3:5] == ["subscribing: any client", "publishing by HTTP: any client"]
 
 
 def test_what_is_given_is_said_and_no_secret_is() -> None:
@@ -41,15 +41,15 @@ def test_what_is_given_is_said_and_no_secret_is() -> None:
     assert "systemd:domain=INET:index=0" in lines[0]
     assert "redis-stream with 4 workers" in lines[1]
     assert "in the Redis stream" in lines[2]
-    assert "to subscribe: with --jwt-secret" in lines
-    assert "to publish by HTTP: with --http-secret or --jwt-secret" in lines
+    assert "subscribing: with --jwt-secret" in lines
+    assert "publishing by HTTP: with --http-secret or --jwt-secret" in lines
     assert any(line.startswith("exports to graphite.example:") for line in lines)
 
 
 @pytest.mark.parametrize("broker", ["redis", "amqp"])
 def test_where_messages_come_from_the_broker_no_client_publishes_by_http(broker: str) -> None:
-    assert "to publish by HTTP: no client (--http-publish=1 enables it)" in planned(broker=broker)
-    assert "to publish by HTTP: any client" in planned(broker=broker, http_publish=True)
+    assert "publishing by HTTP: no client (--http-publish=1 enables it)" in planned(broker=broker)
+    assert "publishing by HTTP: any client" in planned(broker=broker, http_publish=True)
 
 
 def test_what_lies_open_is_warned_of() -> None:
