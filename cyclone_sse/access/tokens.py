@@ -121,7 +121,7 @@ class Tokens:
         except jwt.InvalidIssuedAtError:
             raise BadToken("iat is not a number") from None
         except jwt.InvalidSignatureError:
-            raise BadToken("the token is not valid: its signature is of another key") from None
+            raise BadToken("the token is not valid: it was signed with another key") from None
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             # PyJWT raises PyJWTError for invalid tokens, and sometimes another error that it does not
             # foresee.

@@ -61,7 +61,7 @@ class Guarded(AdminResource):
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Content-Type-Options", "nosniff")
         if not is_own_host(host, self._names):
-            return refuse(request, 403, f"this page is not served under the name {host}")
+            return refuse(request, 403, f"this page is not served as {host}: use localhost or an address")
         if origin is not None:
             # The page of another worker is on the same host, with another port.
             if host_in(origin) != host_in(f"//{host}"):

@@ -127,4 +127,4 @@ def _read(option: str, path: str, load: Callable[[bytes], T], what: str) -> T:
     except OSError as error:
         raise ValueError(f"{option}={path}: {error.strerror}") from None
     except (ValueError, TypeError):
-        raise ValueError(f"{option}={path} does not hold {what}") from None
+        raise ValueError(f"{option}={path} does not contain {what}") from None

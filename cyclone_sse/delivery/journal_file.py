@@ -230,7 +230,9 @@ class JournalFile:
         if not new and application != APPLICATION:
             raise JournalError(f"{self.path} is not a history file")
         if not new and version not in (1, VERSION):
-            raise JournalError(f"{self.path} is a history file of version {version}, not {VERSION}")
+            raise JournalError(
+                f"{self.path} is a history file of version {version}, not {VERSION}: move it away"
+            )
         if (damage := self._value("PRAGMA quick_check(1)")) != "ok":
             raise JournalError(f"{self.path} is damaged: {' '.join(str(damage).split())}")
         self._db.execute("PRAGMA journal_mode = WAL")

@@ -284,7 +284,7 @@ def _header_section(data: bytes, minor: int) -> _HeaderSection:
         if minor:
             raise Refusal(400, "Host is missing")
     elif not is_host(host):
-        raise Refusal(400, "Host is not the name of a host")
+        raise Refusal(400, "Host is not a valid host name")
     connection = headers.exact("Connection")
     keep_alive = minor > 0  # RFC 9112 9.3
     if connection is not None:

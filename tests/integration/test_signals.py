@@ -165,4 +165,4 @@ def test_a_log_that_cannot_be_opened_keeps_no_certificate_from_being_read(tmp_pa
         until(lambda: "could not read everything again" in server.file.read_text(), "the complaint")
         (line,) = [line for line in server.file.read_text().splitlines() if "could not read" in line]
         assert "No such file or directory" in line
-        assert "leaf.key does not hold" in line
+        assert "leaf.key does not contain" in line

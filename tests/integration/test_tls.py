@@ -140,7 +140,7 @@ def test_sighup_reloads_the_certificate_and_keeps_connections(
     with Subscriber(server.ssl_url, tls=context) as reader:
         cert.write_text("damaged")
         server.send_signal(signal.SIGHUP)
-        until(lambda: "cert.pem does not hold a PEM certificate" in server.log, "the complaint")
+        until(lambda: "cert.pem does not contain a PEM certificate" in server.log, "the complaint")
         assert session(context, server, None)[1], "the old one is still in use"
         owner = certify("other", None, False)
         cert.write_bytes(owner[0].public_bytes(Encoding.PEM))

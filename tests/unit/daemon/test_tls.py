@@ -29,8 +29,8 @@ def test_only_ciphers_with_forward_secrecy_and_authentication(files: Path) -> No
     [
         ("missing.pem", "leaf.key", "^--ssl-cert=.*missing.pem: No such file"),
         ("chain.pem", "missing.key", "^--ssl-key=.*missing.key: No such file"),
-        ("leaf.key", "leaf.key", "^--ssl-cert=.*leaf.key does not hold a PEM certificate"),
-        ("chain.pem", "chain.pem", "^--ssl-key=.*chain.pem does not hold an unencrypted PEM private key"),
+        ("leaf.key", "leaf.key", "^--ssl-cert=.*leaf.key does not contain a PEM certificate"),
+        ("chain.pem", "chain.pem", "^--ssl-key=.*chain.pem does not contain an unencrypted PEM private key"),
         ("chain.pem", "other.key", "^--ssl-key=.*other.key is not the private key of .*chain.pem"),
     ],
 )
