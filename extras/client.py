@@ -323,7 +323,12 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     option(
         "-c", "--concurrency", type=positive, default=200, help="connections under way at once (default 200)"
     )
-    option("-u", "--url", default="http://127.0.0.1:8888/?channels=base", help="what to subscribe to")
+    option(
+        "-u",
+        "--url",
+        default="http://127.0.0.1:8888/?channels=base",
+        help="URL to subscribe to, with the channels",
+    )
     option(
         "-p",
         "--publish",
@@ -335,20 +340,24 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     option("-s", "--size", type=positive, default=60, help="bytes of a message (default 60)")
     option("--channel", default="base", help="channel to publish to (default base)")
     option("--key", help="the server's --http-secret")
-    option("--ramp", type=float, default=0.0, metavar="SECONDS", help="open the streams evenly over so long")
+    option(
+        "--ramp", type=float, default=0.0, metavar="SECONDS", help="open the streams evenly over this time"
+    )
     option("--slow", type=positive, default=0, metavar="N", help="N of the subscribers stop reading")
     option(
         "--resume",
         action="store_true",
-        help="then disconnect all, publish again, and let all reconnect for it",
+        help="then disconnect all, publish again, and measure how fast they resume",
     )
-    option("--hold", type=float, default=0.0, metavar="SECONDS", help="stay connected so long, then report")
+    option(
+        "--hold", type=float, default=0.0, metavar="SECONDS", help="stay connected for this time, then report"
+    )
     option(
         "--timeout",
         type=float,
         default=10.0,
         metavar="SECONDS",
-        help="of silence, then give up (default 10)",
+        help="give up after this time without an event (default 10)",
     )
     option("--json", action="store_true", help="report as JSON")
     settings = parser.parse_args(words)
