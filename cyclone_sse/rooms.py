@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from contextlib import suppress
-from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -12,13 +12,16 @@ from cyclone_sse.access.grant import Grant
 from cyclone_sse.broker_handler import BrokerHandler
 from cyclone_sse.delivery.publication import channel_names
 from cyclone_sse.errors import Refusal
+from cyclone_sse.slices import finish_in_turns
+
+STATE_BYTES_AT_ONCE = 256 * 1024  # bytes of states that are written in one slice: about 3 ms
 
 
 class ChannelsHandler(BrokerHandler):
     """Answers a GET for channels, to clients that may subscribe to them and to holders of the key."""
 
-    def get_answer(self, channels: list[str]) -> Any:
-        """The answer, which is sent as JSON. channels: the authorised ones. May raise Refusal."""
+    def get_answer(self, channels: list[str]) -> Generator[None, None, str]:
+        """The answer as JSON, made in slices. channels: the authorised ones. May raise Refusal."""
         raise NotImplementedError
 
     def get(self) -> Deferred[None] | None:
@@ -38,8 +41,7 @@ class ChannelsHandler(BrokerHandler):
         grant = None if self._has_key() else self.rules.subscriber(self.request, channels)
         if isinstance(grant, Deferred):
             return grant.addCallback(self._answer, channels)
-        self._answer(grant, channels)
-        return None
+        return self._answer(grant, channels)
 
     def _has_key(self) -> bool:
         secret = self.broker.secret_key
@@ -48,33 +50,46 @@ class ChannelsHandler(BrokerHandler):
                 return self.rules.publisher(self.request, "", secret).may_publish_everywhere
         return False
 
-    def _answer(self, grant: Grant | None, channels: list[str]) -> None:
+    def _answer(self, grant: Grant | None, channels: list[str]) -> Deferred[None] | None:
         allowed = channels if grant is None else [name for name in channels if name in grant.subscribe]
         self.set_header("Cache-Control", "private, no-store")
-        self.finish(json.dumps(self.get_answer(allowed)))
+        answer = finish_in_turns(self.get_answer(allowed), self.request.connection.server.slices)
+        if isinstance(answer, Deferred):
+            return answer.addCallback(self.finish)
+        self.finish(answer)
+        return None
 
 
 class PresenceHandler(ChannelsHandler):
     """Members: ``GET /presence?channel=room-7``, on all servers, with info, streams and since."""
 
-    def get_answer(self, channels: list[str]) -> Any:
+    def get_answer(self, channels: list[str]) -> Generator[None, None, str]:
         """The members of the one channel that was named."""
         if len(channels) != 1:
             raise Refusal(400, "name one channel: ?channel=...")
         presence = self.broker.hub.presence
         if not presence.kinds.of(channels[0]).presence:
             raise Refusal(404, f"{channels[0]!r} has no presence: see --channels")
-        return presence.members(channels[0])
+        return (yield from presence.members(channels[0]))
 
 
 class StateHandler(ChannelsHandler):
     """States: ``GET /state?channel=a&channel=b``, the last event with ``keep`` of each channel."""
 
-    def get_answer(self, channels: list[str]) -> Any:
+    def get_answer(self, channels: list[str]) -> Generator[None, None, str]:
         """The states of these channels, with their ids, types and data."""
+        # All at once: without this, a client that resumes from the newest id could miss an event of a channel
+        # whose state was read before.
         states = {name: self.broker.hub.states.get(name) for name in channels}
-        return {
-            name: {"id": str(event.id), "event": event.type, "data": event.message}
-            for name, event in states.items()
-            if event is not None
-        }
+        parts: list[str] = []
+        written = 0  # bytes, in this slice
+        for name, event in states.items():
+            if event is None:
+                continue
+            state = {"id": str(event.id), "event": event.type, "data": event.message}
+            parts.append(f"{json.dumps(name)}: {json.dumps(state)}")
+            written += len(event.frame)
+            if written > STATE_BYTES_AT_ONCE:
+                written = 0
+                yield
+        return f"{{{', '.join(parts)}}}"

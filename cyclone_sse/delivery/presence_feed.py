@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +29,7 @@ from cyclone_sse.slices import Slices, each, finish_in_turns
 
 TICK = 0.25  # seconds
 SUSPENDED = 5.0  # seconds without a tick, after which this server did not run, perhaps with its machine
+MEMBERS_AT_ONCE = 1000  # members of an answer that are written in one slice: about 3 ms
 ANNOUNCE_INTERVAL = 1.1  # seconds, in a channel: ten seconds of joins make nine events
 
 Report = Callable[[Mapping[str, Any]], Deferred[Any]]
@@ -114,23 +115,29 @@ class PresenceFeed:
                 if not listeners:
                     del self._listeners[channel]
 
-    def members(self, channel: str) -> dict[str, Any]:
-        """The answer to ``GET /presence``: each member with info, streams and since (Unix time)."""
+    def members(self, channel: str) -> Generator[None, None, str]:
+        """The answer to ``GET /presence`` as JSON, in slices: each member with info, streams and since.
+
+        Infos are JSON already: to read and to write them would cost many times as much.
+        """
         room = self._presence.room(channel)
-        answer: dict[str, Any] = {"channel": channel}
-        if len(room.members) > self._max:
-            answer["count"] = len(room.members)
-        else:
-            answer["members"] = {
-                user: {
-                    "info": json.loads(room.infos[user] or "{}"),
-                    "streams": sum(entry.streams for entry in servers.values()),
-                    "since": min(entry.since for entry in servers.values()),
-                }
-                for user, servers in room.members.items()
-            }
-        answer["anonymous"] = room.anonymous_count
-        return answer
+        anonymous = room.anonymous_count
+        content = f'"count":{len(room.members)}'
+        if len(room.members) <= self._max:
+            # As they are now: they may change between two slices.
+            present = [
+                (user, room.infos[user], list(servers.values())) for user, servers in room.members.items()
+            ]
+            members: list[str] = []
+            for user, info, entries in present:
+                streams = sum(entry.streams for entry in entries)
+                since = min(entry.since for entry in entries)
+                name = json.dumps(user, ensure_ascii=False)
+                members.append(f'{name}:{{"info":{info or "{}"},"streams":{streams},"since":{since}}}')
+                if not len(members) % MEMBERS_AT_ONCE:
+                    yield
+            content = f'"members":{{{",".join(members)}}}'
+        return _as_json(channel, content, anonymous)
 
     # Other servers.
 
@@ -259,8 +266,11 @@ class PresenceFeed:
 
 
 def _frame(channel: str, content: str, anonymous: int) -> bytes:
-    name = json.dumps(channel, ensure_ascii=False)
-    return encode(f'{{"channel":{name},{content},"anonymous":{anonymous}}}', None, PRESENCE_TYPE)
+    return encode(_as_json(channel, content, anonymous), None, PRESENCE_TYPE)
+
+
+def _as_json(channel: str, content: str, anonymous: int) -> str:
+    return f'{{"channel":{json.dumps(channel, ensure_ascii=False)},{content},"anonymous":{anonymous}}}'
 
 
 def _object(infos: Mapping[str, str | None]) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.handlers import BroadcastHandler
+from cyclone_sse.rooms import STATE_BYTES_AT_ONCE
 from tests.harness.eventstream import Parser
 from tests.unit.access.fakes import FakeTokens
 from tests.unit.access.keys import SECRET, token
@@ -192,3 +193,20 @@ def test_a_state_for_which_there_is_no_room_is_507() -> None:
     server = MemoryServer({"state-bytes": 1000})
     status, _, body = _post(server, "/publish", f"channel=a&message={'x' * 2000}&keep=1")
     assert (status, "--state-bytes" in json.loads(body)["reason"]) == (507, True)
+
+
+def test_many_states_are_written_in_slices_and_read_in_one_moment() -> None:
+    server = MemoryServer()
+    hub = server.broker.hub
+    names = [f"room-{number}" for number in range(3)]
+    for name in names:
+        hub.publish(publication(name, "x" * STATE_BYTES_AT_ONCE, keep=True))
+    wire = server.connect("GET", f"/state?channel={'&channel='.join(names)}", turn=False)
+    hub.publish(publication(names[-1], "new", keep=True))
+    turns = 0
+    while not wire.value():
+        server.clock.turn()
+        turns += 1
+    assert turns >= 3
+    states = json.loads(wire.value().partition(b"\r\n\r\n")[2])
+    assert [len(states[name]["data"]) for name in names] == [STATE_BYTES_AT_ONCE] * 3

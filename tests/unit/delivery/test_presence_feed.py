@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from cyclone_sse.delivery import presence_feed
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.presence import SILENCE
+from cyclone_sse.slices import finish
 from tests.unit.delivery.clients import Recorder, make_hub, turns
 from tests.unit.fakes import TurnClock
 
@@ -71,6 +72,11 @@ def join(
     return client
 
 
+def members(hub: Hub, channel: str) -> Any:
+    """The answer to ``GET /presence``."""
+    return json.loads(finish(hub.presence.members(channel)))
+
+
 def heard(client: Recorder) -> list[dict[str, Any]]:
     assert b"\nid:" not in b"".join(client.got)
     assert b"".join(client.got).count(b"event: sse-presence\n") == len(client.data)
@@ -106,11 +112,11 @@ def test_a_client_that_leaves_one_of_its_channels_is_no_member_of_that_one(
     servers.wait(15)
     assert heard(other)[-1]["left"] == ["42"]
     assert len(client.got) == sent, "it is sent nothing of the channel that it has left"
-    assert [list(hub.presence.members(name)["members"]) for name in ("room-1", "room-2")] == [["43"], ["42"]]
+    assert [list(members(hub, name)["members"]) for name in ("room-1", "room-2")] == [["43"], ["42"]]
     hub.subscribe(client, ["room-1"])
     hub.unsubscribe(client)
     servers.wait(15)
-    assert [list(hub.presence.members(name)["members"]) for name in ("room-1", "room-2")] == [["43"], []]
+    assert [list(members(hub, name)["members"]) for name in ("room-1", "room-2")] == [["43"], []]
     assert hub.presence._joined.keys() == {other}
 
 
@@ -162,7 +168,7 @@ def test_servers_agree(clock: TurnClock, kinds: Path) -> None:
     servers.wait(2)
     assert heard(ann)[-1]["joined"] == {"43": {}}
     assert heard(bob)[-1]["joined"] == {"42": {}}
-    assert one.presence.members("room-1")["members"].keys() == {"42", "43"}
+    assert members(one, "room-1")["members"].keys() == {"42", "43"}
     one.presence.stop()
     one.unsubscribe(ann)
     join(two, "42")
@@ -181,9 +187,9 @@ def test_the_members_of_another_server_are_applied_in_several_turns(clock: TurnC
     new = make_hub(clock, channels=str(kinds))
     for message in servers.messages:
         new.presence.receive(message)
-    assert len(new.presence.members("room-1")["members"]) < 500
+    assert len(members(new, "room-1")["members"]) < 500
     turns(clock)
-    assert len(new.presence.members("room-1")["members"]) == 1000
+    assert len(members(new, "room-1")["members"]) == 1000
 
 
 def test_a_server_that_was_suspended_drops_no_members_of_others(clock: TurnClock, kinds: Path) -> None:
@@ -193,9 +199,9 @@ def test_a_server_that_was_suspended_drops_no_members_of_others(clock: TurnClock
     servers.wait(1)
     clock.advance(2 * SILENCE)  # what the other server has sent meanwhile is read after the timers
     turns(clock)
-    assert list(hub.presence.members("room-1")["members"]) == ["zoe"]
+    assert list(members(hub, "room-1")["members"]) == ["zoe"]
     servers.wait(SILENCE + 1)  # it really is silent
-    assert hub.presence.members("room-1")["members"] == {}
+    assert members(hub, "room-1")["members"] == {}
 
 
 def test_a_thousand_who_join_cost_each_member_ten_events(clock: TurnClock, kinds: Path) -> None:
@@ -270,7 +276,7 @@ def test_each_client_knows_who_is_here_whenever_its_list_was_made(
         elif clients:
             hub.unsubscribe(clients.pop(step % len(clients)))
     servers.wait(3)
-    now = hub.presence.members("room-1")
+    now = members(hub, "room-1")
     if "members" in now:
         now["members"] = {user: member["info"] for user, member in now["members"].items()}
     assert [knows(client) for client in clients if client.wants_presence] == [
@@ -285,7 +291,7 @@ def test_large_rooms_have_a_count(clock: TurnClock, kinds: Path) -> None:
     servers.wait(2)
     assert heard(clients[-1])[0] == {"channel": "room-1", "count": 4, "anonymous": 0}
     assert heard(clients[0])[-1] == {"channel": "room-1", "count": 4, "anonymous": 0}
-    assert hub.presence.members("room-1") == {"channel": "room-1", "count": 4, "anonymous": 0}
+    assert members(hub, "room-1") == {"channel": "room-1", "count": 4, "anonymous": 0}
 
 
 def test_a_large_room_that_shrinks_sends_its_members_again(clock: TurnClock, kinds: Path) -> None:
@@ -324,7 +330,7 @@ def test_clients_of_a_large_room_are_sent_the_members_also_after_one_who_came_ba
     servers.wait(0.3)  # this is announced; the next change is 1.1 seconds later
     hub.unsubscribe(other)
     servers.wait(0.5)
-    assert len(hub.presence.members("room-1")["members"]) == 1
+    assert len(members(hub, "room-1")["members"]) == 1
     other = join(hub, "42", presence=False)
     servers.wait(2)
     hub.unsubscribe(other)
@@ -339,10 +345,10 @@ def test_the_answer_to_a_question_has_streams_and_since(clock: TurnClock, kinds:
     (hub,) = Servers(clock, kinds).hubs
     join(hub, "42", info="[1]")
     join(hub, "42", info="[2]")
-    member = hub.presence.members("room-1")["members"]["42"]
+    member = members(hub, "room-1")["members"]["42"]
     assert (member["info"], member["streams"]) == ([1], 2)
     assert member["since"] > 1_700_000_000
-    assert hub.presence.members("room-2") == {"channel": "room-2", "members": {}, "anonymous": 0}
+    assert members(hub, "room-2") == {"channel": "room-2", "members": {}, "anonymous": 0}
 
 
 def test_the_application_is_told_where_it_happened(clock: TurnClock, kinds: Path) -> None:
@@ -378,3 +384,21 @@ def test_kinds_can_change_while_it_runs(clock: TurnClock, kinds: Path) -> None:
     with pytest.raises(ValueError, match="--channels"):
         hub.reload_kinds()
     assert hub.kinds.of("chat-1").presence
+
+
+def test_the_members_of_a_large_room_are_written_in_slices_as_they_were(
+    clock: TurnClock, kinds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_feed, "MEMBERS_AT_ONCE", 3)
+    servers = Servers(clock, kinds, **{"presence-grace": 0})
+    hub = servers.hubs[0]
+    clients = [join(hub, str(number), info='{"n":1}') for number in range(7)]
+    writing = hub.presence.members("room-1")
+    next(writing)
+    hub.unsubscribe(clients[-1])
+    servers.wait(3)
+    next(writing)
+    answer = json.loads(finish(writing))
+    assert [*answer["members"]] == [str(number) for number in range(7)]
+    assert answer["members"]["6"]["info"] == {"n": 1}
+    assert "6" not in members(hub, "room-1")["members"]
