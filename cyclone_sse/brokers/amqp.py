@@ -9,7 +9,7 @@ reconnection time.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -134,9 +134,9 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
                 channels,
                 message.body,
                 message.key,
-                _usable(message.type),
-                ttl=_usable_ttl(message.headers.get("ttl")),
-                excluded=_usable_client(message.headers.get("except")),
+                _usable("type", str, message.type),
+                ttl=_usable("ttl", float, message.headers.get("ttl")),
+                excluded=_usable("excluded", bytes.decode, message.headers.get("except")),
                 keep=message.headers.get("keep") in (True, 1, b"1"),
             )
 
@@ -179,29 +179,13 @@ def _ignore(exchange: str, key: str, message: bytes, type: str | None) -> None:
     """Do nothing: every message is passed to ``message_received``."""
 
 
-def _usable_ttl(value: object) -> float | None:
-    """The header ``ttl`` of a message, a number or text, if an event can have this value."""
-    try:
-        ttl = float(value) if isinstance(value, int | float | bytes) else None
-        return Publication(("any",), b"", ttl=ttl).ttl
-    except ValueError:
+def _usable(field: str, read: Callable[[Any], Any], value: object) -> Any:
+    """What this reads in the value, if a publication can have it in this field; else None."""
+    if value is None:
         return None
-
-
-def _usable_client(value: object) -> str | None:
-    """The header ``except`` of a message, if an event can have this value."""
     try:
-        return (
-            Publication(("any",), b"", excluded=value.decode()).excluded if isinstance(value, bytes) else None
-        )
-    except ValueError:
+        found: Any = read(value)
+        Publication(("any",), b"", **{field: found})
+    except (TypeError, ValueError):
         return None
-
-
-def _usable(type: str | None) -> str | None:
-    """The type of a message; None if an event cannot have this type."""
-    try:
-        Publication(("any",), b"", type)
-    except ValueError:
-        return None
-    return type
+    return found
