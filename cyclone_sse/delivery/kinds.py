@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,12 @@ _REMEMBERED = 10_000  # names whose kind is known; without a limit, clients coul
 class Kind:
     """The rules of one kind of channel; None: the option applies.
 
+    glob: of its names. Without this, the events of two kinds with the same rules would be counted together.
     history_size: events. history_ttl: seconds. presence: whether members are announced. max_message: bytes of
     a message. publish_rate: events a second for each user who publishes with a token.
     """
 
+    glob: str = ""
     history_size: int | None = None
     history_ttl: float | None = None
     presence: bool = False
@@ -56,12 +58,12 @@ _EXPECTED: Mapping[tuple[type, ...], str] = {
 
 
 class Kinds:
-    """Globs and their kinds, in the order of the file. tables: glob -> kind."""
+    """The kinds, in the order of the file."""
 
-    def __init__(self, tables: Sequence[tuple[str, Kind]] = ()) -> None:
-        self._tables = [(Glob(text), kind) for text, kind in tables]
+    def __init__(self, kinds: Sequence[Kind] = ()) -> None:
+        self._tables = [(Glob(kind.glob), kind) for kind in kinds]
         self._found: dict[str, Kind] = {}
-        self.have_presence = any(kind.presence for _, kind in tables)  # some kind announces members
+        self.have_presence = any(kind.presence for kind in kinds)  # some kind announces members
 
     def of(self, channel: str) -> Kind:
         """The kind of this channel."""
@@ -90,7 +92,7 @@ def read_kinds(path: str | None) -> Kinds:
         return Kinds()
     try:
         tables = tomllib.loads(Path(path).read_text("utf-8"))
-        return Kinds([(glob, _kind(glob, table)) for glob, table in tables.items()])
+        return Kinds([_kind(glob, table) for glob, table in tables.items()])
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"--channels={path}: {reason}") from None
@@ -99,12 +101,11 @@ def read_kinds(path: str | None) -> Kinds:
 def _kind(glob: str, table: object) -> Kind:
     if not isinstance(table, dict):
         raise ValueError(f'{glob} is outside of any table: start the table with ["{"GLOB"}"]')
-    known = [field.name for field in fields(Kind)]
     for key, value in table.items():
-        if key not in known:
-            raise ValueError(f'unknown key {key} in ["{glob}"]: expected one of {", ".join(known)}')
+        if key not in _TYPES:
+            raise ValueError(f'unknown key {key} in ["{glob}"]: expected one of {", ".join(_TYPES)}')
         _check(glob, key, value)
-    return Kind(**table)
+    return Kind(glob, **table)
 
 
 def _check(glob: str, key: str, value: Any) -> None:

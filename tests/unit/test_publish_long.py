@@ -90,7 +90,7 @@ def test_a_long_event_is_read_understood_and_published_each_in_its_turn(
 @pytest.mark.parametrize("events", [1, 50])
 def test_the_kinds_of_many_channels_are_looked_up_in_slices(events: int) -> None:
     server = MemoryServer({"http-secret": "secret"})
-    kinds = server.broker.hub.kinds = Kinds([("user-*", Kind(max_message=5))])
+    kinds = server.broker.hub.kinds = Kinds([Kind("user-*", max_message=5)])
     looked_up = [0]
     find = kinds.of
 

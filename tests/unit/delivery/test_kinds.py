@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cyclone_sse.delivery.kinds import Kind, Kinds, read_kinds
+from cyclone_sse.delivery.rates import Rates
 
 FILE = """\
 ["user-*"]
@@ -27,10 +28,19 @@ def test_the_first_table_that_matches_holds(tmp_path: Path) -> None:
     path = tmp_path / "channels.toml"
     path.write_text(FILE)
     kinds = read_kinds(str(path))
-    assert kinds.of("user-42") == Kind(history_size=20, history_ttl=86400)
-    assert kinds.of("room-1") == Kind(presence=True, max_message=4096, publish_rate=5)
-    assert kinds.of("else") == Kind(history_size=0)
+    assert kinds.of("user-42") == Kind("user-*", history_size=20, history_ttl=86400)
+    assert kinds.of("room-1") == Kind("room-*", presence=True, max_message=4096, publish_rate=5)
+    assert kinds.of("else") == Kind("*", history_size=0)
     assert (kinds.longest_ttl, kinds.have_presence) == (86400, True)
+
+
+def test_the_events_of_two_tables_with_the_same_rules_are_counted_apart(tmp_path: Path) -> None:
+    path = tmp_path / "channels.toml"
+    path.write_text('["a-*"]\npublish_rate = 1\n["b-*"]\npublish_rate = 1\n')
+    kinds, rates = read_kinds(str(path)), Rates()
+    assert rates.spend("42", {kinds.of("a-1"): 2}, 0.0) == 0
+    assert rates.spend("42", {kinds.of("b-1"): 2}, 0.0) == 0
+    assert rates.spend("42", {read_kinds(str(path)).of("a-2"): 1}, 0.0) > 0, "also when it is read again"
 
 
 def test_without_a_file_the_options_hold() -> None:
@@ -70,7 +80,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_strangers_cannot_make_it_remember_names_without_end() -> None:
-    kinds = Kinds([("a*", Kind(presence=True))])
+    kinds = Kinds([Kind("a*", presence=True)])
     for number in range(25_000):
         kinds.of(f"a{number}")
     assert len(kinds._found) <= 10_000
