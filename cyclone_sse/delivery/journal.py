@@ -210,7 +210,7 @@ class Journal:
             history.append(event, time_taken)
             last = event.seq
         for channel, event in journal.states():
-            self._known_states.set(event, (channel,))
+            self._known_states.restore(channel, event)
         self._published.on_forgotten = self._forget_key
         journal.keep_newest_keys(MAX_PUBLISHED)
         time_taken = float("-inf")

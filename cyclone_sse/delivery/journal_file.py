@@ -150,11 +150,10 @@ class JournalFile:
                 yield event, taken
 
     def states(self) -> Iterator[tuple[str, Event]]:
-        """The state of each channel that has one."""
+        """The state of each channel that has one: an event without channels."""
         with self._understood():
             for channel, ms, n, frame in self._db.execute("SELECT channel, ms, n, frame FROM state"):
-                name = json.loads(channel)
-                yield name, Event(EventId.of(ms, n, self.node), frame, (name,))
+                yield json.loads(channel), Event(EventId.of(ms, n, self.node), frame)
 
     def published(self) -> Iterator[tuple[str, str, int]]:
         """Each idempotency key, the id of its event, and when it was used, the oldest first."""

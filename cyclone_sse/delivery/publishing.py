@@ -161,7 +161,7 @@ class Publishing:
         """Set a state that is kept elsewhere, unless the channel has a newer one."""
         if self._has_room(publication):
             frame = encode(publication.data, eid, publication.type, publication.retry)
-            self.states.set(Event(eid, frame, (channel,)))
+            self.states.restore(channel, Event(eid, frame))
 
     def clear(self, channels: Iterable[str]) -> Deferred[None] | None:
         """Forget the states and the history of these channels; clients with older ids receive a gap.

@@ -38,6 +38,7 @@ class States:
         self._max_bytes = max_bytes
         self._by_channel: dict[str, Event] = {}
         self._sizes: dict[int, tuple[int, int]] = {}  # of an event, by its position: channels, and bytes
+        self._restored: dict[int, tuple[Event, list[str]]] = {}  # by position: events, and their channels
         self._spreading = Spreading()
         self.bytes = 0
 
@@ -84,10 +85,24 @@ class States:
         event = self._by_channel.get(channel)
         return None if event is None else event.seq
 
-    def set(self, event: Event, channels: Iterable[str] | None = None) -> None:
-        """Make the event the state of its channels, or of these, unless they have a newer one."""
-        for name in event.channels if channels is None else channels:
+    def set(self, event: Event) -> None:
+        """Make the event the state of its channels, unless they have a newer one."""
+        for name in event.channels:
             self._set(name, event)
+
+    def restore(self, channel: str, event: Event) -> None:
+        """Make an event that was kept elsewhere the state of a channel, unless the channel has a newer one.
+
+        Each channel had a copy of its own there; here they share one. Without this, the limit would not count
+        the copies, and a client of several channels would be sent the name of one.
+        """
+        before = self._position(channel)
+        if before is not None and before >= event.seq:
+            return
+        event, names = self._restored.setdefault(event.seq, (event, []))
+        names.append(channel)
+        event.channels = names
+        self._set(channel, event)
 
     def spread(self, event: Event) -> Iterator[None]:
         """Do the same in slices. The event is part of every answer from now on."""
@@ -142,6 +157,7 @@ class States:
         """Forget all states."""
         self._by_channel.clear()
         self._sizes.clear()
+        self._restored.clear()
         self._spreading.clear()
         self.bytes = 0
 
@@ -151,6 +167,7 @@ class States:
             self._sizes[event.seq] = count - 1, size
         else:
             self.bytes -= size
+            self._restored.pop(event.seq, None)
 
 
 def _most_bytes(publication: Publication) -> int:

@@ -56,6 +56,16 @@ def test_a_new_server_has_all_states_though_their_entries_are_trimmed() -> None:
     assert str(event.id) == "1-0-tag1"
 
 
+def test_channels_share_a_state_on_a_new_server_too() -> None:
+    stream = FakeStream()
+    stream.states_held = dict.fromkeys((b"a", b"b"), b"1-0\n\nx")
+    states = Reader(stream).broker.hub.states
+    event = states.get("a")
+    assert event is not None
+    assert event is states.get("b")
+    assert sorted(event.channels) == ["a", "b"]
+
+
 def test_what_was_added_while_no_server_was_running_becomes_the_state_however_old(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -56,6 +56,14 @@ class Recorder(Client):
         return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
 
 
+def with_state(**attributes: object) -> Recorder:
+    client = Recorder()
+    client.wants_state = True
+    for name, value in attributes.items():
+        setattr(client, name, value)
+    return client
+
+
 def make_hub(
     clock: TurnClock,
     complete: bool = True,

@@ -21,21 +21,13 @@ from cyclone_sse.delivery.views import View
 from cyclone_sse.errors import Refusal
 from cyclone_sse.slices import MANY
 from tests.harness.eventstream import Parser
-from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns
+from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns, with_state
 from tests.unit.fakes import FakeSocket, TurnClock
 
 
 @pytest.fixture
 def clock() -> TurnClock:
     return TurnClock()
-
-
-def with_state(**attributes: object) -> Recorder:
-    client = Recorder()
-    client.wants_state = True
-    for name, value in attributes.items():
-        setattr(client, name, value)
-    return client
 
 
 def last_id(client: Recorder) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cyclone_sse.errors import Unavailable
+from tests.unit.delivery.clients import with_state
 from tests.unit.delivery.journals import Server, connections, end
 
 __all__ = ["connections", "end"]
@@ -36,6 +37,23 @@ def test_states_are_there_after_a_restart_whatever_their_age(server: Server, end
     server.publish("b", "newer", keep=True)
     end(server)
     assert states(server, "a", "b") == {"a": "old", "b": "newer"}
+
+
+def test_channels_share_a_state_also_after_a_restart(server: Server, end: Any) -> None:
+    """Without this, --state-bytes would not bound it, and a client of both would learn of one."""
+    server.publish("abc", "x" * 100_000, keep=True)
+    server.publish("b", "y", keep=True)
+    before = server.broker.hub.states.figures()
+    end(server)
+    states = server.broker.hub.states
+    assert states.figures() == before
+    assert states.get("a") is states.get("c")
+    client = with_state(fields=True)
+    server.broker.hub.subscribe(client, ["a", "b", "c"])
+    assert [line for line in client.got[0].split(b"\n") if line.startswith(b"channel")] == [
+        *(b"channel: a", b"channel: c"),
+        b"channel: b",
+    ]
 
 
 def test_a_channel_that_was_cleared_stays_so(server: Server, end: Any) -> None:

@@ -49,6 +49,23 @@ def test_an_event_of_many_channels_is_counted_once() -> None:
     assert states.figures().bytes == len(states) == 0
 
 
+def test_channels_share_what_is_restored_and_it_is_released_with_the_last() -> None:
+    states = States(1 << 20)
+    states.set(event(2, "new"))
+    before = states.figures()
+    for name in ("a", "b", "new", "a"):
+        states.restore(name, event(1, size=100_000))
+    (shared,) = states.of("ab")
+    assert list(shared.channels) == ["a", "b"]
+    assert states.figures().bytes < 110_000
+    states.clear("a")
+    states.set(event(3, "b"))
+    states.clear("b")
+    assert states.figures() == before
+    states.restore("c", event(1))
+    assert [list(each.channels) for each in states.of("c")] == [["c"]]
+
+
 script = st.lists(st.tuples(st.sets(st.sampled_from("abc"), min_size=1), st.integers(1, 2000)), max_size=30)
 
 
