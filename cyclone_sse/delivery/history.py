@@ -213,14 +213,14 @@ class History:
     def is_held(self, event: Event, channels: frozenset[str]) -> bool:
         """Whether one of these channels has this event, or one with the same id, or is to get it."""
         held = self._log.get(event.seq)
-        if held is None:
-            return False
         # Without this, the states of many channels would cost a step for each pair of a state and a channel.
-        for name in channels if len(channels) < len(held.channels) else channels.intersection(held.channels):
-            view = self._views.get(name)
-            if self._spreading.is_for(held, name) or (view is not None and view.place(held) is not None):
-                return True
-        return False
+        few: Collection[str] = () if held is None else min(channels, held.channels, key=len)
+        return any(name in channels and self.has(name, event) for name in few)
+
+    def has(self, channel: str, event: Event) -> bool:
+        """Whether the channel has this event, or is to get it."""
+        view = self._views.get(channel)
+        return (view is not None and view.place(event) is not None) or self._spreading.is_for(event, channel)
 
     def floor(self, channel: str) -> int | None:
         """The position after which nothing of the channel is missing; None: not known to be complete."""

@@ -116,8 +116,13 @@ class LogReader:
                 break
             compared += 1
             cost += self._patterns.cost_of(channel)
-            found = found or channel in self._exact
-            mine.update(self._mine.intersection(self._patterns.matching(channel)))
+            patterns = self._mine.intersection(self._patterns.matching(channel))
+            if not patterns and channel not in self._exact:
+                continue
+            # Without this, the event of a channel that was cleared would be sent if another channel has it.
+            if len(event.channels) == 1 or self._history.has(channel, event):
+                found = found or channel in self._exact
+                mine.update(patterns)
         for pattern in mine:
             if pattern not in event.patterns and pattern not in event.channels:
                 event.patterns = (*event.patterns, pattern)

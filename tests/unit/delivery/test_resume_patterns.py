@@ -41,6 +41,27 @@ def test_a_pattern_hears_its_channels_live_and_later(clock: TurnClock) -> None:
     assert back.data == [*client.data, "live"]
 
 
+@pytest.mark.parametrize("names", [["room-*"], ["room-1", "x*"]])
+def test_what_was_cleared_is_not_sent_though_another_channel_has_it(
+    clock: TurnClock, names: list[str]
+) -> None:
+    hub = make_hub(clock, patterns=PatternIndex())
+    before = hub.position()
+    hub.publish(publication(["room-1", "other"], "secret"))
+    hub.publish(publication("room-1", "secret, too"))
+    hub.publishing.clear(["room-1"])
+    hub.publish(publication(["room-1", "other"], "after"))
+    turns(clock)
+    client = Recorder()
+    hub.subscribe(client, names, before)
+    turns(clock)
+    assert GAP_TYPE.encode() in client.got[0]
+    assert client.data[1:] == ["after"]
+    other = Recorder()
+    hub.subscribe(other, ["oth*"], before)
+    assert other.data == ["secret", "after"]
+
+
 def test_with_fields_the_pattern_is_named_live_and_later(clock: TurnClock) -> None:
     hub = make_hub(clock, patterns=PatternIndex())
     before = hub.position()
