@@ -215,7 +215,7 @@ class History:
         held = self._log.get(event.seq)
         # Without this, the states of many channels would cost a step for each pair of a state and a channel.
         few: Collection[str] = () if held is None else min(channels, held.channels, key=len)
-        return any(name in channels and self.has(name, event) for name in few)
+        return any(name in channels and self.has(name, held or event) for name in few)
 
     def has(self, channel: str, event: Event) -> bool:
         """Whether the channel has this event, or is to get it."""

@@ -141,9 +141,13 @@ class States:
         return state
 
     def of(self, channels: Iterable[str]) -> list[Event]:
-        """The states of these channels in id order, each once."""
-        found = {event.seq: event for event in map(self.get, channels) if event is not None}
-        return [found[seq] for seq in sorted(found)]
+        """The states of these channels in id order, each once, and with those channels whose state it is."""
+        found: dict[int, tuple[Event, list[str]]] = {}
+        for name in channels:
+            event = self.get(name)
+            if event is not None:
+                found.setdefault(event.seq, (event, []))[1].append(name)
+        return [_for_channels(*found[seq]) for seq in sorted(found)]
 
     def clear(self, channel: str) -> None:
         """Forget the state of a channel, if it has one."""
@@ -168,6 +172,18 @@ class States:
         else:
             self.bytes -= size
             self._restored.pop(event.seq, None)
+
+
+def _for_channels(event: Event, channels: Sequence[str]) -> Event:
+    """The event as the state of some of its channels.
+
+    Without this, a client would take it for the state of channels that were cleared, too.
+    """
+    if len(channels) == len(event.channels):
+        return event
+    state = Event(event.id, event.frame, channels)
+    state.excluded = event.excluded
+    return state
 
 
 def _most_bytes(publication: Publication) -> int:

@@ -263,6 +263,24 @@ def test_with_fields_a_state_names_its_channels(clock: TurnClock) -> None:
     assert b"channel: a\n" not in client.got[0]
 
 
+@pytest.mark.parametrize("resumes", [False, True])
+def test_with_fields_a_state_names_the_channels_whose_state_it_still_is(
+    clock: TurnClock, resumes: bool
+) -> None:
+    hub = make_hub(clock)
+    before = hub.position()
+    hub.publish(publication(["a", "b", "c"], "all", keep=True, ttl=0))
+    hub.publish(publication("b", "new", keep=True, ttl=0))
+    hub.states.clear("a")
+    client = with_state(fields=True)
+    hub.subscribe(client, ["a", "b", "c"], before if resumes else None)
+    lines = b"".join(client.got).decode().splitlines()
+    assert [line for line in lines if line.startswith(("channel", "data"))] == [
+        *("channel: c", "data: all"),
+        *("channel: b", "data: new"),
+    ]
+
+
 def test_a_poll_is_answered_with_the_states(clock: TurnClock) -> None:
     hub = make_hub(clock)
     hub.publish(publication("a", "state", keep=True))
