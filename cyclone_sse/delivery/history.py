@@ -254,7 +254,7 @@ class History:
             floor = self.floor(channel)
             if floor is None or floor > seq:
                 gaps.append(channel)
-        if self._spreading:
+        if self._spreading.events:
             late = self._spreading.awaited_by(set(channels).difference(missed))
             missed += [channel for channel in channels if channel in late]
         return gaps, tuple(missed)
@@ -266,7 +266,7 @@ class History:
         """
         views = [self._views[name] for name in channels if name in self._views]
         parts = [view.after(seq) for view in views]
-        if self._spreading:
+        if self._spreading.events:
             parts += [iter((event,)) for event in self._spreading.after(seq, channels)]
         if len(parts) == 1:
             return parts[0]

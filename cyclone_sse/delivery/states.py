@@ -134,7 +134,7 @@ class States:
     def get(self, channel: str) -> Event | None:
         """The state of a channel, if it has one."""
         state = self._by_channel.get(channel)
-        if self._spreading:
+        if self._spreading.events:
             for event in self._spreading.of(channel):
                 if state is None or state.seq < event.seq:
                     state = event

@@ -12,7 +12,7 @@ def event(number: int, channels: str) -> Event:
 
 def test_an_event_is_for_its_channels_until_all_have_it() -> None:
     spreading, one, two = Spreading(), event(1, "ab"), event(2, "bc")
-    assert not spreading
+    assert not spreading.events
     spreading.start(one)
     spreading.start(two)
     assert [list(spreading.of(name)) for name in "abcd"] == [[one], [one, two], [two], []]
@@ -39,5 +39,5 @@ def test_when_all_is_forgotten_the_rest_of_the_channels_get_nothing() -> None:
     spreading.start(one)
     spreading.clear()
     spreading.finish(one)
-    assert not spreading
+    assert not spreading.events
     assert one not in spreading
