@@ -216,8 +216,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         if reader.is_over:
             self._keep_alive, self._body_left = False, True
             self._reader = None
-        self.state = ANSWERING
-        self._began = None
+        self.state, self._began = ANSWERING, None
         if head.path == ASTERISK:
             self.write(server_options(self.server.cors.headers(request.headers.exact("Origin"))))
             self.finish()
@@ -330,8 +329,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     def finish(self) -> None:
         """End the response: read the next request, or close the connection."""
         keep_alive = self.keep_alive
-        self._request = None
-        self._ends_on_half_close = False
+        self._request, self._ends_on_half_close = None, False
         self._release()
         self._notify_done()
         if self.state is CLOSING:
