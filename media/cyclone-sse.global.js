@@ -89,16 +89,12 @@ const GAP = 'sse-gap', EXPIRED = 'sse-expired', PRESENCE = 'sse-presence';
 
 const newBlock = () => ({type: '', data: '', channels: [], except: '', own: false});
 
-function makeParser(onBlock, onRetry) {
+// Returns a function that returns the blocks which a piece of text completes.
+function makeParser(onRetry) {
     let rest = '', endedWithCR = false, id = '', block = newBlock();
 
-    function readLine(text) {
-        if (!text) {
-            onBlock({...block, type: block.type || 'message', id});
-            block = newBlock();
-            return;
-        }
-        const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(text);
+    function readField(line) {
+        const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line);
         if (field === 'data') {
             block.data += value + '\n';
         } else if (field === 'event') {
@@ -116,11 +112,19 @@ function makeParser(onBlock, onRetry) {
     }
 
     return (text) => {
-        const lines = (endedWithCR && text[0] === '\n' ? text.slice(1) : text).split(/\r\n?|\n/);
+        const blocks = [], lines = (endedWithCR && text[0] === '\n' ? text.slice(1) : text).split(/\r\n?|\n/);
         endedWithCR = text ? text.endsWith('\r') : endedWithCR;
         lines[0] = rest + lines[0];     // only what is new is searched: a large event comes in many pieces
         rest = lines.pop();
-        lines.forEach(readLine);
+        lines.forEach((line) => {
+            if (line) {
+                readField(line);
+            } else {
+                blocks.push({...block, type: block.type || 'message', id});
+                block = newBlock();
+            }
+        });
+        return blocks;
     };
 }
 
@@ -145,6 +149,7 @@ function toEvent({type, data, channels, except, id, own}, known) {
 }
 
 /* One request for a stream, or for the states at the start of a stream. Fails with the server's refusal. */
+
 
 const STREAM_TYPE = /^text\/event-stream\s*(;|$)/i;
 
@@ -177,16 +182,29 @@ async function request(address, parameters, {method, token, poll, signal, creden
     throw await refusal(response);
 }
 
-// Calls `onText` with each piece of the body, until it returns true or the body ends.
-async function readText(response, onText) {
-    const decoder = new TextDecoder(), reader = response.body.getReader();
+// The blocks of an answer. onBytes: called with each piece of the body; onRetry: with a reconnection time in ms.
+async function* readBlocks(response, onBytes, onRetry) {
+    const decoder = new TextDecoder(), reader = response.body.getReader(), parse = makeParser(onRetry);
+    for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+        onBytes();
+        yield* parse(decoder.decode(piece.value, {stream: true}));
+    }
+}
+
+// Reads the start of an answer to a request without an id: the states, then the position after which the stream goes
+// on. Returns this position, the states, and the other blocks that came with them.
+async function readStates(blocks) {
+    const states = [], others = [];
     for (;;) {
-        const {done, value} = await reader.read();
+        const {value: block, done} = await blocks.next();
         if (done) {
-            return;
+            throw new Error('ended before all states');
         }
-        if (onText(decoder.decode(value, {stream: true}))) {
-            return;
+        if (block.own && !block.data) {
+            return {start: block.id, states, others};
+        }
+        if (block.data) {
+            (block.own ? states : others).push(block);
         }
     }
 }
@@ -229,30 +247,6 @@ function makeRooms() {
     };
 }
 
-/* The states at the start of an answer, before the position after which the stream goes on. */
-
-// Returns the events before the position `start`; the rest is not read. onBytes: called with each piece. isPoll: the
-// answer may end without the position. Fails if a stream does.
-async function readStates(response, start, names, onBytes, isPoll) {
-    const states = [];
-    let isComplete = false;
-    const feed = makeParser((block) => {
-        isComplete = isComplete || block.own && (!block.data || isAfter(block.id, start));
-        if (block.data && !isComplete && block.type !== PRESENCE) {
-            states.push(toEvent(block, names));
-        }
-    }, () => {});
-    await readText(response, (text) => {
-        onBytes();
-        feed(text);
-        return isComplete;
-    });
-    if (!isComplete && !isPoll) {
-        throw new Error('ended before all states');
-    }
-    return states;
-}
-
 /*
  * A link: one connection after another, for one tab or for several that share it.
  *
@@ -261,9 +255,8 @@ async function readStates(response, start, names, onBytes, isPoll) {
  * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen. The link
  * notes in `lists` the channels whose members it must still send to the tab.
  *
- * The link sends these messages to its tabs, with `publish`: {tabs, open, start}, {hasStates}, {tabs, event} with a state,
- * {tabs, state, reason, status}, {event}, {room}, and to one of them {to, start, states}, {to, room},
- * {to, state, reason, status}.
+ * The link sends these messages to its tabs, with `publish`: {tabs, open, start, states}, {tabs, state, reason, status},
+ * {event}, {room}, and to one of them {to, starting, start, states}, {to, room}, {to, state, reason, status}.
  */
 
 const FIRST_RETRY = 1000;       // ms, until the server sends another
@@ -288,12 +281,12 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     let newest = '';            // the latest position so far, at which new channels start,
     let knowsNow = false;       // unless the link goes through the history: then they need a request of their own
     let open = null;            // the open connection: {controller, channels, presence, since}
-    let awaiting = null;        // the tabs whose states it has not brought to the end
     let attempt = null;         // the AbortController of the next one
     let retry = FIRST_RETRY, failures = 0, refusals = 0, asksEach = false, polls = onlyPolls, silentStreams = 0;
     let wasOpen = false, heard = 0, last = null;    // the state published last, unless the link is open
     let waiting = 0, swap = 0, notBefore = 0;   // timers, and the time before which no wait may be cut short
 
+    const positionOf = (response) => response.headers.get('Last-Event-ID') || '';
     const namesOf = (marks) => Object.keys(marks);
     const wanted = () => [...new Set([...tabs.values()].flatMap(({marks}) => namesOf(marks)))];
     const wantsPresence = () => !polls && [...tabs.values()].some(({presence}) => presence);
@@ -323,24 +316,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
 
     function drop() {
         open?.controller.abort();
-        if (awaiting) {     // without this, the rest of the states would never come
-            tabs.forEach((_, id) => unlink(id));
-            [at, wasOpen, awaiting] = ['', false, null];
-        }
         open = null;
-    }
-
-    // Writes down where a tab is that follows the link: its channels start again if their states have not all come.
-    function unlink(id) {
-        const {marks} = tabs.get(id), mark = awaiting?.delete(id) ? null : at;
-        namesOf(marks).forEach((name) => { marks[name] = marks[name] === '' ? mark : marks[name]; });
-    }
-
-    function endStates() {
-        if (awaiting) {
-            awaiting = null;
-            publish({hasStates: true});
-        }
     }
 
     function cancelAttempt() {
@@ -378,16 +354,14 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         controller.signal.addEventListener('abort', () => probe.abort(controller.signal.reason));
         try {
             const response = await ask(names, '', {token, signal, method: polls && !options.state ? 'HEAD' : undefined});
-            const start = response.headers.get('Last-Event-ID') || '';
-            const states = options.state ? await readStates(response, start, names, onBytes, polls) : [];
+            const {start, states} = options.state ? await readStates(readBlocks(response, onBytes, () => {})) :
+                {start: positionOf(response), states: []};
             if (attempt === controller && tabs.get(id)?.marks === marks) {
-                publish({to: id, start, states});
+                const starting = names.filter((name) => marks[name] === null);
                 reach(start);
                 knowsNow = true;
-                if (awaiting?.has(id)) {    // the states that it awaits are older
-                    unlink(id);
-                }
-                names.forEach((name) => { marks[name] = marks[name] ?? start; });
+                starting.forEach((name) => { marks[name] = start; });
+                publish({to: id, starting, start, states: states.map((block) => toEvent(block, names))});
             }
         } catch (fault) {
             if (!PERMANENT.includes(fault.status) || tabs.has(id) && tabs.size < 2) {
@@ -407,7 +381,6 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         parent.onStopped(id);
     }
 
-    // A connection that breaks meanwhile may leave further tabs without their states.
     async function admitTabs(token, controller, onBytes) {
         const asked = new Set();
         const next = () => attempt === controller && (position() || asksEach) &&
@@ -422,20 +395,16 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
 
     // ---- The connection ----
 
-    // From here on the tabs follow the link. New channels start at its latest position; but only a first connection
-    // brings the states that they may need first (`admit`). Returns the tabs that it serves.
-    function greet(isFirst) {
-        const start = options.state && !isFirst || !knowsNow ? null : newest;
+    // From here on the tabs follow the link. New channels start at its latest position, if it is known, and with their
+    // states, if these are wanted. Returns the tabs that the link serves.
+    function greet(states) {
+        const start = options.state && !states || !knowsNow ? null : newest;
         const served = [...tabs].filter(([, wants]) => serves(wants));
         served.forEach(([, {marks}]) => namesOf(marks).filter((name) => isOpenFor([name])).forEach((name) => {
             marks[name] = marks[name] === null && start === null ? null : '';
         }));
         last = null;
-        const ids = served.map(([id]) => id);
-        if (options.state && isFirst) {
-            awaiting = new Set(ids);
-        }
-        publish({tabs: ids, open: open.channels, start});
+        publish({tabs: served.map(([id]) => id), open: open.channels, start, states: states || []});
         return served;
     }
 
@@ -447,45 +416,27 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         });
     }
 
-    // Reads an answer to the end; returns whether there was an event.
-    async function read(response, connection, onBytes) {
-        const {controller, channels} = connection;
-        let hasEvents = false;
-        const feed = makeParser((block) => {
-            if (controller.signal.aborted) {
-                return;     // the next connection continues before this block
+    function handle(block, signal) {
+        signal.throwIfAborted();    // the next connection continues before this block
+        if (block.own) {    // a stream has its events in the order of their ids
+            moveTo(block.id);
+        }
+        if (block.type === EXPIRED) {
+            throw new Error('expired');
+        } else if (block.type === PRESENCE) {
+            const message = asJSON(block.data);
+            if (message) {
+                publish({room: rooms.update(message)});
             }
-            // A stream has its events in the order of their ids; only a state may be older than the position.
-            const isState = Boolean(options.state && block.own && block.data && block.type !== GAP && at &&
-                !isAfter(block.id, at));
-            if (block.own && !isState) {
-                endStates();
-                moveTo(block.id);
-            }
-            hasEvents = hasEvents || Boolean(block.data);
-            if (block.type === EXPIRED) {
-                controller.abort(new Error('expired'));
-            } else if (block.type === PRESENCE) {
-                const message = asJSON(block.data);
-                if (message) {
-                    publish({room: rooms.update(message)});
-                }
-            } else if (block.data) {
-                const to = isState && awaiting && [...awaiting];
-                publish({tabs: to, event: {...toEvent(block, channels), isState}});
-            }
-        }, (ms) => { retry = delay(ms); });
-        await readText(response, (text) => {
-            onBytes();
-            feed(text);
-        });
-        return hasEvents;
+        } else if (block.data) {
+            publish({event: toEvent(block, open.channels)});
+        }
     }
 
     // A proxy may hold a poll back until there is an event; this tells the position at once.
     async function askPosition(channels, lastEventId, token, signal) {
         const response = await ask(channels, lastEventId, {token, signal, method: 'HEAD'}).catch(() => null);
-        return response?.headers.get('Last-Event-ID');
+        return response && positionOf(response);
     }
 
     async function newToken(signal) {
@@ -504,36 +455,44 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         Object.assign(trial, {isAsked: true, channels});
         rooms.keep(channels);
         watchdog.expect(patience, 'no answer');
-        const start = polls && (from || !options.state) && await askPosition(channels, from, token, signal);
-        let response = start ? null : await ask(channels, from, {token, signal, presence});
+        const onBytes = () => {
+            heard = Date.now();
+            trial.hasBytes = true;
+            silentStreams = polls ? silentStreams : 0;
+            watchdog.expect(silence, 'silent');
+        };
+        const blocksOf = (response) => readBlocks(response, onBytes, (ms) => { retry = delay(ms); });
+        const needsStates = options.state && !from;
+        const start = polls && !needsStates && await askPosition(channels, from, token, signal);
+        const response = start ? null : await ask(channels, from, {token, signal, presence});
+        let blocks = response && blocksOf(response);
+        const first = needsStates ? await readStates(blocks) :
+            {start: from || start || positionOf(response), others: []};
         if (attempt !== controller) {
             return;
         }
         knowsNow = !from || knowsNow && from === at;
-        moveTo(from || start || response.headers.get('Last-Event-ID') || '');
+        moveTo(first.start);
         [attempt, refusals, asksEach, wasOpen, heard] = [null, 0, false, true, Date.now()];
-        const connection = open = {controller, channels, presence, since: heard};
+        open = {controller, channels, presence, since: heard};
         watchdog.expect(patience, 'silent');
-        greet(!from).forEach(([, wants]) => { wants.lists = []; });     // the server sends them now
-        if (polls) {
-            endStates();    // an answer may end without the position
-        }
+        // The server sends the members now.
+        greet(first.states?.map((block) => toEvent(block, channels))).forEach(([, wants]) => { wants.lists = []; });
+        first.others.forEach((block) => handle(block, signal));
         replaceIfTooWide();     // a tab may have left meanwhile
         if (isBlind) {  // there was no id to continue from: what was missed is not known
             publish({event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
         }
-        for (;;) {
-            response = response || await ask(channels, at, {token, signal});
-            const hasEvents = await read(response, connection, () => {
-                heard = Date.now();
-                trial.hasBytes = true;
-                silentStreams = polls ? silentStreams : 0;
-                watchdog.expect(silence, 'silent');
-            });
+        for (let hasEvents = needsStates;; hasEvents = false) {
+            blocks = blocks || blocksOf(await ask(channels, at, {token, signal}));
+            for await (const block of blocks) {
+                hasEvents = hasEvents || Boolean(block.data);
+                handle(block, signal);
+            }
             if (!polls) {
                 throw new Error('ended');
             }
-            response = null;
+            blocks = null;
             watchdog.expect(retry + silence, 'silent');
             await (hasEvents || pause(retry, signal));    // each pause adds a listener to the signal
         }
@@ -558,10 +517,6 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             expectAnswer();
             const token = await newToken(signal);
             await admitTabs(token, controller, expectAnswer);
-            if (attempt === controller && awaiting && !isOpenAsWanted()) {
-                drop();
-                await admitTabs(token, controller, expectAnswer);   // those whose states are not read to the end
-            }
             if (attempt === controller && !isOpenAsWanted()) {
                 await listen(trial, token, watchdog);
             } else if (attempt === controller) {
@@ -674,8 +629,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         },
         // Returns the channels of the tab with its positions.
         remove(id) {
-            const wants = tabs.get(id);
-            unlink(id);
+            const wants = tabs.get(id), {marks} = wants;
+            namesOf(marks).forEach((name) => { marks[name] = marks[name] === '' ? at : marks[name]; });
             tabs.delete(id);
             replaceIfTooWide();
             return wants;
@@ -854,7 +809,7 @@ async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
 
 /* The stream of one tab: its channels, and for each of them the id up to which the tab has seen the events. */
 
-const VERSION = 2;      // of what tabs send each other: those of another version share nothing with these
+const VERSION = 3;      // of what tabs send each other: those of another version share nothing with these
 const PING = 30000;     // ms, the server's --ping-interval unless the page names another
 const GATHER = 50;      // ms to collect what several tabs want, before one connection is made for all
 const TOKEN_PAUSE = 1000;   // ms for which a tab without a token leaves the lead to others, doubled with each failure
@@ -889,7 +844,6 @@ function connect(url, options = {}) {
     const listeners = new Map();    // type: functions
     const begins = new Map();       // channel: the id after which it starts, null while that is not known
     const seen = new Map();         // channel: the id up to which everything has come
-    const awaiting = new Set();     // channels that have started, but not all of whose states have come
     const done = new AbortController();
     let life = new AbortController();   // of one visit: a page that is kept by the browser has several
     let lastEventId = options.lastEventId || '', state = '', closed = false;
@@ -927,11 +881,10 @@ function connect(url, options = {}) {
     function hear(event) {
         const {type, data, id, own, channels} = event, isGap = type === GAP;
         const named = isGap && asJSON(data)?.channels || channels;
-        const isNext = own && !event.isState;
         // A channel that the link does not have yet, since another tab is still being admitted, has seen nothing.
-        const followed = active().filter((name) => !isNext || linked.includes(name));
+        const followed = active().filter((name) => !own || linked.includes(name));
         let mine = followed.filter((name) => !named.length || named.includes(name));
-        if (isNext) {
+        if (own) {
             if (mine.some((name) => seen.has(name) && !isAfter(id, seen.get(name)))) {
                 return;     // the connection went back for another tab
             }
@@ -949,11 +902,10 @@ function connect(url, options = {}) {
         }
     }
 
-    // Starts channels, after their states if these were requested.
-    function startAt(start, states) {
-        const starting = [...begins.keys()].filter((name) => begins.get(name) === null || awaiting.has(name));
+    // Starts those of these channels that have not started, with their states if these were requested.
+    function startAt(start, names, states) {
+        const starting = names.filter((name) => begins.get(name) === null);
         starting.forEach((name) => begins.set(name, start));
-        awaiting.clear();
         linked = linked.filter((name) => !starting.includes(name));   // until the link has gone back to their start
         lastEventId = lastEventId || start;
         states.forEach((event) => {
@@ -994,18 +946,18 @@ function connect(url, options = {}) {
         const {state: next, open, event, room} = message;
         if (message.isNew) {
             announce();
+        } else if (message.starting) {
+            startAt(message.start, message.starting, message.states);
         } else if (open) {
             link = message.link;
-            linked = open;
             if (message.start !== null) {
-                startAtOpen(message);
+                startAt(message.start, open, message.states);
             }
-            if (active().length === begins.size && active().every((name) => open.includes(name))) {
+            linked = open;
+            if (!closed && active().length === begins.size && active().every((name) => open.includes(name))) {
                 tokenFailures = hub ? 0 : tokenFailures;
                 setState('open');
             }
-        } else if (message.hasStates) {
-            awaiting.clear();
         } else if (event) {
             hear(event);
         } else if (room) {
@@ -1013,26 +965,12 @@ function connect(url, options = {}) {
                 const {isLarge, ...told} = room;
                 emit('presence', told);
             }
-        } else if (message.states) {
-            startAt(message.start, message.states);
         } else if (next) {
             setState(next, message.reason, message.status);
             if (next === 'stopped') {
                 end();
             }
         }
-    }
-
-    function startAtOpen({open, start}) {
-        begins.forEach((begin, name) => {
-            if ((begin === null || options.state) && open.includes(name)) {
-                begins.set(name, start);
-                if (options.state) {    // a first connection, which brings the states next
-                    awaiting.add(name);
-                }
-            }
-        });
-        lastEventId = lastEventId || start;     // where a page that loads now continues
     }
 
     function publish(message) {
@@ -1043,7 +981,7 @@ function connect(url, options = {}) {
 
     // Sends the channels of this tab, and its positions in them.
     function announce() {
-        const position = (name) => awaiting.has(name) ? null : seen.get(name) || begins.get(name);
+        const position = (name) => seen.get(name) || begins.get(name);
         const marks = Object.fromEntries([...begins.keys()].map((name) => [name, position(name)]));
         const presence = Boolean(listeners.get('presence')?.size);
         if (hub) {

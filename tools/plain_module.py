@@ -13,7 +13,7 @@ SOURCE = ROOT / "media" / "src"
 MODULE = ROOT / "media" / "cyclone-sse.js"
 PLAIN = ROOT / "media" / "cyclone-sse.global.js"
 # in the order of their imports
-PARTS = ("ids", "timers", "parser", "request", "rooms", "states", "link", "hub", "group", "connect")
+PARTS = ("ids", "timers", "parser", "request", "rooms", "link", "hub", "group", "connect")
 PUBLIC = "connect"
 _IMPORT = re.compile(r"^import \{[^}]*\} from '\./(\w+)\.js';\n", re.MULTILINE)
 _HEAD = """\

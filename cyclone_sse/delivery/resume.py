@@ -105,7 +105,7 @@ class Resume:
         The position is sent also where there are no states: a client waits for it to know them all.
         """
         piece = self.pieces.states(client, client.channels)
-        if not piece.frames and not client.is_poll:
+        if not piece.frames:
             piece = Piece((id_line(self.ids.now()) + b"\n",), (KEEP,))
         self.go_live(client)
         self.send(client, piece)

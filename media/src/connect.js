@@ -5,7 +5,7 @@ import {isAfter} from './ids.js';
 import {GAP, asJSON} from './parser.js';
 import {delay, raced} from './timers.js';
 
-const VERSION = 2;      // of what tabs send each other: those of another version share nothing with these
+const VERSION = 3;      // of what tabs send each other: those of another version share nothing with these
 const PING = 30000;     // ms, the server's --ping-interval unless the page names another
 const GATHER = 50;      // ms to collect what several tabs want, before one connection is made for all
 const TOKEN_PAUSE = 1000;   // ms for which a tab without a token leaves the lead to others, doubled with each failure
@@ -40,7 +40,6 @@ export function connect(url, options = {}) {
     const listeners = new Map();    // type: functions
     const begins = new Map();       // channel: the id after which it starts, null while that is not known
     const seen = new Map();         // channel: the id up to which everything has come
-    const awaiting = new Set();     // channels that have started, but not all of whose states have come
     const done = new AbortController();
     let life = new AbortController();   // of one visit: a page that is kept by the browser has several
     let lastEventId = options.lastEventId || '', state = '', closed = false;
@@ -78,11 +77,10 @@ export function connect(url, options = {}) {
     function hear(event) {
         const {type, data, id, own, channels} = event, isGap = type === GAP;
         const named = isGap && asJSON(data)?.channels || channels;
-        const isNext = own && !event.isState;
         // A channel that the link does not have yet, since another tab is still being admitted, has seen nothing.
-        const followed = active().filter((name) => !isNext || linked.includes(name));
+        const followed = active().filter((name) => !own || linked.includes(name));
         let mine = followed.filter((name) => !named.length || named.includes(name));
-        if (isNext) {
+        if (own) {
             if (mine.some((name) => seen.has(name) && !isAfter(id, seen.get(name)))) {
                 return;     // the connection went back for another tab
             }
@@ -100,11 +98,10 @@ export function connect(url, options = {}) {
         }
     }
 
-    // Starts channels, after their states if these were requested.
-    function startAt(start, states) {
-        const starting = [...begins.keys()].filter((name) => begins.get(name) === null || awaiting.has(name));
+    // Starts those of these channels that have not started, with their states if these were requested.
+    function startAt(start, names, states) {
+        const starting = names.filter((name) => begins.get(name) === null);
         starting.forEach((name) => begins.set(name, start));
-        awaiting.clear();
         linked = linked.filter((name) => !starting.includes(name));   // until the link has gone back to their start
         lastEventId = lastEventId || start;
         states.forEach((event) => {
@@ -145,18 +142,18 @@ export function connect(url, options = {}) {
         const {state: next, open, event, room} = message;
         if (message.isNew) {
             announce();
+        } else if (message.starting) {
+            startAt(message.start, message.starting, message.states);
         } else if (open) {
             link = message.link;
-            linked = open;
             if (message.start !== null) {
-                startAtOpen(message);
+                startAt(message.start, open, message.states);
             }
-            if (active().length === begins.size && active().every((name) => open.includes(name))) {
+            linked = open;
+            if (!closed && active().length === begins.size && active().every((name) => open.includes(name))) {
                 tokenFailures = hub ? 0 : tokenFailures;
                 setState('open');
             }
-        } else if (message.hasStates) {
-            awaiting.clear();
         } else if (event) {
             hear(event);
         } else if (room) {
@@ -164,26 +161,12 @@ export function connect(url, options = {}) {
                 const {isLarge, ...told} = room;
                 emit('presence', told);
             }
-        } else if (message.states) {
-            startAt(message.start, message.states);
         } else if (next) {
             setState(next, message.reason, message.status);
             if (next === 'stopped') {
                 end();
             }
         }
-    }
-
-    function startAtOpen({open, start}) {
-        begins.forEach((begin, name) => {
-            if ((begin === null || options.state) && open.includes(name)) {
-                begins.set(name, start);
-                if (options.state) {    // a first connection, which brings the states next
-                    awaiting.add(name);
-                }
-            }
-        });
-        lastEventId = lastEventId || start;     // where a page that loads now continues
     }
 
     function publish(message) {
@@ -194,7 +177,7 @@ export function connect(url, options = {}) {
 
     // Sends the channels of this tab, and its positions in them.
     function announce() {
-        const position = (name) => awaiting.has(name) ? null : seen.get(name) || begins.get(name);
+        const position = (name) => seen.get(name) || begins.get(name);
         const marks = Object.fromEntries([...begins.keys()].map((name) => [name, position(name)]));
         const presence = Boolean(listeners.get('presence')?.size);
         if (hub) {

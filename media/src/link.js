@@ -6,15 +6,13 @@
  * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen. The link
  * notes in `lists` the channels whose members it must still send to the tab.
  *
- * The link sends these messages to its tabs, with `publish`: {tabs, open, start}, {hasStates}, {tabs, event} with a state,
- * {tabs, state, reason, status}, {event}, {room}, and to one of them {to, start, states}, {to, room},
- * {to, state, reason, status}.
+ * The link sends these messages to its tabs, with `publish`: {tabs, open, start, states}, {tabs, state, reason, status},
+ * {event}, {room}, and to one of them {to, starting, start, states}, {to, room}, {to, state, reason, status}.
  */
 import {earlier, isAfter} from './ids.js';
 import {EXPIRED, GAP, PRESENCE, asJSON, makeParser, toEvent} from './parser.js';
-import {readText, request} from './request.js';
+import {readBlocks, readStates, request} from './request.js';
 import {makeRooms} from './rooms.js';
-import {readStates} from './states.js';
 import {delay, makeWatchdog, pause, raced} from './timers.js';
 
 const FIRST_RETRY = 1000;       // ms, until the server sends another
@@ -39,12 +37,12 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     let newest = '';            // the latest position so far, at which new channels start,
     let knowsNow = false;       // unless the link goes through the history: then they need a request of their own
     let open = null;            // the open connection: {controller, channels, presence, since}
-    let awaiting = null;        // the tabs whose states it has not brought to the end
     let attempt = null;         // the AbortController of the next one
     let retry = FIRST_RETRY, failures = 0, refusals = 0, asksEach = false, polls = onlyPolls, silentStreams = 0;
     let wasOpen = false, heard = 0, last = null;    // the state published last, unless the link is open
     let waiting = 0, swap = 0, notBefore = 0;   // timers, and the time before which no wait may be cut short
 
+    const positionOf = (response) => response.headers.get('Last-Event-ID') || '';
     const namesOf = (marks) => Object.keys(marks);
     const wanted = () => [...new Set([...tabs.values()].flatMap(({marks}) => namesOf(marks)))];
     const wantsPresence = () => !polls && [...tabs.values()].some(({presence}) => presence);
@@ -74,24 +72,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
 
     function drop() {
         open?.controller.abort();
-        if (awaiting) {     // without this, the rest of the states would never come
-            tabs.forEach((_, id) => unlink(id));
-            [at, wasOpen, awaiting] = ['', false, null];
-        }
         open = null;
-    }
-
-    // Writes down where a tab is that follows the link: its channels start again if their states have not all come.
-    function unlink(id) {
-        const {marks} = tabs.get(id), mark = awaiting?.delete(id) ? null : at;
-        namesOf(marks).forEach((name) => { marks[name] = marks[name] === '' ? mark : marks[name]; });
-    }
-
-    function endStates() {
-        if (awaiting) {
-            awaiting = null;
-            publish({hasStates: true});
-        }
     }
 
     function cancelAttempt() {
@@ -129,16 +110,14 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         controller.signal.addEventListener('abort', () => probe.abort(controller.signal.reason));
         try {
             const response = await ask(names, '', {token, signal, method: polls && !options.state ? 'HEAD' : undefined});
-            const start = response.headers.get('Last-Event-ID') || '';
-            const states = options.state ? await readStates(response, start, names, onBytes, polls) : [];
+            const {start, states} = options.state ? await readStates(readBlocks(response, onBytes, () => {})) :
+                {start: positionOf(response), states: []};
             if (attempt === controller && tabs.get(id)?.marks === marks) {
-                publish({to: id, start, states});
+                const starting = names.filter((name) => marks[name] === null);
                 reach(start);
                 knowsNow = true;
-                if (awaiting?.has(id)) {    // the states that it awaits are older
-                    unlink(id);
-                }
-                names.forEach((name) => { marks[name] = marks[name] ?? start; });
+                starting.forEach((name) => { marks[name] = start; });
+                publish({to: id, starting, start, states: states.map((block) => toEvent(block, names))});
             }
         } catch (fault) {
             if (!PERMANENT.includes(fault.status) || tabs.has(id) && tabs.size < 2) {
@@ -158,7 +137,6 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         parent.onStopped(id);
     }
 
-    // A connection that breaks meanwhile may leave further tabs without their states.
     async function admitTabs(token, controller, onBytes) {
         const asked = new Set();
         const next = () => attempt === controller && (position() || asksEach) &&
@@ -173,20 +151,16 @@ export function makeLink({address, options, silence, gather, client, askToken, p
 
     // ---- The connection ----
 
-    // From here on the tabs follow the link. New channels start at its latest position; but only a first connection
-    // brings the states that they may need first (`admit`). Returns the tabs that it serves.
-    function greet(isFirst) {
-        const start = options.state && !isFirst || !knowsNow ? null : newest;
+    // From here on the tabs follow the link. New channels start at its latest position, if it is known, and with their
+    // states, if these are wanted. Returns the tabs that the link serves.
+    function greet(states) {
+        const start = options.state && !states || !knowsNow ? null : newest;
         const served = [...tabs].filter(([, wants]) => serves(wants));
         served.forEach(([, {marks}]) => namesOf(marks).filter((name) => isOpenFor([name])).forEach((name) => {
             marks[name] = marks[name] === null && start === null ? null : '';
         }));
         last = null;
-        const ids = served.map(([id]) => id);
-        if (options.state && isFirst) {
-            awaiting = new Set(ids);
-        }
-        publish({tabs: ids, open: open.channels, start});
+        publish({tabs: served.map(([id]) => id), open: open.channels, start, states: states || []});
         return served;
     }
 
@@ -198,45 +172,27 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         });
     }
 
-    // Reads an answer to the end; returns whether there was an event.
-    async function read(response, connection, onBytes) {
-        const {controller, channels} = connection;
-        let hasEvents = false;
-        const feed = makeParser((block) => {
-            if (controller.signal.aborted) {
-                return;     // the next connection continues before this block
+    function handle(block, signal) {
+        signal.throwIfAborted();    // the next connection continues before this block
+        if (block.own) {    // a stream has its events in the order of their ids
+            moveTo(block.id);
+        }
+        if (block.type === EXPIRED) {
+            throw new Error('expired');
+        } else if (block.type === PRESENCE) {
+            const message = asJSON(block.data);
+            if (message) {
+                publish({room: rooms.update(message)});
             }
-            // A stream has its events in the order of their ids; only a state may be older than the position.
-            const isState = Boolean(options.state && block.own && block.data && block.type !== GAP && at &&
-                !isAfter(block.id, at));
-            if (block.own && !isState) {
-                endStates();
-                moveTo(block.id);
-            }
-            hasEvents = hasEvents || Boolean(block.data);
-            if (block.type === EXPIRED) {
-                controller.abort(new Error('expired'));
-            } else if (block.type === PRESENCE) {
-                const message = asJSON(block.data);
-                if (message) {
-                    publish({room: rooms.update(message)});
-                }
-            } else if (block.data) {
-                const to = isState && awaiting && [...awaiting];
-                publish({tabs: to, event: {...toEvent(block, channels), isState}});
-            }
-        }, (ms) => { retry = delay(ms); });
-        await readText(response, (text) => {
-            onBytes();
-            feed(text);
-        });
-        return hasEvents;
+        } else if (block.data) {
+            publish({event: toEvent(block, open.channels)});
+        }
     }
 
     // A proxy may hold a poll back until there is an event; this tells the position at once.
     async function askPosition(channels, lastEventId, token, signal) {
         const response = await ask(channels, lastEventId, {token, signal, method: 'HEAD'}).catch(() => null);
-        return response?.headers.get('Last-Event-ID');
+        return response && positionOf(response);
     }
 
     async function newToken(signal) {
@@ -255,36 +211,44 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         Object.assign(trial, {isAsked: true, channels});
         rooms.keep(channels);
         watchdog.expect(patience, 'no answer');
-        const start = polls && (from || !options.state) && await askPosition(channels, from, token, signal);
-        let response = start ? null : await ask(channels, from, {token, signal, presence});
+        const onBytes = () => {
+            heard = Date.now();
+            trial.hasBytes = true;
+            silentStreams = polls ? silentStreams : 0;
+            watchdog.expect(silence, 'silent');
+        };
+        const blocksOf = (response) => readBlocks(response, onBytes, (ms) => { retry = delay(ms); });
+        const needsStates = options.state && !from;
+        const start = polls && !needsStates && await askPosition(channels, from, token, signal);
+        const response = start ? null : await ask(channels, from, {token, signal, presence});
+        let blocks = response && blocksOf(response);
+        const first = needsStates ? await readStates(blocks) :
+            {start: from || start || positionOf(response), others: []};
         if (attempt !== controller) {
             return;
         }
         knowsNow = !from || knowsNow && from === at;
-        moveTo(from || start || response.headers.get('Last-Event-ID') || '');
+        moveTo(first.start);
         [attempt, refusals, asksEach, wasOpen, heard] = [null, 0, false, true, Date.now()];
-        const connection = open = {controller, channels, presence, since: heard};
+        open = {controller, channels, presence, since: heard};
         watchdog.expect(patience, 'silent');
-        greet(!from).forEach(([, wants]) => { wants.lists = []; });     // the server sends them now
-        if (polls) {
-            endStates();    // an answer may end without the position
-        }
+        // The server sends the members now.
+        greet(first.states?.map((block) => toEvent(block, channels))).forEach(([, wants]) => { wants.lists = []; });
+        first.others.forEach((block) => handle(block, signal));
         replaceIfTooWide();     // a tab may have left meanwhile
         if (isBlind) {  // there was no id to continue from: what was missed is not known
             publish({event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
         }
-        for (;;) {
-            response = response || await ask(channels, at, {token, signal});
-            const hasEvents = await read(response, connection, () => {
-                heard = Date.now();
-                trial.hasBytes = true;
-                silentStreams = polls ? silentStreams : 0;
-                watchdog.expect(silence, 'silent');
-            });
+        for (let hasEvents = needsStates;; hasEvents = false) {
+            blocks = blocks || blocksOf(await ask(channels, at, {token, signal}));
+            for await (const block of blocks) {
+                hasEvents = hasEvents || Boolean(block.data);
+                handle(block, signal);
+            }
             if (!polls) {
                 throw new Error('ended');
             }
-            response = null;
+            blocks = null;
             watchdog.expect(retry + silence, 'silent');
             await (hasEvents || pause(retry, signal));    // each pause adds a listener to the signal
         }
@@ -309,10 +273,6 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             expectAnswer();
             const token = await newToken(signal);
             await admitTabs(token, controller, expectAnswer);
-            if (attempt === controller && awaiting && !isOpenAsWanted()) {
-                drop();
-                await admitTabs(token, controller, expectAnswer);   // those whose states are not read to the end
-            }
             if (attempt === controller && !isOpenAsWanted()) {
                 await listen(trial, token, watchdog);
             } else if (attempt === controller) {
@@ -425,8 +385,8 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         },
         // Returns the channels of the tab with its positions.
         remove(id) {
-            const wants = tabs.get(id);
-            unlink(id);
+            const wants = tabs.get(id), {marks} = wants;
+            namesOf(marks).forEach((name) => { marks[name] = marks[name] === '' ? at : marks[name]; });
             tabs.delete(id);
             replaceIfTooWide();
             return wants;

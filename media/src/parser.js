@@ -10,16 +10,12 @@ export const GAP = 'sse-gap', EXPIRED = 'sse-expired', PRESENCE = 'sse-presence'
 
 const newBlock = () => ({type: '', data: '', channels: [], except: '', own: false});
 
-export function makeParser(onBlock, onRetry) {
+// Returns a function that returns the blocks which a piece of text completes.
+export function makeParser(onRetry) {
     let rest = '', endedWithCR = false, id = '', block = newBlock();
 
-    function readLine(text) {
-        if (!text) {
-            onBlock({...block, type: block.type || 'message', id});
-            block = newBlock();
-            return;
-        }
-        const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(text);
+    function readField(line) {
+        const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line);
         if (field === 'data') {
             block.data += value + '\n';
         } else if (field === 'event') {
@@ -37,11 +33,19 @@ export function makeParser(onBlock, onRetry) {
     }
 
     return (text) => {
-        const lines = (endedWithCR && text[0] === '\n' ? text.slice(1) : text).split(/\r\n?|\n/);
+        const blocks = [], lines = (endedWithCR && text[0] === '\n' ? text.slice(1) : text).split(/\r\n?|\n/);
         endedWithCR = text ? text.endsWith('\r') : endedWithCR;
         lines[0] = rest + lines[0];     // only what is new is searched: a large event comes in many pieces
         rest = lines.pop();
-        lines.forEach(readLine);
+        lines.forEach((line) => {
+            if (line) {
+                readField(line);
+            } else {
+                blocks.push({...block, type: block.type || 'message', id});
+                block = newBlock();
+            }
+        });
+        return blocks;
     };
 }
 

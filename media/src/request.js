@@ -1,5 +1,7 @@
 /* One request for a stream, or for the states at the start of a stream. Fails with the server's refusal. */
 
+import {makeParser} from './parser.js';
+
 const STREAM_TYPE = /^text\/event-stream\s*(;|$)/i;
 
 // Times to wait in ms, as in Retry-After: a number of seconds, or a date.
@@ -31,16 +33,29 @@ export async function request(address, parameters, {method, token, poll, signal,
     throw await refusal(response);
 }
 
-// Calls `onText` with each piece of the body, until it returns true or the body ends.
-export async function readText(response, onText) {
-    const decoder = new TextDecoder(), reader = response.body.getReader();
+// The blocks of an answer. onBytes: called with each piece of the body; onRetry: with a reconnection time in ms.
+export async function* readBlocks(response, onBytes, onRetry) {
+    const decoder = new TextDecoder(), reader = response.body.getReader(), parse = makeParser(onRetry);
+    for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+        onBytes();
+        yield* parse(decoder.decode(piece.value, {stream: true}));
+    }
+}
+
+// Reads the start of an answer to a request without an id: the states, then the position after which the stream goes
+// on. Returns this position, the states, and the other blocks that came with them.
+export async function readStates(blocks) {
+    const states = [], others = [];
     for (;;) {
-        const {done, value} = await reader.read();
+        const {value: block, done} = await blocks.next();
         if (done) {
-            return;
+            throw new Error('ended before all states');
         }
-        if (onText(decoder.decode(value, {stream: true}))) {
-            return;
+        if (block.own && !block.data) {
+            return {start: block.id, states, others};
+        }
+        if (block.data) {
+            (block.own ? states : others).push(block);
         }
     }
 }

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 
+import {connect} from '../../../media/cyclone-sse.js';
 import {Answer, answerWith, last, open, pass, passed, presence, query, requests, settle} from './module_harness.mjs';
 import {installTabs} from './module_tabs.mjs';
 
@@ -37,6 +38,16 @@ test('states come first, and are told once', async () => {
     assert.deepEqual(dataOf(opened).slice(3), ['b e11']);
 });
 
+test('polls with states', async () => {
+    answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}id: 9-0-n\n\n`));
+    const opened = await open({state: true, poll: true});
+    assert.equal(query().get('state'), '1');
+    await last().answer.end();
+    assert.deepEqual([dataOf(opened), query().get('lastEventId')], [['a s3'], '9-0-n']);
+    await last().answer.write(event(10, 'a', 'e10'));
+    assert.deepEqual([dataOf(opened), requests.map(({method}) => method)], [['a s3', 'a e10'], ['GET', 'GET']]);
+});
+
 test('a break between the states and the position', async () => {
     answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}`));
     const opened = await open({channels: ['a', 'b'], state: true});
@@ -44,7 +55,7 @@ test('a break between the states and the position', async () => {
     answerWith(answerAt(12, `\n\n${event(3, 'a', 's3')}${event(7, 'b', 's7')}id: 12-0-n\n\n`));
     await pass(1000);
     assert.equal(query().get('lastEventId'), null, 'the states are requested again');
-    assert.deepEqual(dataOf(opened), ['a s3', 'a s3', 'b s7']);
+    assert.deepEqual(dataOf(opened), ['a s3', 'b s7']);
     assert.deepEqual(opened.heard.gaps, []);
     await last().answer.break();
     await pass(2000);
@@ -131,6 +142,7 @@ test('each tab hears the states of its channels', async () => {
 // Opens the tab that connects for all; returns its request.
 async function openLeader() {
     installTabs();
+    answerWith(answerAt(5, '\n\nid: 5-0-n\n\n'));
     await open({channels: ['a'], state: true, shared: true});
     await passed(200);
     return last();
@@ -183,67 +195,52 @@ async function openInTheMiddle() {
     answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}`));
     const opened = await open({channels: ['a', 'b'], state: true, shared: true});
     await passed(200);
-    assert.deepEqual(dataOf(opened), ['a s3']);
+    assert.deepEqual([opened.heard.states, dataOf(opened)], [['connecting'], []]);
     return {...opened, request: last()};
 }
 
+const bothStates = answerAt(13, `\n\n${event(3, 'a', 's3')}${event(5, 'b', 's5')}id: 13-0-n\n\n${event(14, 'b', 'e14')}`);
+
 for (const how of ['break', 'end']) {
-    test(`a connection that ${how}s between the states, after another tab has come`, async () => {
-        const first = await openInTheMiddle();
-        answerWith(answerAt(12, '\n\nid: 12-0-n\n\n'));     // for the second tab
-        const second = await open({channels: ['a'], state: true, shared: true});
-        await passed(200);
-        answerWith(
-            answerAt(13, `\n\n${event(3, 'a', 's3')}${event(5, 'b', 's5')}id: 13-0-n\n\n`),   // for the first
-            answerAt(9, `\n\n${event(13, 'b', 'before')}${event(14, 'b', 'e14')}${event(15, 'a', 'e15')}`)
-        );
-        await first.request.answer[how]();
+    test(`a connection that ${how}s between the states`, async () => {
+        const opened = await openInTheMiddle();
+        answerWith(bothStates);
+        await opened.request.answer[how]();
         await passed(3000);
-        assert.deepEqual(dataOf(first), ['a s3', 'a s3', 'b s5', 'b e14', 'a e15']);
-        assert.deepEqual(dataOf(second), ['a e15']);
-        assert.equal(query().get('lastEventId'), '9-0-n');
-        assert.deepEqual([first, second].map(({heard}) => heard.states.at(-1)), ['open', 'open']);
-        assert.deepEqual([first, second].flatMap(({heard}) => heard.gaps), []);
+        assert.equal(query().get('lastEventId'), null, 'the states are requested again');
+        assert.deepEqual(dataOf(opened), ['a s3', 'b s5', 'b e14']);
+        assert.deepEqual([opened.heard.gaps, opened.heard.states.at(-1)], [[], 'open']);
     });
 }
 
-test('a tab with another channel that comes between the states of the first', async () => {
+test('a tab that comes between the states of another has all of its own', async () => {
     const first = await openInTheMiddle();
-    answerWith(
-        answerAt(12, `\n\n${event(11, 'c', 's11')}id: 12-0-n\n\n`),          // for the second tab
-        answerAt(13, `\n\n${event(3, 'a', 's3')}${event(5, 'b', 's5')}id: 13-0-n\n\n`),       // for the first
-        answerAt(12, `\n\n${event(13, 'c', 'e13')}${event(14, 'b', 'e14')}`)
-    );
-    const second = await open({channels: ['c'], state: true, shared: true});
+    answerWith(bothStates);
+    const second = await open({channels: ['a', 'c'], state: true, shared: true});
     await passed(2000);
-    assert.deepEqual(dataOf(first), ['a s3', 'a s3', 'b s5', 'b e14']);
-    assert.deepEqual(dataOf(second), ['c s11', 'c e13']);
-    assert.deepEqual([query().getAll('channels'), query().get('lastEventId')], [['a', 'b', 'c'], '12-0-n']);
+    assert.deepEqual([query().getAll('channels'), query().get('lastEventId')], [['a', 'b', 'c'], null]);
+    assert.deepEqual([first, second].map(dataOf), [['a s3', 'b s5', 'b e14'], ['a s3']]);
     assert.deepEqual([first, second].map(({heard}) => heard.states.at(-1)), ['open', 'open']);
 });
 
 test('the tab that leads closes before another has its states', async () => {
-    installTabs();
-    answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}`));
-    const options = {channels: ['a', 'b'], state: true, shared: true};
-    const tabs = [await open(options), await open(options)];
+    const first = await openInTheMiddle();
+    const second = await open({channels: ['a', 'b'], state: true, shared: true});
     await passed(200);
-    assert.deepEqual(tabs.map(dataOf), [['a s3'], ['a s3']]);
-    answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}${event(5, 'b', 's5')}id: 9-0-n\n\n`));
-    tabs[0].stream.close();
+    answerWith(bothStates);
+    first.stream.close();
     await passed(1000);
-    assert.equal(query().get('lastEventId'), null, 'the states are requested again');
-    assert.deepEqual(dataOf(tabs[1]), ['a s3', 'a s3', 'b s5']);
+    assert.equal(query().get('lastEventId'), null);
+    assert.deepEqual([first, second].map(dataOf), [[], ['a s3', 'b s5', 'b e14']]);
 });
 
-test('a tab has no states that are older than its own', async () => {
-    const first = await openInTheMiddle();
-    answerWith(answerAt(12, `\n\n${event(10, 'b', 's10')}id: 12-0-n\n\n`));
-    const second = await open({channels: ['b'], state: true, shared: true});
-    await passed(200);
-    await first.request.answer.write(`${event(5, 'b', 's5')}id: 9-0-n\n\n${event(10, 'b', 's10')}`);
-    assert.deepEqual(dataOf(first), ['a s3', 'b s5', 'b s10']);
-    assert.deepEqual(dataOf(second), ['b s10']);
+test('the members that come with the states', async () => {
+    answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}${presence({channel: 'a', members: {42: {}}, anonymous: 0})}id: 9-0-n\n\n`));
+    const opened = connect('http://server/sse/', {channels: 'a', state: true}), rooms = listen(opened);
+    await settle();
+    await pass(0);
+    assert.deepEqual(rooms.map(({members}) => Object.keys(members)), [['42']]);
+    opened.close();
 });
 
 // ---- Presence ----

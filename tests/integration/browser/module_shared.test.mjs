@@ -160,5 +160,5 @@ test('tabs of another version share nothing', async () => {
     navigator.locks.request = (name, ...rest) => { names.push(name); return request(name, ...rest); };
     await tab({});
     navigator.locks.request = request;
-    assert.ok(names.length && names.every((name) => JSON.parse(/^\[.*\]/.exec(name)[0])[1] === 2));
+    assert.ok(names.length && names.every((name) => JSON.parse(/^\[.*\]/.exec(name)[0])[1] === 3));
 });

@@ -63,14 +63,14 @@ def test_a_stream_without_states_is_sent_the_position(clock: TurnClock) -> None:
     assert (client.data, last_id(client)) == ([], str(hub.position()))
 
 
-def test_a_poll_without_states_waits_for_an_event(clock: TurnClock) -> None:
+def test_a_poll_without_states_is_answered_with_the_position(clock: TurnClock) -> None:
     hub = make_hub(clock)
     answers: list[bytes] = []
     poll = PollClient(lambda: None, answers.append, lambda: None)
     poll.wants_state = True
     hub.subscribe(poll, ["a"])
     poll.open()
-    assert answers == []
+    assert answers == [f"id: {hub.position()}\n\n".encode()]
 
 
 def test_a_state_stays_whatever_the_history_forgets(clock: TurnClock) -> None:
