@@ -12,26 +12,26 @@
 
 /* Ids of events: <ms>-<n>-<node>, in order among those of one node. Numbers of up to 64 bits, so compared as text. */
 
-const ID = /^0*(\d+)-0*(\d+)-(.+)$/s;
+const ID = /^(\d+)-(\d+)-(.+)$/s;
 
-const idParts = (id) => id === 'earliest' ? ['', '', ''] : (ID.exec(id) || []).slice(1);
-const compareNumbers = (one, other) => one.length - other.length || (one < other ? -1 : +(one > other));
-
-function compareIds(one, other) {
-    return compareNumbers(one[0], other[0]) || compareNumbers(one[1], other[1]);
+function parse(id) {
+    const [, ms, number, node] = ID.exec(id === 'earliest' ? '0-0-earliest' : id) || [];
+    return node && {node, order: ms.padStart(20, '0') + number.padStart(20, '0')};
 }
 
 // The earlier of two ids; the first if one of them does not have this form.
 function earlier(one, other) {
-    const [a, b] = [idParts(one), idParts(other)];
-    return a.length && b.length && compareIds(b, a) < 0 ? other : one;
+    const [a, b] = [parse(one), parse(other)];
+    return a && b && b.order < a.order ? other : one;
 }
 
 // Whether an event with this id comes after the position `mark`. Ids of another node are new, unless they are equal.
 function isAfter(id, mark) {
-    const [a, b] = [idParts(id), idParts(mark)];
-    return a[2] && a[2] === b[2] ? compareIds(a, b) > 0 : !mark || id !== mark;
+    const [a, b] = [parse(id), parse(mark)];
+    return a && b && a.node === b.node ? a.order > b.order : !mark || id !== mark;
 }
+
+const later = (id, mark) => isAfter(id, mark) ? id : mark;
 
 /* The timers of the module, all of which are limited by `delay`. */
 
@@ -289,7 +289,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     const isOpenFor = (names) => Boolean(open) && names.every((name) => open.channels.includes(name));
     const isBehind = () => position() !== at;
     const stop = () => { cancelAttempt(); drop(); };
-    const reach = (id) => { newest = isAfter(id, newest) ? id : newest; };
+    const reach = (id) => { newest = later(id, newest); };
     const moveTo = (id) => { at = id; reach(id); };
     const mustBeAdmitted = (marks) =>
         namesOf(marks).some((name) => marks[name] === null && (options.state || !knowsNow || !isOpenFor([name])));
@@ -803,7 +803,12 @@ async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
     };
 }
 
-/* The stream of one tab: its channels, and for each of them the id up to which the tab has seen the events. */
+/*
+ * The stream of one tab.
+ *
+ * Of each channel it notes {name, begin, seen, linked}: the channel starts after the id `begin`, null while that is not
+ * known; the tab has seen all events up to the id `seen`; linked: the link of this tab brings its events.
+ */
 
 const VERSION = 3;      // of what tabs send each other: those of another version share nothing with these
 const PING = 30000;     // ms, the server's --ping-interval unless the page names another
@@ -838,14 +843,13 @@ export function connect(url, options = {}) {
     const client = Array.from('12', () => Math.random().toString(36).slice(2)).join('') || '0';
     const silence = delay(2 * options.ping || 2 * PING);
     const listeners = new Map();    // type: functions
-    const begins = new Map();       // channel: the id after which it starts, null while that is not known
-    const seen = new Map();         // channel: the id up to which everything has come
+    const channels = new Map();     // name: channel
     const done = new AbortController();
     let life = new AbortController();   // of one visit: a page that is kept by the browser has several
     let lastEventId = options.lastEventId || '', state = '', closed = false;
-    let hub = null, group = null, link = 0, linked = [], term = 0, knownToken, tokenFailures = 0;
+    let hub = null, group = null, link = 0, term = 0, knownToken, tokenFailures = 0;
 
-    const active = () => [...begins.keys()].filter((name) => begins.get(name) !== null);
+    const all = () => [...channels.values()];
 
     // ---- Events for the page ----
 
@@ -866,8 +870,9 @@ export function connect(url, options = {}) {
         }
     }
 
-    function emitEvent({type, data, id, channels}, mine) {
-        const event = {type, data, json: asJSON(data), lastEventId: id, channels: channels.length ? mine : []};
+    // names: the channels of this tab to which the event was published.
+    function emitEvent({type, data, id, channels: named}, names) {
+        const event = {type, data, json: asJSON(data), lastEventId: id, channels: named.length ? names : []};
         if (!OWN_TYPES.includes(type)) {
             emit(type, event);
         }
@@ -875,37 +880,37 @@ export function connect(url, options = {}) {
     }
 
     function hear(event) {
-        const {type, data, id, own, channels} = event, isGap = type === GAP;
-        const named = isGap && asJSON(data)?.channels || channels;
+        const {type, data, id, own} = event, isGap = type === GAP;
+        const named = isGap && asJSON(data)?.channels || event.channels;
         // A channel that the link does not have yet, since another tab is still being admitted, has seen nothing.
-        const followed = active().filter((name) => !own || linked.includes(name));
-        let mine = followed.filter((name) => !named.length || named.includes(name));
+        const followed = all().filter(({begin, linked}) => own ? linked : begin !== null);
+        let mine = followed.filter(({name}) => !named.length || named.includes(name));
         if (own) {
-            if (mine.some((name) => seen.has(name) && !isAfter(id, seen.get(name)))) {
+            if (mine.some(({seen}) => !isAfter(id, seen))) {
                 return;     // the connection went back for another tab
             }
-            mine = mine.filter((name) => isGap || isAfter(id, begins.get(name)));
-            followed.filter((name) => isAfter(id, seen.get(name))).forEach((name) => seen.set(name, id));
-            lastEventId = isAfter(id, lastEventId) ? id : lastEventId;
+            mine = mine.filter(({begin}) => isGap || isAfter(id, begin));
+            followed.forEach((channel) => { channel.seen = later(id, channel.seen); });
+            lastEventId = later(id, lastEventId);
         }
+        const names = mine.map(({name}) => name);
         if (!mine.length || event.except === client) {
             return;
         }
         if (isGap) {
-            emit('gap', {channels: mine});
+            emit('gap', {channels: names});
         } else {
-            emitEvent(event, mine);
+            emitEvent(event, names);
         }
     }
 
     // Starts those of these channels that have not started, with their states if these were requested.
     function startAt(start, names, states) {
-        const starting = names.filter((name) => begins.get(name) === null);
-        starting.forEach((name) => begins.set(name, start));
-        linked = linked.filter((name) => !starting.includes(name));   // until the link has gone back to their start
-        lastEventId = lastEventId || start;
+        const starting = names.filter((name) => channels.get(name)?.begin === null);
+        starting.forEach((name) => { channels.get(name).begin = start; });
+        lastEventId = lastEventId || start;     // where a page that loads now continues
         states.forEach((event) => {
-            const mine = starting.filter((name) => begins.has(name) &&     // a handler may have removed it
+            const mine = starting.filter((name) => channels.has(name) &&     // a handler may have removed it
                 (!event.channels.length || event.channels.includes(name)));
             if (mine.length && !closed) {
                 emitEvent(event, mine);
@@ -949,15 +954,15 @@ export function connect(url, options = {}) {
             if (message.start !== null) {
                 startAt(message.start, open, message.states);
             }
-            linked = open;
-            if (!closed && active().length === begins.size && active().every((name) => open.includes(name))) {
+            channels.forEach((channel) => { channel.linked = channel.begin !== null && open.includes(channel.name); });
+            if (!closed && all().every(({linked}) => linked)) {
                 tokenFailures = hub ? 0 : tokenFailures;
                 setState('open');
             }
         } else if (event) {
             hear(event);
         } else if (room) {
-            if (begins.has(room.channel)) {
+            if (channels.has(room.channel)) {
                 const {isLarge, ...told} = room;
                 emit('presence', told);
             }
@@ -977,8 +982,10 @@ export function connect(url, options = {}) {
 
     // Sends the channels of this tab, and its positions in them.
     function announce() {
-        const position = (name) => seen.get(name) || begins.get(name);
-        const marks = Object.fromEntries([...begins.keys()].map((name) => [name, position(name)]));
+        if (closed) {
+            return;
+        }
+        const marks = Object.fromEntries(all().map(({name, begin, seen}) => [name, seen || begin]));
         const presence = Boolean(listeners.get('presence')?.size);
         if (hub) {
             hub.update(client, {marks, presence});
@@ -1071,6 +1078,13 @@ export function connect(url, options = {}) {
         }
     }
 
+    // Returns whether any of them is new.
+    function addChannels(names, begin) {
+        const more = asList(names).filter((name) => !channels.has(name));
+        more.forEach((name) => channels.set(name, {name, begin, seen: '', linked: false}));
+        return more.length > 0;
+    }
+
     function leave() {
         if (hub) {
             resign();
@@ -1105,33 +1119,29 @@ export function connect(url, options = {}) {
     // Releases everything when the page is left, so that the browser may cache the page, and another tab leads at once.
     listenTo(globalThis, 'pagehide', leave);
     listenTo(globalThis, 'pageshow', ({persisted}) => persisted && start());
-    asList(options.channels).forEach((name) => begins.set(name, options.lastEventId || null));
+    addChannels(options.channels, options.lastEventId || null);
     Promise.resolve().then(() => closed || start());    // not at once: the page adds its listeners first
 
     return {
         get state() { return state; },
         get lastEventId() { return lastEventId; },
-        get channels() { return [...begins.keys()]; },
+        get channels() { return [...channels.keys()]; },
         get client() { return client; },
         on(type, handle) {
             const handles = listeners.get(type) || new Set();
             listeners.set(type, handles.add(handle));
-            if (type === 'presence' && handles.size === 1 && state && !closed) {
+            if (type === 'presence' && handles.size === 1 && state) {
                 announce();
             }
             return () => { handles.delete(handle); };
         },
         add(names) {
-            const more = asList(names).filter((name) => !begins.has(name));
-            more.forEach((name) => begins.set(name, null));
-            if (more.length && !closed) {
+            if (addChannels(names, null)) {
                 announce();
             }
         },
         remove(names) {
-            const less = asList(names).filter((name) => begins.delete(name));
-            less.forEach((name) => seen.delete(name));
-            if (less.length && !closed) {
+            if (asList(names).filter((name) => channels.delete(name)).length) {
                 announce();
             }
         },

@@ -1,22 +1,22 @@
 /* Ids of events: <ms>-<n>-<node>, in order among those of one node. Numbers of up to 64 bits, so compared as text. */
 
-const ID = /^0*(\d+)-0*(\d+)-(.+)$/s;
+const ID = /^(\d+)-(\d+)-(.+)$/s;
 
-const idParts = (id) => id === 'earliest' ? ['', '', ''] : (ID.exec(id) || []).slice(1);
-const compareNumbers = (one, other) => one.length - other.length || (one < other ? -1 : +(one > other));
-
-function compareIds(one, other) {
-    return compareNumbers(one[0], other[0]) || compareNumbers(one[1], other[1]);
+function parse(id) {
+    const [, ms, number, node] = ID.exec(id === 'earliest' ? '0-0-earliest' : id) || [];
+    return node && {node, order: ms.padStart(20, '0') + number.padStart(20, '0')};
 }
 
 // The earlier of two ids; the first if one of them does not have this form.
 export function earlier(one, other) {
-    const [a, b] = [idParts(one), idParts(other)];
-    return a.length && b.length && compareIds(b, a) < 0 ? other : one;
+    const [a, b] = [parse(one), parse(other)];
+    return a && b && b.order < a.order ? other : one;
 }
 
 // Whether an event with this id comes after the position `mark`. Ids of another node are new, unless they are equal.
 export function isAfter(id, mark) {
-    const [a, b] = [idParts(id), idParts(mark)];
-    return a[2] && a[2] === b[2] ? compareIds(a, b) > 0 : !mark || id !== mark;
+    const [a, b] = [parse(id), parse(mark)];
+    return a && b && a.node === b.node ? a.order > b.order : !mark || id !== mark;
 }
+
+export const later = (id, mark) => isAfter(id, mark) ? id : mark;

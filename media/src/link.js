@@ -9,7 +9,7 @@
  * The link sends these messages to its tabs, with `publish`: {tabs, open, start, states}, {tabs, state, reason, status},
  * {event}, {room}, and to one of them {to, starting, start, states}, {to, room}, {to, state, reason, status}.
  */
-import {earlier, isAfter} from './ids.js';
+import {earlier, later} from './ids.js';
 import {EXPIRED, GAP, PRESENCE, asJSON, makeParser, toEvent} from './parser.js';
 import {readBlocks, readStates, request} from './request.js';
 import {makeRooms} from './rooms.js';
@@ -49,7 +49,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     const isOpenFor = (names) => Boolean(open) && names.every((name) => open.channels.includes(name));
     const isBehind = () => position() !== at;
     const stop = () => { cancelAttempt(); drop(); };
-    const reach = (id) => { newest = isAfter(id, newest) ? id : newest; };
+    const reach = (id) => { newest = later(id, newest); };
     const moveTo = (id) => { at = id; reach(id); };
     const mustBeAdmitted = (marks) =>
         namesOf(marks).some((name) => marks[name] === null && (options.state || !knowsNow || !isOpenFor([name])));
