@@ -207,14 +207,14 @@ async function readStates(blocks) {
 
 /* The members of each channel, from the server's sse-presence events: first the whole list, then the changes. */
 
+const size = (members) => Object.keys(members).length;
+
 function makeRooms() {
     const rooms = new Map();    // channel: room
 
     return {
-        // Returns the rooms of all channels with a list; `joined` and `left` are empty.
-        get all() {
-            return [...rooms.values()].map((room) => ({...room, joined: {}, left: []}));
-        },
+        // The rooms of all channels with a list, without changes.
+        get all() { return [...rooms.values()]; },
 
         // Forgets the rooms of all other channels. Without this, a channel that is added again would start with changes.
         keep(channels) {
@@ -225,20 +225,20 @@ function makeRooms() {
         // room the server sends only the count: its members are unknown until a whole list arrives.
         update({channel, members, joined = {}, left = [], count, anonymous = 0}) {
             const known = rooms.get(channel), before = known?.members || {};
-            const isLarge = count != null || known?.isLarge && !members;
-            const now = members || (isLarge ? {} : {...before, ...joined});
+            const wasLarge = known && known.count > size(before), isLarge = count != null || wasLarge && !members;
+            const now = isLarge ? {} : members || {...before, ...joined};
             left.forEach((user) => delete now[user]);
-            const changed = isLarge ? Object.keys(joined).length - left.length : 0;
-            const added = Object.entries(now).filter(([user]) => known && !known.isLarge && !Object.hasOwn(before, user));
+            const added = Object.entries(now).filter(([user]) => known && !wasLarge && !Object.hasOwn(before, user));
             const room = {
-                channel, anonymous, isLarge,
-                members: now,
-                count: count ?? (isLarge ? known.count + changed : Object.keys(now).length),
+                channel, anonymous, members: now, joined: {}, left: [],
+                count: count ?? (isLarge ? known.count + size(joined) - left.length : size(now))
+            };
+            rooms.set(channel, room);
+            return {
+                ...room,
                 joined: Object.fromEntries(added),
                 left: isLarge ? [] : Object.keys(before).filter((user) => !Object.hasOwn(now, user))
             };
-            rooms.set(channel, room);
-            return room;
         }
     };
 }
@@ -650,7 +650,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
 const MOST_CHANNELS = 400;      // of one link; the server's --max-channels is 500
 const MOST_BYTES = 6000;        // of their names in the address; common proxies accept 8 KiB
 
-const size = (names) => names.reduce((sum, name) => sum + encodeURIComponent(name).length + '&channels='.length, 0);
+const bytes = (names) => names.reduce((sum, name) => sum + encodeURIComponent(name).length + '&channels='.length, 0);
 
 // settings: those of makeLink, except its callbacks. onTokenFault(fault), onRefused(fault): like makeLink's.
 function makeHub({publish, onTokenFault, onRefused, ...settings}) {
@@ -661,7 +661,7 @@ function makeHub({publish, onTokenFault, onRefused, ...settings}) {
 
     function hasRoom(link, id, names) {
         const others = link.namesWithout(id), all = [...new Set([...others, ...names])];
-        return !others.length || all.length <= most && size(all) <= MOST_BYTES;
+        return !others.length || all.length <= most && bytes(all) <= MOST_BYTES;
     }
 
     function newLink() {
@@ -963,8 +963,7 @@ export function connect(url, options = {}) {
             hear(event);
         } else if (room) {
             if (channels.has(room.channel)) {
-                const {isLarge, ...told} = room;
-                emit('presence', told);
+                emit('presence', room);
             }
         } else if (next) {
             setState(next, message.reason, message.status);

@@ -163,8 +163,7 @@ export function connect(url, options = {}) {
             hear(event);
         } else if (room) {
             if (channels.has(room.channel)) {
-                const {isLarge, ...told} = room;
-                emit('presence', told);
+                emit('presence', room);
             }
         } else if (next) {
             setState(next, message.reason, message.status);

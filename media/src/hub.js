@@ -9,7 +9,7 @@ import {makeLink} from './link.js';
 const MOST_CHANNELS = 400;      // of one link; the server's --max-channels is 500
 const MOST_BYTES = 6000;        // of their names in the address; common proxies accept 8 KiB
 
-const size = (names) => names.reduce((sum, name) => sum + encodeURIComponent(name).length + '&channels='.length, 0);
+const bytes = (names) => names.reduce((sum, name) => sum + encodeURIComponent(name).length + '&channels='.length, 0);
 
 // settings: those of makeLink, except its callbacks. onTokenFault(fault), onRefused(fault): like makeLink's.
 export function makeHub({publish, onTokenFault, onRefused, ...settings}) {
@@ -20,7 +20,7 @@ export function makeHub({publish, onTokenFault, onRefused, ...settings}) {
 
     function hasRoom(link, id, names) {
         const others = link.namesWithout(id), all = [...new Set([...others, ...names])];
-        return !others.length || all.length <= most && size(all) <= MOST_BYTES;
+        return !others.length || all.length <= most && bytes(all) <= MOST_BYTES;
     }
 
     function newLink() {

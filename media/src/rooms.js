@@ -1,13 +1,13 @@
 /* The members of each channel, from the server's sse-presence events: first the whole list, then the changes. */
 
+const size = (members) => Object.keys(members).length;
+
 export function makeRooms() {
     const rooms = new Map();    // channel: room
 
     return {
-        // Returns the rooms of all channels with a list; `joined` and `left` are empty.
-        get all() {
-            return [...rooms.values()].map((room) => ({...room, joined: {}, left: []}));
-        },
+        // The rooms of all channels with a list, without changes.
+        get all() { return [...rooms.values()]; },
 
         // Forgets the rooms of all other channels. Without this, a channel that is added again would start with changes.
         keep(channels) {
@@ -18,20 +18,20 @@ export function makeRooms() {
         // room the server sends only the count: its members are unknown until a whole list arrives.
         update({channel, members, joined = {}, left = [], count, anonymous = 0}) {
             const known = rooms.get(channel), before = known?.members || {};
-            const isLarge = count != null || known?.isLarge && !members;
-            const now = members || (isLarge ? {} : {...before, ...joined});
+            const wasLarge = known && known.count > size(before), isLarge = count != null || wasLarge && !members;
+            const now = isLarge ? {} : members || {...before, ...joined};
             left.forEach((user) => delete now[user]);
-            const changed = isLarge ? Object.keys(joined).length - left.length : 0;
-            const added = Object.entries(now).filter(([user]) => known && !known.isLarge && !Object.hasOwn(before, user));
+            const added = Object.entries(now).filter(([user]) => known && !wasLarge && !Object.hasOwn(before, user));
             const room = {
-                channel, anonymous, isLarge,
-                members: now,
-                count: count ?? (isLarge ? known.count + changed : Object.keys(now).length),
+                channel, anonymous, members: now, joined: {}, left: [],
+                count: count ?? (isLarge ? known.count + size(joined) - left.length : size(now))
+            };
+            rooms.set(channel, room);
+            return {
+                ...room,
                 joined: Object.fromEntries(added),
                 left: isLarge ? [] : Object.keys(before).filter((user) => !Object.hasOwn(now, user))
             };
-            rooms.set(channel, room);
-            return room;
         }
     };
 }
