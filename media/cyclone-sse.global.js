@@ -255,8 +255,9 @@ function makeRooms() {
  * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen. The link
  * notes in `lists` the channels whose members it must still send to the tab.
  *
- * The link sends these messages to its tabs, with `publish`: {tabs, open, start, states}, {tabs, state, reason, status},
- * {event}, {room}, and to one of them {to, starting, start, states}, {to, room}, {to, state, reason, status}.
+ * The link sends these messages with `publish`, each to some of its `tabs`: {starting, start, states}, {open, start, states},
+ * {event}, {room}, {state, reason, status}. Events and rooms are for the tabs that follow the link: those that a
+ * connection has served, and whose marks of the channels in that connection are ''.
  */
 
 const FIRST_RETRY = 1000;       // ms, until the server sends another
@@ -289,6 +290,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     const positionOf = (response) => response.headers.get('Last-Event-ID') || '';
     const namesOf = (marks) => Object.keys(marks);
     const wanted = () => [...new Set([...tabs.values()].flatMap(({marks}) => namesOf(marks)))];
+    const followers = () => [...tabs.keys()].filter((id) => namesOf(tabs.get(id).marks).some((name) => tabs.get(id).marks[name] === ''));
     const wantsPresence = () => !polls && [...tabs.values()].some(({presence}) => presence);
     const isOpenFor = (names) => Boolean(open) && names.every((name) => open.channels.includes(name));
     const isBehind = () => position() !== at;
@@ -361,7 +363,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
                 reach(start);
                 knowsNow = true;
                 starting.forEach((name) => { marks[name] = start; });
-                publish({to: id, starting, start, states: states.map((block) => toEvent(block, names))});
+                publish({tabs: [id], starting, start, states: states.map((block) => toEvent(block, names))});
             }
         } catch (fault) {
             if (!PERMANENT.includes(fault.status) || tabs.has(id) && tabs.size < 2) {
@@ -377,7 +379,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
 
     function refuse(id, {message: reason, status}) {
         tabs.delete(id);
-        publish({to: id, state: 'stopped', reason, status});
+        publish({tabs: [id], state: 'stopped', reason, status});
         parent.onStopped(id);
     }
 
@@ -411,7 +413,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     // Greets the tabs that a connection serves which was there before: the server does not send the members again.
     function greetLater() {
         greet().forEach(([id, wants]) => {
-            rooms.all.filter(({channel}) => wants.lists.includes(channel)).forEach((room) => publish({to: id, room}));
+            rooms.all.filter(({channel}) => wants.lists.includes(channel)).forEach((room) => publish({tabs: [id], room}));
             wants.lists = [];
         });
     }
@@ -426,10 +428,10 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         } else if (block.type === PRESENCE) {
             const message = asJSON(block.data);
             if (message) {
-                publish({room: rooms.update(message)});
+                publish({tabs: followers(), room: rooms.update(message)});
             }
         } else if (block.data) {
-            publish({event: toEvent(block, open.channels)});
+            publish({tabs: followers(), event: toEvent(block, open.channels)});
         }
     }
 
@@ -481,7 +483,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         first.others.forEach((block) => handle(block, signal));
         replaceIfTooWide();     // a tab may have left meanwhile
         if (isBlind) {  // there was no id to continue from: what was missed is not known
-            publish({event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
+            publish({tabs: followers(), event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
         }
         for (let hasEvents = needsStates;; hasEvents = false) {
             blocks = blocks || blocksOf(await ask(channels, at, {token, signal}));
@@ -656,10 +658,10 @@ const MOST_BYTES = 6000;        // of their names in the address; common proxies
 
 const bytes = (names) => names.reduce((sum, name) => sum + encodeURIComponent(name).length + '&channels='.length, 0);
 
-// settings: those of makeLink, except its callbacks. onTokenFault(fault), onRefused(fault): like makeLink's.
-function makeHub({publish, onTokenFault, onRefused, ...settings}) {
+// settings: those of makeLink, except two of its callbacks. onTokenFault(fault, tabs): with the number of all tabs.
+function makeHub(settings) {
     const linkOf = new Map();   // tab: link
-    let number = 0, most = MOST_CHANNELS;
+    let most = MOST_CHANNELS;
 
     const links = () => [...new Set(linkOf.values())];
 
@@ -669,12 +671,9 @@ function makeHub({publish, onTokenFault, onRefused, ...settings}) {
     }
 
     function newLink() {
-        const own = number += 1;
         const link = makeLink({
             ...settings,
-            publish: (message) => publish({link: own, ...message}),
-            onTokenFault: (fault) => onTokenFault(fault, linkOf.size),
-            onRefused,
+            onTokenFault: (fault) => settings.onTokenFault(fault, linkOf.size),
             onStopped: (id) => linkOf.delete(id),
             onTooLarge(id, count) {
                 most = Math.min(most, count - 1);
@@ -687,9 +686,6 @@ function makeHub({publish, onTokenFault, onRefused, ...settings}) {
     function assign(id, wants, full) {
         const names = Object.keys(wants.marks);
         const link = links().find((other) => other !== full && hasRoom(other, id, names)) || newLink();
-        if (full) {     // the tab must not follow its old link, which gives its channels up, until the new one has them
-            publish({to: id, link: 0, open: [], start: null});
-        }
         linkOf.set(id, link);
         link.update(id, wants);
     }
@@ -851,7 +847,7 @@ function connect(url, options = {}) {
     const done = new AbortController();
     let life = new AbortController();   // of one visit: a page that is kept by the browser has several
     let lastEventId = options.lastEventId || '', state = '', closed = false;
-    let hub = null, group = null, link = 0, term = 0, knownToken, tokenFailures = 0;
+    let hub = null, group = null, term = 0, knownToken, tokenFailures = 0;
 
     const all = () => [...channels.values()];
 
@@ -925,24 +921,16 @@ function connect(url, options = {}) {
     // ---- Messages of the tab that leads, which may be this one ----
 
     // Each leader has a higher term than the one before. Messages of earlier leaders are ignored: they are sent again.
-    function isForMe(message) {
-        if (message.to || message.tabs) {
-            return message.to === client || message.tabs?.includes(client);
-        }
-        return message.link === link || !message.link;
-    }
-
     function receive(message) {
         if (closed || !(message.term >= term)) {
             return;
         }
         if (message.term > term) {
             resign();
-            link = 0;
         }
         term = message.term;
         group?.heard();
-        if (isForMe(message)) {
+        if (!message.tabs || message.tabs.includes(client)) {
             react(message);
         }
     }
@@ -954,7 +942,6 @@ function connect(url, options = {}) {
         } else if (message.starting) {
             startAt(message.start, message.starting, message.states);
         } else if (open) {
-            link = message.link;
             if (message.start !== null) {
                 startAt(message.start, open, message.states);
             }
@@ -990,10 +977,14 @@ function connect(url, options = {}) {
         }
         const marks = Object.fromEntries(all().map(({name, begin, seen}) => [name, seen || begin]));
         const presence = Boolean(listeners.get('presence')?.size);
+        toLeader({from: client, wants: {marks, presence}});
+    }
+
+    function toLeader(message) {
         if (hub) {
-            hub.update(client, {marks, presence});
+            serve(message);
         } else {
-            group?.post({from: client, wants: {marks, presence}});
+            group?.post(message);
         }
     }
 
@@ -1007,7 +998,6 @@ function connect(url, options = {}) {
 
     function lead() {
         term = Math.max(Date.now(), term + 1) + Math.random();
-        link = 0;
         hub = makeHub({
             address, options, silence, askToken, publish,
             gather: group ? GATHER : 0,
@@ -1032,22 +1022,27 @@ function connect(url, options = {}) {
         hub = null;
     }
 
+    // What the leader does with a message of a tab.
+    function serve({from, wants, gone, isAwake}) {
+        const its = hub;
+        if (from) {
+            if (its.update(from, wants)) {
+                group?.onceGone(from, () => its.remove(from));
+            }
+        } else if (gone) {
+            its.remove(gone);
+        } else if (isAwake) {
+            its.wake();
+        } else {
+            publish({});
+        }
+    }
+
     function onMessage(message) {
         if (message.term) {
             receive(message);
-        } else if (!hub) {
-            return;
-        } else if (message.from) {
-            const its = hub;
-            if (its.update(message.from, message.wants)) {
-                group.onceGone(message.from, () => its.remove(message.from));
-            }
-        } else if (message.gone) {
-            hub.remove(message.gone);
-        } else if (message.wake) {
-            hub.wake();
-        } else {
-            publish({});
+        } else if (hub) {
+            serve(message);
         }
     }
 
@@ -1089,14 +1084,10 @@ function connect(url, options = {}) {
     }
 
     function leave() {
-        if (hub) {
-            resign();
-        } else {
-            group?.post({gone: client});
-        }
+        toLeader({gone: client});
+        resign();
         life.abort();
         group = null;
-        link = 0;
     }
 
     function end() {
@@ -1105,13 +1096,7 @@ function connect(url, options = {}) {
         done.abort();
     }
 
-    function wake() {
-        if (hub) {
-            hub.wake();
-        } else {
-            group?.post({wake: true});
-        }
-    }
+    const wake = () => toLeader({isAwake: true});
 
     function listenTo(target, type, handle) {
         target?.addEventListener?.(type, handle, {signal: done.signal});

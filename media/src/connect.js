@@ -47,7 +47,7 @@ export function connect(url, options = {}) {
     const done = new AbortController();
     let life = new AbortController();   // of one visit: a page that is kept by the browser has several
     let lastEventId = options.lastEventId || '', state = '', closed = false;
-    let hub = null, group = null, link = 0, term = 0, knownToken, tokenFailures = 0;
+    let hub = null, group = null, term = 0, knownToken, tokenFailures = 0;
 
     const all = () => [...channels.values()];
 
@@ -121,24 +121,16 @@ export function connect(url, options = {}) {
     // ---- Messages of the tab that leads, which may be this one ----
 
     // Each leader has a higher term than the one before. Messages of earlier leaders are ignored: they are sent again.
-    function isForMe(message) {
-        if (message.to || message.tabs) {
-            return message.to === client || message.tabs?.includes(client);
-        }
-        return message.link === link || !message.link;
-    }
-
     function receive(message) {
         if (closed || !(message.term >= term)) {
             return;
         }
         if (message.term > term) {
             resign();
-            link = 0;
         }
         term = message.term;
         group?.heard();
-        if (isForMe(message)) {
+        if (!message.tabs || message.tabs.includes(client)) {
             react(message);
         }
     }
@@ -150,7 +142,6 @@ export function connect(url, options = {}) {
         } else if (message.starting) {
             startAt(message.start, message.starting, message.states);
         } else if (open) {
-            link = message.link;
             if (message.start !== null) {
                 startAt(message.start, open, message.states);
             }
@@ -186,10 +177,14 @@ export function connect(url, options = {}) {
         }
         const marks = Object.fromEntries(all().map(({name, begin, seen}) => [name, seen || begin]));
         const presence = Boolean(listeners.get('presence')?.size);
+        toLeader({from: client, wants: {marks, presence}});
+    }
+
+    function toLeader(message) {
         if (hub) {
-            hub.update(client, {marks, presence});
+            serve(message);
         } else {
-            group?.post({from: client, wants: {marks, presence}});
+            group?.post(message);
         }
     }
 
@@ -203,7 +198,6 @@ export function connect(url, options = {}) {
 
     function lead() {
         term = Math.max(Date.now(), term + 1) + Math.random();
-        link = 0;
         hub = makeHub({
             address, options, silence, askToken, publish,
             gather: group ? GATHER : 0,
@@ -228,22 +222,27 @@ export function connect(url, options = {}) {
         hub = null;
     }
 
+    // What the leader does with a message of a tab.
+    function serve({from, wants, gone, isAwake}) {
+        const its = hub;
+        if (from) {
+            if (its.update(from, wants)) {
+                group?.onceGone(from, () => its.remove(from));
+            }
+        } else if (gone) {
+            its.remove(gone);
+        } else if (isAwake) {
+            its.wake();
+        } else {
+            publish({});
+        }
+    }
+
     function onMessage(message) {
         if (message.term) {
             receive(message);
-        } else if (!hub) {
-            return;
-        } else if (message.from) {
-            const its = hub;
-            if (its.update(message.from, message.wants)) {
-                group.onceGone(message.from, () => its.remove(message.from));
-            }
-        } else if (message.gone) {
-            hub.remove(message.gone);
-        } else if (message.wake) {
-            hub.wake();
-        } else {
-            publish({});
+        } else if (hub) {
+            serve(message);
         }
     }
 
@@ -285,14 +284,10 @@ export function connect(url, options = {}) {
     }
 
     function leave() {
-        if (hub) {
-            resign();
-        } else {
-            group?.post({gone: client});
-        }
+        toLeader({gone: client});
+        resign();
         life.abort();
         group = null;
-        link = 0;
     }
 
     function end() {
@@ -301,13 +296,7 @@ export function connect(url, options = {}) {
         done.abort();
     }
 
-    function wake() {
-        if (hub) {
-            hub.wake();
-        } else {
-            group?.post({wake: true});
-        }
-    }
+    const wake = () => toLeader({isAwake: true});
 
     function listenTo(target, type, handle) {
         target?.addEventListener?.(type, handle, {signal: done.signal});

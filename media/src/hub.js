@@ -11,10 +11,10 @@ const MOST_BYTES = 6000;        // of their names in the address; common proxies
 
 const bytes = (names) => names.reduce((sum, name) => sum + encodeURIComponent(name).length + '&channels='.length, 0);
 
-// settings: those of makeLink, except its callbacks. onTokenFault(fault), onRefused(fault): like makeLink's.
-export function makeHub({publish, onTokenFault, onRefused, ...settings}) {
+// settings: those of makeLink, except two of its callbacks. onTokenFault(fault, tabs): with the number of all tabs.
+export function makeHub(settings) {
     const linkOf = new Map();   // tab: link
-    let number = 0, most = MOST_CHANNELS;
+    let most = MOST_CHANNELS;
 
     const links = () => [...new Set(linkOf.values())];
 
@@ -24,12 +24,9 @@ export function makeHub({publish, onTokenFault, onRefused, ...settings}) {
     }
 
     function newLink() {
-        const own = number += 1;
         const link = makeLink({
             ...settings,
-            publish: (message) => publish({link: own, ...message}),
-            onTokenFault: (fault) => onTokenFault(fault, linkOf.size),
-            onRefused,
+            onTokenFault: (fault) => settings.onTokenFault(fault, linkOf.size),
             onStopped: (id) => linkOf.delete(id),
             onTooLarge(id, count) {
                 most = Math.min(most, count - 1);
@@ -42,9 +39,6 @@ export function makeHub({publish, onTokenFault, onRefused, ...settings}) {
     function assign(id, wants, full) {
         const names = Object.keys(wants.marks);
         const link = links().find((other) => other !== full && hasRoom(other, id, names)) || newLink();
-        if (full) {     // the tab must not follow its old link, which gives its channels up, until the new one has them
-            publish({to: id, link: 0, open: [], start: null});
-        }
         linkOf.set(id, link);
         link.update(id, wants);
     }

@@ -6,8 +6,9 @@
  * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen. The link
  * notes in `lists` the channels whose members it must still send to the tab.
  *
- * The link sends these messages to its tabs, with `publish`: {tabs, open, start, states}, {tabs, state, reason, status},
- * {event}, {room}, and to one of them {to, starting, start, states}, {to, room}, {to, state, reason, status}.
+ * The link sends these messages with `publish`, each to some of its `tabs`: {starting, start, states}, {open, start, states},
+ * {event}, {room}, {state, reason, status}. Events and rooms are for the tabs that follow the link: those that a
+ * connection has served, and whose marks of the channels in that connection are ''.
  */
 import {earlier, later} from './ids.js';
 import {EXPIRED, GAP, PRESENCE, asJSON, makeParser, toEvent} from './parser.js';
@@ -45,6 +46,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     const positionOf = (response) => response.headers.get('Last-Event-ID') || '';
     const namesOf = (marks) => Object.keys(marks);
     const wanted = () => [...new Set([...tabs.values()].flatMap(({marks}) => namesOf(marks)))];
+    const followers = () => [...tabs.keys()].filter((id) => namesOf(tabs.get(id).marks).some((name) => tabs.get(id).marks[name] === ''));
     const wantsPresence = () => !polls && [...tabs.values()].some(({presence}) => presence);
     const isOpenFor = (names) => Boolean(open) && names.every((name) => open.channels.includes(name));
     const isBehind = () => position() !== at;
@@ -117,7 +119,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
                 reach(start);
                 knowsNow = true;
                 starting.forEach((name) => { marks[name] = start; });
-                publish({to: id, starting, start, states: states.map((block) => toEvent(block, names))});
+                publish({tabs: [id], starting, start, states: states.map((block) => toEvent(block, names))});
             }
         } catch (fault) {
             if (!PERMANENT.includes(fault.status) || tabs.has(id) && tabs.size < 2) {
@@ -133,7 +135,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
 
     function refuse(id, {message: reason, status}) {
         tabs.delete(id);
-        publish({to: id, state: 'stopped', reason, status});
+        publish({tabs: [id], state: 'stopped', reason, status});
         parent.onStopped(id);
     }
 
@@ -167,7 +169,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     // Greets the tabs that a connection serves which was there before: the server does not send the members again.
     function greetLater() {
         greet().forEach(([id, wants]) => {
-            rooms.all.filter(({channel}) => wants.lists.includes(channel)).forEach((room) => publish({to: id, room}));
+            rooms.all.filter(({channel}) => wants.lists.includes(channel)).forEach((room) => publish({tabs: [id], room}));
             wants.lists = [];
         });
     }
@@ -182,10 +184,10 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         } else if (block.type === PRESENCE) {
             const message = asJSON(block.data);
             if (message) {
-                publish({room: rooms.update(message)});
+                publish({tabs: followers(), room: rooms.update(message)});
             }
         } else if (block.data) {
-            publish({event: toEvent(block, open.channels)});
+            publish({tabs: followers(), event: toEvent(block, open.channels)});
         }
     }
 
@@ -237,7 +239,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
         first.others.forEach((block) => handle(block, signal));
         replaceIfTooWide();     // a tab may have left meanwhile
         if (isBlind) {  // there was no id to continue from: what was missed is not known
-            publish({event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
+            publish({tabs: followers(), event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
         }
         for (let hasEvents = needsStates;; hasEvents = false) {
             blocks = blocks || blocksOf(await ask(channels, at, {token, signal}));
