@@ -64,16 +64,14 @@ function raced(signal, ask) {
     });
 }
 
-// Aborts the controller unless `expect` is called again in time, or `clear`.
+// Returns expect(ms, reason), which aborts the controller with this reason unless it is called again in time.
 function makeWatchdog(controller) {
     let timer = 0;
-    return {
-        expect(ms, reason) {
-            clearTimeout(timer);
-            const fault = Object.assign(new Error(reason), {isSilence: true});
-            timer = setTimeout(() => controller.abort(fault), delay(ms));
-        },
-        clear() { clearTimeout(timer); }
+    controller.signal.addEventListener('abort', () => clearTimeout(timer));
+    return (ms, reason) => {
+        clearTimeout(timer);
+        const fault = Object.assign(new Error(reason), {isSilence: true});
+        timer = setTimeout(() => controller.abort(fault), delay(ms));
     };
 }
 
@@ -165,10 +163,11 @@ async function refusal(response) {
     return fault;
 }
 
-// parameters: [[name, value], ...]; poll: one answer is enough, when there is an event.
-async function request(address, parameters, {method, token, poll, signal, credentials}) {
+// query: {name: value or values}, those that are empty are left out; poll: one answer is enough, when there is an event.
+async function request(address, query, {method, token, poll, signal, credentials}) {
     const to = new URL(address), headers = {Accept: 'text/event-stream'};
-    parameters.forEach(([name, value]) => to.searchParams.append(name, value));
+    Object.entries(query).forEach(([name, values]) =>
+        [values].flat().forEach((value) => value && to.searchParams.append(name, value)));
     if (token) {
         headers.Authorization = 'Bearer ' + token;
     }
@@ -181,6 +180,9 @@ async function request(address, parameters, {method, token, poll, signal, creden
     }
     throw await refusal(response);
 }
+
+// The position at which an answer starts.
+const positionOf = (response) => response.headers.get('Last-Event-ID') || '';
 
 // The blocks of an answer. onBytes: called with each piece of the body; onRetry: with a reconnection time in ms.
 async function* readBlocks(response, onBytes, onRetry) {
@@ -277,38 +279,40 @@ const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no oth
 function makeLink({address, options, silence, gather, client, askToken, publish, ...parent}) {
     const tabs = new Map();     // id: wants
     const rooms = makeRooms();
-    const mayPoll = options.poll !== false, onlyPolls = options.poll === true;
     let at = '';                // the position: the id of the last event read
     let newest = '';            // the latest position so far, at which new channels start,
     let knowsNow = false;       // unless the link goes through the history: then they need a request of their own
-    let open = null;            // the open connection: {controller, channels, presence, since}
-    let attempt = null;         // the AbortController of the next one
-    let retry = FIRST_RETRY, failures = 0, refusals = 0, asksEach = false, polls = onlyPolls, silentStreams = 0;
+    let attempt = null;         // the next connection: {controller, expect, channels, presence, since, hasBytes}
+    let open = null;            // the open one
+    let retry = FIRST_RETRY, failures = 0, refusals = 0, asksEach = false, silentStreams = 0;
     let wasOpen = false, heard = 0, last = null;    // the state published last, unless the link is open
-    let waiting = 0, swap = 0, notBefore = 0;   // timers, and the time before which no wait may be cut short
+    let timer = 0, isWaiting = false, notBefore = 0;    // of a wait after a failure: when it may be cut short
 
-    const positionOf = (response) => response.headers.get('Last-Event-ID') || '';
-    const namesOf = (marks) => Object.keys(marks);
-    const wanted = () => [...new Set([...tabs.values()].flatMap(({marks}) => namesOf(marks)))];
-    const followers = () => [...tabs.keys()].filter((id) => namesOf(tabs.get(id).marks).some((name) => tabs.get(id).marks[name] === ''));
-    const wantsPresence = () => !polls && [...tabs.values()].some(({presence}) => presence);
+    const all = () => [...tabs.values()];
+    const namesIn = (some) => [...new Set(some.flatMap(({marks}) => Object.keys(marks)))];
+    const wanted = () => namesIn(all());
+    const followers = () => [...tabs.keys()].filter((id) => Object.values(tabs.get(id).marks).includes(''));
+    const polls = () => options.poll === true || options.poll !== false && silentStreams >= SILENT_STREAMS;
+    const wantsPresence = () => !polls() && all().some(({presence}) => presence);
     const isOpenFor = (names) => Boolean(open) && names.every((name) => open.channels.includes(name));
-    const isBehind = () => position() !== at;
-    const stop = () => { cancelAttempt(); drop(); };
     const reach = (id) => { newest = later(id, newest); };
     const moveTo = (id) => { at = id; reach(id); };
-    const mustBeAdmitted = (marks) =>
-        namesOf(marks).some((name) => marks[name] === null && (options.state || !knowsNow || !isOpenFor([name])));
+    const mustBeAdmitted = ({marks}) => Object.entries(marks).some(([name, mark]) =>
+        mark === null && (options.state || !knowsNow || !isOpenFor([name])));
 
-    function position(all = [...tabs.values()]) {
-        const marks = all.flatMap((wants) => Object.values(wants.marks));
+    function position(some = all()) {
+        const marks = some.flatMap((wants) => Object.values(wants.marks));
         return marks.filter(Boolean).reduce((one, other) => one ? earlier(one, other) : other, at);
     }
+
+    // Whether the open connection brings these channels, and everything that the tabs still need of theirs.
+    const suffices = (names) => isOpenFor(names) && open.presence >= wantsPresence() && position() === at;
 
     // Whether the open connection brings everything after the marks of a tab. It does not for a tab that came while the
     // connection was being requested: if such a tab followed, events after its marks would be missing.
     function serves(wants) {
-        return position([wants]) === at && namesOf(wants.marks).every((name) => !wants.marks[name] || isOpenFor([name]));
+        const {marks} = wants;
+        return position([wants]) === at && isOpenFor(Object.keys(marks).filter((name) => marks[name]));
     }
 
     function setState(state, {message: reason, status} = {}) {
@@ -321,44 +325,51 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         open = null;
     }
 
-    function cancelAttempt() {
-        clearTimeout(waiting);
-        clearTimeout(swap);
-        waiting = swap = 0;
-        attempt?.abort();
-        attempt = null;
+    function connectIn(ms) {
+        clearTimeout(timer);
+        timer = setTimeout(connect, delay(ms, 0));
     }
 
     function connectSoon(ms) {
-        if (!waiting) {
-            clearTimeout(swap);
-            swap = setTimeout(connect, delay(ms, 0));
+        if (!isWaiting) {
+            connectIn(ms);
         }
     }
 
-    function ask(channels, lastEventId, {presence, method, ...how}) {
-        const parameters = channels.map((name) => ['channels', name]);
-        const add = (name, value) => value && parameters.push([name, value]);
-        add('fields', 'channel');
-        add('state', options.state && '1');
-        add('presence', presence && '1');
-        add('client', client);
-        add('lastEventId', lastEventId);    // not as a header, which costs a preflight on another origin
-        const {credentials} = options;
-        return request(address, parameters, {...how, method, poll: polls && !method, credentials});
+    function cancelAttempt() {
+        clearTimeout(timer);
+        timer = 0;
+        isWaiting = false;
+        attempt?.controller.abort();
+        attempt = null;
+    }
+
+    function stop() {
+        cancelAttempt();
+        drop();
+    }
+
+    function ask(channels, lastEventId, {presence, ...how}) {
+        const [state, members] = [options.state, presence].map((isWanted) => isWanted && '1');
+        // The id is not sent as a header, which would cost a preflight on another origin.
+        const query = {channels, fields: 'channel', state, presence: members, client, lastEventId};
+        return request(address, query, {credentials: options.credentials, ...how});
     }
 
     // ---- Before the connection: is a tab authorised for its new channels, and where do they start? ----
 
     // Sends a separate request. Without this, the refusal of one tab would end the streams of the others.
-    async function admit(id, token, controller, onBytes) {
-        const {marks} = tabs.get(id), names = namesOf(marks), probe = new AbortController(), {signal} = probe;
+    async function admit(id, token, {controller, expect}) {
+        const wants = tabs.get(id), {marks} = wants, names = Object.keys(marks), probe = new AbortController();
+        const {signal} = probe, onBytes = () => expect(silence, 'no answer');
         controller.signal.addEventListener('abort', () => probe.abort(controller.signal.reason));
+        onBytes();      // the server has answered for the tab before
         try {
-            const response = await ask(names, '', {token, signal, method: polls && !options.state ? 'HEAD' : undefined});
+            const how = polls() && !options.state ? {method: 'HEAD'} : {poll: polls()};
+            const response = await ask(names, '', {token, signal, ...how});
             const {start, states} = options.state ? await readStates(readBlocks(response, onBytes, () => {})) :
                 {start: positionOf(response), states: []};
-            if (attempt === controller && tabs.get(id)?.marks === marks) {
+            if (!signal.aborted && tabs.get(id) === wants) {
                 const starting = names.filter((name) => marks[name] === null);
                 reach(start);
                 knowsNow = true;
@@ -383,15 +394,15 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         parent.onStopped(id);
     }
 
-    async function admitTabs(token, controller, onBytes) {
+    async function admitTabs(token, trial) {
         const asked = new Set();
-        const next = () => attempt === controller && (position() || asksEach) &&
-            [...tabs].find(([, {marks}]) => !asked.has(marks) && (asksEach || mustBeAdmitted(marks)));
+        const next = () => (position() || asksEach) &&
+            [...tabs].find(([, wants]) => !asked.has(wants) && (asksEach || mustBeAdmitted(wants)));
         for (let found = next(); found; found = next()) {
-            const [id, {marks}] = found;
-            asked.add(marks);
-            onBytes();      // the server has answered for the tab before
-            await admit(id, token, controller, onBytes);
+            const [id, wants] = found;
+            asked.add(wants);
+            await admit(id, token, trial);
+            trial.controller.signal.throwIfAborted();
         }
     }
 
@@ -402,8 +413,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     function greet(states) {
         const start = options.state && !states || !knowsNow ? null : newest;
         const served = [...tabs].filter(([, wants]) => serves(wants));
-        served.forEach(([, {marks}]) => namesOf(marks).filter((name) => isOpenFor([name])).forEach((name) => {
-            marks[name] = marks[name] === null && start === null ? null : '';
+        served.forEach(([, {marks}]) => Object.keys(marks).forEach((name) => {
+            marks[name] = isOpenFor([name]) && (marks[name] ?? start) !== null ? '' : marks[name];
         }));
         last = null;
         publish({tabs: served.map(([id]) => id), open: open.channels, start, states: states || []});
@@ -418,8 +429,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         });
     }
 
-    function handle(block, signal) {
-        signal.throwIfAborted();    // the next connection continues before this block
+    function handle(block, {controller, channels}) {
+        controller.signal.throwIfAborted();     // the next connection continues before this block
         if (block.own) {    // a stream has its events in the order of their ids
             moveTo(block.id);
         }
@@ -431,71 +442,58 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
                 publish({tabs: followers(), room: rooms.update(message)});
             }
         } else if (block.data) {
-            publish({tabs: followers(), event: toEvent(block, open.channels)});
+            publish({tabs: followers(), event: toEvent(block, channels)});
         }
     }
 
-    // A proxy may hold a poll back until there is an event; this tells the position at once.
-    async function askPosition(channels, lastEventId, token, signal) {
-        const response = await ask(channels, lastEventId, {token, signal, method: 'HEAD'}).catch(() => null);
-        return response && positionOf(response);
-    }
-
-    async function newToken(signal) {
-        try {
-            return await raced(signal, askToken);
-        } catch (fault) {
-            throw Object.assign(new Error(fault?.message || String(fault)), {isToken: true});
-        }
-    }
-
-    async function listen(trial, token, watchdog) {
-        const {controller} = trial, {signal} = controller;
+    // Reads one connection to its end, which is a failure.
+    async function listen(trial, token) {
+        const {controller: {signal}, expect} = trial;
         drop();
         const channels = wanted(), presence = wantsPresence(), from = position(), isBlind = wasOpen && !from;
-        const patience = polls || !mayPoll ? silence : Math.min(silence, FIRST_BYTE);
-        Object.assign(trial, {isAsked: true, channels});
-        rooms.keep(channels);
-        watchdog.expect(patience, 'no answer');
+        const needsStates = options.state && !from, poll = polls();
+        const patience = poll || options.poll === false ? silence : Math.min(silence, FIRST_BYTE);
         const onBytes = () => {
             heard = Date.now();
             trial.hasBytes = true;
-            silentStreams = polls ? silentStreams : 0;
-            watchdog.expect(silence, 'silent');
+            silentStreams = poll ? silentStreams : 0;
+            expect(silence, 'silent');
         };
         const blocksOf = (response) => readBlocks(response, onBytes, (ms) => { retry = delay(ms); });
-        const needsStates = options.state && !from;
-        const start = polls && !needsStates && await askPosition(channels, from, token, signal);
-        const response = start ? null : await ask(channels, from, {token, signal, presence});
+        Object.assign(trial, {channels, presence});
+        rooms.keep(channels);
+        expect(patience, 'no answer');
+        // A proxy may hold a poll back until there is an event; HEAD tells the position at once.
+        const start = poll && !needsStates &&
+            await ask(channels, from, {token, signal, method: 'HEAD'}).then(positionOf, () => '');
+        const response = start ? null : await ask(channels, from, {token, signal, poll, presence});
         let blocks = response && blocksOf(response);
         const first = needsStates ? await readStates(blocks) :
             {start: from || start || positionOf(response), others: []};
-        if (attempt !== controller) {
-            return;
-        }
+        signal.throwIfAborted();
         knowsNow = !from || knowsNow && from === at;
         moveTo(first.start);
-        [attempt, refusals, asksEach, wasOpen, heard] = [null, 0, false, true, Date.now()];
-        open = {controller, channels, presence, since: heard};
-        watchdog.expect(patience, 'silent');
+        [attempt, open, refusals, asksEach, wasOpen, heard] = [null, trial, 0, false, true, Date.now()];
+        trial.since = heard;
+        expect(patience, 'silent');
         // The server sends the members now.
         greet(first.states?.map((block) => toEvent(block, channels))).forEach(([, wants]) => { wants.lists = []; });
-        first.others.forEach((block) => handle(block, signal));
+        first.others.forEach((block) => handle(block, trial));
         replaceIfTooWide();     // a tab may have left meanwhile
         if (isBlind) {  // there was no id to continue from: what was missed is not known
             publish({tabs: followers(), event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
         }
         for (let hasEvents = needsStates;; hasEvents = false) {
-            blocks = blocks || blocksOf(await ask(channels, at, {token, signal}));
+            blocks = blocks || blocksOf(await ask(channels, at, {token, signal, poll}));
             for await (const block of blocks) {
                 hasEvents = hasEvents || Boolean(block.data);
-                handle(block, signal);
+                handle(block, trial);
             }
-            if (!polls) {
+            if (!poll) {
                 throw new Error('ended');
             }
             blocks = null;
-            watchdog.expect(retry + silence, 'silent');
+            expect(retry + silence, 'silent');
             await (hasEvents || pause(retry, signal));    // each pause adds a listener to the signal
         }
     }
@@ -503,87 +501,84 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     // Replaces the open connection, if any, which is read until the next one can be requested.
     async function connect() {
         cancelAttempt();
-        const controller = attempt = new AbortController(), {signal} = controller;
-        const trial = {controller, isAsked: false, hasBytes: false}, watchdog = makeWatchdog(controller);
+        if (!wanted().length) {
+            drop();
+            [at, wasOpen] = ['', false];    // without this, a channel added much later would start with a gap
+            setState('waiting', new Error('no channels'));
+            return;
+        }
+        const controller = new AbortController(), expect = makeWatchdog(controller);
+        const trial = attempt = {controller, expect, hasBytes: false};
         try {
-            if (!wanted().length) {
-                drop();
-                [at, wasOpen] = ['', false];    // without this, a channel added much later would start with a gap
-                setState('waiting', new Error('no channels'));
-                return;
-            }
             if (!open) {
                 setState('connecting');
             }
-            const expectAnswer = () => watchdog.expect(silence, 'no answer');
-            expectAnswer();
-            const token = await newToken(signal);
-            await admitTabs(token, controller, expectAnswer);
-            if (attempt === controller && !isOpenAsWanted()) {
-                await listen(trial, token, watchdog);
-            } else if (attempt === controller) {
+            expect(silence, 'no answer');
+            const token = await raced(controller.signal, askToken).catch((fault) => {
+                throw Object.assign(new Error(fault?.message || fault), {isToken: true});
+            });
+            await admitTabs(token, trial);
+            if (suffices(wanted()) && !isTooWide()) {
                 attempt = null;
                 greetLater();
+            } else {
+                await listen(trial, token);
             }
         } catch (fault) {
             failed(fault, trial);
         } finally {
-            watchdog.clear();
             controller.abort();
         }
     }
 
     // ---- After the connection ----
 
-    // A proxy delays streams that stay without a byte: long polls, which end, are not delayed.
-    function choosePolls({isSilence, status, message}, {isAsked, hasBytes}) {
-        if (isSilence && isAsked && !hasBytes) {
-            silentStreams = polls ? 0 : silentStreams + 1;
-        } else if (polls && status !== 401 && message !== 'expired') {
-            silentStreams = SILENT_STREAMS - 1;     // perhaps on another network: one stream is tried
-        }
-        polls = onlyPolls || mayPoll && silentStreams >= SILENT_STREAMS;
-    }
-
     function failed(fault, trial) {
-        const {controller} = trial, wasOpened = open?.controller === controller;
+        const {status, message, isToken, isSilence, pause: told = 0} = fault;
+        const wasOpened = open === trial, isPermanent = PERMANENT.includes(status);
+        const isUnauthorised = status === 401 || message === 'expired';
         if (wasOpened) {
             failures = Date.now() - open.since > STEADY ? 0 : failures;
             drop();
         }
-        if (attempt !== (wasOpened ? null : controller)) {
+        if (attempt !== (wasOpened ? null : trial)) {
             return;     // the next one is under way
         }
         attempt = null;
-        choosePolls(fault, trial);
-        if (waiting) {  // or soon will be
+        if (polls() && !isUnauthorised) {
+            silentStreams = SILENT_STREAMS - 1;     // perhaps on another network: one stream is tried
+        } else if (isSilence && trial.channels && !trial.hasBytes) {
+            silentStreams += 1;     // a proxy delays streams that stay without a byte: long polls, which end, are not delayed
+        }
+        if (isWaiting) {
             setState('waiting', fault);
             return;
         }
-        const {status, message, pause: told = 0} = fault, isPermanent = PERMANENT.includes(status);
         refusals += status === 401;
-        if (fault.isToken && parent.onTokenFault(fault)) {
+        if (isToken && parent.onTokenFault(fault)) {
             return;
         }
         if (status === 204 || status === 401 && (typeof options.token !== 'function' || refusals > REFUSALS)) {
             parent.onRefused(fault);
             return;
         }
-        const isOld = trial.channels?.some((name) => !wanted().includes(name));     // those of a tab that has left
-        if (isPermanent && tabs.size < 2 && !isOld) {
-            stop();
-            refuse([...tabs.keys()][0], fault);
-            return;
-        }
-        if (isPermanent && asksEach && !isOld) {  // each alone is welcome
-            parent.onTooLarge([...tabs.keys()].at(-1), wanted().length);
+        if (isPermanent && !trial.channels?.some((name) => !wanted().includes(name))) {     // not for a tab that has left
+            if (tabs.size < 2) {
+                stop();
+                refuse([...tabs.keys()][0], fault);
+                return;
+            }
+            if (asksEach) {     // each alone is welcome
+                parent.onTooLarge([...tabs.keys()].at(-1), wanted().length);
+            }
         }
         asksEach = isPermanent && !asksEach;
-        const isFree = isPermanent || !failures && (status === 401 || message === 'expired');
+        const isFree = isPermanent || !failures && isUnauthorised;
         const longest = Math.min(Math.max(LONGEST_RETRY, retry), retry * 2 ** failures);
         failures += isPermanent ? 0 : 1;
         notBefore = Date.now() + delay(told, 0);
-        waiting = setTimeout(connect, isFree ? 0 : delay(Math.max(told, longest * (0.5 + Math.random() / 2))));
+        connectIn(isFree ? 0 : delay(Math.max(told, longest * (0.5 + Math.random() / 2))));
+        isWaiting = true;
         if (!open) {
             setState('waiting', fault);
         }
@@ -591,13 +586,11 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
 
     // ---- Tabs ----
 
-    function isOpenAsWanted() {
-        const names = wanted();
-        return isOpenFor(names) && names.length === open.channels.length && open.presence >= wantsPresence() && !isBehind();
-    }
+    // Whether it has channels that no tab wants, if it has all that they want.
+    const isTooWide = () => wanted().length < open?.channels.length;
 
     function replaceIfTooWide() {
-        if (open && !swap && open.channels.some((name) => !wanted().includes(name))) {
+        if (isTooWide() && !timer) {
             connectSoon(gather && REMOVAL);
         }
     }
@@ -605,11 +598,9 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     return {
         stop,
         // The channels that the link needs without this tab.
-        namesWithout(id) {
-            return [...new Set([...tabs].flatMap(([tab, {marks}]) => tab === id ? [] : namesOf(marks)))];
-        },
+        namesWithout: (id) => namesIn([...tabs].filter(([tab]) => tab !== id).map(([, wants]) => wants)),
         update(id, {marks, presence}) {
-            const before = tabs.get(id), names = namesOf(marks), isNew = (name) => before?.marks[name] === undefined;
+            const before = tabs.get(id), names = Object.keys(marks), isNew = (name) => before?.marks[name] === undefined;
             const lists = names.filter((name) =>
                 presence && (!before?.presence || isNew(name) || before.lists.includes(name)));
             names.forEach((name) => {   // what follows the link goes on to do so
@@ -618,13 +609,14 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             if (names.some(isNew)) {   // it counts as the last that came
                 tabs.delete(id);
             }
-            tabs.set(id, {marks, presence, lists});
-            if (isOpenFor(names) && open.presence >= wantsPresence() && !isBehind() && !mustBeAdmitted(marks)) {
+            const wants = {marks, presence, lists};
+            tabs.set(id, wants);
+            if (suffices(names) && !mustBeAdmitted(wants)) {
                 greetLater();
                 replaceIfTooWide();
                 return;
             }
-            if (last && !open) {
+            if (last) {
                 publish({tabs: [id], ...last});
             }
             connectSoon(gather);
@@ -632,13 +624,13 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
         // Returns the channels of the tab with its positions.
         remove(id) {
             const wants = tabs.get(id), {marks} = wants;
-            namesOf(marks).forEach((name) => { marks[name] = marks[name] === '' ? at : marks[name]; });
+            Object.keys(marks).forEach((name) => { marks[name] = marks[name] === '' ? at : marks[name]; });
             tabs.delete(id);
             replaceIfTooWide();
             return wants;
         },
         wake() {
-            if (waiting ? Date.now() >= notBefore : open && Date.now() - heard > silence) {
+            if (isWaiting ? Date.now() >= notBefore : open && Date.now() - heard > silence) {
                 drop();
                 connect();
             }

@@ -16,10 +16,11 @@ async function refusal(response) {
     return fault;
 }
 
-// parameters: [[name, value], ...]; poll: one answer is enough, when there is an event.
-export async function request(address, parameters, {method, token, poll, signal, credentials}) {
+// query: {name: value or values}, those that are empty are left out; poll: one answer is enough, when there is an event.
+export async function request(address, query, {method, token, poll, signal, credentials}) {
     const to = new URL(address), headers = {Accept: 'text/event-stream'};
-    parameters.forEach(([name, value]) => to.searchParams.append(name, value));
+    Object.entries(query).forEach(([name, values]) =>
+        [values].flat().forEach((value) => value && to.searchParams.append(name, value)));
     if (token) {
         headers.Authorization = 'Bearer ' + token;
     }
@@ -32,6 +33,9 @@ export async function request(address, parameters, {method, token, poll, signal,
     }
     throw await refusal(response);
 }
+
+// The position at which an answer starts.
+export const positionOf = (response) => response.headers.get('Last-Event-ID') || '';
 
 // The blocks of an answer. onBytes: called with each piece of the body; onRetry: with a reconnection time in ms.
 export async function* readBlocks(response, onBytes, onRetry) {

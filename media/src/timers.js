@@ -25,15 +25,13 @@ export function raced(signal, ask) {
     });
 }
 
-// Aborts the controller unless `expect` is called again in time, or `clear`.
+// Returns expect(ms, reason), which aborts the controller with this reason unless it is called again in time.
 export function makeWatchdog(controller) {
     let timer = 0;
-    return {
-        expect(ms, reason) {
-            clearTimeout(timer);
-            const fault = Object.assign(new Error(reason), {isSilence: true});
-            timer = setTimeout(() => controller.abort(fault), delay(ms));
-        },
-        clear() { clearTimeout(timer); }
+    controller.signal.addEventListener('abort', () => clearTimeout(timer));
+    return (ms, reason) => {
+        clearTimeout(timer);
+        const fault = Object.assign(new Error(reason), {isSilence: true});
+        timer = setTimeout(() => controller.abort(fault), delay(ms));
     };
 }
