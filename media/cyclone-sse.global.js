@@ -272,9 +272,9 @@ const REFUSALS = 3;             // 401 in a row after which no new token is aske
 const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no other token is to be had
 
 // options: those of `connect`. silence: ms without a byte after which a connection is closed. gather: ms to collect the
-// channels of several tabs. client: the id of the only tab, or ''. parent: `onTokenFault(fault)` returns true if another
-// tab connects from now on; `onRefused(fault)`: the tab that connects has no right to any stream;
-// `onTooLarge(id, count)`: the tabs together have more channels than the server accepts, and this tab must leave the
+// channels of several tabs. client: the id of the only tab, or ''. parent: `handOver()` is called when there is no token,
+// and returns true if another tab connects from now on; `onRefused(fault)`: the tab that connects has no right to any
+// stream; `onTooLarge(id, count)`: the tabs together have more channels than the server accepts, and this tab must leave the
 // link; `onStopped(id)`: the only tab was refused.
 function makeLink({address, options, silence, gather, client, askToken, publish, ...parent}) {
     const tabs = new Map();     // id: wants
@@ -555,7 +555,7 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             return;
         }
         refusals += status === 401;
-        if (isToken && parent.onTokenFault(fault)) {
+        if (isToken && parent.handOver()) {
             return;
         }
         if (status === 204 || status === 401 && (typeof options.token !== 'function' || refusals > REFUSALS)) {
@@ -650,7 +650,7 @@ const MOST_BYTES = 6000;        // of their names in the address; common proxies
 
 const bytes = (names) => names.reduce((sum, name) => sum + encodeURIComponent(name).length + '&channels='.length, 0);
 
-// settings: those of makeLink, except two of its callbacks. onTokenFault(fault, tabs): with the number of all tabs.
+// settings: those of makeLink, except the last two of its callbacks. handOver(tabs): with the number of all tabs.
 function makeHub(settings) {
     const linkOf = new Map();   // tab: link
     let most = MOST_CHANNELS;
@@ -665,7 +665,7 @@ function makeHub(settings) {
     function newLink() {
         const link = makeLink({
             ...settings,
-            onTokenFault: (fault) => settings.onTokenFault(fault, linkOf.size),
+            handOver: () => settings.handOver(linkOf.size),
             onStopped: (id) => linkOf.delete(id),
             onTooLarge(id, count) {
                 most = Math.min(most, count - 1);
@@ -719,8 +719,6 @@ const TICK = 500;       // ms between two looks at whether the leader is there
 const ASK = 2;          // ticks without a message from it before it is asked
 const STEAL = 4;        // ticks after which it counts as frozen, and its lock is taken from it
 
-const canShare = () => Boolean(globalThis.navigator?.locks && globalThis.BroadcastChannel);
-
 // Requests a lock, calls `onHeld` when it is granted, and holds it until the signal is aborted.
 function holdLock(name, how, signal, onHeld) {
     return navigator.locks.request(name, how, () => signal.aborted || new Promise((resolve) => {
@@ -732,7 +730,8 @@ function holdLock(name, how, signal, onHeld) {
 // Joins the tabs with this name, until `signal` is aborted. onLead() and onResign(): this tab is the leader, or no
 // longer; onMessage(message): from another tab. Fails if the browser does not allow the page to share anything.
 async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
-    let candidacy = new AbortController(), leads = false, silent = 0, absentUntil = 0;
+    let candidacy = new AbortController(), leads = false;
+    let silent = 0;     // ticks since the last message of the leader, less than 0 while this tab leaves the lead to others
     await new Promise((resolve, reject) => { holdLock(name + me, {}, signal, resolve).then(reject, reject); });
     const channel = new BroadcastChannel(name);
 
@@ -741,16 +740,11 @@ async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
         onLead();
     }
 
-    function resign() {
-        leads = false;
-        onResign();
-    }
-
     // Waits for the lock, or steals it from a leader that is silent.
     async function stand(steal, absence = 0) {
         candidacy.abort();
         const mine = candidacy = new AbortController();
-        absentUntil = Date.now() + absence;
+        silent = -absence / TICK;
         if (absence) {
             await pause(absence, mine.signal);
         }
@@ -758,15 +752,20 @@ async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
             await holdLock(name, steal ? {steal} : {signal: mine.signal}, mine.signal, lead);
         } catch { /* another tab took it, or this one no longer waits for it */ }
         if (!mine.signal.aborted) {
-            resign();
-            stand(false, TICK);     // a browser that refuses at once would be asked without end, and the page would hang
+            handOver(TICK);     // a browser that refuses at once would be asked without end, and the page would hang
         }
     }
 
+    // Leaves the lead to another tab, and requests it again after this time in ms.
+    function handOver(ms) {
+        leads = false;
+        onResign();
+        stand(false, ms);
+    }
+
     function look() {
-        silent = leads || Date.now() < absentUntil ? 0 : silent + 1;
+        silent = leads ? 0 : silent + 1;
         if (silent >= STEAL) {
-            silent = 0;
             stand(true);
         } else if (silent >= ASK) {
             channel.postMessage({ask: true});
@@ -783,15 +782,11 @@ async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
     return {
         // Requests to lead from now on.
         stand() { stand(); },
+        handOver,
         post(message) { channel.postMessage(message); },
         // Notices when another tab has gone, by the lock that the tab holds.
         onceGone(tab, react) { navigator.locks.request(name + tab, {signal}, react).catch(() => {}); },
-        heard() { silent = 0; },
-        // Leaves the lead to another tab, and requests it again after this time in ms.
-        handOver(ms) {
-            resign();
-            stand(false, ms);
-        }
+        heard() { silent = Math.min(silent, 0); }
     };
 }
 
@@ -995,7 +990,7 @@ function connect(url, options = {}) {
             gather: group ? GATHER : 0,
             client: group ? '' : client,
             // The token function of another tab may succeed.
-            onTokenFault(fault, tabs) {
+            handOver(tabs) {
                 if (group && tabs > 1) {
                     tokenFailures += 1;
                     group.handOver(delay(TOKEN_PAUSE * 2 ** tokenFailures));
@@ -1038,12 +1033,13 @@ function connect(url, options = {}) {
         }
     }
 
-    async function share({signal}) {
-        const limit = new AbortController(), timer = setTimeout(() => limit.abort(new Error('no token')), silence);
+    async function share(signal) {
+        const limit = new AbortController();
+        makeWatchdog(limit)(silence, 'no token');
         try {
             knownToken = await raced(limit.signal, askToken);
         } finally {
-            clearTimeout(timer);
+            limit.abort();
         }
         const {shared, credentials} = options;
         const key = ['cyclone-sse', VERSION, address, shared, credentials, Boolean(options.state), identity(knownToken)];
@@ -1055,15 +1051,15 @@ function connect(url, options = {}) {
     // ---- Start and stop ----
 
     async function start() {
-        const ours = life = new AbortController();
+        const {signal} = life = new AbortController();
         setState('connecting');
         try {
-            if (options.shared && canShare()) {
-                await share(ours);
+            if (options.shared) {
+                await share(signal);
                 return;
             }
         } catch { /* no token, which the hub asks for again; or the browser lets this page share nothing */ }
-        if (!ours.signal.aborted) {
+        if (!signal.aborted) {
             lead();
         }
     }

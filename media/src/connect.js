@@ -4,11 +4,11 @@
  * Of each channel it notes {name, begin, seen, linked}: the channel starts after the id `begin`, null while that is not
  * known; the tab has seen all events up to the id `seen`; linked: the link of this tab brings its events.
  */
-import {canShare, joinGroup} from './group.js';
+import {joinGroup} from './group.js';
 import {makeHub} from './hub.js';
 import {isAfter, later} from './ids.js';
 import {GAP, asJSON} from './parser.js';
-import {delay, raced} from './timers.js';
+import {delay, makeWatchdog, raced} from './timers.js';
 
 const VERSION = 3;      // of what tabs send each other: those of another version share nothing with these
 const PING = 30000;     // ms, the server's --ping-interval unless the page names another
@@ -203,7 +203,7 @@ export function connect(url, options = {}) {
             gather: group ? GATHER : 0,
             client: group ? '' : client,
             // The token function of another tab may succeed.
-            onTokenFault(fault, tabs) {
+            handOver(tabs) {
                 if (group && tabs > 1) {
                     tokenFailures += 1;
                     group.handOver(delay(TOKEN_PAUSE * 2 ** tokenFailures));
@@ -246,12 +246,13 @@ export function connect(url, options = {}) {
         }
     }
 
-    async function share({signal}) {
-        const limit = new AbortController(), timer = setTimeout(() => limit.abort(new Error('no token')), silence);
+    async function share(signal) {
+        const limit = new AbortController();
+        makeWatchdog(limit)(silence, 'no token');
         try {
             knownToken = await raced(limit.signal, askToken);
         } finally {
-            clearTimeout(timer);
+            limit.abort();
         }
         const {shared, credentials} = options;
         const key = ['cyclone-sse', VERSION, address, shared, credentials, Boolean(options.state), identity(knownToken)];
@@ -263,15 +264,15 @@ export function connect(url, options = {}) {
     // ---- Start and stop ----
 
     async function start() {
-        const ours = life = new AbortController();
+        const {signal} = life = new AbortController();
         setState('connecting');
         try {
-            if (options.shared && canShare()) {
-                await share(ours);
+            if (options.shared) {
+                await share(signal);
                 return;
             }
         } catch { /* no token, which the hub asks for again; or the browser lets this page share nothing */ }
-        if (!ours.signal.aborted) {
+        if (!signal.aborted) {
             lead();
         }
     }

@@ -8,8 +8,6 @@ const TICK = 500;       // ms between two looks at whether the leader is there
 const ASK = 2;          // ticks without a message from it before it is asked
 const STEAL = 4;        // ticks after which it counts as frozen, and its lock is taken from it
 
-export const canShare = () => Boolean(globalThis.navigator?.locks && globalThis.BroadcastChannel);
-
 // Requests a lock, calls `onHeld` when it is granted, and holds it until the signal is aborted.
 function holdLock(name, how, signal, onHeld) {
     return navigator.locks.request(name, how, () => signal.aborted || new Promise((resolve) => {
@@ -21,7 +19,8 @@ function holdLock(name, how, signal, onHeld) {
 // Joins the tabs with this name, until `signal` is aborted. onLead() and onResign(): this tab is the leader, or no
 // longer; onMessage(message): from another tab. Fails if the browser does not allow the page to share anything.
 export async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
-    let candidacy = new AbortController(), leads = false, silent = 0, absentUntil = 0;
+    let candidacy = new AbortController(), leads = false;
+    let silent = 0;     // ticks since the last message of the leader, less than 0 while this tab leaves the lead to others
     await new Promise((resolve, reject) => { holdLock(name + me, {}, signal, resolve).then(reject, reject); });
     const channel = new BroadcastChannel(name);
 
@@ -30,16 +29,11 @@ export async function joinGroup(name, me, {signal, onLead, onResign, onMessage})
         onLead();
     }
 
-    function resign() {
-        leads = false;
-        onResign();
-    }
-
     // Waits for the lock, or steals it from a leader that is silent.
     async function stand(steal, absence = 0) {
         candidacy.abort();
         const mine = candidacy = new AbortController();
-        absentUntil = Date.now() + absence;
+        silent = -absence / TICK;
         if (absence) {
             await pause(absence, mine.signal);
         }
@@ -47,15 +41,20 @@ export async function joinGroup(name, me, {signal, onLead, onResign, onMessage})
             await holdLock(name, steal ? {steal} : {signal: mine.signal}, mine.signal, lead);
         } catch { /* another tab took it, or this one no longer waits for it */ }
         if (!mine.signal.aborted) {
-            resign();
-            stand(false, TICK);     // a browser that refuses at once would be asked without end, and the page would hang
+            handOver(TICK);     // a browser that refuses at once would be asked without end, and the page would hang
         }
     }
 
+    // Leaves the lead to another tab, and requests it again after this time in ms.
+    function handOver(ms) {
+        leads = false;
+        onResign();
+        stand(false, ms);
+    }
+
     function look() {
-        silent = leads || Date.now() < absentUntil ? 0 : silent + 1;
+        silent = leads ? 0 : silent + 1;
         if (silent >= STEAL) {
-            silent = 0;
             stand(true);
         } else if (silent >= ASK) {
             channel.postMessage({ask: true});
@@ -72,14 +71,10 @@ export async function joinGroup(name, me, {signal, onLead, onResign, onMessage})
     return {
         // Requests to lead from now on.
         stand() { stand(); },
+        handOver,
         post(message) { channel.postMessage(message); },
         // Notices when another tab has gone, by the lock that the tab holds.
         onceGone(tab, react) { navigator.locks.request(name + tab, {signal}, react).catch(() => {}); },
-        heard() { silent = 0; },
-        // Leaves the lead to another tab, and requests it again after this time in ms.
-        handOver(ms) {
-            resign();
-            stand(false, ms);
-        }
+        heard() { silent = Math.min(silent, 0); }
     };
 }

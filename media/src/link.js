@@ -26,9 +26,9 @@ const REFUSALS = 3;             // 401 in a row after which no new token is aske
 const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no other token is to be had
 
 // options: those of `connect`. silence: ms without a byte after which a connection is closed. gather: ms to collect the
-// channels of several tabs. client: the id of the only tab, or ''. parent: `onTokenFault(fault)` returns true if another
-// tab connects from now on; `onRefused(fault)`: the tab that connects has no right to any stream;
-// `onTooLarge(id, count)`: the tabs together have more channels than the server accepts, and this tab must leave the
+// channels of several tabs. client: the id of the only tab, or ''. parent: `handOver()` is called when there is no token,
+// and returns true if another tab connects from now on; `onRefused(fault)`: the tab that connects has no right to any
+// stream; `onTooLarge(id, count)`: the tabs together have more channels than the server accepts, and this tab must leave the
 // link; `onStopped(id)`: the only tab was refused.
 export function makeLink({address, options, silence, gather, client, askToken, publish, ...parent}) {
     const tabs = new Map();     // id: wants
@@ -309,7 +309,7 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             return;
         }
         refusals += status === 401;
-        if (isToken && parent.onTokenFault(fault)) {
+        if (isToken && parent.handOver()) {
             return;
         }
         if (status === 204 || status === 401 && (typeof options.token !== 'function' || refusals > REFUSALS)) {
