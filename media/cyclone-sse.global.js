@@ -126,11 +126,6 @@ function makeParser(onRetry) {
     };
 }
 
-// A channel's name as the server writes it into the line `channel:`, which a line break would end.
-function asField(name) {
-    return /[\r\n]/.test(name) ? name.replace(/[%\r\n]/g, encodeURIComponent) : name;
-}
-
 // The value of a text, or undefined if the text is not JSON.
 function asJSON(text) {
     try {
@@ -140,10 +135,12 @@ function asJSON(text) {
     }
 }
 
-// The event that tabs are sent for a block, with the names of those channels that the stream has requested.
-function toEvent({type, data, channels, except, id, own}, known) {
-    const names = new Map(known.map((name) => [asField(name), name]));
-    return {type, data: data.slice(0, -1), channels: channels.map((name) => names.get(name) || name), except, id, own};
+// The event that tabs are sent for a block of a stream with these channels. A line break would end the line `channel:`,
+// so the server encodes the names that have one.
+function toEvent(block, known) {
+    const channels = block.channels.map((name) =>
+        known.includes(name) ? name : name.replace(/%(0A|0D|25)/g, decodeURIComponent));
+    return {...block, channels, data: block.data.slice(0, -1)};
 }
 
 /* One request for a stream, or for the states at the start of a stream. Fails with the server's refusal. */
@@ -262,6 +259,7 @@ function makeRooms() {
  * connection has served, and whose marks of the channels in that connection are ''.
  */
 
+const GATHER = 50;      // ms to collect what several tabs want, before one connection is made for all
 const FIRST_RETRY = 1000;       // ms, until the server sends another
 const LONGEST_RETRY = 30000;    // ms
 const STEADY = 5000;            // ms after which a connection counts as a success, and delays start again
@@ -271,12 +269,12 @@ const REMOVAL = 1000;           // ms before channels are given up: a page that 
 const REFUSALS = 3;             // 401 in a row after which no new token is asked for
 const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no other token is to be had
 
-// options: those of `connect`. silence: ms without a byte after which a connection is closed. gather: ms to collect the
-// channels of several tabs. client: the id of the only tab, or ''. parent: `handOver()` is called when there is no token,
-// and returns true if another tab connects from now on; `onRefused(fault)`: the tab that connects has no right to any
-// stream; `onTooLarge(id, count)`: the tabs together have more channels than the server accepts, and this tab must leave the
-// link; `onStopped(id)`: the only tab was refused.
-function makeLink({address, options, silence, gather, client, askToken, publish, ...parent}) {
+// options: those of `connect`. silence: ms without a byte after which a connection is closed. me: the tab that connects.
+// isShared: others may come. parent: `handOver()` is called when there is no token, and returns true if another tab
+// connects from now on; `onTooLarge(id, count)`: the tabs together have more channels than the server accepts, and this
+// tab must leave the link; `onRefused(id)`: this tab must too, and has been stopped.
+function makeLink({address, options, silence, me, isShared, askToken, publish, ...parent}) {
+    const gather = isShared ? GATHER : 0, client = isShared ? '' : me;
     const tabs = new Map();     // id: wants
     const rooms = makeRooms();
     let at = '';                // the position: the id of the last event read
@@ -389,9 +387,8 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
     }
 
     function refuse(id, {message: reason, status}) {
-        tabs.delete(id);
         publish({tabs: [id], state: 'stopped', reason, status});
-        parent.onStopped(id);
+        parent.onRefused(id);
     }
 
     async function admitTabs(token, trial) {
@@ -559,12 +556,11 @@ function makeLink({address, options, silence, gather, client, askToken, publish,
             return;
         }
         if (status === 204 || status === 401 && (typeof options.token !== 'function' || refusals > REFUSALS)) {
-            parent.onRefused(fault);
+            refuse(me, fault);      // the token of another tab may be valid
             return;
         }
         if (isPermanent && !trial.channels?.some((name) => !wanted().includes(name))) {     // not for a tab that has left
             if (tabs.size < 2) {
-                stop();
                 refuse([...tabs.keys()][0], fault);
                 return;
             }
@@ -650,7 +646,7 @@ const MOST_BYTES = 6000;        // of their names in the address; common proxies
 
 const bytes = (names) => names.reduce((sum, name) => sum + encodeURIComponent(name).length + '&channels='.length, 0);
 
-// settings: those of makeLink, except the last two of its callbacks. handOver(tabs): with the number of all tabs.
+// settings: those of makeLink, except the last two of its functions. handOver(tabs): with the number of all tabs.
 function makeHub(settings) {
     const linkOf = new Map();   // tab: link
     let most = MOST_CHANNELS;
@@ -666,7 +662,7 @@ function makeHub(settings) {
         const link = makeLink({
             ...settings,
             handOver: () => settings.handOver(linkOf.size),
-            onStopped: (id) => linkOf.delete(id),
+            onRefused: remove,
             onTooLarge(id, count) {
                 most = Math.min(most, count - 1);
                 assign(id, link.remove(id), link);
@@ -799,7 +795,6 @@ async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
 
 const VERSION = 3;      // of what tabs send each other: those of another version share nothing with these
 const PING = 30000;     // ms, the server's --ping-interval unless the page names another
-const GATHER = 50;      // ms to collect what several tabs want, before one connection is made for all
 const TOKEN_PAUSE = 1000;   // ms for which a tab without a token leaves the lead to others, doubled with each failure
 const OWN_TYPES = ['state', 'gap', 'presence'];     // of `on`: events that are called like these reach '*' alone
 
@@ -987,8 +982,8 @@ function connect(url, options = {}) {
         term = Math.max(Date.now(), term + 1) + Math.random();
         hub = makeHub({
             address, options, silence, askToken, publish,
-            gather: group ? GATHER : 0,
-            client: group ? '' : client,
+            me: client,
+            isShared: Boolean(group),
             // The token function of another tab may succeed.
             handOver(tabs) {
                 if (group && tabs > 1) {
@@ -997,9 +992,7 @@ function connect(url, options = {}) {
                     return true;
                 }
                 return false;
-            },
-            // The token of another tab may be valid.
-            onRefused: ({message: reason, status}) => react({state: 'stopped', reason, status})
+            }
         });
         publish({isNew: true});
     }

@@ -12,7 +12,6 @@ import {delay, makeWatchdog, raced} from './timers.js';
 
 const VERSION = 3;      // of what tabs send each other: those of another version share nothing with these
 const PING = 30000;     // ms, the server's --ping-interval unless the page names another
-const GATHER = 50;      // ms to collect what several tabs want, before one connection is made for all
 const TOKEN_PAUSE = 1000;   // ms for which a tab without a token leaves the lead to others, doubled with each failure
 const OWN_TYPES = ['state', 'gap', 'presence'];     // of `on`: events that are called like these reach '*' alone
 
@@ -200,8 +199,8 @@ export function connect(url, options = {}) {
         term = Math.max(Date.now(), term + 1) + Math.random();
         hub = makeHub({
             address, options, silence, askToken, publish,
-            gather: group ? GATHER : 0,
-            client: group ? '' : client,
+            me: client,
+            isShared: Boolean(group),
             // The token function of another tab may succeed.
             handOver(tabs) {
                 if (group && tabs > 1) {
@@ -210,9 +209,7 @@ export function connect(url, options = {}) {
                     return true;
                 }
                 return false;
-            },
-            // The token of another tab may be valid.
-            onRefused: ({message: reason, status}) => react({state: 'stopped', reason, status})
+            }
         });
         publish({isNew: true});
     }

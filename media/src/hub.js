@@ -11,7 +11,7 @@ const MOST_BYTES = 6000;        // of their names in the address; common proxies
 
 const bytes = (names) => names.reduce((sum, name) => sum + encodeURIComponent(name).length + '&channels='.length, 0);
 
-// settings: those of makeLink, except the last two of its callbacks. handOver(tabs): with the number of all tabs.
+// settings: those of makeLink, except the last two of its functions. handOver(tabs): with the number of all tabs.
 export function makeHub(settings) {
     const linkOf = new Map();   // tab: link
     let most = MOST_CHANNELS;
@@ -27,7 +27,7 @@ export function makeHub(settings) {
         const link = makeLink({
             ...settings,
             handOver: () => settings.handOver(linkOf.size),
-            onStopped: (id) => linkOf.delete(id),
+            onRefused: remove,
             onTooLarge(id, count) {
                 most = Math.min(most, count - 1);
                 assign(id, link.remove(id), link);

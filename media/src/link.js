@@ -16,6 +16,7 @@ import {positionOf, readBlocks, readStates, request} from './request.js';
 import {makeRooms} from './rooms.js';
 import {delay, makeWatchdog, pause, raced} from './timers.js';
 
+const GATHER = 50;      // ms to collect what several tabs want, before one connection is made for all
 const FIRST_RETRY = 1000;       // ms, until the server sends another
 const LONGEST_RETRY = 30000;    // ms
 const STEADY = 5000;            // ms after which a connection counts as a success, and delays start again
@@ -25,12 +26,12 @@ const REMOVAL = 1000;           // ms before channels are given up: a page that 
 const REFUSALS = 3;             // 401 in a row after which no new token is asked for
 const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no other token is to be had
 
-// options: those of `connect`. silence: ms without a byte after which a connection is closed. gather: ms to collect the
-// channels of several tabs. client: the id of the only tab, or ''. parent: `handOver()` is called when there is no token,
-// and returns true if another tab connects from now on; `onRefused(fault)`: the tab that connects has no right to any
-// stream; `onTooLarge(id, count)`: the tabs together have more channels than the server accepts, and this tab must leave the
-// link; `onStopped(id)`: the only tab was refused.
-export function makeLink({address, options, silence, gather, client, askToken, publish, ...parent}) {
+// options: those of `connect`. silence: ms without a byte after which a connection is closed. me: the tab that connects.
+// isShared: others may come. parent: `handOver()` is called when there is no token, and returns true if another tab
+// connects from now on; `onTooLarge(id, count)`: the tabs together have more channels than the server accepts, and this
+// tab must leave the link; `onRefused(id)`: this tab must too, and has been stopped.
+export function makeLink({address, options, silence, me, isShared, askToken, publish, ...parent}) {
+    const gather = isShared ? GATHER : 0, client = isShared ? '' : me;
     const tabs = new Map();     // id: wants
     const rooms = makeRooms();
     let at = '';                // the position: the id of the last event read
@@ -143,9 +144,8 @@ export function makeLink({address, options, silence, gather, client, askToken, p
     }
 
     function refuse(id, {message: reason, status}) {
-        tabs.delete(id);
         publish({tabs: [id], state: 'stopped', reason, status});
-        parent.onStopped(id);
+        parent.onRefused(id);
     }
 
     async function admitTabs(token, trial) {
@@ -313,12 +313,11 @@ export function makeLink({address, options, silence, gather, client, askToken, p
             return;
         }
         if (status === 204 || status === 401 && (typeof options.token !== 'function' || refusals > REFUSALS)) {
-            parent.onRefused(fault);
+            refuse(me, fault);      // the token of another tab may be valid
             return;
         }
         if (isPermanent && !trial.channels?.some((name) => !wanted().includes(name))) {     // not for a tab that has left
             if (tabs.size < 2) {
-                stop();
                 refuse([...tabs.keys()][0], fault);
                 return;
             }

@@ -49,11 +49,6 @@ export function makeParser(onRetry) {
     };
 }
 
-// A channel's name as the server writes it into the line `channel:`, which a line break would end.
-function asField(name) {
-    return /[\r\n]/.test(name) ? name.replace(/[%\r\n]/g, encodeURIComponent) : name;
-}
-
 // The value of a text, or undefined if the text is not JSON.
 export function asJSON(text) {
     try {
@@ -63,8 +58,10 @@ export function asJSON(text) {
     }
 }
 
-// The event that tabs are sent for a block, with the names of those channels that the stream has requested.
-export function toEvent({type, data, channels, except, id, own}, known) {
-    const names = new Map(known.map((name) => [asField(name), name]));
-    return {type, data: data.slice(0, -1), channels: channels.map((name) => names.get(name) || name), except, id, own};
+// The event that tabs are sent for a block of a stream with these channels. A line break would end the line `channel:`,
+// so the server encodes the names that have one.
+export function toEvent(block, known) {
+    const channels = block.channels.map((name) =>
+        known.includes(name) ? name : name.replace(/%(0A|0D|25)/g, decodeURIComponent));
+    return {...block, channels, data: block.data.slice(0, -1)};
 }
