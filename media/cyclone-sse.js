@@ -247,12 +247,11 @@ function makeRooms() {
  *
  * A tab wants {marks, presence}. Its marks are {channel: id up to which the tab has everything}; '' stands for the
  * position of the link, and null for a channel that starts with the next connection. The link continues after the
- * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen. The link
- * notes in `lists` the channels whose members it must still send to the tab.
+ * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen.
  *
- * The link sends these messages with `publish`, each to some of its `tabs`: {starting, start, states}, {open, start, states},
- * {event}, {room}, {state, reason, status}. Events and rooms are for the tabs that follow the link: those that a
- * connection has served, and whose marks of the channels in that connection are ''.
+ * The link sends these messages with `publish`, each to some of its `tabs`:
+ *   {names, start, states}: these of your channels start; {isOpen, names, start, states, rooms}: a connection brings these;
+ *   {event}, {room}: for the tabs that follow the link, which have marks that are ''; {state, reason, status}.
  */
 
 const GATHER = 50;      // ms to collect what several tabs want, before one connection is made for all
@@ -368,7 +367,7 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
                 reach(start);
                 knowsNow = true;
                 starting.forEach((name) => { marks[name] = start; });
-                publish({tabs: [id], starting, start, states: states.map((block) => toEvent(block, names))});
+                publish({tabs: [id], names: starting, start, states: states.map((block) => toEvent(block, names))});
             }
         } catch (fault) {
             if (!PERMANENT.includes(fault.status) || tabs.has(id) && tabs.size < 2) {
@@ -401,25 +400,17 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
 
     // ---- The connection ----
 
-    // From here on the tabs follow the link. New channels start at its latest position, if it is known, and with their
-    // states, if these are wanted. Returns the tabs that the link serves.
-    function greet(states) {
+    // From here on the tabs follow the link, if it brings all that they need. New channels start at its latest position,
+    // if it is known, and with their states, if these are wanted. known: the rooms whose members the server has sent.
+    function greet(known, states) {
         const start = options.state && !states || !knowsNow ? null : newest;
         const served = [...tabs].filter(([, wants]) => serves(wants));
         served.forEach(([, {marks}]) => Object.keys(marks).forEach((name) => {
             marks[name] = isOpenFor([name]) && (marks[name] ?? start) !== null ? '' : marks[name];
         }));
         last = null;
-        publish({tabs: served.map(([id]) => id), open: open.channels, start, states: states || []});
-        return served;
-    }
-
-    // Greets the tabs that a connection serves which was there before: the server does not send the members again.
-    function greetLater() {
-        greet().forEach(([id, wants]) => {
-            rooms.all.filter(({channel}) => wants.lists.includes(channel)).forEach((room) => publish({tabs: [id], room}));
-            wants.lists = [];
-        });
+        const ids = served.map(([id]) => id);
+        publish({tabs: ids, isOpen: true, names: open.channels, start, states: states || [], rooms: known});
     }
 
     function handle(block, {controller, channels}) {
@@ -469,8 +460,7 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
         [attempt, open, refusals, asksEach, wasOpen, heard] = [null, trial, 0, false, true, Date.now()];
         trial.since = heard;
         expect(patience, 'silent');
-        // The server sends the members now.
-        greet(first.states?.map((block) => toEvent(block, channels))).forEach(([, wants]) => { wants.lists = []; });
+        greet([], first.states?.map((block) => toEvent(block, channels)));
         first.others.forEach((block) => handle(block, trial));
         replaceIfTooWide();     // a tab may have left meanwhile
         if (isBlind) {  // there was no id to continue from: what was missed is not known
@@ -513,7 +503,7 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
             await admitTabs(token, trial);
             if (suffices(wanted()) && !isTooWide()) {
                 attempt = null;
-                greetLater();
+                greet(rooms.all);
             } else {
                 await listen(trial, token);
             }
@@ -593,18 +583,16 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
         namesWithout: (id) => namesIn([...tabs].filter(([tab]) => tab !== id).map(([, wants]) => wants)),
         update(id, {marks, presence}) {
             const before = tabs.get(id), names = Object.keys(marks), isNew = (name) => before?.marks[name] === undefined;
-            const lists = names.filter((name) =>
-                presence && (!before?.presence || isNew(name) || before.lists.includes(name)));
             names.forEach((name) => {   // what follows the link goes on to do so
                 marks[name] = before?.marks[name] === '' ? '' : marks[name] ?? before?.marks[name] ?? null;
             });
             if (names.some(isNew)) {   // it counts as the last that came
                 tabs.delete(id);
             }
-            const wants = {marks, presence, lists};
+            const wants = {marks, presence};
             tabs.set(id, wants);
             if (suffices(names) && !mustBeAdmitted(wants)) {
-                greetLater();
+                greet(rooms.all);
                 replaceIfTooWide();
                 return;
             }
@@ -785,8 +773,9 @@ async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
 /*
  * The stream of one tab.
  *
- * Of each channel it notes {name, begin, seen, linked}: the channel starts after the id `begin`, null while that is not
- * known; the tab has seen all events up to the id `seen`; linked: the link of this tab brings its events.
+ * Of each channel it notes {name, begin, seen, linked, listed}: the channel starts after the id `begin`, null while that
+ * is not known; the tab has seen all events up to the id `seen`; linked: the link brings its events; listed: the page
+ * has the list of its members.
  */
 
 const VERSION = 3;      // of what tabs send each other: those of another version share nothing with these
@@ -882,6 +871,14 @@ export function connect(url, options = {}) {
         }
     }
 
+    function showMembers(room) {
+        const channel = channels.get(room.channel);
+        if (channel) {
+            channel.listed = true;
+            emit('presence', room);
+        }
+    }
+
     // Starts those of these channels that have not started, with their states if these were requested.
     function startAt(start, names, states) {
         const starting = names.filter((name) => channels.get(name)?.begin === null);
@@ -898,47 +895,49 @@ export function connect(url, options = {}) {
 
     // ---- Messages of the tab that leads, which may be this one ----
 
-    // Each leader has a higher term than the one before. Messages of earlier leaders are ignored: they are sent again.
+    // Each leader has a higher term than the one before, and is sent the channels of each tab that hears it first. Messages
+    // of earlier leaders are ignored: they are sent again.
     function receive(message) {
         if (closed || !(message.term >= term)) {
             return;
         }
-        if (message.term > term) {
+        const isNew = message.term > term;
+        if (isNew) {
             resign();
         }
         term = message.term;
         group?.heard();
-        if (!message.tabs || message.tabs.includes(client)) {
+        if (message.tabs?.includes(client)) {
             react(message);
+        }
+        if (isNew) {
+            announce();
         }
     }
 
-    function react(message) {
-        const {state: next, open, event, room} = message;
-        if (message.isNew) {
-            announce();
-        } else if (message.starting) {
-            startAt(message.start, message.starting, message.states);
-        } else if (open) {
-            if (message.start !== null) {
-                startAt(message.start, open, message.states);
-            }
-            channels.forEach((channel) => { channel.linked = channel.begin !== null && open.includes(channel.name); });
-            if (!closed && all().every(({linked}) => linked)) {
-                tokenFailures = hub ? 0 : tokenFailures;
-                setState('open');
-            }
-        } else if (event) {
+    function react({names, start, states, isOpen, rooms, event, room, state: next, reason, status}) {
+        if (names && start !== null) {
+            startAt(start, names, states);
+        }
+        if (isOpen) {
+            channels.forEach((channel) => { channel.linked = channel.begin !== null && names.includes(channel.name); });
+        }
+        if (isOpen && !closed && all().every(({linked}) => linked)) {
+            tokenFailures = hub ? 0 : tokenFailures;
+            setState('open');
+        }
+        if (event) {
             hear(event);
-        } else if (room) {
-            if (channels.has(room.channel)) {
-                emit('presence', room);
-            }
-        } else if (next) {
-            setState(next, message.reason, message.status);
-            if (next === 'stopped') {
-                end();
-            }
+        }
+        rooms?.filter(({channel}) => !channels.get(channel)?.listed).forEach(showMembers);
+        if (room) {
+            showMembers(room);
+        }
+        if (next) {
+            setState(next, reason, status);
+        }
+        if (next === 'stopped') {
+            end();
         }
     }
 
@@ -990,7 +989,8 @@ export function connect(url, options = {}) {
                 return false;
             }
         });
-        publish({isNew: true});
+        publish({});
+        announce();
     }
 
     function resign() {
@@ -999,14 +999,12 @@ export function connect(url, options = {}) {
     }
 
     // What the leader does with a message of a tab.
-    function serve({from, wants, gone, isAwake}) {
+    function serve({from, wants, isAwake}) {
         const its = hub;
         if (from) {
             if (its.update(from, wants)) {
                 group?.onceGone(from, () => its.remove(from));
             }
-        } else if (gone) {
-            its.remove(gone);
         } else if (isAwake) {
             its.wake();
         } else {
@@ -1034,7 +1032,8 @@ export function connect(url, options = {}) {
         const key = ['cyclone-sse', VERSION, address, shared, credentials, Boolean(options.state), identity(knownToken)];
         group = await joinGroup(JSON.stringify(key), client, {signal, onLead: lead, onResign: resign, onMessage});
         group.stand();
-        announce();
+        term = 0;
+        group.post({ask: true});    // a leader answers, whereupon this tab announces its channels
     }
 
     // ---- Start and stop ----
@@ -1056,12 +1055,11 @@ export function connect(url, options = {}) {
     // Returns whether any of them is new.
     function addChannels(names, begin) {
         const more = asList(names).filter((name) => !channels.has(name));
-        more.forEach((name) => channels.set(name, {name, begin, seen: '', linked: false}));
+        more.forEach((name) => channels.set(name, {name, begin, seen: '', linked: false, listed: false}));
         return more.length > 0;
     }
 
     function leave() {
-        toLeader({gone: client});
         resign();
         life.abort();
         group = null;
@@ -1095,7 +1093,8 @@ export function connect(url, options = {}) {
         on(type, handle) {
             const handles = listeners.get(type) || new Set();
             listeners.set(type, handles.add(handle));
-            if (type === 'presence' && handles.size === 1 && state) {
+            if (type === 'presence' && handles.size === 1) {
+                all().forEach((channel) => { channel.listed = false; });
                 announce();
             }
             return () => { handles.delete(handle); };

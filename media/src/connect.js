@@ -1,8 +1,9 @@
 /*
  * The stream of one tab.
  *
- * Of each channel it notes {name, begin, seen, linked}: the channel starts after the id `begin`, null while that is not
- * known; the tab has seen all events up to the id `seen`; linked: the link of this tab brings its events.
+ * Of each channel it notes {name, begin, seen, linked, listed}: the channel starts after the id `begin`, null while that
+ * is not known; the tab has seen all events up to the id `seen`; linked: the link brings its events; listed: the page
+ * has the list of its members.
  */
 import {joinGroup} from './group.js';
 import {makeHub} from './hub.js';
@@ -103,6 +104,14 @@ export function connect(url, options = {}) {
         }
     }
 
+    function showMembers(room) {
+        const channel = channels.get(room.channel);
+        if (channel) {
+            channel.listed = true;
+            emit('presence', room);
+        }
+    }
+
     // Starts those of these channels that have not started, with their states if these were requested.
     function startAt(start, names, states) {
         const starting = names.filter((name) => channels.get(name)?.begin === null);
@@ -119,47 +128,49 @@ export function connect(url, options = {}) {
 
     // ---- Messages of the tab that leads, which may be this one ----
 
-    // Each leader has a higher term than the one before. Messages of earlier leaders are ignored: they are sent again.
+    // Each leader has a higher term than the one before, and is sent the channels of each tab that hears it first. Messages
+    // of earlier leaders are ignored: they are sent again.
     function receive(message) {
         if (closed || !(message.term >= term)) {
             return;
         }
-        if (message.term > term) {
+        const isNew = message.term > term;
+        if (isNew) {
             resign();
         }
         term = message.term;
         group?.heard();
-        if (!message.tabs || message.tabs.includes(client)) {
+        if (message.tabs?.includes(client)) {
             react(message);
+        }
+        if (isNew) {
+            announce();
         }
     }
 
-    function react(message) {
-        const {state: next, open, event, room} = message;
-        if (message.isNew) {
-            announce();
-        } else if (message.starting) {
-            startAt(message.start, message.starting, message.states);
-        } else if (open) {
-            if (message.start !== null) {
-                startAt(message.start, open, message.states);
-            }
-            channels.forEach((channel) => { channel.linked = channel.begin !== null && open.includes(channel.name); });
-            if (!closed && all().every(({linked}) => linked)) {
-                tokenFailures = hub ? 0 : tokenFailures;
-                setState('open');
-            }
-        } else if (event) {
+    function react({names, start, states, isOpen, rooms, event, room, state: next, reason, status}) {
+        if (names && start !== null) {
+            startAt(start, names, states);
+        }
+        if (isOpen) {
+            channels.forEach((channel) => { channel.linked = channel.begin !== null && names.includes(channel.name); });
+        }
+        if (isOpen && !closed && all().every(({linked}) => linked)) {
+            tokenFailures = hub ? 0 : tokenFailures;
+            setState('open');
+        }
+        if (event) {
             hear(event);
-        } else if (room) {
-            if (channels.has(room.channel)) {
-                emit('presence', room);
-            }
-        } else if (next) {
-            setState(next, message.reason, message.status);
-            if (next === 'stopped') {
-                end();
-            }
+        }
+        rooms?.filter(({channel}) => !channels.get(channel)?.listed).forEach(showMembers);
+        if (room) {
+            showMembers(room);
+        }
+        if (next) {
+            setState(next, reason, status);
+        }
+        if (next === 'stopped') {
+            end();
         }
     }
 
@@ -211,7 +222,8 @@ export function connect(url, options = {}) {
                 return false;
             }
         });
-        publish({isNew: true});
+        publish({});
+        announce();
     }
 
     function resign() {
@@ -220,14 +232,12 @@ export function connect(url, options = {}) {
     }
 
     // What the leader does with a message of a tab.
-    function serve({from, wants, gone, isAwake}) {
+    function serve({from, wants, isAwake}) {
         const its = hub;
         if (from) {
             if (its.update(from, wants)) {
                 group?.onceGone(from, () => its.remove(from));
             }
-        } else if (gone) {
-            its.remove(gone);
         } else if (isAwake) {
             its.wake();
         } else {
@@ -255,7 +265,8 @@ export function connect(url, options = {}) {
         const key = ['cyclone-sse', VERSION, address, shared, credentials, Boolean(options.state), identity(knownToken)];
         group = await joinGroup(JSON.stringify(key), client, {signal, onLead: lead, onResign: resign, onMessage});
         group.stand();
-        announce();
+        term = 0;
+        group.post({ask: true});    // a leader answers, whereupon this tab announces its channels
     }
 
     // ---- Start and stop ----
@@ -277,12 +288,11 @@ export function connect(url, options = {}) {
     // Returns whether any of them is new.
     function addChannels(names, begin) {
         const more = asList(names).filter((name) => !channels.has(name));
-        more.forEach((name) => channels.set(name, {name, begin, seen: '', linked: false}));
+        more.forEach((name) => channels.set(name, {name, begin, seen: '', linked: false, listed: false}));
         return more.length > 0;
     }
 
     function leave() {
-        toLeader({gone: client});
         resign();
         life.abort();
         group = null;
@@ -316,7 +326,8 @@ export function connect(url, options = {}) {
         on(type, handle) {
             const handles = listeners.get(type) || new Set();
             listeners.set(type, handles.add(handle));
-            if (type === 'presence' && handles.size === 1 && state) {
+            if (type === 'presence' && handles.size === 1) {
+                all().forEach((channel) => { channel.listed = false; });
                 announce();
             }
             return () => { handles.delete(handle); };

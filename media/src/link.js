@@ -3,12 +3,11 @@
  *
  * A tab wants {marks, presence}. Its marks are {channel: id up to which the tab has everything}; '' stands for the
  * position of the link, and null for a channel that starts with the next connection. The link continues after the
- * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen. The link
- * notes in `lists` the channels whose members it must still send to the tab.
+ * earliest of its own position and all marks, so it may go back for a tab: each tab drops what it has seen.
  *
- * The link sends these messages with `publish`, each to some of its `tabs`: {starting, start, states}, {open, start, states},
- * {event}, {room}, {state, reason, status}. Events and rooms are for the tabs that follow the link: those that a
- * connection has served, and whose marks of the channels in that connection are ''.
+ * The link sends these messages with `publish`, each to some of its `tabs`:
+ *   {names, start, states}: these of your channels start; {isOpen, names, start, states, rooms}: a connection brings these;
+ *   {event}, {room}: for the tabs that follow the link, which have marks that are ''; {state, reason, status}.
  */
 import {earlier, later} from './ids.js';
 import {EXPIRED, GAP, PRESENCE, asJSON, makeParser, toEvent} from './parser.js';
@@ -129,7 +128,7 @@ export function makeLink({address, options, silence, me, isShared, askToken, pub
                 reach(start);
                 knowsNow = true;
                 starting.forEach((name) => { marks[name] = start; });
-                publish({tabs: [id], starting, start, states: states.map((block) => toEvent(block, names))});
+                publish({tabs: [id], names: starting, start, states: states.map((block) => toEvent(block, names))});
             }
         } catch (fault) {
             if (!PERMANENT.includes(fault.status) || tabs.has(id) && tabs.size < 2) {
@@ -162,25 +161,17 @@ export function makeLink({address, options, silence, me, isShared, askToken, pub
 
     // ---- The connection ----
 
-    // From here on the tabs follow the link. New channels start at its latest position, if it is known, and with their
-    // states, if these are wanted. Returns the tabs that the link serves.
-    function greet(states) {
+    // From here on the tabs follow the link, if it brings all that they need. New channels start at its latest position,
+    // if it is known, and with their states, if these are wanted. known: the rooms whose members the server has sent.
+    function greet(known, states) {
         const start = options.state && !states || !knowsNow ? null : newest;
         const served = [...tabs].filter(([, wants]) => serves(wants));
         served.forEach(([, {marks}]) => Object.keys(marks).forEach((name) => {
             marks[name] = isOpenFor([name]) && (marks[name] ?? start) !== null ? '' : marks[name];
         }));
         last = null;
-        publish({tabs: served.map(([id]) => id), open: open.channels, start, states: states || []});
-        return served;
-    }
-
-    // Greets the tabs that a connection serves which was there before: the server does not send the members again.
-    function greetLater() {
-        greet().forEach(([id, wants]) => {
-            rooms.all.filter(({channel}) => wants.lists.includes(channel)).forEach((room) => publish({tabs: [id], room}));
-            wants.lists = [];
-        });
+        const ids = served.map(([id]) => id);
+        publish({tabs: ids, isOpen: true, names: open.channels, start, states: states || [], rooms: known});
     }
 
     function handle(block, {controller, channels}) {
@@ -230,8 +221,7 @@ export function makeLink({address, options, silence, me, isShared, askToken, pub
         [attempt, open, refusals, asksEach, wasOpen, heard] = [null, trial, 0, false, true, Date.now()];
         trial.since = heard;
         expect(patience, 'silent');
-        // The server sends the members now.
-        greet(first.states?.map((block) => toEvent(block, channels))).forEach(([, wants]) => { wants.lists = []; });
+        greet([], first.states?.map((block) => toEvent(block, channels)));
         first.others.forEach((block) => handle(block, trial));
         replaceIfTooWide();     // a tab may have left meanwhile
         if (isBlind) {  // there was no id to continue from: what was missed is not known
@@ -274,7 +264,7 @@ export function makeLink({address, options, silence, me, isShared, askToken, pub
             await admitTabs(token, trial);
             if (suffices(wanted()) && !isTooWide()) {
                 attempt = null;
-                greetLater();
+                greet(rooms.all);
             } else {
                 await listen(trial, token);
             }
@@ -354,18 +344,16 @@ export function makeLink({address, options, silence, me, isShared, askToken, pub
         namesWithout: (id) => namesIn([...tabs].filter(([tab]) => tab !== id).map(([, wants]) => wants)),
         update(id, {marks, presence}) {
             const before = tabs.get(id), names = Object.keys(marks), isNew = (name) => before?.marks[name] === undefined;
-            const lists = names.filter((name) =>
-                presence && (!before?.presence || isNew(name) || before.lists.includes(name)));
             names.forEach((name) => {   // what follows the link goes on to do so
                 marks[name] = before?.marks[name] === '' ? '' : marks[name] ?? before?.marks[name] ?? null;
             });
             if (names.some(isNew)) {   // it counts as the last that came
                 tabs.delete(id);
             }
-            const wants = {marks, presence, lists};
+            const wants = {marks, presence};
             tabs.set(id, wants);
             if (suffices(names) && !mustBeAdmitted(wants)) {
-                greetLater();
+                greet(rooms.all);
                 replaceIfTooWide();
                 return;
             }
