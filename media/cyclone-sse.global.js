@@ -327,12 +327,6 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
         timer = setTimeout(connect, delay(ms, 0));
     }
 
-    function connectSoon(ms) {
-        if (!isWaiting) {
-            connectIn(ms);
-        }
-    }
-
     function cancelAttempt() {
         clearTimeout(timer);
         timer = 0;
@@ -357,7 +351,7 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
 
     // Sends a separate request. Without this, the refusal of one tab would end the streams of the others.
     async function admit(id, token, {controller, expect}) {
-        const wants = tabs.get(id), {marks} = wants, names = Object.keys(marks), probe = new AbortController();
+        const names = Object.keys(tabs.get(id).marks), probe = new AbortController();
         const {signal} = probe, onBytes = () => expect(silence, 'no answer');
         controller.signal.addEventListener('abort', () => probe.abort(controller.signal.reason));
         onBytes();      // the server has answered for the tab before
@@ -366,8 +360,8 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
             const response = await ask(names, '', {token, signal, ...how});
             const {start, states} = options.state ? await readStates(readBlocks(response, onBytes, () => {})) :
                 {start: positionOf(response), states: []};
-            if (!signal.aborted && tabs.get(id) === wants) {
-                const starting = names.filter((name) => marks[name] === null);
+            if (!signal.aborted && tabs.has(id)) {
+                const {marks} = tabs.get(id), starting = names.filter((name) => marks[name] === null);
                 reach(start);
                 knowsNow = true;
                 starting.forEach((name) => { marks[name] = start; });
@@ -392,11 +386,10 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
 
     async function admitTabs(token, trial) {
         const asked = new Set();
-        const next = () => (position() || asksEach) &&
-            [...tabs].find(([, wants]) => !asked.has(wants) && (asksEach || mustBeAdmitted(wants)));
-        for (let found = next(); found; found = next()) {
-            const [id, wants] = found;
-            asked.add(wants);
+        const next = () => (position() || asksEach) && [...tabs.keys()].find((id) =>
+            !asked.has(id) && (asksEach || mustBeAdmitted(tabs.get(id))));
+        for (let id = next(); id; id = next()) {
+            asked.add(id);
             await admit(id, token, trial);
             trial.controller.signal.throwIfAborted();
         }
@@ -466,7 +459,7 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
         expect(patience, 'silent');
         greet([], first.states?.map((block) => toEvent(block, channels)));
         first.others.forEach((block) => handle(block, trial));
-        replaceIfTooWide();     // a tab may have left meanwhile
+        adjust();       // to what the tabs want meanwhile
         if (isBlind) {  // there was no id to continue from: what was missed is not known
             publish({tabs: followers(), event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
         }
@@ -572,12 +565,19 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
 
     // ---- Tabs ----
 
-    // Whether it has channels that no tab wants, if it has all that they want.
+    // Whether the connection has channels that no tab wants, if it has all that they want.
     const isTooWide = () => wanted().length < open?.channels.length;
 
-    function replaceIfTooWide() {
-        if (isTooWide() && !timer) {
-            connectSoon(gather && REMOVAL);
+    // Connects again if the tabs want anything else than they have. An attempt under way is not replaced: without this, a
+    // page that changes its channels faster than the server answers would never have any of them.
+    function adjust() {
+        if (attempt || isWaiting) {
+            return;
+        }
+        if (!suffices(wanted()) || all().some(mustBeAdmitted)) {
+            connectIn(gather);
+        } else if (isTooWide() && !timer) {
+            connectIn(gather && REMOVAL);
         }
     }
 
@@ -597,20 +597,17 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
             tabs.set(id, wants);
             if (suffices(names) && !mustBeAdmitted(wants)) {
                 greet(rooms.all);
-                replaceIfTooWide();
-                return;
-            }
-            if (last) {
+            } else if (last) {
                 publish({tabs: [id], ...last});
             }
-            connectSoon(gather);
+            adjust();
         },
         // Returns the channels of the tab with its positions.
         remove(id) {
             const wants = tabs.get(id), {marks} = wants;
             Object.keys(marks).forEach((name) => { marks[name] = marks[name] === '' ? at : marks[name]; });
             tabs.delete(id);
-            replaceIfTooWide();
+            adjust();
             return wants;
         },
         wake() {
@@ -807,7 +804,7 @@ function absolute(url) {
     }
 }
 
-const asList = (names) => typeof names === 'string' ? [names] : [...names || []];
+const asList = (names) => (typeof names === 'string' ? [names] : [...names || []]).map(String);
 
 function connect(url, options = {}) {
     const address = absolute(url);

@@ -36,7 +36,7 @@ function absolute(url) {
     }
 }
 
-const asList = (names) => typeof names === 'string' ? [names] : [...names || []];
+const asList = (names) => (typeof names === 'string' ? [names] : [...names || []]).map(String);
 
 export function connect(url, options = {}) {
     const address = absolute(url);

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import {mock, test} from 'node:test';
 
 import {connect} from '../../../media/cyclone-sse.js';
-import {Answer, answerWith, last, open, pass, query, reject, requests, settle, silence} from './module_harness.mjs';
+import {Answer, answerWith, last, open, pass, passed, query, reject, requests, settle, silence} from './module_harness.mjs';
 
 const HOUR = 3600_000;
 
@@ -249,4 +249,43 @@ test('long polls that bring events leave nothing behind', async () => {
     assert.equal(last().signal, signal);
     assert.equal(heard.events.length, 18);
     assert.equal(listen.mock.callCount(), 18, 'one of the harness for each answer');
+});
+
+// Answers that come after some time; the last request can be written to.
+const slowly = (ms) => ({signal}) => new Promise((resolve, fail) => {
+    signal.addEventListener('abort', () => fail(signal.reason));
+    setTimeout(() => {
+        last().answer = new Answer(signal, {'Last-Event-ID': '5-0-n'});
+        resolve(last().answer.response);
+    }, ms);
+});
+
+for (const [how, change] of [
+    ['are added', ({add}, number) => add(`c${number}`)],
+    ['come and go', (stream, number) => stream[number % 2 ? 'remove' : 'add']('b')]
+]) {
+    test(`channels that ${how} faster than the server answers`, async () => {
+        const {stream, heard} = await open();
+        answerWith(...Array.from({length: 100}, () => slowly(200)));
+        for (let number = 0; number < 40; number += 1) {
+            change(stream, number);
+            await passed(100);
+        }
+        const connections = requests.filter((request) => query(request).get('lastEventId'));
+        assert.ok(connections.length > 2, 'none in four seconds');
+        await passed(1000);
+        await last().answer.write('id: 6-0-n\nchannel: a\ndata: 1\n\n');
+        assert.equal(heard.events.length, 1);
+        assert.deepEqual(query().getAll('channels'), stream.channels);
+    });
+}
+
+test('channels that are numbers', async () => {
+    const {stream, heard} = await open({channels: [42]});
+    assert.equal(heard.states.at(-1), 'open');
+    await last().answer.write('id: 6-0-n\nchannel: 42\ndata: 1\n\n');
+    assert.deepEqual(heard.events.map(({channels}) => channels), [['42']]);
+    stream.add([43]);
+    stream.remove([42]);
+    assert.deepEqual(stream.channels, ['43']);
 });

@@ -215,11 +215,16 @@ for (const how of ['break', 'end']) {
 
 test('a tab that comes between the states of another has all of its own', async () => {
     const first = await openInTheMiddle();
-    answerWith(bothStates);
     const second = await open({channels: ['a', 'c'], state: true, shared: true});
-    await passed(2000);
-    assert.deepEqual([query().getAll('channels'), query().get('lastEventId')], [['a', 'b', 'c'], null]);
-    assert.deepEqual([first, second].map(dataOf), [['a s3', 'b s5', 'b e14'], ['a s3']]);
+    await passed(200);
+    answerWith(
+        answerAt(12, `\n\n${event(3, 'a', 's3')}id: 12-0-n\n\n`),     // for the second tab
+        answerAt(9, `\n\n${event(10, 'b', 'e10')}${event(13, 'a', 'e13')}${event(14, 'c', 'e14')}`)
+    );
+    await first.request.answer.write(`${event(5, 'b', 's5')}id: 9-0-n\n\n`);
+    await passed(200);
+    assert.deepEqual([query().getAll('channels'), query().get('lastEventId')], [['a', 'b', 'c'], '9-0-n']);
+    assert.deepEqual([first, second].map(dataOf), [['a s3', 'b s5', 'b e10', 'a e13'], ['a s3', 'a e13', 'c e14']]);
     assert.deepEqual([first, second].map(({heard}) => heard.states.at(-1)), ['open', 'open']);
 });
 

@@ -134,7 +134,7 @@ def test_a_connection_that_breaks_between_the_states(
     around.limit = 5000
     first = open_tab("connecting", channels=["room-1", "room-2"], state=True, shared=True)
     until(lambda: around.limit is None and stats(server.url).get("room-2") == 1, "the answer that is cut")
-    second = open_tab(state=True, shared=True)
+    second = open_tab("connecting", state=True, shared=True)
     around.heal()
     first.wait_for_function("seen.length === 2")
     form(server.url, channel="room-2", message="2")
