@@ -35,7 +35,7 @@ function isAfter(id, mark) {
     return a && b && a.node === b.node ? a.order > b.order : !mark || id !== mark;
 }
 
-const later = (id, mark) => isAfter(id, mark) ? id : mark;
+const later = (id, mark) => id && isAfter(id, mark) ? id : mark;
 
 /* The timers of the module, all of which are limited by `delay`. */
 
@@ -814,6 +814,7 @@ function connect(url, options = {}) {
     const channels = new Map();     // name: channel
     const done = new AbortController();
     let life = new AbortController();   // of one visit: a page that is kept by the browser has several
+    let passed = '';        // the last id that the linked channels have seen, if it is not noted in them
     let lastEventId = options.lastEventId || '', state = '', closed = false;
     let hub = null, group = null, term = 0, knownToken, tokenFailures = 0;
 
@@ -851,14 +852,14 @@ function connect(url, options = {}) {
         const {type, data, id, own} = event, isGap = type === GAP;
         const named = isGap && asJSON(data)?.channels || event.channels;
         // A channel that the link does not have yet, since another tab is still being admitted, has seen nothing.
-        const followed = all().filter(({begin, linked}) => own ? linked : begin !== null);
-        let mine = followed.filter(({name}) => !named.length || named.includes(name));
+        let mine = (named.length ? named.map((name) => channels.get(name)) : all())
+            .filter((channel) => channel && (own ? channel.linked : channel.begin !== null));
         if (own) {
-            if (mine.some(({seen}) => !isAfter(id, seen))) {
+            if (!isAfter(id, passed) || mine.some(({seen}) => !isAfter(id, seen))) {
                 return;     // the connection went back for another tab
             }
             mine = mine.filter(({begin}) => isGap || isAfter(id, begin));
-            followed.forEach((channel) => { channel.seen = later(id, channel.seen); });
+            passed = id;
             lastEventId = later(id, lastEventId);
         }
         const names = mine.map(({name}) => name);
@@ -870,6 +871,12 @@ function connect(url, options = {}) {
         } else {
             emitEvent(event, names);
         }
+    }
+
+    // Notes in all linked channels what they have seen. Not with each event: there may be hundreds of channels.
+    function notePassed() {
+        all().filter(({linked}) => linked).forEach((channel) => { channel.seen = later(passed, channel.seen); });
+        passed = '';
     }
 
     function showMembers(room) {
@@ -921,6 +928,7 @@ function connect(url, options = {}) {
             startAt(start, names, states);
         }
         if (isOpen) {
+            notePassed();
             channels.forEach((channel) => { channel.linked = channel.begin !== null && names.includes(channel.name); });
         }
         if (isOpen && !closed && all().every(({linked}) => linked)) {
@@ -953,6 +961,7 @@ function connect(url, options = {}) {
         if (closed) {
             return;
         }
+        notePassed();
         const marks = Object.fromEntries(all().map(({name, begin, seen}) => [name, seen || begin]));
         const presence = Boolean(listeners.get('presence')?.size);
         toLeader({from: client, wants: {marks, presence}});

@@ -46,6 +46,7 @@ export function connect(url, options = {}) {
     const channels = new Map();     // name: channel
     const done = new AbortController();
     let life = new AbortController();   // of one visit: a page that is kept by the browser has several
+    let passed = '';        // the last id that the linked channels have seen, if it is not noted in them
     let lastEventId = options.lastEventId || '', state = '', closed = false;
     let hub = null, group = null, term = 0, knownToken, tokenFailures = 0;
 
@@ -83,14 +84,14 @@ export function connect(url, options = {}) {
         const {type, data, id, own} = event, isGap = type === GAP;
         const named = isGap && asJSON(data)?.channels || event.channels;
         // A channel that the link does not have yet, since another tab is still being admitted, has seen nothing.
-        const followed = all().filter(({begin, linked}) => own ? linked : begin !== null);
-        let mine = followed.filter(({name}) => !named.length || named.includes(name));
+        let mine = (named.length ? named.map((name) => channels.get(name)) : all())
+            .filter((channel) => channel && (own ? channel.linked : channel.begin !== null));
         if (own) {
-            if (mine.some(({seen}) => !isAfter(id, seen))) {
+            if (!isAfter(id, passed) || mine.some(({seen}) => !isAfter(id, seen))) {
                 return;     // the connection went back for another tab
             }
             mine = mine.filter(({begin}) => isGap || isAfter(id, begin));
-            followed.forEach((channel) => { channel.seen = later(id, channel.seen); });
+            passed = id;
             lastEventId = later(id, lastEventId);
         }
         const names = mine.map(({name}) => name);
@@ -102,6 +103,12 @@ export function connect(url, options = {}) {
         } else {
             emitEvent(event, names);
         }
+    }
+
+    // Notes in all linked channels what they have seen. Not with each event: there may be hundreds of channels.
+    function notePassed() {
+        all().filter(({linked}) => linked).forEach((channel) => { channel.seen = later(passed, channel.seen); });
+        passed = '';
     }
 
     function showMembers(room) {
@@ -153,6 +160,7 @@ export function connect(url, options = {}) {
             startAt(start, names, states);
         }
         if (isOpen) {
+            notePassed();
             channels.forEach((channel) => { channel.linked = channel.begin !== null && names.includes(channel.name); });
         }
         if (isOpen && !closed && all().every(({linked}) => linked)) {
@@ -185,6 +193,7 @@ export function connect(url, options = {}) {
         if (closed) {
             return;
         }
+        notePassed();
         const marks = Object.fromEntries(all().map(({name, begin, seen}) => [name, seen || begin]));
         const presence = Boolean(listeners.get('presence')?.size);
         toLeader({from: client, wants: {marks, presence}});

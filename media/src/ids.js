@@ -19,4 +19,4 @@ export function isAfter(id, mark) {
     return a && b && a.node === b.node ? a.order > b.order : !mark || id !== mark;
 }
 
-export const later = (id, mark) => isAfter(id, mark) ? id : mark;
+export const later = (id, mark) => id && isAfter(id, mark) ? id : mark;

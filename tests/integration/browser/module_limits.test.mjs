@@ -289,3 +289,12 @@ test('channels that are numbers', async () => {
     stream.remove([42]);
     assert.deepEqual(stream.channels, ['43']);
 });
+
+test('an event costs the same, however many channels there are', async () => {
+    const channels = Array.from({length: 400}, (_, number) => `c${number}`), {heard} = await open({channels});
+    const exec = mock.method(RegExp.prototype, 'exec');
+    await last().answer.write('id: 6-0-n\nchannel: c7\ndata: 1\n\nid: 7-0-n\nchannel: c8\ndata: 2\n\n');
+    assert.equal(heard.events.length, 2);
+    const parsed = exec.mock.calls.filter((call) => call.this.source.startsWith('^(\\d+)-'));
+    assert.ok(parsed.length > 5 && parsed.length < 50, `${parsed.length} ids`);
+});

@@ -255,3 +255,17 @@ test('a tab that opens while the link goes through the history starts with the n
     assert.deepEqual(dataOf(two), ['e7']);
     assert.equal(openLinks().length, 1);
 });
+
+test('a connection that goes back twice has no event twice', async () => {
+    const {stream, heard} = await open();
+    await publish('8-0-n', 'a');
+    for (const change of [() => stream.on('presence', () => {}), () => stream.add('b'), () => stream.add('c')]) {
+        answers.unshift((request) => serve(request, '7-0-n'));
+        change();
+        await passed(300);
+        await publish('8-0-n', 'a');
+    }
+    await publish('9-0-n', 'a');
+    assert.equal(query().get('lastEventId'), '7-0-n');
+    assert.deepEqual(dataOf({heard}), ['e8', 'e9']);
+});
