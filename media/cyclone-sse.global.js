@@ -687,7 +687,10 @@ function makeHub(settings) {
         },
         remove,
         wake() { links().forEach((link) => link.wake()); },
-        stop() { links().forEach((link) => link.stop()); }
+        stop() {
+            links().forEach((link) => link.stop());
+            linkOf.clear();     // without this, a tab that goes later would start its link again
+        }
     };
 }
 
@@ -1049,6 +1052,7 @@ function connect(url, options = {}) {
     // ---- Start and stop ----
 
     async function start() {
+        leave();
         const {signal} = life = new AbortController();
         setState('connecting');
         try {

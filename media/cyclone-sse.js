@@ -683,7 +683,10 @@ function makeHub(settings) {
         },
         remove,
         wake() { links().forEach((link) => link.wake()); },
-        stop() { links().forEach((link) => link.stop()); }
+        stop() {
+            links().forEach((link) => link.stop());
+            linkOf.clear();     // without this, a tab that goes later would start its link again
+        }
     };
 }
 
@@ -1045,6 +1048,7 @@ export function connect(url, options = {}) {
     // ---- Start and stop ----
 
     async function start() {
+        leave();
         const {signal} = life = new AbortController();
         setState('connecting');
         try {

@@ -281,6 +281,7 @@ export function connect(url, options = {}) {
     // ---- Start and stop ----
 
     async function start() {
+        leave();
         const {signal} = life = new AbortController();
         setState('connecting');
         try {

@@ -67,6 +67,9 @@ export function makeHub(settings) {
         },
         remove,
         wake() { links().forEach((link) => link.wake()); },
-        stop() { links().forEach((link) => link.stop()); }
+        stop() {
+            links().forEach((link) => link.stop());
+            linkOf.clear();     // without this, a tab that goes later would start its link again
+        }
     };
 }
