@@ -459,7 +459,7 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
         expect(patience, 'silent');
         greet([], first.states?.map((block) => toEvent(block, channels)));
         first.others.forEach((block) => handle(block, trial));
-        adjust();       // to what the tabs want meanwhile
+        adjust();       // to what the tabs want since
         if (isBlind) {  // there was no id to continue from: what was missed is not known
             publish({tabs: followers(), event: {type: GAP, data: JSON.stringify({channels}), channels: []}});
         }
@@ -501,6 +501,7 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
             if (suffices(wanted()) && !isTooWide()) {
                 attempt = null;
                 greet(rooms.all);
+                adjust();
             } else {
                 await listen(trial, token);
             }

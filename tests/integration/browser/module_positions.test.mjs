@@ -269,3 +269,14 @@ test('a connection that goes back twice has no event twice', async () => {
     assert.equal(query().get('lastEventId'), '7-0-n');
     assert.deepEqual(dataOf({heard}), ['e8', 'e9']);
 });
+
+test('with states, a channel that the link has, added while its tab is being admitted', async () => {
+    await tab({channels: ['a', 'b'], state: true});
+    const states = holdNextAnswer();
+    const two = await tab({channels: ['a'], state: true});
+    two.stream.add('b');
+    await states();
+    await passed(2000);
+    await publish('6-0-n', 'b');
+    assert.deepEqual([dataOf(two), two.heard.states.at(-1)], [['e6'], 'open']);
+});
