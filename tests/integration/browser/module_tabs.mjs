@@ -48,23 +48,53 @@ const manager = {
     }
 };
 
+const frozen = [];      // channels whose messages wait, in both directions, and these messages
+
 class Channel {
     constructor(name) {
         this.name = name;
         channels.set(name, (channels.get(name) || new Set()).add(this));
     }
+    get isOpen() { return channels.get(this.name).has(this); }
+    get waiting() { return frozen.find(({channel}) => channel === this); }
     postMessage(message) {
         const data = structuredClone(message);
-        if (!channels.get(this.name).has(this)) {
+        if (!this.isOpen) {
             throw new Error('closed');
         }
+        if (this.waiting) {
+            this.waiting.sent.push(data);
+            return;
+        }
         [...channels.get(this.name)].filter((other) => other !== this).forEach((other) => {
-            queueMicrotask(() => channels.get(this.name).has(other) && other.onmessage({data: structuredClone(data)}));
+            queueMicrotask(() => other.take(structuredClone(data)));
         });
+    }
+    take(data) {
+        if (this.waiting) {
+            this.waiting.received.push(data);
+        } else if (this.isOpen) {
+            this.onmessage({data});
+        }
     }
     close() {
         channels.get(this.name).delete(this);
     }
+}
+
+// Stops the messages of one of the tabs, until `thaw`.
+export function freeze(random) {
+    const open = [...channels.values()].flatMap((set) => [...set]).filter((channel) => !channel.waiting);
+    if (open.length) {
+        frozen.push({channel: open[Math.floor(random() * open.length)], sent: [], received: []});
+    }
+}
+
+// Delivers the messages of the tab that is frozen longest.
+export function thaw() {
+    const {channel, sent, received} = frozen.shift() || {};
+    received?.forEach((data) => channel.take(data));
+    sent?.filter(() => channel.isOpen).forEach((data) => channel.postMessage(data));
 }
 
 export function installTabs() {
@@ -72,6 +102,7 @@ export function installTabs() {
     mock.method(Math, 'random', () => 1 - (seed += 1) / 1e6);   // the ids of the tabs differ
     locks.clear();
     channels.clear();
+    frozen.length = 0;
     Object.defineProperty(globalThis, 'navigator', {value: {locks: manager}, configurable: true});
     globalThis.BroadcastChannel = Channel;
 }
