@@ -108,7 +108,7 @@ export function makeLink({address, options, silence, me, isShared, askToken, pub
 
     // Sends a separate request. Without this, the refusal of one tab would end the streams of the others.
     async function admit(id, token, {controller, expect}) {
-        const names = Object.keys(tabs.get(id).marks), probe = new AbortController();
+        const before = tabs.get(id).marks, names = Object.keys(before), probe = new AbortController();
         const {signal} = probe, onBytes = () => expect(silence, 'no answer');
         controller.signal.addEventListener('abort', () => probe.abort(controller.signal.reason));
         onBytes();      // the server has answered for the tab before
@@ -118,7 +118,8 @@ export function makeLink({address, options, silence, me, isShared, askToken, pub
             const {start, states} = options.state ? await readStates(readBlocks(response, onBytes, () => {})) :
                 {start: positionOf(response), states: []};
             if (!signal.aborted && tabs.has(id)) {
-                const {marks} = tabs.get(id), starting = names.filter((name) => marks[name] === null);
+                const {marks} = tabs.get(id);
+                const starting = names.filter((name) => before[name] === null && marks[name] === null);
                 reach(start);
                 knowsNow = true;
                 starting.forEach((name) => { marks[name] = start; });
