@@ -1,4 +1,4 @@
-/* Types of cyclone-sse.js, and of window.cycloneSSE, which cyclone-sse.global.js sets. */
+/* Types of cyclone-sse.js, and of the global cycloneSSE, which cyclone-sse.global.js sets. */
 
 /** One event. */
 export interface StreamEvent<T = any> {

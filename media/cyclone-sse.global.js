@@ -1,4 +1,4 @@
-/* Made from cyclone-sse.js, for pages without modules: sets window.cycloneSSE. */
+/* Made from cyclone-sse.js, for pages and workers without modules: sets the global cycloneSSE. */
 (function () {
 'use strict';
 
@@ -802,7 +802,7 @@ function identity(token) {
 
 function absolute(url) {
     try {
-        return new URL(url, globalThis.location?.href).href;
+        return new URL(url, globalThis.document?.baseURI || globalThis.location?.href).href;
     } catch {
         throw new TypeError(`connect: '${url}' is not an absolute URL, which is needed outside of a page: ` +
             "'http://localhost:8888/'");
@@ -1134,5 +1134,5 @@ function connect(url, options = {}) {
     };
 }
 
-window.cycloneSSE = {connect};
+globalThis.cycloneSSE = {connect};
 }());

@@ -45,13 +45,13 @@ def module() -> str:
 
 
 def plain(text: str) -> str:
-    """Return a script that sets `window.cycloneSSE` to an object with the exports of this module."""
+    """Return a script that sets the global `cycloneSSE` to an object with the exports of this module."""
     names = re.findall(r"^export function (\w+)", text, re.MULTILINE)
     body = re.sub(r"^export ", "", text, flags=re.MULTILINE)
     assert names, "the module exports nothing"
     assert "\nexport" not in body, "the module exports other things than functions"
-    head = "/* Made from cyclone-sse.js, for pages without modules: sets window.cycloneSSE. */\n"
-    end = f"window.cycloneSSE = {{{', '.join(names)}}};\n}}());\n"
+    head = "/* Made from cyclone-sse.js, for pages and workers without modules: sets the global cycloneSSE. */\n"
+    end = f"globalThis.cycloneSSE = {{{', '.join(names)}}};\n}}());\n"
     return f"{head}(function () {{\n'use strict';\n\n{body}\n{end}"
 
 

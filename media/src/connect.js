@@ -29,7 +29,7 @@ function identity(token) {
 
 function absolute(url) {
     try {
-        return new URL(url, globalThis.location?.href).href;
+        return new URL(url, globalThis.document?.baseURI || globalThis.location?.href).href;
     } catch {
         throw new TypeError(`connect: '${url}' is not an absolute URL, which is needed outside of a page: ` +
             "'http://localhost:8888/'");

@@ -21,7 +21,7 @@ from tools.plain_module import MODULE, PLAIN, module, plain
 
 HERE = Path(__file__).parent
 CASES = json.loads((HERE / "format_cases.json").read_text())
-SMALL = 16 * 1024  # bytes, minified
+SMALL = 15 * 1024  # bytes, minified
 LISTEN = """
     window.states = []; window.gaps = [];
     const listen = (options) => {
@@ -133,6 +133,28 @@ def test_the_plain_script_in_a_page(server: SseServer, site: Site, browse: Open)
     publish(server.url, ["a"], "[1]")
     page.wait_for_function("seen.length === 1")
     assert page.faults == []
+
+
+def test_the_plain_script_in_a_worker(server: SseServer, site: Site, browse: Open) -> None:
+    site.pages["/"] = module_page("""
+        const text = `importScripts('${origin}/media/cyclone-sse.global.js');
+            cycloneSSE.connect('${origin}/sse/', {channels: 'a', shared: true})
+                .on('message', (event) => postMessage(event.json));`;
+        window.worker = new Worker(URL.createObjectURL(new Blob([text], {type: 'text/javascript'})));
+        worker.onmessage = ({data}) => seen.push(data);
+    """)
+    page = browse(site.url)
+    until(lambda: stats(server.url) == {"a": 1}, "the stream")
+    publish(server.url, ["a"], "[1]")
+    page.wait_for_function("seen.length === 1")
+
+
+def test_an_address_below_that_of_the_page(server: SseServer, site: Site, browse: Open) -> None:
+    """A page says with <base> what its addresses are relative to, also for EventSource."""
+    page = module_page("connect('./', {channels: 'a'});").replace("<title>", '<base href="/sse/"><title>')
+    site.pages["/"] = page
+    browse(site.url)
+    until(lambda: stats(server.url) == {"a": 1}, "the stream")
 
 
 def test_it_reads_the_format_as_the_browser_does(site: Site, browse: Open) -> None:
