@@ -50,7 +50,9 @@ def plain(text: str) -> str:
     body = re.sub(r"^export ", "", text, flags=re.MULTILINE)
     assert names, "the module exports nothing"
     assert "\nexport" not in body, "the module exports other things than functions"
-    head = "/* Made from cyclone-sse.js, for pages and workers without modules: sets the global cycloneSSE. */\n"
+    head = (
+        "/* Made from cyclone-sse.js, for pages and workers without modules: sets the global cycloneSSE. */\n"
+    )
     end = f"globalThis.cycloneSSE = {{{', '.join(names)}}};\n}}());\n"
     return f"{head}(function () {{\n'use strict';\n\n{body}\n{end}"
 

@@ -93,8 +93,8 @@ export function freeze(random) {
 // Delivers the messages of the tab that is frozen longest.
 export function thaw() {
     const {channel, sent, received} = frozen.shift() || {};
-    received?.forEach((data) => channel.take(data));
     sent?.filter(() => channel.isOpen).forEach((data) => channel.postMessage(data));
+    received?.forEach((data) => channel.take(data));
 }
 
 export function installTabs() {
