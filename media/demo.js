@@ -23,10 +23,10 @@ let summarised = 0;
 let seconds = 0;
 let asking = 0;     // timer
 
-// The channels in the fields of this name.
 // A pattern has no state.
 const hasPattern = (channels) => channels.some((name) => name.includes('*'));
 
+// The channels in the fields of this name.
 function channelsIn(name) {
     const fields = document.querySelectorAll(`input[name=${name}]`);
     return [...new Set([...fields].map((field) => field.value.trim()).filter(Boolean))];

@@ -10,7 +10,7 @@
  *   {event}, {room}: for the tabs that follow the link, which have marks that are ''; {state, reason, status}.
  */
 import {earlier, later} from './ids.js';
-import {EXPIRED, GAP, PRESENCE, asJSON, makeParser, toEvent} from './parser.js';
+import {EXPIRED, GAP, PRESENCE, asJSON, toEvent} from './parser.js';
 import {positionOf, readBlocks, readStates, request} from './request.js';
 import {makeRooms} from './rooms.js';
 import {delay, makeWatchdog, pause, raced} from './timers.js';
