@@ -196,7 +196,7 @@ export function connect(url, options = {}) {
         notePassed();
         const marks = Object.fromEntries(all().map(({name, begin, seen}) => [name, seen || begin]));
         const presence = Boolean(listeners.get('presence')?.size);
-        toLeader({from: client, wants: {marks, presence}});
+        toLeader({from: client, to: term, wants: {marks, presence}});
     }
 
     function toLeader(message) {
@@ -240,11 +240,11 @@ export function connect(url, options = {}) {
         hub = null;
     }
 
-    // What the leader does with a message of a tab.
-    function serve({from, wants, isAwake}) {
+    // What the leader does with a message of a tab. What a tab has sent to an earlier leader is out of date: it is sent again.
+    function serve({from, to, wants, isAwake}) {
         const its = hub;
         if (from) {
-            if (its.update(from, wants)) {
+            if (to === term && its.update(from, wants)) {
                 group?.onceGone(from, () => its.remove(from));
             }
         } else if (isAwake) {

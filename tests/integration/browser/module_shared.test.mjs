@@ -162,3 +162,18 @@ test('tabs of another version share nothing', async () => {
     navigator.locks.request = request;
     assert.ok(names.length && names.every((name) => JSON.parse(/^\[.*\]/.exec(name)[0])[1] === 3));
 });
+
+test('what a tab has sent to an earlier leader is out of date', async () => {
+    const names = new Set(), {request} = navigator.locks;
+    navigator.locks.request = (name, ...rest) => { names.add(name); return request(name, ...rest); };
+    const tabs = [await tab({channels: ['a']}), await tab({channels: ['b']})];
+    navigator.locks.request = request;
+    const channel = new BroadcastChannel([...names].find((name) => name.endsWith(']')));
+    channel.onmessage = () => {};
+    channel.postMessage({from: tabs[1].stream.client, to: 1, wants: {marks: {old: '3-0-n'}, presence: false}});
+    channel.close();
+    await passed(2000);
+    await publish('6-0-n', 'b', 1);
+    assert.deepEqual(openLinks().map((link) => link.names), [['a', 'b']]);
+    assert.equal(tabs[1].heard.events.length, 1);
+});
