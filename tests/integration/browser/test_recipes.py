@@ -74,6 +74,12 @@ def wait_text(page: Any, selector: str, text: str) -> None:
     page.wait_for_function(shown, arg=[selector, text])
 
 
+def say(page: Any, text: str) -> None:
+    """Send a line of the chat."""
+    page.get_by_label("Message").fill(text)
+    page.get_by_role("button", name="Send").click()
+
+
 def test_chat(world: World, visit: Visit) -> None:
     ann, bob = visit("ann", "/chat/tea"), visit("bob", "/chat/tea")
     for page in (ann, bob):
@@ -81,8 +87,7 @@ def test_chat(world: World, visit: Visit) -> None:
     bob.get_by_label("Message").type("H")
     wait_text(ann, "#typing", "bob is typing …")
     assert bob.locator("#typing").text_content() == ""  # not to the sender
-    bob.get_by_label("Message").fill("Hello <b>Ann</b>")
-    bob.get_by_role("button", name="Send").click()
+    say(bob, "Hello <b>Ann</b>")
     for page in (ann, bob):
         wait_text(page, "#lines", "bobHello <b>Ann</b>")
     wait_text(ann, "#typing", "")
@@ -91,6 +96,25 @@ def test_chat(world: World, visit: Visit) -> None:
     wait_text(ann, "#members", "annbobeve")
     eve.close()
     wait_text(ann, "#members", "annbob")
+    assert not ann.faults + bob.faults
+
+
+def test_lines_of_a_chat_stand_in_their_order(world: World, visit: Visit) -> None:
+    ann, bob = visit("ann", "/"), visit("bob", "/chat/tea")
+    say(bob, "first")
+    wait_text(bob, "#lines", "bobfirst")
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    ann.route("**/lines", hold)
+    ann.goto(bob.url)
+    until(lambda: ann.evaluate("1") and held, "the request for what was said")
+    say(bob, "second")
+    wait_text(ann, "#lines", "bobsecond")  # the stream is ahead
+    held[0].continue_()
+    wait_text(ann, "#lines", "bobfirstbobsecond")
     assert not ann.faults + bob.faults
 
 
