@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import random
 import socket
 import ssl
@@ -28,6 +29,8 @@ SHORTEST_WAIT, LONGEST_WAIT = 0.1, 3600.0
 
 Token = str | Callable[[], str]
 
+logger = logging.getLogger(__name__)
+
 
 def subscribe(
     url: str,
@@ -47,8 +50,8 @@ def subscribe(
     raised.
 
     ``last_event_id``: the stream starts after this event, or with ``earliest`` at the oldest one that the
-    server keeps. ``token``: a text, or a function that is called for each connection. ``query``: further
-    parameters, such as ``{"state": "1"}``.
+    server keeps. ``token``: a text, or a function that is called for each connection, and again after an
+    ``OSError``. ``query``: further parameters, such as ``{"state": "1"}``.
     """
     names = [channels] if isinstance(channels, str) else list(channels)
     parameters = [("channels", name) for name in names] + list((query or {}).items())
@@ -135,8 +138,14 @@ class Subscription:
         try:
             response = self._response or self._open()
             received = response.read1(65536)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Unavailable(f"the stream was lost: {error}") from error
+        except (OSError, http.client.HTTPException) as error:
+            lost = "the stream was lost" if self._response else f"no answer from {self._connections.server}"
+            raise Unavailable(f"{lost}: {error}") from error
+        except ValueError as error:
+            # Without this check, a mistake in the token function would be repeated forever.
+            if not self._closed.is_set():
+                raise
+            raise Unavailable("another thread has closed what was being read") from error
         if not received:
             raise Unavailable("the server ended the stream")
         self._failures = 0
@@ -200,6 +209,8 @@ class Subscription:
             pause = 0.0  # with another token
         elif failure.retry_after is not None:
             pause = max(pause, min(failure.retry_after, LONGEST_WAIT))
+        if self._failures == 1:  # once for each outage, and not when a server restarts
+            logger.warning("no stream, trying again: %s", failure.reason)
         self._failures = min(self._failures + 1, 10)
         self._closed.wait(pause)
 

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from tests.harness.clients import publish, stats
 from tests.harness.patience import PATIENCE
-from tests.harness.process import until
+from tests.harness.process import free_port, until
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
 from tests.unit.access.keys import SECRET
@@ -153,6 +153,21 @@ def test_a_header_that_cannot_be_sent_is_raised(server: SseServer, wrong: dict[s
     with pytest.raises(CycloneSSEError) as raised, subscribe(server.url, "a", **wrong) as events:
         next(events)
     assert "secret" not in str(raised.value)
+
+
+def test_a_mistake_in_a_token_function_is_raised(server: SseServer) -> None:
+    with pytest.raises(ValueError, match="at least 32 bytes"):
+        next(subscribe(server.url, "a", token=lambda: make_token("short", ["a"])))
+
+
+def test_the_log_says_once_why_there_is_no_stream(caplog: pytest.LogCaptureFixture) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    subscription = subscribe(url, "a")
+    with running(subscription):
+        until(lambda: subscription._failures > 2, "three attempts")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no stream, trying again: no answer from {url}: [Errno 111] Connection refused"
+    ]
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:80x", "http://127.0.0.1:99999", "http://127.0.0.1/a b"])
