@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import httpx
 
 from cyclone_sse_client.attempts import Attempts
 from cyclone_sse_client.calls import Call, Calls, Dumps, Message, Published, Result, State
-from cyclone_sse_client.connections import server_name
+from cyclone_sse_client.connections import server_name, split_url
 from cyclone_sse_client.errors import Unavailable
 from cyclone_sse_client.publisher import PATIENCE, TIMEOUT, no_answer
+
+# Without this limit, the calls of a few hundred tasks at once would take minutes and fail: httpx looks at every
+# waiting call for each connection that becomes free, and the time for which a call waits counts as its timeout.
+MOST_CONNECTIONS = 20
 
 # The server has closed an idle connection: this is not a failure, and needs no pause.
 _CLOSED_WHILE_IDLE = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
@@ -35,13 +40,15 @@ class AsyncPublisher:
     ) -> None:
         self.calls = Calls(key, dumps)
         self.patience = patience
-        unix = url.removeprefix("unix:") if url.startswith("unix:") else None
-        verify = context if context is not None else url.startswith("https:")
-        transport = httpx.AsyncHTTPTransport(uds=unix, verify=verify)
+        self.timeout = timeout
+        self._where = split_url(url)
+        self._url = url
         self._server = server_name(url)
-        base = "http://localhost" if unix else url.rstrip("/")
-        # Without trust_env=False, a proxy named in the environment would receive the key.
-        self._client = httpx.AsyncClient(base_url=base, transport=transport, timeout=timeout, trust_env=False)
+        https = self._where.scheme == "https"
+        self._context = context or (ssl.create_default_context() if https else False)
+        # Without one for each event loop, a publisher that outlives its loop would fail: async_to_sync and
+        # asyncio.run make a loop for each call.
+        self._of_loops: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
 
     async def publish(
         self,
@@ -100,8 +107,10 @@ class AsyncPublisher:
                 await asyncio.sleep(attempts.pause(failure))
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
+        """Close the connections; the next call opens one."""
+        of_loop = self._of_loops.pop(asyncio.get_running_loop(), None)
+        if of_loop is not None:
+            await of_loop.end.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,4 +130,41 @@ class AsyncPublisher:
 
     async def _request(self, call: Call[Result]) -> httpx.Response:
         headers = {name.encode(): value.encode("latin-1") for name, value in call.headers.items()}
-        return await self._client.request(call.method, call.path, content=call.body, headers=headers)
+        of_loop = await self._of_running_loop()
+        async with of_loop.free:
+            return await of_loop.client.request(call.method, call.path, content=call.body, headers=headers)
+
+    async def _of_running_loop(self) -> _OfLoop:
+        loop = asyncio.get_running_loop()
+        found = self._of_loops.get(loop)
+        if found is None:
+            for closed in [each for each in list(self._of_loops) if each.is_closed()]:
+                self._of_loops.pop(closed, None)
+            client = self._make_client()
+            found = self._of_loops[loop] = _OfLoop(client, _until_end(client))
+            await anext(found.end)
+        return found
+
+    def _make_client(self) -> httpx.AsyncClient:
+        unix = self._where.path if self._where.scheme == "unix" else None
+        transport = httpx.AsyncHTTPTransport(uds=unix, verify=self._context)
+        base = "http://localhost" if unix else self._url.rstrip("/")
+        # Without trust_env=False, a proxy named in the environment would receive the key.
+        return httpx.AsyncClient(base_url=base, transport=transport, timeout=self.timeout, trust_env=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _OfLoop:
+    """The connections of one event loop."""
+
+    client: httpx.AsyncClient
+    end: AsyncGenerator[None, None]
+    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_CONNECTIONS))
+
+
+async def _until_end(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
+    """Close the client when the event loop ends, at which asyncio closes the generators that were started."""
+    try:
+        yield
+    finally:
+        await client.aclose()

@@ -12,7 +12,7 @@ import re
 import socket
 import ssl
 from collections import deque
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 MOST_IDLE = 8
 
@@ -25,18 +25,25 @@ def server_name(url: str) -> str:
     return f"{where.scheme}://{where.netloc.rpartition('@')[2]}{where.path.rstrip('/')}" if where.netloc else url
 
 
+def split_url(url: str) -> SplitResult:
+    """The parts of a server's URL: http, https, or ``unix:/path/to/socket``. ValueError if it is none.
+
+    Without these checks, each connection would fail, and a subscription would try forever.
+    """
+    where = urlsplit(url)
+    if where.scheme not in ("http", "https", "unix") or not (where.hostname or where.scheme == "unix"):
+        raise ValueError(f"not a URL of a server: {url!r}")
+    _ = where.port  # raises ValueError
+    if where.scheme != "unix" and not _PATH.fullmatch(where.path):
+        raise ValueError(f"percent-encode what is no visible ASCII character in the path of {url!r}")
+    return where
+
+
 class Connections:
     """Connections to the server at ``url``: http, https, or ``unix:/path/to/socket``."""
 
     def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
-        where = urlsplit(url)
-        if where.scheme not in ("http", "https", "unix") or not (where.hostname or where.scheme == "unix"):
-            raise ValueError(f"not a URL of a server: {url!r}")
-        # Without these checks, each connection would fail, and a subscription would try forever.
-        _ = where.port  # raises ValueError
-        if where.scheme != "unix" and not _PATH.fullmatch(where.path):
-            raise ValueError(f"percent-encode what is no visible ASCII character in the path of {url!r}")
-        self._where = where
+        self._where = where = split_url(url)
         self._context = context
         self._idle: deque[http.client.HTTPConnection] = deque()
         self._process = os.getpid()

@@ -15,6 +15,7 @@ from cyclone_sse_client import (
     CycloneSSEError,
     Message,
     NotAllowed,
+    Published,
     Publisher,
     Refused,
     Unavailable,
@@ -23,7 +24,7 @@ from cyclone_sse_client import (
 from cyclone_sse_client.aio import AsyncPublisher
 
 from tests.harness.clients import Subscriber
-from tests.harness.process import connections, free_port
+from tests.harness.process import connections, free_port, until
 from tests.harness.scripted import OK, answer, scripted
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
@@ -157,6 +158,35 @@ def test_threads_share_a_publisher(server: SseServer) -> None:
     assert sorted(heard) == sorted(f"{name}-{number}" for name in range(8) for number in range(50))
 
 
+def test_many_tasks_share_a_few_connections() -> None:
+    async def publish_all(url: str) -> None:
+        async with AsyncPublisher(url) as publisher:
+            await asyncio.gather(*(publisher.publish("a", number) for number in range(300)))
+
+    with scripted() as server:
+        asyncio.run(publish_all(server.url))
+        assert len(server.asked) == 300
+        assert server.opened <= 20
+
+
+def test_a_publisher_outlives_its_event_loops(server: SseServer) -> None:
+    publisher = AsyncPublisher(server.url)
+
+    async def publish() -> Published:
+        return await publisher.publish("a", "x")
+
+    for _ in range(5):
+        asyncio.run(publish())
+        until(lambda: connections(server.pid, server.port) == 0, "the end of the connection")
+
+    async def close() -> None:
+        await publish()
+        await publisher.close()
+        await publish()
+
+    asyncio.run(close())
+
+
 def test_a_unix_socket(serve: Serve, tmp_path: Any, make: Make) -> None:
     path = tmp_path / "sse.sock"
     serve(f"--endpoint=unix:{path}")
@@ -229,10 +259,11 @@ def test_a_kept_connection_that_the_server_closed(make: Make) -> None:
         assert server.opened == 2
 
 
-def test_a_url_that_is_none() -> None:
-    for url in ("127.0.0.1:8888", "ftp://x", "http://"):
-        with pytest.raises(ValueError, match="URL"):
-            Publisher(url)
+@pytest.mark.parametrize("kind", [Publisher, AsyncPublisher])
+@pytest.mark.parametrize("url", ["127.0.0.1:8888", "ftp://x", "http://", "http://127.0.0.1:80x"])
+def test_a_url_that_is_none(kind: type, url: str) -> None:
+    with pytest.raises(ValueError, match=r"URL|[Pp]ort"):
+        kind(url)
 
 
 def test_a_message_that_is_no_json() -> None:
