@@ -53,7 +53,7 @@ final class Publisher
         ?string $idempotencyKey = null,
     ): array {
         $optional = ['event' => $event, 'keep' => $keep ?: null, 'ttl' => $ttl, 'except' => $except, 'retry' => $retry];
-        $fields = ['channel' => (array) $channels, 'message' => $message];
+        $fields = ['channel' => self::names($channels), 'message' => $message];
         $fields += array_filter($optional, static fn (mixed $value): bool => $value !== null);
         return $this->post('/publish', $fields, $idempotencyKey ?? self::newKey());
     }
@@ -69,7 +69,8 @@ final class Publisher
         $key = $idempotencyKey ?? self::newKey();
         $body = [];
         foreach (array_values($messages) as $index => $message) {
-            $body[] = $message + ['idempotency_key' => "$key-$index"];
+            $named = array_map(self::names(...), array_intersect_key($message, ['channel' => 0, 'channels' => 0]));
+            $body[] = $named + $message + ['idempotency_key' => "$key-$index"];
         }
         return $this->post('/publish', $body, null);
     }
@@ -85,7 +86,7 @@ final class Publisher
         if (($user === null) === ($channels === null)) {
             throw new \ValueError('name the user or the channels whose streams to end');
         }
-        $fields = $channels === null ? ['user' => (string) $user] : ['channel' => (array) $channels];
+        $fields = $channels === null ? ['user' => (string) $user] : ['channel' => self::names($channels)];
         return $this->post('/disconnect', $fields, null)['streams'];
     }
 
@@ -96,7 +97,7 @@ final class Publisher
      */
     public function clear(string|array $channels): void
     {
-        $this->post('/clear', ['channel' => (array) $channels], null);
+        $this->post('/clear', ['channel' => self::names($channels)], null);
     }
 
     /**
@@ -266,6 +267,12 @@ final class Publisher
             }
         }
         return null;
+    }
+
+    /** Without this, the result of array_filter or array_unique would be a JSON object, which the server refuses. */
+    private static function names(mixed $channels): mixed
+    {
+        return is_array($channels) ? array_values($channels) : $channels;
     }
 
     private static function newKey(): string

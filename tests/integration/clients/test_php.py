@@ -96,6 +96,20 @@ REFUSED = [
 ]
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "$publisher->publish(array_filter(['', 'a']), 1)",
+        "$publisher->batch([['channel' => array_filter(['', 'a']), 'message' => 1]])",
+        "$publisher->batch([['channels' => array_filter(['', 'a']), 'message' => 1]])",
+        "$publisher->disconnect(channels: array_filter(['', 'a']))",
+        "$publisher->clear(array_filter(['', 'a']))",
+    ],
+)
+def test_channels_may_have_gaps_in_their_numbers(server: SseServer, tmp_path: Path, code: str) -> None:
+    assert "reason" not in str(call(tmp_path, server.url, code))
+
+
 def test_what_is_refused_says_why(serve: Serve, tmp_path: Path) -> None:
     server = serve("--http-secret=KEY", "--max-body=1000")
     for key, code, status, reason in REFUSED:
