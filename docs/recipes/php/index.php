@@ -4,7 +4,8 @@ session_start(['cookie_samesite' => 'Lax', 'cookie_httponly' => true]);
 if ($_SERVER['REQUEST_METHOD'] === 'POST') {
     $job = bin2hex(random_bytes(16));
     $_SESSION['jobs'][] = $job;
-    exec(escapeshellarg(PHP_BINARY) . ' ' . __DIR__ . "/work.php $job > /dev/null 2>&1 &");
+    // Not PHP_BINARY, which is php-fpm or empty behind a web server.
+    exec(PHP_BINDIR . '/php ' . escapeshellarg(__DIR__ . '/work.php') . " $job > /dev/null 2>&1 &");
     header("Location: /?job=$job");
     exit;
 }
