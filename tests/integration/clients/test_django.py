@@ -25,6 +25,20 @@ SECRET = "0123456789abcdef0123456789abcdef"
 THIS_ONE = "this environment"
 VERSIONS = [THIS_ONE, *(pytest.param(name, marks=pytest.mark.slow) for name in ("4.2", "5.2"))]
 Project = tuple[SseServer, ClientSite]
+BY_ASGI = """
+import asyncio, sys
+from asgiref.testing import ApplicationCommunicator
+from django.core.asgi import get_asgi_application
+
+async def get(path, cookie):
+    scope = {"type": "http", "method": "GET", "path": path, "headers": [(b"cookie", cookie.encode())]}
+    asked = ApplicationCommunicator(get_asgi_application(), scope)
+    await asked.send_input({"type": "http.request"})
+    print((await asked.receive_output(60))["status"])
+    await asked.wait(60)
+
+asyncio.run(get(*sys.argv[1:]))
+"""
 
 
 def environment(directory: Path, version: str) -> Path:
@@ -107,6 +121,16 @@ def test_a_session_decides_and_publishes_and_ends(project: Project) -> None:
         assert status(server.url, "user-1", cookies) == 401
         assert bob.get("/end") == (200, "ended")
         other.wait_end()
+
+
+def test_a_logout_ends_streams_by_asgi(project: Project) -> None:
+    server, site = project
+    ann = Browser(site.url)
+    ann.get("/login", name="ann")
+    with Subscriber(server.url, "user-1", headers=ann.cookies) as stream:
+        assert site.run("-c", BY_ASGI, "/logout", ann.cookies["Cookie"]) == "200\n"
+        stream.wait_end()
+    assert status(server.url, "user-1", ann.cookies) == 401
 
 
 def test_a_push_that_fails_does_not_fail_the_request(project: Project) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.core.signals import request_finished
 
 from cyclone_sse_client.django import conf
 
@@ -25,5 +24,4 @@ class CycloneSSEConfig(AppConfig):
 
             from cyclone_sse_client.django import logout
 
-            user_logged_out.connect(logout.note)
-            request_finished.connect(logout.disconnect_noted)
+            user_logged_out.connect(logout.end_streams)

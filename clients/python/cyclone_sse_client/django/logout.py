@@ -1,39 +1,34 @@
-"""Ends all streams of a user who logs out; those of sessions that are still logged in reconnect.
-
-Django sends ``user_logged_out`` before it deletes the session. A stream that ended at that moment could
-reconnect with the old session, so the streams are ended when the request is finished.
-"""
+"""Ends all streams of a user who logs out; those of sessions that are still logged in reconnect."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-from asgiref.local import Local
+from django.db import transaction
 
 from cyclone_sse_client.calls import Calls
 from cyclone_sse_client.django import conf
 from cyclone_sse_client.errors import CycloneSSEError
 
 logger = logging.getLogger(__name__)
-_noted = Local()
 
 
-def note(*, user: Any, request: Any = None, **_: object) -> None:
-    """Remember the user until the request is finished."""
+def end_streams(*, user: Any, request: Any = None, **_: object) -> None:
+    """End the streams of this user when the transaction, which deletes the session, has been committed."""
     if user is None:
         return
-    _noted.users = [*getattr(_noted, "users", []), user.pk]
-    if request is None:
-        disconnect_noted()
-
-
-def disconnect_noted(**_: object) -> None:
-    """End the streams of the users who have logged out in this request."""
-    users, _noted.users = getattr(_noted, "users", []), []
+    session = getattr(request, "session", None)
+    if session is not None:
+        # Django deletes the session only after this signal. Without this, a stream that ends could reconnect with it.
+        session.delete()
     calls: Calls = conf.calls()
-    for user in users:
+    call = calls.disconnect(user=user.pk)
+
+    def send_to_cyclone_sse() -> None:
         try:
-            conf.backend().call(calls.disconnect(user=user))
+            conf.backend().call(call)
         except CycloneSSEError:
-            logger.exception("the streams of user %s that has logged out were not ended", user)
+            logger.exception("the streams of user %s that has logged out were not ended", user.pk)
+
+    transaction.on_commit(send_to_cyclone_sse)
