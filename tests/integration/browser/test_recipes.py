@@ -118,6 +118,18 @@ def test_lines_of_a_chat_stand_in_their_order(world: World, visit: Visit) -> Non
     assert not ann.faults + bob.faults
 
 
+@pytest.mark.parametrize(
+    ("path", "read", "selector"), [("/chat/tea", "**/lines", "#lines"), ("/table/", "**/rows", "#row-1")]
+)
+def test_what_could_not_be_read_is_read_again(visit: Visit, path: str, read: str, selector: str) -> None:
+    ann, bob = visit("ann", "/"), visit("bob", "/chat/tea")
+    say(bob, "first")
+    wait_text(bob, "#lines", "bobfirst")
+    ann.route(read, lambda route: route.fulfill(status=503, body="the application is away"), times=1)
+    ann.goto(ann.url.rstrip("/") + path)
+    wait_text(ann, selector, {"#lines": "bobfirst", "#row-1": "Tea1.00Change"}[selector])
+
+
 def test_notifications(world: World, visit: Visit) -> None:
     ann, bob = visit("ann", "/notifications/"), visit("bob", "/notifications/")
     for text in ("one", "two"):
