@@ -93,7 +93,10 @@ def test_listening(server: SseServer, site: Site, browse: Open) -> None:
 
 
 def test_state_then_stream(server: SseServer, site: Site, browse: Open) -> None:
-    """What is published before the state is read is applied to it, unless the state has it already."""
+    """What is published before the state is read is applied to it, unless the state has it already.
+
+    The first request fails, and is repeated.
+    """
     (listen,) = [text for text in html("listening.md") if "early" in text]
     state = {"a": {"id": "a", "version": 3}, "b": {"id": "b", "version": 1}}
     site.pages["/board.json"] = json.dumps(state)
@@ -101,8 +104,9 @@ def test_state_then_stream(server: SseServer, site: Site, browse: Open) -> None:
         "'/board.json')", "'/board.json'))"
     )
     site.pages["/"] = (
-        "<script>window.go = () => new Promise((f) => (window.read = f));</script>" + site.pages["/"]
-    )
+        "<script>let failed; window.go = () => new Promise((ok, fail) => "
+        "failed ? (window.read = ok) : fail(failed = true));</script>"
+    ) + site.pages["/"].replace("5000)", "0)")
     page = browse(site.url)
     page.wait_for_function("!!window.read")
     for row in ({"id": "a", "version": 2}, {"id": "b", "version": 2}, {"id": "c", "version": 1}):
