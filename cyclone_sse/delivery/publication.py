@@ -119,8 +119,8 @@ class Publication:
         event, retry, ttl = _json_text(value, "event"), _json_retry(value), value.get("ttl")
         if ttl is not None and type(ttl) not in (int, float):
             raise ValueError("ttl is not a number of seconds")
-        excluded, keep = _json_text(value, "except"), value.get("keep", False)
-        if not isinstance(keep, bool):
+        excluded, keep = _json_text(value, "except"), value.get("keep")
+        if keep is not None and not isinstance(keep, bool):
             raise ValueError("keep is not true or false")
         key = value.get("idempotency_key")
         if key is not None and (not isinstance(key, str) or " " in key):
@@ -135,7 +135,7 @@ class Publication:
             retry,
             ttl=ttl,
             excluded=excluded,
-            keep=keep,
+            keep=bool(keep),
             idempotency_key=key,
         )
 

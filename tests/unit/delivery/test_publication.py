@@ -254,6 +254,12 @@ def test_in_json_these_fields_have_their_types(field: str, value: Any) -> None:
         Publication.from_json({"channel": "a", "message": "x", field: value})
 
 
+@pytest.mark.parametrize("field", ["event", "retry", "ttl", "except", "keep", "idempotency_key"])
+def test_null_is_no_field(field: str) -> None:
+    plain = {"channel": "a", "message": "x"}
+    assert Publication.from_json({**plain, field: None}) == Publication.from_json(plain)
+
+
 def test_the_name_of_a_channel_has_at_most_255_bytes() -> None:
     assert publication("\u00e4" * 127, "x")
     with pytest.raises(ValueError, match="255 bytes"):
