@@ -15,6 +15,7 @@ if not settings.configured:
     settings.configure()
     django.setup()
 
+from cyclone_sse_client.django import views
 from cyclone_sse_client.django.views import may_subscribe_by
 from django.http import QueryDict
 
@@ -64,3 +65,9 @@ def test_what_can_only_be_a_mistake(decided: Any) -> None:
 
 def test_no_channel_is_nothing_to_allow() -> None:
     assert ask(True, query="") == (403, None)
+
+
+@pytest.mark.parametrize("view", [views.may_subscribe, may_subscribe_by(lambda request, channels: True)])
+def test_the_view_answers_for_itself_where_pages_need_a_login(view: Any) -> None:
+    """The redirect of LoginRequiredMiddleware, which reads this, would be no decision: 503, not 401."""
+    assert view.login_required is False

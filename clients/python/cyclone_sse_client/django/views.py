@@ -16,14 +16,22 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from cyclone_sse_client.django import conf
 
 Decide = Callable[[HttpRequest, list[str]], Any]
+View = Callable[[HttpRequest], HttpResponse]
 
 
+def _without_login(view: View) -> View:
+    """Let the view answer 401 itself. The redirect of Django's LoginRequiredMiddleware would be no decision."""
+    view.login_required = False  # type: ignore[attr-defined]
+    return view
+
+
+@_without_login
 def may_subscribe(request: HttpRequest) -> HttpResponse:
     """Answer with the decision of the function in the settings."""
     return _answer(request, conf.function("MAY_SUBSCRIBE"))
 
 
-def may_subscribe_by(decide: Decide) -> Callable[[HttpRequest], HttpResponse]:
+def may_subscribe_by(decide: Decide) -> View:
     """A view that answers with the decision of this function.
 
     ``decide(request, channels)`` returns True for all of these channels, False, the channels that are
@@ -31,6 +39,7 @@ def may_subscribe_by(decide: Decide) -> Callable[[HttpRequest], HttpResponse]:
     None is False: a function that forgets to return allows nothing.
     """
 
+    @_without_login
     def view(request: HttpRequest) -> HttpResponse:
         return _answer(request, decide)
 
