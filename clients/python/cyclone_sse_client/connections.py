@@ -12,9 +12,12 @@ import re
 import socket
 import ssl
 from collections import deque
+from contextlib import suppress
 from urllib.parse import SplitResult, urlsplit
 
 MOST_IDLE = 8
+
+_Idle = deque[http.client.HTTPConnection]
 
 _PATH = re.compile("[!-~]*")
 
@@ -45,8 +48,7 @@ class Connections:
     def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
         self._where = where = split_url(url)
         self._context = context
-        self._idle: deque[http.client.HTTPConnection] = deque()
-        self._process = os.getpid()
+        self._kept: tuple[int, _Idle] = (os.getpid(), deque())
         self.server = server_name(url)
         self.prefix = "" if where.scheme == "unix" else where.path.rstrip("/")
 
@@ -61,7 +63,6 @@ class Connections:
 
     def pop_idle(self, timeout: float) -> http.client.HTTPConnection | None:
         """An idle connection, or None. The server may have closed it."""
-        self._forget_parent()
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -73,21 +74,31 @@ class Connections:
 
     def keep(self, connection: http.client.HTTPConnection) -> None:
         """Keep a connection whose answer has been read to the end."""
-        if connection.sock is None or len(self._idle) >= MOST_IDLE:
+        idle = self._idle
+        if connection.sock is None or len(idle) >= MOST_IDLE:
             connection.close()
         else:
-            self._idle.append(connection)
+            idle.append(connection)
 
     def close(self) -> None:
         """Close the idle connections; the next call opens one."""
-        while self._idle:
-            self._idle.pop().close()
+        with suppress(IndexError):  # there are no more
+            while True:
+                self._idle.pop().close()
 
-    def _forget_parent(self) -> None:
-        # Without this two processes after a fork (gunicorn --preload) would read each other's answers.
-        if self._process != os.getpid():
-            self._process = os.getpid()
-            self.close()
+    @property
+    def _idle(self) -> _Idle:
+        """The idle connections of this process; those of its parent are closed.
+
+        Without this, two processes after a fork (gunicorn --preload) would read each other's answers.
+        """
+        process, idle = self._kept
+        if process == os.getpid():
+            return idle
+        self._kept = (os.getpid(), deque())
+        for inherited in list(idle):
+            inherited.close()
+        return self._kept[1]
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import os
+import socket
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,6 +25,7 @@ from cyclone_sse_client import (
     make_token,
 )
 from cyclone_sse_client.aio import AsyncPublisher
+from cyclone_sse_client.connections import Connections
 
 from tests.harness.clients import Subscriber
 from tests.harness.process import connections, free_port, until
@@ -156,6 +160,24 @@ def test_threads_share_a_publisher(server: SseServer) -> None:
             thread.join()
         heard = client.data(400)
     assert sorted(heard) == sorted(f"{name}-{number}" for name in range(8) for number in range(50))
+
+
+def test_a_process_uses_no_connection_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither does a thread that looks for one while another notices the fork."""
+    kept, found = Connections("http://127.0.0.1:1"), []
+
+    class Inherited(http.client.HTTPConnection):
+        def close(self) -> None:
+            found.append(kept.pop_idle(1))
+
+    with socket.socket() as open_socket:
+        for _ in range(2):
+            connection = Inherited("127.0.0.1")
+            connection.sock = open_socket
+            kept.keep(connection)
+        monkeypatch.setattr(os, "getpid", lambda: 0)
+        found.append(kept.pop_idle(1))
+    assert set(found) == {None}
 
 
 def test_many_tasks_share_a_few_connections() -> None:
