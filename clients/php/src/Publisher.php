@@ -166,7 +166,8 @@ final class Publisher
             try {
                 return $this->attempt($method, $path, $headers, $body);
             } catch (Failure $failure) {
-                $wait = $failure->retryAfter ?? $pause * random_int(50, 150) / 100;
+                // With a random part, so that not all publishers that received the same Retry-After call at once.
+                $wait = max($failure->retryAfter ?? $pause / 2, 0) + $pause * random_int(0, 100) / 100;
                 if (!$failure->temporary || microtime(true) + $wait > $deadline) {
                     throw $failure;
                 }

@@ -204,6 +204,12 @@ def test_a_server_that_is_full_for_long(tmp_path: Path) -> None:
     assert failure == expected
 
 
+def test_a_retry_after_that_is_no_time_is_no_error(tmp_path: Path) -> None:
+    with scripted(answer("503 No", AWAY, "Retry-After: -5")) as server:
+        assert call(tmp_path, server.url, "$publisher->publish('a', 1)")["status"] == "ok"
+        assert len(server.asked) == 2
+
+
 def test_what_is_no_cyclone_sse_is_named(tmp_path: Path) -> None:
     with scripted(answer("200 OK", b"<html>hello")) as server:
         failure = call(tmp_path, server.url, "$publisher->publish('a', 1)")
