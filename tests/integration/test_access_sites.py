@@ -251,6 +251,12 @@ def test_nginx_asks_the_application(
     with Subscriber(front.url, "user-1", path="/sse/", query=query, headers=ann.cookies) as stream:
         assert stream.data(1) == ["hello"]
         assert b"\nchannel: user-1\n" in stream.body
+    query = {"lastEventId": "earliest", "stream": "1"}
+    as_react_native = ann.cookies | {"X-Requested-With": "XMLHttpRequest"}
+    with Subscriber(front.url, "user-1", path="/sse/", query=query, headers=as_react_native) as stream:
+        assert stream.data(1) == ["hello"]
+        publish(server.url, "user-1", "again")
+        assert stream.data(1) == ["again"]
     for name in ("stats", "publish", "disconnect", "%73tats", "x/../stats"):
         assert request("GET", f"{front.url}/sse/{name}", headers=ann.cookies).status in (400, 404)
 
