@@ -15,7 +15,9 @@ if not settings.configured:
     settings.configure()
     django.setup()
 
+from cyclone_sse_client.calls import Calls
 from cyclone_sse_client.django import views
+from cyclone_sse_client.django.backends import NullBackend, RecordingBackend
 from cyclone_sse_client.django.views import may_subscribe_by
 from django.http import QueryDict
 
@@ -71,3 +73,10 @@ def test_no_channel_is_nothing_to_allow() -> None:
 def test_the_view_answers_for_itself_where_pages_need_a_login(view: Any) -> None:
     """The redirect of LoginRequiredMiddleware, which reads this, would be no decision: 503, not 401."""
     assert view.login_required is False
+
+
+@pytest.mark.parametrize("backend", [RecordingBackend, NullBackend])
+def test_a_page_without_a_server_finds_an_empty_room(backend: type[RecordingBackend | NullBackend]) -> None:
+    presence = backend().call(Calls().presence("room-ü"))
+    assert presence == {"channel": "room-ü", "members": {}, "anonymous": 0}
+    assert backend().call(Calls().state("room-ü")) == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 from cyclone_sse_client.calls import Call, Result
 from cyclone_sse_client.django import conf
@@ -49,7 +50,7 @@ class RecordingBackend:
         """Record the call, and answer as a server without clients would."""
         outbox.append(Recorded(call.path, json.loads(call.body or b"null")))
         if call.method == "GET":
-            return call.read({})
+            return call.read(_nothing(call))
         count = len(outbox[-1].body) if isinstance(outbox[-1].body, list) else 1
         ids = [f"{len(outbox)}-{n}-recorded" for n in range(count)]
         return call.read({"ids": ids, "subscribers": 0, "streams": 0})
@@ -60,4 +61,12 @@ class NullBackend:
 
     def call(self, call: Call[Result]) -> Result:
         """Drop the call."""
-        return call.read({"subscribers": 0, "streams": 0} if call.method == "POST" else {})
+        return call.read({"subscribers": 0, "streams": 0} if call.method == "POST" else _nothing(call))
+
+
+def _nothing(call: Call[Any]) -> dict[str, Any]:
+    """What a server without clients and states answers to a GET."""
+    path, _, query = call.path.partition("?")
+    if path == "/presence":
+        return {"channel": parse_qs(query)["channel"][0], "members": {}, "anonymous": 0}
+    return {}
