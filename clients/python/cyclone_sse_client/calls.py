@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ Result = TypeVar("Result")
 Dumps = Callable[[Any], str | bytes]
 
 RETRY_STATUSES = (429, 502, 503, 504)  # a proxy answers 502 and 504 while the server restarts
+_VISIBLE = re.compile("[!-~]{1,200}")
 LONGEST_REASON = 300  # characters: a proxy's HTML page is truncated
 
 
@@ -129,11 +131,11 @@ class Calls:
                 retry=retry,
             )
         )
-        return self._post("/publish", fields, _published, idempotency_key or _new_key())
+        return self._post("/publish", fields, _published, _key(idempotency_key))
 
     def batch(self, messages: Iterable[Message], *, idempotency_key: str | None = None) -> Call[Published]:
         """POST /publish with an array: all are published, in order, or none."""
-        key = idempotency_key or _new_key()
+        key = _key(idempotency_key)
         body = [_fields(each) | {"idempotency_key": f"{key}-{n}"} for n, each in enumerate(messages)]
         if not body:
             raise ValueError("a batch needs at least one message")
@@ -189,8 +191,12 @@ def _names(channels: str | Iterable[str]) -> list[str]:
     return [channels] if isinstance(channels, str) else list(channels)
 
 
-def _new_key() -> str:
-    return uuid.uuid4().hex
+def _key(given: str | None) -> str:
+    """The idempotency key, or a new one."""
+    # Without this check, a key that cannot be sent in a header would be taken for a server that is away.
+    if given and not _VISIBLE.fullmatch(given):
+        raise ValueError("an idempotency key has 1 to 200 visible ASCII characters")
+    return given or uuid.uuid4().hex
 
 
 def _published(answer: Any) -> Published:

@@ -115,6 +115,15 @@ def test_a_key_with_its_line_break_is_not_shown(make: Make) -> None:
     assert "secret123" not in str(raised.value)
 
 
+@pytest.mark.parametrize("key", ["order 7", "7\n", "Bestellung-ü", "😀", "x" * 201])
+def test_an_idempotency_key_that_the_server_would_refuse(make: Make, key: str) -> None:
+    with make("http://127.0.0.1:1", patience=0) as publisher:
+        with pytest.raises(ValueError, match="visible ASCII"):
+            publisher.publish("a", 1, idempotency_key=key)
+        with pytest.raises(ValueError, match="visible ASCII"):
+            publisher.batch([Message(channels="a", message=1)], idempotency_key=key)
+
+
 def test_a_token_publishes(serve: Serve, make: Make) -> None:
     server = serve(f"--jwt-secret={SECRET}")
     token = make_token(SECRET, publish="room-*", user=7)
