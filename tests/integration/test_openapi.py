@@ -216,6 +216,25 @@ def test_answers_are_as_documented(  # noqa: PLR0917
     assert ask(server, method, path, body, **headers).status == status
 
 
+WAYS: dict[str, tuple[dict[str, str], str]] = {
+    "key": (KEY, ""),
+    "token": ({"Authorization": f"Bearer {token(subscribe=['secret'])}"}, ""),
+    "cookie": ({"Cookie": f"cyclone_sse_token={token(subscribe=['secret'])}"}, ""),
+    "query": ({}, f"&access_token={token(subscribe=['secret'])}"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("path", ["/", "/state", "/presence"])
+def test_the_ways_to_a_private_channel_are_those_of_the_document(
+    server: SseServer, path: str, way: str
+) -> None:
+    headers, query = WAYS[way]
+    answer = request("HEAD", f"{server.url}{path}?channel=secret{query}", headers=headers)
+    for method, operation in PATHS[path].items():
+        assert ({way: []} in operation["security"]) == (answer.status != 401), method
+
+
 def test_each_operation_is_tried() -> None:
     tried = {(path.partition("?")[0], method.lower()) for method, path, _, _, _ in cases()}
     assert tried == set(OPERATIONS)
