@@ -23,7 +23,7 @@ $known = in_array($job, $_SESSION['jobs'] ?? [], true);
 <script type="module">
 import {connect} from '/cyclone-sse.js';
 
-const stream = connect('<?= getenv('SSE_URL') ?: 'http://127.0.0.1:8888/' ?>', {
+const stream = connect('<?= getenv('SSE_URL') ?>' || `http://${location.hostname}:8888/`, {
     channels: 'job-<?= $job ?>', state: true, credentials: 'include',
 });
 stream.on('message', ({json: {done, of}}) => {

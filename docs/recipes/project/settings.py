@@ -49,4 +49,4 @@ CYCLONE_SSE = {
     "KEY": os.environ.get("SSE_KEY", "KEY"),
     "MAY_SUBSCRIBE": "project.views.may_subscribe",
 }
-SSE_URL = os.environ.get("SSE_URL", "http://127.0.0.1:8888/")  # for browsers; behind a proxy "/sse/"
+SSE_URL = os.environ.get("SSE_URL", "")  # for browsers: behind a proxy "/sse/"; without one, see base.html

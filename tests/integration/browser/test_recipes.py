@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -245,6 +247,16 @@ def test_patterns_and_the_channels_of_others_are_refused(world: World, visit: Vi
         assert asked.status == 403, name
     asked = ann.request.get(f"{world.application.url}/push/auth?channels=room-*&channels=room-tea")
     assert asked.json()["channels"] == ["room-tea"]
+
+
+def test_each_name_of_the_application_may_read_the_streams() -> None:
+    """With the session's cookie, which belongs to the name in the address: the streams have the same name."""
+    settings = (FOLDER / "project" / "settings.py").read_text()
+    (hosts,) = re.findall(r"^ALLOWED_HOSTS = (.*)$", settings, re.MULTILINE)
+    (origins,) = re.findall(r"^cors-origin=(.*)$", (FOLDER / "server.conf").read_text(), re.MULTILINE)
+    assert origins.split(",") == [f"http://{host}:8000" for host in json.loads(hosts)]
+    for page in ("project/templates/base.html", "php/index.php"):
+        assert "`http://${location.hostname}:8888/`" in (FOLDER / page).read_text()
 
 
 @pytest.mark.parametrize("name", ["chat", "notifications", "job", "table", "answer"])
