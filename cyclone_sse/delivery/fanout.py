@@ -10,7 +10,7 @@ nothing to the kernel's ``send()``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import repeat
 from operator import attrgetter
 from socket import socket as Socket
@@ -94,6 +94,14 @@ class Fanout:
         if self._walking is not None:
             self._walking.leave_out(client, channels)
 
+    def admit_only(self, clients: Collection[Client]) -> None:
+        """Send the events so far only to these clients, since ids were reset.
+
+        Without this, a client that connects before they are sent would receive them with an id that is lost.
+        """
+        for turn in (*self._waiting, *filter(None, (self._walking,))):
+            turn.admitted = clients if turn.admitted is None else turn.admitted
+
     @property
     def first_waiting(self) -> float:
         """The position of the first event whose walk has not started; infinite if there is none."""
@@ -120,6 +128,8 @@ class Fanout:
                 yield
                 continue
             clients, batch = group
+            if turn.admitted is not None:
+                clients = [client for client in clients if client in turn.admitted]
             served += len(batch.events) // 4  # joining their frames takes time too
             while clients:
                 room = max(1, self._slice - served)

@@ -122,11 +122,14 @@ class Hub:
         moment = self.ids.now()
         made: dict[tuple[str, ...], Sequence[bytes]] = {}  # frames, for clients without states
         concerned: dict[Client, None] = {}
+        era = self._resume.era
 
         def collect(name: str) -> None:
             concerned.update(dict.fromkeys(self.channels.of(name)))
 
         def send(client: Client) -> None:
+            if self._resume.era != era:
+                return  # ids were reset meanwhile: this position means nothing any more
             if client.skip_until >= moment.seq:
                 return  # not yet live: it is sent the gap when it comes to this position
             frames = None if client.wants_state else made.get(client.channels)
@@ -157,6 +160,7 @@ class Hub:
             self.states.clear_all()
         self.ids.reset(node, last)
         self._resume.reset(self.clients)
+        self._fanout.admit_only(frozenset(self.clients))
 
         moment = EventId(seen, node)
 

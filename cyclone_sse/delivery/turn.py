@@ -29,11 +29,16 @@ class Group(NamedTuple):
 
 
 class Turn:
-    """The events of one turn, in id order. published_at: when the first of them came, in seconds."""
+    """The events of one turn, in id order.
+
+    published_at: when the first of them came, in seconds. admitted: the clients that may receive them; None
+    for all.
+    """
 
     def __init__(self, published_at: float) -> None:
         self.published_at = published_at
         self.events: list[Event] = []
+        self.admitted: Collection[Client] | None = None
         self._left_out: dict[str, set[Client]] = {}
 
     def leave_out(self, client: Client, channels: Iterable[str]) -> None:

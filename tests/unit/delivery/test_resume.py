@@ -57,6 +57,32 @@ def test_who_has_heard_more_is_told_when_the_stream_was_lost(clock: TurnClock) -
     assert client.data == ['{"channels": ["a"]}', "new"]
 
 
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]])
+def test_a_client_that_connects_after_a_reset_gets_nothing_of_the_former_ids(
+    clock: TurnClock, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn, "PAIRS", 1)
+    hub = make_hub(clock, ids=EventIds(None))
+    hub.reset_ids("former", 1)
+    turns(clock)
+    before = [Recorder() for _ in range(3)]
+    for client in before:
+        hub.subscribe(client, ["a"])
+    for number, name in enumerate(names, 5):
+        hub.publish(publication(name, f"former {name}"), EventId.of(number, 0, "former"))
+    clock.turn()  # with two names the walk is under way now
+    hub.publish(publication("a", "former too"), EventId.of(9, 0, "former"))
+    hub.send_gap(["a"])
+    hub.reset_ids("new", 1)
+    fresh = Recorder()
+    hub.subscribe(fresh, ["a"])
+    turns(clock)
+    hub.publish(publication("a", "new"), EventId.of(2, 0, "new"))
+    turns(clock)
+    assert fresh.data == ["new"]
+    assert all("former too" in client.data and client.data[-1] == "new" for client in before)
+
+
 def test_those_who_ask_the_same_get_the_same_answer(clock: TurnClock) -> None:
     hub = make_hub(clock)
     before = hub.position()
