@@ -62,6 +62,22 @@ test('a break between the states and the position', async () => {
     assert.equal(query().get('lastEventId'), '12-0-n');
 });
 
+for (const way of ['end', 'break']) {
+    test(`a long poll whose states ${way} before the position`, async () => {
+        answerWith(answerAt(9, `\n\n${event(3, 'a', 's3')}`));
+        const opened = await open({channels: ['a', 'b'], state: true, poll: true});
+        await last().answer[way]();
+        answerWith(answerAt(12, `\n\n${event(3, 'a', 's3')}${event(7, 'b', 's7')}id: 12-0-n\n\n`));
+        await pass(1000);
+        assert.equal(query().get('lastEventId'), null, 'the states are requested again');
+        assert.deepEqual(dataOf(opened), ['a s3', 'b s7']);
+        await last().answer.end();
+        await pass(2000);
+        assert.equal(query().get('lastEventId'), '12-0-n');
+        assert.deepEqual(opened.heard.gaps, []);
+    });
+}
+
 test('the states after a gap', async () => {
     answerWith(answerAt(2, '\n\nid: 2-0-n\n\n'));
     const opened = await open({channels: ['a', 'b'], state: true});
