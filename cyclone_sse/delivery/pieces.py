@@ -52,20 +52,24 @@ class Pieces:
 
         after: a position; states after it that the history holds are left out: they are sent as missed
         events. at: the client's position, by default the present one; states after it are left out: they are
-        sent as live events. safe: the position before the states, and that of the events after them; a state
-        outside of these is sent without its id. Without this, a client that is cut off after the state would
-        be sent events again, or miss some.
+        sent as live events, except those that are ahead of all events, from a stream that is lost. safe: the
+        position before the states, and that of the events after them; a state outside of these is sent
+        without its id. Without this, a client that is cut off after the state would be sent events again, or
+        miss some.
         """
         names, is_held = frozenset(channels), self._history.is_held
+        at = at or self._ids.now()
         states = [
             event
             for event in self._states.of(names)
-            if (at is None or event.seq <= at.seq) and (event.seq <= after or not is_held(event, names))
+            if (event.seq <= at.seq or event.seq > self._ids.last)
+            and (event.seq <= after or not is_held(event, names))
         ]
         if not states:
             return NOTHING
-        batch = Batch([event if safe[0] < event.seq < safe[1] else _without_id(event) for event in states])
-        position = id_line(at or self._ids.now()) + b"\n"
+        first, last = safe[0], min(safe[1], at.seq + 1)
+        batch = Batch([event if first < event.seq < last else _without_id(event) for event in states])
+        position = id_line(at) + b"\n"
         if client.render is not None:
             frames: Sequence[bytes] = (client.render(states), position)
         else:

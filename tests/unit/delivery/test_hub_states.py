@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from cyclone_sse.delivery.events import Event
+from cyclone_sse.delivery.events import Event, EventId, EventIds
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
@@ -252,6 +252,27 @@ def test_the_states_after_a_gap_that_is_dropped_leave_no_position_behind(clock: 
     received = bytes(socket.received).decode().lstrip()
     assert received.count("sse-gap") == 1
     assert_each_once(hub, received, ["a"], start, ["partly", "e1", "e2"])
+
+
+def test_a_gap_brings_the_states_of_a_stream_that_is_lost(clock: TurnClock) -> None:
+    hub = make_hub(clock, ids=EventIds(None))
+    hub.reset_ids("former", 1)
+    turns(clock)
+    hub.publish(publication("a", "kept", keep=True), EventId.of(43, 0, "former"))
+    turns(clock)
+    live = with_state()
+    hub.subscribe(live, ["a"])
+    hub.reset_ids("new", 1)  # only the stream was deleted: its states are beside it
+    hub.publishing.restore_state("a", publication("a", "kept"), EventId.of(43, 0, "new"))
+    turns(clock)
+    assert live.data == ["kept", '{"channels": ["a"]}', "kept"]
+    back = with_state()
+    hub.subscribe(back, ["a"], "43-0-former")
+    turns(clock)
+    assert back.data == ['{"channels": ["a"]}', "kept"]
+    for client in (live, back):
+        assert b"id: 43-0-new" not in b"".join(client.got), "events before it may still come"
+        assert last_id(client) == "0-1-new"
 
 
 def test_with_fields_a_state_names_its_channels(clock: TurnClock) -> None:
