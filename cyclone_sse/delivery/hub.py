@@ -162,12 +162,13 @@ class Hub:
         self._resume.reset(self.clients)
         self._fanout.admit_only(frozenset(self.clients))
 
-        moment = EventId(seen, node)
+        moment, era = EventId(seen, node), self._resume.era
 
         def send(client: Client) -> None:
-            # Without this, a client that has fallen back meanwhile would be sent the same events twice.
-            self._resume.stop(client)
-            client.skip_until = seen if seen > last else 0
+            if self._resume.era == era:  # else ids were reset again, and it is live from that gap on
+                # Without this, a client that has fallen back meanwhile would be sent the same events twice.
+                self._resume.stop(client)
+                client.skip_until = seen if seen > last else 0
             self._send(client, self._resume.pieces.gap(client, client.channels, moment), RESET)
 
         self._fanout.each(list(self.clients), send)

@@ -83,6 +83,24 @@ def test_a_client_that_connects_after_a_reset_gets_nothing_of_the_former_ids(
     assert all("former too" in client.data and client.data[-1] == "new" for client in before)
 
 
+def test_a_slow_client_is_told_once_of_two_resets_in_one_turn(clock: TurnClock) -> None:
+    hub = make_hub(clock, ids=EventIds(None))
+    hub.reset_ids("first", 1)
+    turns(clock)
+    socket = FakeSocket(0)
+    client = socket_client(socket, limit=100)
+    hub.subscribe(client, ["a"])
+    client.open()
+    client.send(b": waits\n\n" * 10)
+    hub.reset_ids("second", 1)
+    hub.reset_ids("third", 1)
+    hub.publish(publication("a", "new"), EventId.of(2, 0, "third"))
+    clock.turn()  # the first walk
+    socket.read(None)
+    turns(clock)
+    assert data_of(socket) == ['{"channels":', "new"]
+
+
 def test_those_who_ask_the_same_get_the_same_answer(clock: TurnClock) -> None:
     hub = make_hub(clock)
     before = hub.position()
