@@ -282,13 +282,15 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         """
         # Without these, a state would stay whose order to clear is lost.
         states = await self._states.read(link)
+        survey = await link.survey()
         self._tag, self._position = tag, Position(after, count)
         floor = max(floor, BEFORE_FIRST)
         self.hub.reset_ids(tag, floor, max(floor, present or 0))
         if states is not None:
             self.hub.states.clear_all()
         for channel, id, state in states or ():
-            self.hub.publishing.restore_state(channel, state, EventId(seq_of(id), tag))
+            eid = EventId(seq_of(id), tag)
+            self.hub.publishing.restore_state(channel, state, eid, is_lost=not survey.may_hold(eid.seq))
 
     async def _find_trimmed(self, link: StreamLink, survey: Survey) -> None:
         """Tell all clients of the gap if entries after our position were trimmed before they were read."""

@@ -33,6 +33,10 @@ class Survey(NamedTuple):
     added: int | None
     deleted: bytes | None = None
 
+    def may_hold(self, seq: int) -> bool:
+        """Whether there may be an entry of this position."""
+        return self.first is not None and seq_of(self.first) <= seq <= seq_of(self.last)
+
 
 @dataclass(frozen=True, slots=True)
 class Position:

@@ -52,17 +52,16 @@ class Pieces:
 
         after: a position; states after it that the history holds are left out: they are sent as missed
         events. at: the client's position, by default the present one; states after it are left out: they are
-        sent as live events, except those that are ahead of all events, from a stream that is lost. safe: the
-        position before the states, and that of the events after them; a state outside of these is sent
-        without its id. Without this, a client that is cut off after the state would be sent events again, or
-        miss some.
+        sent as live events, unless these are lost. safe: the position before the states, and that of the
+        events after them; a state outside of these is sent without its id. Without this, a client that is
+        cut off after the state would be sent events again, or miss some.
         """
         names, is_held = frozenset(channels), self._history.is_held
         at = at or self._ids.now()
         states = [
             event
             for event in self._states.of(names)
-            if (event.seq <= at.seq or event.seq > self._ids.last)
+            if (event.seq <= at.seq or event.seq in self._states.without_event)
             and (event.seq <= after or not is_held(event, names))
         ]
         if not states:

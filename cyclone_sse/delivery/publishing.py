@@ -157,11 +157,15 @@ class Publishing:
             self.log.error("states are not kept: {reason}; there may be more", reason=_NO_ROOM)
         return fits
 
-    def restore_state(self, channel: str, publication: Publication, eid: EventId) -> None:
-        """Set a state that is kept elsewhere, unless the channel has a newer one."""
+    def restore_state(
+        self, channel: str, publication: Publication, eid: EventId, *, is_lost: bool = False
+    ) -> None:
+        """Set a state that is kept elsewhere, unless the channel has a newer one. is_lost: its event is."""
         if self._has_room(publication):
             frame = encode(publication.data, eid, publication.type, publication.retry)
             self.states.restore(channel, Event(eid, frame))
+            if is_lost:
+                self.states.without_event.add(eid.seq)
 
     def clear(self, channels: Iterable[str]) -> Deferred[None] | None:
         """Forget the states and the history of these channels; clients with older ids receive a gap.

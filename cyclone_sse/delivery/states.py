@@ -32,7 +32,10 @@ class StatesFigures:
 
 
 class States:
-    """The states of all channels. max_bytes: the limit of all together."""
+    """The states of all channels. max_bytes: the limit of all together.
+
+    without_event: the positions of states from a place where their events are lost: these will not come.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -40,6 +43,7 @@ class States:
         self._sizes: dict[int, tuple[int, int]] = {}  # of an event, by its position: channels, and bytes
         self._restored: dict[int, tuple[Event, list[str]]] = {}  # by position: events, and their channels
         self._spreading = Spreading()
+        self.without_event: set[int] = set()
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -163,6 +167,7 @@ class States:
         self._sizes.clear()
         self._restored.clear()
         self._spreading.clear()
+        self.without_event.clear()
         self.bytes = 0
 
     def _release(self, event: Event) -> None:

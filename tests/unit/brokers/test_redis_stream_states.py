@@ -21,6 +21,7 @@ from cyclone_sse.delivery.states import STATES_AT_ONCE
 from cyclone_sse.errors import Refusal
 from cyclone_sse.log_limit import LOG_INTERVAL
 from tests.unit.brokers.redis_streams import FakeStream, Reader, done
+from tests.unit.fakes import FakeClient
 
 
 def state(reader: Reader, channel: str) -> str | None:
@@ -96,6 +97,39 @@ def test_states_outlive_a_stream_that_is_lost() -> None:
     reader.read_all()
     other = Reader(stream)
     assert state(other, "a") == "x"
+
+
+def test_clients_are_sent_the_states_with_the_gap_of_a_stream_that_is_lost() -> None:
+    stream = FakeStream()
+    reader = Reader(stream)
+    client = FakeClient(reader.broker)
+    client.subscriber.wants_state = True
+    client.listen("a")
+    keep(stream, b"a", b"x")
+    reader.read_all()
+    reader.clock.advance(0)
+    stream.lose()
+    reader.read_all()
+    reader.clock.advance(0)
+    assert [event.data for event in client.parse()] == ["x", '{"channels": ["a"]}', "x"]
+
+
+def test_a_state_that_is_read_later_does_not_come_with_the_gap() -> None:
+    stream = FakeStream()
+    reader = Reader(stream)
+    stream.add()
+    reader.read_all()
+    client = FakeClient(reader.broker)
+    client.subscriber.wants_state = True
+    client.listen("a")
+    for _ in range(2):
+        keep(stream, b"a", b"x")
+    other = Reader(stream)
+    del stream.entries[:2]  # trimmed before the first has read it
+    reader.read_all()
+    reader.clock.advance(0)
+    assert state(other, "a") == "x"
+    assert [event.data for event in client.parse()] == ['{"channels": ["a"]}', "x"]
 
 
 def test_an_order_to_forget_a_channel_deletes_what_is_older() -> None:

@@ -263,7 +263,7 @@ def test_a_gap_brings_the_states_of_a_stream_that_is_lost(clock: TurnClock) -> N
     live = with_state()
     hub.subscribe(live, ["a"])
     hub.reset_ids("new", 1)  # only the stream was deleted: its states are beside it
-    hub.publishing.restore_state("a", publication("a", "kept"), EventId.of(43, 0, "new"))
+    hub.publishing.restore_state("a", publication("a", "kept"), EventId.of(43, 0, "new"), is_lost=True)
     turns(clock)
     assert live.data == ["kept", '{"channels": ["a"]}', "kept"]
     back = with_state()
