@@ -280,7 +280,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
             for event in events:
                 extra = {"event": event.type, "retry": event.retry}
                 given: dict[str, Any] = {name: value for name, value in extra.items() if value is not None}
-                self.sendEvent(event.message, eid=str(event.id), **given)
+                self.sendEvent(event.message, eid=event.shown_id, **given)
             return b"".join(rendered)
         finally:
             self._sink = sink

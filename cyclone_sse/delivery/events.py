@@ -179,6 +179,11 @@ class Event:
         return self.frame[len(b"id: ") : self.frame.index(b"\n")].decode()
 
     @property
+    def shown_id(self) -> str | None:
+        """The same, or None if its frame has no id: see ``pieces``."""
+        return self.id_text if self.frame.startswith(b"id: ") else None
+
+    @property
     def names(self) -> Sequence[str]:
         """All names under which clients may be subscribed to it."""
         return (*self.channels, *self.patterns) if self.patterns else self.channels

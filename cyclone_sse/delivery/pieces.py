@@ -70,7 +70,7 @@ class Pieces:
         batch = Batch([event if first < event.seq < last else _without_id(event) for event in states])
         position = id_line(at) + b"\n"
         if client.render is not None:
-            frames: Sequence[bytes] = (client.render(states), position)
+            frames: Sequence[bytes] = (client.render(batch.events), position)
         else:
             frames = (*batch.rendering_for(client).frames, position)
         return Piece(frames, (KEEP,) * len(frames))

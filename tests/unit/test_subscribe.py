@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
+from cyclone_sse.delivery.publication import publication
 from cyclone_sse.handlers import BroadcastHandler
 from tests.unit.http.peer import JSON, MemoryServer
 
@@ -117,6 +118,23 @@ def test_sendevent_of_a_subclass_makes_every_event() -> None:
     server.publish("a", "live")
     assert transport.events == ["BEFORE\nHAND", "LIVE"]
     assert transport.value().count(b"event: shout\n") == 2
+
+
+def test_a_state_before_older_events_comes_to_sendevent_without_its_id() -> None:
+    class Plain(BroadcastHandler):
+        def sendEvent(self, *args: Any, **kwargs: Any) -> None:
+            super().sendEvent(*args, **kwargs)
+
+    server = MemoryServer({"history-size": 2}, subscribe=Plain)
+    start = server.broker.position()
+    old = server.broker.hub.publish(publication("b", "old"))
+    state = server.broker.hub.publish(publication("a", "state", keep=True))
+    for _ in range(2):
+        server.publish("a", "new")
+    stream = server.connect("GET", f"/?channels=a&channels=b&state=1&lastEventId={start}")
+    assert stream.events == ['{"channels": ["a"]}', "state", "old", "new", "new"]
+    assert f"id: {state.id}\n".encode() not in stream.value(), "a client cut off there would miss the old one"
+    assert f"id: {old.id}\n".encode() in stream.value()
 
 
 def test_bind_and_unbind_of_a_subclass_are_told() -> None:

@@ -30,6 +30,11 @@ def clock() -> TurnClock:
     return TurnClock()
 
 
+def joined(events: Sequence[Event]) -> bytes:
+    """The events as they are, as an application with its own `sendEvent` may write them."""
+    return b"".join([event.frame for event in events])
+
+
 def last_id(client: Recorder) -> str:
     parser = Parser()
     parser.feed(b"".join(client.got))
@@ -197,9 +202,9 @@ def assert_each_once(hub: Hub, received: str, channels: list[str], start: str, e
         assert [data.count(event) for event in events] == [1] * len(events), (cut, data)
 
 
-@pytest.mark.parametrize("fields", [False, True])
+@pytest.mark.parametrize("how", [{}, {"fields": True}, {"render": joined, "shares_frames": False}])
 def test_a_break_among_the_states_after_a_gap_loses_and_doubles_no_event(
-    clock: TurnClock, fields: bool
+    clock: TurnClock, how: dict[str, object]
 ) -> None:
     hub = make_hub(clock, history_size=2)
     start = hub.position()
@@ -207,7 +212,7 @@ def test_a_break_among_the_states_after_a_gap_loses_and_doubles_no_event(
     hub.publish(publication("a", "state", keep=True))
     for number in range(2):
         hub.publish(publication("a", f"new {number}"))
-    client = with_state(fields=fields)
+    client = with_state(**how)
     hub.subscribe(client, ["a", "b", "id: x"], start)
     assert client.data == ['{"channels": ["a"]}', "state", "e1", "new 0", "new 1"]
     received = b"".join(client.got).decode()
