@@ -159,3 +159,57 @@ class FakeClient:
         """The last event id with which it reconnects."""
         self.parse()
         return self._parser.last_id or self.position
+
+
+class PushTransport:
+    """A transport without a socket: it takes all bytes, and says when the client has not read them."""
+
+    def __init__(self, room: int | None = None) -> None:
+        self.room = room
+        self.received = bytearray()
+        self.buffer = bytearray()
+        self.producer: Any = None
+        self.closing = self.closed = self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        if self.closed:
+            return
+        self.buffer += data
+        self._drain()
+        if self.buffer and self.producer is not None:
+            self.producer.pauseProducing()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert self.producer is None
+        assert streaming
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def loseConnection(self) -> None:
+        self.closing = True
+        self._settle()
+
+    def abortConnection(self) -> None:
+        self.closed = self.aborted = True
+
+    def read(self, size: int | None = None) -> None:
+        """Make room for `size` more bytes, as a client does that reads; without a size, without limit."""
+        self.room = None if size is None else (self.room or 0) + size
+        had_bytes = bool(self.buffer)
+        self._settle()
+        if had_bytes and not self.buffer and self.producer is not None and not self.closed:
+            self.producer.resumeProducing()
+
+    def _settle(self) -> None:
+        self._drain()
+        if self.closing and not self.buffer:
+            self.closed = True
+
+    def _drain(self) -> None:
+        size = len(self.buffer) if self.room is None else min(self.room, len(self.buffer))
+        self.received += self.buffer[:size]
+        del self.buffer[:size]
+        if self.room is not None:
+            self.room -= size

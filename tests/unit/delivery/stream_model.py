@@ -1,0 +1,150 @@
+"""`servers_model` with servers on one Redis stream, each of which reads it in its own time.
+
+The stream is trimmed, also before some servers have read it, is deleted, renamed, or loses its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from cyclone_sse.brokers.redis_stream import RedisStreamBroker
+from cyclone_sse.delivery.kinds import Kinds
+from tests.unit.brokers.redis_streams import FakeStream, done, number
+from tests.unit.delivery.moving_listeners import Entry
+from tests.unit.delivery.servers_model import CHANNELS, Server, ServersModel
+from tests.unit.fakes import TurnClock
+
+KEPT = 40  # entries that a server reads when it starts
+
+
+class Stream(FakeStream):
+    """The stream in Redis. Its clock is such that the history's time begins before the last entries."""
+
+    async def now(self) -> int:
+        return int(self.time + 1000 * 1e6 - KEPT)
+
+
+class StreamServer(Server):
+    """A server that reads the stream when it is told to."""
+
+    def __init__(self, stream: Stream, clock: TurnClock, kinds: Kinds, settings: dict[str, Any]) -> None:
+        self.broker: RedisStreamBroker = RedisStreamBroker(dict(settings), reactor=clock)
+        self.stream = stream
+        self.prepare(kinds, clock)
+
+        async def run(command: Any) -> Any:
+            return await command(stream)
+
+        self.broker._publishing.run = lambda command, size: (  # type: ignore[method-assign]
+            Deferred.fromCoroutine(run(command))
+        )
+        done(self.broker.set_up(stream))  # type: ignore[arg-type]
+        self.hub.start()
+        self.hub.presence.start(self.broker._presence._report, lambda: True)
+        self.hub.presence.ask()
+
+    def read(self) -> bool:
+        return bool(done(self.broker.read_lot(self.stream)))  # type: ignore[arg-type]
+
+    @property
+    def last(self) -> int:
+        """The number of the entry read last."""
+        return number(self.broker._position.last)
+
+    @property
+    def position(self) -> int:
+        unread = [number(id) for id, _ in self.stream.entries if number(id) > self.last]
+        return min(unread, default=self.stream.time + 1) - 1
+
+
+class StreamModel(ServersModel):
+    """Servers that read one stream."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        choose = self.random.choice
+        self.may_lose = choose([True, False, False])
+        self.stream = Stream(counts=choose([True, True, False]))
+        self.left: list[tuple[list[Any], int, bytes, str | None]] = []  # streams that were renamed
+        for _ in range(choose([1, 2, 3])):
+            server = StreamServer(self.stream, self.clock, self.kinds, self.settings)
+            server.hub._fanout._slice = self.slice
+            self.servers.append(server)
+
+    @property
+    def newest(self) -> int:
+        return self.stream.time
+
+    def actions(self) -> list[Callable[[], object]]:
+        actions = [*super().actions(), *[self.read_stream] * 18]
+        if not self.is_lossless:
+            actions += [self.trim]
+        if self.may_lose:
+            actions += [self.lose, self.go_back, self.rename, self.rename_back]
+        return actions
+
+    def publish(self) -> None:
+        choose = self.random.choice
+        channels = tuple(self.random.sample(CHANNELS, choose([1, 1, 1, 2, 3])))
+        ttl = choose([*[None] * 9, 0, 1, 5])
+        excluded, keep = choose([None, None, None, "me"]), choose([False, False, True])
+        for _ in range(choose([1, 1, 1, 2, 9])):
+            n = self.stream.time + 1
+            fields = [word for name in channels for word in (b"channel", name.encode())]
+            fields += [b"message", f"{n} {'x' * choose([0, 10, 400])}".encode()]
+            fields += [b"ttl", str(ttl).encode()] if ttl is not None else []
+            fields += [b"except", excluded.encode()] if excluded else []
+            fields += [b"keep", b"1"] if keep else []
+            assert self.stream.add(*fields) == n
+            self.entries[n] = Entry(n, channels, excluded, ttl, keep, seq=n)
+
+    def read_stream(self) -> None:
+        self.random.choice(self.servers).read()
+
+    def _are_all_at(self, last: bytes) -> bool:
+        """Whether all servers know the stream and have read it up to this entry."""
+        return all(
+            server.broker._tag == self.stream.tag and server.last >= number(last) for server in self.servers
+        )
+
+    def trim(self) -> None:
+        count = self.random.choice([1, 5, 100])
+        # A client that is ahead of a server may be sent its events again; and without the counts of Redis 7,
+        # a server does not notice all that is trimmed before it is read.
+        if len(self.servers) > 1 or not self.stream.counts:
+            read = min(server.last for server in self.servers)
+            count = min(count, sum(number(id) <= read for id, _ in self.stream.entries))
+        del self.stream.entries[:count]
+
+    def lose(self) -> None:
+        self.stream.lose()
+
+    def go_back(self) -> None:
+        stream, count = self.stream, self.random.choice([1, 3])
+        is_read = any(server.last == number(stream.last) for server in self.servers)
+        # No server can know of entries that none has read.
+        if len(stream.entries) >= count and is_read and self._are_all_at(b"0-0"):
+            self.noticed_late |= {number(id) for id, _ in stream.entries[-count:]}
+            stream.go_back(count)
+            held, last = stream.states_held, number(stream.last)
+            stream.states_held = {name: value for name, value in held.items() if number(value) <= last}
+            for server in self.servers:  # at once: states of entries that are added before are not known
+                server.read()
+
+    def rename(self) -> None:
+        stream = self.stream
+        if self._are_all_at(stream.last):
+            self.left.append((stream.entries, stream.added, stream.last, stream.tag))
+            stream.lose()
+
+    def rename_back(self) -> None:
+        stream = self.stream
+        if self.left and self._are_all_at(b"0-0"):
+            stream.entries, stream.added, stream.last, stream.tag = self.left.pop()
+            for (
+                entry
+            ) in self.entries.values():  # a client that was not connected meanwhile is not told of them
+                entry.is_sure = entry.is_sure and entry.number <= number(stream.last)

@@ -1,0 +1,46 @@
+"""Clients that come back to a server that was restarted, or to another one: each receives what it must."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.unit.delivery.journal_model import JournalModel
+from tests.unit.delivery.journals import connections
+from tests.unit.delivery.servers_model import ServersModel
+from tests.unit.delivery.stream_model import StreamModel
+from tests.unit.delivery.test_hub_model import small_slices
+
+__all__ = ["connections", "small_slices"]
+
+MODELS = pytest.mark.parametrize("model", [StreamModel, JournalModel])
+
+
+def check(model: Callable[[int], ServersModel], seeds: range, failures: list[Any]) -> None:
+    for seed in seeds:
+        made = model(seed)
+        try:
+            made.play(150)
+            assert list(made.faults()) == [], seed
+        finally:
+            made.close()
+        assert not failures, seed
+
+
+@MODELS
+@pytest.mark.parametrize("first", [0, 10])
+def test_each_client_receives_what_it_must_from_whichever_server(
+    model: Any, first: int, failures: list[Any]
+) -> None:
+    check(model, range(first, first + 10), failures)
+
+
+@MODELS
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(1000, 1200, 100))
+def test_each_client_receives_what_it_must_from_whichever_server_whatever_happens(
+    model: Any, first: int, failures: list[Any]
+) -> None:
+    check(model, range(first, first + 100), failures)
