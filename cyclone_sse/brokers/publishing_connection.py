@@ -2,7 +2,9 @@
 
 Redis does not allow publishing on a connection that subscribes or waits, and RabbitMQ stops reading from a
 connection that publishes when it is short of memory, which must not delay subscriptions. The size of the
-waiting messages and the time that a publisher waits are limited.
+waiting messages and the time that a publisher waits are limited. All that wait for the connection share one
+attempt to open it, which has its own time: with the time of the publisher that waits longest, an attempt
+would be cut short again and again while others publish.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -58,7 +60,8 @@ class PublishingConnection:
         self._on_failure = on_failure
         self._on_lost = on_lost
         self._reactor = reactor
-        self._lock = DeferredLock()
+        self._opening: Deferred[None] | None = None
+        self._waiting: list[Deferred[Link]] = []  # for the connection
         self._pending = 0  # bytes of messages that wait for the upstream
         self._stopping = False  # the server stops: never connect again
 
@@ -77,20 +80,38 @@ class PublishingConnection:
 
     async def connected(self) -> Link:
         """The connection; opens one if there is none. Raises the error if that fails."""
-        await self._lock.acquire()
-        try:
-            if self._stopping:
-                raise NotPublished("this server is stopping")
-            if self.link is None:
-                self.link = await self._open()
-                self.link.ended.addCallback(self._lost)
+        if self._stopping:
+            raise NotPublished("this server is stopping")
+        if self.link is not None:
             return self.link
-        finally:
-            self._lock.release()
+        waiting: Deferred[Link] = Deferred()
+        self._waiting.append(waiting)
+        if self._opening is None:
+            self._opening = Deferred.fromCoroutine(self._open_for_all())
+            self._opening.addBoth(self._opened)
+        return await waiting
+
+    async def _open_for_all(self) -> None:
+        self.link = await self._open()
+        self.link.ended.addCallback(self._lost)
+
+    def _opened(self, result: Failure | None) -> None:
+        """Continue with all that wait, also with those that wait from now on for another attempt."""
+        self._opening = None
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if each.called:
+                continue  # it no longer waits
+            if self.link is not None:
+                each.callback(self.link)
+            else:
+                each.errback(_plain(result.value if isinstance(result, Failure) else None))
 
     def stop(self) -> Deferred[Any] | None:
         """End the connection, and never open another. None if there is no connection."""
         self._stopping = True
+        if self._opening is not None:
+            self._opening.cancel()
         link, self.link = self.link, None
         return maybeDeferred(link.log_out) if link is not None else None
 

@@ -7,11 +7,12 @@ import sys
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.link import NotPublished
 from cyclone_sse.brokers.publishing_connection import PENDING_MAX, PUBLISH_WAIT
+from cyclone_sse.brokers.upstream import LOG_IN_WAIT
 from cyclone_sse.delivery.publication import Publication, publication
 from cyclone_sse.errors import Refusal, Unavailable
 from cyclone_sse.log_limit import LOG_INTERVAL
@@ -70,6 +71,9 @@ def test_publishing_does_not_wait_for_ever(stuck: str) -> None:
     broker.clock.advance(PUBLISH_WAIT)
     assert {type(error) for (error,) in fates} == {Unavailable}
     broker.reachable = FakeLink
+    if stuck != "answer":
+        assert len(broker.links) + (stuck == "connecting") == 2  # one attempt for all of them
+        broker.clock.advance(LOG_IN_WAIT - PUBLISH_WAIT)
     before = len(broker.links)
     done = outcome(broker.publish(["a"], "x"))
     assert len(broker.links) == before + 1
@@ -136,3 +140,54 @@ def test_a_failure_keeps_no_body(stuck: str) -> None:
         assert sys.getrefcount(body) == references
     finally:
         gc.enable()
+
+
+class PromptLink(FakeLink):
+    def publish(self, publications: Any) -> Deferred[Any]:
+        super().publish(publications)
+        return succeed([None])
+
+
+def test_many_publishers_do_not_cut_short_the_attempt_to_connect() -> None:
+    broker = connected()
+    broker.reachable = Deferred  # it hangs
+
+    def publish_for(seconds: float) -> None:
+        for _ in range(int(seconds * 10)):
+            outcome(broker.publish(["a"], "x"))
+            broker.clock.advance(0.1)
+
+    def slow() -> FakeLink:
+        link = PromptLink(prompt=False)
+        broker.clock.callLater(0.5, link.login.callback, None)
+        return link
+
+    publish_for(PUBLISH_WAIT + 1)
+    broker.reachable = slow
+    publish_for(LOG_IN_WAIT)
+    (link,) = broker.links[1:]
+    assert len(link.published) > 10
+
+
+def test_a_publisher_that_no_longer_waits_is_not_published_when_the_connection_is_made() -> None:
+    broker = connected()
+    broker.reachable = lambda: FakeLink(prompt=False)
+    first = outcome(broker.publish(["a"], "1"))
+    broker.clock.advance(PUBLISH_WAIT - 1)
+    second = outcome(broker.publish(["a"], "2"))
+    broker.clock.advance(1)
+    broker.links[1].login.callback(None)
+    (link,) = broker.links[1:]
+    assert [publications[0].text for publications, _ in link.published] == ["2"]
+    assert (first[0].published, second) == (False, [])
+
+
+def test_an_attempt_to_connect_ends_when_the_server_stops() -> None:
+    broker = connected()
+    broker.reachable = lambda: FakeLink(prompt=False)
+    fate = outcome(broker.publish(["a"], "x"))
+    broker.disconnect()
+    assert broker.links[1].aborted
+    assert [type(error) for error in fate] == [Unavailable]
+    assert isinstance(outcome(broker.publish(["a"], "x"))[0], Unavailable)
+    assert len(broker.links) == 2
