@@ -56,6 +56,7 @@ class PublishingConnection:
         reactor: IReactorTime,
     ) -> None:
         self.link: Link | None = None
+        self.failure: str | None = None  # why the last attempt to open it has failed
         self._open = open
         self._on_failure = on_failure
         self._on_lost = on_lost
@@ -98,6 +99,7 @@ class PublishingConnection:
     def _opened(self, result: Failure | None) -> None:
         """Continue with all that wait, also with those that wait from now on for another attempt."""
         self._opening = None
+        self.failure = text_of(result.value) if isinstance(result, Failure) else None
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             if each.called:

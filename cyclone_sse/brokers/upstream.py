@@ -107,6 +107,8 @@ class UpstreamBroker(Broker, Generic[L]):
         """The reason why messages cannot be received or published; None if they can."""
         if self._link is None:
             return BROKER_AWAY
+        if self._publishing.failure is not None:
+            return f"messages cannot be published: {self._publishing.failure}"
         if self._publishing.link is not None and self._publishing.link.blocked:
             return f"the broker accepts no messages: {self._publishing.link.blocked}"
         if self._heartbeats.are_late:
@@ -120,6 +122,10 @@ class UpstreamBroker(Broker, Generic[L]):
         self._loop.addErrback(self._log_bug, "connection")
         self._checking.start(HEARTBEAT_INTERVAL, now=False)
         return None
+
+    def connect_publisher(self) -> Deferred[Any]:
+        """Open the connection for publishing, which fails with the reason if that is impossible."""
+        return Deferred.fromCoroutine(self._publishing.connected()).addTimeout(PUBLISH_WAIT, self.reactor)
 
     async def _disconnect(self) -> None:
         self._stopping = True
@@ -255,6 +261,7 @@ class UpstreamBroker(Broker, Generic[L]):
         self._state = "connected"
         self._link = link
         self._heartbeats.clear()
+        self._publishing.failure = None  # of the outage that is over; it is tried again with the next check
         Deferred.fromCoroutine(self._run(link)).addErrback(self._log_bug, "connection")
 
     async def _run(self, link: L) -> None:
@@ -304,12 +311,16 @@ class UpstreamBroker(Broker, Generic[L]):
 
     def _checked(self, _: object) -> None:
         self._is_checking = False
+        if self._publishing.failure is not None:
+            self._log_not_accepted(self._publishing.failure)
 
     async def _check_upstream(self) -> None:
         try:
             await self.check_server()
+            # Also without heartbeats: else nothing would show that no message can be published.
+            publisher = await self._publishing.connected()
             if self.has_heartbeat:
-                await self._send_heartbeat()
+                await self._send_heartbeat(publisher)
         except WrongServer as error:
             self.end_links(error)
         except NotAllowed as error:
@@ -317,10 +328,9 @@ class UpstreamBroker(Broker, Generic[L]):
                 "{server} does not allow the heartbeat: {reason}", server=self.server, reason=text_of(error)
             )
         except Exception:
-            return  # the publishing connection is away: its end is logged, and publishers receive 503
+            return  # the publishing connection is away: `problem` says so, and publishers receive 503
 
-    async def _send_heartbeat(self) -> None:
-        publisher = await self._publishing.connected()
+    async def _send_heartbeat(self, publisher: Link) -> None:
         if publisher.blocked:
             return
         token = self._heartbeats.add()

@@ -22,6 +22,8 @@ from zope.interface import implementer
 from cyclone_sse.access.auth_url import AuthUrl
 from cyclone_sse.access.key_url import KeyUrl
 from cyclone_sse.brokers.base import Broker
+from cyclone_sse.brokers.link import text_of
+from cyclone_sse.brokers.upstream import UpstreamBroker
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.headers import Headers
 from cyclone_sse.values import is_url
@@ -81,6 +83,12 @@ async def probe_broker(broker: Broker, reactor: IReactorTime) -> Probed:
         while not (is_well or failures or _failed(lines)) and reactor.seconds() < end:
             await deferLater(reactor, _INTERVAL)
             is_well = connecting.called and broker.available and not failures
+        if is_well and isinstance(broker, UpstreamBroker):
+            try:
+                await broker.connect_publisher()
+            except Exception as error:
+                is_well = False
+                failures.append(f"{broker.server}: messages cannot be published: {text_of(error)}")
         errors = [f"--broker={broker.name}: {line.removesuffix(_STILL_TRYING)}" for line in lines]
         await maybeDeferred(broker.disconnect)
     if is_well:

@@ -106,7 +106,8 @@ class FakeBroker(SubscribingBroker[FakeLink]):
         super().__init__({"linger": 0, "ping-interval": 0, **settings}, "fake", self.clock)
         self.server = "Fake at 1:2"
         self.links: list[FakeLink] = []
-        self.attempts = 0
+        self.receivers: list[FakeLink] = []  # those of them that are not for publishing
+        self.attempts = 0  # to connect for receiving
         self.reachable: Callable[[], Any] = FakeLink
         self.gaps: list[set[str]] = []
         self.sure: list[str] = []  # without a gap
@@ -125,7 +126,7 @@ class FakeBroker(SubscribingBroker[FakeLink]):
         self.hub.send_gap, self.hub.set_complete = gap, confirmed  # type: ignore[method-assign]
 
     def open_link(self, publishing: bool) -> Deferred[Any]:
-        self.attempts += 1
+        self.attempts += not publishing
         try:
             link = self.reachable()
         except Exception as error:
@@ -133,6 +134,8 @@ class FakeBroker(SubscribingBroker[FakeLink]):
         if isinstance(link, Deferred):
             return link
         self.links.append(link)
+        if not publishing:
+            self.receivers.append(link)
         return succeed(link)
 
     def obey(self, order: Any) -> int:

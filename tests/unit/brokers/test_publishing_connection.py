@@ -47,8 +47,8 @@ def test_the_reason_why_nothing_can_be_handed_over_is_for_the_log_alone(log: lis
     lines = [line for line in log if "could not publish" in line]
     assert len(lines) == 1  # not one for each POST
     assert lines[0].startswith("could not publish to Fake at 1:2: Connection was refused")
-    broker.clock.advance(LOG_INTERVAL)
     broker.reachable = refused
+    broker.clock.advance(LOG_INTERVAL)
     outcome(broker.publish(["a"], "x"))
     assert len([line for line in log if "could not publish" in line]) == 2
 
@@ -74,9 +74,7 @@ def test_publishing_does_not_wait_for_ever(stuck: str) -> None:
     if stuck != "answer":
         assert len(broker.links) + (stuck == "connecting") == 2  # one attempt for all of them
         broker.clock.advance(LOG_IN_WAIT - PUBLISH_WAIT)
-    before = len(broker.links)
     done = outcome(broker.publish(["a"], "x"))
-    assert len(broker.links) == before + 1
     broker.links[-1].published[0][1].callback([None])
     assert done == [[None]]
 

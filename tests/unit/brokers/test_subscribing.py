@@ -201,7 +201,7 @@ class Registry(RuleBasedStateMachine):
 
     @property
     def link(self) -> FakeLink | None:
-        link = self.broker.links[-1]
+        link = self.broker.receivers[-1]
         return link if link.lost is None else None
 
     @rule(target=clients, channels=st.lists(st.sampled_from("abcd"), min_size=1, unique=True))

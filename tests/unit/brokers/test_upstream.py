@@ -23,7 +23,7 @@ def test_each_change_of_state_is_one_line(log: list[str]) -> None:
     broker.clock.pump([1] * 60)
     broker.reachable = FakeLink
     broker.clock.pump([1] * 30)
-    broker.links[-1].lose()
+    broker.links[0].lose()
     broker.reachable = refused
     broker.clock.pump([1] * 60)
     broker.reachable = FakeLink
@@ -165,3 +165,48 @@ def test_a_message_that_is_larger_than_a_posted_one_is_refused() -> None:
     with pytest.raises(Refusal) as refusal:
         broker.publish_all([publication("a", "x" * 11)])
     assert refusal.value.status == 413
+
+
+def only_to_receive(broker: FakeBroker) -> None:
+    """One connection may be made, and a second one is refused, as by a limit of connections."""
+
+    def reachable() -> FakeLink:
+        if any(link.lost is None for link in broker.links):
+            raise ValueError("connection limit (1) is reached")
+        return FakeLink()
+
+    broker.reachable = reachable
+
+
+def test_a_second_connection_that_is_refused_is_a_problem_and_logged_without_publishers(
+    log: list[str],
+) -> None:
+    broker = FakeBroker()
+    only_to_receive(broker)
+    broker.connect()
+    broker.clock.pump([1] * 60)
+    assert broker.problem == "messages cannot be published: connection limit (1) is reached"
+    assert len([line for line in log if "could not publish to Fake at 1:2: connection limit" in line]) == 1
+    broker.reachable = FakeLink
+    broker.clock.pump([1] * 6)
+    assert broker.available
+
+
+def test_a_second_connection_that_hangs_is_a_problem(log: list[str]) -> None:
+    broker = connected()
+    broker.reachable = Deferred
+    broker.clock.pump([1] * 16)
+    assert broker.problem == "messages cannot be published: no answer in time"
+    broker.reachable = FakeLink
+    broker.clock.pump([1] * 16)
+    assert broker.available
+
+
+def test_an_outage_that_is_over_is_no_problem() -> None:
+    broker = connected()
+    broker.reachable = refused
+    outcome(broker.publish(["a"], "x"))
+    broker.links[0].lose()
+    broker.reachable = FakeLink
+    broker.clock.pump([0.5] * 4)
+    assert broker.available

@@ -14,6 +14,7 @@ from cyclone_sse.brokers.base import Broker
 from cyclone_sse.brokers.redis_stream import RedisStreamBroker
 from cyclone_sse.daemon.probes import PROBE_PATIENCE, Probed, collected_errors, probe_broker, run_probes
 from cyclone_sse.options import with_defaults
+from tests.unit.brokers import links
 
 
 class FakeBroker:
@@ -93,6 +94,14 @@ def test_a_broker_that_is_always_available_is_well_only_if_it_connects() -> None
             return d
 
     assert probed(Custom({}, "own", clock), clock) == Probed(["--broker=own: no such exchange"])
+
+
+def test_a_broker_that_can_only_receive_is_a_mistake() -> None:
+    broker = links.FakeBroker()
+    broker.reachable = lambda: links.wrong() if broker.links else links.FakeLink()
+    assert probed(broker, broker.clock) == Probed(
+        ["--broker=fake: Fake at 1:2: messages cannot be published: WRONGPASS"]
+    )
 
 
 class FakeReactor(Clock):
