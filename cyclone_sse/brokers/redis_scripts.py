@@ -94,6 +94,12 @@ end
 """
 )
 
+# Reads entries and looks at their stream, like the transaction of ``redis_stream_link``.
+READ = b"""
+local stream, groups = redis.pcall('XINFO', 'STREAM', KEYS[1]), redis.pcall('XINFO', 'GROUPS', KEYS[1])
+return {redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2]), stream, groups}
+"""
+
 
 def encode_state(id: bytes, state: Publication) -> bytes:
     """The value of a channel in the hash of states."""

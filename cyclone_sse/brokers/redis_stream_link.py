@@ -21,6 +21,7 @@ from cyclone_sse.brokers.redis_scripts import (
     CLEAR_STATES,
     FIELDS_IN_SCRIPT,
     PARTLY,
+    READ,
     SCRIPT_CHANNELS,
     SCRIPT_ENTRIES,
     SET_STATES,
@@ -98,7 +99,7 @@ class StreamLink(RedisLink):
 
     def _run_script(
         self, script: bytes, keys: Sequence[bytes], arguments: Sequence[bytes]
-    ) -> Deferred[list[bytes]]:
+    ) -> Deferred[list[Any]]:
         return self.command(b"EVAL", script, len(keys), *keys, *arguments)
 
     async def states(self) -> list[tuple[bytes, bytes]]:
@@ -173,15 +174,7 @@ class StreamLink(RedisLink):
             # Sent together with the transaction, which then needs no further round trip.
             block = (b"BLOCK", int(wait * 1000))
             waiting = self.command(b"XREAD", b"COUNT", 1, *block, b"STREAMS", self._stream, after)
-        looked = Deferred.fromCoroutine(
-            self.transaction(
-                [
-                    (b"XRANGE", self._stream, after, b"+", b"COUNT", most + 1),
-                    (b"XINFO", b"STREAM", self._stream),
-                    (b"XINFO", b"GROUPS", self._stream),
-                ]
-            )
-        )
+        looked = Deferred.fromCoroutine(self._look(after, most + 1))
         if waiting is not None:
             waiting.addErrback(lambda _: None)  # the transaction fails with the same error
             await waiting
@@ -194,6 +187,26 @@ class StreamLink(RedisLink):
         entries = found[1:] if holds else found[:most]
         complete = len(found) <= most
         return Lot(entries, _tag_in(groups), _survey_in(stream), holds, complete)
+
+    async def _look(self, after: bytes, most: int) -> list[Any]:
+        """Entries, and what XINFO says about the stream and its groups."""
+        commands = [
+            (b"XRANGE", self._stream, after, b"+", b"COUNT", most),
+            (b"XINFO", b"STREAM", self._stream),
+            (b"XINFO", b"GROUPS", self._stream),
+        ]
+        try:
+            return await self.transaction(commands)
+        except ResponseError as error:
+            if not str(error).startswith("OOM"):
+                raise
+            full = error
+        # Redis has no memory left, and then refuses each transaction, but no script that only reads. Without
+        # this, a stream that fills Redis would not be trimmed, since what is not read is not trimmed.
+        try:
+            return await self._run_script(READ, [self._stream], [after, b"%d" % most])
+        except NotAllowed:
+            raise full from None
 
     async def last_before(self, id: bytes) -> bytes | None:
         """The id of the last entry before this id."""

@@ -11,7 +11,7 @@ import pytest
 
 from tests.harness.clients import Subscriber, publish, request, stats
 from tests.harness.patience import PATIENCE
-from tests.harness.process import need
+from tests.harness.process import need, until
 from tests.harness.servers import RedisServer
 from tests.integration.brokers.test_faults import FORM, wait_for
 from tests.integration.conftest import Serve
@@ -285,6 +285,22 @@ def test_the_stream_is_kept_short(serve: Serve, stream: Stream) -> None:
     for n in range(3):
         publish(server.url, "base", f"posted {n}")
     assert 200 <= int(stream.run("XLEN", STREAM)) < 500
+
+
+def test_a_redis_without_memory_is_still_read_and_trimmed(serve: Serve, stream: Stream) -> None:
+    server = serve(*stream.options)
+    with Subscriber(server.url, "base") as client:
+        stream.run("XADD", STREAM, "1-0", "channel", "base", "message", "old")
+        assert client.event().data == "old"
+        stream.run("CONFIG", "SET", "maxmemory", "1")
+        answer = request("POST", f"{server.url}/publish", "channel=base&message=x", FORM)
+        assert (answer.status, answer.json["published"]) == (503, False)
+        until(lambda: stream.run("XLEN", STREAM) == "0", "the stream is trimmed")
+        serve(*stream.options)  # also starts
+        assert LOST not in server.log
+        stream.run("CONFIG", "SET", "maxmemory", "0")
+        publish(server.url, "base", "new")
+        assert client.event().data == "new"
 
 
 @pytest.mark.slow
