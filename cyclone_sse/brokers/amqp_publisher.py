@@ -6,6 +6,7 @@ closes the channel, and must not end the messages of publishers.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
@@ -44,12 +45,24 @@ class _Unconfirmed:
     def __init__(self) -> None:
         self.last = 0
         self._waiting: dict[int, Deferred[None]] = {}
+        self._followers: deque[tuple[int, Deferred[None]]] = deque()  # what waits for all up to a tag
 
     def add(self) -> Deferred[None]:
         """Expect one more confirmation."""
         self.last += 1
         waiting = self._waiting[self.last] = Deferred()
         return waiting
+
+    def confirm_all(self) -> Deferred[None]:
+        """Expect the confirmations, or failures, of all messages up to now."""
+        waiting: Deferred[None] = Deferred()
+        self._followers.append((self.last, waiting))
+        self._release()
+        return waiting
+
+    def _release(self) -> None:
+        while self._followers and self._followers[0][0] < next(iter(self._waiting), self.last + 1):
+            self._followers.popleft()[1].callback(None)
 
     def confirm(self, tag: int, multiple: bool, error: Exception | None) -> None:
         """Note a confirmation; with `multiple` all tags up to this one are confirmed."""
@@ -62,6 +75,7 @@ class _Unconfirmed:
                 waiting.callback(None)
             else:
                 waiting.errback(error)
+        self._release()
 
 
 class AmqpPublisherProtocol(AmqpProtocol):
@@ -160,12 +174,17 @@ class AmqpPublisherProtocol(AmqpProtocol):
     async def _publish_order(self, order: bytes) -> None:
         try:
             await self._declare_control(self._own)
+            # Without this, it could overtake them, since they are on another channel.
+            await self._unconfirmed[self._ch.id].confirm_all()
+            if self.blocked:
+                raise NotPublished(self._blocked_reason)
+            await self._publish(self._own, self.factory.control, b"", order, {})
+        except NotAllowed as error:
+            raise NotPublished(str(error)) from None
         except Closed as closed:
             if self._is_refusal(closed):
                 raise NotPublished(as_text(closed.args[0].reply_text)) from None
             raise self._reason(closed) from None
-        # On the channel of the messages: on another one, it could overtake those that were sent before.
-        await self._publish(self._ch, self.factory.control, b"", order, {})
 
     def publish_heartbeat(self, token: str) -> Deferred[Any]:
         """Send a heartbeat through the exchange like a message; if it reaches no queue, the server returns

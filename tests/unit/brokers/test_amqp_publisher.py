@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pika.spec as amqp
 import pytest
 from twisted.internet.defer import CancelledError
@@ -238,7 +240,7 @@ def test_what_is_not_confirmed_has_failed(publisher: Server) -> None:
     assert "NOT_FOUND" in str(fate(publisher.link.publish([publication(["a"], "x")]))[0])
 
 
-def test_an_order_has_an_exchange_of_its_own(publisher: Server) -> None:
+def test_an_order_has_an_exchange_and_a_channel_of_its_own(publisher: Server) -> None:
     done = fate(publisher.link.publish_order(b"{}"))
     (declare,) = publisher.read()
     assert (declare.exchange, declare.type) == ("sse-cyclone-server.control", "fanout")
@@ -246,8 +248,47 @@ def test_an_order_has_an_exchange_of_its_own(publisher: Server) -> None:
     publish, _, body = publisher.read()
     assert (publish.exchange, publish.routing_key, body) == ("sse-cyclone-server.control", "", b"{}")
     assert done == []
-    publisher.send(amqp.Basic.Ack(1))
+    publisher.send(amqp.Basic.Ack(1), channel=2)
     assert done == [None]
+
+
+@pytest.mark.parametrize("confirmation", [amqp.Basic.Ack(3, True), amqp.Basic.Nack(3, True)])
+def test_an_order_does_not_overtake_the_messages_before_it(publisher: Server, confirmation: Any) -> None:
+    publisher.link.publish([publication("a", "x")] * 3).addErrback(lambda _: None)
+    done = fate(publisher.link.publish_order(b"{}"))
+    publisher.send(amqp.Exchange.DeclareOk(), channel=2)
+    publisher.link.publish([publication("a", "y")])
+    publisher.read()
+    publisher.send(amqp.Basic.Ack(2))
+    assert publisher.read() == []
+    publisher.send(confirmation)
+    assert publisher.read()[0].exchange == "sse-cyclone-server.control"
+    publisher.send(amqp.Basic.Ack(1), channel=2)
+    assert done == [None]
+
+
+def test_an_order_that_is_refused_when_it_is_published_ends_no_message(publisher: Server) -> None:
+    done = fate(publisher.link.publish_order(b"{}"))
+    publisher.send(amqp.Exchange.DeclareOk(), channel=2)
+    message = fate(publisher.link.publish([publication("a", "x")]))
+    publisher.send(amqp.Channel.Close(403, "ACCESS_REFUSED - no right to write", 60, 40), channel=2)
+    assert isinstance(done[0], NotPublished)
+    assert "no right to write" in str(done[0])
+    publisher.send(amqp.Basic.Ack(1))
+    assert (message, publisher.link.lost) == ([[None]], None)
+
+
+def test_an_order_that_waits_is_not_sent_to_a_server_that_takes_nothing(
+    publisher: Server, clock: Clock
+) -> None:
+    publisher.link.publish([publication("a", "x")]).addErrback(lambda _: None)
+    done = fate(publisher.link.publish_order(b"{}"))
+    publisher.send(amqp.Exchange.DeclareOk(), channel=2)
+    publisher.read()
+    publisher.send(amqp.Connection.Blocked("low on memory"), channel=0)
+    clock.advance(BLOCKED_WAIT)
+    assert publisher.read() == []
+    assert isinstance(done[0], NotPublished)
 
 
 def test_a_name_that_amqp_cannot_carry_is_refused_and_nothing_sent(publisher: Server) -> None:
