@@ -56,7 +56,7 @@ class PublishingConnection:
         reactor: IReactorTime,
     ) -> None:
         self.link: Link | None = None
-        self.failure: str | None = None  # why the last attempt to open it has failed
+        self.failure: str | None = None  # why it could not be opened, or did not answer
         self._open = open
         self._on_failure = on_failure
         self._on_lost = on_lost
@@ -127,6 +127,7 @@ class PublishingConnection:
         except BaseException as error:
             if isinstance(error, CancelledError):
                 # No answer in time: without a new connection, the next message would wait too.
+                self.failure = text_of(error)
                 link.transport.abortConnection()
             # Not raised: Twisted keeps the frames of a coroutine that fails in a reference cycle, and with
             # them the bodies of all that failed, until the next full collection.

@@ -305,7 +305,7 @@ class UpstreamBroker(Broker, Generic[L]):
         if not self._is_checking:
             self._is_checking = True
             d = Deferred.fromCoroutine(self._check_upstream())
-            d.addTimeout(PUBLISH_WAIT, self.reactor)  # without this, publishers would wait behind it
+            d.addTimeout(PUBLISH_WAIT, self.reactor)  # without this, one that hangs would be the last
             d.addErrback(lambda failure: failure.trap(TimeoutError))
             d.addErrback(self._log_bug, "heartbeat").addBoth(self._checked)
 
@@ -336,6 +336,9 @@ class UpstreamBroker(Broker, Generic[L]):
         token = self._heartbeats.add()
         try:
             await publisher.publish_heartbeat(token).addTimeout(PUBLISH_WAIT, self.reactor)
-        except BaseException:
+        except BaseException as error:
             self._heartbeats.discard(token)
+            if isinstance(error, CancelledError | TimeoutError):
+                self._publishing.failure = text_of(error)
             raise
+        self._publishing.failure = None

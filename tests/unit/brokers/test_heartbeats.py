@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
-from cyclone_sse.brokers.heartbeats import HEARTBEAT_WAIT
+from cyclone_sse.brokers.heartbeats import HEARTBEAT_SLOW, HEARTBEAT_WAIT
 from cyclone_sse.brokers.link import NotAllowed, WrongServer
+from cyclone_sse.brokers.publishing_connection import PUBLISH_WAIT
 from cyclone_sse.brokers.upstream import HEARTBEAT_INTERVAL
-from tests.unit.brokers.links import FakeBroker, FakeLink
+from tests.unit.brokers.links import FakeBroker, FakeLink, outcome
 
 
 class BeatingBroker(FakeBroker):
@@ -130,3 +131,30 @@ def test_a_check_that_fails_is_tried_again(error: Exception) -> None:
     broker.problem_of_server = None
     run(broker, 30)
     assert len(broker.links) == 2
+
+
+def test_a_server_that_answers_no_heartbeat_is_a_problem_all_the_time() -> None:
+    broker = BeatingBroker()
+    run(broker, HEARTBEAT_INTERVAL)
+    broker.links[1].publish_heartbeat = lambda token: Deferred()  # type: ignore[method-assign]
+    run(broker, HEARTBEAT_INTERVAL + HEARTBEAT_SLOW)
+    for _ in range(50):
+        run(broker, 1)
+        assert broker.problem
+    del broker.links[1].publish_heartbeat
+    run(broker, HEARTBEAT_INTERVAL + 1)
+    assert broker.available
+
+
+def test_a_publisher_that_is_not_answered_is_a_problem_until_there_is_another_connection() -> None:
+    broker = BeatingBroker()
+    run(broker, HEARTBEAT_INTERVAL)
+    outcome(broker.publish(["a"], "x"))
+    broker.reachable = Deferred
+    broker.clock.advance(PUBLISH_WAIT)
+    for _ in range(5):
+        run(broker, 1)
+        assert broker.problem == "messages cannot be published: no answer in time"
+    broker.reachable = lambda: BeatingLink(broker)
+    run(broker, 20)
+    assert broker.available
