@@ -32,7 +32,7 @@ from cyclone_sse.errors import Refusal
 from cyclone_sse.slices import MANY, Slices, finish_in_turns
 
 SENT_AT_ONCE = 100  # messages that are sent in one slice: about 5 ms
-NAMES_MAX = 100_000  # bytes of names in one message's headers, which must fit a frame
+PROPERTIES_MAX = 1500  # bytes that a message's properties have, other than names: they must fit one frame
 BLOCKED_WAIT = 1.0  # seconds to wait for confirmations after the server has stopped accepting messages
 
 
@@ -133,7 +133,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
         # Before the first is sent. Without this, a part of a request with a mistake would be published.
         messages: list[tuple[Publication, list[list[bytes]]]] = []
         for number, each in enumerate(publications, 1):
-            messages.append((each, list(_keys(each))))
+            messages.append((each, list(_keys(each, self.MAX_LENGTH - PROPERTIES_MAX))))
             if not number % MANY or len(each.channels) > MANY:
                 yield
         sent: list[Deferred[None]] = []
@@ -244,14 +244,17 @@ class AmqpPublisherProtocol(AmqpProtocol):
             unconfirmed.confirm(unconfirmed.last, True, AmqpError(str(self.lost)))
 
 
-def _keys(publication: Publication) -> Iterator[list[bytes]]:
-    """The routing keys of a publication, in lots that fit into one message. Raises AmqpError."""
+def _keys(publication: Publication, names_max: int) -> Iterator[list[bytes]]:
+    """The routing keys of a publication, in lots that fit into one message. Raises AmqpError.
+
+    names_max: bytes of names in one message's headers.
+    """
     lot: list[bytes] = []
     size = 0
     for channel in publication.channels:
         key = encode_key(channel)
         size += len(key) + 5
-        if lot and size > NAMES_MAX:
+        if lot and size > names_max:
             yield lot
             lot, size = [], len(key) + 5
         lot.append(key)

@@ -83,11 +83,11 @@ class Server:
             sent += self.read()
         return sent
 
-    def log_in(self, channel: int = 1) -> list[Any]:
+    def log_in(self, channel: int = 1, frame_max: int = 131_072) -> list[Any]:
         """Go through the log-in; returns what was sent for it."""
         self.send(amqp.Connection.Start(0, 9, {"product": "test"}, "PLAIN AMQPLAIN", "en_US"), channel=0)
         sent = self.read()
-        self.send(amqp.Connection.Tune(2047, 131072, 60), channel=0)
+        self.send(amqp.Connection.Tune(2047, frame_max, 60), channel=0)
         sent += self.read()
         self.send(amqp.Connection.OpenOk(), channel=0)
         sent += self.read()
