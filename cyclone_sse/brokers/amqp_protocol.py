@@ -23,12 +23,12 @@ from txamqp.client import Closed
 from txamqp.protocol import AMQClient
 
 from cyclone_sse.brokers.amqp_wire import SPEC, Delegate, load_spec
-from cyclone_sse.patterns import NAME_MAX
 from cyclone_sse.reactors import reactor_or_global
 
 LOG_OUT_WAIT = 1.0  # seconds to wait for the answer when a connection is closed
 CONTROL_SUFFIX = b".control"  # the end of the name of the exchange for orders
 HEARTBEAT_TYPE = "sse-heartbeat"  # of messages that prove that messages arrive; no publisher can use it
+SHORT_MAX = 255  # bytes of a short string
 ACCESS_REFUSED = 403  # AMQP 0-9-1, 1.2
 _GENERATED = re.compile(r"'amq\.gen-[^']*'")  # a queue whose name RabbitMQ has chosen
 
@@ -269,13 +269,18 @@ class AmqpFactory(Factory):
 
 def encode_key(channel: str) -> bytes:
     """The name of a channel as a routing key. Raises AmqpError if it cannot be one."""
+    return encode_short(channel, "the channel's name")
+
+
+def encode_short(text: str, what: str) -> bytes:
+    """The text as a short string (AMQP 0-9-1, 4.2.5.3). Raises AmqpError if it cannot be one."""
     try:
-        name = channel.encode()
+        encoded = text.encode()
     except UnicodeError:
-        raise AmqpError("the channel's name is not UTF-8") from None
-    if len(name) > NAME_MAX:
-        raise AmqpError(f"the channel's name is longer than {NAME_MAX} bytes")
-    return name
+        raise AmqpError(f"{what} is not UTF-8") from None
+    if len(encoded) > SHORT_MAX:
+        raise AmqpError(f"{what} is longer than {SHORT_MAX} bytes")
+    return encoded
 
 
 def as_text(raw: str | bytes) -> str:

@@ -24,6 +24,7 @@ from cyclone_sse.brokers.amqp_protocol import (
     AmqpProtocol,
     as_text,
     encode_key,
+    encode_short,
 )
 from cyclone_sse.brokers.amqp_tables import encode_table
 from cyclone_sse.brokers.link import NotAllowed, NotPublished
@@ -133,6 +134,7 @@ class AmqpPublisherProtocol(AmqpProtocol):
         # Before the first is sent. Without this, a part of a request with a mistake would be published.
         messages: list[tuple[Publication, list[list[bytes]]]] = []
         for number, each in enumerate(publications, 1):
+            encode_short(each.type or "", "the event's type")
             messages.append((each, list(_keys(each, self.MAX_LENGTH - PROPERTIES_MAX))))
             if not number % MANY or len(each.channels) > MANY:
                 yield

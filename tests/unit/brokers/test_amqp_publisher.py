@@ -223,6 +223,18 @@ def test_a_publisher_that_gives_up_learns_that_even_after_a_refusal(publisher: S
     assert isinstance(done[0], CancelledError)
 
 
+def test_a_type_that_amqp_cannot_carry_is_refused_and_nothing_sent(publisher: Server) -> None:
+    longest = publication("a", "x", type="\U0001f600" * 63)
+    too_long = publication("a", "x", type="\U0001f600" * 64)
+    (refused,) = fate(publisher.link.publish([longest, too_long]))
+    assert (type(refused), refused.status) == (Refusal, 400)
+    assert "type" in refused.reason
+    assert publisher.read() == []
+    done = fate(publisher.link.publish([longest]))
+    publisher.send(amqp.Basic.Ack(1))
+    assert done == [[None]]
+
+
 def test_a_mistake_in_a_later_slice_is_refused_before_anything_is_sent(
     publisher: Server, clock: Clock
 ) -> None:
