@@ -38,7 +38,10 @@ PING_WAIT = 10.0  # seconds in which a ping must be answered
 
 # Below the prefix: no client can name it, nor publish there, since it is not UTF-8.
 CONTROL = b"\xffcontrol"
-COPIES = b"copies "  # the start of a message there that is not an order, see `_announcement`
+# What stands there around the copies of a message for several channels, which are one event: this with a
+# checksum of the message, and the end.
+COPIES = b"copies "
+COPIES_END = COPIES + b"end"
 
 ResponseError = txredisapi.ResponseError  # an error that Redis answers
 
@@ -220,10 +223,13 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         check_answers(await self.transaction(self._each_copy(publications)))
 
     def _each_announced(self, publish: bytes, publications: Iterable[Publication]) -> Iterator[Command]:
+        name = self._prefix + CONTROL
         for each in publications:
             if len(each.channels) > 1:
-                yield publish, self._prefix + CONTROL, _announcement(each)
+                yield publish, name, b"%b%d" % (COPIES, zlib.crc32(each.data))
             yield from self._each_copy([each])
+            if len(each.channels) > 1:
+                yield publish, name, COPIES_END
 
     def publish_order(self, order: bytes) -> Deferred[Any]:
         """Publish an order to every server that shares the prefix.
@@ -331,11 +337,6 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
             self.abort(TimeoutError("no answer to a ping"))
         elif failure.check(WrongServer):
             self.abort(WrongServer(str(failure.value)))
-
-
-def _announcement(publication: Publication) -> bytes:
-    """The announcement that precedes the copies of a message for several channels: they are one event."""
-    return COPIES + json.dumps([zlib.crc32(publication.data), *publication.channels]).encode()
 
 
 def check_answers(answers: list[Any]) -> list[Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import txredisapi
@@ -12,7 +11,7 @@ from twisted.internet.defer import Deferred, fail
 
 from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.pattern_set import PatternSet
-from cyclone_sse.brokers.redis_link import CONTROL, COPIES, RedisLink, is_pattern
+from cyclone_sse.brokers.redis_link import CONTROL, COPIES, COPIES_END, RedisLink, is_pattern
 from cyclone_sse.patterns import compile_glob, escape_glob
 
 _Deliver = Callable[[list[bytes], bytes, bytes], None]
@@ -22,10 +21,11 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
     """A connection that subscribes, and delivers all copies of a message as one.
 
     Redis sends a copy for each of our subscriptions that a message matches, one right after the other
-    (redis.io, "Pub/sub"), and so it does with what one transaction publishes to several channels, which an
-    announcement goes before. Its answers to SUBSCRIBE and the like stand in the same row, so at each message
-    we know for which subscriptions copies must come: the first copy stands for all, and the others are
-    dropped, in however many reads they arrive.
+    (redis.io, "Pub/sub"). Its answers to SUBSCRIBE and the like stand in the same row, so at each message we
+    know for which subscriptions copies must come: the first copy stands for all, and the others are dropped,
+    in however many reads they arrive. So it does with what one transaction publishes to several channels:
+    these copies are announced, and collected until their end. Without that, the names of very many channels
+    would be compared with all patterns in one turn.
 
     deliver: called with the names of our subscriptions that a message matches, its channel (both without the
     prefix) and its bytes.
@@ -39,7 +39,7 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
         self._escaped = escape_glob(self._prefix)  # what a pattern begins with
         self._channels: set[bytes] = set()  # subscribed, as Redis has confirmed
         self._patterns = PatternSet(compile_glob)
-        self._announced: tuple[int, tuple[bytes, ...]] | None = None  # checksum, channels
+        self._announced: _Announced | None = None
         self._message = b""  # of the last copy
         # The copies of it that are to come: channel, and pattern or None for the channel's own.
         self._copies: set[tuple[bytes, bytes | None]] = set()
@@ -83,56 +83,70 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
             self._patterns.discard(reply[1])
         if not isinstance(reply, list) or reply[0] not in (b"message", b"pmessage"):
             self._copies.clear()  # nothing stands between the copies of a message
-            self._announced = None
+            self._end_announced()
         super().replyReceived(reply)
 
     def messageReceived(self, pattern: bytes | None, channel: bytes, message: bytes) -> None:
-        """Deliver a message with its first copy, and drop the other copies."""
+        """Deliver a message with its first copy, and drop the other copies; collect announced ones."""
+        if channel == self._prefix + CONTROL:
+            if pattern is None:  # else it is the copy for a client's pattern
+                self._control_received(message)
+            return
+        if self._announced is not None and self._announced.has(message):
+            self._announced.names[self._name(pattern, channel)] = None
+            self._announced.source = self._announced.source or channel[len(self._prefix) :]
+            return
+        self._end_announced()
         if (channel, pattern) in self._copies and message == self._message:
             self._copies.discard((channel, pattern))
             return
-        if pattern is None and channel == self._prefix + CONTROL:
-            self._control_received(message)
-            return
-        channels = self._announced_with(channel, message)
-        names, copies = self._match(channels)
+        names, copies = self._match(channel)
         # Redis matches differently. Without this, the message would go to more channels than it matched.
         if (channel, pattern) not in copies:
-            names = [channel[len(self._prefix) :] if pattern is None else pattern[len(self._escaped) :]]
-            copies = set()
+            names, copies = [self._name(pattern, channel)], set()
         copies.discard((channel, pattern))
         self._message, self._copies = message, copies
         self._deliver(names, channel[len(self._prefix) :], message)
 
-    def _match(self, channels: Sequence[bytes]) -> tuple[list[bytes], set[tuple[bytes, bytes | None]]]:
-        """The names of our subscriptions that these channels match, and the copies that come of them."""
-        names: dict[bytes, None] = {}
-        copies: set[tuple[bytes, bytes | None]] = set()
-        # A message may be announced for a hundred thousand channels, of which few are ours.
-        for channel in channels if len(self._patterns) else filter(self._channels.__contains__, channels):
-            if channel in self._channels:
-                names[channel[len(self._prefix) :]] = None
-                copies.add((channel, None))
-            for pattern in self._patterns.matching(channel):
-                names[pattern[len(self._escaped) :]] = None
-                copies.add((channel, pattern))
-        return list(names), copies
+    def _name(self, pattern: bytes | None, channel: bytes) -> bytes:
+        """The name of the subscription of which a copy has come."""
+        return channel[len(self._prefix) :] if pattern is None else pattern[len(self._escaped) :]
 
-    def _announced_with(self, channel: bytes, message: bytes) -> Sequence[bytes]:
-        """All channels that this message is published to, as far as that was announced."""
+    def _match(self, channel: bytes) -> tuple[list[bytes], set[tuple[bytes, bytes | None]]]:
+        """The names of our subscriptions that the channel matches, and the copies that come of them."""
+        subscribed: list[bytes | None] = [None] if channel in self._channels else []
+        subscribed += self._patterns.matching(channel)
+        return [self._name(each, channel) for each in subscribed], {(channel, each) for each in subscribed}
+
+    def _end_announced(self) -> None:
+        """Deliver the announced message whose copies have been collected."""
         announced, self._announced = self._announced, None
-        if announced is not None and announced[0] == zlib.crc32(message) and channel in announced[1]:
-            return announced[1]
-        return (channel,)
+        if announced is not None and announced.names:
+            self._deliver(list(announced.names), announced.source, announced.message)
 
     def _control_received(self, message: bytes) -> None:
         self._copies.clear()
-        self._announced = None
+        self._end_announced()
         if not message.startswith(COPIES):
             self._deliver([], CONTROL, message)
-            return
-        try:
-            checksum, *channels = json.loads(message[len(COPIES) :])
-            self._announced = checksum, tuple(self._prefix + channel.encode() for channel in channels)
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            return  # any client of Redis may have sent it
+        elif message != COPIES_END:
+            self._announced = _Announced(message[len(COPIES) :])
+
+
+class _Announced:
+    """A message of which copies arrive until their end. names: of our subscriptions. source: a channel."""
+
+    __slots__ = ("_checksum", "message", "names", "source")
+
+    def __init__(self, checksum: bytes) -> None:
+        self._checksum = checksum
+        self.message = b""
+        self.names: dict[bytes, None] = {}
+        self.source = b""
+
+    def has(self, message: bytes) -> bool:
+        """Whether this is a copy of the message."""
+        if self.names:
+            return message == self.message
+        self.message = message
+        return b"%d" % zlib.crc32(message) == self._checksum

@@ -14,6 +14,7 @@ from cyclone_sse.brokers.link import NotPublished, WrongServer
 from cyclone_sse.brokers.redis_link import (
     CONTROL,
     COPIES,
+    COPIES_END,
     PING_INTERVAL,
     PING_WAIT,
     PartlyDone,
@@ -65,19 +66,19 @@ def test_a_connection_that_is_lost_at_the_login_says_so(server: Server) -> None:
 
 def test_publishing_waits_for_every_answer(server: Server) -> None:
     done = fate(publish(server.link, [publication(["a", "é"], b"x"), publication("b", "ü")]))
-    announcement = COPIES + b'[2363233923, "a", "\\u00e9"]'
     sent = [
         (b"MULTI",),
-        (b"SPUBLISH", CONTROL, announcement),
+        (b"SPUBLISH", CONTROL, COPIES + b"2363233923"),
         (b"PUBLISH", b"a", b"x"),
         (b"PUBLISH", "é".encode(), b"x"),
+        (b"SPUBLISH", CONTROL, COPIES_END),
         (b"PUBLISH", b"b", "ü".encode()),
         (b"EXEC",),
     ]
     assert server.read() == b"".join(reply(*words) for words in sent)
-    server.send(b"+OK\r\n" + b"+QUEUED\r\n" * 4)
+    server.send(b"+OK\r\n" + b"+QUEUED\r\n" * 5)
     assert done == []
-    server.send(reply(1, 0, 2, 2))
+    server.send(reply(1, 0, 2, 1, 2))
     assert done == [[None, None]]
     both = [publication(["a", "b"], "x")]
     lost = fate(publish(server.link, both))
@@ -148,7 +149,7 @@ def test_without_the_channel_for_orders_copies_are_published_alone(server: Serve
     done = fate(publish(server.link, [publication(["a", "b"], "x")]))
     for _ in range(2):  # sharded, then plain
         server.read()
-        server.send(b"+OK\r\n-NOPERM no\r\n+QUEUED\r\n+QUEUED\r\n-EXECABORT\r\n")
+        server.send(b"+OK\r\n-NOPERM no\r\n+QUEUED\r\n+QUEUED\r\n-NOPERM no\r\n-EXECABORT\r\n")
     words: list[tuple[bytes, ...]] = [
         (b"MULTI",),
         (b"PUBLISH", b"a", b"x"),
@@ -170,12 +171,13 @@ def test_a_message_for_very_many_channels_is_sent_in_one_piece(server: Server) -
     later = fate(publish(server.link, [publication("a", "z")]))
     sent = server.read()
     words = [(b"PUBLISH", name.encode(), b"x") for name in names]
+    words.append((b"SPUBLISH", CONTROL, COPIES_END))
     middle = b"".join(reply(*each) for each in [*words, (b"EXEC",), (b"PUBLISH", b"a", b"z")])
     assert sent.startswith(reply(b"MULTI"))
     assert sent.endswith(middle)
-    server.send(b":1\r\n+OK\r\n" + b"+QUEUED\r\n" * (len(names) + 1))
+    server.send(b":1\r\n+OK\r\n" + b"+QUEUED\r\n" * (len(names) + 2))
     assert (narrow, wide, later) == ([[None]], [], [])
-    server.send(reply(*[1] * (len(names) + 1)))
+    server.send(reply(*[1] * (len(names) + 2)))
     assert (wide, later) == ([[None]], [])
     server.send(b":1\r\n")
     assert later == [[None]]
@@ -196,7 +198,7 @@ def test_a_connection_that_is_lost_fails_what_is_encoded_and_what_waits(server: 
 def test_where_multi_is_not_allowed_the_messages_may_be_published(server: Server) -> None:
     done = fate(publish(server.link, [publication(["a", "b"], "x")]))
     server.read()
-    server.send(b"-NOPERM no\r\n:1\r\n:1\r\n:1\r\n-ERR EXEC without MULTI\r\n")
+    server.send(b"-NOPERM no\r\n:1\r\n:1\r\n:1\r\n:1\r\n-ERR EXEC without MULTI\r\n")
     assert isinstance(done[0], PartlyDone)
     assert not server.read(), "not once more"
 

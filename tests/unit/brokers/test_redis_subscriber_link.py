@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyclone_sse.brokers.link import NotAllowed
-from cyclone_sse.brokers.redis_link import CONTROL, COPIES
+from cyclone_sse.brokers.pattern_set import PatternSet
+from cyclone_sse.brokers.redis_link import CONTROL, COPIES, COPIES_END
 from tests.unit.brokers.redis_wire import Server, fate, reply
 
 
@@ -18,16 +19,17 @@ def server() -> Server:
     return Server()
 
 
-def announce(message: bytes, *channels: str) -> bytes:
-    names = b", ".join(b'"%s"' % name.encode() for name in channels)
-    return reply(b"smessage", CONTROL, COPIES + b"[%d, %s]" % (zlib.crc32(message), names))
+END = reply(b"smessage", CONTROL, COPIES_END)
+
+
+def announce(message: bytes) -> bytes:
+    return reply(b"smessage", CONTROL, COPIES + b"%d" % zlib.crc32(message))
 
 
 def test_announced_copies_are_one_event_however_the_reads_fall(server: Server) -> None:
     server.subscribe("a", "b", "a*")
-    copies = announce(b"x", "a", "b", "c")
-    copies += reply(b"message", b"a", b"x") + reply(b"pmessage", b"a*", b"a", b"x")
-    copies += reply(b"message", b"b", b"x")
+    copies = announce(b"x") + reply(b"message", b"a", b"x") + reply(b"pmessage", b"a*", b"a", b"x")
+    copies += reply(b"message", b"b", b"x") + reply(b"pmessage", b"a*", b"ac", b"x") + END
     for n in range(len(copies) + 1):
         server.messages.clear()
         server.send(copies[:n])
@@ -35,17 +37,35 @@ def test_announced_copies_are_one_event_however_the_reads_fall(server: Server) -
         assert server.messages == [([b"a", b"a*", b"b"], b"a", b"x")]
 
 
+def test_announced_copies_are_compared_with_no_pattern(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.subscribe("a", "b", "a*")
+    monkeypatch.setattr(PatternSet, "matching", None)  # very many channels and patterns take seconds
+    server.send(announce(b"x") + reply(b"message", b"a", b"x") + reply(b"pmessage", b"a*", b"a", b"x") + END)
+    assert server.messages == [([b"a", b"a*"], b"a", b"x")]
+
+
 def test_the_same_text_published_again_is_another_event(server: Server) -> None:
     server.subscribe("a", "b")
-    once = announce(b"x", "a", "b") + reply(b"message", b"a", b"x") + reply(b"message", b"b", b"x")
+    once = announce(b"x") + reply(b"message", b"a", b"x") + reply(b"message", b"b", b"x") + END
     server.send(once + once + reply(b"message", b"b", b"x"))
     both = [b"a", b"b"]
     assert server.messages == [(both, b"a", b"x"), (both, b"a", b"x"), ([b"b"], b"b", b"x")]
 
 
+@pytest.mark.parametrize("between", [b"y", b"", None])
+def test_an_announcement_without_an_end_holds_nothing_back(server: Server, between: bytes | None) -> None:
+    server.subscribe("a", "b")
+    server.send(announce(b"x") + reply(b"message", b"a", b"x"))
+    server.send(announce(b"z") if between is None else reply(b"message", b"b", between))
+    assert server.messages[0] == ([b"a"], b"a", b"x")
+    assert server.messages[1:] == ([] if between is None else [([b"b"], b"b", between)])
+
+
 @pytest.mark.parametrize(
     "announcement",
-    [b"", b"no JSON", b"[]", b"{}", b'[0, "a", "b"]', b'["a", "b"]', b"[1, 2]", b"[" * 10_000],
+    [b"", b"end", b"0", b"-1", b"1.5", b"[1]", b"9" * 5000, b"\xff"],
 )
 def test_an_announcement_that_does_not_fit_changes_nothing(server: Server, announcement: bytes) -> None:
     server.subscribe("a", "b")
@@ -56,9 +76,9 @@ def test_an_announcement_that_does_not_fit_changes_nothing(server: Server, annou
 
 def test_what_stands_between_ends_the_copies(server: Server) -> None:
     server.subscribe("a", "b")
-    server.send(announce(b"x", "a", "b") + reply(b"subscribe", b"c", 3))
-    server.send(reply(b"message", b"a", b"x"))
-    assert server.messages == [([b"a"], b"a", b"x")]
+    server.send(announce(b"x") + reply(b"message", b"a", b"x") + reply(b"subscribe", b"c", 3))
+    server.send(reply(b"message", b"b", b"x") + END)
+    assert server.messages == [([b"a"], b"a", b"x"), ([b"b"], b"b", b"x")]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +126,9 @@ def test_a_redis_without_sharded_channels_has_a_plain_one_for_orders(server: Ser
     server.send(reply(b"subscribe", CONTROL, 1) + b":1\r\n" + reply(b"message", CONTROL, b"{}"))
     assert (len(heard), sent) == (1, [1])
     assert server.messages == [([], CONTROL, b"{}")]
+    server.subscribe("*")
+    server.send(reply(b"message", CONTROL, b"{}") + reply(b"pmessage", b"*", CONTROL, b"{}"))
+    assert server.messages == [([], CONTROL, b"{}")] * 2
     refused = fate(server.link.subscribe_to_orders())
     server.send(b"-NOPERM no\r\n")
     assert "NOPERM" in str(refused[0])
