@@ -129,7 +129,7 @@ class Delegate(TwistedDelegate):  # type: ignore[misc]
 
     def basic_nack(self, ch: Any, msg: Any) -> None:
         """Note that the server has refused messages of ours."""
-        error = "the server did not accept the message"
+        error = "RabbitMQ rejected the message, maybe because a queue is full"
         self.client.publish_confirmed(ch.id, msg.delivery_tag, msg.multiple, error)
 
 

@@ -275,3 +275,30 @@ def test_what_rabbitmq_cannot_store_is_a_503(serve: Serve, rabbit: RabbitUpstrea
         got = [client.event().data]
         while got[-1] != "y":
             got.append(client.event().data)
+
+
+def test_a_full_queue_that_rejects_a_message_is_a_503_that_may_be_published(
+    serve: Serve, rabbit: RabbitUpstream
+) -> None:
+    server = serve(*rabbit.options, "--http-publish=1", "--amqp-exchange-name=rejected")
+    full = rabbit.channel().queue_declare(
+        "full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
+    )
+    try:
+        with Subscriber(server.url, ["base", "other"]) as client:
+            rabbit.channel().queue_bind(full.method.queue, "rejected", "base")
+            publish(server.url, "base", "1")
+            for _ in range(2):
+                answer = request(
+                    "POST",
+                    f"{server.url}/publish",
+                    "channel=base&message=2",
+                    {**FORM, "Idempotency-Key": "k"},
+                )
+                assert (answer.status, answer.json["published"]) == (503, "unknown")
+            publish(server.url, "other", "3")
+            assert client.data(3) == ["1", "2", "3"]  # our queue had room
+        assert "RabbitMQ rejected the message, maybe because a queue is full" in server.log
+        assert AWAY not in server.log
+    finally:
+        rabbit.channel().queue_delete("full")

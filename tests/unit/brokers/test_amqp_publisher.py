@@ -270,7 +270,7 @@ def test_publishing_waits_for_the_confirmation(publisher: Server) -> None:
 def test_what_is_not_confirmed_has_failed(publisher: Server) -> None:
     refused = fate(publisher.link.publish([publication(["a"], "x")]))
     publisher.send(amqp.Basic.Nack(1))
-    assert "did not accept" in str(refused[0])
+    assert "rejected the message" in str(refused[0])
     waiting = fate(publisher.link.publish([publication(["a", "b"], "x")]))
     publisher.send(amqp.Channel.Close(404, "NOT_FOUND - no exchange", 60, 40))
     assert "NOT_FOUND" in str(waiting[0])
