@@ -23,6 +23,7 @@ from txamqp.client import Closed
 from txamqp.protocol import AMQClient
 
 from cyclone_sse.brokers.amqp_wire import SPEC, Delegate, load_spec
+from cyclone_sse.brokers.sliced_reads import SlicedReads
 from cyclone_sse.reactors import reactor_or_global
 
 LOG_OUT_WAIT = 1.0  # seconds to wait for the answer when a connection is closed
@@ -78,6 +79,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         self.blocked: str | None = None
         self._error: Exception | None = None  # the server's reason for closing, or ours
         self._ch: Any = None
+        self._reads = SlicedReads(self._process, factory.reactor)
         # Of a second channel, for what the server may refuse: with a refusal it closes the channel.
         self._second_number = factory.channel + (-1 if factory.channel > 1 else 1)
 
@@ -138,9 +140,12 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        """Read bytes. If they are not AMQP, txAMQP may raise any exception."""
+        """Read bytes."""
+        self._reads.read(data, self.transport)
+
+    def _process(self, data: bytes) -> None:
         try:
-            super().dataReceived(data)
+            super().dataReceived(data)  # which may raise any exception if this is not AMQP
         except Exception as error:
             self.abort(AmqpError(f"what it sends is not AMQP: {error}"))
 
@@ -179,6 +184,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
     def connectionLost(self, reason: Failure) -> None:
         """Fail everything that waits for an answer."""
         self.lost = self._error or reason.value
+        self._reads.stop()
         super().connectionLost(reason)
         self.ended.callback(self._reason())
 

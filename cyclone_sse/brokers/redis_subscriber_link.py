@@ -8,10 +8,12 @@ from typing import Any
 
 import txredisapi
 from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.pattern_set import PatternSet
 from cyclone_sse.brokers.redis_link import CONTROL, COPIES, COPIES_END, RedisLink, is_pattern
+from cyclone_sse.brokers.sliced_reads import SlicedReads
 from cyclone_sse.patterns import compile_glob, escape_glob
 
 _Deliver = Callable[[list[bytes], bytes, bytes], None]
@@ -36,6 +38,7 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
     def __init__(self, deliver: _Deliver, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deliver = deliver
+        self._reads = SlicedReads(super().dataReceived, self._reactor)
         self._escaped = escape_glob(self._prefix)  # what a pattern begins with
         self._channels: set[bytes] = set()  # subscribed, as Redis has confirmed
         self._patterns = PatternSet(compile_glob)
@@ -43,6 +46,18 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
         self._message = b""  # of the last copy
         # The copies of it that are to come: channel, and pattern or None for the channel's own.
         self._copies: set[tuple[bytes, bytes | None]] = set()
+
+    def dataReceived(self, data: bytes, *args: Any) -> None:
+        """Read bytes, in pieces: each message is delivered at once."""
+        if args:  # without hiredis, txredisapi passes the rest of a piece again
+            super().dataReceived(data, *args)
+        else:
+            self._reads.read(data, self.transport)
+
+    def connectionLost(self, why: Failure) -> None:
+        """Drop what was read and is not processed."""
+        self._reads.stop()
+        super().connectionLost(why)
 
     def subscribe(self, channel: str) -> Deferred[Any]:
         """Send a command for this channel alone, so that it has an answer of its own."""

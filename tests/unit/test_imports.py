@@ -80,6 +80,7 @@ LAYERS = [
         "brokers.redis_pipeline",
         "brokers.redis_stream_arrivals",
         "brokers.redis_stream_position",
+        "brokers.sliced_reads",
     },
     {"delivery.hub"},
     {"delivery.presence_feed"},

@@ -62,6 +62,8 @@ class Server:
             frames.append(pika.frame.Header(channel, sum(map(len, body)), amqp.BasicProperties(**properties)))
             frames += [pika.frame.Body(channel, piece) for piece in body]
         self.link.dataReceived(b"".join(frame.marshal() for frame in frames))
+        while self.transport.producerState == "paused":  # see `sliced_reads`
+            self.link.factory.reactor.advance(0)
 
     def deliver(self, key: str, *body: bytes, exchange: str = "exchange", **properties: Any) -> None:
         """A message."""
