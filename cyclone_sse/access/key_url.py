@@ -18,10 +18,12 @@ from cyclone_sse.access.http_client import HttpClient, NoAnswer, answer_in_time
 from cyclone_sse.access.keys import SigningKey, jwks_keys
 from cyclone_sse.errors import error_text
 from cyclone_sse.reactors import reactor_or_global
+from cyclone_sse.slices import Slices, each
 
 REFRESH = 600.0  # seconds between two fetches
 FETCH_RETRY = 10.0  # seconds until the next try while there is no key at all
 UNKNOWN_KEY = 60.0  # seconds between two fetches because of unknown keys
+VERIFIED_AT_ONCE = 20  # clients whose tokens are checked in one turn, 0.2 ms each
 
 
 class KeyUrl:
@@ -37,7 +39,8 @@ class KeyUrl:
         self._url = url
         self._reactor = reactor
         self._client = client or HttpClient(url, 1, reactor)
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: dict[Deferred[None], None] = {}  # in the order in which they came
+        self._slices = Slices(reactor)
         self._request: Deferred[None] | None = None
         self._last_refresh = -math.inf  # when an unknown key last caused a fetch
         self._timer: IDelayedCall | None = None
@@ -71,9 +74,12 @@ class KeyUrl:
             self._fetch()
             if self._request is None:
                 return None  # the answer has come at once
-        waiting: Deferred[None] = Deferred(self._waiting.remove)  # a client may leave meanwhile
-        self._waiting.append(waiting)
+        waiting: Deferred[None] = Deferred(self._leave)
+        self._waiting[waiting] = None
         return waiting
+
+    def _leave(self, waiting: Deferred[None]) -> None:
+        self._waiting.pop(waiting, None)
 
     def _clear_timer(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -90,9 +96,10 @@ class KeyUrl:
         self._request = None
         if self._runs:
             self._timer = self._reactor.callLater(REFRESH if self.keys else FETCH_RETRY, self._fetch)
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            deferred.callback(None)
+        waiting, self._waiting = self._waiting, {}
+        if waiting:
+            # Without slices, the tokens of all clients that wait would be checked in one turn.
+            self._slices.put(each(waiting, _release, VERIFIED_AT_ONCE))
 
     async def _read(self) -> None:
         request = self._client.get("", [("Accept", "application/json"), ("User-Agent", "cyclone-sse")])
@@ -121,3 +128,8 @@ class KeyUrl:
                 problem=problem,
                 kept=kept,
             )
+
+
+def _release(waiting: Deferred[None]) -> None:
+    if not waiting.called:  # else its client has left
+        waiting.callback(None)

@@ -7,12 +7,12 @@ import json
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
-from twisted.internet.task import Clock
 
 from cyclone_sse.access.answers import HttpAnswer
 from cyclone_sse.access.http_client import ANSWER_TIMEOUT
-from cyclone_sse.access.key_url import FETCH_RETRY, REFRESH, UNKNOWN_KEY, KeyUrl
+from cyclone_sse.access.key_url import FETCH_RETRY, REFRESH, UNKNOWN_KEY, VERIFIED_AT_ONCE, KeyUrl
 from tests.unit.access.keys import jwk
+from tests.unit.fakes import TurnClock
 
 ONE = json.dumps({"keys": [jwk("p256", kid="1")]}).encode()
 TWO = json.dumps({"keys": [jwk("p256", kid="2")]}).encode()
@@ -33,7 +33,7 @@ class Site:
     """A URL of keys that is fetched."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = TurnClock()
         self.client = FakeClient()
         self.keys = KeyUrl("https://www.example/jwks", self.clock, self.client)  # type: ignore[arg-type]
 
@@ -73,6 +73,7 @@ def test_an_unknown_key_is_fetched_once_a_minute_at_most() -> None:
     assert site.count == 2
     assert all(waiting)
     site.answer(TWO)
+    site.clock.advance(0)
     assert all(d is not None and d.called for d in waiting)
     assert site.keys.refresh() is None
     site.clock.advance(UNKNOWN_KEY)
@@ -86,8 +87,23 @@ def test_a_client_that_leaves_is_no_longer_waited_for() -> None:
     waiting.addErrback(lambda _: None)
     waiting.cancel()
     site.answer(ONE)
+    site.clock.advance(0)
     assert other is not None
     assert other.called
+
+
+def test_the_tokens_of_many_clients_that_wait_are_checked_in_several_turns() -> None:
+    site = Site()
+    waiting = [site.keys.refresh() for _ in range(2 * VERIFIED_AT_ONCE)]
+    last = waiting[-1]
+    assert last is not None
+    site.answer(ONE)
+    site.clock.turn()
+    assert [d is not None and d.called for d in waiting].count(True) == VERIFIED_AT_ONCE
+    last.addErrback(lambda _: None)
+    last.cancel()  # its client leaves while the keys are there
+    site.clock.turn()
+    assert all(d is not None and d.called for d in waiting)
 
 
 def test_without_a_key_it_is_tried_more_often(lines: list[str]) -> None:
