@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Generator, Iterable
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -15,9 +16,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from cyclone_sse.delivery.channels import Channels
+from cyclone_sse.run_queue import RunQueue
 from cyclone_sse.slices import Slices, finish_in_turns
 
 ROWS_AT_ONCE = 2000  # written in one slice: about 2 ms
+TABLES_AT_ONCE = 20  # clients that are sent a large table in one turn
+ANSWER_TIME = 0.005  # seconds of a turn, after which no other is
 MAX_AGE = 1.0  # seconds for which a large table is shared
 
 Rows = Iterable[tuple[str, int]]
@@ -30,6 +34,7 @@ class StatsTable:
         self._channels = channels
         self._reactor = reactor
         self._queue = Slices(reactor)
+        self._answers = RunQueue(reactor, TABLES_AT_ONCE, ANSWER_TIME)
         self._table = b""
         self._made_at: float | None = None  # None: no table is kept
         self._waiting: list[Deferred[bytes]] | None = None  # for the table that is being made
@@ -62,7 +67,8 @@ class StatsTable:
         self._table, self._made_at = table, self._reactor.seconds()
         waiting, self._waiting = self._waiting or [], None
         for waiter in waiting:
-            waiter.callback(table)
+            # Without the queue, megabytes would be sent to each of very many clients in one turn.
+            self._answers.add(partial(waiter.callback, table))
         return table
 
 

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.delivery.channels import Channels
-from cyclone_sse.delivery.stats import MAX_AGE, ROWS_AT_ONCE, StatsTable
+from cyclone_sse.delivery.stats import MAX_AGE, ROWS_AT_ONCE, TABLES_AT_ONCE, StatsTable
 from tests.unit.fakes import TurnClock
 
 
@@ -58,11 +58,21 @@ def test_a_large_table_is_made_in_turns_and_shared_for_a_second(clock: TurnClock
     rows, turns = taken(first, clock)
     assert turns >= 3
     assert len(rows) == 3 * ROWS_AT_ONCE
-    assert taken(second, clock) == (rows, 0)
+    assert taken(second, clock) == (rows, 1)
     listening.add(Listener(), ["c0"])
     assert taken(table.table(), clock) == (rows, 0)
     clock.advance(MAX_AGE)
     assert taken(table.table(), clock)[0][0] == ["c0", 2]
+
+
+def test_a_large_table_is_sent_to_many_clients_in_several_turns(clock: TurnClock) -> None:
+    table = StatsTable(channels(2 * ROWS_AT_ONCE), clock)
+    first, *others = [table.table() for _ in range(1 + 2 * TABLES_AT_ONCE)]
+    taken(first, clock)
+    clock.turn()
+    assert [isinstance(each, Deferred) and each.called for each in others].count(True) == TABLES_AT_ONCE
+    clock.turn()
+    assert all(isinstance(each, Deferred) and each.called for each in others)
 
 
 def test_a_selection_is_made_in_turns(clock: TurnClock) -> None:
