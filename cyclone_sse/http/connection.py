@@ -96,7 +96,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self.server.add(self)
         self.server.set_deadline(self, REQUEST_TIMEOUT)
         self._reader = RequestReader(self.server.max_body)
-        self._flow = FlowControl(self.transport)
+        self._flow = FlowControl(self.transport, self.server.unread)
 
     def dataReceived(self, data: bytes) -> None:
         """Read these bytes, and answer the requests that they complete."""
@@ -137,7 +137,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         self._reader = None
         self.server.discard(self)
         self._release()
-        self._flow.release()
+        self._flow.lost()
         self._notify_done()
         # Break the reference cycle: both are freed now, not at the next full collection.
         self._request = None

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from cyclone_sse.direct_socket import ClientTransport, direct_socket
+from cyclone_sse.http.unread_answers import UnreadAnswers
 
 MOST_CORKED = 64 * 1024  # bytes; more are sent at once
 
@@ -24,14 +25,15 @@ MOST_CORKED = 64 * 1024  # bytes; more are sent at once
 @implementer(IPushProducer)
 class FlowControl:
     """The flow control of one connection. transport, socket: the connection's; socket is None if it
-    has none. nothing_waits: the transport's own buffer is known to be empty. corked: the bytes that are held;
-    None: write at once.
+    has none. unread: the answers of all connections that wait. nothing_waits: the transport's own buffer is
+    known to be empty. corked: the bytes that are held; None: write at once.
     """
 
-    __slots__ = ("_on_room", "_reading", "_transport", "corked", "full", "nothing_waits", "socket")
+    __slots__ = ("_on_room", "_reading", "_transport", "_unread", "corked", "full", "nothing_waits", "socket")
 
-    def __init__(self, transport: ClientTransport) -> None:
+    def __init__(self, transport: ClientTransport, unread: UnreadAnswers) -> None:
         self._transport = transport
+        self._unread = unread
         self.socket = direct_socket(transport)
         self.nothing_waits = self.socket is not None
         self._on_room: Callable[[], None] | None = None  # set while this is the transport's producer
@@ -85,6 +87,8 @@ class FlowControl:
             self._on_room = on_room
             self._transport.registerProducer(self, True)
         self._transport.write(data)
+        if self.full:
+            self._unread.add(self._transport, len(data))
 
     def release(self) -> None:
         """Stop being the transport's producer, since a stream writes now, or since the transport is to close:
@@ -96,6 +100,11 @@ class FlowControl:
             self._transport.unregisterProducer()
         self.full = False
 
+    def lost(self) -> None:
+        """Note that the connection is gone, and what waited for its client with it."""
+        self.release()
+        self._unread.discard(self._transport)
+
     # The transport calls these.
 
     def pauseProducing(self) -> None:
@@ -105,6 +114,7 @@ class FlowControl:
     def resumeProducing(self) -> None:
         """Continue: the waiting bytes were sent."""
         self.full = False
+        self._unread.discard(self._transport)
         if self._on_room is not None:
             self._on_room()
 

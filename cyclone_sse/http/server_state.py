@@ -22,6 +22,7 @@ from cyclone_sse.http.body_budget import BodyBudget
 from cyclone_sse.http.eviction import pick_idlest
 from cyclone_sse.http.forwarded import Proxies
 from cyclone_sse.http.responses import Cors
+from cyclone_sse.http.unread_answers import UnreadAnswers
 from cyclone_sse.options import with_defaults
 from cyclone_sse.run_queue import RunQueue
 from cyclone_sse.slices import Slices
@@ -65,6 +66,7 @@ class ServerState:
         settings = with_defaults(settings)
         self.clock = clock
         self.bodies = BodyBudget()
+        self.unread = UnreadAnswers()
         self.slices = Slices(clock)  # bodies that are read over several turns
         self.runs = RunQueue(clock, RUN_AT_ONCE, RUN_TIME)  # connections with requests to be answered
         self.max_body: int = settings["max-body"]

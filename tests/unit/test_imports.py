@@ -56,7 +56,7 @@ LAYERS = [
         "http.responses",
         "http.target",
     },
-    {"http.first_fit", "http.headers"},
+    {"http.first_fit", "http.headers", "http.unread_answers"},
     {"access.rules"},
     {"access.auth_url", "access.tokens"},
     {"access.credentials", "access.key_url"},

@@ -10,6 +10,7 @@ from twisted.internet.testing import StringTransport
 from cyclone_sse.http.connection import ANSWERS_AT_ONCE, REFUSAL_TIMEOUT
 from cyclone_sse.http.flow_control import MOST_CORKED, FlowControl
 from cyclone_sse.http.server_state import RUN_TIME
+from cyclone_sse.http.unread_answers import UnreadAnswers
 from tests.unit.fakes import FakeSocket
 from tests.unit.http.peer import POLL, PUBLISH, STATS, SUBSCRIBE, MemoryServer, Peer
 
@@ -49,7 +50,7 @@ def drain(peer: Peer) -> None:
 
 def test_the_transport_hears_of_changes_only() -> None:
     transport: Any = Counting()
-    flow = FlowControl(transport)
+    flow = FlowControl(transport, UnreadAnswers())
     for what in (flow.resume, flow.pause, flow.pause, flow.resume, flow.resume, flow.pause):
         what()
     assert transport.calls == ["pause", "resume", "pause"]
@@ -57,7 +58,7 @@ def test_the_transport_hears_of_changes_only() -> None:
 
 def test_room_is_told_until_it_is_released() -> None:
     transport: Any = StringTransport()
-    flow = FlowControl(transport)
+    flow = FlowControl(transport, UnreadAnswers())
     told: list[int] = []
     flow.write(b"a", lambda: told.append(1))
     flow.write(b"b", lambda: told.append(2))
@@ -73,7 +74,7 @@ def test_room_is_told_until_it_is_released() -> None:
 
 def test_what_the_socket_takes_never_goes_through_the_transport() -> None:
     socket = FakeSocket(room=5)
-    flow = FlowControl(socket)
+    flow = FlowControl(socket, UnreadAnswers())
     flow.write(b"abc", None)
     assert flow.nothing_waits
     assert not socket.buffer
@@ -86,7 +87,7 @@ def test_what_the_socket_takes_never_goes_through_the_transport() -> None:
 
 def test_what_is_corked_is_written_at_once_and_in_order() -> None:
     socket = FakeSocket(room=7)
-    flow = FlowControl(socket)
+    flow = FlowControl(socket, UnreadAnswers())
     flow.cork()
     for part in (b"ab", b"cd"):
         flow.write(part, None)
@@ -104,7 +105,7 @@ def test_what_is_corked_is_written_at_once_and_in_order() -> None:
 
 def test_not_more_is_corked_than_a_limit() -> None:
     socket = FakeSocket()
-    flow = FlowControl(socket)
+    flow = FlowControl(socket, UnreadAnswers())
     flow.cork()
     flow.write(bytes(MOST_CORKED), None)
     assert not socket.sends
@@ -114,7 +115,7 @@ def test_not_more_is_corked_than_a_limit() -> None:
 
 def test_what_is_corked_goes_before_a_stream_and_before_the_end() -> None:
     socket = FakeSocket()
-    flow = FlowControl(socket)
+    flow = FlowControl(socket, UnreadAnswers())
     flow.cork()
     flow.write(b"a", None)
     flow.release()
@@ -144,7 +145,7 @@ def test_pipelined_requests_are_answered_with_one_write(requests: list[bytes], s
 
 def test_a_broken_socket_is_left_to_the_transport() -> None:
     socket = FakeSocket()
-    flow = FlowControl(socket)
+    flow = FlowControl(socket, UnreadAnswers())
     socket.abortConnection()
     flow.write(b"abc", None)
     assert not flow.nothing_waits
