@@ -1,24 +1,28 @@
-"""A turn of the real reactor serves so many sockets at most, and each socket has its turn."""
+"""A turn of the real reactor serves sockets for a limited time, and each socket has its turn."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from twisted.internet.selectreactor import SelectReactor
 
-from cyclone_sse.daemon.short_turns import SOCKETS_A_TURN, shorten_turns
+from cyclone_sse.daemon.short_turns import SOCKETS_A_TURN, SOCKETS_TIME, shorten_turns
 
 epollreactor = pytest.importorskip("twisted.internet.epollreactor")
 
 
 class Ready:
-    """The end of a pipe that always has a byte to read. served: counts the turns of each."""
+    """The end of a pipe that always has a byte to read. served: counts the turns of each. on_read: called in
+    each turn."""
 
-    def __init__(self, served: Counter[int]) -> None:
+    def __init__(self, served: Counter[int], on_read: Callable[[], object] = lambda: None) -> None:
         self.served = served
+        self.on_read = on_read
         self.read, self.write = os.pipe()
         os.write(self.write, b"x")
 
@@ -30,24 +34,23 @@ class Ready:
 
     def doRead(self) -> None:
         self.served[self.read] += 1
+        self.on_read()
 
     def close(self) -> None:
         os.close(self.read)
         os.close(self.write)
 
 
-@pytest.fixture
-def served() -> Iterator[Counter[int]]:
-    """How often each of very many sockets was served in five turns."""
+@contextmanager
+def pipes_of(
+    reactor: Any, count: int, on_read: Callable[[], object] = lambda: None
+) -> Iterator[Counter[int]]:
+    """So many sockets that are always ready; counts how often each was served."""
     counter: Counter[int] = Counter()
-    reactor = epollreactor.EPollReactor()
     shorten_turns(reactor)
-    pipes = [Ready(counter) for _ in range(2 * SOCKETS_A_TURN + 10)]
+    pipes = [Ready(counter, on_read) for _ in range(count)]
     for pipe in pipes:
         reactor.addReader(pipe)
-    for turn in range(1, 6):
-        reactor.doIteration(0)
-        assert turn * (SOCKETS_A_TURN - 1) <= counter.total() <= turn * SOCKETS_A_TURN
     yield counter
     for pipe in pipes:
         reactor.removeReader(pipe)
@@ -56,9 +59,34 @@ def served() -> Iterator[Counter[int]]:
         waker.connectionLost(None)
 
 
-def test_each_socket_has_its_turn(served: Counter[int]) -> None:
-    assert len(served) == 2 * SOCKETS_A_TURN + 10, "none starves"
-    assert max(served.values()) - min(served.values()) <= 1
+def test_each_socket_has_its_turn() -> None:
+    reactor = epollreactor.EPollReactor()
+    reactor.seconds = lambda: 0.0
+    with pipes_of(reactor, 2 * SOCKETS_A_TURN + 10) as served:
+        for turn in range(1, 6):
+            reactor.doIteration(0)
+            assert turn * (SOCKETS_A_TURN - 1) <= served.total() <= turn * SOCKETS_A_TURN
+        assert len(served) == 2 * SOCKETS_A_TURN + 10, "none starves"
+        assert max(served.values()) - min(served.values()) <= 1
+
+
+def test_a_turn_of_sockets_that_cost_much_ends_early_and_each_has_its_turn() -> None:
+    reactor = epollreactor.EPollReactor()
+    now = [0.0]
+    reactor.seconds = lambda: now[0]
+
+    def work() -> None:
+        now[0] += SOCKETS_TIME / 4
+
+    with pipes_of(reactor, 20, work) as served:
+        for _ in range(4):
+            reactor.doIteration(0)
+        served.clear()
+        for turn in range(1, 11):
+            reactor.doIteration(0)
+            assert served.total() <= 5 * turn
+        assert len(served) == 20, "none starves"
+        assert max(served.values()) - min(served.values()) <= 1
 
 
 def test_another_reactor_is_left_alone() -> None:
