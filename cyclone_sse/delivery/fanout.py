@@ -28,6 +28,7 @@ from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.turn import Turn
 
 _MANY = 50  # clients; with fewer, finding out whether they are alike costs more than it saves
+_DOUBLE = 32 * 1024  # bytes with which a send costs twice as much as a short one
 _NOT_SENT = -1  # in place of the number of bytes, where `send` raised
 
 _FIELDS = attrgetter("fields")
@@ -131,11 +132,12 @@ class Fanout:
             if turn.admitted is not None:
                 clients = [client for client in clients if client in turn.admitted]
             served += len(batch.events) // 4  # joining their frames takes time too
+            cost = 1 + len(batch.plain.data) // _DOUBLE
             while clients:
-                room = max(1, self._slice - served)
+                room = max(1, (self._slice - served) // cost)
                 part, clients = clients[:room], clients[room:]
                 self._send(part, batch)
-                served += len(part)
+                served += len(part) * cost
                 if served >= self._slice:
                     served = 0
                     yield

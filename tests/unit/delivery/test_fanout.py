@@ -58,10 +58,10 @@ class Site:
         self.registry.add(client, channels)
         return client
 
-    def publish(self, *channels: str, excluded: str | None = None) -> None:
+    def publish(self, *channels: str, excluded: str | None = None, size: int = 0) -> None:
         self._n += 1
         eid = EventId.of(self._n, 0, "node")
-        event = Event(eid, encode(b"%d" % self._n, eid), channels)
+        event = Event(eid, encode(b"%d" % self._n + b"x" * size, eid), channels)
         event.excluded = excluded
         self.fanout.add(event)
 
@@ -97,6 +97,16 @@ def test_a_long_walk_gives_turns_and_what_comes_meanwhile_waits() -> None:
     site.publish("a")
     turns(site.clock)
     assert [client.data for client in clients] == [["1", "2"]] * 5
+
+
+def test_a_turn_serves_fewer_clients_with_a_large_event() -> None:
+    site = Site(slice=40)
+    clients = [site.client("a") for _ in range(6)]
+    site.publish("a", size=300_000)
+    site.clock.turn()
+    assert [len(client.got) for client in clients] == [1, 1, 1, 1, 0, 0]
+    site.clock.turn()
+    assert [len(client.got) for client in clients] == [1] * 6
 
 
 def test_who_is_further_on_gets_the_rest_alone() -> None:
