@@ -21,7 +21,7 @@ def read_secrets(option: str, path: str, least: int = 1) -> tuple[str, ...]:
             content = file.read(MAX_FILE + 1)
         if len(content) > MAX_FILE:
             raise ValueError(f"this file has more than {MAX_FILE} bytes")
-        secrets = tuple(filter(None, map(str.strip, content.decode().splitlines())))
+        secrets = tuple(filter(None, map(str.strip, content.decode("utf-8-sig").splitlines())))
     except OSError as error:
         raise ValueError(f"--{option}={path}: {error.strerror}") from None
     except UnicodeDecodeError:

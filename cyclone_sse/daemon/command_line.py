@@ -192,7 +192,7 @@ def read_config(path: str | None) -> dict[str, str]:
     if not path:
         return found
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text("utf-8-sig").splitlines()  # Windows editors begin a file with a BOM
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
         raise ValueError(f"--config={path}: {reason}") from None

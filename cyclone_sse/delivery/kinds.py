@@ -91,7 +91,7 @@ def read_kinds(path: str | None) -> Kinds:
     if not path:
         return Kinds()
     try:
-        tables = tomllib.loads(Path(path).read_text("utf-8"))
+        tables = tomllib.loads(Path(path).read_text("utf-8-sig"))
         return Kinds([_kind(glob, table) for glob, table in tables.items()])
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

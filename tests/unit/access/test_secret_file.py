@@ -15,6 +15,12 @@ def test_each_line_is_a_secret(tmp_path: Path) -> None:
     assert read_secrets("http-secret-file", str(file)) == ("new", "öld")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_secret(tmp_path: Path) -> None:
+    file = tmp_path / "secrets"
+    file.write_bytes("\ufeffnew\r\nold\r\n".encode())
+    assert read_secrets("http-secret-file", str(file)) == ("new", "old")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cyclone_sse.daemon.command_line import Options
+from cyclone_sse.daemon.command_line import Options, read_config
 from cyclone_sse.options import OPTIONS
 
 
@@ -179,6 +179,12 @@ def test_the_sample_on_the_command_line_is_a_config_file_too() -> None:
     sample = Path(__file__).parents[3] / "cyclone-sse.conf"
     for words in (sample.read_text().splitlines(), [f"--config={sample}"]):
         assert parse(*words)["port"] == 8888
+
+
+def test_a_file_may_be_from_windows(tmp_path: Path) -> None:
+    file = tmp_path / "sse.conf"
+    file.write_bytes("\ufeff# options\r\nport=80\r\n".encode())
+    assert read_config(str(file)) == {"port": "80"}
 
 
 def test_a_repeatable_option_may_stand_in_several_lines_of_a_file(tmp_path: Path) -> None:

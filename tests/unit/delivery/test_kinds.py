@@ -43,6 +43,12 @@ def test_the_events_of_two_tables_with_the_same_rules_are_counted_apart(tmp_path
     assert rates.spend("42", {read_kinds(str(path)).of("a-2"): 1}, 0.0) > 0, "also when it is read again"
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "channels.toml"
+    file.write_bytes('\ufeff["a-*"]\r\npresence = true\r\n'.encode())
+    assert read_kinds(str(file)).have_presence
+
+
 def test_without_a_file_the_options_hold() -> None:
     kinds = read_kinds(None)
     assert kinds.of("anything") == Kind()
