@@ -11,6 +11,8 @@ Knows an application and its connections; nothing of signals, processes or log f
 
 from __future__ import annotations
 
+import atexit
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -183,6 +185,8 @@ class ServerService(Service):
         if not self.reactor.running:
             raise StartError(reason)
         self.log.critical("{reason}", reason=reason)
+        # Without this, the process would end with 0: twistd passes on no failure of a reactor that runs.
+        atexit.register(os._exit, 1)
         self.reactor.stop()
 
     # While it runs.

@@ -82,6 +82,44 @@ def test_a_port_in_use_is_one_line_and_a_failure(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stdout + ended.stderr
 
 
+LATE = """
+import socket
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+
+from cyclone_sse.brokers import HttpBroker
+from cyclone_sse.server import App as Base
+
+
+class LateBroker(HttpBroker):
+    def start(self):
+        super().start()
+        started = Deferred()
+        reactor.callWhenRunning(self.lose_port, started)
+        return started
+
+    def lose_port(self, started):
+        self.rival = socket.create_server(("127.0.0.1", self.settings["port"]))
+        started.callback(None)
+
+
+class App(Base):
+    def make_broker(self, settings, reactor):
+        return LateBroker(settings, reactor=reactor)
+"""
+
+
+def test_a_port_that_another_server_has_taken_meanwhile_is_a_failure(tmp_path: Path) -> None:
+    """The port is bound before the broker is ready, and listens when it is."""
+    (tmp_path / "late.py").write_text(LATE)
+    port = free_port()
+    ended = run_plugin(tmp_path, f"--port={port}", "--app=late.App", PYTHONPATH=f"{ROOT}:{tmp_path}")
+    assert f"cannot listen on http://127.0.0.1:{port}/: Address already in use" in ended.stdout
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
 def test_a_secret_may_come_from_the_environment(serve: Serve) -> None:
     server = serve(env={"CYCLONE_SSE_HTTP_SECRET": "hush"})
     body = "channel=a&message=b"
