@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectingCancelledError, ConnectionDone
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IConsumer,
     IProtocol,
@@ -116,8 +116,6 @@ class HttpClient:
         except (RequestTransmissionFailed, ResponseFailed) as error:
             # Without these two, a request that is cancelled, or takes too long, would not fail as such.
             raise error.reasons[0].value from None
-        except ConnectingCancelledError:
-            raise CancelledError from None
         found = map(response.headers.getRawHeaders, (b"WWW-Authenticate", b"Location"))
         # Without "replace", a header in Latin-1 would hide the answer.
         challenge, location = (values[0].decode(errors="replace") if values else None for values in found)
@@ -250,4 +248,22 @@ class _BoundedEndpoint:
         factory.noisy = False
         factory.protocol = BoundedProtocol
         connected: Deferred[Any] = self._endpoint.connect(factory)
-        return connected.addCallback(lambda wrapper: wrapper.wrappedProtocol)
+        return _cancellable(connected.addCallback(lambda wrapper: wrapper.wrappedProtocol))
+
+
+def _cancellable(work: Deferred[Any]) -> Deferred[Any]:
+    """The result of this work, or CancelledError if it is cancelled.
+
+    Twisted's endpoints fail in their own way then: while a host is being looked up, as if there were no such
+    host.
+    """
+    cancelled = False
+
+    def cancel(_: object) -> None:
+        nonlocal cancelled
+        cancelled = True
+        work.cancel()
+
+    result: Deferred[Any] = Deferred(cancel)
+    work.addBoth(lambda found: None if cancelled else result.callback(found))
+    return result

@@ -202,6 +202,19 @@ def test_a_request_can_be_cancelled_before_there_is_a_connection() -> None:
     assert peer.results[0].check(CancelledError)
 
 
+def test_a_request_can_be_cancelled_while_its_host_is_looked_up() -> None:
+    peer = Peer("http://www.example/auth")
+
+    class Slow:
+        def resolveHostName(self, receiver: Any, *words: Any, **named: Any) -> None:
+            """Look up without end."""
+
+    resolver: Any = Slow()
+    peer.reactor.nameResolver = resolver
+    peer.get().cancel()
+    assert peer.results[0].check(CancelledError)
+
+
 def test_a_request_can_be_cancelled_before_there_is_an_answer() -> None:
     peer = Peer()
     asked = peer.get()
