@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 from urllib.parse import urlencode
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -36,7 +36,10 @@ _PASSED_ON = ("Cookie", "Authorization", "Origin", "User-Agent")
 
 @dataclass(slots=True)
 class AuthFigures:
-    """The requests so far. answers: by HTTP status as text, ``none`` where there was no answer."""
+    """The requests so far.
+
+    answers: by HTTP status as text, ``none`` where there was no answer, ``left`` where the client has left.
+    """
 
     under_way: int = 0
     answers: Counter[str] = field(default_factory=Counter)
@@ -88,6 +91,10 @@ class AuthUrl:
             answer = await answer_in_time(request, self._reactor)
             status = str(answer.status)
             return decide(answer, channels, self._clock())
+        except CancelledError:
+            # Without this, clients that leave would look like an application that does not answer.
+            status = "left"
+            raise
         except (NoAnswer, NoDecision) as error:
             self._refuse(str(error))
         finally:

@@ -224,6 +224,15 @@ def test_the_log_says_each_new_trouble_at_once(lines: list[str]) -> None:
     assert len(lines) == MAX_KINDS + 1
 
 
+def test_a_client_that_leaves_is_no_failure_of_the_application() -> None:
+    site = Site()
+    asked = site.ask()
+    asked.addErrback(lambda _: None)
+    asked.cancel()
+    figures = site.application.figures
+    assert (figures.under_way, figures.answers) == (0, {"left": 1})
+
+
 def test_figures() -> None:
     site = Site()
     asked = [site.ask() for _ in range(3)]
