@@ -12,6 +12,7 @@ from cyclone_sse.access.grant import Grant
 from cyclone_sse.broker_handler import BrokerHandler
 from cyclone_sse.delivery.publication import channel_names
 from cyclone_sse.errors import Refusal
+from cyclone_sse.http.connection import CLOSING
 from cyclone_sse.slices import finish_in_turns
 
 STATE_BYTES_AT_ONCE = 256 * 1024  # bytes of states that are written in one slice: about 3 ms
@@ -53,7 +54,7 @@ class ChannelsHandler(BrokerHandler):
     def _answer(self, grant: Grant | None, channels: list[str]) -> Deferred[None] | None:
         allowed = channels if grant is None else [name for name in channels if name in grant.subscribe]
         self.set_header("Cache-Control", "private, no-store")
-        answer = finish_in_turns(self.get_answer(allowed), self.request.connection.server.slices)
+        answer = finish_in_turns(self.get_answer(allowed), self.request.connection.server.answers)
         if isinstance(answer, Deferred):
             return answer.addCallback(self.finish)
         self.finish(answer)
@@ -92,4 +93,6 @@ class StateHandler(ChannelsHandler):
             if written > STATE_BYTES_AT_ONCE:
                 written = 0
                 yield
+                if self.request.connection.state is CLOSING:
+                    return ""  # Without this, the states would be written for clients that have left.
         return f"{{{', '.join(parts)}}}"

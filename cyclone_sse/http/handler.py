@@ -22,6 +22,8 @@ from cyclone_sse.http.responses import (
     shared_head,
 )
 
+_COPIED = 64 * 1024  # bytes of a body that are sent with the head: a copy of more costs more than a send
+
 
 class JsonHandler(RequestHandler):  # type: ignore[misc]
     """The base of all handlers of this server: CORS, and refusals as JSON."""
@@ -139,7 +141,13 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
         else:
             self._headers["Content-Length"] = length
             head = self._generate_headers()
-        connection.write(head if self.request.method == "HEAD" else head + body)
+        if self.request.method == "HEAD":
+            connection.write(head)
+        elif len(body) <= _COPIED:
+            connection.write(head + body)
+        else:
+            connection.write(head)
+            connection.write(body)
         connection.finish()
         self.application.log_request(self)
         self._finished = True

@@ -68,6 +68,7 @@ class ServerState:
         self.bodies = BodyBudget()
         self.unread = UnreadAnswers()
         self.slices = Slices(clock)  # bodies that are read over several turns
+        self.answers = Slices(clock)  # answers that are written over several turns
         self.runs = RunQueue(clock, RUN_AT_ONCE, RUN_TIME)  # connections with requests to be answered
         self.max_body: int = settings["max-body"]
         self.idle_timeout: float = settings["idle-timeout"]  # seconds between requests on one connection

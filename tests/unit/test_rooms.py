@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.handlers import BroadcastHandler
@@ -145,6 +147,17 @@ def test_the_states_of_channels() -> None:
     assert "Cache-Control: private, no-store" in head
     stream = server.connect("GET", f"/?channels=a&state=1&lastEventId={answer['b']['id']}")
     assert b"data:" not in stream.value(), "the id of the last state is a position"
+
+
+def test_states_are_not_written_for_a_client_that_has_left() -> None:
+    server = MemoryServer()
+    for number in range(4):
+        server.broker.publish_all([publication(f"c{number}", "x" * STATE_BYTES_AT_ONCE, keep=True)])
+    wire = server.connect("GET", "/state?" + "&".join(f"channel=c{n}" for n in range(4)), turn=False)
+    wire.connection.connectionLost(Failure(ConnectionDone()))
+    server.clock.turn()
+    server.clock.turn()
+    assert not len(server.connections.answers)
 
 
 def test_a_stream_with_state_starts_with_the_states() -> None:
