@@ -163,8 +163,8 @@ def test_check_fetches_the_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("http://ann:hush@www.example/auth", "user name or password"),
-        ("http://www.example/a b", "no spaces"),
+        ("http://ann:hush@www.example/auth", "user name and password"),
+        ("http://www.example/a b", "spaces"),
         ("http://wörld.example/", "xn--"),
         ("http://my_app:8000/", "no _"),
         ("unix:relative.sock", "unix:/path/of.sock:/path"),
