@@ -235,13 +235,13 @@ def _head(data: bytes) -> RequestHead:
     section = _known_sections.get((fields, minor))
     if section is None:
         section = _header_section(fields, minor)
-        if section.is_common and _comes_again(fields):
+        if section.is_common and _note_seen(fields):
             _remember(_known_sections, (fields, minor), section)
     host, path, query = split_target(method, target, section.host)
     head = RequestHead(
         method, host, path, query, minor, section.headers, section.length, section.keep_alive, section.expects
     )
-    if section.is_common and _comes_again(data) and _is_common_line(line, path, query):
+    if section.is_common and _note_seen(data) and _is_common_line(line, path, query):
         _remember(_known_heads, data, head)
     return head
 
@@ -251,8 +251,8 @@ def _is_common_line(line: bytes, path: str, query: str) -> bool:
     return path in _COMMON_PATHS and len(line) <= _SHORT and _COMMON_QUERY.fullmatch(query) is not None
 
 
-def _comes_again(data: bytes) -> bool:
-    """Whether these bytes have come before, lately; notes that they have come.
+def _note_seen(data: bytes) -> bool:
+    """Note that these bytes have come; returns whether they had come before, lately.
 
     Without this, bytes that never come again would displace those that do.
     """
