@@ -133,10 +133,11 @@ class Fanout:
                 clients = [client for client in clients if client in turn.admitted]
             served += len(batch.events) // 4  # joining their frames takes time too
             cost = 1 + len(batch.plain.data) // _DOUBLE
-            while clients:
-                room = max(1, (self._slice - served) // cost)
-                part, clients = clients[:room], clients[room:]
+            left = 0
+            while left < len(clients):
+                part = clients[left : left + max(1, (self._slice - served) // cost)]
                 self._send(part, batch)
+                left += len(part)
                 served += len(part) * cost
                 if served >= self._slice:
                     served = 0
