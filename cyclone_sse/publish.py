@@ -69,9 +69,7 @@ class OperatorHandler(BrokerHandler):
         The work starts when the key of the publisher's token is known.
         """
         queue = self.request.connection.server.slices
-        if self.rules.may_miss_keys and (waiting := self.rules.missing_keys(self.request)) is not None:
-            return waiting.addCallback(lambda _: finish_in_turns(work, queue))
-        return finish_in_turns(work, queue)
+        return self.rules.when_keys_known(self.request, partial(finish_in_turns, work, queue))
 
     def refuse_failed(self, failure: Failure) -> None:
         """Convert a failure of the broker into a refusal, without its text, which may name internal hosts."""

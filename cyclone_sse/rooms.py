@@ -30,11 +30,8 @@ class ChannelsHandler(BrokerHandler):
         channels = channel_names(self.request.arguments)
         if not channels:
             raise Refusal(400, "name at least one channel: ?channel=...")
-        rules = self.rules
-        rules.check_names(channels)
-        if rules.may_miss_keys and (waiting := rules.missing_keys(self.request)) is not None:
-            return waiting.addCallback(lambda _: self._decide(channels))
-        return self._decide(channels)
+        self.rules.check_names(channels)
+        return self.rules.when_keys_known(self.request, lambda: self._decide(channels))
 
     head = get
 

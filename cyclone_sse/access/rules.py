@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
@@ -26,6 +26,8 @@ from cyclone_sse.patterns import check_names
 
 UNAUTHORIZED = {"WWW-Authenticate": 'Bearer error="invalid_token"'}  # RFC 6750 3
 INSUFFICIENT_SCOPE = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
+
+T = TypeVar("T")
 
 
 class Rules:
@@ -59,7 +61,7 @@ class Rules:
             )
         # Whether there is a rule at all; without one every channel is public.
         self.restrict = self._tokens is not None or self._auth_url is not None
-        # Whether the keys of tokens have a URL, from which one may not be fetched yet: see `missing_keys`.
+        # Whether the keys of tokens have a URL, from which one may not be fetched yet: see `when_keys_known`.
         self.may_miss_keys = self._tokens is not None and self._tokens.can_fetch
         self._read_secrets()
         # Whether channels are private, and publishers have neither a key nor a token.
@@ -111,16 +113,19 @@ class Rules:
         if sum(map(self._is_pattern, channels)) > settings["max-patterns"]:
             raise Refusal(400, f"more than {settings['max-patterns']} patterns for one stream")
 
-    def missing_keys(self, request: AccessRequest) -> Deferred[Any] | None:
-        """A Deferred that fires when missing keys of the request's tokens have been fetched from their URL.
+    def when_keys_known(self, request: AccessRequest, work: Callable[[], T | Deferred[T]]) -> T | Deferred[T]:
+        """The result of this work, which starts when the keys of the request's tokens are known.
 
-        None: no key is missing. To be called if ``may_miss_keys``. Callers of ``publisher`` must wait for it;
-        ``subscriber`` waits itself.
+        At once, unless one is missing and must be fetched from its URL. Callers of ``publisher`` must use
+        this; ``subscriber`` does so itself.
         """
-        assert self._tokens is not None
-        tokens = subscriber_tokens(request, self._settings["jwt-cookie"])
-        waiting = [d for token in tokens if (d := self._tokens.missing_key(token)) is not None]
-        return DeferredList(waiting) if waiting else None
+        if self._tokens is not None and self.may_miss_keys:
+            tokens = subscriber_tokens(request, self._settings["jwt-cookie"])
+            waiting = [d for token in tokens if (d := self._tokens.missing_key(token)) is not None]
+            if waiting:
+                known: Deferred[Any] = DeferredList(waiting)
+                return known.addCallback(lambda _: work())
+        return work()
 
     def subscriber(self, request: AccessRequest, channels: Sequence[str]) -> Grant | Deferred[Grant] | None:
         """The client's right to these channels: a grant whose ``subscribe`` lists them.
@@ -132,9 +137,7 @@ class Rules:
             if not self._open_patterns:
                 self._refuse_patterns(channels, "these are not allowed")
             return None
-        if self.may_miss_keys and (waiting := self.missing_keys(request)) is not None:
-            return waiting.addCallback(lambda _: self._subscriber(request, channels))
-        return self._subscriber(request, channels)
+        return self.when_keys_known(request, lambda: self._subscriber(request, channels))
 
     def _subscriber(self, request: AccessRequest, channels: Sequence[str]) -> Grant | Deferred[Grant]:
         private = [name for name in channels if not self._public.allows(name, self._is_pattern(name))]
