@@ -27,10 +27,6 @@ MAX_CHANGES = 500  # changes in one request: at most 700 kB
 MAX_WAITING_CHANGES = 20_000  # changes
 
 
-class _WrongStatus(Exception):
-    """The application answered with an error."""
-
-
 class PresenceUrl:
     """The application that is notified of members.
 
@@ -138,7 +134,7 @@ class PresenceUrl:
             fields.append(("Authorization", "Bearer " + key.encode().decode("latin-1")))
         answer = await answer_in_time(self._client.post(body, fields), self._reactor)
         if not 200 <= answer.status < 300:
-            raise _WrongStatus(f"answered {answer.status}")
+            raise ValueError(f"answered {answer.status}")
 
     def _sent(self, _: object) -> None:
         self._request = None
