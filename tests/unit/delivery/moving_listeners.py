@@ -5,44 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any
 
 from cyclone_sse.delivery.client import NOT_LIVE
 from cyclone_sse.delivery.events import EXPIRED_TYPE, GAP_TYPE, PRESENCE_TYPE, Event
 from tests.harness.eventstream import Parser
+from tests.unit.delivery.hub_listeners import Gap, Published
 
 
 @dataclass
-class Entry:
-    """An event: its number, which is its message, its position, and what decides who receives it.
+class Entry(Published):
+    """An event. seq: its position. key: its idempotency key.
 
     is_sure: whether it must be received; not if it was refused, or if its server crashed before it was kept.
     """
 
-    number: int
-    channels: tuple[str, ...]
-    excluded: str | None
-    ttl: float | None
-    keep: bool
-    seq: int = 0
     key: str | None = None
     is_sure: bool = True
-
-    def is_for(self, name: str) -> bool:
-        """Whether a client of this channel or pattern receives it."""
-        return any(
-            name == channel or ("*" in name and fnmatchcase(channel, name)) for channel in self.channels
-        )
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A gap that a client was told of. last: the newest event when it was received."""
-
-    channels: frozenset[str]
-    last: int
 
 
 @dataclass(frozen=True)
