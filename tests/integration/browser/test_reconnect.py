@@ -74,7 +74,7 @@ def test_the_network_was_cut_for_an_old_browser(server: SseServer, site: Site, b
     """Here the plugin itself must notice that nothing arrives any more."""
     site.pages["/"] = bare_page(PLUGIN)
     page = browse(site.url, old=True)
-    page.wait_for_function("opens === 1")  # the server's stats tell earlier: the page would not know its place
+    page.wait_for_function("opens === 1")  # later than in the server's stats; only now it knows its place
     site.cut()
     for message in range(50):
         publish(server.url, "a", str(message))
