@@ -20,7 +20,7 @@ from cyclone_sse.http.requests import Request, fixed_routes
 from cyclone_sse.http.static_files import File, MediaHandler, load
 from cyclone_sse.options import with_defaults
 from cyclone_sse.publish import ClearHandler
-from cyclone_sse.rooms import PresenceHandler, StateHandler
+from cyclone_sse.queries import PresenceHandler, StateHandler
 
 Route = tuple[Any, ...]  # a regular expression, a handler, and maybe its keywords
 

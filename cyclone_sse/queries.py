@@ -1,20 +1,26 @@
-"""Requests for the members and states of channels, with the rights of a subscription."""
+"""Requests for what the server knows of channels: their states, their members, and their numbers of clients.
+
+States and members need the rights of a subscription.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Generator
 from contextlib import suppress
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.access.grant import Grant
 from cyclone_sse.broker_handler import BrokerHandler
+from cyclone_sse.brokers.base import Broker
 from cyclone_sse.delivery.publication import channel_names
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.connection import CLOSING
 from cyclone_sse.slices import finish_in_turns
 
+MAX_PREFIXES = 10  # each is compared with each channel
 STATE_BYTES_AT_ONCE = 256 * 1024  # bytes of states that are written in one slice: about 3 ms
 
 
@@ -93,3 +99,37 @@ class StateHandler(ChannelsHandler):
                 if self.request.connection.state is CLOSING:
                     return ""  # Without this, the states would be written for clients that have left.
         return f"{{{', '.join(parts)}}}"
+
+
+class StatsHandler(BrokerHandler):
+    """Statistics: ``GET /stats``, the number of subscribers of each channel. Override ``get_stats``."""
+
+    def get_stats(self) -> Any:
+        """The answer, which is sent as JSON: all channels, or those that ``channel`` or ``prefix`` name."""
+        names, prefixes = self._selection()
+        rows = self.broker.stats()
+        if not names and not prefixes:
+            return rows
+        return [row for row in rows if row[0] in names or (prefixes and row[0].startswith(prefixes))]
+
+    def get(self) -> Deferred[None] | None:
+        """Answer with the figures of this moment; those of very many channels are at most a second old."""
+        self.set_header("Cache-Control", "no-store")
+        if type(self).get_stats is not StatsHandler.get_stats or type(self.broker).stats is not Broker.stats:
+            self.finish(json.dumps(self.get_stats()))
+            return None
+        names, prefixes = self._selection()
+        table = self.broker.hub.stats_table
+        stats = table.selection(names, prefixes) if names or prefixes else table.table()
+        if isinstance(stats, Deferred):
+            return stats.addCallback(self.finish)
+        self.finish(stats)
+        return None
+
+    head = get
+
+    def _selection(self) -> tuple[list[str], tuple[str, ...]]:
+        prefixes = tuple(self.request.arguments.get("prefix", ()))
+        if len(prefixes) > MAX_PREFIXES:
+            raise Refusal(400, f"more than {MAX_PREFIXES} prefixes")
+        return channel_names(self.request.arguments), prefixes
