@@ -55,7 +55,7 @@ class HttpBroker(Broker):
 
     def publish_all(self, publications: Sequence[Publication]) -> Sequence[str] | Deferred[Sequence[str]]:
         """Deliver these events. Returns their ids, with a history file a Deferred that waits for the disk."""
-        ids: Sequence[str] | Deferred[Sequence[str]] = self.hub.published.publish(
+        ids: Sequence[str] | Deferred[Sequence[str]] = self.hub.idempotency.publish_new(
             publications, self.hub.publish_all
         )
         return ids

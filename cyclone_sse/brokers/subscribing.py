@@ -33,7 +33,7 @@ class SubscribingBroker(UpstreamBroker[L], Generic[L]):
         """Publish all of these. Fires when the upstream has accepted them. A publication whose key this
         server has seen is not published again.
         """
-        d: Deferred[Any] = self.hub.published.publish(publications, super().publish_all)
+        d: Deferred[Any] = self.hub.idempotency.publish_new(publications, super().publish_all)
         return d
 
     def subscribe(self, channel: str) -> None:

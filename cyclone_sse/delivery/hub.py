@@ -26,11 +26,11 @@ from cyclone_sse.delivery.end_orders import EndOrders
 from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.idempotency import IdempotencyKeys
 from cyclone_sse.delivery.kinds import read_kinds
 from cyclone_sse.delivery.lifecycle import Lifecycle
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.presence_feed import PresenceFeed
-from cyclone_sse.delivery.published import Published
 from cyclone_sse.delivery.publishing import Publishing
 from cyclone_sse.delivery.rates import Rates
 from cyclone_sse.delivery.resume import Resume
@@ -64,7 +64,7 @@ class Hub:
     ) -> None:
         self._reactor = reactor
         self.counters = Counters()
-        self.published = Published(settings["idempotency-ttl"], reactor)
+        self.idempotency = IdempotencyKeys(settings["idempotency-ttl"], reactor)
         self.ids = ids or EventIds(wall)
         self._settings = settings
         self.kinds = read_kinds(settings["channels"])
@@ -82,7 +82,7 @@ class Hub:
             self.history,
             self.states,
             self._fanout,
-            published=self.published,
+            idempotency=self.idempotency,
             counters=self.counters,
             reactor=reactor,
             patterns=patterns,
@@ -357,7 +357,7 @@ class Hub:
             self.lifecycle.end_overdue,
             self.end_orders.forget_old,
             self._log_cut_off,
-            self.published.forget_old,
+            self.idempotency.forget_old,
             self.publishing.tidy,
         ]
         for task in tasks:

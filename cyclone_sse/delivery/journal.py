@@ -29,8 +29,8 @@ from twisted.python.failure import Failure
 from cyclone_sse import slices
 from cyclone_sse.delivery.events import Event, EventIds, seq_at
 from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.idempotency import MAX_IDEMPOTENCY_KEYS, IdempotencyKeys
 from cyclone_sse.delivery.journal_file import JournalError, JournalFile, Transaction
-from cyclone_sse.delivery.published import MAX_PUBLISHED, Published
 from cyclone_sse.delivery.states import States
 from cyclone_sse.delivery.writer_thread import Writer
 from cyclone_sse.errors import Unavailable
@@ -87,13 +87,13 @@ class Journal:
         ids: EventIds,
         reactor: IReactorTime,
         *,
-        published: Published,
+        idempotency: IdempotencyKeys,
         clock: Callable[[], float],
         writer: Writer,
     ) -> None:
         self._history = history
         self._known_states = states
-        self._published = published
+        self._idempotency = idempotency
         self._ids = ids
         self._reactor = reactor
         self._clock = clock
@@ -194,7 +194,7 @@ class Journal:
             await self._writer.call(self._file.close)
         if len(self._answers):
             await self._answers.add(iter(()))
-        self._history.on_forgotten = self._published.on_forgotten = None
+        self._history.on_forgotten = self._idempotency.on_forgotten = None
         self._writer.stop()
 
     def _fill(self) -> None:
@@ -211,12 +211,12 @@ class Journal:
             last = event.seq
         for channel, event in journal.states():
             self._known_states.restore(channel, event)
-        self._published.on_forgotten = self._forget_key
-        journal.keep_newest_keys(MAX_PUBLISHED)
+        self._idempotency.on_forgotten = self._forget_key
+        journal.keep_newest_keys(MAX_IDEMPOTENCY_KEYS)
         time_taken = float("-inf")
-        for key, id, taken in journal.published():
+        for key, id, taken in journal.used_keys():
             time_taken = max(time_taken, now - max(0.0, wall - taken / 1000))  # as of events
-            self._published.remember(key, id, now - time_taken)
+            self._idempotency.remember(key, id, now - time_taken)
         self._row = journal.row
         self._ids.reset(journal.node, max(last, journal.reserved))
         self._ids.now()  # the present, from which ids are reserved

@@ -155,7 +155,7 @@ class JournalFile:
             for channel, ms, n, frame in self._db.execute("SELECT channel, ms, n, frame FROM state"):
                 yield json.loads(channel), Event(EventId.of(ms, n, self.node), frame)
 
-    def published(self) -> Iterator[tuple[str, str, int]]:
+    def used_keys(self) -> Iterator[tuple[str, str, int]]:
         """Each idempotency key, the id of its event, and when it was used, the oldest first."""
         with self._understood():
             for key, ms, n, taken in self._db.execute("SELECT * FROM published ORDER BY ms, n"):

@@ -18,10 +18,10 @@ from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.events import Event, EventId, EventIds, encode
 from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.idempotency import IdempotencyKeys
 from cyclone_sse.delivery.journal import Journal
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.publication import Publication
-from cyclone_sse.delivery.published import Published
 from cyclone_sse.delivery.states import States
 from cyclone_sse.delivery.writer_thread import Writer, WriterThread
 from cyclone_sse.errors import Refusal
@@ -36,7 +36,7 @@ _NO_ROOM = "there is no room for more states: see --state-bytes"
 class Publishing:
     """The way of an event from its publication to the fanout.
 
-    ids: gives each event its id. history, states: keep it. published: the idempotency keys, which the journal
+    ids: gives each event its id. history, states: keep it. idempotency: the keys, which the journal
     keeps too. fanout: delivers it. patterns: the index of the patterns that are matched here, if any are.
     """
 
@@ -49,7 +49,7 @@ class Publishing:
         states: States,
         fanout: Fanout,
         *,
-        published: Published,
+        idempotency: IdempotencyKeys,
         counters: Counters,
         reactor: Any,
         patterns: PatternIndex | None = None,
@@ -57,7 +57,7 @@ class Publishing:
         self.ids = ids
         self.history = history
         self.states = states
-        self._published = published
+        self._idempotency = idempotency
         self._fanout = fanout
         self._counters = counters
         self._reactor = reactor
@@ -277,7 +277,7 @@ class Publishing:
             self.states,
             self.ids,
             self._reactor,
-            published=self._published,
+            idempotency=self._idempotency,
             clock=clock,
             writer=writer or WriterThread(self._reactor),
         )

@@ -107,7 +107,7 @@ LAYERS = [
         "delivery.starting_point",
     },
     {"delivery.automaton", "delivery.backlog", "delivery.sorted_log", "delivery.views"},
-    {"delivery.published"},
+    {"delivery.idempotency"},
     {"delivery.events", "delivery.kinds", "delivery.publication", "delivery.room"},
     {
         "counters",

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclone_sse.delivery import journal, published
+from cyclone_sse.delivery import idempotency, journal
 from cyclone_sse.delivery.events import EventId
 from cyclone_sse.delivery.journal import FORGET_AFTER, WRITE_TIMEOUT
 from cyclone_sse.delivery.publication import publication
@@ -25,8 +25,8 @@ MOST = 20
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (published, journal):
-        monkeypatch.setattr(module, "MAX_PUBLISHED", MOST)
+    for module in (idempotency, journal):
+        monkeypatch.setattr(module, "MAX_IDEMPOTENCY_KEYS", MOST)
 
 
 def publish(server: Server, *keys: str, **how: Any) -> list[str]:
@@ -139,7 +139,7 @@ def test_the_keys_of_an_older_version_are_bounded_at_the_start(server: Server, f
     with closing(sqlite3.connect(server.path)) as db, db:
         db.executemany("INSERT INTO published VALUES (?, ?, ?, ?)", rows)
     server.start()
-    assert len(server.broker.hub.published) == MOST
+    assert len(server.broker.hub.idempotency) == MOST
     assert in_file(server) == {"newest", *[f"k{n}" for n in range(5000 - MOST + 1, 5000)]}
     assert publish(server, "k4999")[0].startswith(f"{position.ms - 1}-0-")
 
@@ -159,8 +159,8 @@ steps = st.lists(
 @given(steps)
 def test_the_file_has_the_keys_of_the_memory(steps: list[tuple[str, Any]]) -> None:
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        for module in (published, journal):
-            patch.setattr(module, "MAX_PUBLISHED", MOST)
+        for module in (idempotency, journal):
+            patch.setattr(module, "MAX_IDEMPOTENCY_KEYS", MOST)
         server = Server(Path(folder), **{"idempotency-ttl": 60})
         for what, value in steps:
             if what == "publish":
@@ -170,8 +170,8 @@ def test_the_file_has_the_keys_of_the_memory(steps: list[tuple[str, Any]]) -> No
             else:
                 getattr(server, what)()
                 server.start()
-        before = set(server.broker.hub.published._known)
+        before = set(server.broker.hub.idempotency._known)
         wait(server, FORGET_AFTER + 2)
-        after = set(server.broker.hub.published._known)
+        after = set(server.broker.hub.idempotency._known)
         assert len(after) <= MOST
         assert after <= in_file(server) <= before

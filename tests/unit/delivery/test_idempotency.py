@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from cyclone_sse.delivery import published
+from cyclone_sse.delivery import idempotency
+from cyclone_sse.delivery.idempotency import IdempotencyKeys
 from cyclone_sse.delivery.publication import Publication
-from cyclone_sse.delivery.published import Published
 
 
 class Source:
@@ -21,7 +21,7 @@ class Source:
 
     def __init__(self, prompt: bool = True, ttl: float = 300) -> None:
         self.clock = Clock()
-        self.published = Published(ttl, self.clock)
+        self.keys = IdempotencyKeys(ttl, self.clock)
         self.prompt = prompt
         self.sent: list[Publication] = []
         self.under_way: list[Deferred[Any]] = []
@@ -37,7 +37,7 @@ class Source:
     def publish(self, *keys: str | None) -> list[Any]:
         """The ids, or the error, when they come."""
         each = [Publication(("a",), b"x", idempotency_key=key) for key in keys]
-        answer = self.published.publish(each, self.take)
+        answer = self.keys.publish_new(each, self.take)
         if not isinstance(answer, Deferred):
             return list(answer)
         results: list[Any] = []
@@ -61,7 +61,7 @@ def test_a_key_twice_in_one_batch_is_one_event() -> None:
 def test_without_keys_nothing_is_kept() -> None:
     source = Source()
     assert source.publish(None, None) == ["id-0", "id-1"]
-    assert len(source.published) == 0
+    assert len(source.keys) == 0
 
 
 def test_attempts_that_overlap_wait_for_the_first() -> None:
@@ -93,8 +93,8 @@ def test_an_attempt_fails_with_the_one_that_it_waits_for() -> None:
 
 def test_a_key_counts_for_its_time() -> None:
     source = Source()
-    source.published.remember("old", "id-old", 299)
-    source.published.remember("older", "id-older", 300)
+    source.keys.remember("old", "id-old", 299)
+    source.keys.remember("older", "id-older", 300)
     assert source.publish("old", "older") == ["id-old", "id-0"]
     source.clock.advance(1)
     assert source.publish("old") == ["id-1"]
@@ -102,39 +102,39 @@ def test_a_key_counts_for_its_time() -> None:
 
 def test_a_key_whose_time_is_over_counts_no_more_behind_very_many_others() -> None:
     source = Source()
-    keys = [f"k{n}" for n in range(2 * published.KEYS_PER_TURN + 1)]
+    keys = [f"k{n}" for n in range(2 * idempotency.KEYS_PER_TURN + 1)]
     for key in keys:
         source.publish(key)
     source.clock.advance(301)
     assert source.publish(keys[-1]) == source.publish(keys[-1]) == [f"id-{len(keys)}"]
     assert source.publish("new") == [f"id-{len(keys) + 1}"]
-    assert len(source.published) == 2
+    assert len(source.keys) == 2
 
 
 def test_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published, "MAX_PUBLISHED", 10)
+    monkeypatch.setattr(idempotency, "MAX_IDEMPOTENCY_KEYS", 10)
     source = Source()
     for n in range(100):
         source.publish(f"k{n}")
-    assert len(source.published) <= 10
+    assert len(source.keys) <= 10
     assert source.publish("k99") == ["id-99"]
 
 
 def test_keys_are_bounded_whatever_comes_with_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published, "MAX_PUBLISHED", 10_000)
+    monkeypatch.setattr(idempotency, "MAX_IDEMPOTENCY_KEYS", 10_000)
     source = Source()
     for n in range(10):
         source.publish(*[f"{n}-{k}" for k in range(5000)])
         source.clock.advance(0)
         assert len(source.sent) == 5000 * (n + 1)
-        assert len(source.published) <= 10_000
+        assert len(source.keys) <= 10_000
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(0, 30), max_size=12), st.integers(0, 5))))
 def test_a_key_counts_for_its_time_unless_there_are_too_many(steps: list[tuple[list[int], int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(published, "MAX_PUBLISHED", 12)
-        patch.setattr(published, "KEYS_PER_TURN", 3)
+        patch.setattr(idempotency, "MAX_IDEMPOTENCY_KEYS", 12)
+        patch.setattr(idempotency, "KEYS_PER_TURN", 3)
         source = Source(ttl=10)
         known: dict[int, tuple[Any, float]] = {}  # the oldest first
         for keys, seconds in steps:
@@ -148,23 +148,23 @@ def test_a_key_counts_for_its_time_unless_there_are_too_many(steps: list[tuple[l
                 newer = len(known) + len(set(keys))
                 assert id == before or expires <= now or newer > 12
                 known[key] = id, (expires if id == before else now + 10)
-            assert len(source.published) <= 12
+            assert len(source.keys) <= 12
             source.clock.advance(seconds)
 
 
 def test_the_keys_of_a_large_batch_are_looked_up_over_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published, "KEYS_PER_TURN", 10)
+    monkeypatch.setattr(idempotency, "KEYS_PER_TURN", 10)
     source = Source()
     there, back = [f"k{n}" for n in range(25)], [f"k{n}" for n in reversed(range(25))]
     first, second = source.publish(*there), source.publish(*back)
-    assert len(source.published) == 20, "ten of each"
+    assert len(source.keys) == 20, "ten of each"
     source.clock.advance(0)
     assert first == second[::-1]
     assert sorted(str(each.idempotency_key) for each in source.sent) == sorted(there)
 
 
 def test_a_large_batch_that_fails_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published, "KEYS_PER_TURN", 10)
+    monkeypatch.setattr(idempotency, "KEYS_PER_TURN", 10)
     source = Source(prompt=False)
     keys = [f"k{n}" for n in range(25)]
     first, second = source.publish(*keys), source.publish(*keys)
@@ -174,15 +174,15 @@ def test_a_large_batch_that_fails_is_forgotten(monkeypatch: pytest.MonkeyPatch) 
         each.errback(error)
     source.clock.advance(0)
     assert (first, second) == ([error], [error])
-    assert len(source.published) == 0
+    assert len(source.keys) == 0
 
 
 def test_keys_that_are_too_old_are_forgotten_without_another_request() -> None:
     source = Source()
     source.publish("k", "l")
     source.clock.advance(300)
-    source.published.forget_old()
-    assert len(source.published) == 0
+    source.keys.forget_old()
+    assert len(source.keys) == 0
 
 
 def test_an_attempt_that_hangs_keeps_no_other_key() -> None:
@@ -192,7 +192,7 @@ def test_an_attempt_that_hangs_keeps_no_other_key() -> None:
     source.publish("k")
     source.clock.advance(301)
     source.publish("l")
-    assert len(source.published) == 2
+    assert len(source.keys) == 2
     assert len(source.sent) == 3
 
 
@@ -200,7 +200,7 @@ def test_an_answer_with_too_few_ids_is_a_failure_that_can_be_tried_again() -> No
     source = Source()
     results: list[Any] = []
     each = [Publication(("a",), b"x", idempotency_key=key) for key in ("k", "l")]
-    answer = source.published.publish(each, lambda _: ["one"])
+    answer = source.keys.publish_new(each, lambda _: ["one"])
     answer.addCallbacks(results.append, lambda failure: results.append(failure.value))
     assert isinstance(results[0], ValueError)
     assert source.publish("k", "l") == ["id-0", "id-1"]

@@ -20,7 +20,7 @@ from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Unavailable
 from cyclone_sse.slices import Slices, finish_in_turns
 
-MAX_PUBLISHED = 100_000  # about 30 MB
+MAX_IDEMPOTENCY_KEYS = 100_000  # about 30 MB
 KEYS_PER_TURN = 500  # about a millisecond, together with the keys that are forgotten for them
 
 
@@ -57,7 +57,7 @@ class _Entry:
 _New = Sequence[tuple[Publication, _Entry]]
 
 
-class Published:
+class IdempotencyKeys:
     """The keys of the last minutes. ttl: seconds that a key counts. reactor: runs the slices, and has the
     time, in seconds that only grow.
 
@@ -81,10 +81,10 @@ class Published:
         entry = _Entry()
         entry.set(id)
         self._add(key, entry, self._clock() + self.ttl - age)
-        if len(self) > MAX_PUBLISHED:
+        if len(self) > MAX_IDEMPOTENCY_KEYS:
             self._forget(next(iter(self._known)))
 
-    def publish(
+    def publish_new(
         self, publications: Sequence[Publication], publish: Callable[[Sequence[Publication]], Any]
     ) -> Any:
         """Call publish with those of the publications that are new. Returns the ids of all, or a Deferred."""
@@ -98,7 +98,7 @@ class Published:
         now = self._clock()
         for _ in range(min(len(self._known), 2 * KEYS_PER_TURN)):  # twice as many as are added meanwhile
             key, entry = next(iter(self._known.items()))
-            if entry.expires > now and len(self) <= MAX_PUBLISHED:
+            if entry.expires > now and len(self) <= MAX_IDEMPOTENCY_KEYS:
                 return
             self._forget(key)
 
