@@ -39,8 +39,8 @@ Read = TypeVar("Read")
 Result = TypeVar("Result")
 
 
-class OperatorHandler(BrokerHandler):
-    """The common base of publishing and disconnecting: the key, and a broker that may be away."""
+class PostHandler(BrokerHandler):
+    """The common base of what publishers POST: the key, and a broker that may be away."""
 
     allowed = "POST, OPTIONS"
     body_methods = ("POST",)
@@ -79,7 +79,7 @@ class OperatorHandler(BrokerHandler):
         raise Refusal(503, "the broker is away", {"Retry-After": str(random.randint(1, 5))}, published)
 
 
-class PublishHandler(OperatorHandler):
+class PublishHandler(PostHandler):
     """Publish: ``POST /publish`` with ``channel`` (one or more), ``message`` and ``key``, as a form or as
     JSON; several at once as an array, or one on each line. Override ``post``; it may call
     ``self.broker.publish(channels, message)``."""
@@ -176,7 +176,7 @@ class PublishHandler(OperatorHandler):
         self.finish(json.dumps({**answer, "subscribers": subscribers}))
 
 
-class DisconnectHandler(OperatorHandler):
+class DisconnectHandler(PostHandler):
     """End streams: ``POST /disconnect`` with ``channel`` (one or more) or ``user``, and ``key``.
 
     On every server that shares the broker. The clients reconnect, and are authorised again.
@@ -207,7 +207,7 @@ class DisconnectHandler(OperatorHandler):
         self.finish(json.dumps({"status": "ok", "streams": streams}))
 
 
-class ClearHandler(OperatorHandler):
+class ClearHandler(PostHandler):
     """Clear: ``POST /clear`` with ``channel`` (one or more) and ``key``.
 
     The state and the history of the channels are deleted on every server that shares the broker.

@@ -49,7 +49,7 @@ class ChannelsHandler(BrokerHandler):
 
     def _has_key(self) -> bool:
         secret = self.broker.secret_key
-        if (secret or self.rules.know_operators) and "Authorization" in self.request.headers:
+        if (secret or self.rules.know_publishers) and "Authorization" in self.request.headers:
             with suppress(Refusal):
                 return self.rules.publisher(self.request, "", secret).may_publish_everywhere
         return False

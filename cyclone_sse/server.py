@@ -79,7 +79,7 @@ class App(Application):  # type: ignore[misc]
         publishes = settings["http-publish"] or self.rules.refuse_publishers
         if publishes:
             routes.append((r"/publish", self.publish_handler))
-        if publishes or self.rules.know_operators:
+        if publishes or self.rules.know_publishers:
             # Where publishing needs a key, so does ending streams.
             routes.append((r"/disconnect", self.disconnect_handler))
             routes.append((r"/clear", self.clear_handler))

@@ -85,7 +85,7 @@ class Grant:
         return EVERYTHING in self.publish
 
 
-OPERATOR = Grant(publish=(EVERYTHING,))  # with the publishing key, or for every client where there is none
+PUBLISH_EVERYWHERE = Grant(publish=(EVERYTHING,))  # by the key, or for all clients where there is none
 
 
 def user_name(value: object, field: str) -> str | None:

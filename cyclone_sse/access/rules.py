@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from cyclone_sse.access.auth_url import AuthFigures, AuthUrl
 from cyclone_sse.access.credentials import AccessRequest, bearer_token, check_origin, subscriber_tokens
-from cyclone_sse.access.grant import OPERATOR, Grant, Names
+from cyclone_sse.access.grant import PUBLISH_EVERYWHERE, Grant, Names
 from cyclone_sse.access.secret_file import read_secrets
 from cyclone_sse.access.tokens import BadToken, NoKeys, NotAToken, Tokens
 from cyclone_sse.errors import Refusal
@@ -65,10 +65,10 @@ class Rules:
         self.may_miss_keys = self._tokens is not None and self._tokens.can_fetch
         self._read_secrets()
         # Whether channels are private, and publishers have neither a key nor a token.
-        self.refuse_publishers = self.restrict and not (self.know_operators or settings["http-publish"])
+        self.refuse_publishers = self.restrict and not (self.know_publishers or settings["http-publish"])
 
     @property
-    def know_operators(self) -> bool:
+    def know_publishers(self) -> bool:
         """Whether there is a key or a token that identifies publishers."""
         return self._tokens is not None or bool(self._secrets) or bool(self._settings["http-secret"])
 
@@ -183,7 +183,7 @@ class Rules:
         has_key = bool(secret or self._secrets)
         # The bytes of a header have been decoded as latin-1; publishers send UTF-8.
         if bearer is not None and self.is_key(bearer.encode("latin-1", "replace"), secret):
-            return OPERATOR
+            return PUBLISH_EVERYWHERE
         if self._tokens is not None and bearer is not None:
             return self._read(bearer, or_key=has_key)
         if has_key:
@@ -193,7 +193,7 @@ class Rules:
         if self.refuse_publishers:
             raise Refusal(403, "channels are private here: publishing needs a key (--http-secret) or a token")
         check_origin(request, self._settings["cors-origin"])
-        return OPERATOR
+        return PUBLISH_EVERYWHERE
 
     def publisher_by_key(self, request: AccessRequest, key: str, secret: str) -> Grant:
         """The right of a publisher whose header gives none, and whose body has this key, or no key.
@@ -201,7 +201,7 @@ class Rules:
         Raises Refusal.
         """
         if self.is_key(key.encode(errors="replace"), secret):
-            return OPERATOR
+            return PUBLISH_EVERYWHERE
         is_wrong = bool(key or bearer_token(request))
         reason = "wrong key" if is_wrong else "the key is missing: send it as Authorization: Bearer ..."
         raise Refusal(401, reason, UNAUTHORIZED)

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclone_sse.access.grant import MAX_INFO, MAX_USER, OPERATOR, Grant, Names, compact_info, user_name
+from cyclone_sse.access.grant import (
+    MAX_INFO,
+    MAX_USER,
+    PUBLISH_EVERYWHERE,
+    Grant,
+    Names,
+    compact_info,
+    user_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +129,7 @@ def test_subscribing_and_publishing_are_two_rights() -> None:
     assert [grant.may_subscribe(name) for name in ("a", "b-1", "c")] == [True, True, False]
     assert [grant.may_publish(name) for name in ("a", "b-1", "c")] == [False, False, True]
     assert not grant.may_publish_everywhere
-    assert OPERATOR.may_publish_everywhere
+    assert PUBLISH_EVERYWHERE.may_publish_everywhere
     assert not Grant().may_subscribe("a")
     assert not Names([])
 

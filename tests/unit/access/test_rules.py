@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from cyclone_sse.access.grant import OPERATOR, Grant
+from cyclone_sse.access.grant import PUBLISH_EVERYWHERE, Grant
 from cyclone_sse.access.rules import Rules, has_rules, make_rules, rules_of
 from cyclone_sse.brokers import HttpBroker
 from cyclone_sse.errors import Refusal
@@ -225,7 +225,7 @@ def test_a_good_cookie_counts_beside_the_application_s_own_bearer() -> None:
 )
 def test_publishing_with_a_key(given: dict[str, str], key: str, allowed: bool) -> None:
     if allowed:
-        assert rules().publisher(request(**given), key, "sécret") == OPERATOR
+        assert rules().publisher(request(**given), key, "sécret") == PUBLISH_EVERYWHERE
     else:
         no = refused(rules().publisher, request(**given), key, "sécret")
         assert no.status == 401
@@ -240,15 +240,15 @@ def test_publishing_with_a_token_takes_the_header_only() -> None:
     for given in ({}, {"access_token": GOOD}, {"Cookie": f"cyclone_sse_token={GOOD}"}):
         assert refused(guarded.publisher, request(**given), GOOD, "").status == 401
     assert refused(guarded.publisher, request(Authorization=f"Bearer {BAD}"), "", "").status == 401
-    assert guarded.publisher(request(), "key", "key") == OPERATOR
+    assert guarded.publisher(request(), "key", "key") == PUBLISH_EVERYWHERE
 
 
 def test_a_page_of_another_site_may_not_publish() -> None:
     page = request(Origin="https://evil.example", Host="push.example")
     assert refused(rules().publisher, page, "", "").status == 403
     allowed = rules(cors_origin=("https://evil.example",))
-    assert allowed.publisher(page, "", "") == OPERATOR
-    assert rules().publisher(page, "k", "k") == OPERATOR, "it knows the key"
+    assert allowed.publisher(page, "", "") == PUBLISH_EVERYWHERE
+    assert rules().publisher(page, "k", "k") == PUBLISH_EVERYWHERE, "it knows the key"
 
 
 def test_where_channels_are_private_publishing_needs_a_key() -> None:
@@ -258,25 +258,25 @@ def test_where_channels_are_private_publishing_needs_a_key() -> None:
     assert no.status == 403
     assert "--http-secret" in no.reason
     explicit = rules(auth_url="http://127.0.0.1:1/", http_publish=True)
-    assert explicit.publisher(request(), "", "") == OPERATOR
+    assert explicit.publisher(request(), "", "") == PUBLISH_EVERYWHERE
     assert (
         refused(rules(auth_url="http://127.0.0.1:1/", http_secret="k").publisher, request(), "", "k").status
         == 401
     )
     # A key of a custom handler's own counts, too.
-    assert asking_only.publisher(request(), "k", "k") == OPERATOR
+    assert asking_only.publisher(request(), "k", "k") == PUBLISH_EVERYWHERE
 
 
 def test_each_key_of_a_file_is_valid_and_it_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("new\nold\n")
     guarded = rules(http_secret_file=str(file))
-    assert guarded.know_operators
+    assert guarded.know_publishers
     assert not guarded.restrict
     assert guarded.publisher_key() == "new"
     for key in ("new", "old", "also"):
-        assert guarded.publisher(request(), key, "also") == OPERATOR
-        assert guarded.publisher(request(Authorization=f"Bearer {key}"), "", "also") == OPERATOR
+        assert guarded.publisher(request(), key, "also") == PUBLISH_EVERYWHERE
+        assert guarded.publisher(request(Authorization=f"Bearer {key}"), "", "also") == PUBLISH_EVERYWHERE
     assert refused(guarded.publisher, request(), "x", "").status == 401
     file.write_text("new\n")
     guarded.reload()
@@ -284,7 +284,7 @@ def test_each_key_of_a_file_is_valid_and_it_is_read_again(tmp_path: Path) -> Non
     file.write_text("")
     with pytest.raises(ValueError, match="--http-secret-file"):
         guarded.reload()
-    assert guarded.publisher(request(), "new", "") == OPERATOR
+    assert guarded.publisher(request(), "new", "") == PUBLISH_EVERYWHERE
 
 
 def test_all_problems_of_files_are_told(tmp_path: Path) -> None:
