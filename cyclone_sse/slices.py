@@ -42,6 +42,19 @@ def each(items: Iterable[T], step: Callable[[T], object], size: int = SIZE) -> I
             yield
 
 
+def release(waiting: Iterable[Deferred[T]], result: T, size: int) -> Iterator[None]:
+    """A task that fires with the result those of these Deferreds that still wait, size of them in a slice.
+
+    Without this, all clients that wait for one thing would be served in one turn.
+    """
+
+    def fire(deferred: Deferred[T]) -> None:
+        if not deferred.called:  # else its client has left, or has waited for too long
+            deferred.callback(result)
+
+    return each(waiting, fire, size)
+
+
 class Slices:
     """A queue of tasks. reactor: runs one slice in each of its turns.
 

@@ -18,7 +18,7 @@ from cyclone_sse.access.http_client import HttpClient, NoAnswer, answer_in_time
 from cyclone_sse.access.keys import SigningKey, jwks_keys
 from cyclone_sse.errors import error_text
 from cyclone_sse.reactors import reactor_or_global
-from cyclone_sse.slices import Slices, each
+from cyclone_sse.slices import Slices, release
 
 REFRESH = 600.0  # seconds between two fetches
 FETCH_RETRY = 10.0  # seconds until the next try while there is no key at all
@@ -39,7 +39,7 @@ class KeyUrl:
         self._url = url
         self._reactor = reactor
         self._client = client or HttpClient(url, 1, reactor)
-        self._waiting: dict[Deferred[None], None] = {}  # in the order in which they came
+        self._waiting: list[Deferred[None]] = []
         self._slices = Slices(reactor)
         self._request: Deferred[None] | None = None
         self._last_refresh = -math.inf  # when an unknown key last caused a fetch
@@ -74,12 +74,9 @@ class KeyUrl:
             self._fetch()
             if self._request is None:
                 return None  # the answer has come at once
-        waiting: Deferred[None] = Deferred(self._leave)
-        self._waiting[waiting] = None
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
         return waiting
-
-    def _leave(self, waiting: Deferred[None]) -> None:
-        self._waiting.pop(waiting, None)
 
     def _clear_timer(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -96,10 +93,9 @@ class KeyUrl:
         self._request = None
         if self._runs:
             self._timer = self._reactor.callLater(REFRESH if self.keys else FETCH_RETRY, self._fetch)
-        waiting, self._waiting = self._waiting, {}
+        waiting, self._waiting = self._waiting, []
         if waiting:
-            # Without slices, the tokens of all clients that wait would be checked in one turn.
-            self._slices.put(each(waiting, _release, VERIFIED_AT_ONCE))
+            self._slices.put(release(waiting, None, VERIFIED_AT_ONCE))
 
     async def _read(self) -> None:
         request = self._client.get("", [("Accept", "application/json"), ("User-Agent", "cyclone-sse")])
@@ -128,8 +124,3 @@ class KeyUrl:
                 problem=problem,
                 kept=kept,
             )
-
-
-def _release(waiting: Deferred[None]) -> None:
-    if not waiting.called:  # else its client has left
-        waiting.callback(None)

@@ -7,11 +7,12 @@ released in slices. Knows positions, and no stream.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from cyclone_sse.slices import Slices, each
+from cyclone_sse.slices import Slices, release
 
 RELEASED_AT_ONCE = 100  # waiting clients that are released in one slice: about 6 ms
 AHEAD_WAIT = 2.0  # seconds that a client waits until we have read the events that it has from another server
@@ -33,12 +34,13 @@ class Arrivals:
 
     def wait_for(self, seq: int) -> Deferred[None]:
         """A Deferred that fires when this position has been read; TimeoutError after AHEAD_WAIT seconds."""
-        waiting: Deferred[None] = Deferred(self._forget)
+        waiting: Deferred[None] = Deferred()
         self._waiting[waiting] = seq
-        return waiting.addTimeout(AHEAD_WAIT, self._reactor)
+        return waiting.addBoth(self._forget, waiting).addTimeout(AHEAD_WAIT, self._reactor)
 
-    def _forget(self, waiting: Deferred[None]) -> None:
+    def _forget(self, result: Any, waiting: Deferred[None]) -> Any:
         del self._waiting[waiting]
+        return result
 
     def release(self) -> None:
         """Release the clients whose position has been read by now, in slices."""
@@ -51,9 +53,5 @@ class Arrivals:
         while last != self._position():  # else more was read meanwhile, or other ids were
             last = self._position()
             due = [waiting for waiting, seq in self._waiting.items() if seq <= last]
-            yield from each(due, self._release, RELEASED_AT_ONCE)
+            yield from release(due, None, RELEASED_AT_ONCE)
         self._is_releasing = False
-
-    def _release(self, waiting: Deferred[None]) -> None:
-        if self._waiting.pop(waiting, None) is not None:  # else it has waited for too long meanwhile
-            waiting.callback(None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Generator, Iterable
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -16,12 +15,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from cyclone_sse.delivery.channels import Channels
-from cyclone_sse.run_queue import RunQueue
-from cyclone_sse.slices import Slices, finish_in_turns
+from cyclone_sse.slices import Slices, finish_in_turns, release
 
 ROWS_AT_ONCE = 2000  # written in one slice: about 2 ms
 TABLES_AT_ONCE = 20  # clients that are sent a large table in one turn
-ANSWER_TIME = 0.005  # seconds of a turn, after which no other is
+TABLE_BYTES_AT_ONCE = 4 * 2**20  # of tables that are sent in one turn: some milliseconds with TLS
 MAX_AGE = 1.0  # seconds for which a large table is shared
 
 Rows = Iterable[tuple[str, int]]
@@ -34,7 +32,6 @@ class StatsTable:
         self._channels = channels
         self._reactor = reactor
         self._queue = Slices(reactor)
-        self._answers = RunQueue(reactor, TABLES_AT_ONCE, ANSWER_TIME)
         self._table = b""
         self._made_at: float | None = None  # None: no table is kept
         self._waiting: list[Deferred[bytes]] | None = None  # for the table that is being made
@@ -66,9 +63,9 @@ class StatsTable:
     def _share(self, table: bytes) -> bytes:
         self._table, self._made_at = table, self._reactor.seconds()
         waiting, self._waiting = self._waiting or [], None
-        for waiter in waiting:
-            # Without the queue, megabytes would be sent to each of very many clients in one turn.
-            self._answers.add(partial(waiter.callback, table))
+        self._queue.put(
+            release(waiting, table, max(1, min(TABLES_AT_ONCE, TABLE_BYTES_AT_ONCE // len(table))))
+        )
         return table
 
 

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from cyclone_sse.slices import Slices, each, finish, finish_in_turns
+from cyclone_sse.slices import Slices, each, finish, finish_in_turns, release
 from tests.unit.fakes import TurnClock
 
 
@@ -146,3 +146,18 @@ def test_the_result_of_more_comes_when_its_turns_are_over(clock: TurnClock) -> N
     failing.addErrback(failures.append)
     assert failures[0].check(ValueError)
     assert not slices
+
+
+def test_those_that_wait_for_one_thing_are_released_in_turns(clock: TurnClock) -> None:
+    waiting: list[Deferred[int]] = [Deferred() for _ in range(5)]
+    seen: list[int] = []
+    for deferred in waiting:
+        deferred.addCallbacks(seen.append, lambda _: None)
+    waiting[1].cancel()
+    Slices(clock).put(release(waiting, 7, 2))
+    clock.turn()
+    assert seen == [7]
+    waiting[2].cancel()
+    clock.turn()
+    clock.turn()
+    assert seen == [7] * 3

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from cyclone_sse.delivery import stats
 from cyclone_sse.delivery.channels import Channels
 from cyclone_sse.delivery.stats import MAX_AGE, ROWS_AT_ONCE, TABLES_AT_ONCE, StatsTable
 from tests.unit.fakes import TurnClock
@@ -73,6 +74,16 @@ def test_a_large_table_is_sent_to_many_clients_in_several_turns(clock: TurnClock
     assert [isinstance(each, Deferred) and each.called for each in others].count(True) == TABLES_AT_ONCE
     clock.turn()
     assert all(isinstance(each, Deferred) and each.called for each in others)
+
+
+def test_a_turn_sends_a_limited_number_of_bytes(clock: TurnClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = channels(2 * ROWS_AT_ONCE)
+    monkeypatch.setattr(stats, "TABLE_BYTES_AT_ONCE", 2 * len(json.dumps(many.stats())))
+    table = StatsTable(many, clock)
+    first, *others = [table.table() for _ in range(5)]
+    taken(first, clock)
+    clock.turn()
+    assert [isinstance(each, Deferred) and each.called for each in others] == [True, True, False, False]
 
 
 def test_a_selection_is_made_in_turns(clock: TurnClock) -> None:
