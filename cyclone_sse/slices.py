@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -96,11 +96,15 @@ class Slices:
         if not self._scheduled:
             self._schedule()
 
-    def finish(self, task: Generator[None, None, T]) -> Deferred[T]:
+    def result_of(self, task: Generator[None, None, T]) -> Deferred[T]:
         """Queue the task. The Deferred has its result, or fails with what it raises."""
         result: Deferred[T] = Deferred()
         self.add(_with_result(task, result))
         return result
+
+    def idle(self) -> Deferred[None]:
+        """A Deferred that fires when all tasks so far are finished."""
+        return self.add(iter(())) if self._tasks else succeed(None)
 
     def _schedule(self) -> None:
         self._scheduled = True
@@ -144,7 +148,7 @@ def finish_in_turns(task: Generator[None, None, T], queue: Slices) -> T | Deferr
         next(task)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
-    return queue.finish(task if len(queue) else _after_this_turn(task))
+    return queue.result_of(task if len(queue) else _after_this_turn(task))
 
 
 def _after_this_turn(task: Generator[None, None, T]) -> Generator[None, None, T]:

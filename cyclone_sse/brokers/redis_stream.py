@@ -145,8 +145,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
 
     async def _finish_clearing(self) -> None:
         """Wait until the orders to forget channels that have been read are carried out."""
-        if len(self.hub.publishing.batches):
-            await self.hub.publishing.batches.add(iter(()))
+        await self.hub.publishing.tasks.idle()
 
     async def check_server(self) -> None:
         """Find out whether the sentinels name another master by now."""

@@ -15,7 +15,7 @@ from itertools import repeat
 from operator import attrgetter
 from socket import socket as Socket
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -114,8 +114,9 @@ class Fanout:
         return [event for turn in self._waiting for event in turn.events]
 
     def idle(self) -> Deferred[None]:
-        """Return a Deferred that fires when all walks requested so far are finished."""
-        return self.work(iter(())) if len(self._walks) else succeed(None)
+        """A Deferred that fires when all walks requested so far are finished."""
+        self._turn = None  # later events are for a later walk
+        return self._walks.idle()
 
     def _serve(self, turn: Turn) -> Iterator[None]:
         """Walk over all clients that are due some events of this turn."""

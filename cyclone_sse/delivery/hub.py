@@ -269,7 +269,7 @@ class Hub:
             self.lifecycle.end(clients, why, over, farewell)
             return len(clients)
 
-        return slices.finish_in_turns(end(), self.publishing.batches)
+        return slices.finish_in_turns(end(), self.publishing.tasks)
 
     def _find_clients(
         self, names: Collection[str] | None, user: str | None
@@ -339,7 +339,7 @@ class Hub:
     def reload_kinds(self) -> None:
         """Read the file of ``--channels`` again. Raises ValueError, and the kinds in use stay."""
         self.kinds = self.presence.kinds = read_kinds(self._settings["channels"])
-        self.publishing.batches.put(self.history.renew_limits())
+        self.publishing.tasks.put(self.history.renew_limits())
 
     def start(self) -> None:
         """Start pinging and ending clients, and dropping old events; called when the reactor runs."""

@@ -63,7 +63,7 @@ class Publishing:
         self._reactor = reactor
         self._patterns = patterns
         self._log_limit = LogLimit(reactor.seconds)
-        self.batches = Slices(reactor)  # long work that events must not overtake
+        self.tasks = Slices(reactor)  # long work that events must not overtake
         self._journal: Journal | None = None
 
     def publish(self, publication: Publication, eid: EventId | None = None) -> Event:
@@ -92,8 +92,8 @@ class Publishing:
             is_wide = is_wide or len(each.channels) > MANY
             keep = keep or each.keep
         # States wait for those before them. Without this, two batches could together exceed the bound.
-        if len(publications) > EVENTS_PER_TURN or names > MANY or (keep and len(self.batches)):
-            published = self.batches.finish(self._publish_in_slices(publications))
+        if len(publications) > EVENTS_PER_TURN or names > MANY or (keep and len(self.tasks)):
+            published = self.tasks.result_of(self._publish_in_slices(publications))
             if is_wide:
                 # Without this, publishers could send more than is delivered, and other events would wait.
                 published.addCallback(lambda ids: self._fanout.idle().addCallback(lambda _: ids))
@@ -176,7 +176,7 @@ class Publishing:
         seq = self.ids.next().seq if not self.ids.from_elsewhere else max(self.ids.last, self.history.last)
         if self._journal is not None:
             self._journal.clear(names, seq)
-        cleared = finish_in_turns(self._clear(names, seq), self.batches)
+        cleared = finish_in_turns(self._clear(names, seq), self.tasks)
         if self._journal is None:
             return cleared
         # Without this, a crash after the answer would bring back what was cleared.
@@ -294,9 +294,7 @@ class Publishing:
 
     def idle(self) -> Deferred[None]:
         """A Deferred that fires when all events published, and all walks requested, so far are done."""
-        if not len(self.batches):
-            return self._fanout.idle()
-        return self.batches.add(iter(())).addCallback(lambda _: self._fanout.idle())
+        return self.tasks.idle().addCallback(lambda _: self._fanout.idle())
 
     def tidy(self) -> None:
         """Do the periodic work of the journal. Called every second or more often."""

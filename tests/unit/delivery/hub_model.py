@@ -259,7 +259,7 @@ class HubModel:
         if not self.is_lossless:
             settings: Any = self.hub._settings
             settings["history-size"] = self.random.choice([0, 1, 2, 10])
-            self.hub.publishing.batches.put(self.hub.history.renew_limits())
+            self.hub.publishing.tasks.put(self.hub.history.renew_limits())
 
     def wait(self) -> None:
         self.clock.advance(self.random.choice([0.1, 1.5, 4, 11]))

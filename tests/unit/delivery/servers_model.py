@@ -178,7 +178,7 @@ class ServersModel:
     def reload(self) -> None:
         server, size = self.random.choice(self.servers), self.random.choice([0, 1, 2, 10, 10_000])
         server.hub._settings["history-size"] = size
-        server.hub.publishing.batches.put(server.hub.history.renew_limits())
+        server.hub.publishing.tasks.put(server.hub.history.renew_limits())
 
     # Clients.
 
