@@ -42,8 +42,8 @@ class RunQueue:
             self._is_scheduled = True
             self._reactor.callLater(0, self._run)
 
-    def has_time(self) -> bool:
-        """Whether this turn has time for work that does not wait in the queue.
+    def acquire(self) -> bool:
+        """Take time of this turn for work that does not wait in the queue; False if none is left.
 
         When a turn ends is not known here: work without a break, which ``note_run`` notes, counts as one.
         Once its time is used up, there is none until the functions that wait have had their turn.

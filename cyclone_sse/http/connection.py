@@ -146,7 +146,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
 
     def _run_soon(self) -> None:
         """Answer the requests that have been read: now if this turn has time for it, else in another turn."""
-        if self.state is READING and self.server.runs.has_time():
+        if self.state is READING and self.server.runs.acquire():
             self._run()
             return
         if self.state is READING:
@@ -177,7 +177,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
                 answered += 1
                 runs.note_run()
                 is_over = self._reader is None or not self._reader.buffer
-                is_enough = answered == ANSWERS_AT_ONCE or not (is_over or runs.has_time())
+                is_enough = answered == ANSWERS_AT_ONCE or not (is_over or runs.acquire())
                 if is_over or is_enough:
                     break
         except Refusal as refusal:

@@ -92,34 +92,34 @@ def test_one_that_fails_does_not_stop_the_others(clock: TurnClock, queue: RunQue
 
 
 def test_there_is_time_until_the_turn_has_taken_too_long(clock: TurnClock, queue: RunQueue) -> None:
-    assert queue.has_time()
+    assert queue.acquire()
     for _ in range(20):
         clock.advance(BREAK / 2)
         queue.note_run()
-    assert not queue.has_time(), "without a break it is one turn"
+    assert not queue.acquire(), "without a break it is one turn"
     clock.advance(2 * BREAK)
-    assert queue.has_time(), "another turn"
+    assert queue.acquire(), "another turn"
 
 
 def test_once_some_wait_for_time_a_break_ends_no_turn(clock: TurnClock, queue: RunQueue) -> None:
     """It is the time in which the others are read."""
     clock.advance(2 * SECONDS)
     queue.note_run()
-    assert not queue.has_time()
+    assert not queue.acquire()
     queue.add(queue.note_run)
     clock.rightNow += 2 * BREAK
-    assert not queue.has_time()
+    assert not queue.acquire()
     clock.turn()
-    assert queue.has_time()
+    assert queue.acquire()
 
 
 def test_what_the_queue_has_run_ends_a_turn(clock: TurnClock, queue: RunQueue) -> None:
     clock.advance(2 * SECONDS)
     queue.note_run()
-    assert not queue.has_time()
+    assert not queue.acquire()
     queue.add(queue.note_run)
     clock.turn()
-    assert queue.has_time()
+    assert queue.acquire()
 
 
 @given(st.lists(st.integers(0, 5), max_size=30), st.integers(1, 4))

@@ -86,7 +86,7 @@ def test_the_end_of_a_client_that_polls_is_noticed_whatever_follows_its_request(
 def test_a_poll_that_waited_for_its_turn_notices_its_client_s_end() -> None:
     server = MemoryServer()
     peer = server.peer()
-    server.connections.runs.has_time = lambda: False  # type: ignore[method-assign]
+    server.connections.runs.acquire = lambda: False  # type: ignore[method-assign]
     peer.connection.dataReceived(head(POLL, method="GET", target="/?channels=a") + STATS * 1000)
     assert not peer.transport.reading
     server.turn()
