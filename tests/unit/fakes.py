@@ -30,16 +30,12 @@ class TurnClock(Clock):
                 call.func(*call.args, **call.kw)
 
 
-class FakeSocket:
-    """A TCP transport in memory. The kernel takes `room` bytes, then nothing until the client has read.
-
-    It holds its user to the rules of the real one: nothing may overtake what `write` has buffered.
-    """
+class MemoryTransport:
+    """A transport in memory, to a client that has room for a number of bytes, and then reads or does not."""
 
     def __init__(self, room: int | None = None) -> None:
         self.room = room  # None: endless
         self.received = bytearray()  # what the client has got
-        self.sends = 0  # calls of `send`
         self.buffer = bytearray()  # what Twisted has buffered
         self.producer: Any = None
         self.streaming = False  # the producer pushes
@@ -51,6 +47,39 @@ class FakeSocket:
         if self.room is not None:
             self.room -= size
         return size
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert self.producer is None
+        self.producer, self.streaming = producer, streaming
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def loseConnection(self) -> None:
+        self.closing = True
+        self._settle()
+
+    def abortConnection(self) -> None:
+        self.closed = self.aborted = True
+
+    def read(self, size: int | None = None) -> None:
+        """Make room for `size` more bytes, as a client does that reads; without a size, without limit."""
+        self.room = None if size is None else (self.room or 0) + size
+        self._settle()
+
+    def _settle(self) -> None:
+        raise NotImplementedError
+
+
+class FakeSocket(MemoryTransport):
+    """A TCP transport. The kernel takes `room` bytes, then nothing until the client has read.
+
+    It holds its user to the rules of the real one: nothing may overtake what `write` has buffered.
+    """
+
+    def __init__(self, room: int | None = None) -> None:
+        super().__init__(room)
+        self.sends = 0  # calls of `send`
 
     def getHandle(self) -> FakeSocket:
         return self
@@ -75,30 +104,14 @@ class FakeSocket:
             self.buffer += data
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        assert self.producer is None
-        self.producer, self.streaming = producer, streaming
+        super().registerProducer(producer, streaming)
         if not streaming:
             producer.resumeProducing()
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
 
     def pauseProducing(self) -> None:
         """Nothing is read here."""
 
     resumeProducing = pauseProducing
-
-    def loseConnection(self) -> None:
-        self.closing = True
-        self._settle()
-
-    def abortConnection(self) -> None:
-        self.closed = self.aborted = True
-
-    def read(self, size: int | None = None) -> None:
-        """Make room for `size` more bytes, as a client does that reads; without a size, without limit."""
-        self.room = None if size is None else (self.room or 0) + size
-        self._settle()
 
     def _settle(self) -> None:
         while not self.closed:
@@ -112,6 +125,37 @@ class FakeSocket:
                 raise AssertionError("a pull producer gave nothing and stayed")
         if self.closing and self.producer is None:
             self.closed = True
+
+
+class PushTransport(MemoryTransport):
+    """A transport without a socket: it takes all bytes, and says when the client has not read them."""
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert streaming
+        super().registerProducer(producer, streaming)
+
+    def write(self, data: bytes) -> None:
+        if self.closed:
+            return
+        self.buffer += data
+        self._drain()
+        if self.buffer and self.producer is not None:
+            self.producer.pauseProducing()
+
+    def read(self, size: int | None = None) -> None:
+        """Make room for `size` more bytes, as a client does that reads; without a size, without limit."""
+        had_bytes = bool(self.buffer)
+        super().read(size)
+        if had_bytes and not self.buffer and self.producer is not None and not self.closed:
+            self.producer.resumeProducing()
+
+    def _settle(self) -> None:
+        self._drain()
+        if self.closing and not self.buffer:
+            self.closed = True
+
+    def _drain(self) -> None:
+        del self.buffer[: self._take(self.buffer)]
 
 
 class FakeClient:
@@ -159,57 +203,3 @@ class FakeClient:
         """The last event id with which it reconnects."""
         self.parse()
         return self._parser.last_id or self.position
-
-
-class PushTransport:
-    """A transport without a socket: it takes all bytes, and says when the client has not read them."""
-
-    def __init__(self, room: int | None = None) -> None:
-        self.room = room
-        self.received = bytearray()
-        self.buffer = bytearray()
-        self.producer: Any = None
-        self.closing = self.closed = self.aborted = False
-
-    def write(self, data: bytes) -> None:
-        if self.closed:
-            return
-        self.buffer += data
-        self._drain()
-        if self.buffer and self.producer is not None:
-            self.producer.pauseProducing()
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        assert self.producer is None
-        assert streaming
-        self.producer = producer
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def loseConnection(self) -> None:
-        self.closing = True
-        self._settle()
-
-    def abortConnection(self) -> None:
-        self.closed = self.aborted = True
-
-    def read(self, size: int | None = None) -> None:
-        """Make room for `size` more bytes, as a client does that reads; without a size, without limit."""
-        self.room = None if size is None else (self.room or 0) + size
-        had_bytes = bool(self.buffer)
-        self._settle()
-        if had_bytes and not self.buffer and self.producer is not None and not self.closed:
-            self.producer.resumeProducing()
-
-    def _settle(self) -> None:
-        self._drain()
-        if self.closing and not self.buffer:
-            self.closed = True
-
-    def _drain(self) -> None:
-        size = len(self.buffer) if self.room is None else min(self.room, len(self.buffer))
-        self.received += self.buffer[:size]
-        del self.buffer[:size]
-        if self.room is not None:
-            self.room -= size
