@@ -7,13 +7,15 @@ or resume. Plain Python.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import Event, except_line, with_channels
 
 _NONE: frozenset[str] = frozenset()
+BATCH_BYTES = 256 * 1024  # bytes taken from the history at a time
+BATCH_EVENTS = 1000  # likewise: about 2 ms
 RENDERINGS = 1000  # kept of one batch; with more, clients rarely share one
 RENDERED_BYTES = 4 * 2**20  # of the kept ones together; each may be as long as the batch
 
@@ -81,6 +83,18 @@ class Batch:
             self._rendered_bytes += len(data) * min(len(frames), 2)
             rendering = self._by_names[own_names] = Rendering(data, frames)
         return rendering
+
+
+class Step(NamedTuple):
+    """The next part of the events that a client missed.
+
+    gaps: the channels of which more may be missing. batch: events, None if there are none. is_complete: there
+    is nothing after them; otherwise the next call continues.
+    """
+
+    gaps: Collection[str]
+    batch: Batch | None
+    is_complete: bool
 
 
 def _frame_with_names(event: Event, names: frozenset[str], own_names: Sequence[str]) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from cyclone_sse.delivery.batch import BATCH_BYTES, BATCH_EVENTS, Batch, Step
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.pattern_index import PatternIndex
@@ -21,7 +22,8 @@ class LogReader:
     """A position in the log, for a client of these patterns and channels.
 
     after: where it starts. known: floors of the channels that were reported, or are not to be; those that are
-    reported are added.
+    reported are added. ignored: of the patterns only what is dropped after the loss with this key is
+    reported.
     """
 
     def __init__(
@@ -30,7 +32,9 @@ class LogReader:
         channels: Iterable[str],
         patterns: PatternIndex,
         after: int,
+        *,
         known: dict[str, int | None] | None = None,
+        ignored: int | None = None,
     ) -> None:
         self._history = history
         self._patterns = patterns
@@ -41,18 +45,14 @@ class LogReader:
         self.after = after
         assert history.losses is not None
         self._losses = history.losses
-        self._loss_key = self._losses.key_at(after)
+        self._loss_key = self._losses.key_at(after) if ignored is None else ignored
         self._known = {} if known is None else known
-        self._start: int | None = None  # likewise, of channels of which nothing is known
+        # Likewise, of channels of which nothing is known.
+        self._start: int | None = None if ignored is None else history.start
         self._partial: tuple[int, int, bool] | None = None  # an event, names looked at, whether one matched
 
-    def ignore_losses(self, key: int) -> None:
-        """Report of the patterns only what is dropped after this loss."""
-        self._start = self._history.start
-        self._loss_key = key
-
-    def read(self, most_bytes: int, most_events: int) -> tuple[Collection[str], Sequence[Event], bool]:
-        """Continue reading: the names with gaps, the events, and whether these are the last.
+    def next(self) -> Step:
+        """Read on. Returns the next events, and the names with gaps before them.
 
         A call that has matched as many names as it may can return neither gaps nor events before the end.
         """
@@ -60,7 +60,7 @@ class LogReader:
         looked_at = 0
         for key, loss in self._losses.after(self._loss_key):
             if looked_at >= NAMES:
-                return gaps, (), False  # gaps are reported before the events after them
+                return Step(gaps, None, False)  # gaps are reported before the events after them
             looked_at += self._patterns.cost_of(loss.channel)
             self._loss_key = key
             if loss.floor > self.after:
@@ -68,21 +68,21 @@ class LogReader:
         events: list[Event] = []
         size = 0
         for event in self._history.log_after(self.after):
-            if looked_at >= NAMES or size >= most_bytes or len(events) == most_events:
-                return gaps, events, False
+            if looked_at >= NAMES or size >= BATCH_BYTES or len(events) == BATCH_EVENTS:
+                return _step(gaps, events, False)
             channels, matched = self._rest(event)
             compared, cost, found = self._match(event, channels, NAMES - looked_at)
             looked_at += cost
             matched = matched or found
             if compared < len(channels):
                 self._partial = (event.seq, len(event.channels) - len(channels) + compared, matched)
-                return gaps, events, False
+                return _step(gaps, events, False)
             self._partial = None
             self.after = event.seq
             if matched:
                 events.append(event)
                 size += len(event.frame)
-        return gaps, events, True
+        return _step(gaps, events, True)
 
     def _new_gaps(self) -> set[str]:
         gaps = set()
@@ -127,3 +127,7 @@ class LogReader:
             if pattern not in event.patterns and pattern not in event.channels:
                 event.patterns = (*event.patterns, pattern)
         return compared, cost, found or bool(mine)
+
+
+def _step(gaps: Collection[str], events: Sequence[Event], is_complete: bool) -> Step:
+    return Step(gaps, Batch(events) if events else None, is_complete)

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from cyclone_sse.delivery.batch import Batch
+from cyclone_sse.delivery.batch import Batch, Step
+from cyclone_sse.delivery.channel_reader import ChannelReader
 from cyclone_sse.delivery.history import History
-from cyclone_sse.delivery.questions import Questions, Step
+from cyclone_sse.delivery.log_reader import LogReader
 from cyclone_sse.delivery.starting_point import Start
 
-# Makes the questions for some channels after a position. They report gaps, except those of the floors in the
+Reader = ChannelReader | LogReader
+# Makes the reader of some channels after a position. It reports gaps, except those of the floors in the
 # dictionary, and of patterns those up to the loss with this key.
-Ask = Callable[[Sequence[str], int, int | None, dict[str, int | None]], Questions]
+MakeReader = Callable[[Sequence[str], int, int | None, dict[str, int | None]], Reader]
 
 
 class Positions:
@@ -35,13 +37,13 @@ class Positions:
     # Positions from which nothing that was missing is reported, and the key of the last loss at that time.
     _quiet: Mapping[str, tuple[int, int]] = {}
     # Of those that are furthest behind: the channels, and the position up to which they are read alone.
-    _questions: Questions | None = None
+    _reader: Reader | None = None
     _group: tuple[str, ...] = ()
     _until: int | None = None  # the present
 
-    def __init__(self, sent: Iterable[str], history: History, ask: Ask) -> None:
+    def __init__(self, sent: Iterable[str], history: History, make_reader: MakeReader) -> None:
         self._history = history
-        self._ask = ask
+        self._make_reader = make_reader
         self._at: dict[str, int] = {}  # of each channel that is to be read, where they differ
         self._sent = self.read = tuple(sent)  # read: last
         self._known: dict[str, int | None] = {}  # floors that were reported, or are not to be
@@ -75,13 +77,13 @@ class Positions:
             self._known.pop(name, None)
         if not start.reports_gap:
             self.be_quiet(channels, after)
-        self._questions = None
+        self._reader = None
 
     def keep(self, channels: Collection[str]) -> None:
         """Leave out all other channels."""
         self._at = {name: at for name, at in self._at.items() if name in channels}
         self._sent = tuple(name for name in self._sent if name in channels)
-        self._questions = None
+        self._reader = None
 
     def go_back(self, position: int) -> None:
         """Read the channels of which events may wait from this position on."""
@@ -89,23 +91,23 @@ class Positions:
             self._at.update(dict.fromkeys(self._sent, position))
         else:
             self._common = position
-        self._questions = None
+        self._reader = None
 
     def are_all_at(self, position: int) -> bool:
         """Whether all channels have this position."""
         return self._common == position if not self._at else all(at == position for at in self._at.values())
 
     @property
-    def questions(self) -> Questions:
-        """The questions for the channels that are furthest behind."""
-        return self._questions or self._ask_next()
+    def reader(self) -> Reader:
+        """The reader of the channels that are furthest behind."""
+        return self._reader or self._start_next()
 
     def next(self) -> Step:
         """Read on. The step is complete if nothing is left of any channel."""
-        questions = self._questions or self._ask_next()
-        self.before = questions.after
-        step = questions.next()
-        at, until = questions.after, self._until
+        reader = self._reader or self._start_next()
+        self.before = reader.after
+        step = reader.next()
+        at, until = reader.after, self._until
         self.read = self._group
         if until is not None and (step.is_complete or at >= until):
             batch = step.batch
@@ -113,7 +115,7 @@ class Positions:
                 events = [event for event in batch.events if event.seq <= until]
                 batch = Batch(events) if events else None
             step, at = Step(step.gaps, batch, False), until
-            self._questions = None
+            self._reader = None
         self.reached = at
         if self._at:
             self._at.update(dict.fromkeys(self._group, at))
@@ -130,7 +132,7 @@ class Positions:
         if self._common is not None:
             self._at, self._common = dict.fromkeys(self._sent, self._common), None
 
-    def _ask_next(self) -> Questions:
+    def _start_next(self) -> Reader:
         after, self._group, self._until = self._common, self._sent, None
         if after is None:
             positions = sorted(set(self._at.values()))
@@ -138,8 +140,8 @@ class Positions:
             if len(positions) > 1:
                 self._until = positions[1]
                 self._group = tuple([name for name, at in self._at.items() if at == after])
-        self._questions = self._ask(self._group, after, self._ignored_until(after), self._known)
-        return self._questions
+        self._reader = self._make_reader(self._group, after, self._ignored_until(after), self._known)
+        return self._reader
 
     def _ignored_until(self, after: int) -> int | None:
         """The key of the last loss of patterns that is not to be reported."""

@@ -15,7 +15,8 @@ from math import inf
 from typing import Any
 
 from cyclone_sse.counters import Counters
-from cyclone_sse.delivery.batch import Batch
+from cyclone_sse.delivery.batch import Batch, Step
+from cyclone_sse.delivery.channel_reader import Answers, ChannelReader
 from cyclone_sse.delivery.client import (
     CLOSING,
     GONE,
@@ -30,11 +31,11 @@ from cyclone_sse.delivery.client import (
 )
 from cyclone_sse.delivery.events import EventId, EventIds, id_line
 from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.log_reader import LogReader
 from cyclone_sse.delivery.log_turns import LogTurns
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.pieces import Pieces
-from cyclone_sse.delivery.positions import Positions
-from cyclone_sse.delivery.questions import Answers, ChannelQuestions, PatternQuestions, Questions, Step
+from cyclone_sse.delivery.positions import Positions, Reader
 from cyclone_sse.delivery.starting_point import EARLIEST, Start, starting_point
 from cyclone_sse.delivery.states import States
 from cyclone_sse.errors import Ending
@@ -197,20 +198,18 @@ class Resume:
         self._catch_ups.pop(client, None)
 
     def _positions(self, channels: Iterable[str]) -> Positions:
-        return Positions(channels, self.history, self._questions)
+        return Positions(channels, self.history, self._make_reader)
 
     def _has_pattern(self, channels: Iterable[str]) -> bool:
         """Whether any of these is a pattern, for which the log is read."""
         return self._patterns is not None and any(name in self._patterns for name in channels)
 
-    def _questions(
+    def _make_reader(
         self, channels: Sequence[str], after: int, ignored: int | None, known: dict[str, int | None]
-    ) -> Questions:
+    ) -> Reader:
         if self._patterns is not None and self._has_pattern(channels):
-            return PatternQuestions(
-                self.history, channels, self._patterns, after, known=known, ignored=ignored
-            )
-        return ChannelQuestions(self._answers, channels, after, known)
+            return LogReader(self.history, channels, self._patterns, after, known=known, ignored=ignored)
+        return ChannelReader(self._answers, channels, after, known)
 
 
 class CatchUp:
@@ -320,7 +319,7 @@ class CatchUp:
 
     def _acquire_log(self) -> bool:
         """Note that the log is read now, if the next events are there; False if another turn must read it."""
-        if self._resume.has_patterns and isinstance(self.positions.questions, PatternQuestions):
+        if self._resume.has_patterns and isinstance(self.positions.reader, LogReader):
             return self._resume.log_turns.acquire()
         return True
 

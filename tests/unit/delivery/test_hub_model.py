@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cyclone_sse import slices
-from cyclone_sse.delivery import history, log_reader, publishing, questions, rising_floors, states, turn
+from cyclone_sse.delivery import channel_reader, history, log_reader, publishing, rising_floors, states, turn
 from tests.unit.delivery.clients import turns
 from tests.unit.delivery.hub_model import HubModel
 
@@ -18,7 +18,8 @@ def small_slices() -> Iterator[None]:
     """Let everything take many turns."""
     small = [
         (turn, "PAIRS"),
-        (questions, "BATCH_EVENTS"),
+        (channel_reader, "BATCH_EVENTS"),
+        (log_reader, "BATCH_EVENTS"),
         (log_reader, "NAMES"),
         (publishing, "EVENTS_PER_TURN"),
     ]
@@ -27,7 +28,8 @@ def small_slices() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module, name in small:
             patch.setattr(module, name, 3)
-        patch.setattr(questions, "BATCH_BYTES", 600)
+        for module in (channel_reader, log_reader):
+            patch.setattr(module, "BATCH_BYTES", 600)
         yield
 
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
+from cyclone_sse.delivery.batch import BATCH_EVENTS
 from cyclone_sse.delivery.events import Event, EventId, EventIds
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
-from cyclone_sse.delivery.questions import BATCH_EVENTS
 from cyclone_sse.delivery.states import STATES_AT_ONCE
 from cyclone_sse.delivery.views import View
 from cyclone_sse.errors import Refusal

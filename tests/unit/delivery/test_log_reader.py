@@ -12,8 +12,6 @@ from cyclone_sse.delivery.log_reader import NAMES, LogReader
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.views import Limits
 
-EVERYTHING = 1 << 30
-
 
 def event(number: int, *channels: str) -> Event:
     return Event(EventId.of(number, 0, "node"), encode(b"x"), channels)
@@ -32,8 +30,8 @@ class Site:
         for name in patterns:
             self.index.add(name)
 
-    def reader(self, *names: str, after: int = 0) -> LogReader:
-        return LogReader(self.history, names, self.index, seq(after))
+    def reader(self, *names: str, after: int = 0, ignored: int | None = None) -> LogReader:
+        return LogReader(self.history, names, self.index, seq(after), ignored=ignored)
 
 
 def drain(reader: LogReader) -> tuple[list[int], set[str], int]:
@@ -41,9 +39,9 @@ def drain(reader: LogReader) -> tuple[list[int], set[str], int]:
     events: list[int] = []
     gaps: set[str] = set()
     for calls in range(1, 10_000):
-        new, found, is_complete = reader.read(EVERYTHING, EVERYTHING)
+        new, batch, is_complete = reader.next()
         gaps.update(new)
-        events += [one.id.ms for one in found]
+        events += [one.id.ms for one in batch.events] if batch is not None else []
         if is_complete:
             return events, gaps, calls
     raise AssertionError("it does not come to an end")
@@ -97,7 +95,7 @@ def test_what_is_forgotten_while_it_reads_is_reported() -> None:
     start = 2 * NAMES
     site.history.append(event(start, "news.it"), 0)
     reader = site.reader("news.*")
-    assert reader.read(EVERYTHING, EVERYTHING) == (set(), [], False)
+    assert reader.next() == (set(), None, False)
     for number in range(start + 1, start + 4):
         site.history.append(event(number, "news.it"), 0)
     events, gaps, _ = drain(reader)
@@ -109,15 +107,11 @@ def test_earliest_is_told_only_of_what_is_forgotten_from_now_on() -> None:
     site = Site("news.*", size=1)
     for number in (1, 2):
         site.history.append(event(number, "news.it"), 0)
-    reader = site.reader("news.*")
     assert site.history.losses is not None
     last = site.history.losses.last_key
-    reader.ignore_losses(last)
-    assert drain(reader) == ([2], set(), 1)
+    assert drain(site.reader("news.*", ignored=last)) == ([2], set(), 1)
     site.history.append(event(3, "news.it"), 0)
-    late = site.reader("news.*")
-    late.ignore_losses(last)
-    assert drain(late) == ([3], {"news.*"}, 1)
+    assert drain(site.reader("news.*", ignored=last)) == ([3], {"news.*"}, 1)
 
 
 def test_of_channels_beside_patterns_only_floors_that_are_not_known_are_told() -> None:
@@ -126,7 +120,7 @@ def test_of_channels_beside_patterns_only_floors_that_are_not_known_are_told() -
     for name in "ab":
         site.history.raise_floor(name, seq(7))
     for expected in ({"b"}, set()):
-        reader = LogReader(site.history, ["news.*", "a", "b"], site.index, 0, known)
+        reader = LogReader(site.history, ["news.*", "a", "b"], site.index, 0, known=known)
         assert drain(reader) == ([], expected, 1)
 
 
@@ -178,6 +172,7 @@ def test_the_more_a_name_costs_the_fewer_are_matched_in_one_call(wide: bool) -> 
     found: list[Event] = []
     for _ in range(20):
         index.compared = 0
-        found += reader.read(EVERYTHING, EVERYTHING)[1]
+        batch = reader.next().batch
+        found += batch.events if batch is not None else []
         assert index.compared <= 10
     assert len(found) == (1 if wide else 10)

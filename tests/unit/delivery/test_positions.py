@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclone_sse.delivery import history, publishing, questions, turn
+from cyclone_sse.delivery import channel_reader, history, log_reader, publishing, turn
 from cyclone_sse.delivery.client import NOT_LIVE
 from cyclone_sse.delivery.events import EventId
 from cyclone_sse.delivery.publication import publication
@@ -30,8 +30,9 @@ def small_slices() -> Iterator[None]:
     """Let everything take many turns."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(turn, "PAIRS", 2)
-        patch.setattr(questions, "BATCH_EVENTS", 3)
-        patch.setattr(questions, "BATCH_BYTES", 1000)
+        for module in (channel_reader, log_reader):
+            patch.setattr(module, "BATCH_EVENTS", 3)
+            patch.setattr(module, "BATCH_BYTES", 1000)
         patch.setattr(history, "MANY", 3)
         patch.setattr(publishing, "MANY", 3)
         yield

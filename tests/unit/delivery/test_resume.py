@@ -9,13 +9,13 @@ from itertools import pairwise
 import pytest
 
 from cyclone_sse.delivery import turn
+from cyclone_sse.delivery.batch import BATCH_EVENTS
 from cyclone_sse.delivery.events import PING, Event, EventId, EventIds
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.log_reader import NAMES
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
-from cyclone_sse.delivery.questions import BATCH_EVENTS
 from cyclone_sse.errors import Ending
 from cyclone_sse.slices import MANY
 from tests.unit.delivery.clients import Recorder, make_hub, socket_client, turns

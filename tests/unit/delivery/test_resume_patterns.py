@@ -205,13 +205,13 @@ def test_the_log_is_read_for_one_client_a_turn_however_many_come_at_once(
         hub.publish(publication(f"user-{number}", str(number)))
     turns(clock)
     reads = [0]
-    read = LogReader.read
+    read = LogReader.next
 
-    def count(reader: LogReader, most_bytes: int, most_events: int) -> Any:
+    def count(reader: LogReader) -> Any:
         reads[-1] += 1
-        return read(reader, most_bytes, most_events)
+        return read(reader)
 
-    monkeypatch.setattr(LogReader, "read", count)
+    monkeypatch.setattr(LogReader, "next", count)
     sockets = [FakeSocket() for _ in range(10)]
     for number, socket in enumerate(sockets):
         client = socket_client(socket)

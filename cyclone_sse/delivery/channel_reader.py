@@ -1,35 +1,19 @@
-"""The events of some channels or patterns after a position, read piece by piece.
+"""Reads the histories of some channels, piece by piece, for a client that reconnects.
 
 When a thousand clients reconnect at once they ask the same question, which is answered once: the answer is
-kept until another event is published or dropped. Plain Python.
+kept until another event is published or dropped. Clients of patterns have a ``LogReader``. Plain Python.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from cyclone_sse.delivery.batch import Batch
+from cyclone_sse.delivery.batch import BATCH_BYTES, BATCH_EVENTS, Batch, Step
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.history import History
-from cyclone_sse.delivery.log_reader import LogReader
-from cyclone_sse.delivery.pattern_index import PatternIndex
 
-BATCH_BYTES = 256 * 1024  # bytes taken from the history at a time
-BATCH_EVENTS = 1000  # likewise: about 2 ms
 ANSWERS = 32  # kept at a time
-
-
-class Step(NamedTuple):
-    """The next part of the events that a client missed.
-
-    gaps: the channels of which more may be missing. batch: events, None if there are none. is_complete: there
-    is nothing after them; otherwise the next call continues.
-    """
-
-    gaps: Collection[str]
-    batch: Batch | None
-    is_complete: bool
 
 
 class Answer(NamedTuple):
@@ -70,10 +54,11 @@ class Answers:
         return answer
 
 
-class ChannelQuestions:
-    """The events of some channels after a position, from their views of the history.
+class ChannelReader:
+    """A position in the views of some channels.
 
-    known: floors that were reported, or are not to be; those that are reported are added.
+    after: where it starts. known: floors that were reported, or are not to be; those that are reported are
+    added.
     """
 
     def __init__(
@@ -101,37 +86,3 @@ class ChannelQuestions:
             return False
         self._known[channel] = floor
         return True
-
-
-class PatternQuestions:
-    """The events of patterns and channels after a position, from the log of all events.
-
-    known: see ChannelQuestions. ignored: the key of the last loss that is not reported of the patterns.
-    """
-
-    def __init__(
-        self,
-        history: History,
-        channels: Sequence[str],
-        patterns: PatternIndex,
-        after: int,
-        *,
-        known: dict[str, int | None],
-        ignored: int | None,
-    ) -> None:
-        self._reader = LogReader(history, channels, patterns, after, known)
-        if ignored is not None:
-            self._reader.ignore_losses(ignored)
-
-    @property
-    def after(self) -> int:
-        """The position that was reached."""
-        return self._reader.after
-
-    def next(self) -> Step:
-        """Read on. Returns the next events, and the gaps before them."""
-        gaps, events, is_complete = self._reader.read(BATCH_BYTES, BATCH_EVENTS)
-        return Step(gaps, Batch(events) if events else None, is_complete)
-
-
-Questions = ChannelQuestions | PatternQuestions
