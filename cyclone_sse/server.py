@@ -43,8 +43,6 @@ class App(Application):  # type: ignore[misc]
     global one if None. Raises ValueError, in one line, for an option that cannot be used.
     """
 
-    noisy = False  # the service logs what is served
-
     # A subclass names its own here, and keeps the rest.
     broadcast_handler: ClassVar[type[Any]] = BroadcastHandler
     publish_handler: ClassVar[type[Any]] = PublishHandler

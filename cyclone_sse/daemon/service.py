@@ -59,9 +59,10 @@ def last_retry() -> bytes:
 class ServerService(Service):
     """Serves an application on its ports.
 
-    application: the cyclone application, and as such the factory of connections. settings: the
-    options. tls: makes the transports of the TLS port, None if there is none. sockets: returns the bound
-    sockets, or raises ValueError. on_open: called when the ports are open. reactor: the global one if None.
+    application: the cyclone application, and as such the factory of connections. settings: the options;
+    missing ones have their defaults. tls: makes the transports of the TLS port, None if there is none.
+    sockets: returns the bound sockets, or raises ValueError. on_open: called when the ports are open.
+    reactor: the global one if None.
     """
 
     log = Logger()
@@ -78,7 +79,7 @@ class ServerService(Service):
     ) -> None:
         reactor = reactor_or_global(reactor)
         self.application = application
-        self.settings = settings
+        self.settings = with_defaults(settings)
         self.tls = tls
         self.reactor = reactor
         self.draining = False
@@ -89,7 +90,7 @@ class ServerService(Service):
         self.listeners: list[Listener] = []
         self._until_the_end: list[Listener] = []  # those that stay open while the others are closed
         self._is_open = False
-        self.connections = ServerState(settings, reactor, application.broker.hub.counters.refusals)
+        self.connections = ServerState(self.settings, reactor, application.broker.hub.counters.refusals)
         self._sweeper = LoopingCall(self.connections.expire)
         self._sweeper.clock = reactor
         self._turn_watch = TurnWatch(reactor)
@@ -110,7 +111,7 @@ class ServerService(Service):
     def startService(self) -> None:
         """Start serving. Exits with one line if the ports, or the history file, cannot be opened."""
         super().startService()
-        for line in warnings(with_defaults(self.settings)):
+        for line in warnings(self.settings):
             self.log.warn("{line}", line=line)
         self._warn_of_certificate()
         self._sweeper.start(1.0, now=False).addErrback(self._bug)
@@ -118,8 +119,7 @@ class ServerService(Service):
         rules = rules_of(self.application)
         rules.start()
         broker = self.application.broker
-        if broker.settings["presence-url"]:
-            url = broker.settings["presence-url"]
+        if url := broker.settings["presence-url"]:
             self._presence_url = PresenceUrl(url, rules.publisher_key, self.reactor)
             broker.hub.presence.on_changes = self._presence_url.add
         try:
@@ -135,7 +135,6 @@ class ServerService(Service):
         """Open the public ports."""
         if self.draining:
             return
-        settings = with_defaults(self.settings)
         public = [bound for bound in self.bound if bound.serves != ADMIN]
         for bound in public:
             set_inherited_options(bound.socket, self.settings["stall-timeout"])
@@ -152,8 +151,8 @@ class ServerService(Service):
             addresses=" and ".join(bound.url for bound in public),
             broker=self.application.broker.name,
             version=__version__,
-            publishers=publishers(settings),
-            subscribers=subscribers(settings),
+            publishers=publishers(self.settings),
+            subscribers=subscribers(self.settings),
         )
         if self._on_open is not None:
             self._on_open()
