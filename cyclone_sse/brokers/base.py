@@ -43,8 +43,8 @@ def channels_to_clear(order: Mapping[str, Any]) -> list[str] | None:
     return [name for name in channels if isinstance(name, str)]
 
 
-class Subscriber(Protocol):
-    """The part of a handler that a broker needs: its client."""
+class HasClient(Protocol):
+    """The part of a handler that a broker needs: its client, under a name that few applications use."""
 
     @property
     def subscriber(self) -> Client:
@@ -308,7 +308,7 @@ class Broker:
         return self.subscriptions.ready(names) if self.lingers else None
 
     def add_client(
-        self, handler: Subscriber, channels: str | Iterable[str], last_event_id: EventId | str | None = None
+        self, handler: HasClient, channels: str | Iterable[str], last_event_id: EventId | str | None = None
     ) -> None:
         """Subscribe the handler's client to one or several channels, after the event with this id: the client
         receives the events that it missed, then new ones."""
@@ -319,7 +319,7 @@ class Broker:
         if self.lingers:
             self.subscriptions.occupy(first)
 
-    def remove_client(self, handler: Subscriber, channels: str | Iterable[str] | None = None) -> None:
+    def remove_client(self, handler: HasClient, channels: str | Iterable[str] | None = None) -> None:
         """Unsubscribe the handler from these channels, or from all if None. Idempotent."""
         names = None
         if channels is not None:
