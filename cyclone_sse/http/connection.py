@@ -92,7 +92,6 @@ class Connection(HTTPConnection):  # type: ignore[misc]
 
     def connectionMade(self) -> None:
         """Start reading requests."""
-        self.request_callback = self.factory
         self.server.add(self)
         self.server.set_deadline(self, REQUEST_TIMEOUT)
         self._reader = RequestReader(self.server.max_body)
@@ -221,7 +220,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self.write(server_options(self.server.cors.headers(request.headers.exact("Origin"))))
             self.finish()
         else:
-            self.request_callback(request)
+            self.factory(request)
         return True
 
     def _wait(self, is_over: bool) -> None:
