@@ -164,9 +164,9 @@ class PublishHandler(PostHandler):
         channels = sent[0].channels if len(sent) == 1 else {name for each in sent for name in each.channels}
         hub = self.broker.hub
         if len(channels) == 1:
-            self._finish_answer(hub.count_clients(channels), answer)
+            self._finish_answer(hub.channels.count(*channels), answer)
             return None
-        count = self.in_turns(hub.count_in_slices(channels))
+        count = finish_in_turns(hub.count_in_slices(channels), self.request.connection.server.slices)
         if isinstance(count, Deferred):
             return count.addCallback(self._finish_answer, answer)
         self._finish_answer(count, answer)

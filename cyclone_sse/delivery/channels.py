@@ -8,7 +8,6 @@ any object with ``channels``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
 
@@ -63,10 +62,6 @@ class Channels(Generic[S]):
         """The subscribers of this channel, as of now."""
         present = self._present.get(channel)
         return [] if present is None else list(present[1])
-
-    def listening(self, channels: Iterable[str]) -> list[S]:
-        """The subscribers of any of these channels, each once, as of now."""
-        return list(dict.fromkeys(chain.from_iterable(map(self.of, channels))))
 
     def count(self, channel: str) -> int:
         """How many subscribers the channel has."""

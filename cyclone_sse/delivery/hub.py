@@ -307,11 +307,6 @@ class Hub:
         """The id of the present moment, from which a client can resume."""
         return str(self.ids.now())
 
-    def count_clients(self, channels: Iterable[str]) -> int:
-        """The number of clients that are subscribed to any of these channels."""
-        names = list(channels)
-        return self.channels.count(names[0]) if len(names) == 1 else len(self.channels.listening(names))
-
     def slow_clients(self) -> list[Client]:
         """The clients for which bytes wait, or waited a moment ago."""
         return self.lifecycle.slow_clients()
