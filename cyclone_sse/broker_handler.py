@@ -1,4 +1,4 @@
-"""The common base of the handlers that use the broker: subscribe, publish, stats."""
+"""The common base of the handlers that use the broker: all but those for static files and unknown paths."""
 
 from __future__ import annotations
 

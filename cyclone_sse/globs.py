@@ -1,6 +1,7 @@
 """Globs of channel names: ``*`` matches any number of characters.
 
-Plain Python. The time of a comparison is linear in the name, for every glob.
+For the rules of options and tokens. Patterns to which clients subscribe have more special characters: see
+``patterns``. Plain Python. The time of a comparison is linear in the name, for every glob.
 """
 
 from __future__ import annotations

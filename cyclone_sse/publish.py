@@ -1,4 +1,4 @@
-"""Publish and disconnect: requests of publishers, from the request to the answer.
+"""Publish, disconnect and clear: the requests of publishers, from the request to the answer.
 
 First the publisher is authorised, then the whole body is checked, then all events are passed to the broker:
 of a request with a mistake, nothing is published.

@@ -1,4 +1,4 @@
-"""All events that a channel holds, in id order, each once in memory.
+"""The log of all events that some channel still holds, in id order, each once in memory.
 
 An event is released when the last channel drops it. When very many are dropped in one call, most of them
 are released later. Without this, a channel of 100,000 events, or a thousand channels of a hundred, would be

@@ -2,7 +2,7 @@
 
 An event is assigned an id, encoded once, kept in the history, and collected with the other events of this
 turn of the reactor. After the turn each subscriber is sent all its events in one write. Brokers and handlers
-use only this module of the package.
+reach the other parts of delivery through its attributes (``publishing``, ``states``, ``presence``).
 
 Invariants: a client receives the events of its channels in id order, each once, also across a reconnect; a
 gap is reported to the client; and a failure for one client affects no other.
