@@ -41,7 +41,7 @@ from cyclone_sse.http.flow_control import FlowControl
 from cyclone_sse.http.request_reader import RequestReader
 from cyclone_sse.http.requests import Request, takes_body
 from cyclone_sse.http.responses import refusal_answer, server_options
-from cyclone_sse.http.server_state import ServerState
+from cyclone_sse.http.server_state import ServerState, network_of_peer
 from cyclone_sse.http.target import ASTERISK
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
@@ -69,7 +69,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     log = Logger()
 
     # On the class: most connections never change them.
-    no_keep_alive = xheaders = False
+    no_keep_alive = False
     _request: Request | None = None  # that is being answered
     _finish_callback: Deferred[Any] | None = None
     on_done: Callable[[], object] | None = None  # called when the request is answered, or its client gone
@@ -247,7 +247,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     def _reserve(self, size: int) -> bool:
         """Whether there is memory for the body; if not, `continue_body` is called later."""
         if self._memory is BodyMemory.NONE:
-            self._memory = self.server.bodies.reserve(self, self.server.network(self), size)
+            self._memory = self.server.bodies.reserve(self, network_of_peer(self), size)
             if self._memory is BodyMemory.AWAITED:
                 self.server.set_deadline(self, BODY_WAIT)
         return self._memory is BodyMemory.RESERVED
@@ -351,7 +351,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
             self._client_network = None
         if self._memory is not BodyMemory.NONE:
             self._memory = BodyMemory.NONE
-            self.server.bodies.release(self, self.server.network(self))
+            self.server.bodies.release(self, network_of_peer(self))
 
     # The end.
 

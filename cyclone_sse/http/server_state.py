@@ -116,7 +116,7 @@ class ServerState:
         """Note that the connection is closed."""
         self.open.discard(connection)
         if self._max_of_address:
-            network = _network(connection)
+            network = network_of_peer(connection)
             mine = self._connections_of.get(network, {})
             mine.pop(connection, None)
             if not mine:
@@ -164,10 +164,6 @@ class ServerState:
         connection.quiet_since = now = self.clock.seconds()
         self._deadlines.set(connection, now + seconds)
 
-    def network(self, connection: Timed) -> str:
-        """The network from which a connection comes; "" for a UNIX socket."""
-        return _network(connection)
-
     def make_room(self) -> bool:
         """Close a connection on which the server waits: the idlest of the network with the most connections.
 
@@ -180,7 +176,7 @@ class ServerState:
                 if connection in self._deadlines and connection.quiet_since == since:
                     connection.transport.abortConnection()
                     return True
-            self._idlest = pick_idlest(self._deadlines, _network, self.clock.seconds() - MIN_QUIET)
+            self._idlest = pick_idlest(self._deadlines, network_of_peer, self.clock.seconds() - MIN_QUIET)
         return False
 
     def expire(self) -> None:
@@ -196,7 +192,7 @@ class ServerState:
             self.clock.callLater(0, self.expire)
 
 
-def _network(connection: Timed) -> str:
+def network_of_peer(connection: Timed) -> str:
     """The network from which a connection comes; "" for a UNIX socket."""
     host: str = getattr(connection.transport.getPeer(), "host", "")
     return network_of(host) if ":" in host else host
