@@ -66,7 +66,6 @@ class Resume:
         self.log_turns = LogTurns(reactor)
         self.era = 0  # changes when ids are reset: positions from before mean nothing then
         self._patterns = patterns
-        self.has_patterns = patterns is not None
         self._answers = Answers(history, self.clock)
         self._catch_ups: dict[Client, CatchUp] = {}  # those under way
         self._due_gap: dict[Client, None] = {}  # clients that will be sent the gap of a reset of ids
@@ -224,7 +223,8 @@ class CatchUp:
         self._client = client
         self._gaps: set[str] = set()  # to be sent before the next event
         self._states: set[int] = set()  # the positions of those that followed a gap
-        self._has_begun = self._is_live = False
+        self._has_begun = False
+        self._is_over = False  # it is live, is stopped, or was a poll and has its answer
         self._era = resume.era
         self._after = 0
         self._had_gap = False
@@ -246,7 +246,7 @@ class CatchUp:
 
     def stop(self) -> None:
         """Send nothing more."""
-        self._is_live = True
+        self._is_over = True
 
     def go_back(self, position: int) -> None:
         """Read what the client was sent last, and may not have received, again from this position on."""
@@ -262,7 +262,7 @@ class CatchUp:
         if not start.reports_gap:
             self.positions.be_quiet(client.channels, start.after)
         piece = self.refill()
-        self._resume.send(client, piece, None if self._is_live or client.is_poll else self.refill)
+        self._resume.send(client, piece, None if self._is_over or client.is_poll else self.refill)
 
     def send_past(self, first_waiting: Callable[[], float]) -> Iterator[None]:
         """Send an open client the past of added channels, in slices, and end the client if that fails.
@@ -282,7 +282,7 @@ class CatchUp:
         self.go_back(position)
         while client.state is OPEN and self._is_under_way:
             if self.positions.are_all_at(position):
-                self._is_live = True
+                self._is_over = True
                 resume.go_live_at(client, position)
                 at = EventId(position, resume.ids.node)
                 resume.send(client, resume.pieces.of(client, self._gaps, None, at))
@@ -314,12 +314,12 @@ class CatchUp:
     @property
     def _is_under_way(self) -> bool:
         return (
-            not self._is_live and self._era == self._resume.era and self._client.state not in (CLOSING, GONE)
+            not self._is_over and self._era == self._resume.era and self._client.state not in (CLOSING, GONE)
         )
 
     def _acquire_log(self) -> bool:
         """Note that the log is read now, if the next events are there; False if another turn must read it."""
-        if self._resume.has_patterns and isinstance(self.positions.reader, LogReader):
+        if isinstance(self.positions.reader, LogReader):
             return self._resume.log_turns.acquire()
         return True
 
@@ -349,9 +349,9 @@ class CatchUp:
                 self._states.update([state.seq for state in resume.pieces.unheld_states(self._gaps)])
             self._gaps = set()
         if client.is_poll and piece.frames:
-            self._is_live = True  # it never goes live with more to come: that would leave the rest behind
+            self._is_over = True  # it never goes live with more to come: that would leave the rest behind
         elif step.is_complete:
-            self._is_live = True
+            self._is_over = True
             # An id ahead of this process, from another one, stands for events that the client has.
             resume.go_live(client, self._after)
             self._count()
