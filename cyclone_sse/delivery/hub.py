@@ -201,8 +201,11 @@ class Hub:
                 self._patterns.add(name)
         if is_new and not (last_event_id or client.wants_state):
             self._resume.go_live(client)
-        self.presence.add(client, client.channels[len(before) :])
-        if is_new or client.state is CORKED:
+        added = client.channels[len(before) :]
+        self.presence.add(client, added)
+        if not is_new and client.state is not CORKED:
+            self._add_past(client, added, last_event_id)
+        else:
             start = self._resume.start_with_states if client.wants_state and is_new else None
             if last_event_id:
                 client.last_event_id = last_event_id
@@ -211,18 +214,19 @@ class Hub:
                 client.on_open = start or client.on_open
             elif start is not None:
                 start(client)
-        else:
-            added = client.channels[len(before) :]
-            if last_event_id:
-                # Without this, the walk could send it events that are sent as missed ones, too.
-                self._fanout.leave_out(client, added)
-                if self._patterns is not None and any(map(self._patterns.is_pattern, added)):
-                    # Without this, what waits since before a pattern was added would be missing.
-                    self._fanout.work_next(self.publishing.match_waiting())
-            past = self._resume.add(client, added, last_event_id, lambda: self._fanout.first_waiting)
-            if past is not None:
-                self._fanout.work_next(past)
         return first
+
+    def _add_past(self, client: Client, channels: Sequence[str], last_event_id: EventId | str | None) -> None:
+        """Send a client that is open the events of these new channels after that id, if there is one."""
+        if last_event_id:
+            # Without this, the walk could send it events that are sent as missed ones, too.
+            self._fanout.leave_out(client, channels)
+            if self._patterns is not None and any(map(self._patterns.is_pattern, channels)):
+                # Without this, what waits since before a pattern was added would be missing.
+                self._fanout.work_next(self.publishing.match_waiting())
+        past = self._resume.add(client, channels, last_event_id, lambda: self._fanout.first_waiting)
+        if past is not None:
+            self._fanout.work_next(past)
 
     def _register(self, client: Client) -> None:
         self.clients[client] = None
