@@ -17,7 +17,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -82,14 +82,13 @@ class ServerService(Service):
         self.settings = with_defaults(settings)
         self.tls = tls
         self.reactor = reactor
-        self.draining = False
+        self._phase: Literal["starting", "open", "draining"] = "starting"
         self._presence_url: PresenceUrl | None = None
         self.bound: Sequence[Bound] = ()
         self._sockets = sockets
         self._on_open = on_open
         self.listeners: list[Listener] = []
         self._until_the_end: list[Listener] = []  # those that stay open while the others are closed
-        self._is_open = False
         self.connections = ServerState(self.settings, reactor, application.broker.hub.counters.refusals)
         self._sweeper = LoopingCall(self.connections.expire)
         self._sweeper.clock = reactor
@@ -133,7 +132,7 @@ class ServerService(Service):
 
     def _open(self) -> None:
         """Open the public ports."""
-        if self.draining:
+        if self._phase == "draining":
             return
         public = [bound for bound in self.bound if bound.serves != ADMIN]
         for bound in public:
@@ -144,7 +143,7 @@ class ServerService(Service):
             factory = proxied(self.application) if bound.serves == PROXIED else self.application
             if not self._listen(bound, bound.factory or factory, **how):
                 return  # Without this, the log and systemd would be told that the server serves.
-        self._is_open = True
+        self._phase = "open"
         self.log.info(
             "cyclone-sse serves {addresses} with the {broker} broker; version {version}; "
             "publishing by HTTP: {publishers}; subscribing: {subscribers}",
@@ -217,11 +216,7 @@ class ServerService(Service):
 
     def not_ready(self) -> list[str]:
         """The reasons why the server must not receive clients at present; none if it may."""
-        reasons = []
-        if self.draining:
-            reasons.append("draining")
-        elif not self._is_open:
-            reasons.append("starting")
+        reasons: list[str] = [] if self._phase == "open" else [self._phase]
         broker = self.application.broker
         if broker.problem not in (None, BROKER_AWAY):
             reasons.append(broker.problem)
@@ -252,7 +247,7 @@ class ServerService(Service):
         _fire(self._step)
 
     async def _stop(self) -> None:
-        self.draining = True
+        self._phase = "draining"
         drain: float = self.settings["drain"]
         # Until a load balancer has noticed /readyz it sends clients, who must not meet a closed port.
         if self.settings["drain-delay"]:
