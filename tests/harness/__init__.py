@@ -1,1 +1,1 @@
-"""Real processes and clients that tests and benchmarks share: servers, browsers of the protocol, sites."""
+"""What tests and benchmarks share: real servers and clients, and the applications that a server asks."""
