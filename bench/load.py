@@ -7,7 +7,6 @@ import os
 import subprocess
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Self
 
 from bench.contestants import SERVER_CORE, Contestant
@@ -130,15 +129,3 @@ def settle(contestant: Contestant, limit: float = 5.0) -> None:
         time.sleep(0.1)
         if contestant.cpu() == before:
             return
-
-
-def write_certificate(directory: Path) -> list[Path]:
-    """Make a certificate for 127.0.0.1, and its key; raises CalledProcessError if openssl fails."""
-    certificate, key = directory / "bench.crt", directory / "bench.key"
-    words = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=127.0.0.1"]
-    subprocess.run(
-        ["openssl", "req", "-x509", *words, "-out", certificate, "-keyout", key],
-        check=True,
-        capture_output=True,
-    )
-    return [certificate, key]

@@ -5,19 +5,19 @@ from __future__ import annotations
 from functools import partial
 
 from bench.contestants import Contestant, daemon, limit
-from bench.load import write_certificate
 from bench.programs import has_tls
 from bench.results import LeftOut
 from bench.rounds import BLOCKS, Round, connected, in_turns, started
+from tests.harness.certificates import tls_options, write_certificates
 
 
 def time_to_the_last(round_: Round) -> None:
     """Measure the time to the last of each crowd, and the memory of the largest."""
     if not has_tls():
         raise LeftOut("OpenSSL's headers are missing: apt install libssl-dev")
-    certificate, key = write_certificate(round_.directory)
-    options = ["--use-ssl=1", f"--ssl-cert={certificate}", f"--ssl-key={key}"]
-    bare, ours = limit(round_.folder(), [certificate, key]), daemon(round_.folder(), *options, tls=True)
+    files = write_certificates(round_.directory)
+    bare = limit(round_.folder(), [files / "chain.pem", files / "leaf.key"])
+    ours = daemon(round_.folder(), *tls_options(files), tls=True)
     with started(bare, ours):
         for subscribers, messages in round_.plan.tls_crowds:
             _measure(round_, [bare, ours], subscribers, messages)
