@@ -71,10 +71,10 @@ class PresenceHandler(ChannelsHandler):
         """The members of the one channel that was named."""
         if len(channels) != 1:
             raise Refusal(400, "name one channel: ?channel=...")
-        presence = self.broker.hub.presence
-        if not presence.kinds.of(channels[0]).presence:
+        hub = self.broker.hub
+        if not hub.kinds.of(channels[0]).presence:
             raise Refusal(404, f"{channels[0]!r} has no presence: see --channels")
-        return (yield from presence.members(channels[0]))
+        return (yield from hub.presence.members(channels[0]))
 
 
 class StateHandler(ChannelsHandler):

@@ -279,7 +279,7 @@ class Broker:
         self.subscriptions.start()
         self._presence.start()
         connected = maybeDeferred(self.connect).addErrback(self._log_bug, "connect")
-        if self.hub.presence.is_wanted and type(self).control is not Broker.control:
+        if self.hub.kinds.have_presence and type(self).control is not Broker.control:
             return Deferred.fromCoroutine(self._presence.learn(connected))
         return connected
 

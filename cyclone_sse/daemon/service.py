@@ -125,7 +125,7 @@ class ServerService(Service):
             started = broker.start()
         except ValueError as error:
             raise StartError(error) from None
-        if started.called or (broker.lingers and not broker.hub.presence.is_wanted):
+        if started.called or (broker.lingers and not broker.hub.kinds.have_presence):
             self._open()  # Such a broker knows nothing of the past, and may be away for long.
         else:
             started.addCallback(lambda _: self._open()).addErrback(self._bug)

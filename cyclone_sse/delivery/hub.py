@@ -337,7 +337,7 @@ class Hub:
 
     def reload_kinds(self) -> None:
         """Read the file of ``--channels`` again. Raises ValueError, and the kinds in use stay."""
-        self.kinds = self.presence.kinds = read_kinds(self._settings["channels"])
+        self.kinds.replace(read_kinds(self._settings["channels"]))
         self.publishing.tasks.put(self.history.renew_limits())
 
     def start(self) -> None:

@@ -65,6 +65,10 @@ class Kinds:
         self._found: dict[str, Kind] = {}
         self.have_presence = any(kind.presence for kind in kinds)  # some kind announces members
 
+    def replace(self, kinds: Kinds) -> None:
+        """Have these kinds from now on: the file was read again."""
+        self._tables, self._found, self.have_presence = kinds._tables, {}, kinds.have_presence
+
     def of(self, channel: str) -> Kind:
         """The kind of this channel."""
         if not self._tables:

@@ -51,7 +51,7 @@ class PresenceFeed:
         reactor: IReactorTime,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.kinds = kinds
+        self._kinds = kinds
         self.on_changes: Observer | None = None
         self._max: int = settings["presence-max"]
         self._fanout = fanout
@@ -76,9 +76,9 @@ class PresenceFeed:
 
     def add(self, client: Client, channels: Iterable[str]) -> None:
         """Count the client in the channels that have presence, and send it their lists if it wants them."""
-        if not self.kinds.have_presence:
+        if not self._kinds.have_presence:
             return
-        names = tuple(name for name in channels if "*" not in name and self.kinds.of(name).presence)
+        names = tuple(name for name in channels if "*" not in name and self._kinds.of(name).presence)
         if not names:
             return
         before, _ = self._joined.get(client, ((), None))
@@ -141,11 +141,6 @@ class PresenceFeed:
 
     # Other servers.
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether any channel has presence."""
-        return self.kinds.have_presence
-
     def start(self, report: Report, is_connected: Callable[[], bool]) -> None:
         """Start announcing.
 
@@ -169,14 +164,14 @@ class PresenceFeed:
         if not self._ticking.running:
             return []
         self._ticking.stop()
-        if not self.is_wanted or self._report is None:
+        if not self._kinds.have_presence or self._report is None:
             return []
         self._presence.stop()
         return [self._report(message) for message in self._presence.pop_messages(self._reactor.seconds())]
 
     def receive(self, message: object) -> None:
         """Process a message of another server."""
-        if isinstance(message, Mapping) and self.kinds.have_presence:
+        if isinstance(message, Mapping) and self._kinds.have_presence:
             finish_in_turns(self._presence.receive(message, self._reactor.seconds()), self._slices)
 
     def _tick(self) -> None:
@@ -184,7 +179,7 @@ class PresenceFeed:
         # Without this, all members on other servers would leave and join again: what those have sent in the
         # meantime is read after the first tick.
         has_run, self._ticked = now - self._ticked < SUSPENDED, now
-        if not len(self._slices) and self.kinds.have_presence:
+        if not len(self._slices) and self._kinds.have_presence:
             self._slices.add(self._presence.tick(now, has_run and self._is_connected()))
             self._slices.add(self._announce())
             self._slices.add(self._send_messages())

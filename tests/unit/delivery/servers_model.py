@@ -54,7 +54,7 @@ class Server:
 
     def prepare(self, kinds: Kinds, clock: TurnClock) -> None:
         """Set what the options would set."""
-        self.hub.kinds = self.hub.presence.kinds = kinds
+        self.hub.kinds.replace(kinds)
         self.hub.lifecycle.wall = lambda: EPOCH + clock.seconds()
 
 
