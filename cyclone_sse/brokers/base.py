@@ -100,7 +100,9 @@ class Broker:
         is_matched = self.matches_patterns and self.is_pattern("*")
         patterns = PatternIndex(self.is_pattern_blocked) if is_matched else None
         self.hub = Hub(self.settings, not self.lingers, reactor, ids, patterns=patterns)
-        self._presence = PresenceExchange(self.hub.presence, self.control, lambda: self.available, reactor)
+        self._presence_exchange = PresenceExchange(
+            self.hub.presence, self.control, lambda: self.available, reactor
+        )
         self.slices = Slices(reactor)
         # A channel's history is complete for as long as it is subscribed to.
         self.subscriptions = Subscriptions(
@@ -277,10 +279,10 @@ class Broker:
             raise ValueError(f"--history-file works only with --broker=http, not with {self.name}")
         self.hub.start()
         self.subscriptions.start()
-        self._presence.start()
+        self._presence_exchange.start()
         connected = maybeDeferred(self.connect).addErrback(self._log_bug, "connect")
         if self.hub.kinds.have_presence and type(self).control is not Broker.control:
-            return Deferred.fromCoroutine(self._presence.learn(connected))
+            return Deferred.fromCoroutine(self._presence_exchange.learn(connected))
         return connected
 
     async def stop(self) -> None:

@@ -43,7 +43,7 @@ class StreamServer(Server):
         )
         done(self.broker.set_up(stream))  # type: ignore[arg-type]
         self.hub.start()
-        self.hub.presence.start(self.broker._presence._report, lambda: True)
+        self.hub.presence.start(self.broker._presence_exchange._report, lambda: True)
         self.hub.presence.ask()
 
     def read(self) -> bool:
