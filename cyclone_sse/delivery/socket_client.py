@@ -277,10 +277,14 @@ class SocketClient(Client):
             self.on_overflow(self, Dropped(None if first == RESET else first - 1, events, size))
 
     def _wait(self) -> None:
+        """Queue bytes from now on, until the transport has sent those that wait."""
+        self._enter_full()
+        self.transport.registerProducer(self, streaming=False)
+
+    def _enter_full(self) -> None:
         self._enter(FULL)
         if self.on_full is not None:
             self.on_full(self)
-        self.transport.registerProducer(self, streaming=False)
 
     def resumeProducing(self) -> None:
         """Write more to the transport, whose buffer is empty, or to the socket again if nothing waits."""

@@ -52,9 +52,7 @@ class TransportClient(SocketClient):
         """Queue bytes here from now on: the buffer of the transport is full."""
         self._paused = True
         if self.state is OPEN:
-            self._enter(FULL)
-            if self.on_full is not None:
-                self.on_full(self)
+            self._enter_full()
 
     def resumeProducing(self) -> None:
         """Write the waiting bytes: the transport has room again."""
@@ -71,9 +69,7 @@ class TransportClient(SocketClient):
             self._send_now(data)
 
     def _wait(self) -> None:
-        self._enter(FULL)
-        if self.on_full is not None:
-            self.on_full(self)
+        self._enter_full()
         if not self._paused:  # called for missed events from the history: the transport has room
             self.resumeProducing()
 
