@@ -48,6 +48,15 @@ class Recipes(Site):
         command = [*self._manage(), "migrate", "--run-syncdb"]
         subprocess.run(command, env=os.environ | self.env, check=True, capture_output=True, timeout=PATIENCE)
 
+    def run(self, code: str) -> str:
+        """Run code with the settings of the project; returns what it prints."""
+        env = os.environ | self.env | {"DJANGO_SETTINGS_MODULE": "project.settings"}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, env=env, cwd=FOLDER, check=True, stdout=subprocess.PIPE, text=True, timeout=PATIENCE
+        )
+        return done.stdout
+
     def argv(self) -> Sequence[str]:
         return [*self._manage(), "runserver", "--noreload", f"127.0.0.1:{self.port}"]
 

@@ -1,8 +1,9 @@
 """Notifications: the state of a user's channel is the unread count and the newest notes."""
 
-from cyclone_sse_client.django import publish
+from cyclone_sse_client.django import publish_now
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import path
@@ -11,11 +12,24 @@ from django.views.decorators.http import require_POST
 from notifications.models import Note
 
 
-def tell(user):
-    """Publish the state: it stays until the next one, and a page that opens gets it first."""
+def summary(user):
+    """What the page shows."""
     unread = Note.objects.filter(user=user, read=False)
     newest = list(unread.order_by("-pk").values_list("text", flat=True)[:5])
-    publish(f"user-{user.pk}", {"unread": unread.count(), "newest": newest}, keep=True)
+    return {"unread": unread.count(), "newest": newest}
+
+
+def tell(user):
+    """Publish the state on commit: it stays until the next one, and a page that opens gets it first."""
+
+    def tell_now():
+        # Until what was published is so: of two requests at once, the later one to publish may have read first.
+        told = None
+        while told != (now := summary(user)):
+            publish_now(f"user-{user.pk}", now, keep=True)
+            told = now
+
+    transaction.on_commit(tell_now, robust=True)  # robust: a failure is logged, and the request succeeds
 
 
 @login_required
@@ -29,7 +43,7 @@ def page(request):
 def send(request):
     """A note to another user."""
     to = get_object_or_404(User, username=request.POST["to"])
-    Note.objects.create(user=to, text=f"{request.user}: {request.POST['text']}")
+    Note.objects.create(user=to, text=f"{request.user}: {request.POST['text']}"[:200])
     tell(to)
     return HttpResponse(status=204)
 

@@ -150,6 +150,45 @@ def test_notifications(world: World, visit: Visit) -> None:
     assert not ann.faults + bob.faults
 
 
+# While one request publishes, another one adds a note and publishes before it.
+TWO_NOTES = """
+import json
+
+import django
+
+django.setup()
+from cyclone_sse_client.django import backends, conf
+from django.contrib.auth.models import User
+from notifications.models import Note
+from notifications.views import tell
+
+ann, told = User.objects.create(username="ann"), []
+
+
+class Slow(backends.NullBackend):
+    def call(self, call):
+        if Note.objects.count() == 1:
+            note("second")
+        told.append(json.loads(call.body)["message"])
+        return super().call(call)
+
+
+def note(text):
+    Note.objects.create(user=ann, text=text)
+    tell(ann)
+
+
+conf.backend = Slow
+note("first")
+print(json.dumps(told[-1]))
+"""
+
+
+def test_of_two_notes_at_once_none_is_missing_in_the_state(tmp_path: Path) -> None:
+    recipes = Recipes(tmp_path, "http://127.0.0.1:1", "", free_port())
+    assert json.loads(recipes.run(TWO_NOTES)) == {"unread": 2, "newest": ["second", "first"]}
+
+
 def test_a_long_job(world: World, visit: Visit) -> None:
     ann = visit("ann", "/job/")
     ann.get_by_role("button", name="Start one").click()
