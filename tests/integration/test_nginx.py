@@ -17,7 +17,7 @@ import pytest
 
 from tests.harness.clients import Subscriber, publish, request
 from tests.harness.process import ROOT, accepts, free_port, need, until
-from tests.harness.scripted import scripted
+from tests.harness.scripted import answer, scripted
 from tests.harness.servers import Nginx, SseServer
 from tests.integration.conftest import Serve
 
@@ -217,6 +217,18 @@ def test_the_log_has_the_client_s_address(daemon: SseServer, front: Front) -> No
         until(lambda: re.search(r"127\.0\.0\.3 subscribes to .*named", daemon.log), "the log line")
     until(lambda: re.search(r"127\.0\.0\.3 has left .*named", daemon.log), "the log line")
     assert "203.0.113.9" not in daemon.log  # nginx puts its own word in place of the browser's
+
+
+def test_a_browser_cannot_choose_the_host_and_scheme_of_its_url(serve: Serve, tmp_path: Path) -> None:
+    """An application that serves several hosts would decide by the session of another one."""
+    forged = {"X-Forwarded-Host": "other.example", "X-Forwarded-Proto": "http"}
+    with scripted(answer("401 Unauthorized")) as application:
+        server = serve("--trust-proxy=1", f"--auth-url={application.url}/auth")
+        with front_of(tmp_path / "front", server) as front:
+            request("GET", front.tls_url + "/sse/?channels=a", headers=forged, tls=front.tls)
+        (asked,) = application.asked
+    assert b"\r\nX-Forwarded-Host: localhost\r\n" in asked
+    assert b"\r\nX-Forwarded-Proto: https\r\n" in asked
 
 
 def test_without_trust_the_header_is_ignored(serve: Serve, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 from tests.harness.clients import Subscriber, publish, request, stats
 from tests.harness.docs import page_path, shown
 from tests.harness.process import Process, accepts, free_port, need, until
+from tests.harness.scripted import answer, scripted
 from tests.harness.servers import Nginx, SseServer
 
 PATIENCE = "33s"  # of the proxies with a silent server, whose pings come each 30 s
@@ -190,6 +191,22 @@ def test_the_log_has_the_client_s_address(daemon: SseServer, front: Proxy) -> No
         until(lambda: f"named-{front.name}" in daemon.log, "the log line")
     assert f"127.0.0.1 subscribes to ['named-{front.name}']" in daemon.log
     assert "203.0.113.9" not in daemon.log
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_browser_cannot_choose_the_host_and_scheme_of_its_url(kind: type[Proxy], tmp_path: Path) -> None:
+    """An application that serves several hosts would decide by the session of another one."""
+    https = kind is HAProxy  # its sample has only a port for https
+    forged = {"X-Forwarded-Host": "other.example", "X-Forwarded-Proto": "http" if https else "https"}
+    with ExitStack() as stack:
+        application = stack.enter_context(scripted(answer("401 Unauthorized")))
+        options = ["--trust-proxy=1", f"--auth-url={application.url}/auth"]
+        server = stack.enter_context(SseServer(tmp_path, *options))
+        proxy = stack.enter_context(kind(tmp_path, server))
+        assert request("GET", f"{proxy.url}/sse/?channels=a", headers=forged).status == 401
+        (asked,) = application.asked
+    assert f"\r\nX-Forwarded-Host: 127.0.0.1:{proxy.port}\r\n".encode() in asked
+    assert b"\r\nX-Forwarded-Proto: " + (b"https" if https else b"http") + b"\r\n" in asked
 
 
 @pytest.mark.parametrize(
