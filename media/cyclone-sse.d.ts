@@ -48,30 +48,30 @@ export interface State {
 
 export interface Options {
     /** The channels to subscribe to; without this, none until `add` is called. */
-    channels?: string | Iterable<string>;
+    channels?: string | Iterable<string> | undefined;
     /**
      * A token for the server (JWT), or a function that returns one. The function is called at each connection, and when
      * the token is refused or has expired.
      */
-    token?: string | (() => string | null | undefined | Promise<string | null | undefined>);
+    token?: string | (() => string | null | undefined | Promise<string | null | undefined>) | undefined;
     /**
      * `true`: all tabs of this browser with the same address and user share one connection. The token identifies the
      * user; if a cookie does, pass a text that is different for each user instead, such as 'user 42'.
      */
-    shared?: boolean | string;
+    shared?: boolean | string | undefined;
     /** Start after the event with this id, or with all events that the server keeps; by default, with new events. */
-    lastEventId?: string | 'earliest';
+    lastEventId?: string | 'earliest' | undefined;
     /** As for fetch: 'include' sends cookies to another origin. */
-    credentials?: RequestCredentials;
+    credentials?: 'include' | 'omit' | 'same-origin' | undefined;
     /** The server's --ping-interval in ms (default 30000). A connection that is silent for twice this time is ended. */
-    ping?: number;
+    ping?: number | undefined;
     /** First receive the state of each channel: the last event that was published with `keep`. */
-    state?: boolean;
+    state?: boolean | undefined;
     /**
      * Long polls instead of a stream: `auto` (the default) after two streams on which no byte arrived, as behind a
      * proxy that buffers; `true` always, `false` never.
      */
-    poll?: boolean | 'auto';
+    poll?: boolean | 'auto' | undefined;
 }
 
 export interface Stream {

@@ -122,21 +122,19 @@ def test_a_bundler(server: SseServer, site: Site, browse: Open, project: Path) -
 @pytest.mark.slow
 @pytest.mark.parametrize("resolution", ["bundler", "node16"])
 def test_a_compiler(project: Path, resolution: str) -> None:
+    """The strictest settings; as for a program of Node.js, without the types of browsers."""
+    (project / "node.d.ts").write_text("declare class URL { constructor(text: string); }\n")
     (project / "use.ts").write_text(
-        "import {connect, type Presence, type Stream} from 'cyclone-sse';\n"
-        "const stream: Stream = connect(new URL('http://localhost:8888/'), {channels: ['a'], state: true});\n"
-        "stream.on('presence', (room: Presence<{name: string}>) => Object.values(room.members)[0].name);\n"
+        "import {connect, type Options, type Presence, type Stream} from 'cyclone-sse';\n"
+        "declare const saved: string | undefined;\n"
+        "const options: Options = {channels: ['a'], state: true, token: saved, lastEventId: saved};\n"
+        "const stream: Stream = connect(new URL('http://localhost:8888/'), options);\n"
+        "stream.on('presence', (room: Presence<{name: string}>) => Object.values(room.members)[0]?.name);\n"
     )
     compiler = node_modules() / "typescript" / "bin" / "tsc"
     module = "esnext" if resolution == "bundler" else resolution
-    flags = (
-        "--noEmit",
-        "--strict",
-        "--target",
-        "es2022",
-        "--module",
-        module,
-        "--moduleResolution",
-        resolution,
-    )
-    run(need("node"), compiler, *flags, "use.ts", cwd=project)
+    flags = [
+        *("--noEmit", "--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess"),
+        *("--target", "es2022", "--lib", "es2022", "--module", module, "--moduleResolution", resolution),
+    ]
+    run(need("node"), compiler, *flags, "node.d.ts", "use.ts", cwd=project)
