@@ -17,7 +17,8 @@ import pytest
 
 from tests.harness.clients import Subscriber, publish, request
 from tests.harness.process import ROOT, accepts, free_port, need, until
-from tests.harness.scripted import answer, scripted
+from tests.harness.scripted import answer as scripted_answer
+from tests.harness.scripted import scripted
 from tests.harness.servers import Nginx, SseServer
 from tests.integration.conftest import Serve
 
@@ -222,7 +223,7 @@ def test_the_log_has_the_client_s_address(daemon: SseServer, front: Front) -> No
 def test_a_browser_cannot_choose_the_host_and_scheme_of_its_url(serve: Serve, tmp_path: Path) -> None:
     """An application that serves several hosts would decide by the session of another one."""
     forged = {"X-Forwarded-Host": "other.example", "X-Forwarded-Proto": "http"}
-    with scripted(answer("401 Unauthorized")) as application:
+    with scripted(scripted_answer("401 Unauthorized")) as application:
         server = serve("--trust-proxy=1", f"--auth-url={application.url}/auth")
         with front_of(tmp_path / "front", server) as front:
             request("GET", front.tls_url + "/sse/?channels=a", headers=forged, tls=front.tls)

@@ -3,7 +3,6 @@
 import threading
 import time
 import uuid
-from contextlib import suppress
 
 from cyclone_sse_client import CycloneSSEError
 from cyclone_sse_client.django import publish_now
@@ -17,15 +16,22 @@ STEPS = 40
 
 def work(job):
     """The job itself; put yours here, in a task of Celery or Django's own, say."""
-    for done in range(1, STEPS + 1):
-        time.sleep(0.1)
+    for done in range(STEPS):
         report(job, done)
+        time.sleep(0.1)
+    # No report follows the last one: if the server restarts now, pages would wait forever without this.
+    for _ in range(100):
+        if report(job, STEPS):
+            break
+        time.sleep(1)
 
 
 def report(job, done):
     """Publish how far the job is. A report that fails does not end the job: the next one says more."""
-    with suppress(CycloneSSEError):
-        publish_now(f"job-{job}", {"done": done, "of": STEPS}, keep=True)
+    try:
+        return publish_now(f"job-{job}", {"done": done, "of": STEPS}, keep=True)
+    except CycloneSSEError:
+        return None
 
 
 @login_required

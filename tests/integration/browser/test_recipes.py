@@ -189,6 +189,39 @@ def test_of_two_notes_at_once_none_is_missing_in_the_state(tmp_path: Path) -> No
     assert json.loads(recipes.run(TWO_NOTES)) == {"unread": 2, "newest": ["second", "first"]}
 
 
+# The server is away when the job ends, and comes back.
+LAST_REPORT = """
+import json
+
+import django
+
+django.setup()
+from cyclone_sse_client import CycloneSSEError
+from cyclone_sse_client.django import backends, conf
+from job import views
+
+told, views.time.sleep = [], lambda seconds: None
+
+
+class Away(backends.NullBackend):
+    def call(self, call):
+        told.append(json.loads(call.body)["message"]["done"])
+        if told.count(views.STEPS) == 1:
+            raise CycloneSSEError("away")
+        return super().call(call)
+
+
+conf.backend = Away
+views.work("1")
+print(json.dumps(told))
+"""
+
+
+def test_the_end_of_a_long_job_is_reported_in_any_case(tmp_path: Path) -> None:
+    told = json.loads(Recipes(tmp_path, "http://127.0.0.1:1", "", free_port()).run(LAST_REPORT))
+    assert told == [*range(41), 40]
+
+
 def test_a_long_job(world: World, visit: Visit) -> None:
     ann = visit("ann", "/job/")
     ann.get_by_role("button", name="Start one").click()
@@ -250,6 +283,31 @@ def test_a_live_table(world: World, visit: Visit) -> None:
     assert "must be a decimal number" in said[1]
 
 
+def test_no_change_is_lost_while_the_rows_are_read_twice(world: World, visit: Visit) -> None:
+    ann, bob = visit("ann", "/"), visit("bob", "/table/")
+    wait_text(bob, "#row-2", "Coffee1.00Change")
+    before = bob.request.get(f"{world.application.url}/table/rows").text()
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    ann.route("**/rows", hold)
+    ann.add_init_script("const parse = JSON.parse; JSON.parse = (text) => parse(window.parsed = text);")
+    ann.goto(bob.url)
+    until(lambda: ann.evaluate("1") and len(held) == 1, "the first reading")
+    world.network.cut()
+    world.network.heal()
+    until(lambda: ann.evaluate("1") and len(held) == 2, "the second one, of the next connection")
+    bob.on("dialog", lambda dialog: dialog.accept("2.50"))
+    bob.locator("#row-2 button").click()
+    ann.wait_for_function("window.parsed?.includes('2.50')")
+    for route in held:
+        route.fulfill(body=before, content_type="application/json")
+    wait_text(ann, "#row-2", "Coffee2.50Change")
+    assert not ann.faults + bob.faults
+
+
 @pytest.mark.slow
 def test_the_answer_of_a_language_model(world: World, visit: Visit) -> None:
     ann = visit("ann", "/answer/")
@@ -277,6 +335,37 @@ def test_a_user_that_logs_out_hears_nothing_more(world: World, visit: Visit) -> 
     other.get_by_role("button", name="Log out").click()
     other.get_by_label("Name").wait_for()
     until(lambda: "table" not in stats(world.server.url), "its end")
+    ann.get_by_label("Name").wait_for()  # the page that has lost its stream says so
+
+
+@pytest.mark.parametrize("path", ["/chat/tea", "/table/"])
+def test_with_an_expired_session_a_page_shows_the_login_form(world: World, visit: Visit, path: str) -> None:
+    ann = visit("ann", path)
+    until(lambda: ann.evaluate("1") and stats(world.server.url), "the stream")
+    ann.context.clear_cookies(name="sessionid")
+    if path == "/chat/tea":
+        ann.get_by_label("Message").fill("Hello")  # others are told that she is typing
+    else:
+        ann.on("dialog", lambda dialog: dialog.accept("2.50"))
+        ann.locator("#row-1 button").click()
+    ann.get_by_label("Name").wait_for()
+
+
+def test_what_could_not_be_sent_is_not_lost(world: World, visit: Visit) -> None:
+    ann = visit("ann", "/chat/tea")
+    ann.route("**/say", lambda route: route.abort())
+    with ann.expect_event("requestfailed"):
+        say(ann, "Hello")
+    ann.wait_for_function("document.querySelector('#text').value === 'Hello'")
+    said: list[str] = []
+    ann.on("dialog", lambda dialog: (said.append(dialog.message), dialog.accept()))
+    ann.goto(f"{world.application.url}/notifications/")
+    ann.get_by_label("To").fill("nobody")
+    ann.get_by_label("Text").fill("Hello")
+    ann.get_by_role("button", name="Send").click()
+    until(lambda: ann.evaluate("1") and said, "the reason")
+    assert said == ["Not sent: is there a user nobody?"]
+    assert ann.get_by_label("Text").input_value() == "Hello"
 
 
 def test_patterns_and_the_channels_of_others_are_refused(world: World, visit: Visit) -> None:
