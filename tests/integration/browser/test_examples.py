@@ -117,3 +117,18 @@ def test_state_then_stream(server: SseServer, site: Site, browse: Open) -> None:
     publish(server.url, "board", json.dumps({"id": "c", "version": 2}))
     page.wait_for_function("state.c.version === 2")
     assert page.evaluate("[state.a.version, state.b.version]") == [3, 2]
+
+
+def test_a_change_while_the_state_is_read_twice(server: SseServer, site: Site, browse: Open) -> None:
+    """As when the connection is lost during the first reading: the older of the two readings is dropped."""
+    (listen,) = [text for text in html("listening.md") if "early" in text]
+    hold = "<script>window.reads = []; window.fetch = () => new Promise((ok) => reads.push(ok));</script>"
+    site.pages["/"] = hold + listen
+    page = browse(site.url)
+    page.wait_for_function("reads.length === 1")
+    page.evaluate("source.onopen()")
+    publish(server.url, "board", json.dumps({"id": "a", "version": 2}))
+    page.wait_for_function("early.length === 1")
+    page.evaluate("reads.forEach((ok) => ok({json: () => Promise.resolve({a: {id: 'a', version: 1}})}))")
+    page.wait_for_function("state")
+    assert page.evaluate("state.a.version") == 2
