@@ -147,6 +147,7 @@ def test_a_php_session_decides(serve: Serve, tmp_path: Path) -> None:
     with PhpSite(home, push_url) as site:
         ann = Browser(site.url)
         assert ann.get("/say.php", to="user-42", text="x") == (200, "failed")  # and the page goes on
+        until(lambda: "not published: " in site.log, "the reason in PHP's log")
         server = serve(f"--auth-url={site.url}/auth.php", "--http-secret=KEY", f"--port={port}")
         assert status(push_url, "user-42") == 401
         ann.get("/login.php", user="42")
