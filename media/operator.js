@@ -122,7 +122,9 @@ function state(list, total) {
   show('broker', figures.broker.name + (connected ? '' : ': away'), !connected);
   show('uptime', duration(Math.min(...list.map((worker) => worker.figures.time - worker.figures.started))));
   show('connections', number(total('connections')));
-  show('channels', number(Math.max(...list.map((worker) => worker.figures.channels))));
+  // Workers have channels in common: their sum would count these twice.
+  const channels = Math.max(...list.map((worker) => worker.figures.channels));
+  show('channels', (list.length > 1 ? 'at least ' : '') + number(channels));
   const waiting = total('waiting_bytes');
   show('slow', number(total('slow')) + (waiting ? ', ' + bytes(waiting) + ' waiting' : ''), waiting);
   show('files', number(total('open_files')));

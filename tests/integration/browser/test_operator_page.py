@@ -71,6 +71,7 @@ def test_with_workers_it_shows_all_of_them(serve: Serve, browse: Open, redis_ser
         page = browse(f"http://127.0.0.1:{port}/", bypass_csp=False)
         wait_text(page, "#subscribers", "12")
         assert page.locator("#which option").count() == 3
+        wait_text(page, "#channels", "at least 1")  # they have it in common
         page.fill("[name=channel]", "room")
         page.click("text=Find")
         wait_text(page, "#found", "12 streams:")
