@@ -22,8 +22,8 @@ from twisted.logger import ILogObserver, Logger
 
 from cyclone_sse.daemon.handover import STOPPING, Lifeline, Reports, pipe_observer
 from cyclone_sse.daemon.log_file import Log, file_observer, handle_rotate_signal
-from cyclone_sse.daemon.short_turns import shorten_turns
 from cyclone_sse.daemon.systemd import SystemdNotifier
+from cyclone_sse.reactor_turns import shorten_turns
 
 _MACOS_LIMIT = 10240  # open files; macOS refuses to set more, also if its hard limit is unlimited
 

@@ -36,7 +36,7 @@ LAYERS = [
         "daemon.log_file",
         "daemon.tls_transport",
     },
-    {"daemon.process_figures", "daemon.proxy_protocol", "daemon.short_turns", "daemon.turn_watch"},
+    {"daemon.process_figures", "daemon.proxy_protocol", "daemon.turn_watch"},
     {"server"},
     {"handlers"},
     {"publish", "queries", "subscribe"},
@@ -127,7 +127,7 @@ LAYERS = [
         "run_queue",
         "slices",
     },
-    {"broker_urls", "prefix_table", "values"},
+    {"broker_urls", "prefix_table", "reactor_turns", "values"},
     {"", "access", "daemon", "delivery", "http"},  # what each part is
 ]
 LEVEL = {module: level for level, row in enumerate(LAYERS) for module in row}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet.selectreactor import SelectReactor
 
-from cyclone_sse.daemon.short_turns import SOCKETS_A_TURN, SOCKETS_TIME, shorten_turns
+from cyclone_sse.reactor_turns import SOCKETS_A_TURN, SOCKETS_TIME, shorten_turns
 
 epollreactor = pytest.importorskip("twisted.internet.epollreactor")
 
