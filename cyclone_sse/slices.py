@@ -19,6 +19,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from cyclone_sse.reactor_turns import call_soon
+
 T = TypeVar("T")
 
 SIZE = 500  # items in a slice: about 5 ms where an item is a send()
@@ -76,7 +78,7 @@ class Slices:
         return len(self._tasks)
 
     def add(self, task: Iterator[None]) -> Deferred[None]:
-        """Queue the task; its first slice runs when the reactor makes delayed calls, never at once.
+        """Queue the task; its first slice runs at the end of a turn, never at once.
 
         Fires when the task is finished. A task that raises is logged and counts as finished.
         """
@@ -108,7 +110,7 @@ class Slices:
 
     def _schedule(self) -> None:
         self._scheduled = True
-        self._reactor.callLater(0, self._run_slice)
+        call_soon(self._reactor, self._run_slice)
 
     def _run_slice(self) -> None:
         self._scheduled = False

@@ -1,8 +1,9 @@
-"""A turn of the real reactor serves sockets for a limited time, and each socket has its turn."""
+"""A turn of the real reactor serves sockets for a limited time, each in its turn, then calls what is due."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 from twisted.internet.selectreactor import SelectReactor
+from twisted.internet.task import Clock
 
-from cyclone_sse.reactor_turns import SOCKETS_A_TURN, SOCKETS_TIME, shorten_turns
+from cyclone_sse.reactor_turns import SOCKETS_A_TURN, SOCKETS_TIME, call_soon, shorten_turns
+from tests.harness.patience import PATIENCE
 
 epollreactor = pytest.importorskip("twisted.internet.epollreactor")
 
@@ -87,6 +90,52 @@ def test_a_turn_of_sockets_that_cost_much_ends_early_and_each_has_its_turn() -> 
             assert served.total() <= 5 * turn
         assert len(served) == 20, "none starves"
         assert max(served.values()) - min(served.values()) <= 1
+
+
+def test_what_is_due_is_called_at_the_end_of_the_turn() -> None:
+    reactor = epollreactor.EPollReactor()
+    called: list[str] = []
+    with pipes_of(reactor, 3, lambda: called.append("socket")):
+        call_soon(reactor, lambda: called.append("due"))
+        call_soon(reactor, lambda: call_soon(reactor, lambda: called.append("next")))
+        reactor.doIteration(None)
+        assert called.count("socket") > 0
+        assert called[-1] == "due"
+        reactor.doIteration(None)
+        assert called[-1] == "next"
+        reactor.doIteration(0)
+        assert called[-1] == "socket", "each is called once"
+
+
+def test_a_turn_without_sockets_does_not_wait_while_a_call_is_due() -> None:
+    reactor = epollreactor.EPollReactor()
+    with pipes_of(reactor, 0):
+        called: list[str] = []
+        call_soon(reactor, lambda: called.append("due"))
+        began = time.monotonic()
+        reactor.doIteration(PATIENCE)
+        assert called == ["due"]
+        assert time.monotonic() - began < PATIENCE
+
+
+def test_a_call_that_fails_is_logged_and_the_others_follow(failures: list[Any]) -> None:
+    reactor = epollreactor.EPollReactor()
+    with pipes_of(reactor, 1):
+        called: list[str] = []
+        call_soon(reactor, lambda: 1 / 0)
+        call_soon(reactor, lambda: called.append("due"))
+        reactor.doIteration(0)
+        assert called == ["due"]
+        assert [failure["log_failure"].type for failure in failures] == [ZeroDivisionError]
+
+
+def test_where_turns_are_not_short_the_reactor_calls_it() -> None:
+    clock = Clock()
+    called: list[str] = []
+    call_soon(clock, lambda: called.append("due"))
+    assert called == []
+    clock.advance(0)
+    assert called == ["due"]
 
 
 def test_another_reactor_is_left_alone() -> None:
