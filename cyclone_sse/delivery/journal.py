@@ -170,7 +170,7 @@ class Journal:
         if not self._looking and not self._closing:
             self._looking = True
             # In the thread: without this a disk that hangs would stop the server.
-            self._writer.call(self._file.is_in_place).addBoth(self._note_place)
+            self._writer.call(self._file.ensure_in_place).addBoth(self._note_place)
         forgotten = self._forgotten or self._forgotten_keys
         overdue = forgotten and self._reactor.seconds() - self._forgot_at >= FORGET_AFTER
         if overdue or self._reservation() is not None or self._clock_shift():

@@ -210,11 +210,21 @@ class JournalFile:
         if transaction.reserved is not None:
             self.reserved = transaction.reserved
 
-    def is_in_place(self) -> bool:
-        """Whether the file is still where it was opened: not removed, nor replaced by another."""
+    def ensure_in_place(self) -> bool:
+        """Write SQLite's log ("-wal") again if it was removed. Returns whether the file is still where it was
+        opened: not removed, nor replaced by another.
+
+        Without the log, everything that is not yet in the file itself would be lost with the process.
+        """
         try:
-            return _inode(self.path) == self._inode
-        except OSError:
+            if _inode(self.path) != self._inode:
+                return False
+            if not os.path.exists(f"{self.path}-wal"):
+                self._db.execute("PRAGMA journal_mode = DELETE")  # copies the log, still open, into the file
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._value("SELECT count(*) FROM journal")  # makes the new log
+            return True
+        except (OSError, sqlite3.Error):
             return False
 
     def close(self) -> None:

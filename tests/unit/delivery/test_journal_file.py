@@ -121,6 +121,33 @@ def test_a_second_server_is_kept_out(path: Path, monkeypatch: pytest.MonkeyPatch
             journal.write(Transaction([event(1)]))
 
 
+def test_a_log_that_is_removed_is_written_again(path: Path, tmp_path: Path) -> None:
+    """`rm *-wal` beside the running server lost all that was accepted, if the process was killed later."""
+    log = Path(f"{path}-wal")
+    with opened(path) as journal:
+        journal.write(Transaction([event(1)]))
+        log.unlink()
+        journal.write(Transaction([event(2)]))
+        assert journal.ensure_in_place()
+        journal.write(Transaction([event(3)]))
+        killed = tmp_path / "killed"
+        killed.write_bytes(path.read_bytes())
+        Path(f"{killed}-wal").write_bytes(log.read_bytes())
+        assert "in use" in reason(path)
+    with opened(killed) as journal:
+        assert [each.row for each, _ in journal.events()] == [1, 2, 3]
+
+
+def test_a_file_is_not_in_place_while_its_removed_log_cannot_be_written(path: Path) -> None:
+    with opened(path) as journal:
+        journal.write(Transaction([event(1)]))
+        Path(f"{path}-wal").unlink()
+        journal._db.execute("BEGIN IMMEDIATE")  # as a disk that fails: the log cannot be made again
+        assert not journal.ensure_in_place()
+        journal._db.execute("ROLLBACK")
+        assert journal.ensure_in_place()
+
+
 def test_a_damaged_file_is_refused(path: Path) -> None:
     with opened(path) as journal:
         journal.write(Transaction([event(row, data="x" * 500) for row in range(1, 500)]))
