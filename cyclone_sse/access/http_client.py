@@ -6,6 +6,7 @@ without this limit, an application that never stops sending headers would fill t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Coroutine
 from contextvars import ContextVar
 from typing import Any
@@ -44,7 +45,9 @@ from cyclone_sse.values import unix_url
 ANSWER_TIMEOUT = 5.0  # seconds for an answer
 MAX_ANSWER = 65536  # bytes: status line, headers, body and all that comes before them
 MAX_INTERIM = 10  # 1xx answers before the final one; Twisted logs a line for each
+MAX_REASON = 200  # characters of an error: Twisted's may have a whole line of the answer
 _IDLE_SECONDS = 30  # for which an idle connection is kept
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1")
 
 # Why the connection closes whose protocol is being notified. Twisted does not pass it to the body.
 _why_it_closes: ContextVar[Failure | None] = ContextVar("why_it_closes", default=None)
@@ -74,7 +77,7 @@ async def answer_in_time(request: Coroutine[Any, Any, HttpAnswer], reactor: IRea
         raise
     except Exception as error:
         # Any error of the network or of TLS; Twisted's have no common base class.
-        raise NoAnswer(f"cannot be reached: {error_text(error)}") from None
+        raise NoAnswer(f"cannot be reached: {error_text(error)[:MAX_REASON]}") from None
 
 
 class HttpClient:
@@ -116,6 +119,9 @@ class HttpClient:
         except (RequestTransmissionFailed, ResponseFailed) as error:
             # Without these two, a request that is cancelled, or takes too long, would not fail as such.
             raise error.reasons[0].value from None
+        if not 200 <= response.code < 600:
+            # Twisted takes any number. Without this, each would become a label of the metrics.
+            raise ValueError("its answer has no valid status")
         found = map(response.headers.getRawHeaders, (b"WWW-Authenticate", b"Location"))
         # Without "replace", a header in Latin-1 would hide the answer.
         challenge, location = (values[0].decode(errors="replace") if values else None for values in found)
@@ -198,7 +204,7 @@ class BoundedProtocol(ProtocolWrapper):
 
     def dataReceived(self, data: bytes) -> None:
         self._received += len(data)
-        self._interim += data.count(b"HTTP/1.1 1")
+        self._interim += len(_INTERIM.findall(data))
         if not self._is_too_long():
             super().dataReceived(data)
         elif self.transport is not None:

@@ -162,6 +162,26 @@ def test_one_long_read_of_a_body_without_a_length_is_no_short_body() -> None:
     assert isinstance(peer.failure(), AnswerTooLong)
 
 
+@pytest.mark.parametrize("status", [b"-200", b"600", b"9" * 4000])
+def test_what_is_no_status_is_no_answer(status: bytes) -> None:
+    """Each number became a label of the metrics, and a line of the log, with all its digits."""
+    peer = Peer()
+    peer.get()
+    peer.accept()
+    peer.answer(b"HTTP/1.1 " + status + b" x\r\nContent-Length: 0\r\n\r\n")
+    assert str(peer.failure()) == "its answer has no valid status"
+
+
+def test_a_line_of_a_malformed_answer_is_not_logged_whole() -> None:
+    peer = Peer()
+    peer.watch(answer_in_time(peer.client.get("", []), peer.reactor))
+    peer.accept()
+    peer.answer(b"HTTP/1.1 " + b"x" * 10_000 + b"\r\n\r\n")
+    failure = peer.failure()
+    assert isinstance(failure, NoAnswer)
+    assert len(str(failure)) < 300
+
+
 HEAD = b"HTTP/1.1 200 x\r\nContent-Type: text/html\r\n\r\n"
 
 
@@ -185,12 +205,13 @@ def test_a_body_without_a_length_is_incomplete_when_its_connection_is_reset(body
     assert isinstance(peer.failure(), ConnectionLost)
 
 
-def test_interim_answers_within_a_body_without_a_length_leave_no_empty_body() -> None:
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
+def test_interim_answers_within_a_body_without_a_length_leave_no_empty_body(version: bytes) -> None:
     peer = Peer()
     peer.get()
     peer.accept()
     peer.answer(HEAD)
-    peer.answer(b"HTTP/1.1 102 in the text of a page\r\n" * 20)
+    peer.answer((version + b" 102 in the text of a page\r\n") * 20)
     assert peer.transport.disconnected
     peer.protocol.connectionLost(Failure(ConnectionLost()))
     assert isinstance(peer.failure(), AnswerTooLong)
