@@ -7,6 +7,7 @@ Versions 1 & 2", 2.1 (haproxy.org).
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any
 
 from twisted.protocols.haproxy._exceptions import InvalidProxyHeader
@@ -24,9 +25,14 @@ class ProxyLine(V1Parser):
         if line == b"PROXY UNKNOWN":
             return ProxyInfo(line, None, None)
         try:
-            return super().parse(line)
+            info = super().parse(line)
+            source: Any = info.source
+            if source is not None:
+                # Without this, any text would be the client's address in the log, and for --auth-url.
+                ip_address(source.host)
         except ValueError:  # Without this, a port that is not a number would lead to a traceback in the log.
             raise InvalidProxyHeader from None
+        return info
 
 
 class ProxiedConnection(HAProxyProtocolWrapper):
