@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cyclone_sse.daemon.command_line import Options
 from cyclone_sse.daemon.handover import READY, Reports, pop_handover
 from cyclone_sse.daemon.log_file import open_log, owner_of
+from cyclone_sse.daemon.name_resolver import install_name_resolver
 from cyclone_sse.daemon.process import Daemon, WorkerDaemon
 from cyclone_sse.daemon.sockets import open_sockets
 from cyclone_sse.daemon.supervisor import SupervisorService
@@ -32,6 +33,7 @@ def makeService(options: Options) -> Daemon:
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
+    install_name_resolver(reactor)
     if options["check"]:
         from cyclone_sse.daemon.check import check
 

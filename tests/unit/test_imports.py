@@ -36,7 +36,7 @@ LAYERS = [
         "daemon.log_file",
         "daemon.tls_transport",
     },
-    {"daemon.process_figures", "daemon.proxy_protocol", "daemon.turn_watch"},
+    {"daemon.name_resolver", "daemon.process_figures", "daemon.proxy_protocol", "daemon.turn_watch"},
     {"server"},
     {"handlers"},
     {"publish", "queries", "subscribe"},
