@@ -820,7 +820,8 @@ function connect(url, options = {}) {
     const done = new AbortController();
     let life = new AbortController();   // of one visit: a page that is kept by the browser has several
     let passed = '';        // the last id that the linked channels have seen, if it is not noted in them
-    let lastEventId = options.lastEventId || '', state = '', closed = false;
+    const early = new Set();    // ids of events received while the link lacked a channel: it may bring them again for this one
+    let lastEventId = options.lastEventId || '', state = '', closed = false, isLinked = false;
     let hub = null, group = null, term = 0, knownToken, tokenFailures = 0;
 
     const all = () => [...channels.values()];
@@ -860,11 +861,16 @@ function connect(url, options = {}) {
         let mine = (named.length ? named.map((name) => channels.get(name)) : all())
             .filter((channel) => channel && (own ? channel.linked : channel.begin !== null));
         if (own) {
-            if (!isAfter(id, passed) || mine.some(({seen}) => !isAfter(id, seen))) {
-                return;     // the connection went back for another tab
+            if (!isAfter(id, passed) || !isGap && early.has(id) || mine.some(({seen}) => !isAfter(id, seen))) {
+                return;     // the connection went back, for a new channel or another tab
             }
             mine = mine.filter(({begin}) => isGap || isAfter(id, begin));
             passed = id;
+            if (isLinked && isAfter(id, lastEventId)) {
+                early.clear();
+            } else if (mine.length) {
+                early.add(id);
+            }
             lastEventId = later(id, lastEventId);
         }
         const names = mine.map(({name}) => name);
@@ -935,8 +941,9 @@ function connect(url, options = {}) {
         if (isOpen) {
             notePassed();
             channels.forEach((channel) => { channel.linked = channel.begin !== null && names.includes(channel.name); });
+            isLinked = all().every(({linked}) => linked);
         }
-        if (isOpen && !closed && all().every(({linked}) => linked)) {
+        if (isOpen && !closed && isLinked) {
             tokenFailures = hub ? 0 : tokenFailures;
             setState('open');
         }
@@ -1072,6 +1079,7 @@ function connect(url, options = {}) {
     function addChannels(names, begin) {
         const more = asList(names).filter((name) => !channels.has(name));
         more.forEach((name) => channels.set(name, {name, begin, seen: '', linked: false, listed: false}));
+        isLinked = isLinked && !more.length;
         return more.length > 0;
     }
 

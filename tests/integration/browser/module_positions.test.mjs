@@ -52,6 +52,20 @@ test('a channel that starts before the link has it misses no event', async () =>
     assert.deepEqual(dataOf(two), ['e7']);
 });
 
+test('an event of a removed and of an added channel comes once', async () => {
+    const {stream, heard} = await tab({channels: ['b']});
+    const admit = holdNextAnswer();     // at 5-0-n
+    stream.add('e');
+    await passed(100);
+    await publish('6-0-n', 'b');        // and in `e`
+    stream.remove('b');
+    await admit();
+    await passed(300);
+    assert.deepEqual([query().getAll('channels'), query().get('lastEventId')], [['e'], '5-0-n']);
+    await publishAll('e', 6, 7, 8);
+    assert.deepEqual(dataOf({heard}), ['e6', 'e7', 'e8']);
+});
+
 test('a tab that adds a channel of another tab has its members', async () => {
     const one = await tab({channels: ['a']}), two = await tab({channels: ['b']}), rooms = [];
     one.stream.on('presence', ({channel, members}) => rooms.push([channel, Object.keys(members)]));
