@@ -266,8 +266,8 @@ const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no oth
 
 // options: those of `connect`. silence: ms without a byte after which a connection is closed. me: the tab that connects.
 // isShared: others may come. parent: `handOver()` is called when there is no token, and returns true if another tab
-// connects from now on; `onTooLarge(id, count)`: the tabs together have more channels than the server accepts, and this
-// tab must leave the link; `onRefused(id)`: this tab must too, and has been stopped.
+// connects from now on; `onTooLarge(count)`: the tabs together have so many channels, more than the server accepts, and
+// some of them must leave the link; `onRefused(id)`: this tab must too, and has been stopped.
 function makeLink({address, options, silence, me, isShared, askToken, publish, ...parent}) {
     const gather = isShared ? GATHER : 0, client = isShared ? '' : me;
     const tabs = new Map();     // id: wants
@@ -546,7 +546,7 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
                 return;
             }
             if (asksEach) {     // each alone is welcome
-                parent.onTooLarge([...tabs.keys()].at(-1), wanted().length);
+                parent.onTooLarge(wanted().length);
             }
         }
         asksEach = isPermanent && !asksEach;
@@ -638,7 +638,7 @@ function makeHub(settings) {
 
     function hasRoom(link, id, names) {
         const others = link.namesWithout(id), all = [...new Set([...others, ...names])];
-        return !others.length || all.length <= most && bytes(all) <= MOST_BYTES;
+        return !others.length || all.length === others.length || all.length <= most && bytes(all) <= MOST_BYTES;
     }
 
     function newLink() {
@@ -646,9 +646,13 @@ function makeHub(settings) {
             ...settings,
             handOver: () => settings.handOver(linkOf.size),
             onRefused: remove,
-            onTooLarge(id, count) {
-                most = Math.min(most, count - 1);
-                assign(id, link.remove(id), link);
+            onTooLarge(count) {     // with 1 less at a time, twenty tabs would send hundreds of requests
+                const its = [...linkOf.keys()].filter((id) => linkOf.get(id) === link);
+                most = Math.min(most, Math.floor(count * 3 / 4));
+                do {
+                    const id = its.pop();
+                    assign(id, link.remove(id), link);
+                } while (its.length > 1 && link.namesWithout().length > most);
             }
         });
         return link;

@@ -20,7 +20,7 @@ export function makeHub(settings) {
 
     function hasRoom(link, id, names) {
         const others = link.namesWithout(id), all = [...new Set([...others, ...names])];
-        return !others.length || all.length <= most && bytes(all) <= MOST_BYTES;
+        return !others.length || all.length === others.length || all.length <= most && bytes(all) <= MOST_BYTES;
     }
 
     function newLink() {
@@ -28,9 +28,13 @@ export function makeHub(settings) {
             ...settings,
             handOver: () => settings.handOver(linkOf.size),
             onRefused: remove,
-            onTooLarge(id, count) {
-                most = Math.min(most, count - 1);
-                assign(id, link.remove(id), link);
+            onTooLarge(count) {     // with 1 less at a time, twenty tabs would send hundreds of requests
+                const its = [...linkOf.keys()].filter((id) => linkOf.get(id) === link);
+                most = Math.min(most, Math.floor(count * 3 / 4));
+                do {
+                    const id = its.pop();
+                    assign(id, link.remove(id), link);
+                } while (its.length > 1 && link.namesWithout().length > most);
             }
         });
         return link;

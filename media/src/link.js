@@ -27,8 +27,8 @@ const PERMANENT = [400, 403, 404, 410, 414];    // and 204, and 401 where no oth
 
 // options: those of `connect`. silence: ms without a byte after which a connection is closed. me: the tab that connects.
 // isShared: others may come. parent: `handOver()` is called when there is no token, and returns true if another tab
-// connects from now on; `onTooLarge(id, count)`: the tabs together have more channels than the server accepts, and this
-// tab must leave the link; `onRefused(id)`: this tab must too, and has been stopped.
+// connects from now on; `onTooLarge(count)`: the tabs together have so many channels, more than the server accepts, and
+// some of them must leave the link; `onRefused(id)`: this tab must too, and has been stopped.
 export function makeLink({address, options, silence, me, isShared, askToken, publish, ...parent}) {
     const gather = isShared ? GATHER : 0, client = isShared ? '' : me;
     const tabs = new Map();     // id: wants
@@ -307,7 +307,7 @@ export function makeLink({address, options, silence, me, isShared, askToken, pub
                 return;
             }
             if (asksEach) {     // each alone is welcome
-                parent.onTooLarge([...tabs.keys()].at(-1), wanted().length);
+                parent.onTooLarge(wanted().length);
             }
         }
         asksEach = isPermanent && !asksEach;

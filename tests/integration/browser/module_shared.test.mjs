@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import {mock, test} from 'node:test';
 
-import {passed, requests} from './module_harness.mjs';
+import {open, passed, requests} from './module_harness.mjs';
 import {many, openLinks, publish, setRules, tab} from './module_server.mjs';
 
 // Tokens of one user: only their times differ, so that they share.
@@ -118,6 +118,23 @@ test('a server that accepts fewer channels', async () => {
     const asked = requests.length;
     await passed(20_000);
     assert.equal(requests.length, asked);   // nothing is tried again and again
+});
+
+test('tabs that open at once send few requests to a server that accepts fewer channels', async () => {
+    setRules((names) => names.length > 12 ? 400 : 200);
+    const tabs = [];
+    for (const name of many('tab', 20)) {
+        tabs.push(await open({channels: many(name, 5), shared: true}));
+    }
+    await passed(20_000);
+    assert.deepEqual(tabs.map(({heard}) => heard.states.at(-1)), Array(20).fill('open'));
+    assert.ok(requests.length < 150, `${requests.length}`);
+});
+
+test('tabs with the same channels share a connection, however many these are', async () => {
+    await tab({channels: many('a', 450)});
+    await tab({channels: many('a', 450)});
+    assert.equal(openLinks().length, 1);
 });
 
 test('a tab with a name that the server never accepts stops alone', async () => {
