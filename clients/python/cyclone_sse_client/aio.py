@@ -42,7 +42,6 @@ class AsyncPublisher:
         self.patience = patience
         self.timeout = timeout
         self._where = split_url(url)
-        self._url = url
         self._server = server_name(url)
         https = self._where.scheme == "https"
         self._context = context or (ssl.create_default_context() if https else False)
@@ -148,7 +147,8 @@ class AsyncPublisher:
     def _make_client(self) -> httpx.AsyncClient:
         unix = self._where.path if self._where.scheme == "unix" else None
         transport = httpx.AsyncHTTPTransport(uds=unix, verify=self._context)
-        base = "http://localhost" if unix else self._url.rstrip("/")
+        # Without server_name, httpx would send a password in the URL instead of the key.
+        base = "http://localhost" if unix else self._server
         # Without trust_env=False, a proxy named in the environment would receive the key.
         return httpx.AsyncClient(base_url=base, transport=transport, timeout=self.timeout, trust_env=False)
 

@@ -56,10 +56,11 @@ class Connections:
         """A new connection, which connects at its first request."""
         if self._where.scheme == "unix":
             return _UnixConnection(self._where.path, timeout)
+        # Without a port, http.client would take the end of an IPv6 address for one.
         host, port = self._where.hostname or "", self._where.port
         if self._where.scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=timeout, context=self._context)
-        return http.client.HTTPConnection(host, port, timeout=timeout)
+            return http.client.HTTPSConnection(host, port or 443, timeout=timeout, context=self._context)
+        return http.client.HTTPConnection(host, port or 80, timeout=timeout)
 
     def pop_idle(self, timeout: float) -> http.client.HTTPConnection | None:
         """An idle connection, or None. The server may have closed it."""

@@ -297,6 +297,18 @@ def test_a_url_that_is_none(kind: type, url: str) -> None:
         kind(url)
 
 
+def test_a_password_in_the_url_does_not_replace_the_key(make: Make) -> None:
+    with scripted(OK) as server, make(server.url.replace("//", "//user:password@"), "KEY") as publisher:
+        publisher.publish("a", "x")
+        assert b"authorization: bearer key" in server.asked[0].lower()
+
+
+@pytest.mark.parametrize(("scheme", "port"), [("http", 80), ("https", 443)])
+def test_an_ipv6_address_without_a_port(scheme: str, port: int) -> None:
+    connection = Connections(f"{scheme}://[2001:db8::8]").open(1)
+    assert (connection.host, connection.port) == ("2001:db8::8", port)
+
+
 def test_a_message_that_is_no_json() -> None:
     with pytest.raises(TypeError):
         Publisher("http://127.0.0.1:1").publish("a", object())
