@@ -44,18 +44,20 @@ function delay(ms, least = SHORTEST) {
     return Math.min(Math.max(ms, least) || least, LONGEST);
 }
 
+const onAbort = (signal, react) => signal.addEventListener('abort', react, {once: true});
+
 // Waits; returns early if the signal is aborted.
 function pause(ms, signal) {
     return new Promise((resolve) => {
         const timer = setTimeout(resolve, delay(ms, 0));
-        signal.addEventListener('abort', () => { clearTimeout(timer); resolve(); }, {once: true});
+        onAbort(signal, () => { clearTimeout(timer); resolve(); });
     });
 }
 
 // Settles like the promise of the function, but fails as soon as the signal is aborted.
 function raced(signal, ask) {
     return new Promise((resolve, reject) => {
-        signal.addEventListener('abort', () => reject(signal.reason), {once: true});
+        onAbort(signal, () => reject(signal.reason));
         Promise.resolve().then(ask).then(resolve, reject);
     });
 }
@@ -63,7 +65,7 @@ function raced(signal, ask) {
 // Returns expect(ms, reason), which aborts the controller with this reason unless it is called again in time.
 function makeWatchdog(controller) {
     let timer = 0;
-    controller.signal.addEventListener('abort', () => clearTimeout(timer));
+    onAbort(controller.signal, () => clearTimeout(timer));
     return (ms, reason) => {
         clearTimeout(timer);
         const fault = Object.assign(new Error(reason), {isSilence: true});
@@ -349,7 +351,7 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
     async function admit(id, token, {controller, expect}) {
         const before = tabs.get(id).marks, names = Object.keys(before), probe = new AbortController();
         const {signal} = probe, onBytes = () => expect(silence, 'no answer');
-        controller.signal.addEventListener('abort', () => probe.abort(controller.signal.reason));
+        onAbort(controller.signal, () => probe.abort(controller.signal.reason));
         onBytes();      // the server has answered for the tab before
         try {
             const how = polls() && !options.state ? {method: 'HEAD'} : {poll: polls()};
@@ -708,7 +710,7 @@ const STEAL = 4;        // ticks after which it counts as frozen, and its lock i
 // Requests a lock, calls `onHeld` when it is granted, and holds it until the signal is aborted.
 function holdLock(name, how, signal, onHeld) {
     return navigator.locks.request(name, how, () => signal.aborted || new Promise((resolve) => {
-        signal.addEventListener('abort', resolve);
+        onAbort(signal, resolve);
         onHeld();
     }));
 }
@@ -760,7 +762,7 @@ async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
 
     channel.onmessage = ({data}) => onMessage(data);
     const ticking = setInterval(look, TICK);
-    signal.addEventListener('abort', () => {
+    onAbort(signal, () => {
         clearInterval(ticking);
         candidacy.abort();
         channel.close();

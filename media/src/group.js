@@ -2,7 +2,7 @@
  * The tabs of a browser that share connections. One of them leads: it holds a Web Lock, connects, and passes on events
  * over a BroadcastChannel. When the leader closes, crashes or freezes, another tab leads.
  */
-import {pause} from './timers.js';
+import {onAbort, pause} from './timers.js';
 
 const TICK = 500;       // ms between two looks at whether the leader is there
 const ASK = 2;          // ticks without a message from it before it is asked
@@ -11,7 +11,7 @@ const STEAL = 4;        // ticks after which it counts as frozen, and its lock i
 // Requests a lock, calls `onHeld` when it is granted, and holds it until the signal is aborted.
 function holdLock(name, how, signal, onHeld) {
     return navigator.locks.request(name, how, () => signal.aborted || new Promise((resolve) => {
-        signal.addEventListener('abort', resolve);
+        onAbort(signal, resolve);
         onHeld();
     }));
 }
@@ -63,7 +63,7 @@ export async function joinGroup(name, me, {signal, onLead, onResign, onMessage})
 
     channel.onmessage = ({data}) => onMessage(data);
     const ticking = setInterval(look, TICK);
-    signal.addEventListener('abort', () => {
+    onAbort(signal, () => {
         clearInterval(ticking);
         candidacy.abort();
         channel.close();

@@ -13,7 +13,7 @@ import {earlier, later} from './ids.js';
 import {EXPIRED, GAP, PRESENCE, asJSON, toEvent} from './parser.js';
 import {positionOf, readBlocks, readStates, request} from './request.js';
 import {makeRooms} from './rooms.js';
-import {delay, makeWatchdog, pause, raced} from './timers.js';
+import {delay, makeWatchdog, onAbort, pause, raced} from './timers.js';
 
 const GATHER = 50;      // ms to collect what several tabs want, before one connection is made for all
 const FIRST_RETRY = 1000;       // ms, until the server sends another
@@ -110,7 +110,7 @@ export function makeLink({address, options, silence, me, isShared, askToken, pub
     async function admit(id, token, {controller, expect}) {
         const before = tabs.get(id).marks, names = Object.keys(before), probe = new AbortController();
         const {signal} = probe, onBytes = () => expect(silence, 'no answer');
-        controller.signal.addEventListener('abort', () => probe.abort(controller.signal.reason));
+        onAbort(controller.signal, () => probe.abort(controller.signal.reason));
         onBytes();      // the server has answered for the tab before
         try {
             const how = polls() && !options.state ? {method: 'HEAD'} : {poll: polls()};

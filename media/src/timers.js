@@ -9,18 +9,20 @@ export function delay(ms, least = SHORTEST) {
     return Math.min(Math.max(ms, least) || least, LONGEST);
 }
 
+export const onAbort = (signal, react) => signal.addEventListener('abort', react, {once: true});
+
 // Waits; returns early if the signal is aborted.
 export function pause(ms, signal) {
     return new Promise((resolve) => {
         const timer = setTimeout(resolve, delay(ms, 0));
-        signal.addEventListener('abort', () => { clearTimeout(timer); resolve(); }, {once: true});
+        onAbort(signal, () => { clearTimeout(timer); resolve(); });
     });
 }
 
 // Settles like the promise of the function, but fails as soon as the signal is aborted.
 export function raced(signal, ask) {
     return new Promise((resolve, reject) => {
-        signal.addEventListener('abort', () => reject(signal.reason), {once: true});
+        onAbort(signal, () => reject(signal.reason));
         Promise.resolve().then(ask).then(resolve, reject);
     });
 }
@@ -28,7 +30,7 @@ export function raced(signal, ask) {
 // Returns expect(ms, reason), which aborts the controller with this reason unless it is called again in time.
 export function makeWatchdog(controller) {
     let timer = 0;
-    controller.signal.addEventListener('abort', () => clearTimeout(timer));
+    onAbort(controller.signal, () => clearTimeout(timer));
     return (ms, reason) => {
         clearTimeout(timer);
         const fault = Object.assign(new Error(reason), {isSilence: true});
