@@ -390,7 +390,7 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
     async function admitTabs(token, trial) {
         const asked = new Set();
         const next = () => (position() || asksEach) && [...tabs.keys()].find((id) =>
-            !asked.has(id) && (asksEach || mustBeAdmitted(tabs.get(id))));
+            !asked.has(id) && namesIn([tabs.get(id)]).length && (asksEach || mustBeAdmitted(tabs.get(id))));
         for (let id = next(); id; id = next()) {
             asked.add(id);
             await admit(id, token, trial);

@@ -145,7 +145,7 @@ export function makeLink({address, options, silence, me, isShared, askToken, pub
     async function admitTabs(token, trial) {
         const asked = new Set();
         const next = () => (position() || asksEach) && [...tabs.keys()].find((id) =>
-            !asked.has(id) && (asksEach || mustBeAdmitted(tabs.get(id))));
+            !asked.has(id) && namesIn([tabs.get(id)]).length && (asksEach || mustBeAdmitted(tabs.get(id))));
         for (let id = next(); id; id = next()) {
             asked.add(id);
             await admit(id, token, trial);

@@ -137,6 +137,18 @@ test('tabs with the same channels share a connection, however many these are', a
     assert.equal(openLinks().length, 1);
 });
 
+test('a tab that has no channels at the moment is not asked for when another is refused', async () => {
+    setRules((names) => names.length ? names.includes('bad') ? 403 : 200 : 400);
+    const one = await tab({channels: ['a']}), two = await tab({channels: ['b']});
+    two.stream.remove('b');
+    await passed(3000);
+    const bad = await tab({channels: ['bad'], lastEventId: '3-0-n'});
+    await passed(3000);
+    two.stream.add('b');
+    await passed(3000);
+    assert.deepEqual([one, two, bad].map(({heard}) => heard.states.at(-1)), ['open', 'open', 'stopped refused 403']);
+});
+
 test('a tab with a name that the server never accepts stops alone', async () => {
     setRules((names) => names.includes('bad') ? 400 : 200);
     const first = await tab({channels: ['a']});
