@@ -48,32 +48,23 @@ const manager = {
     }
 };
 
-const frozen = [];      // channels whose messages wait, in both directions, and these messages
-
 class Channel {
     constructor(name) {
         this.name = name;
         channels.set(name, (channels.get(name) || new Set()).add(this));
     }
     get isOpen() { return channels.get(this.name).has(this); }
-    get waiting() { return frozen.find(({channel}) => channel === this); }
     postMessage(message) {
         const data = structuredClone(message);
         if (!this.isOpen) {
             throw new Error('closed');
-        }
-        if (this.waiting) {
-            this.waiting.sent.push(data);
-            return;
         }
         [...channels.get(this.name)].filter((other) => other !== this).forEach((other) => {
             queueMicrotask(() => other.take(structuredClone(data)));
         });
     }
     take(data) {
-        if (this.waiting) {
-            this.waiting.received.push(data);
-        } else if (this.isOpen) {
+        if (this.isOpen) {
             this.onmessage({data});
         }
     }
@@ -82,27 +73,11 @@ class Channel {
     }
 }
 
-// Stops the messages of one of the tabs, until `thaw`.
-export function freeze(random) {
-    const open = [...channels.values()].flatMap((set) => [...set]).filter((channel) => !channel.waiting);
-    if (open.length) {
-        frozen.push({channel: open[Math.floor(random() * open.length)], sent: [], received: []});
-    }
-}
-
-// Delivers the messages of the tab that is frozen longest.
-export function thaw() {
-    const {channel, sent, received} = frozen.shift() || {};
-    sent?.filter(() => channel.isOpen).forEach((data) => channel.postMessage(data));
-    received?.forEach((data) => channel.take(data));
-}
-
 export function installTabs() {
     let seed = 0;
     mock.method(Math, 'random', () => 1 - (seed += 1) / 1e6);   // the ids of the tabs differ
     locks.clear();
     channels.clear();
-    frozen.length = 0;
     Object.defineProperty(globalThis, 'navigator', {value: {locks: manager}, configurable: true});
     globalThis.BroadcastChannel = Channel;
 }
