@@ -6,22 +6,27 @@ stays open for the next request.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.client import CORKED, GONE, OPEN, Client, Piece, Refill, Sent, Seq
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.errors import Ending
 
+_SEQ = attrgetter("seq")
+
 
 class PollClient(Client):
     """A client that waits for one answer.
 
     send_head: called when there is nothing to answer with yet. answer: called once with the events. abort:
-    ends the connection. batch: an answer holds all events there are, instead of the first.
+    ends the connection. batch: an answer holds all events there are, instead of the first. until: it holds
+    those before this position, and one more: without this, a gap would be told to each poll up to its end.
     """
 
-    __slots__ = ("_abort", "_answer", "_send_head", "batch")
+    __slots__ = ("_abort", "_answer", "_send_head", "batch", "until")
 
     is_poll = True
 
@@ -37,6 +42,7 @@ class PollClient(Client):
         self._answer = answer
         self._abort = abort
         self.batch = batch
+        self.until: float = 0
         self.shares_frames = False
 
     def open(self) -> None:
@@ -55,8 +61,9 @@ class PollClient(Client):
         self._finish(data, Ending.ONCE)
 
     def choose(self, events: Sequence[Event]) -> tuple[Sequence[Event], bytes]:
-        """The events of one answer, and its bytes: all, or the first one that renders to some bytes."""
-        parts = [events] if self.batch else [[event] for event in events]
+        """The events of one answer, and its bytes: all, or the first that render to some bytes."""
+        first = len(events) if self.batch else bisect_left(events, self.until, key=_SEQ) + 1
+        parts = [events[:first], *([event] for event in events[first:])]
         for part in parts:
             data = self.render(part) if self.render is not None else Batch(part).rendering_for(self).data
             if data:

@@ -10,7 +10,7 @@ position: see ``positions.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from math import inf
 from typing import Any
 
@@ -35,6 +35,7 @@ from cyclone_sse.delivery.log_reader import LogReader
 from cyclone_sse.delivery.log_turns import LogTurns
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.pieces import Pieces
+from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.positions import Positions, Reader
 from cyclone_sse.delivery.starting_point import EARLIEST, Start, starting_point
 from cyclone_sse.delivery.states import States
@@ -74,6 +75,8 @@ class Resume:
         """Send a client the events after its last event id; then it is live."""
         assert client.last_event_id is not None
         start, client.last_event_id = starting_point(client.last_event_id, self.ids), None
+        if start == EARLIEST and isinstance(client, PollClient):
+            client.until = inf  # all at once: with a part of them, the next poll would be told of a gap
         if self._send_all(client, start):
             return
         catch_up = self._catch_ups[client] = CatchUp(self, client, self._positions(client.channels))
@@ -195,6 +198,11 @@ class Resume:
         """Send the client live events after this position."""
         client.skip_until = position
         self._catch_ups.pop(client, None)
+
+    def end_of(self, gaps: Collection[str]) -> float:
+        """The position from which on a client is not told of these gaps again."""
+        # A pattern has no floor.
+        return inf if self._has_pattern(gaps) else max(self.history.floor(name) or 0 for name in gaps)
 
     def _positions(self, channels: Iterable[str]) -> Positions:
         return Positions(channels, self.history, self._make_reader)
@@ -339,6 +347,8 @@ class CatchUp:
         batch, piece = step.batch, NOTHING
         if client.wants_state:
             batch = self._with_states(step, after)
+        if self._gaps and isinstance(client, PollClient):
+            client.until = resume.end_of(self._gaps)
         if batch is not None or step.is_complete:
             at = resume.ids.now() if step.is_complete and self._gaps else None
             piece = resume.pieces.of(client, self._gaps, batch, at, after)
@@ -354,7 +364,9 @@ class CatchUp:
             self._is_over = True
             # An id ahead of this process, from another one, stands for events that the client has.
             resume.go_live(client, self._after)
-            self._count()
+            if self.counts:
+                resume.counters.resumes_gap += self._had_gap
+                resume.counters.resumes_complete += not self._had_gap
         return piece
 
     def _with_states(self, step: Step, after: int) -> Batch | None:
@@ -362,11 +374,6 @@ class CatchUp:
         channels = [name for name in self.positions.read if name not in self._gaps]
         until = inf if step.is_complete else self.positions.reached
         return self._resume.pieces.with_states(step.batch, channels, after, until, self._states)
-
-    def _count(self) -> None:
-        if self.counts:
-            self._resume.counters.resumes_gap += self._had_gap
-            self._resume.counters.resumes_complete += not self._had_gap
 
     def _read_later(self) -> None:
         """Read the log in other turns, up to the next events for the client."""

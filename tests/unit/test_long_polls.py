@@ -56,6 +56,36 @@ def test_a_batch_of_all_that_was_missed_where_it_is_wanted() -> None:
     assert polled(transport)[1] == ["0", "1", "2"]
 
 
+def test_a_gap_is_told_to_one_poll_and_not_to_each_until_its_end() -> None:
+    server = MemoryServer({"history-size": 2})
+    position = server.broker.position()
+    for number in range(2):
+        server.publish("quiet", f"quiet {number}")
+    for number in range(4):
+        server.publish("busy", f"busy {number}")
+    transport = server.connect("GET", "/?channels=busy&channels=quiet", POLL, f"Last-Event-Id: {position}")
+    position, data = polled(transport)
+    assert data == ['{"channels": ["busy"]}', "quiet 0", "quiet 1", "busy 2"]
+    transport = server.connect("GET", "/?channels=busy&channels=quiet", POLL, f"Last-Event-Id: {position}")
+    position, data = polled(transport)
+    assert data == ["busy 3"]
+
+
+def test_a_poll_for_all_that_is_kept_is_told_no_gap_later() -> None:
+    server = MemoryServer({"history-size": 2})
+    server.publish("quiet", "quiet")
+    for number in range(4):
+        server.publish("busy", f"busy {number}")
+    transport = server.connect("GET", "/?channels=busy&channels=quiet&lastEventId=earliest", POLL)
+    body = transport.value().partition(b"\r\n\r\n")[2]
+    parser = Parser()
+    assert [event.data for event in parser.feed(body)] == ["quiet", "busy 2", "busy 3"]
+    waiting = server.connect(
+        "GET", "/?channels=busy&channels=quiet", POLL, f"Last-Event-Id: {parser.last_id}"
+    )
+    assert waiting.value().endswith(b"\r\n\r\n2\r\n\n\n\r\n")
+
+
 def test_a_poll_that_missed_several_is_not_given_what_comes_instead_of_them() -> None:
     server = MemoryServer()
     position = server.broker.position()
