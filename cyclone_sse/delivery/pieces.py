@@ -51,10 +51,10 @@ class Pieces:
         """The states of these channels, and then the client's position, since states have older ids.
 
         after: a position; states after it that the history holds are left out: they are sent as missed
-        events. at: the client's position, by default the present one; states after it are left out: they are
-        sent as live events, unless these are lost. safe: the position before the states, and that of the
-        events after them; a state outside of these is sent without its id. Without this, a client that is
-        cut off after the state would be sent events again, or miss some.
+        events, unless these exclude the client. at: the client's position, by default the present one; states
+        after it are left out: they are sent as live events, unless these are lost. safe: the position before
+        the states, and that of the events after them; a state outside of these is sent without its id.
+        Without this, a client that is cut off after the state would be sent events again, or miss some.
         """
         names, is_held = frozenset(channels), self._history.is_held
         at = at or self._ids.now()
@@ -62,7 +62,7 @@ class Pieces:
             event
             for event in self._states.of(names)
             if (event.seq <= at.seq or event.seq in self._states.without_event)
-            and (event.seq <= after or not is_held(event, names))
+            and (event.seq <= after or _excludes(event, client) or not is_held(event, names))
         ]
         if not states:
             return NOTHING
@@ -151,6 +151,10 @@ class Pieces:
         self._counters.deliveries += len(events)
         self._counters.sent_bytes += len(piece.joined())
         return piece
+
+
+def _excludes(event: Event, client: Client) -> bool:
+    return event.excluded is not None and event.excluded == client.client_id
 
 
 def _without_id(event: Event) -> Event:

@@ -108,6 +108,24 @@ def test_the_states_follow_a_gap_without_doubling_what_is_held(clock: TurnClock)
     assert ahead.got == []
 
 
+def test_after_a_gap_the_client_that_made_the_state_is_sent_it_too(clock: TurnClock) -> None:
+    hub = make_hub(clock, history_size=2)
+    before = hub.position()
+    for number in range(3):
+        hub.publish(publication("a", str(number)))
+    hub.publish(publication("a", "its own", keep=True, excluded="tab"))
+    client = with_state()
+    client.client_id = "tab"
+    hub.subscribe(client, ["a"], before)
+    assert client.data == ['{"channels": ["a"]}', "its own", "2"], (
+        "as when it opens: it has forgotten the rest"
+    )
+    again = with_state()
+    again.client_id = "tab"
+    hub.subscribe(again, ["a"], last_id(client))
+    assert again.data == []
+
+
 def test_a_state_that_is_being_spread_is_not_doubled_behind_a_gap(clock: TurnClock) -> None:
     hub = make_hub(clock, history_size=2)
     before = hub.position()
