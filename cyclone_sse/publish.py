@@ -19,11 +19,11 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from cyclone_sse.access.grant import Grant
+from cyclone_sse.access.grant import OPERATOR, Grant
 from cyclone_sse.access.rules import INSUFFICIENT_SCOPE
 from cyclone_sse.broker_handler import BrokerHandler
 from cyclone_sse.delivery.kinds import Kind
-from cyclone_sse.delivery.publication import Publication, channel_names
+from cyclone_sse.delivery.publication import Publication, channel_names, check_is_form
 from cyclone_sse.errors import Refusal, Unavailable
 from cyclone_sse.http.bodies import Body, may_hold_key, read_body
 from cyclone_sse.patterns import check_names
@@ -196,11 +196,16 @@ class DisconnectHandler(PostHandler):
                 403, "ending streams needs the key, or a token that may publish to *", INSUFFICIENT_SCOPE
             )
         fields = _fields(body, _DISCONNECT_FIELDS)
-        channels, user = channel_names(fields), (fields.get("user") or [""])[-1]
-        if bool(channels) == bool(user):
+        channels, users = channel_names(fields), set(filter(None, fields.get("user", ())))
+        if bool(channels) == bool(users):
             raise Refusal(400, "name the channel or the user whose streams to end")
+        if len(users) > 1:
+            # Without this, only the streams of the last one would end.
+            raise Refusal(400, "name one user: send a request for each of them")
         _or_refuse(check_names, channels, "")
-        d = maybeDeferred(self.broker.control, {"end": {"channel": channels} if channels else {"user": user}})
+        d = maybeDeferred(
+            self.broker.control, {"end": {"channel": channels} if channels else {"user": users.pop()}}
+        )
         return d.addCallbacks(self._answer, self.refuse_failed)
 
     def _answer(self, streams: int) -> None:
@@ -288,6 +293,7 @@ def _or_refuse(read: Callable[[Any], Read], value: object, where: str) -> Read:
 def _fields(body: Body, known: Collection[str]) -> Mapping[str, list[str]]:
     """The fields of a form; or of a JSON object, all of which are known, in the shape of a form's."""
     if body.form is not None:
+        _or_refuse(check_is_form, body.form, "")
         return body.form
     value = body.values[0] if len(body.values) == 1 and not body.is_batch else None
     if not isinstance(value, dict):

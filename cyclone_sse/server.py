@@ -22,18 +22,25 @@ from cyclone_sse.options import with_defaults
 from cyclone_sse.publish import ClearHandler
 from cyclone_sse.queries import PresenceHandler, StateHandler
 
+_NO_ORDERS = "this server takes no orders by HTTP: see --http-secret and --http-publish"
+_HOW_TO_ENABLE = {
+    "/publish": "publishing by HTTP is off: see --http-publish",
+    "/disconnect": _NO_ORDERS,
+    "/clear": _NO_ORDERS,
+    "/presence": "no channel has presence: see --channels",
+    "/stats": "the statistics are off here: see --stats",
+}
+
 Route = tuple[Any, ...]  # a regular expression, a handler, and maybe its keywords
 
 
 class NowhereHandler(NotFoundHandler):
-    """Answers 404 for all unknown paths; for /publish with the option that enables it."""
+    """Answers 404 for all unknown paths; for those of this server with the option that enables them."""
 
     @property
     def reason(self) -> str:
         """The reason in the answer."""
-        if self.request.path == "/publish":
-            return "publishing by HTTP is off: see --http-publish"
-        return "Not Found"
+        return _HOW_TO_ENABLE.get(self.request.path, "Not Found")
 
 
 class App(Application):  # type: ignore[misc]

@@ -90,8 +90,7 @@ class Publication:
 
         Raises ValueError.
         """
-        if next(iter(arguments), "").lstrip().startswith("{"):
-            raise ValueError("this is JSON: send it with Content-Type: application/json")
+        check_is_form(arguments)
         last = {}
         for name, values in arguments.items():
             if values:
@@ -198,6 +197,12 @@ def publication(
     except UnicodeError:
         raise ValueError("message is not UTF-8") from None
     return Publication(tuple(found), data, type, retry, ttl, excluded, keep, idempotency_key)
+
+
+def check_is_form(arguments: Mapping[str, list[str]]) -> None:
+    """Raise ValueError for JSON that was sent as a form, as curl does by itself."""
+    if next(iter(arguments), "").lstrip().startswith(("{", "[")):
+        raise ValueError("this is JSON: send it with Content-Type: application/json")
 
 
 def check_client_id(text: str, field: str) -> None:

@@ -43,12 +43,22 @@ def test_disconnect_ends_the_streams_of_a_channel(body: bytes, left: set[str]) -
         (JSON, b'{"user": 42}'),
         (JSON, b'{"user": []}'),
         (JSON, b'{"usr": "42"}'),
+        (JSON, b'{"user": ["42", "43"]}'),
+        (FORM, b"user=42&user=43"),
     ],
 )
 def test_disconnect_wants_to_know_whose_streams(kind: str, body: bytes) -> None:
     status, _, content = MemoryServer().request("POST", "/disconnect", kind, body=body)
     assert status == 400
     assert json.loads(content)["reason"]
+
+
+@pytest.mark.parametrize("path", ["/disconnect", "/clear", "/publish"])
+@pytest.mark.parametrize("body", [b'{"channel": "a"}', b'[{"channel": "a"}]'])
+def test_json_that_is_sent_as_a_form_is_recognised(path: str, body: bytes) -> None:
+    status, _, content = MemoryServer().request("POST", path, FORM, body=body)
+    assert status == 400
+    assert "send it with Content-Type: application/json" in json.loads(content)["reason"]
 
 
 def test_disconnect_wants_the_key() -> None:

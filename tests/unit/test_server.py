@@ -39,9 +39,17 @@ def test_only_some_brokers_take_posts_by_themselves(broker: str) -> None:
 
 def test_who_posts_where_nothing_is_published_is_told_which_option_lacks() -> None:
     site = MemoryServer()
-    protocol, site.app = site.app.protocol, app(http_publish=False)
+    protocol, site.app = site.app.protocol, app(http_publish=False, stats=False)
     site.app.protocol = protocol
-    for path, reason in (("/publish", b"see --http-publish"), ("/nowhere", b"Not Found")):
+    reasons = {
+        "/publish": b"see --http-publish",
+        "/disconnect": b"see --http-secret",
+        "/clear": b"see --http-secret",
+        "/presence": b"see --channels",
+        "/stats": b"see --stats",
+        "/nowhere": b"Not Found",
+    }
+    for path, reason in reasons.items():
         status, _, body = site.request("POST", path)
         assert status == 404
         assert reason in body
