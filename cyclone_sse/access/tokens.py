@@ -125,7 +125,7 @@ class Tokens:
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             # PyJWT raises PyJWTError for invalid tokens, and sometimes another error that it does not
             # foresee.
-            raise NotAToken("the token is not valid") from None
+            raise _unreadable(token) from None
 
     def _claims(self, token: str) -> Mapping[str, Any]:
         keys = self._keys_for(jwt.get_unverified_header(token))
@@ -169,9 +169,7 @@ class Tokens:
 def _grant(claims: Mapping[str, Any]) -> Grant:
     """The claims as a grant. Raises BadToken for a claim of the wrong type: without this, a text in
     place of a list would be read letter by letter."""
-    for name in ("exp", "nbf"):
-        if name in claims and type(claims[name]) not in (int, float):
-            raise BadToken(f"{name} is not a number")
+    _check_times(claims)
     now = time.time()
     try:
         expires = min(float(claims["exp"]), now + MAX_SECONDS)
@@ -184,6 +182,23 @@ def _grant(claims: Mapping[str, Any]) -> Grant:
     except ValueError as error:
         raise BadToken(str(error)) from None
     return Grant(user, _names(claims, "subscribe"), _names(claims, "publish"), expires, info)
+
+
+def _check_times(claims: Mapping[str, Any]) -> None:
+    for name in ("exp", "nbf"):
+        if name in claims and type(claims[name]) not in (int, float):
+            raise BadToken(f"{name} is not a number")
+
+
+def _unreadable(token: str) -> BadToken:
+    """The reason why PyJWT cannot read a token: for a time as text it has no error of its own."""
+    try:
+        _check_times(jwt.decode(token, options={"verify_signature": False}))
+    except BadToken as error:
+        return error
+    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+        pass
+    return NotAToken("the token is not valid")
 
 
 def _names(claims: Mapping[str, Any], claim: str) -> tuple[str, ...]:
