@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from cyclone_sse.access.grant import OPERATOR, Grant
+from cyclone_sse.access.grant import PUBLISH_EVERYWHERE, Grant
 from cyclone_sse.access.rules import INSUFFICIENT_SCOPE
 from cyclone_sse.broker_handler import BrokerHandler
 from cyclone_sse.delivery.kinds import Kind
@@ -132,9 +132,13 @@ class PublishHandler(PostHandler):
                 if not checked % CHECKED_AT_ONCE:
                     yield
             events.update(found)
-        if grant.may_publish_everywhere and grant.user is None:
-            return  # the key is exempt
+        if grant is PUBLISH_EVERYWHERE:
+            return  # the key is exempt, and a token for all channels is not
         wait = self.broker.hub.rates.spend(grant.user, events, self.broker.reactor.seconds())
+        if math.isinf(wait):
+            raise Refusal(
+                413, "more events at once than a user may publish here: send them one after the other"
+            )
         if wait:
             after = {"Retry-After": str(math.ceil(wait))}
             raise Refusal(429, "this user publishes faster than the channel allows", after)

@@ -6,6 +6,7 @@ seconds of a monotonic clock, is an argument. Costs O(1) for each publication.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -25,6 +26,7 @@ class Rates:
         """Count events of this user, by the kinds of their channels.
 
         Returns 0, or the seconds to wait if they are too many for one of the kinds: then none is counted.
+        More than a burst are too many at any time: infinity.
         """
         left, wait = {}, 0.0
         for kind, count in events.items():
@@ -33,7 +35,9 @@ class Rates:
             burst = max(1.0, 2 * kind.publish_rate)
             tokens, since = self._left.get((user, kind), (burst, now))
             tokens = left[kind] = min(burst, tokens + (now - since) * kind.publish_rate)
-            if count > tokens:
+            if count > burst:
+                wait = math.inf
+            elif count > tokens:
                 wait = max(wait, max(count - tokens, 1.0) / kind.publish_rate)
         for kind, tokens in left.items():
             self._left[user, kind] = (tokens if wait else tokens - events[kind], now)

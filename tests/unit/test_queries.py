@@ -126,6 +126,7 @@ def test_the_rules_of_a_kind_hold_for_publishers(tmp_path: Path) -> None:
     user = token(sub="42", publish=["*"])
     assert publish(server, user, "123456")[0] == 413
     assert publish(server, "key", "123456")[0] == 413
+    assert publish(server, user, *"12345")[0] == 413, "waiting would not help"
     assert publish(server, user, *"1234")[0] == 200
     status, head = publish(server, user, "5")
     assert (status, "Retry-After: 1" in head) == (429, True)
@@ -133,6 +134,11 @@ def test_the_rules_of_a_kind_hold_for_publishers(tmp_path: Path) -> None:
     assert publish(server, "key", *"12345678")[0] == 200
     server.clock.advance(0.5)
     assert publish(server, user, "5")[0] == 200
+    unnamed = token(publish=["*"])
+    assert publish(server, unnamed, *"1234")[0] == 200
+    assert publish(server, unnamed, "5")[0] == 429, (
+        "the key alone is exempt, not each token that is for everything"
+    )
 
 
 def test_the_states_of_channels() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +24,12 @@ def test_bursts_of_twice_the_rate_pass() -> None:
 def test_what_is_refused_is_not_counted() -> None:
     rates = Rates()
     assert rates.spend("42", {FIVE: 11}, 0.0) > 0
+    assert rates.spend("42", {FIVE: 10}, 0.0) == 0
+
+
+def test_more_than_a_burst_never_passes() -> None:
+    rates = Rates()
+    assert rates.spend("42", {FIVE: 11}, 0.0) == inf
     assert rates.spend("42", {FIVE: 10}, 0.0) == 0
 
 
