@@ -82,7 +82,9 @@ class Presence:
         if entry is None:
             self._set_own(key, Entry(1, since, info))
         elif key in self._leaving:
-            self._leaving.clear(key)  # a reload: the other members see nothing of it
+            self._leaving.clear(key)  # a reload: the other members see nothing of it, except a new info
+            if info != entry.info:
+                self._set_own(key, Entry(1, entry.since, info))
         else:
             self._set_own(key, Entry(entry.streams + 1, entry.since, entry.info))
 

@@ -24,6 +24,11 @@ class Entry:
 NO_STREAMS = Entry(0)
 
 
+def _age(item: tuple[str, Entry]) -> tuple[float, str]:
+    server, entry = item
+    return entry.since, server
+
+
 class Room:
     """One channel: its members and anonymous streams, and what changed since the last announcement."""
 
@@ -40,7 +45,7 @@ class Room:
 
     def __init__(self) -> None:
         self.members: dict[str, dict[str, Entry]] = {}  # user -> server -> the streams there
-        self.infos: dict[str, str | None] = {}  # user -> the info of the first stream
+        self.infos: dict[str, str | None] = {}  # user -> the info of the oldest entry
         self.anonymous: dict[str, int] = {}  # server -> streams
         self.joined: dict[str, str] = {}  # user -> the server where it happened
         self.left: dict[str, str] = {}
@@ -66,21 +71,22 @@ class Room:
             if not entry.streams:
                 del self.anonymous[server]
             return
-        servers = self.members.get(user)
+        before, servers = self._shown(user), self.members.setdefault(user, {})
+        servers.pop(server, None)
         if entry.streams:
-            if servers is None:
-                servers = self.members[user] = {}
-                self.infos[user] = entry.info
-                self._note(user, cause, None)
             servers[server] = entry
-        elif servers is not None:
-            servers.pop(server, None)
-            if not servers:
-                del self.members[user]
-                self._note(user, cause, (self.infos.pop(user),))
+        if servers:
+            # The oldest, and not the first to come: without this, servers could show different infos.
+            self.infos[user] = min(servers.items(), key=_age)[1].info
+        else:
+            del self.members[user]
+            self.infos.pop(user, None)
+        if self._shown(user) != before:
+            self._note(user, cause, before)
 
     def _note(self, user: str, cause: str, before: tuple[str | None] | None) -> None:
-        """Note that a user has joined or left. before: the info until now; None if there was none.
+        """Note that a user has joined, has left, or has another info. before: the info until now; None if the
+        user was no member.
 
         A user who left and joined again between two announcements was never seen to leave, except by the
         clients that were sent a list meanwhile.

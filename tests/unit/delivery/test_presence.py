@@ -85,6 +85,33 @@ def test_a_reload_is_not_seen() -> None:
     assert members(a) == {"42": 1}
 
 
+def test_a_reload_with_another_info_shows_it() -> None:
+    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    a.join("room", "42", "1", 1.0)
+    talk([a, b], 1.0)
+    for server in (a, b):
+        server.pop_changes("room")
+    a.leave("room", "42", 2.0)
+    a.join("room", "42", "2", 2.0)
+    talk([a, b], 3.0)
+    for server in (a, b):
+        changes = server.pop_changes("room")
+        assert changes is not None
+        assert (changes.joined, changes.left, members(server)) == ({"42": "2"}, [], {"42": 1})
+
+
+def test_servers_that_a_user_joins_at_once_show_the_same_info() -> None:
+    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    b.join("room", "42", '"b"', 1.0)
+    a.join("room", "42", '"a"', 1.5)
+    talk([a, b], 2.0)
+    assert a.room("room").infos == b.room("room").infos == {"42": '"b"'}
+    b.leave("room", "42", 3.0)
+    for now in (4.0, 14.0, 15.0):
+        talk([a, b], now)
+    assert a.room("room").infos == b.room("room").infos == {"42": '"a"'}, "as a server that starts now"
+
+
 def test_a_member_leaves_when_the_grace_is_over() -> None:
     a = Presence("a", GRACE)
     a.join("room", "42", None, 1.0)
@@ -323,7 +350,7 @@ def test_all_servers_come_to_the_same_picture_whatever_becomes_of_messages(data:
         work[where].advance(data.draw(st.integers(0, 1)))
         user = data.draw(st.sampled_from(["1", "2", "3", "4", "5", "6"]))
         if action == "join":
-            servers[where].join("room", user, None, now)
+            servers[where].join("room", user, data.draw(st.sampled_from(["1", "2"])), now)
             truth[where, user] = truth.get((where, user), 0) + 1
         elif action == "leave" and truth.get((where, user)):
             servers[where].leave("room", user, now)
@@ -348,3 +375,6 @@ def test_all_servers_come_to_the_same_picture_whatever_becomes_of_messages(data:
         if streams:
             expected[user] = expected.get(user, 0) + streams
     assert [members(server) for server in servers] == [expected] * 3
+    infos = servers[0].room("room").infos
+    assert infos.keys() == expected.keys()
+    assert [server.room("room").infos for server in servers[1:]] == [infos] * 2

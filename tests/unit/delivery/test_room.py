@@ -15,6 +15,10 @@ def test_the_info_is_that_of_the_first_stream() -> None:
     room.set("b", "42", Entry(1, 2.0, "2"), "b")
     assert room.infos == {"42": "1"}
     assert room.joined == {"42": "a"}
+    late = Room()
+    late.set("b", "42", Entry(1, 2.0, "2"), "b")
+    late.set("a", "42", Entry(1, 1.0, "1"), "a")
+    assert late.infos == room.infos, "in whatever order it is heard of"
 
 
 def test_a_user_who_joins_and_leaves_between_two_announcements_is_not_announced() -> None:
