@@ -24,6 +24,7 @@ from cyclone_sse.access.rules import INSUFFICIENT_SCOPE
 from cyclone_sse.broker_handler import BrokerHandler
 from cyclone_sse.delivery.kinds import Kind
 from cyclone_sse.delivery.publication import Publication, channel_names, check_is_form
+from cyclone_sse.delivery.rates import BURST_TIME
 from cyclone_sse.errors import Refusal, Unavailable
 from cyclone_sse.http.bodies import Body, may_hold_key, read_body
 from cyclone_sse.patterns import check_names
@@ -135,13 +136,11 @@ class PublishHandler(PostHandler):
         if grant is PUBLISH_EVERYWHERE:
             return  # the key is exempt, and a token for all channels is not
         wait = self.broker.hub.rates.spend(grant.user, events, self.broker.reactor.seconds())
-        if math.isinf(wait):
-            raise Refusal(
-                413, "more events at once than a user may publish here: send them one after the other"
-            )
         if wait:
-            after = {"Retry-After": str(math.ceil(wait))}
-            raise Refusal(429, "this user publishes faster than the channel allows", after)
+            reason = "this user publishes faster than the channel allows"
+            if math.isinf(wait):  # without this reason, the same batch would be sent again and again
+                reason, wait = "more events at once than a user may publish there: send fewer", BURST_TIME
+            raise Refusal(429, reason, {"Retry-After": str(math.ceil(wait))})
 
     def _publish(self, checked: tuple[Body, Sequence[Publication]]) -> Deferred[None] | None:
         body, publications = checked

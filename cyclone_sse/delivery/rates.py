@@ -1,6 +1,6 @@
 """The limit of events a second for each user: a token bucket for each user and kind of channel.
 
-A bucket has tokens for two seconds, so that bursts of twice the rate are allowed. Plain Python: the time, in
+A bucket has tokens for BURST_TIME. Plain Python: the time, in
 seconds of a monotonic clock, is an argument. Costs O(1) for each publication.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from cyclone_sse.delivery.kinds import Kind
 
+BURST_TIME = 2.0  # seconds whose events a user who was quiet may publish at once
 USERS = 10_000  # buckets that are kept; the one unused for longest is dropped, which in practice is full
 
 
@@ -32,7 +33,7 @@ class Rates:
         for kind, count in events.items():
             if kind.publish_rate is None:
                 continue
-            burst = max(1.0, 2 * kind.publish_rate)
+            burst = max(1.0, BURST_TIME * kind.publish_rate)
             tokens, since = self._left.get((user, kind), (burst, now))
             tokens = left[kind] = min(burst, tokens + (now - since) * kind.publish_rate)
             if count > burst:
