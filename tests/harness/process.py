@@ -19,6 +19,7 @@ from typing import NoReturn, Self, TypeVar
 
 import pytest
 
+from tests.harness import evidence
 from tests.harness.patience import PATIENCE
 from tests.harness.ports import free_port as free_port  # noqa: PLC0414
 
@@ -123,6 +124,7 @@ class Process:
     def start(self) -> Self:
         """Start the process and return when it is ready; AssertionError with its log when it ends before."""
         assert not self.running, f"{self.name} runs already"
+        evidence.offer(self, self.name, self.tell)
         self._log_start = len(self.log)
         with self.log_path.open("ab") as output:
             self._child = subprocess.Popen(
@@ -200,4 +202,10 @@ class Process:
         return self if self.running else self.start()
 
     def __exit__(self, *_: object) -> None:
+        evidence.withdraw(self)
         self.stop()
+
+    def tell(self) -> str:
+        """The end of its log, and whether it runs, for the report of a test that failed."""
+        ended = "" if self._child is None or self.running else f"ended with {self._child.returncode}\n"
+        return self.log + ended

@@ -6,6 +6,7 @@ already.
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,17 @@ class SseServer(Process):
         """AssertionError when the log of any run tells of a bug."""
         for sign in ("Traceback", "Unhandled"):
             assert sign not in self.log, f"{sign!r} in the log of {self.name}:\n{self.log}"
+
+    def tell(self) -> str:
+        """Beside the log, what it serves at this moment."""
+        told = super().tell()
+        if self.running:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
+            # without an answer, it stands still, ends, or serves at other ports
+            with closing(connection), suppress(OSError, http.client.HTTPException):
+                connection.request("GET", "/stats")
+                told += f"/stats: {connection.getresponse().read(1000)!r}\n"
+        return told
 
     def memory(self) -> int:
         """Resident memory in bytes."""

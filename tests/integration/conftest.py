@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.harness import evidence
 from tests.harness.clients import close_opened
 from tests.harness.servers import Carbon, Nginx, RabbitServer, RedisServer, SseServer
 
 Serve = Callable[..., SseServer]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failure what the processes and pages of the test tell."""
+    report = yield
+    if report.failed:
+        report.sections += evidence.collect()
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 
+from tests.harness import evidence
 from tests.harness.patience import PATIENCE
 from tests.harness.process import left_out, need
 from tests.harness.servers import SseServer
@@ -24,6 +26,8 @@ FLAGS = [
 ]
 # what a browser of before 2011 had: XMLHttpRequest, but no EventSource and no fetch
 OLD_BROWSER = "delete window.EventSource; delete window.fetch;"
+
+VARIABLES = ["seen", "states", "gaps", "errors", "opens", "log", "rooms"]
 
 Open = Callable[..., Any]
 
@@ -63,26 +67,59 @@ def old(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "old browser")
 
 
-@pytest.fixture
-def browse(chromium: Any, tmp_path: Path) -> Iterator[Open]:
-    """`browse(url, old=False, **context)` opens a page in a profile of its own.
+@contextmanager
+def _profile(chromium: Any, options: dict[str, Any]) -> Iterator[Any]:
+    context = chromium.new_context(**options)
+    context.set_default_timeout(PATIENCE * 1000)  # ms
+    noted: list[str] = []
+    context.on("console", lambda message: noted.append(f"{message.type}: {message.text}"))
+    context.on("weberror", lambda fault: noted.append(f"thrown: {fault.error}"))
+    context.on("requestfailed", lambda asked: noted.append(f"{asked.failure}: {asked.url}"))
 
-    `page.faults` are its exceptions; `context` are Playwright's for `new_context`: `color_scheme="dark"`.
+    def tell() -> str:
+        return "\n".join([*noted, *(f"{page.url} has {_known(page)}" for page in context.pages)])
+
+    evidence.offer(context, "pages", tell)
+    yield context
+    evidence.withdraw(context)
+    context.close()
+
+
+def _known(page: Any) -> str:
+    """The variables of a page by which the tests know what it has received, if it answers soon."""
+    script = "names => Object.fromEntries(names.filter((n) => window[n]).map((n) => [n, window[n]]))"
+    try:
+        return json.dumps(page.wait_for_function(script, arg=VARIABLES, timeout=1000).json_value())
+    except Exception as error:
+        return repr(error)
+
+
+@pytest.fixture
+def open_profile(chromium: Any) -> Iterator[Open]:
+    """`open_profile(**options)` is a profile of its own; its pages have what Playwright calls a context.
+
+    options: Playwright's for `new_context`. If the test fails, what its pages log, throw and know is shown.
+    """
+    with ExitStack() as opened:
+        yield lambda **options: opened.enter_context(_profile(chromium, options))
+
+
+@pytest.fixture
+def browse(open_profile: Open) -> Open:
+    """`browse(url, old=False, **options)` opens a page in a profile of its own.
+
+    `page.faults` are its exceptions; `options` are those of `open_profile`: `color_scheme="dark"`.
     Without `bypass_csp=False` a page's Content-Security-Policy does not hold: waiting is done by eval.
     """
-    contexts = []
 
-    def open_page(url: str, old: bool = False, **context: Any) -> Any:
-        contexts.append(chromium.new_context(**{"bypass_csp": True, **context}))
+    def open_page(url: str, old: bool = False, **options: Any) -> Any:
+        context = open_profile(**{"bypass_csp": True, **options})
         if old:
-            contexts[-1].add_init_script(OLD_BROWSER)
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE * 1000)  # ms
+            context.add_init_script(OLD_BROWSER)
+        page = context.new_page()
         page.faults = []
         page.on("pageerror", lambda fault: page.faults.append(str(fault)))
         page.goto(url)
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
+    return open_page

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.harness import evidence
 from tests.harness.docs import html
 from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT, left_out
@@ -162,12 +163,14 @@ class Site:
             daemon.close()
 
     def __enter__(self) -> Self:
+        evidence.offer(self, f"requests to {self.url}", lambda: "\n".join(self.requests))
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        evidence.withdraw(self)
         self.heal()
         self._server.shutdown()
         self._server.server_close()

@@ -272,9 +272,9 @@ def test_with_a_token(serve: Serve, browse: Open) -> None:
     page.wait_for_function(f"{STATE}.endsWith('(401)')")
 
 
-def test_its_tabs_share_one_connection(serve: Serve, chromium: Any) -> None:
+def test_its_tabs_share_one_connection(serve: Serve, open_profile: Open) -> None:
     server = serve("--demo=1")
-    context = chromium.new_context(bypass_csp=True)
+    context = open_profile(bypass_csp=True)
     tabs = [context.new_page() for _ in range(7)]
     for number, tab in enumerate(tabs):
         tab.goto(server.url + "/demo")
@@ -285,7 +285,6 @@ def test_its_tabs_share_one_connection(serve: Serve, chromium: Any) -> None:
     until(lambda: stats(server.url).get("base") == 1, "one connection")
     publish(server.url, "own-6", "1")
     tabs[6].wait_for_function("document.querySelectorAll('#events li').length === 1")
-    context.close()
 
 
 def test_a_comma_is_part_of_a_name(serve: Serve, browse: Open) -> None:

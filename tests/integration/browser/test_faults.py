@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.harness.clients import Subscriber, publish, stats
-from tests.harness.patience import PATIENCE
 from tests.harness.process import until
 from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
@@ -35,10 +34,9 @@ Tabs = Callable[[str], Any]
 
 
 @pytest.fixture
-def tab(chromium: Any, site: Site) -> Iterator[Tabs]:
+def tab(open_profile: Open, site: Site) -> Tabs:
     """`tab(script)` opens a tab that runs it, all in one profile."""
-    context = chromium.new_context()
-    context.set_default_timeout(PATIENCE * 1000)  # ms
+    context = open_profile()
     site.pages["/"] = module_page(SHARED)
 
     def open_tab(script: str) -> Any:
@@ -49,8 +47,7 @@ def tab(chromium: Any, site: Site) -> Iterator[Tabs]:
         page.wait_for_function("/open|stopped/.test(window.stream.state)")
         return page
 
-    yield open_tab
-    context.close()
+    return open_tab
 
 
 def asked(site: Site) -> int:
