@@ -158,8 +158,8 @@ def test_what_the_application_grants_ends_and_it_is_asked_again(serve: Serve) ->
     answers = [b'{"expires": 1.5}', b'{"user": "42"}']
     with AskedApplication(lambda _: Reply(200, answers.pop(0))) as application:
         server = serve(f"--auth-url={application.url}", "--http-secret=k")
-        with Subscriber(server.url, "user-42") as client:
-            publish(server.url, "user-42", "before", key="k")
+        publish(server.url, "user-42", "before", key="k")
+        with Subscriber(server.url, "user-42", "earliest") as client:
             assert [event.type for event in client.events(2)] == ["message", "sse-expired"]
             client.wait_end()
             position = client.last_event_id

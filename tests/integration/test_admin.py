@@ -199,7 +199,7 @@ def test_prometheus_scrapes_it(serve: Serve, port: int, tmp_path: Path) -> None:
 
 
 def test_health_and_readiness(serve: Serve, port: int) -> None:
-    server = serve(f"--admin-port={port}", "--drain=3")
+    server = serve(f"--admin-port={port}", "--drain=600")
     admin = f"http://127.0.0.1:{port}"
     assert request("GET", f"{admin}/healthz").json == {"status": "ok", "version": __version__}
     assert request("GET", f"{admin}/readyz").json == {"status": "ready"}

@@ -6,7 +6,6 @@ import re
 import selectors
 import signal
 import socket
-import time
 
 import pytest
 
@@ -18,14 +17,14 @@ from tests.integration.conftest import Serve
 CROWD = 500
 
 
-def ends(crowd: list[Subscriber]) -> list[float]:
-    """When each of these streams ended."""
-    times = []
+def wait_ends(crowd: list[Subscriber], count: int) -> list[Subscriber]:
+    """Wait until so many of these streams have ended; returns those that have."""
+    ended: list[Subscriber] = []
     with selectors.DefaultSelector() as selector:
         for client in crowd:
             client.socket.setblocking(False)
             selector.register(client.socket, selectors.EVENT_READ, client)
-        while selector.get_map():
+        while len(ended) < count:
             ready = selector.select(timeout=PATIENCE)
             assert ready, "a stream did not end"
             for key, _ in ready:
@@ -33,26 +32,36 @@ def ends(crowd: list[Subscriber]) -> list[float]:
                 key.data._take(data)
                 if not data:
                     selector.unregister(key.data.socket)
-                    times.append(time.monotonic())
-    return times
+                    ended.append(key.data)
+    return ended
 
 
 def test_streams_end_spread_each_with_a_time_to_come_back(serve: Serve) -> None:
-    server = serve("--drain=4")
+    server = serve("--drain=100")
     crowd = [Subscriber(server.url, f"c{number}").wait_open() for number in range(CROWD)]
     server.send_signal(signal.SIGTERM)
     until(lambda: not accepts(server.port), "the port to be closed")
-    times = ends(crowd)
+    first = wait_ends(crowd, 10)
+    assert len(first) < CROWD, "the others end later"
+    told = [int(retry) for client in first for retry in re.findall(rb"retry: (\d+)\n\n$", client.body)]
+    assert len(told) == len(first)
+    assert all(2000 <= retry <= 6000 for retry in told)
+    assert len(set(told)) > len(first) / 4, "each receives a time of its own"
     for client in crowd:
         client.close()
-    assert server.wait() in (0, -signal.SIGTERM)
-    assert len(times) == CROWD
-    assert times[-1] - times[CROWD // 4] > 1, "three seconds, where nothing holds us up"
-    told = [int(retry) for client in crowd for retry in re.findall(rb"retry: (\d+)\n\n$", client.body)]
-    assert len(told) == CROWD
-    assert all(2000 <= retry <= 6000 for retry in told)
-    assert len(set(told)) > CROWD / 4, "each receives a time of its own"
+    assert server.wait() in (0, -signal.SIGTERM), "it waits for no one"
     server.check_log()
+
+
+def test_each_stream_has_ended_when_the_time_is_over(serve: Serve) -> None:
+    server = serve("--drain=1")
+    crowd = [Subscriber(server.url).wait_open() for _ in range(20)]
+    server.send_signal(signal.SIGTERM)
+    assert len(wait_ends(crowd, len(crowd))) == len(crowd)
+    for client in crowd:
+        assert re.search(rb"retry: (\d+)\n\n$", client.body)
+        client.close()
+    assert server.wait() in (0, -signal.SIGTERM)
 
 
 def test_without_drain_they_end_at_once(serve: Serve) -> None:

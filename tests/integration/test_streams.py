@@ -86,8 +86,9 @@ def test_a_ping_after_silence(serve: Serve) -> None:
         assert poll.wait_end().endswith(b": sse ping\n\n")
 
 
-def test_a_client_that_is_cut_off_repeatedly_misses_nothing(server: SseServer) -> None:
+def test_a_client_that_is_cut_off_repeatedly_misses_nothing(serve: Serve) -> None:
     count = 300
+    server = serve(f"--history-size={count}")  # perhaps all is published before the client is back
     dice = random.Random(1)
 
     def publish_all() -> None:

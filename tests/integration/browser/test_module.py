@@ -221,7 +221,9 @@ def test_a_page_that_is_left_and_kept(server: SseServer, site: Site, browse: Ope
     page.wait_for_function("seen.length === 1")
 
 
-def test_channels_come_and_go_on_a_busy_server(server: SseServer, site: Site, browse: Open) -> None:
+def test_channels_come_and_go_on_a_busy_server(serve: Serve, site: Site, browse: Open) -> None:
+    server = serve("--history-size=100000")  # without it, a browser that is slow to come back has a gap
+    site.backend_port = server.port
     site.pages["/"] = module_page(LISTEN + "listen();")
     page = browse(site.url)
     page.wait_for_function("window.states?.includes('open')")

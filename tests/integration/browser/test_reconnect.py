@@ -61,7 +61,7 @@ def test_the_network_was_cut_before_any_event(server: SseServer, site: Site, bro
     """The page has seen no event by then, but the server has sent it the id at which its stream starts."""
     site.pages["/"] = bare_page(PLUGIN)
     page = browse(site.url, old)
-    page.wait_for_function("opens === 1")
+    page.wait_for_function("opens > 0")
     site.cut()
     for message in range(10):
         publish(server.url, "a", str(message))
@@ -74,7 +74,7 @@ def test_the_network_was_cut_for_an_old_browser(server: SseServer, site: Site, b
     """Here the plugin itself must notice that nothing arrives any more."""
     site.pages["/"] = bare_page(PLUGIN)
     page = browse(site.url, old=True)
-    page.wait_for_function("opens === 1")  # later than in the server's stats; only now it knows its place
+    page.wait_for_function("opens > 0")  # later than in the server's stats; only now it knows its place
     site.cut()
     for message in range(50):
         publish(server.url, "a", str(message))

@@ -13,9 +13,9 @@ import jwt
 import pytest
 
 from tests.harness.clients import publish, request, stats
-from tests.harness.patience import PATIENCE
 from tests.harness.process import until
 from tests.harness.servers import SseServer
+from tests.integration.browser.conftest import Open
 from tests.integration.browser.site import Site, module_page
 from tests.integration.conftest import Serve
 
@@ -44,7 +44,7 @@ def server(serve: Serve, tmp_path: Path) -> SseServer:
     """A server whose channels room-* have presence; streams without a token are anonymous."""
     kinds = tmp_path / "channels.toml"
     kinds.write_text('["room-*"]\npresence = true\n')
-    return serve(f"--channels={kinds}", "--presence-grace=0", "--ping-interval=5")
+    return serve(f"--channels={kinds}", "--presence-grace=0", "--ping-interval=5", "--history-size=100000")
 
 
 @pytest.fixture
@@ -55,14 +55,11 @@ def around(server: SseServer) -> Iterator[Site]:
 
 
 @pytest.fixture
-def browser(chromium: Any, around: Site) -> Iterator[Callable[[], Callable[..., Tab]]]:
+def browser(open_profile: Open, around: Site) -> Callable[[], Callable[..., Tab]]:
     """`browser()` is a profile: its result opens tabs with these options."""
-    contexts = []
 
     def profile() -> Callable[..., Tab]:
-        context = chromium.new_context()
-        contexts.append(context)
-        context.set_default_timeout(PATIENCE * 1000)  # ms
+        context = open_profile()
 
         def open_tab(state: str = "open", /, **options: Any) -> Tab:
             page = context.new_page()
@@ -72,9 +69,7 @@ def browser(chromium: Any, around: Site) -> Iterator[Callable[[], Callable[..., 
 
         return open_tab
 
-    yield profile
-    for context in contexts:
-        context.close()
+    return profile
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -197,7 +197,7 @@ def test_many_tasks_share_a_few_connections() -> None:
     with scripted() as server:
         asyncio.run(publish_all(server.url))
         assert len(server.asked) == 300
-        assert server.opened <= 20
+        assert server.opened < 50  # one that was idle for five seconds is replaced
 
 
 def test_a_publisher_outlives_its_event_loops(server: SseServer) -> None:
@@ -236,10 +236,11 @@ def test_a_server_that_is_away(make: Make) -> None:
 
 
 def test_a_server_that_hangs(make: Make) -> None:
-    with scripted(b"", b"") as server, make(server.url, timeout=0.2, patience=0) as publisher:
+    with scripted(b"", b"") as server, make(server.url, timeout=1, patience=0) as publisher:
         with pytest.raises(Unavailable) as failure:
             publisher.publish("a", "x")
         assert failure.value.published is None
+        until(lambda: server.asked, "the request")
         assert len(server.asked) == 1
 
 
