@@ -58,7 +58,7 @@ class Load:
 
     def do(self, task: Coroutine[Any, Any, Any]) -> None:
         """Run it there, beside the publisher, and wait for it."""
-        asyncio.run_coroutine_threadsafe(task, self._loop).result(90)
+        asyncio.run_coroutine_threadsafe(task, self._loop).result(PATIENCE)
 
     def __enter__(self) -> Self:
         self._thread.start()

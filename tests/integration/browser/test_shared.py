@@ -13,6 +13,7 @@ import jwt
 import pytest
 
 from tests.harness.clients import publish, stats
+from tests.harness.patience import PATIENCE
 from tests.harness.process import until
 from tests.harness.servers import SseServer
 from tests.integration.browser.conftest import Open
@@ -121,7 +122,7 @@ def own(number: int) -> dict[str, Any]:
 
     By silence alone, no tab notices within `PATIENCE` that it has no connection.
     """
-    return {"channels": ["all", f"own-{number}"], "ping": 60_000}
+    return {"channels": ["all", f"own-{number}"], "ping": 1_000 * int(PATIENCE)}
 
 
 def token(*subscribe: str, **claims: Any) -> str:

@@ -34,8 +34,8 @@ async def get(path, cookie):
     scope = {"type": "http", "method": "GET", "path": path, "headers": [(b"cookie", cookie.encode())]}
     asked = ApplicationCommunicator(get_asgi_application(), scope)
     await asked.send_input({"type": "http.request"})
-    print((await asked.receive_output(60))["status"])
-    await asked.wait(60)
+    print((await asked.receive_output(120))["status"])
+    await asked.wait(120)
 
 asyncio.run(get(*sys.argv[1:]))
 """

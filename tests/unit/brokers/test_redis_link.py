@@ -24,6 +24,7 @@ from cyclone_sse.brokers.redis_link import (
 from cyclone_sse.brokers.redis_pipeline import WORDS_AT_ONCE
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Refusal
+from tests.harness.patience import PATIENCE
 from tests.unit.brokers.redis_wire import MASTER, Server, fate, publish, reply
 
 ROOT = Path(__file__).parents[3]
@@ -142,7 +143,7 @@ def test_it_works_without_hiredis_too() -> None:
     tests = [__file__, str(Path(__file__).with_name("test_redis_subscriber_link.py"))]
     this = "import sys, pytest; sys.modules['hiredis'] = None; sys.exit(pytest.main(sys.argv[1:]))"
     others = ["-q", "-p", "no:cacheprovider", "-k", "not hiredis and not given_up", *tests]
-    subprocess.run([sys.executable, "-c", this, *others], check=True, cwd=ROOT, timeout=60)
+    subprocess.run([sys.executable, "-c", this, *others], check=True, cwd=ROOT, timeout=PATIENCE)
 
 
 def test_without_the_channel_for_orders_copies_are_published_alone(server: Server) -> None:

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from cyclone_sse.delivery.writer_thread import WriterThread
+from tests.harness.patience import PATIENCE
 
 
 class Calls:
@@ -20,7 +21,7 @@ class Calls:
         self.waiting.put((function, argument))
 
     def take(self) -> None:
-        function, argument = self.waiting.get(timeout=10)
+        function, argument = self.waiting.get(timeout=PATIENCE)
         function(argument)
 
 
