@@ -238,11 +238,16 @@ class Subscriptions:
         subscription = self._by_channel.get(channel)
         if subscription is None:
             subscription = self._by_channel[channel] = Subscription(channel)
-            subscription.timer = self._reactor.callLater(SUBSCRIBE_WAIT, self._set_late, subscription)
+            subscription.timer = self._reactor.callLater(SUBSCRIBE_WAIT, self._wait_one_turn, subscription)
             self._subscribe(channel)
         else:
             self._clear_idle(channel)
         return subscription
+
+    def _wait_one_turn(self, subscription: Subscription) -> None:
+        # Without this, a process that stood still would find its clients late before it has read the answers
+        # that arrived meanwhile, and send them a gap for nothing: timers come before sockets.
+        subscription.timer = self._reactor.callLater(0, self._set_late, subscription)
 
     def _set_late(self, subscription: Subscription) -> None:
         subscription.phase = Phase.LATE

@@ -66,6 +66,17 @@ def test_clients_do_not_wait_for_a_channel_that_is_late() -> None:
     assert fate == [None]
 
 
+def test_what_was_answered_while_the_process_stood_still_is_in_time() -> None:
+    upstream = Upstream()
+    fate = upstream.wait("a")
+    upstream.clock.rightNow += 2 * SUBSCRIBE_WAIT
+    upstream.clock.turn()  # a reactor calls what is due before it reads what has arrived
+    assert (fate, upstream.subscriptions.is_late("a")) == ([], False)
+    upstream.subscriptions.confirm("a")
+    assert fate == [None]
+    assert upstream.run() == 0
+
+
 def test_a_channel_whose_client_did_not_wait_is_late() -> None:
     upstream = Upstream()
     upstream.subscriptions.occupy(["a"])
