@@ -99,10 +99,12 @@ class SseServer(Process):
         told = super().tell()
         if self.running:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
-            # without an answer, it stands still, ends, or serves at other ports
-            with closing(connection), suppress(OSError, http.client.HTTPException):
-                connection.request("GET", "/stats")
-                told += f"/stats: {connection.getresponse().read(1000)!r}\n"
+            with closing(connection):
+                try:
+                    connection.request("GET", "/stats")
+                    told += f"/stats: {connection.getresponse().read(1000)!r}\n"
+                except (OSError, http.client.HTTPException) as error:
+                    told += f"/stats: {error!r}\n"
         return told
 
     def memory(self) -> int:

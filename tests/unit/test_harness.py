@@ -1,4 +1,4 @@
-"""The harness of the tests: ports given once, sockets closed, and one time to wait for all."""
+"""The harness of the tests: ports given once, sockets closed, one time to wait, and what a failure shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.harness import ports
+from tests.harness import evidence, ports
 from tests.harness.clients import Subscriber
 from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT
@@ -17,7 +17,7 @@ from tests.harness.process import ROOT
 # Takes what it can get of two ports, says so, and keeps it until its input ends.
 OTHER = """
 import sys
-from tests.harness import ports
+from tests.harness import evidence, ports
 ports.PORTS = range(int(sys.argv[1]), int(sys.argv[1]) + 2)
 print(ports.free_port(), flush=True)
 sys.stdin.read()
@@ -47,6 +47,19 @@ def test_a_subscriber_that_cannot_connect_leaves_no_socket_open() -> None:
     with pytest.raises(ConnectionRefusedError):
         Subscriber(f"http://127.0.0.1:{ports.free_port()}")
     gc.collect()
+
+
+def test_what_runs_beside_a_test_is_shown_until_it_is_gone() -> None:
+    """Also when a part of it cannot tell anything."""
+    before = evidence.collect()
+    evidence.offer("page", "the page", lambda: str(1 // 0))
+    evidence.offer("server", "the log", lambda: "x" * evidence.MOST + "the end")
+    (_, page), (name, log) = evidence.collect()[len(before) :]
+    assert page.startswith("ZeroDivisionError")
+    assert (name, log[-7:], len(log)) == ("the log", "the end", evidence.MOST)
+    evidence.withdraw("page")
+    evidence.withdraw("server")
+    assert evidence.collect() == before
 
 
 # Seconds as a number where something may take too long; a fraction of one second is part of what is tested.
