@@ -153,11 +153,11 @@ def test_events_pass_at_once_over_http2(daemon: SseServer, front: Front) -> None
 
 def test_long_polling_and_stats_pass(daemon: SseServer, front: Front) -> None:
     poll = {"X-Requested-With": "XMLHttpRequest"}
-    with closing(Subscriber(front.tls_url, "a", path="/sse/", tls=front.tls, headers=poll)) as client:
+    with closing(Subscriber(front.tls_url, "poll", path="/sse/", tls=front.tls, headers=poll)) as client:
         stats = front.tls_url + "/sse/stats"
-        until(lambda: ["a", 1] in request("GET", stats, tls=front.tls).json, "the poll")
-        assert request("GET", f"{stats}?channel=a", tls=front.tls).json == [["a", 1]]
-        publish(daemon.url, "a", "1")
+        until(lambda: ["poll", 1] in request("GET", stats, tls=front.tls).json, "the poll")
+        assert request("GET", f"{stats}?channel=poll", tls=front.tls).json == [["poll", 1]]
+        publish(daemon.url, "poll", "1")
         assert client.wait_end().endswith(b"data: 1\n\n")
 
 

@@ -41,7 +41,7 @@ def systemd(tmp_path: Path) -> Iterator[Systemd]:
 
 
 def test_it_says_what_it_does(tmp_path: Path, systemd: Systemd) -> None:
-    # The kernel keeps ten reports that nobody reads, and loses the next: a second apart, that is long enough.
+    # The kernel keeps ten reports until they are read: a second apart, that is long enough.
     env = {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": "2000000"}
     with SseServer(tmp_path, env=env) as server:
         systemd.wait("READY=1")
