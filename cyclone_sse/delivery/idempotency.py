@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from cyclone_sse.delivery.publication import Publication
-from cyclone_sse.errors import Unavailable
+from cyclone_sse.errors import Refusal, Unavailable
 from cyclone_sse.slices import Slices, finish_in_turns
 
 MAX_IDEMPOTENCY_KEYS = 100_000  # about 30 MB
@@ -119,7 +119,14 @@ class IdempotencyKeys:
         for entry in entries:
             entry.is_unwritten = False
         await self._in_turns(self._set_ids(new, ids))
-        return [entry.id if entry.done else await self._id_of(entry) for entry in entries]
+        try:
+            return [entry.id if entry.done else await self._id_of(entry) for entry in entries]
+        except (Unavailable, Refusal) as error:
+            if not new:
+                raise
+            # The error is that of another request. Without this, the publisher could be told that nothing
+            # was published, and would publish its events without a key twice.
+            raise Unavailable(f"a part is published: {error}", "unknown") from None
 
     async def _in_turns(self, task: Generator[None, None, Any]) -> Any:
         """The result of the task: at once, if it is short."""

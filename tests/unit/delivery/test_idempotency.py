@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from cyclone_sse.delivery import idempotency
 from cyclone_sse.delivery.idempotency import IdempotencyKeys
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.errors import Refusal, Unavailable
 
 
 class Source:
@@ -89,6 +90,20 @@ def test_an_attempt_fails_with_the_one_that_it_waits_for() -> None:
     source.under_way[0].errback(error)
     source.under_way[1].callback(None)
     assert (first, second) == ([error], [error])
+
+
+@pytest.mark.parametrize("error", [Unavailable("away", False), Refusal(507, "no room")])
+@pytest.mark.parametrize("keys", [("k", None), ("k", "l")])
+def test_an_attempt_that_has_published_does_not_say_that_nothing_was(
+    error: Exception, keys: tuple[str | None, ...]
+) -> None:
+    source = Source(prompt=False)
+    source.publish("k")
+    repeated, mixed = source.publish("k"), source.publish(*keys)
+    source.under_way[1].callback(None)
+    source.under_way[0].errback(error)
+    assert repeated == [error]
+    assert [(type(each), each.published) for each in mixed] == [(Unavailable, "unknown")]
 
 
 def test_a_key_counts_for_its_time() -> None:
