@@ -43,7 +43,6 @@ LOT_BYTES = 1 << 20  # bytes read at a time, about
 LOT_WORDS = 10_000  # fields and values read at a time: about 15 ms, where they are names of channels
 TRIM_INTERVAL = 10.0  # seconds
 MIN_KEPT = 60.0  # seconds that entries are kept at least, for servers that are behind
-MAX_LEFT = 10  # renamed or deleted streams that may exist again
 BEFORE_FIRST = 1  # a position before that of every event
 
 
@@ -73,7 +72,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         self._tag: str | None = None  # of the stream that we read; None before the first
         self._position = Position()
         self.lag: int | None = None  # entries that are not read yet, if Redis reports them (from 7.0 on)
-        self._left: dict[str, bytes] = {}  # how far streams were read that another has replaced, by tag
+        self._furthest = 0  # the greatest position that was read, also of streams that another has replaced
         self._lot = FIRST_LOT  # entries to read next
         self._states = StreamStates(self._log_states)
         self._live = False  # orders that are read are obeyed
@@ -180,15 +179,19 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         if lot.tag is None or lot.survey is None:
             await link.claim()
             return True
-        if lot.tag != self._tag:
-            await self._change(link, lot.tag, lot.survey, lot.holds)
-            return True
-        if self._position.was_rewritten(lot.survey, lot.holds):
-            self.log.error("the newest entries of {server} were lost", server=self.server)
-            last = lot.survey.last
-            self._leave(lot.tag)
+        tag, is_ours = lot.tag, lot.tag == self._tag
+        if tag in self.hub.ids.former or (is_ours and self._position.was_rewritten(lot.survey, lot.holds)):
+            # Without this, a client that was away would not be told of what was lost, or was in another
+            # stream meanwhile.
             tag = await link.claim(renew=True)
-            await self._start_at(link, tag, last, seq_of(last), count=lot.survey.added)
+        if self._tag is None:
+            await self._start_at_oldest(link, tag, lot.survey)
+            return True
+        if tag != self._tag:
+            await self._change(link, tag, lot.survey, lot.holds)
+            lost = "the newest entries of {server} were lost"
+            other = "{server} was lost: another stream continues in its place"
+            self.log.error(lost if is_ours else other, server=self.server)
             return True
         await self._find_trimmed(link, lot.survey)
         self._publish_entries(lot)
@@ -198,18 +201,8 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         self._live = self._live or lot.complete
         return not lot.complete
 
-    def _leave(self, tag: str) -> None:
-        """Note how far the stream of this tag was read, in case that it comes back."""
-        self._left[tag] = self._position.last
-        if len(self._left) > MAX_LEFT:
-            del self._left[next(iter(self._left))]
-
     async def _change(self, link: StreamLink, tag: str, survey: Survey, holds: bool) -> None:
         """Continue with a stream that has another tag than ours had."""
-        if self._tag is None:
-            await self._start_at_oldest(link, tag, survey)
-            return
-        self._leave(self._tag)
         if seq_of(survey.last) < self._position.seq:
             await self._start_at(link, tag, survey.last, seq_of(survey.last), count=survey.added)
         elif holds and self._position.last != BEGINNING:
@@ -217,7 +210,6 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
             await self._start_at(link, tag, self._position.last, self._position.seq)
         else:
             await self._start_at_oldest(link, tag, survey)
-        self.log.error("{server} was lost: another stream continues in its place", server=self.server)
 
     async def _start_at_oldest(self, link: StreamLink, tag: str, survey: Survey) -> None:
         """Read the stream from where the history's time begins.
@@ -229,8 +221,9 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         before = await link.last_before(b"%d-0" % oldest) if oldest else None
         count = None if survey.added is None else survey.added - survey.length
         self._live = False  # orders that it holds have been carried out
+        present = min(self._furthest, seq_of(survey.last))
+        await self._keep_older_states(link, max(present, seq_of(before or BEGINNING)))
         if before is not None:
-            await self._keep_older_states(link, before)
             floor, count = seq_of(before), None  # nothing lies between this one and what we read
         elif survey.first is None:
             floor = seq_of(survey.last)
@@ -239,19 +232,18 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         else:
             floor = seq_of(survey.first) - 1
         after = before or (survey.last if survey.first is None else BEGINNING)
-        present = max(seq_of(self._left.get(tag, BEGINNING)), self._position.seq)
         await self._start_at(link, tag, after, floor, count=count, present=present)
-        self._left.pop(tag, None)
 
-    async def _keep_older_states(self, link: StreamLink, last: bytes) -> None:
-        """Read the states of entries up to this one, which are too old for the history.
+    async def _keep_older_states(self, link: StreamLink, last: int) -> None:
+        """Read the states of entries up to this position, which clients are not sent as live events.
 
-        Without this, those that other programs added while no server was running would be no states.
+        Without this, those that other programs added while no server was running, or while a failover lost
+        the end of the stream, would be no states.
         """
-        after, is_over = BEGINNING, False
+        after, is_over = BEGINNING, not last
         while not is_over:
             lot = await link.read(after, MAX_LOT)
-            older = [entry for entry in lot.entries if seq_of(entry[0]) <= seq_of(last)]
+            older = [entry for entry in lot.entries if seq_of(entry[0]) <= last]
             for _ in each(older, self._keep_state):
                 pass  # an entry that fails is logged, and left out
             await self._states.write(link)
@@ -318,6 +310,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
             self._arrivals.release()
         ids = [id for id, _ in lot.entries]
         self._position = self._position.after_reading(ids, lot.survey if lot.complete else None)
+        self._furthest = max(self._furthest, self._position.seq)
 
     def _publish_entry(self, id: bytes, fields: Sequence[bytes]) -> None:
         assert self._tag is not None

@@ -89,7 +89,8 @@ class EventIds:
 
     clock: returns the time in seconds since the epoch; None if all ids come from elsewhere (``follow``).
     node: the tag of this process, random unless given. last: the sequence number of the last id, after which
-    to continue. from_elsewhere: whether all ids come from elsewhere, and so are the same in all processes.
+    to continue. old: the one up to which events are older than the last reset. from_elsewhere: whether all
+    ids come from elsewhere, and so are the same in all processes.
     """
 
     def __init__(self, clock: Callable[[], float] | None, node: str | None = None, last: int = 0) -> None:
@@ -98,6 +99,7 @@ class EventIds:
         self.node = node or secrets.token_hex(3)
         self.former: set[str] = set()  # former tags of this process, whose ids are lost
         self.last = last
+        self.old = 0
         self._catch_up()
         self._now = EventId(self.last, self.node)
 
@@ -114,12 +116,24 @@ class EventIds:
             self._now = EventId(self.last, self.node)  # many clients ask in one millisecond
         return self._now
 
+    def present(self) -> EventId:
+        """Return the id for a client that comes now, without one.
+
+        As `now`, but not before old events that are still to be read again. Without this, these would be new
+        for the client.
+        """
+        return self.now() if self.last >= self.old else EventId(self.old, self.node)
+
     def follow(self, eid: EventId) -> None:
         """Make an id that was assigned elsewhere, with our tag, the present position."""
         self.last = max(self.last, eid.seq)
 
-    def reset(self, node: str, last: int) -> None:
-        """Continue from another position with another tag, even if the position is lower."""
+    def reset(self, node: str, last: int, present: int = 0) -> None:
+        """Continue from another position with another tag, even if the position is lower.
+
+        present: the position up to which the events that follow are old ones.
+        """
+        self.old = present
         self.former.add(self.node)
         self.former.discard(node)
         self.node = node

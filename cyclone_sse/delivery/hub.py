@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from cyclone_sse import slices
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.channels import Channels
-from cyclone_sse.delivery.client import CORKED, RESET, Client, Piece
+from cyclone_sse.delivery.client import CORKED, NOT_LIVE, RESET, Client, Piece
 from cyclone_sse.delivery.end_orders import EndOrders
 from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.fanout import Fanout
@@ -150,16 +150,20 @@ class Hub:
     def reset_ids(self, node: str, last: int, present: int | None = None) -> None:
         """Drop the history, since the source of ids has lost it, and continue after ``last`` with a new tag.
 
-        Every client is sent a gap event, since old and new ids cannot be compared. present: events up to this
-        position fill the history, and are not sent to connected clients, which may have received them with
-        another tag.
+        Every client is sent a gap event, since old and new ids cannot be compared; with the same tag, clients
+        that are ahead of ``last`` are not: they have missed nothing. present: events up to this position fill
+        the history, and are not sent to connected clients, which may have received them with another tag.
         """
         seen = last if present is None else max(last, present)
         self.history.clear(last)
+        concerned = list(self.clients)
         if node != self.ids.node:
             self.states.clear_all()
-        self.ids.reset(node, last)
-        self._resume.reset(self.clients)
+        else:
+            due = self._resume.due_gap  # these have not been sent the events of this tag
+            concerned = [each for each in concerned if each in due or not seen < each.skip_until < NOT_LIVE]
+        self.ids.reset(node, last, seen)
+        self._resume.reset(concerned)
         self._fanout.admit_only(frozenset(self.clients))
 
         moment, era = EventId(seen, node), self._resume.era
@@ -171,7 +175,7 @@ class Hub:
                 client.skip_until = seen if seen > last else 0
             self._send(client, self._resume.pieces.gap(client, client.channels, moment), RESET)
 
-        self._fanout.each(list(self.clients), send)
+        self._fanout.each(concerned, send)
 
     def _send(self, client: Client, frames: Sequence[bytes], seq: int) -> None:
         """Send a gap, and the states after it, as frames of one position: they are dropped together."""
@@ -200,7 +204,7 @@ class Hub:
             for name in filter(self._patterns.is_pattern, first):
                 self._patterns.add(name)
         if is_new and not (last_event_id or client.wants_state):
-            self._resume.go_live(client)
+            self._resume.go_live(client, self.ids.present().seq)
         added = client.channels[len(before) :]
         self.presence.add(client, added)
         if not is_new and client.state is not CORKED:
@@ -309,7 +313,7 @@ class Hub:
 
     def position(self) -> str:
         """The id of the present moment, from which a client can resume."""
-        return str(self.ids.now())
+        return str(self.ids.present())
 
     def slow_clients(self) -> list[Client]:
         """The clients for which bytes wait, or waited a moment ago."""

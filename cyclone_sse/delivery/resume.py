@@ -69,7 +69,7 @@ class Resume:
         self._patterns = patterns
         self._answers = Answers(history, self.clock)
         self._catch_ups: dict[Client, CatchUp] = {}  # those under way
-        self._due_gap: dict[Client, None] = {}  # clients that will be sent the gap of a reset of ids
+        self.due_gap: dict[Client, None] = {}  # clients that will be sent the gap of a reset of ids
 
     def start(self, client: Client) -> None:
         """Send a client the events after its last event id; then it is live."""
@@ -107,10 +107,11 @@ class Resume:
 
         The position is sent also where there are no states: a client waits for it to know them all.
         """
-        piece = self.pieces.states(client, client.channels)
+        present = self.ids.present()
+        piece = self.pieces.states(client, client.channels, at=present)
         if not piece.frames:
-            piece = Piece((id_line(self.ids.now()) + b"\n",), (KEEP,))
-        self.go_live(client)
+            piece = Piece((id_line(present) + b"\n",), (KEEP,))
+        self.go_live(client, present.seq)
         self.send(client, piece)
 
     def send(self, client: Client, piece: Piece, refill: Refill | None = None) -> None:
@@ -134,7 +135,7 @@ class Resume:
         first_waiting: the position of the first event whose walk has not started. Returns None, or work to
         be done in slices, before any walk that has not started, and not within one.
         """
-        if client.skip_until != NOT_LIVE:
+        if client.skip_until != NOT_LIVE and (last_event_id or not self.ids.from_elsewhere):
             # Without this, events up to an id of another process would be missing in these channels.
             client.skip_until = min(client.skip_until, self.ids.last)
         start = starting_point(last_event_id, self.ids) if last_event_id else Start(self.ids.last, False)
@@ -142,7 +143,7 @@ class Resume:
         if catch_up is not None:
             catch_up.add(channels, start, from_now=not last_event_id)
             return None
-        if not (last_event_id and channels) or client.skip_until == NOT_LIVE or client in self._due_gap:
+        if not (last_event_id and channels) or client.skip_until == NOT_LIVE or client in self.due_gap:
             return None  # it is live, or will be after the gap of a reset
         before = [name for name in client.channels if name not in channels]
         catch_up = self._catch_ups[client] = CatchUp(self, client, self._positions(before))
@@ -160,7 +161,7 @@ class Resume:
 
     def stop(self, client: Client) -> None:
         """Stop catching up for a client that has left, or that is sent the gap of a reset."""
-        self._due_gap.pop(client, None)
+        self.due_gap.pop(client, None)
         catch_up = self._catch_ups.pop(client, None)
         if catch_up is not None:
             catch_up.stop()
@@ -169,7 +170,7 @@ class Resume:
         """Continue from the history for a client that did not read the waiting events."""
         self.counters.deliveries -= dropped.events
         self.counters.sent_bytes -= dropped.bytes
-        if client in self._due_gap:
+        if client in self.due_gap:
             # It will be live after the gap. Without this, it would be sent the events of the new ids before
             # that, and once more behind it.
             client.skip_until = NOT_LIVE
@@ -178,14 +179,16 @@ class Resume:
         if catch_up is None:
             catch_up = self._catch_ups[client] = CatchUp(self, client, self._positions(client.channels))
             catch_up.positions.ignore_unknown(client.channels)
-        catch_up.go_back(dropped.after or 0)  # from before ids were reset: it may have missed anything
+        # None: the gap of a reset was among these.
+        after, gaps = (self.ids.old, client.channels) if dropped.after is None else (dropped.after, ())
+        catch_up.go_back(after, gaps)
         client.catch_up(NOTHING, catch_up.refill)
 
     def reset(self, clients: Iterable[Client]) -> None:
         """Stop catching up, since ids were reset and the history was dropped. clients: will be sent a gap."""
         self.era += 1
         self._catch_ups.clear()
-        self._due_gap.update(dict.fromkeys(clients))
+        self.due_gap.update(dict.fromkeys(clients))
 
     def go_live(self, client: Client, after: int = 0) -> None:
         """Send the client live events from now on, since all earlier ones have been sent.
@@ -256,8 +259,13 @@ class CatchUp:
         """Send nothing more."""
         self._is_over = True
 
-    def go_back(self, position: int) -> None:
-        """Read what the client was sent last, and may not have received, again from this position on."""
+    def go_back(self, position: int, gaps: Iterable[str] = ()) -> None:
+        """Read what the client was sent last, and may not have received, again from this position on.
+
+        gaps: channels whose events it may have missed before.
+        """
+        self._gaps.update(gaps)
+        self._after = position
         self.positions.go_back(position)
         self._has_begun = True
         self._client.skip_until = NOT_LIVE
@@ -266,7 +274,6 @@ class CatchUp:
         """Send the first piece. start: that of all the channels."""
         client = self._client
         self.go_back(start.after)
-        self._after = start.after
         if not start.reports_gap:
             self.positions.be_quiet(client.channels, start.after)
         piece = self.refill()
@@ -341,7 +348,7 @@ class CatchUp:
 
     def _apply(self, step: Step, after: int) -> Piece:
         """The piece that comes of a step: a gap goes out with the event after it, or as the last."""
-        resume, client = self._resume, self._client
+        resume, client, ids = self._resume, self._client, self._resume.ids
         self._gaps.update(step.gaps)
         self._had_gap = self._had_gap or bool(self._gaps)
         batch, piece = step.batch, NOTHING
@@ -350,7 +357,7 @@ class CatchUp:
         if self._gaps and isinstance(client, PollClient):
             client.until = resume.end_of(self._gaps)
         if batch is not None or step.is_complete:
-            at = resume.ids.now() if step.is_complete and self._gaps else None
+            at = max(ids.now(), EventId(self._after, ids.node)) if step.is_complete and self._gaps else None
             piece = resume.pieces.of(client, self._gaps, batch, at, after)
             if not step.is_complete and not any(seq is not KEEP for seq in piece.seqs):
                 piece = NOTHING  # nothing of these events is for this client

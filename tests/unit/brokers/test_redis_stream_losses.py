@@ -25,18 +25,48 @@ def following(n: int = 5, **options: object) -> tuple[FakeStream, Reader]:
 
 @pytest.mark.parametrize("lost", [1, 3, 5])
 @pytest.mark.parametrize("connect", [False, True])
-def test_a_lost_end_with_as_many_written_since_is_found_out(lost: int, connect: bool) -> None:
+def test_a_lost_end_with_as_many_written_since_is_found_out(lost: int, connect: bool, log: list[str]) -> None:
     stream, reader = following()
+    assert log == []
+    client = FakeClient(reader.broker).listen("a")
     stream.go_back(lost)
     for _ in range(lost):
         stream.add()
     if connect:
         reader.connect()
     reader.read_all()
-    assert reader.told == ["tag2"]
+    reader.clock.advance(0)
+    added = [6 + n for n in range(lost)]
+    assert reader.told == ["tag2", *range(1, 6 - lost), *added]
+    gap, *events = client.parse()
+    assert gap.type == "sse-gap"
+    assert [event.id for event in events] == [f"{n}-0-tag2" for n in added], "those written since come too"
+    assert len(log) == 1
+    assert "the newest entries of" in log[0]
+
+
+def test_a_state_that_another_program_writes_after_a_lost_end_is_known() -> None:
+    stream, reader = following()
+    client = FakeClient(reader.broker)
+    client.subscriber.wants_state = True
+    client.listen("a")
+    stream.go_back(3)
+    stream.time = 3  # its clock is behind that of the server that was lost
+    stream.add(b"channel", b"a", b"message", b"open", b"keep", b"1")
+    stream.time = 5
     stream.add()
+    reader.read()
+    reader.clock.advance(0)
     reader.read_all()
-    assert reader.told == ["tag2", stream.time]
+    reader.clock.advance(0)
+    state = reader.broker.hub.states.get("a")
+    assert state is not None
+    assert state.message == "open"
+    assert [(event.type, event.data) for event in client.parse()][-3:] == [
+        ("sse-gap", '{"channels": ["a"]}'),
+        ("message", "open"),
+        ("message", "6"),
+    ]
 
 
 def test_an_entry_that_was_deleted_alone_is_no_loss() -> None:
@@ -100,12 +130,99 @@ def test_a_stream_that_is_renamed_and_back_sends_no_event_twice() -> None:
     reader.clock.advance(0)
     events = client.parse()
     assert [event.type for event in events] == ["sse-gap", "sse-gap"]
-    assert events[-1].id == "8-0-tag1"  # a client that resumes from here is not sent the past
+    assert events[-1].id == "8-0-tag3"  # a client that resumes from here is not sent the past
     stream.add()
     reader.read_all()
     reader.clock.advance(0)
-    assert [event.id for event in client.parse()][2:] == ["9-0-tag1"]
+    assert [event.id for event in client.parse()][2:] == ["9-0-tag3"]
     assert reader.held("a") == list(range(1, 10))  # others can resume from older ids
+
+
+@pytest.mark.parametrize("added_after", [0, 1])
+def test_a_client_that_was_away_is_told_of_a_stream_in_between(added_after: int) -> None:
+    stream, reader = following(8)
+    position = reader.broker.hub.position()
+    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    stream.lose()
+    stream.add()  # this one is missed
+    reader.read_all()
+    stream.entries, stream.tag, stream.added, stream.last = kept
+    for _ in range(added_after):
+        stream.add()
+    reader.read_all()
+    client = FakeClient(reader.broker).listen("a", last_event_id=position)
+    reader.clock.advance(0)
+    assert client.parse()[0].type == "sse-gap"
+
+
+def test_a_client_that_comes_while_the_past_is_read_again_is_not_sent_the_past() -> None:
+    stream, reader = following(40)
+    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    stream.lose()
+    reader.read_all()
+    stream.entries, stream.tag, stream.added, stream.last = kept
+    reader.read()
+    position = reader.broker.hub.position()
+    client = FakeClient(reader.broker).listen("a")
+    with_states = FakeClient(reader.broker)
+    with_states.subscriber.wants_state = True
+    with_states.listen("a")
+    reader.read_all()
+    stream.add()
+    reader.read_all()
+    reader.clock.advance(0)
+    assert position == "40-0-tag3"
+    assert [event.data for event in client.parse()] == ["41"]
+    assert [event.data for event in with_states.parse()] == ["41"]
+
+
+def test_a_slow_client_that_drops_the_gap_is_not_sent_the_past_again() -> None:
+    stream, reader = following(5)
+    client = FakeClient(reader.broker, limit=100, room=0).listen("a")
+    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    stream.lose()
+    reader.read_all()
+    stream.entries, stream.tag, stream.added, stream.last = kept
+    for _ in range(10):
+        stream.add()
+    reader.read_all()
+    for _ in range(10):
+        reader.clock.advance(0)
+        client.socket.read(None)
+    assert [event.data for event in client.parse() if event.type != "sse-gap"] == [
+        str(n) for n in range(6, 16)
+    ]
+    assert {event.type for event in client.events[:-10]} == {"sse-gap"}
+
+
+def test_a_channel_that_is_added_while_the_past_is_read_again_brings_no_past() -> None:
+    stream, reader = following(40)
+    client = FakeClient(reader.broker).listen("a")
+    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    stream.lose()
+    reader.read_all()
+    stream.entries, stream.tag, stream.added, stream.last = kept
+    reader.read()
+    reader.clock.advance(0)
+    reader.broker.add_client(client, ["b"])
+    reader.read_all()
+    stream.add(b"channel", b"b", b"message", b"new")
+    reader.read_all()
+    reader.clock.advance(0)
+    assert client.messages == ["new"]
+
+
+def test_a_client_that_is_ahead_is_told_of_no_gap_when_what_it_has_is_trimmed() -> None:
+    stream, reader = following(2)
+    for _ in range(8):
+        stream.add()
+    ahead = FakeClient(reader.broker).listen("a", last_event_id="8-0-tag1")
+    behind = FakeClient(reader.broker).listen("a", last_event_id="3-0-tag1")
+    stream.entries = stream.entries[-5:]
+    reader.read_all()
+    reader.clock.advance(0)
+    assert [event.data for event in ahead.parse()] == ["9", "10"]
+    assert [event.type for event in behind.parse()] == ["sse-gap", *["message"] * 5]
 
 
 def test_a_lost_end_that_another_server_has_found_sends_no_event_twice() -> None:
@@ -133,7 +250,7 @@ def test_a_failover_that_is_undone_sends_no_event_twice() -> None:
     stream.add()
     reader.read_all()
     reader.clock.advance(0)
-    assert [event.id for event in client.parse() if event.type != "sse-gap"] == ["7-0-tag1"]
+    assert [event.id for event in client.parse() if event.type != "sse-gap"] == ["6-0-tag2", "7-0-tag3"]
 
 
 def test_orders_are_carried_out_once_though_the_stream_is_read_again() -> None:

@@ -300,10 +300,11 @@ class ServersModel:
             return
         new = [name for name in self.names if name not in listener.channels]
         server, client = listener.server, listener.client
-        if new and not server.hub.ids.last < client.skip_until < NOT_LIVE:
+        if new:
             name = self.random.choice(new)
             listener.channels.append(name)
-            listener.starts[name] = max([server.position, *self.noticed_late])
+            ahead = int(client.skip_until) >> 64 if client.skip_until != NOT_LIVE else 0
+            listener.starts[name] = max([server.position, ahead, *self.noticed_late])
             server.hub.subscribe(client, [name], None)
 
     def remove(self) -> None:

@@ -57,7 +57,7 @@ class StreamServer(Server):
     @property
     def position(self) -> int:
         unread = [number(id) for id, _ in self.stream.entries if number(id) > self.last]
-        return min(unread, default=self.stream.time + 1) - 1
+        return max(min(unread, default=self.stream.time + 1) - 1, self.hub.ids.present().ms)
 
 
 class StreamModel(ServersModel):
@@ -112,27 +112,29 @@ class StreamModel(ServersModel):
 
     def trim(self) -> None:
         count = self.random.choice([1, 5, 100])
-        # A client that is ahead of a server may be sent its events again; and without the counts of Redis 7,
-        # a server does not notice all that is trimmed before it is read.
-        if len(self.servers) > 1 or not self.stream.counts:
+        if not self.stream.counts:
+            # Without the counts of Redis 7 a server does not notice all that is trimmed before it is read.
             read = min(server.last for server in self.servers)
             count = min(count, sum(number(id) <= read for id, _ in self.stream.entries))
         del self.stream.entries[:count]
 
     def lose(self) -> None:
+        self._note_gone(self.stream.entries)
         self.stream.lose()
+
+    def _note_gone(self, entries: list[Any]) -> None:
+        """A client that comes later is not due these, even if its position is before them."""
+        self.noticed_late |= {number(id) for id, _ in entries}
 
     def go_back(self) -> None:
         stream, count = self.stream, self.random.choice([1, 3])
         is_read = any(server.last == number(stream.last) for server in self.servers)
         # No server can know of entries that none has read.
         if len(stream.entries) >= count and is_read and self._are_all_at(b"0-0"):
-            self.noticed_late |= {number(id) for id, _ in stream.entries[-count:]}
+            self._note_gone(stream.entries[-count:])
             stream.go_back(count)
             held, last = stream.states_held, number(stream.last)
             stream.states_held = {name: value for name, value in held.items() if number(value) <= last}
-            for server in self.servers:  # at once: states of entries that are added before are not known
-                server.read()
 
     def rename(self) -> None:
         stream = self.stream
@@ -143,8 +145,5 @@ class StreamModel(ServersModel):
     def rename_back(self) -> None:
         stream = self.stream
         if self.left and self._are_all_at(b"0-0"):
+            self._note_gone(stream.entries)
             stream.entries, stream.added, stream.last, stream.tag = self.left.pop()
-            for (
-                entry
-            ) in self.entries.values():  # a client that was not connected meanwhile is not told of them
-                entry.is_sure = entry.is_sure and entry.number <= number(stream.last)

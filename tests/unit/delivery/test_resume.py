@@ -227,7 +227,7 @@ def test_a_client_that_falls_back_before_it_is_told_of_new_ids_gets_each_event_o
     lines = bytes(socket.received).decode().splitlines()
     assert [line for line in lines if line.startswith("data: new")] == [f"data: new {n}" for n in range(3)]
     hub.unsubscribe(client)
-    assert not hub._resume._due_gap
+    assert not hub._resume.due_gap
 
 
 def test_all_that_was_missed_comes_however_much_it_is(clock: TurnClock) -> None:
