@@ -35,6 +35,10 @@ from cyclone_sse.slices import MANY
 GROUP = b"cyclone-sse"
 STATES_IN_STEP = 500  # in one step of Redis
 
+# The errors of a Redis that accepts no entry, whichever. Without this, a Redis that only refuses the key with
+# which we find this out would count as such.
+_NO_ENTRIES = ("OOM", "MISCONF", "NOREPLICAS", "NOPERM this user has no permissions to run", "NOPERM User")
+
 StreamEntry: TypeAlias = tuple[bytes, list[bytes]]  # its id; fields and values in turn
 
 
@@ -142,6 +146,14 @@ class StreamLink(RedisLink):
 
     def _adding(self, fields: Sequence[bytes]) -> tuple[str | bytes | int, ...]:
         return (b"XADD", self._stream, b"MAXLEN", b"~", self._size, b"*", *fields)
+
+    async def refusal(self) -> str | None:
+        """Why Redis accepts no entries at present; None if it does. Adds none: this key is no stream."""
+        try:
+            await self.command(b"XADD", self._stream + b":check", b"NOMKSTREAM", b"*", b"check", b"1")
+        except (NotAllowed, ResponseError) as error:
+            return str(error) if str(error).startswith(_NO_ENTRIES) else None
+        return None
 
     async def claim(self, renew: bool = False) -> str:
         """Return the tag of the stream, after setting one if it has none. renew: set another one."""

@@ -100,6 +100,11 @@ class UpstreamBroker(Broker, Generic[L]):
     async def check_server(self) -> None:
         """Raise WrongServer if this is no longer the server to talk to. Called every HEARTBEAT_INTERVAL."""
 
+    async def check_publisher(self, publisher: Any) -> None:
+        """Find out whether messages are accepted, and arrive. Called every HEARTBEAT_INTERVAL."""
+        if self.has_heartbeat:
+            await self._send_heartbeat(publisher)
+
     # The hooks of Broker.
 
     @property
@@ -318,9 +323,7 @@ class UpstreamBroker(Broker, Generic[L]):
         try:
             await self.check_server()
             # Also without heartbeats: else nothing would show that no message can be published.
-            publisher = await self._publishing.connected()
-            if self.has_heartbeat:
-                await self._send_heartbeat(publisher)
+            await self.check_publisher(await self._publishing.connected())
         except WrongServer as error:
             self.end_links(error)
         except NotAllowed as error:

@@ -21,7 +21,6 @@ EXCEPTIONS = {
     # what Redis and RabbitMQ say is the whole of it
     "brokers.amqp_protocol": "tests/integration/brokers/test_amqp.py",
     "brokers.link": "what a connection must have, and how its errors read",
-    "brokers.redis_stream_link": "tests/integration/brokers/test_redis_stream.py",
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.harness.clients import Subscriber, publish, request, stats
 from tests.harness.patience import PATIENCE
-from tests.harness.process import need, until
+from tests.harness.process import free_port, need, until
 from tests.harness.servers import RedisServer
 from tests.integration.brokers.test_faults import FORM, wait_for
 from tests.integration.conftest import Serve
@@ -288,17 +288,21 @@ def test_the_stream_is_kept_short(serve: Serve, stream: Stream) -> None:
 
 
 def test_a_redis_without_memory_is_still_read_and_trimmed(serve: Serve, stream: Stream) -> None:
-    server = serve(*stream.options)
+    admin = free_port()
+    server = serve(*stream.options, f"--admin-port={admin}")
+    ready = f"http://127.0.0.1:{admin}/readyz"
     with Subscriber(server.url, "base") as client:
         stream.run("XADD", STREAM, "1-0", "channel", "base", "message", "old")
         assert client.event().data == "old"
         stream.run("CONFIG", "SET", "maxmemory", "1")
         answer = request("POST", f"{server.url}/publish", "channel=base&message=x", FORM)
         assert (answer.status, answer.json["published"]) == (503, False)
+        until(lambda: b"OOM" in request("GET", ready).body, "it is not ready")
         until(lambda: stream.run("XLEN", STREAM) == "0", "the stream is trimmed")
         serve(*stream.options)  # also starts
         assert LOST not in server.log
         stream.run("CONFIG", "SET", "maxmemory", "0")
+        until(lambda: request("GET", ready).status == 200, "it is ready again")
         publish(server.url, "base", "new")
         assert client.event().data == "new"
 
