@@ -75,7 +75,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         self._furthest = 0  # the greatest position that was read, also of streams that another has replaced
         self._lot = FIRST_LOT  # entries to read next
         self._states = StreamStates(self._log_states)
-        self._live = False  # orders that are read are obeyed
+        self._obeyed = 0  # the position up to which orders have been carried out
         self._next_trim = 0.0
         self._arrivals = Arrivals(lambda: self.hub.ids.last, self.slices, self.reactor)
 
@@ -202,7 +202,6 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         await self._states.write(link)
         if (lag := self._position.lag(lot.survey)) is not None:
             self.lag = lag
-        self._live = self._live or lot.complete
         return not lot.complete
 
     async def _change(self, link: StreamLink, tag: str, survey: Survey, holds: bool) -> None:
@@ -224,8 +223,9 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         oldest = max(0, await link.now() - int(self.hub.longest_ttl * 1000))
         before = await link.last_before(b"%d-0" % oldest) if oldest else None
         count = None if survey.added is None else survey.added - survey.length
-        self._live = False  # orders that it holds have been carried out
-        present = min(self._furthest, seq_of(survey.last))
+        last = seq_of(survey.last)
+        present = min(self._furthest, last)
+        self._obeyed = last if self._tag is None else present
         await self._keep_older_states(link, max(present, seq_of(before or BEGINNING)))
         if before is not None:
             floor, count = seq_of(before), None  # nothing lies between this one and what we read
@@ -280,6 +280,8 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         survey = await link.survey()
         self._tag, self._position = tag, Position(after, count)
         floor = max(floor, BEFORE_FIRST)
+        if present is None:
+            self._obeyed = floor
         self.hub.reset_ids(tag, floor, max(floor, present or 0))
         if states is not None:
             self.hub.states.clear_all()
@@ -356,7 +358,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         names = channels_to_clear(order)
         if names is not None:
             self._states.clear(id, names)
-        if self._live and not self.is_own(order):
+        if seq_of(id) > self._obeyed and not self.is_own(order):
             self.obey(order)
         elif names is not None:
             self.clear(names)

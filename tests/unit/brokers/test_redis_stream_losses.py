@@ -268,6 +268,21 @@ def test_orders_are_carried_out_once_though_the_stream_is_read_again() -> None:
     assert client.subscriber.ending is None
 
 
+@pytest.mark.parametrize("finds", [True, False])
+def test_an_order_that_is_given_after_a_lost_end_is_carried_out(finds: bool) -> None:
+    stream, reader = following()
+    other = Reader(stream)
+    client = FakeClient(reader.broker).listen("a")
+    stream.go_back(2)
+    stream.add()
+    if not finds:
+        other.read()  # it gives the stream another tag
+    stream.add(b"control", b'{"end": {"channel": ["a"]}}')
+    reader.read_all()
+    reader.clock.advance(0)
+    assert client.subscriber.ending is not None
+
+
 def test_an_entry_that_is_no_event_is_a_position_all_the_same() -> None:
     """Otherwise clients would receive a gap after a deploy if the stream has been trimmed."""
     stream, reader = following()
