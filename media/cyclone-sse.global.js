@@ -213,12 +213,13 @@ async function readStates(blocks) {
 /* The members of each channel, from the server's sse-presence events: first the whole list, then the changes. */
 
 const size = (members) => Object.keys(members).length;
+const isPartial = ({members, count}) => count > size(members);
 
 function makeRooms() {
     const rooms = new Map();    // channel: room
 
     return {
-        // The rooms of all channels with a list, without changes.
+        // The rooms of all channels with a list.
         get all() { return [...rooms.values()]; },
 
         // Forgets the rooms of all other channels. Without this, a channel that is added again would start with changes.
@@ -226,26 +227,28 @@ function makeRooms() {
             [...rooms.keys()].filter((name) => !channels.includes(name)).forEach((name) => rooms.delete(name));
         },
 
-        // Returns the room after a message of the server: {channel, members, count, anonymous, joined, left}. For a large
-        // room the server sends only the count: its members are unknown until a whole list arrives.
+        // Returns the room after a message of the server: {channel, members, count, anonymous}. For a large room the
+        // server sends only the count: its members are unknown until a whole list arrives.
         update({channel, members, joined = {}, left = [], count, anonymous = 0}) {
-            const known = rooms.get(channel), before = known?.members || {};
-            const wasLarge = known && known.count > size(before), isLarge = count != null || wasLarge && !members;
-            const now = isLarge ? {} : members || {...before, ...joined};
+            const known = rooms.get(channel), isLarge = count != null || known && isPartial(known) && !members;
+            const now = isLarge ? {} : members || {...known?.members, ...joined};
             left.forEach((user) => delete now[user]);
-            const added = Object.entries(now).filter(([user]) => known && !wasLarge && !Object.hasOwn(before, user));
             const room = {
-                channel, anonymous, members: now, joined: {}, left: [],
+                channel, anonymous, members: now,
                 count: count ?? (isLarge ? known.count + size(joined) - left.length : size(now))
             };
             rooms.set(channel, room);
-            return {
-                ...room,
-                joined: Object.fromEntries(added),
-                left: isLarge ? [] : Object.keys(before).filter((user) => !Object.hasOwn(now, user))
-            };
+            return room;
         }
     };
+}
+
+// The room with the users who joined and left since the page was shown `before`, this room or none. Each tab compares for
+// itself: without this, a tab that has just taken the lead, and knows no room, would report nobody.
+function withChanges(room, before) {
+    const from = before && !isPartial(before) && !isPartial(room) ? before : room;
+    const missing = (some, others) => Object.entries(some.members).filter(([user]) => !Object.hasOwn(others.members, user));
+    return {...room, joined: Object.fromEntries(missing(room, from)), left: missing(from, room).map(([user]) => user)};
 }
 
 /*
@@ -785,9 +788,9 @@ async function joinGroup(name, me, {signal, onLead, onResign, onMessage}) {
 /*
  * The stream of one tab.
  *
- * Of each channel it notes {name, begin, seen, linked, listed}: the channel starts after the id `begin`, null while that
- * is not known; the tab has seen all events up to the id `seen`; linked: the link brings its events; listed: the page
- * has the list of its members.
+ * Of each channel it notes {name, begin, seen, linked, room}: the channel starts after the id `begin`, null while that
+ * is not known; the tab has seen all events up to the id `seen`; linked: the link brings its events; room: its members,
+ * as the page was shown them.
  */
 
 const VERSION = 3;      // of what tabs send each other: those of another version share nothing with these
@@ -899,8 +902,9 @@ function connect(url, options = {}) {
     function showMembers(room) {
         const channel = channels.get(room.channel);
         if (channel) {
-            channel.listed = true;
-            emit('presence', room);
+            const before = channel.room;
+            channel.room = room;
+            emit('presence', withChanges(room, before));
         }
     }
 
@@ -956,7 +960,7 @@ function connect(url, options = {}) {
         if (event) {
             hear(event);
         }
-        rooms?.filter(({channel}) => !channels.get(channel)?.listed).forEach(showMembers);
+        rooms?.filter(({channel}) => !channels.get(channel)?.room).forEach(showMembers);
         if (room) {
             showMembers(room);
         }
@@ -1084,7 +1088,7 @@ function connect(url, options = {}) {
     // Returns whether any of them is new.
     function addChannels(names, begin) {
         const more = asList(names).filter((name) => !channels.has(name));
-        more.forEach((name) => channels.set(name, {name, begin, seen: '', linked: false, listed: false}));
+        more.forEach((name) => channels.set(name, {name, begin, seen: '', linked: false, room: null}));
         isLinked = isLinked && !more.length;
         return more.length > 0;
     }
@@ -1124,7 +1128,7 @@ function connect(url, options = {}) {
             const handles = listeners.get(type) || new Set();
             listeners.set(type, handles.add(handle));
             if (type === 'presence' && handles.size === 1) {
-                all().forEach((channel) => { channel.listed = false; });
+                all().forEach((channel) => { channel.room = null; });
                 announce();
             }
             return () => { handles.delete(handle); };

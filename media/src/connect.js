@@ -1,14 +1,15 @@
 /*
  * The stream of one tab.
  *
- * Of each channel it notes {name, begin, seen, linked, listed}: the channel starts after the id `begin`, null while that
- * is not known; the tab has seen all events up to the id `seen`; linked: the link brings its events; listed: the page
- * has the list of its members.
+ * Of each channel it notes {name, begin, seen, linked, room}: the channel starts after the id `begin`, null while that
+ * is not known; the tab has seen all events up to the id `seen`; linked: the link brings its events; room: its members,
+ * as the page was shown them.
  */
 import {joinGroup} from './group.js';
 import {makeHub} from './hub.js';
 import {isAfter, later} from './ids.js';
 import {GAP, asJSON} from './parser.js';
+import {withChanges} from './rooms.js';
 import {delay, makeWatchdog, raced} from './timers.js';
 
 const VERSION = 3;      // of what tabs send each other: those of another version share nothing with these
@@ -120,8 +121,9 @@ export function connect(url, options = {}) {
     function showMembers(room) {
         const channel = channels.get(room.channel);
         if (channel) {
-            channel.listed = true;
-            emit('presence', room);
+            const before = channel.room;
+            channel.room = room;
+            emit('presence', withChanges(room, before));
         }
     }
 
@@ -177,7 +179,7 @@ export function connect(url, options = {}) {
         if (event) {
             hear(event);
         }
-        rooms?.filter(({channel}) => !channels.get(channel)?.listed).forEach(showMembers);
+        rooms?.filter(({channel}) => !channels.get(channel)?.room).forEach(showMembers);
         if (room) {
             showMembers(room);
         }
@@ -305,7 +307,7 @@ export function connect(url, options = {}) {
     // Returns whether any of them is new.
     function addChannels(names, begin) {
         const more = asList(names).filter((name) => !channels.has(name));
-        more.forEach((name) => channels.set(name, {name, begin, seen: '', linked: false, listed: false}));
+        more.forEach((name) => channels.set(name, {name, begin, seen: '', linked: false, room: null}));
         isLinked = isLinked && !more.length;
         return more.length > 0;
     }
@@ -345,7 +347,7 @@ export function connect(url, options = {}) {
             const handles = listeners.get(type) || new Set();
             listeners.set(type, handles.add(handle));
             if (type === 'presence' && handles.size === 1) {
-                all().forEach((channel) => { channel.listed = false; });
+                all().forEach((channel) => { channel.room = null; });
                 announce();
             }
             return () => { handles.delete(handle); };

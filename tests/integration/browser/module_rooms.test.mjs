@@ -350,6 +350,21 @@ test('a tab that comes later has the list at once', async () => {
     second.stream.close();
 });
 
+test('after a change of the leading tab, the others are told who joined and left', async () => {
+    installTabs();
+    const first = await open({channels: ['a'], shared: true});
+    listen(first.stream);
+    const second = await open({channels: ['a'], shared: true}), rooms = listen(second.stream);
+    await passed(200);
+    await last().answer.write(presence({channel: 'a', members: {42: {}, 43: {}}, anonymous: 0}));
+    first.stream.close();
+    await passed(5000);
+    await last().answer.write(presence({channel: 'a', members: {43: {}, 44: {}}, anonymous: 0}));
+    assert.deepEqual(rooms.at(-1), {channel: 'a', members: {43: {}, 44: {}}, count: 2, anonymous: 0, joined: {44: {}}, left: ['42']});
+    second.stream.close();
+    await settle();
+});
+
 // ---- Not to the sender ----
 
 test('what is published except for this client', async () => {

@@ -21,7 +21,7 @@ from tools.plain_module import MODULE, PLAIN, module, plain
 
 HERE = Path(__file__).parent
 CASES = json.loads((HERE / "format_cases.json").read_text())
-SMALL = 15_250  # bytes, minified
+SMALL = 15_300  # bytes, minified
 LISTEN = """
     window.states = []; window.gaps = [];
     const listen = (options) => {
