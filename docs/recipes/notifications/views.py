@@ -23,7 +23,7 @@ def tell(user):
     """Publish the state on commit: it stays until the next one, and a page that opens gets it first."""
 
     def tell_now():
-        # Until what was published is so: of two requests, the one that reads first may publish last.
+        # Until what was published is still true: of two requests, the one that reads first may publish last.
         told = None
         while told != (now := summary(user)):
             publish_now(f"user-{user.pk}", now, keep=True)
