@@ -138,8 +138,8 @@ class PublishHandler(PostHandler):
         wait = self.broker.hub.rates.spend(grant.user, events, self.broker.reactor.seconds())
         if wait:
             reason = "this user publishes faster than the channel allows"
-            if math.isinf(wait):  # without this reason, the same batch would be sent again and again
-                reason, wait = "more events at once than a user may publish there: send fewer", BURST_TIME
+            if math.isinf(wait):  # without this, the same batch would be sent forever
+                reason, wait = "more events at once than the channel allows a user: send fewer", BURST_TIME
             raise Refusal(429, reason, {"Retry-After": str(math.ceil(wait))})
 
     def _publish(self, checked: tuple[Body, Sequence[Publication]]) -> Deferred[None] | None:

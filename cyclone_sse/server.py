@@ -35,7 +35,7 @@ Route = tuple[Any, ...]  # a regular expression, a handler, and maybe its keywor
 
 
 class NowhereHandler(NotFoundHandler):
-    """Answers 404 for all unknown paths; for those of this server with the option that enables them."""
+    """Answers 404 for unknown paths, and for paths that an option enables, with its name."""
 
     @property
     def reason(self) -> str:

@@ -45,7 +45,7 @@ def each(items: Iterable[T], step: Callable[[T], object], size: int = SIZE) -> I
 
 
 def release(waiting: Iterable[Deferred[T]], result: T, size: int) -> Iterator[None]:
-    """A task that fires with the result those of these Deferreds that still wait, size of them in a slice.
+    """A task that fires the Deferreds that still wait with this result. size: how many in a slice.
 
     Without this, all clients that wait for one thing would be served in one turn.
     """

@@ -85,7 +85,7 @@ class Grant:
         return EVERYTHING in self.publish
 
 
-PUBLISH_EVERYWHERE = Grant(publish=(EVERYTHING,))  # by the key, or for all clients where there is none
+PUBLISH_EVERYWHERE = Grant(publish=(EVERYTHING,))  # with the key, or for all clients where there is no key
 
 
 def user_name(value: object, field: str) -> str | None:

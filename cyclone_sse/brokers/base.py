@@ -44,7 +44,7 @@ def channels_to_clear(order: Mapping[str, Any]) -> list[str] | None:
 
 
 class HasClient(Protocol):
-    """The part of a handler that a broker needs: its client, under a name that few applications use."""
+    """The part of a handler that a broker needs: its client. (Custom handlers may have a ``client``.)"""
 
     @property
     def subscriber(self) -> Client:

@@ -241,8 +241,8 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
     async def _keep_older_states(self, link: StreamLink, last: int) -> None:
         """Read the states of entries up to this position, which clients are not sent as live events.
 
-        Without this, those that other programs added while no server was running, or while a failover lost
-        the end of the stream, would be no states.
+        Without this, those that other programs added while no server was running, or after a failover had
+        lost the end of the stream, would be missing.
         """
         after, is_over = BEGINNING, not last
         while not is_over:

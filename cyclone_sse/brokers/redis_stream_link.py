@@ -35,8 +35,8 @@ from cyclone_sse.slices import MANY
 GROUP = b"cyclone-sse"
 STATES_IN_STEP = 500  # in one step of Redis
 
-# The errors of a Redis that accepts no entry, whichever. Without this, a Redis that only refuses the key with
-# which we find this out would count as such.
+# The errors of a Redis that accepts no entry in any stream. Without this, one that refuses only the key of
+# ``refusal`` would count as such.
 _NO_ENTRIES = ("OOM", "MISCONF", "NOREPLICAS", "NOPERM this user has no permissions to run", "NOPERM User")
 
 StreamEntry: TypeAlias = tuple[bytes, list[bytes]]  # its id; fields and values in turn

@@ -1,7 +1,7 @@
 """The limit of events a second for each user: a token bucket for each user and kind of channel.
 
-A bucket has tokens for BURST_TIME. Plain Python: the time, in
-seconds of a monotonic clock, is an argument. Costs O(1) for each publication.
+A bucket has tokens for BURST_TIME. Plain Python: the time, in seconds of a monotonic clock, is an argument.
+Costs O(1) for each publication.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Sentinel(RedisServer):
         return "+monitor master" in self.log_of_this_run
 
     def notice(self, name: str) -> None:
-        """From now on, take a silent master for dead: earlier, one on a busy machine would be, too."""
+        """From now on, take a master for dead after half a second: before this, it may only be slow."""
         self.command("SENTINEL", "SET", name, "down-after-milliseconds", "500")
 
 

@@ -96,7 +96,7 @@ def _known(page: Any) -> str:
 
 @pytest.fixture
 def open_profile(chromium: Any) -> Iterator[Open]:
-    """`open_profile(**options)` is a profile of its own; its pages have what Playwright calls a context.
+    """`open_profile(**options)` is a profile of its own, which Playwright calls a context.
 
     options: Playwright's for `new_context`. If the test fails, what its pages log, throw and know is shown.
     """
