@@ -240,7 +240,7 @@ function makeRooms() {
 }
 
 // The room with the users who joined and left since the page was shown `before`, this room or none. Each tab compares for
-// itself: without this, a tab that has just taken the lead, and knows no room, would report nobody.
+// itself: without this, a tab that has just taken the lead, and knows no room, would report no one.
 function withChanges(room, before) {
     const from = before && !isPartial(before) && !isPartial(room) ? before : room;
     const missing = (some, others) => Object.entries(some.members).filter(([user]) => !Object.hasOwn(others.members, user));
