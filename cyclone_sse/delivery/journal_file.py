@@ -118,6 +118,8 @@ class JournalFile:
                 path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
             )
             self._inode = _inode(path)
+        # As SQLite does: without this, the log beside a symbolic link would always count as removed.
+        self._log = f"{os.path.realpath(path)}-wal"
         try:
             with self._understood():
                 self._open(first)
@@ -219,7 +221,7 @@ class JournalFile:
         try:
             if _inode(self.path) != self._inode:
                 return False
-            if not os.path.exists(f"{self.path}-wal"):
+            if not os.path.exists(self._log):
                 self._db.execute("PRAGMA journal_mode = DELETE")  # copies the log, still open, into the file
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._value("SELECT count(*) FROM journal")  # makes the new log

@@ -138,6 +138,22 @@ def test_a_log_that_is_removed_is_written_again(path: Path, tmp_path: Path) -> N
         assert [each.row for each, _ in journal.events()] == [1, 2, 3]
 
 
+def test_the_log_of_a_file_behind_a_symbolic_link_is_not_written_again(path: Path, tmp_path: Path) -> None:
+    """Each second all of it was copied into the file, and deleted."""
+    target = tmp_path / "elsewhere" / "history"
+    target.parent.mkdir()
+    path.symlink_to(target)
+    with opened(path) as journal:
+        journal.write(Transaction([event(1)]))
+        log = Path(f"{target}-wal")
+        before = log.stat()
+        assert journal.ensure_in_place()
+        assert (log.stat().st_ino, log.stat().st_size) == (before.st_ino, before.st_size)
+        log.unlink()
+        assert journal.ensure_in_place()
+        assert log.exists()
+
+
 def test_a_file_is_not_in_place_while_its_removed_log_cannot_be_written(path: Path) -> None:
     with opened(path) as journal:
         journal.write(Transaction([event(1)]))
