@@ -14,15 +14,40 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from cyclone_sse.delivery.batch import Batch, Step
-from cyclone_sse.delivery.channel_reader import ChannelReader
+from cyclone_sse.delivery.channel_reader import Answers, ChannelReader
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.log_reader import LogReader
+from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.starting_point import Start
 
 Reader = ChannelReader | LogReader
-# Makes the reader of some channels after a position. It reports gaps, except those of the floors in the
-# dictionary, and of patterns those up to the loss with this key.
-MakeReader = Callable[[Sequence[str], int, int | None, dict[str, int | None]], Reader]
+
+
+class Readers:
+    """What reads the history for clients. clock: seconds that only grow. patterns: see Resume."""
+
+    def __init__(
+        self, history: History, clock: Callable[[], float], patterns: PatternIndex | None = None
+    ) -> None:
+        self.history = history
+        self.answers = Answers(history, clock)
+        self._patterns = patterns
+
+    def has_pattern(self, channels: Iterable[str]) -> bool:
+        """Whether any of these is a pattern, for which the log is read."""
+        return self._patterns is not None and any(name in self._patterns for name in channels)
+
+    def start(
+        self, channels: Sequence[str], after: int, ignored: int | None, known: dict[str, int | None]
+    ) -> Reader:
+        """The reader of some channels after a position.
+
+        It reports gaps, except those of the floors in ``known``, and of patterns those up to the loss with
+        the key ``ignored``.
+        """
+        if self._patterns is not None and self.has_pattern(channels):
+            return LogReader(self.history, channels, self._patterns, after, known=known, ignored=ignored)
+        return ChannelReader(self.answers, channels, after, known)
 
 
 class Positions:
@@ -41,9 +66,9 @@ class Positions:
     _group: tuple[str, ...] = ()
     _until: int | None = None  # the present
 
-    def __init__(self, sent: Iterable[str], history: History, make_reader: MakeReader) -> None:
-        self._history = history
-        self._make_reader = make_reader
+    def __init__(self, sent: Iterable[str], readers: Readers) -> None:
+        self._history = readers.history
+        self._start_reader = readers.start
         self._at: dict[str, int] = {}  # of each channel that is to be read, where they differ
         self._sent = self.read = tuple(sent)  # read: last
         self._known: dict[str, int | None] = {}  # floors that were reported, or are not to be
@@ -140,7 +165,7 @@ class Positions:
             if len(positions) > 1:
                 self._until = positions[1]
                 self._group = tuple([name for name, at in self._at.items() if at == after])
-        self._reader = self._make_reader(self._group, after, self._ignored_until(after), self._known)
+        self._reader = self._start_reader(self._group, after, self._ignored_until(after), self._known)
         return self._reader
 
     def _ignored_until(self, after: int) -> int | None:

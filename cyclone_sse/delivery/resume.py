@@ -16,7 +16,6 @@ from typing import Any
 
 from cyclone_sse.counters import Counters
 from cyclone_sse.delivery.batch import Batch, Step
-from cyclone_sse.delivery.channel_reader import Answers, ChannelReader
 from cyclone_sse.delivery.client import (
     CLOSING,
     GONE,
@@ -36,7 +35,7 @@ from cyclone_sse.delivery.log_turns import LogTurns
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.pieces import Pieces
 from cyclone_sse.delivery.poll_client import PollClient
-from cyclone_sse.delivery.positions import Positions, Reader
+from cyclone_sse.delivery.positions import Positions, Readers
 from cyclone_sse.delivery.starting_point import EARLIEST, Start, starting_point
 from cyclone_sse.delivery.states import States
 from cyclone_sse.errors import Ending
@@ -66,8 +65,7 @@ class Resume:
         self.counters = counters
         self.log_turns = LogTurns(reactor)
         self.era = 0  # changes when ids are reset: positions from before mean nothing then
-        self._patterns = patterns
-        self._answers = Answers(history, self.clock)
+        self._readers = Readers(history, self.clock, patterns)
         self._catch_ups: dict[Client, CatchUp] = {}  # those under way
         self.due_gap: dict[Client, None] = {}  # clients that will be sent the gap of a reset of ids
 
@@ -79,18 +77,18 @@ class Resume:
             client.until = inf  # all at once: with a part of them, the next poll would be told of a gap
         if self._send_all(client, start):
             return
-        catch_up = self._catch_ups[client] = CatchUp(self, client, self._positions(client.channels))
+        catch_up = self._catch_ups[client] = CatchUp(self, client, Positions(client.channels, self._readers))
         catch_up.counts = start != EARLIEST and not client.is_poll
         catch_up.start(start)
 
     def _send_all(self, client: Client, start: Start) -> bool:
         """Send all missed events if they are one answer without a gap, as usual: the client is live then."""
-        if not start.reports_gap or client.is_poll or self._has_pattern(client.channels):
+        if not start.reports_gap or client.is_poll or self._readers.has_pattern(client.channels):
             return False
         gaps, missed = self.history.missed(start.after, client.channels, self.clock())
         if gaps:
             return False
-        answer = self._answers.after(start.after, missed)
+        answer = self._readers.answers.after(start.after, missed)
         if not answer.is_complete:
             return False
         self.go_live(client, start.after)
@@ -146,7 +144,7 @@ class Resume:
         if not (last_event_id and channels) or client.skip_until == NOT_LIVE or client in self.due_gap:
             return None  # it is live, or will be after the gap of a reset
         before = [name for name in client.channels if name not in channels]
-        catch_up = self._catch_ups[client] = CatchUp(self, client, self._positions(before))
+        catch_up = self._catch_ups[client] = CatchUp(self, client, Positions(before, self._readers))
         catch_up.positions.ignore_unknown(before)
         catch_up.add(channels, start)
         return catch_up.send_past(first_waiting)
@@ -177,7 +175,9 @@ class Resume:
             return
         catch_up = self._catch_ups.get(client)
         if catch_up is None:
-            catch_up = self._catch_ups[client] = CatchUp(self, client, self._positions(client.channels))
+            catch_up = self._catch_ups[client] = CatchUp(
+                self, client, Positions(client.channels, self._readers)
+            )
             catch_up.positions.ignore_unknown(client.channels)
         # None: the gap of a reset was among these.
         after, gaps = (self.ids.old, client.channels) if dropped.after is None else (dropped.after, ())
@@ -205,21 +205,7 @@ class Resume:
     def end_of(self, gaps: Collection[str]) -> float:
         """The position from which on a client is not told of these gaps again."""
         # A pattern has no floor.
-        return inf if self._has_pattern(gaps) else max(self.history.floor(name) or 0 for name in gaps)
-
-    def _positions(self, channels: Iterable[str]) -> Positions:
-        return Positions(channels, self.history, self._make_reader)
-
-    def _has_pattern(self, channels: Iterable[str]) -> bool:
-        """Whether any of these is a pattern, for which the log is read."""
-        return self._patterns is not None and any(name in self._patterns for name in channels)
-
-    def _make_reader(
-        self, channels: Sequence[str], after: int, ignored: int | None, known: dict[str, int | None]
-    ) -> Reader:
-        if self._patterns is not None and self._has_pattern(channels):
-            return LogReader(self.history, channels, self._patterns, after, known=known, ignored=ignored)
-        return ChannelReader(self._answers, channels, after, known)
+        return inf if self._readers.has_pattern(gaps) else max(self.history.floor(name) or 0 for name in gaps)
 
 
 class CatchUp:
