@@ -72,6 +72,7 @@ class PollClient(Client):
 
     def deliver(self, events: Sequence[Event]) -> Sent:
         """Answer with these events, or with the first of them, as ``batch`` determines."""
+        self.until = 0  # without this, `earliest` where nothing was kept would be answered with a whole turn
         sent, data = self.choose(events)
         if not data or self.state is GONE:
             return Sent(0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cyclone_sse.delivery import channel_reader
 from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
@@ -110,3 +111,36 @@ def test_a_gap_before_what_is_rendered_to_nothing_moves_the_client_on(left_out: 
     (answer,) = answers.given
     assert b"id: " in answer, "else each poll would return the same gap"
     assert (b"data: 1\n\n" in answer) == (left_out == 1)
+
+
+def test_a_poll_for_all_that_is_kept_is_answered_with_the_first_of_later_events() -> None:
+    clock = TurnClock()
+    hub = make_hub(clock)
+    answers = Answers()
+    hub.subscribe(answers.poll, ["a"], "earliest")
+    answers.poll.open()
+    turns(clock)
+    for number in range(3):
+        hub.publish(publication("a", str(number)))
+    turns(clock)
+    (answer,) = answers.given
+    assert b"data: 0\n" in answer
+    assert b"data: 1\n" not in answer
+
+
+@pytest.mark.parametrize("id", ["earliest", "nonsense"])
+def test_an_answer_has_no_more_than_one_piece(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without this, each poll of a crowd could be sent the whole history, in one turn."""
+    monkeypatch.setattr(channel_reader, "BATCH_EVENTS", 3)
+    clock = TurnClock()
+    hub = make_hub(clock, history_size=5)
+    for number in range(6):
+        hub.publish(publication("quiet" if number < 5 else "busy", str(number)))
+    for number in range(6, 12):
+        hub.publish(publication("busy", str(number)))
+    turns(clock)
+    answers = Answers()
+    hub.subscribe(answers.poll, ["quiet", "busy"], id)
+    answers.poll.open()
+    (answer,) = answers.given
+    assert [number for number in range(12) if b"data: %d\n" % number in answer] == [0, 1, 2]
