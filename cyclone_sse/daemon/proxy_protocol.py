@@ -28,8 +28,9 @@ class ProxyLine(V1Parser):
             info = super().parse(line)
             source: Any = info.source
             if source is not None:
-                # Without this, any text would be the client's address in the log, and for --auth-url.
-                ip_address(source.host)
+                # Without this, any text would be the client's address in the log, and for --auth-url, also
+                # after the "%" of a zone, which no client of a balancer has.
+                ip_address(source.host.replace("%", " "))
         except ValueError:  # Without this, a port that is not a number would lead to a traceback in the log.
             raise InvalidProxyHeader from None
         return info

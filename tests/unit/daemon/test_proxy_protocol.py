@@ -76,6 +76,7 @@ def test_the_address_of_a_client_comes_from_either_version() -> None:
         b"PROXY TCP4 192.0.2.1 192.0.2.2 x 2\r\n",
         b"PROXY TCP4 \xff 192.0.2.2 1 2\r\n",
         b"PROXY TCP4 localhost 192.0.2.2 1 2\r\n",
+        b"PROXY TCP6 fe80::1%<b>\x1b[2J fe80::2 1 2\r\n",
         b"PROXY TCP4 192.0.2.1\nX 192.0.2.2 1 2\r\n",
         b"PROXY " + b"x" * 200,
     ],
