@@ -129,6 +129,22 @@ def test_a_call_that_fails_is_logged_and_the_others_follow(failures: list[Any]) 
         assert [failure["log_failure"].type for failure in failures] == [ZeroDivisionError]
 
 
+def test_a_call_that_runs_the_reactor_has_each_call_made_once() -> None:
+    reactor = epollreactor.EPollReactor()
+    with pipes_of(reactor, 1):
+        called: list[str] = []
+
+        def run() -> None:
+            called.append("run")
+            reactor.doIteration(0)
+
+        call_soon(reactor, run)
+        call_soon(reactor, lambda: called.append("due"))
+        for _ in range(2):
+            reactor.doIteration(0)
+        assert called == ["run", "due"]
+
+
 def test_where_turns_are_not_short_the_reactor_calls_it() -> None:
     clock = Clock()
     called: list[str] = []

@@ -1,4 +1,4 @@
-"""Which kind of subscriber a transport gets. What both kinds hold is in `test_subscriber.py`."""
+"""Which kind of subscriber a transport gets. What both kinds hold is in `test_socket_client.py`."""
 
 from __future__ import annotations
 
