@@ -169,9 +169,12 @@ class Hub:
         moment, era = EventId(seen, node), self._resume.era
 
         def send(client: Client) -> None:
-            if self._resume.era == era:  # else ids were reset again, and it is live from that gap on
+            if self._resume.era == era:
                 # Without this, a client that has fallen back meanwhile would be sent the same events twice.
                 self._resume.stop(client)
+            # Else ids were reset again, and a client that has fallen back is live from that gap on. Without
+            # this, any other would be sent a second time what was read again between the two resets.
+            if self._resume.era == era or client.skip_until != NOT_LIVE:
                 client.skip_until = seen if seen > last else 0
             self._send(client, self._resume.pieces.gap(client, client.channels, moment), RESET)
 

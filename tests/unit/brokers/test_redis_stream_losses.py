@@ -69,6 +69,28 @@ def test_a_state_that_another_program_writes_after_a_lost_end_is_known() -> None
     ]
 
 
+def back_after_a_rename(count: int) -> tuple[FakeStream, Reader, FakeClient]:
+    """A reader that is about to read so many entries again, which its client has."""
+    stream, reader = following(count)
+    client = FakeClient(reader.broker).listen("a")
+    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    stream.lose()
+    reader.read_all()
+    stream.entries, stream.tag, stream.added, stream.last = kept
+    reader.clock.advance(0)
+    reader.read()
+    return stream, reader, client
+
+
+def test_a_second_loss_while_the_first_is_being_reported_sends_no_event_twice() -> None:
+    stream, reader, client = back_after_a_rename(8)
+    reader.read_all()
+    stream.lose()
+    reader.read_all()
+    reader.clock.advance(0)
+    assert [event.type for event in client.parse()] == ["sse-gap"] * 3
+
+
 def test_an_entry_that_was_deleted_alone_is_no_loss() -> None:
     stream, reader = following()
     stream.delete(5)
