@@ -273,7 +273,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         """Continue after this entry, with the states that are kept beside the stream.
 
         floor: events before it are not known. present: events up to it are not sent to clients that are
-        connected.
+        connected; by default those that were to be read again anyway.
         """
         # Without these, a state would stay whose order to clear is lost.
         states = await self._states.read(link)
@@ -281,8 +281,11 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         self._tag, self._position = tag, Position(after, count)
         floor = max(floor, BEFORE_FIRST)
         if present is None:
-            self._obeyed = floor
-        self.hub.reset_ids(tag, floor, max(floor, present or 0))
+            # Without this, a loss that is found while entries are read again would send all that are left of
+            # them to connected clients a second time.
+            present = min(self.hub.ids.old, seq_of(survey.last))
+            self._obeyed = max(floor, present)
+        self.hub.reset_ids(tag, floor, max(floor, present))
         if states is not None:
             self.hub.states.clear_all()
         for channel, id, state in states or ():

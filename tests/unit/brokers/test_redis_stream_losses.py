@@ -7,7 +7,7 @@ import pytest
 from cyclone_sse.brokers.redis_stream_position import Survey
 from cyclone_sse.delivery.events import EventId
 from tests.unit.brokers.links import Client
-from tests.unit.brokers.redis_streams import FakeStream, Reader
+from tests.unit.brokers.redis_streams import FakeStream, Reader, done
 from tests.unit.fakes import FakeClient
 
 
@@ -89,6 +89,43 @@ def test_a_second_loss_while_the_first_is_being_reported_sends_no_event_twice() 
     reader.read_all()
     reader.clock.advance(0)
     assert [event.type for event in client.parse()] == ["sse-gap"] * 3
+
+
+def test_entries_that_are_trimmed_while_others_are_read_again_send_no_event_twice() -> None:
+    stream, reader, client = back_after_a_rename(8)
+    del stream.entries[:3]
+    stream.add()
+    reader.read_all()
+    reader.clock.advance(0)
+    assert [event.id for event in client.parse() if event.type != "sse-gap"] == ["9-0-tag3"]
+    assert reader.held("a") == [4, 5, 6, 7, 8, 9]
+
+
+def test_orders_are_carried_out_once_though_entries_are_trimmed_while_they_are_read_again() -> None:
+    stream, reader, _ = back_after_a_rename(3)
+    stream.add(b"control", b'{"end": {"channel": ["a"]}}')
+    reader.read_all()
+    client = FakeClient(reader.broker).listen("a")
+    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    stream.lose()
+    reader.read_all()
+    stream.entries, stream.tag, stream.added, stream.last = kept
+    reader.read()
+    del stream.entries[:2]
+    reader.read_all()
+    reader.clock.advance(0)
+    assert client.subscriber.ending is None
+
+
+def test_a_tag_that_another_server_renews_while_entries_are_read_again_sends_no_event_twice() -> None:
+    stream, reader, client = back_after_a_rename(40)
+    reader.broker._lot = 16
+    assert reader.read()
+    done(stream.claim(renew=True))
+    stream.add()
+    reader.read_all()
+    reader.clock.advance(0)
+    assert [event.id for event in client.parse() if event.type != "sse-gap"] == ["41-0-tag4"]
 
 
 def test_an_entry_that_was_deleted_alone_is_no_loss() -> None:
