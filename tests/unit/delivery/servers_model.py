@@ -62,6 +62,7 @@ class ServersModel:
     """Servers, their clients, and everything that was published. seed: of all that happens."""
 
     may_lose = False  # events may be lost other than by the limits of the history
+    may_have_gaps = False  # clients may receive gaps although nothing is lost
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -323,7 +324,7 @@ class ServersModel:
 
     def faults(self) -> Iterator[str]:
         """What a client received too often, in another order, without being due, or not at all."""
-        may_have_gaps = self.may_lose or not self.is_lossless
+        may_have_gaps = self.may_lose or self.may_have_gaps or not self.is_lossless
         for number, listener in enumerate(self.listeners):
             found = [*listener.faults(may_have_gaps, self.noticed_late), *self._wrong_members(listener)]
             yield from (f"client {number}, {listener.channels}: {fault}" for fault in found)

@@ -1,6 +1,7 @@
 """`servers_model` with servers on one Redis stream, each of which reads it in its own time.
 
-The stream is trimmed, also before some servers have read it, is deleted, renamed, or loses its end.
+The stream is trimmed, also before some servers have read it, is deleted, renamed, or loses its end. Servers
+are killed and started again.
 """
 
 from __future__ import annotations
@@ -21,22 +22,47 @@ KEPT = 40  # entries that a server reads when it starts
 
 
 class Stream(FakeStream):
-    """The stream in Redis. Its clock is such that the history's time begins before the last entries."""
+    """The stream in Redis. Its clock is such that the history's time begins before the last entries.
+
+    kept: that many.
+    """
+
+    kept = KEPT
 
     async def now(self) -> int:
-        return int(self.time + 1000 * 1e6 - KEPT)
+        return int(self.time + 1000 * 1e6 - self.kept)
+
+
+class Process:
+    """The reactor of a process, on the clock of all. After its end nothing runs any more."""
+
+    def __init__(self, clock: TurnClock) -> None:
+        self.seconds = clock.seconds
+        self.has_ended = False
+        self._clock = clock
+
+    def callLater(self, delay: float, function: Any, *args: Any, **named: Any) -> Any:
+        return self._clock.callLater(delay, self._call, function, args, named)
+
+    def _call(self, function: Any, args: Any, named: Any) -> None:
+        if not self.has_ended:
+            function(*args, **named)
 
 
 class StreamServer(Server):
     """A server that reads the stream when it is told to."""
 
     def __init__(self, stream: Stream, clock: TurnClock, kinds: Kinds, settings: dict[str, Any]) -> None:
-        self.broker: RedisStreamBroker = RedisStreamBroker(dict(settings), reactor=clock)
+        self.process = Process(clock)
+        self.broker: RedisStreamBroker = RedisStreamBroker(
+            dict(settings),
+            reactor=self.process,  # type: ignore[arg-type]
+        )
         self.stream = stream
         self.prepare(kinds, clock)
 
         async def run(command: Any) -> Any:
-            return await command(stream)
+            return await (Deferred() if self.process.has_ended else command(stream))
 
         self.broker._publishing.run = lambda command, size: (  # type: ignore[method-assign]
             Deferred.fromCoroutine(run(command))
@@ -48,6 +74,10 @@ class StreamServer(Server):
 
     def read(self) -> bool:
         return bool(done(self.broker.read_lot(self.stream)))  # type: ignore[arg-type]
+
+    def kill(self) -> None:
+        """End the process."""
+        self.process.has_ended = True
 
     @property
     def last(self) -> int:
@@ -68,18 +98,25 @@ class StreamModel(ServersModel):
         choose = self.random.choice
         self.may_lose = choose([True, False, False])
         self.stream = Stream(counts=choose([True, True, False]))
+        # Without the counts of Redis 7 a server that starts does not know that nothing was trimmed.
+        self.may_have_gaps = not self.stream.counts
+        self.rewritten: str | None = None  # the tag of the stream when it last lost its end
         self.left: list[tuple[list[Any], int, bytes, str | None]] = []  # streams that were renamed
-        for _ in range(choose([1, 2, 3])):
-            server = StreamServer(self.stream, self.clock, self.kinds, self.settings)
-            server.hub._fanout._slice = self.slice
-            self.servers.append(server)
+        if self.is_lossless and not self.may_lose:
+            self.stream.kept = 10_000
+        self.servers = [self._start() for _ in range(choose([1, 2, 3]))]
+
+    def _start(self) -> StreamServer:
+        server = StreamServer(self.stream, self.clock, self.kinds, self.settings)
+        server.hub._fanout._slice = self.slice
+        return server
 
     @property
     def newest(self) -> int:
         return self.stream.time
 
     def actions(self) -> list[Callable[[], object]]:
-        actions = [*super().actions(), *[self.read_stream] * 18]
+        actions = [*super().actions(), *[self.read_stream] * 18, self.restart]
         if not self.is_lossless:
             actions += [self.trim]
         if self.may_lose:
@@ -103,6 +140,20 @@ class StreamModel(ServersModel):
 
     def read_stream(self) -> None:
         self.random.choice(self.servers).read()
+
+    def restart(self) -> None:
+        """A process ends, and is started again. Its clients connect again, to any server."""
+        place = self.random.randrange(len(self.servers))
+        if self.stream.tag is not None and self.stream.tag == self.rewritten:
+            return  # it may be the only one that can know of the loss
+        ended = self.servers[place]
+        ended.kill()
+        for listener in self.listeners:
+            if listener.server is ended:
+                listener.is_waiting = False
+                if listener.client is not None:
+                    self._disconnect(listener, self.random.randint(listener.parsed, len(listener.sent)))
+        self.servers[place] = self._start()
 
     def _are_all_at(self, last: bytes) -> bool:
         """Whether all servers know the stream and have read it up to this entry."""
@@ -133,6 +184,7 @@ class StreamModel(ServersModel):
         if len(stream.entries) >= count and is_read and self._are_all_at(b"0-0"):
             self._note_gone(stream.entries[-count:])
             stream.go_back(count)
+            self.rewritten = stream.tag
             held, last = stream.states_held, number(stream.last)
             stream.states_held = {name: value for name, value in held.items() if number(value) <= last}
 
