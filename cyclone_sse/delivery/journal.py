@@ -192,8 +192,7 @@ class Journal:
             self.log.error("the last events may be missing in the history file: {reason}", reason=error)
         finally:
             await self._writer.call(self._file.close)
-        if len(self._answers):
-            await self._answers.add(iter(()))
+        await self._answers.idle()
         self._history.on_forgotten = self._idempotency.on_forgotten = None
         self._writer.stop()
 
