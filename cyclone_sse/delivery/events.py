@@ -187,6 +187,10 @@ class Event:
         """Its id, as clients see it."""
         return EventId(self.seq, self.node)
 
+    def excludes(self, client_id: str | None) -> bool:
+        """Whether it is not for the client with this id, None for a client that has none."""
+        return self.excluded is not None and self.excluded == client_id
+
     @property
     def id_text(self) -> str:
         """Its id as text, from the first line of its frame, which must be that of the id."""

@@ -243,8 +243,7 @@ class Fanout:
         due = [
             event
             for event in batch.events
-            if event.seq > client.skip_until
-            and (event.excluded is None or event.excluded != client.client_id)
+            if event.seq > client.skip_until and not event.excludes(client.client_id)
         ]
         if not due or client.state is GONE:
             return

@@ -62,7 +62,7 @@ class Pieces:
             event
             for event in self._states.of(names)
             if (event.seq <= at.seq or event.seq in self._states.without_event)
-            and (event.seq <= after or _excludes(event, client) or not is_held(event, names))
+            and (event.seq <= after or event.excludes(client.client_id) or not is_held(event, names))
         ]
         if not states:
             return NOTHING
@@ -132,7 +132,7 @@ class Pieces:
     def events(self, client: Client, batch: Batch) -> Piece:
         """The bytes of these events for one client; the counters count them as sent."""
         if client.client_id in batch.excluded:
-            due = [event for event in batch.events if event.excluded != client.client_id]
+            due = [event for event in batch.events if not event.excludes(client.client_id)]
             if not due:
                 return NOTHING
             batch = Batch(due)
@@ -151,10 +151,6 @@ class Pieces:
         self._counters.deliveries += len(events)
         self._counters.sent_bytes += len(piece.joined())
         return piece
-
-
-def _excludes(event: Event, client: Client) -> bool:
-    return event.excluded is not None and event.excluded == client.client_id
 
 
 def _without_id(event: Event) -> Event:
