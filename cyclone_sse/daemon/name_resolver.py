@@ -11,11 +11,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from threading import Thread
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, IHostnameResolver, IHostResolution, IResolutionReceiver
 from zope.interface import implementer
+
+from cyclone_sse.reactors import FromThread
 
 _FAMILIES = {
     frozenset([IPv4Address]): socket.AF_INET,
@@ -28,13 +30,6 @@ _LookUp = Callable[[str, int, int, int], Sequence[tuple[Any, ...]]]
 def install_name_resolver(reactor: Any) -> None:
     """Make the reactor look up hosts in this way, for all connections that it opens."""
     reactor.installNameResolver(NameResolver(reactor))
-
-
-class _FromThread(Protocol):
-    """The part of the reactor that the threads need."""
-
-    def callFromThread(self, function: Callable[..., object], *args: Any) -> object:
-        """Call the function in the reactor's thread."""
 
 
 @implementer(IHostResolution)
@@ -55,7 +50,7 @@ class NameResolver:
     look_up: getaddrinfo(3), called in that thread.
     """
 
-    def __init__(self, reactor: _FromThread, look_up: _LookUp = socket.getaddrinfo) -> None:
+    def __init__(self, reactor: FromThread, look_up: _LookUp = socket.getaddrinfo) -> None:
         self._reactor = reactor
         self._look_up = look_up
         self._waiting: dict[_Question, list[IResolutionReceiver]] = {}

@@ -10,6 +10,8 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from cyclone_sse.reactors import FromThread
+
 T = TypeVar("T")
 
 
@@ -21,13 +23,6 @@ class Writer(Protocol):
 
     def stop(self) -> None:
         """Stop; no call will follow."""
-
-
-class FromThread(Protocol):
-    """The part of the reactor that the thread needs."""
-
-    def callFromThread(self, function: Callable[..., object], *args: Any) -> object:
-        """Call the function in the reactor's thread."""
 
 
 class WriterThread:
