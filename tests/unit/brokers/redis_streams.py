@@ -12,6 +12,8 @@ from cyclone_sse.brokers.redis_stream_link import Lot, StreamEntry, StreamLink
 from cyclone_sse.brokers.redis_stream_position import Survey
 from tests.unit.fakes import TurnClock
 
+Contents = tuple[list[StreamEntry], str | None, int, bytes]  # entries, tag, entries ever added, last id
+
 
 class FakeStream:
     """A stream in Redis, and a connection to it in one. Entry n has the id n-0."""
@@ -31,6 +33,15 @@ class FakeStream:
         self.tag = None
         self.added, self.last = 0, b"0-0"
         self.deleted: bytes | None = b"0-0" if self.counts else None
+
+    @property
+    def contents(self) -> Contents:
+        """What a rename or a failover takes away and brings back: a copy, which can be set again."""
+        return list(self.entries), self.tag, self.added, self.last
+
+    @contents.setter
+    def contents(self, contents: Contents) -> None:
+        self.entries, self.tag, self.added, self.last = contents
 
     def add(self, *fields: bytes) -> int:
         """An entry; gives its number."""

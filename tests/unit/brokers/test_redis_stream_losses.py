@@ -73,10 +73,10 @@ def back_after_a_rename(count: int) -> tuple[FakeStream, Reader, FakeClient]:
     """A reader that is about to read so many entries again, which its client has."""
     stream, reader = following(count)
     client = FakeClient(reader.broker).listen("a")
-    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    kept = stream.contents
     stream.lose()
     reader.read_all()
-    stream.entries, stream.tag, stream.added, stream.last = kept
+    stream.contents = kept
     reader.clock.advance(0)
     reader.read()
     return stream, reader, client
@@ -106,10 +106,10 @@ def test_orders_are_carried_out_once_though_entries_are_trimmed_while_they_are_r
     stream.add(b"control", b'{"end": {"channel": ["a"]}}')
     reader.read_all()
     client = FakeClient(reader.broker).listen("a")
-    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    kept = stream.contents
     stream.lose()
     reader.read_all()
-    stream.entries, stream.tag, stream.added, stream.last = kept
+    stream.contents = kept
     reader.read()
     del stream.entries[:2]
     reader.read_all()
@@ -181,10 +181,10 @@ def test_trimming_what_was_read_is_no_loss() -> None:
 def test_a_stream_that_is_renamed_and_back_sends_no_event_twice() -> None:
     stream, reader = following(8)
     client = FakeClient(reader.broker).listen("a")
-    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    kept = stream.contents
     stream.lose()
     reader.read_all()
-    stream.entries, stream.tag, stream.added, stream.last = kept
+    stream.contents = kept
     reader.read_all()
     reader.clock.advance(0)
     events = client.parse()
@@ -201,11 +201,11 @@ def test_a_stream_that_is_renamed_and_back_sends_no_event_twice() -> None:
 def test_a_client_that_was_away_is_told_of_a_stream_in_between(added_after: int) -> None:
     stream, reader = following(8)
     position = reader.broker.hub.position()
-    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    kept = stream.contents
     stream.lose()
     stream.add()  # this one is missed
     reader.read_all()
-    stream.entries, stream.tag, stream.added, stream.last = kept
+    stream.contents = kept
     for _ in range(added_after):
         stream.add()
     reader.read_all()
@@ -216,10 +216,10 @@ def test_a_client_that_was_away_is_told_of_a_stream_in_between(added_after: int)
 
 def test_a_client_that_comes_while_the_past_is_read_again_is_not_sent_the_past() -> None:
     stream, reader = following(40)
-    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    kept = stream.contents
     stream.lose()
     reader.read_all()
-    stream.entries, stream.tag, stream.added, stream.last = kept
+    stream.contents = kept
     reader.read()
     position = reader.broker.hub.position()
     client = FakeClient(reader.broker).listen("a")
@@ -238,10 +238,10 @@ def test_a_client_that_comes_while_the_past_is_read_again_is_not_sent_the_past()
 def test_a_slow_client_that_drops_the_gap_is_not_sent_the_past_again() -> None:
     stream, reader = following(5)
     client = FakeClient(reader.broker, limit=100, room=0).listen("a")
-    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    kept = stream.contents
     stream.lose()
     reader.read_all()
-    stream.entries, stream.tag, stream.added, stream.last = kept
+    stream.contents = kept
     for _ in range(10):
         stream.add()
     reader.read_all()
@@ -257,10 +257,10 @@ def test_a_slow_client_that_drops_the_gap_is_not_sent_the_past_again() -> None:
 def test_a_channel_that_is_added_while_the_past_is_read_again_brings_no_past() -> None:
     stream, reader = following(40)
     client = FakeClient(reader.broker).listen("a")
-    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    kept = stream.contents
     stream.lose()
     reader.read_all()
-    stream.entries, stream.tag, stream.added, stream.last = kept
+    stream.contents = kept
     reader.read()
     reader.clock.advance(0)
     reader.broker.add_client(client, ["b"])
@@ -301,11 +301,11 @@ def test_a_lost_end_that_another_server_has_found_sends_no_event_twice() -> None
 def test_a_failover_that_is_undone_sends_no_event_twice() -> None:
     stream, reader = following(5)
     client = FakeClient(reader.broker).listen("a")
-    before = list(stream.entries), stream.tag, stream.added, stream.last
+    before = stream.contents
     stream.go_back(2)
     stream.add()
     reader.read_all()  # it gives the stream another tag
-    stream.entries, stream.tag, stream.added, stream.last = before
+    stream.contents = before
     stream.add()
     reader.read_all()
     reader.clock.advance(0)
@@ -318,10 +318,10 @@ def test_orders_are_carried_out_once_though_the_stream_is_read_again() -> None:
     stream.add(b"control", b'{"end": {"channel": ["a"]}}')
     reader.read_all()
     client = FakeClient(reader.broker).listen("a")
-    kept = list(stream.entries), stream.tag, stream.added, stream.last
+    kept = stream.contents
     stream.lose()
     reader.read_all()
-    stream.entries, stream.tag, stream.added, stream.last = kept
+    stream.contents = kept
     reader.read_all()
     reader.clock.advance(0)
     assert client.subscriber.ending is None

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from cyclone_sse.brokers.redis_stream import RedisStreamBroker
 from cyclone_sse.delivery.kinds import Kinds
-from tests.unit.brokers.redis_streams import FakeStream, done, number
+from tests.unit.brokers.redis_streams import Contents, FakeStream, done, number
 from tests.unit.delivery.moving_listeners import Entry
 from tests.unit.delivery.servers_model import CHANNELS, Server, ServersModel
 from tests.unit.fakes import TurnClock
@@ -101,7 +101,7 @@ class StreamModel(ServersModel):
         # Without the counts of Redis 7 a server that starts does not know that nothing was trimmed.
         self.may_have_gaps = not self.stream.counts
         self.rewritten: str | None = None  # the tag of the stream when it last lost its end
-        self.left: list[tuple[list[Any], int, bytes, str | None]] = []  # streams that were renamed
+        self.left: list[Contents] = []  # streams that were renamed
         if self.is_lossless and not self.may_lose:
             self.stream.kept = 10_000
         self.servers = [self._start() for _ in range(choose([1, 2, 3]))]
@@ -191,11 +191,11 @@ class StreamModel(ServersModel):
     def rename(self) -> None:
         stream = self.stream
         if self._are_all_at(stream.last):
-            self.left.append((stream.entries, stream.added, stream.last, stream.tag))
+            self.left.append(stream.contents)
             stream.lose()
 
     def rename_back(self) -> None:
         stream = self.stream
         if self.left and self._are_all_at(b"0-0"):
             self._note_gone(stream.entries)
-            stream.entries, stream.added, stream.last, stream.tag = self.left.pop()
+            stream.contents = self.left.pop()
