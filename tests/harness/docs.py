@@ -49,8 +49,8 @@ def commands(page: str) -> list[str]:
     for kind, _, text in _blocks(page):
         if kind == "sh":
             whole = [text.strip()] if text.startswith("export ") else text.splitlines()
-            lines += [line.partition("  #")[0].strip() for line in whole if line.strip()]
-    return lines
+            lines += [line.partition("  #")[0].strip() for line in whole]
+    return [line for line in lines if line]
 
 
 def bodies(page: str) -> list[str]:
