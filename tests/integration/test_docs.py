@@ -10,6 +10,7 @@ import pytest
 from cyclone_sse.options import OPTIONS
 from tests.harness.docs import commands, page_path, pages
 from tests.harness.process import ROOT
+from tests.integration import test_readme
 
 HERE = Path(__file__).parent
 LINES = 150  # of README.md
@@ -68,6 +69,15 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
 def test_some_test_runs_its_commands(page: str) -> None:
     assert page in RUN_BY, "name the test that runs the commands of this page"
     assert f'"{page}"' in (HERE / RUN_BY[page]).read_text()
+
+
+def test_every_command_that_test_readme_should_run_is_run() -> None:
+    # Here, since that file is slow: its own tests are rarely run by those who edit a page.
+    source = Path(test_readme.__file__).read_text()
+    quoted = re.findall(r'(?:only\(|shell\(|run\(|in \()["\']([^"\']+)', source)
+    for line in test_readme.COMMANDS:
+        if not line.startswith(test_readme.ELSEWHERE):
+            assert any(words in line for words in quoted), f"no test runs: {line}"
 
 
 @pytest.mark.parametrize("page", pages())

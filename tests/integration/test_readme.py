@@ -214,12 +214,3 @@ def test_load_client(shell: Serve, home: Home) -> None:
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("make")])
 def test_targets_exist(home: Home, line: str) -> None:
     home.run(line.replace("make", "make -n", 1))
-
-
-def test_every_command_is_run_here_or_elsewhere() -> None:
-    source = Path(__file__).read_text()
-    quoted = re.findall(r'(?:only\(|shell\(|run\(|in \()["\']([^"\']+)', source)
-    for line in COMMANDS:
-        if line.startswith(ELSEWHERE):
-            continue
-        assert any(words in line for words in quoted), f"no test runs: {line}"
