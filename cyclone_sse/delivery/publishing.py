@@ -97,19 +97,15 @@ class Publishing:
             if is_wide:
                 # Without this, publishers could send more than is delivered, and other events would wait.
                 published.addCallback(lambda ids: self._fanout.idle().addCallback(lambda _: ids))
-            return self._when_written(published)
+            if self._journal is not None:
+                published.addCallback(self._journal.when_written)
+            return published
         if keep:
             finish(self.check_states(publications))
         ids: list[str] = []
         for each in publications:
             ids.append(self._publish(each).id_text)
         return ids if self._journal is None else self._journal.when_written(ids)
-
-    def _when_written(self, published: Deferred[Sequence[str]]) -> Deferred[Sequence[str]]:
-        journal = self._journal
-        if journal is not None:
-            published.addCallback(journal.when_written)
-        return published
 
     def _publish_in_slices(self, publications: Sequence[Publication]) -> Generator[None, None, Sequence[str]]:
         yield from self.check_states(publications)
@@ -148,7 +144,7 @@ class Publishing:
     def check_states(self, publications: Sequence[Publication]) -> Generator[None, None, None]:
         """Raise Refusal if there is no room for these as the states of their channels, in slices."""
         if not (yield from self.states.fit_in_slices(publications)):
-            raise _no_room()
+            raise Refusal(507, _NO_ROOM)
 
     def _has_room(self, publication: Publication) -> bool:
         """Whether there is room for this as a state. Logs if not: no publisher waits for an answer."""
@@ -300,7 +296,3 @@ class Publishing:
         """Do the periodic work of the journal. Called every second or more often."""
         if self._journal is not None:
             self._journal.tidy()
-
-
-def _no_room() -> Refusal:
-    return Refusal(507, _NO_ROOM)
