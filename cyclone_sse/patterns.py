@@ -125,6 +125,11 @@ def canonical_glob(pattern: str) -> str:
     return "".join("*" if piece.startswith("*") else piece for piece in pieces)
 
 
+def is_glob(name: str) -> bool:
+    """Whether the name of a channel is a glob: it contains a star, as documented since the first version."""
+    return "*" in name
+
+
 def escape_glob(name: bytes) -> bytes:
     """The glob that matches only this name."""
     return re.sub(rb"([*?\[\]\\^-])", rb"\\\1", name)

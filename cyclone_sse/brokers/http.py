@@ -12,8 +12,8 @@ from cyclone_sse.brokers.base import Broker
 from cyclone_sse.brokers.carried import ALL_FIELDS
 from cyclone_sse.delivery.events import EventIds
 from cyclone_sse.delivery.journal_file import JournalError
-from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.publication import Publication
+from cyclone_sse.patterns import is_glob
 
 
 class HttpBroker(Broker):
@@ -32,7 +32,7 @@ class HttpBroker(Broker):
 
     def is_pattern(self, channel: str) -> bool:
         """Whether this name is a pattern; without --patterns=1 every name is that of one channel."""
-        return bool(self.settings["patterns"]) and PatternIndex.is_pattern(channel)
+        return bool(self.settings["patterns"]) and is_glob(channel)
 
     def start(self) -> Deferred[Any]:
         """Read the history file, if one is configured, and start."""

@@ -16,11 +16,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from cyclone_sse.brokers.link import NotAllowed
-from cyclone_sse.brokers.redis_link import CONTROL, RedisLink, ResponseError, is_pattern
+from cyclone_sse.brokers.redis_link import CONTROL, RedisLink, ResponseError
 from cyclone_sse.brokers.redis_server import redis_server
 from cyclone_sse.brokers.redis_subscriber_link import RedisSubscriberLink
 from cyclone_sse.brokers.subscribing import SubscribingBroker
-from cyclone_sse.patterns import canonical_glob
+from cyclone_sse.patterns import canonical_glob, is_glob
 
 
 class RedisBroker(SubscribingBroker[RedisSubscriberLink]):
@@ -44,7 +44,7 @@ class RedisBroker(SubscribingBroker[RedisSubscriberLink]):
 
     def is_pattern(self, channel: str) -> bool:
         """Whether the name stands for many channels."""
-        return is_pattern(channel)
+        return is_glob(channel)
 
     def canonical(self, pattern: str) -> str:
         """Write each run of stars as one."""

@@ -350,8 +350,3 @@ def check_answers(answers: list[Any]) -> list[Any]:
     if len(errors) == len(answers):
         raise NotPublished(str(errors[0]))
     raise PartlyDone(str(errors[0]))
-
-
-def is_pattern(channel: str) -> bool:
-    """Whether the name is a pattern: it contains a star, as documented since the first version."""
-    return "*" in channel

@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IReactorTime
 from cyclone_sse.brokers.base import channels_to_clear
 from cyclone_sse.brokers.carried import ALL_FIELDS
 from cyclone_sse.brokers.link import NotAllowed
-from cyclone_sse.brokers.redis_link import ResponseError, is_pattern
+from cyclone_sse.brokers.redis_link import ResponseError
 from cyclone_sse.brokers.redis_server import redis_server
 from cyclone_sse.brokers.redis_stream_arrivals import Arrivals
 from cyclone_sse.brokers.redis_stream_link import Lot, StreamEntry, StreamLink
@@ -33,7 +33,7 @@ from cyclone_sse.brokers.upstream import UpstreamBroker
 from cyclone_sse.delivery.events import EventId, EventIds
 from cyclone_sse.delivery.publication import Publication
 from cyclone_sse.errors import Unavailable
-from cyclone_sse.patterns import canonical_glob
+from cyclone_sse.patterns import canonical_glob, is_glob
 from cyclone_sse.slices import each, finish_in_turns
 
 READ_WAIT = 5.0  # seconds that Redis waits for an entry before it answers that there is none
@@ -81,7 +81,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
 
     def is_pattern(self, channel: str) -> bool:
         """Whether the name stands for many channels."""
-        return is_pattern(channel)
+        return is_glob(channel)
 
     def canonical(self, pattern: str) -> str:
         """Write each run of stars as one."""

@@ -12,9 +12,9 @@ from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.link import NotAllowed
 from cyclone_sse.brokers.pattern_set import PatternSet
-from cyclone_sse.brokers.redis_link import CONTROL, COPIES, COPIES_END, RedisLink, is_pattern
+from cyclone_sse.brokers.redis_link import CONTROL, COPIES, COPIES_END, RedisLink
 from cyclone_sse.brokers.sliced_reads import SlicedReads
-from cyclone_sse.patterns import compile_glob, escape_glob
+from cyclone_sse.patterns import compile_glob, escape_glob, is_glob
 
 _Deliver = Callable[[list[bytes], bytes, bytes], None]
 
@@ -77,7 +77,7 @@ class RedisSubscriberLink(RedisLink, txredisapi.SubscriberProtocol):  # type: ig
             name = channel.encode()
         except UnicodeError as error:
             return fail(NotAllowed(str(error)))
-        if is_pattern(channel):
+        if is_glob(channel):
             return self.command(b"P" + what, self._escaped + name)
         return self.command(what, self._prefix + name)
 

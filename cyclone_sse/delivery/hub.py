@@ -38,6 +38,7 @@ from cyclone_sse.delivery.states import States
 from cyclone_sse.delivery.stats import StatsTable
 from cyclone_sse.delivery.views import Limits
 from cyclone_sse.errors import Ending
+from cyclone_sse.patterns import is_glob
 
 
 class Hub:
@@ -204,7 +205,7 @@ class Hub:
         before = client.channels
         first = self.channels.add(client, channels)
         if self._patterns is not None:
-            for name in filter(self._patterns.is_pattern, first):
+            for name in filter(is_glob, first):
                 self._patterns.add(name)
         if is_new and not (last_event_id or client.wants_state):
             self._resume.go_live(client, self.ids.present().seq)
@@ -228,7 +229,7 @@ class Hub:
         if last_event_id:
             # Without this, the walk could send it events that are sent as missed ones, too.
             self._fanout.leave_out(client, channels)
-            if self._patterns is not None and any(map(self._patterns.is_pattern, channels)):
+            if self._patterns is not None and any(map(is_glob, channels)):
                 # Without this, what waits since before a pattern was added would be missing.
                 self._fanout.work_next(self.publishing.match_waiting())
         past = self._resume.add(client, channels, last_event_id, lambda: self._fanout.first_waiting)
@@ -247,7 +248,7 @@ class Hub:
         """Unsubscribe a client from these channels, by default all. Returns those without subscribers now."""
         last = self.channels.remove(client, channels)
         if self._patterns is not None:
-            for name in filter(self._patterns.is_pattern, last):
+            for name in filter(is_glob, last):
                 self._patterns.discard(name)
         self.presence.remove(client)
         self._resume.remove(client)

@@ -30,11 +30,6 @@ class PatternIndex:
         self._others: Automaton[str] = Automaton()
         self._answers: dict[str, tuple[str, ...]] = {}
 
-    @staticmethod
-    def is_pattern(name: str) -> bool:
-        """Whether the name stands for many channels."""
-        return "*" in name
-
     def __contains__(self, name: str) -> bool:
         return name in self._prefixes
 

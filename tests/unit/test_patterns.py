@@ -14,6 +14,7 @@ from cyclone_sse.patterns import (
     compile_glob,
     compile_topic,
     escape_glob,
+    is_glob,
 )
 
 
@@ -101,6 +102,10 @@ GLOBS = st.text("ab*?\\", max_size=8).map(str.encode)
 @given(GLOBS, st.text("ab*", max_size=6).map(str.encode))
 def test_any_glob_is_read_as_it_is_written(pattern: bytes, name: bytes) -> None:
     assert compile_glob(pattern).matches(name) == stringmatch(pattern, name)
+
+
+def test_a_name_without_a_star_is_no_glob() -> None:
+    assert [is_glob(name) for name in ("a*", "a?", "a")] == [True, False, False]
 
 
 @given(st.text("a*?[]^\\-", max_size=10), st.text("a*[]-", max_size=6))

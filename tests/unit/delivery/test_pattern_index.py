@@ -20,12 +20,6 @@ def test_it_finds_the_patterns_that_match_a_channel() -> None:
     assert len(index) == 2
 
 
-def test_a_name_without_a_star_is_no_pattern() -> None:
-    assert PatternIndex.is_pattern("a*")
-    assert not PatternIndex.is_pattern("a?")
-    assert "a" not in PatternIndex()
-
-
 def test_what_is_blocked_matches_nothing() -> None:
     index = PatternIndex(lambda name: name == "*")
     index.add("*")
