@@ -9,30 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from cyclone_sse import __version__
 from cyclone_sse.daemon.admin_resource import AdminRequest, AdminResource
-from cyclone_sse.daemon.metrics import CONTENT_TYPE, Metrics, Sources
+from cyclone_sse.daemon.figures import AdminService
+from cyclone_sse.daemon.metrics import CONTENT_TYPE, Metrics
 from cyclone_sse.daemon.operator_page import add_page
 from cyclone_sse.server import media_files
-
-
-class AdminService(Protocol):
-    """The service, as far as the admin port knows it."""
-
-    application: Any
-    settings: Any
-    reactor: Any
-
-    def not_ready(self) -> list[str]:
-        """The reasons why the server must not receive clients; none if it may."""
-
-    def sources(self) -> Sources:
-        """The sources of its figures."""
 
 
 class Page(AdminResource):

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from heapq import nlargest
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IReactorTime
-
 from cyclone_sse import __version__
 from cyclone_sse.daemon.metrics import Sources, gauges
 from cyclone_sse.daemon.process_figures import process_figures
@@ -33,29 +31,28 @@ _SHARED = (
 )
 
 
-class Service(Protocol):
-    """The service, as far as its figures need it."""
+class AdminService(Protocol):
+    """The service, as far as the admin port knows it."""
 
     application: Any
-
-    def sources(self) -> Sources:
-        """The sources of the figures, which the metrics for Prometheus use too."""
+    settings: Any
+    reactor: Any
 
     def not_ready(self) -> list[str]:
-        """The reasons why it must not get clients; none if it may."""
+        """The reasons why the server must not receive clients; none if it may."""
+
+    def sources(self) -> Sources:
+        """The sources of its figures."""
 
 
 class Figures:
     """The figures of one server. clock: Unix time."""
 
-    def __init__(
-        self, service: Service, reactor: IReactorTime, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, service: AdminService, clock: Callable[[], float] = time.time) -> None:
         self._service = service
-        self._reactor = reactor
         self._clock = clock
         self._started = clock()
-        self._slices = Slices(reactor)
+        self._slices = Slices(service.reactor)
         self._top: list[tuple[str, int]] = []
         self._next_top = 0.0
 
@@ -88,7 +85,7 @@ class Figures:
         }
 
     def _look_for_top(self) -> None:
-        now = self._reactor.seconds()
+        now = self._service.reactor.seconds()
         if now >= self._next_top and not len(self._slices):
             self._next_top = now + TOP_INTERVAL
             self._slices.add(self._find_top())

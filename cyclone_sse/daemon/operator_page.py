@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from cyclone_sse.brokers import Broker
 from cyclone_sse.daemon.admin_resource import AdminResource, header, host_in
-from cyclone_sse.daemon.figures import Figures
+from cyclone_sse.daemon.figures import AdminService, Figures
 from cyclone_sse.daemon.streams import Streams
 from cyclone_sse.errors import Unavailable, error_body
 from cyclone_sse.http.static_files import File
@@ -230,14 +230,14 @@ def answer_later(request: Request, answer: Any) -> None:
     answer.addCallbacks(send, fail)
 
 
-def add_page(root: Resource, service: Any, files: Mapping[str, File]) -> None:
+def add_page(root: Resource, service: AdminService, files: Mapping[str, File]) -> None:
     """Add the page, and what it reads, to the paths of the admin port. files: those for browsers."""
     settings, broker, reactor = service.settings, service.application.broker, service.reactor
     names = {settings["admin-listen"], socket.gethostname()}
     ports = range(settings["admin-port"], settings["admin-port"] + settings["workers"])
     for path, name in _PAGE.items():
         root.putChild(path, PageFile(names, files[name]))
-    root.putChild(b"figures", FiguresStream(names, Figures(service, reactor), ports, reactor))
+    root.putChild(b"figures", FiguresStream(names, Figures(service), ports, reactor))
     root.putChild(b"connections", Connections(names, Streams(broker.hub, reactor)))
     root.putChild(b"stats", Stats(names, broker))
     root.putChild(b"disconnect", Disconnect(names, broker))

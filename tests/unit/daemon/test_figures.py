@@ -17,6 +17,8 @@ class Service:
     def __init__(self, clock: TurnClock) -> None:
         self.broker = HttpBroker({}, reactor=clock)
         self.application: Any = self
+        self.settings: Any = {}
+        self.reactor: Any = clock
 
     def not_ready(self) -> list[str]:
         return ["draining"]
@@ -32,7 +34,7 @@ class Service:
 
 def test_all_figures_go_into_json() -> None:
     clock = TurnClock()
-    figures = json.loads(json.dumps(Figures(Service(clock), clock, clock=lambda: 12.5).now()))
+    figures = json.loads(json.dumps(Figures(Service(clock), clock=lambda: 12.5).now()))
     assert (figures["connections"], figures["not_ready"], figures["time"]) == (7, ["draining"], 12.5)
     assert figures["memory_bytes"] > 1 << 20
     assert figures["open_files"] > 2
