@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 
@@ -56,6 +56,21 @@ def error_body(reason: str, details: Mapping[str, object] | None = None) -> byte
 def error_text(error: object) -> str:
     """The text of an error, for a line of the log that goes on after it."""
     return str(error).rstrip(".") or type(error).__name__
+
+
+def call_each(steps: Iterable[Callable[[], object]]) -> None:
+    """Call all of these, also after one that fails.
+
+    Raises ValueError with the texts of all OSErrors and ValueErrors, in one line.
+    """
+    problems = []
+    for step in steps:
+        try:
+            step()
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join(problems))
 
 
 class Unavailable(Exception):

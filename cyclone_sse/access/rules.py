@@ -20,7 +20,7 @@ from cyclone_sse.access.credentials import AccessRequest, bearer_token, check_or
 from cyclone_sse.access.grant import PUBLISH_EVERYWHERE, Grant, Names
 from cyclone_sse.access.secret_file import read_secrets
 from cyclone_sse.access.tokens import BadToken, NoKeys, NotAToken, Tokens
-from cyclone_sse.errors import Refusal
+from cyclone_sse.errors import Refusal, call_each
 from cyclone_sse.options import has_token_rule, with_defaults
 from cyclone_sse.patterns import check_names
 
@@ -89,14 +89,7 @@ class Rules:
 
     def reload(self) -> None:
         """Read keys and secrets again. Raises ValueError for invalid ones, and keeps the old ones."""
-        problems = []
-        for read in (self._read_secrets, *([self._tokens.reload] if self._tokens else [])):
-            try:
-                read()
-            except ValueError as error:
-                problems.append(str(error))
-        if problems:
-            raise ValueError("; ".join(problems))
+        call_each([self._read_secrets, *([self._tokens.reload] if self._tokens else [])])
 
     def check_names(self, channels: Sequence[str]) -> None:
         """Refuse more channels or patterns than one stream may have, and names that are too long.

@@ -23,6 +23,7 @@ from twisted.logger import ILogObserver, Logger
 from cyclone_sse.daemon.handover import STOPPING, Lifeline, Reports, pipe_observer
 from cyclone_sse.daemon.log_file import Log, file_observer, handle_rotate_signal
 from cyclone_sse.daemon.systemd import SystemdNotifier
+from cyclone_sse.errors import call_each
 from cyclone_sse.reactor_turns import shorten_turns
 
 _MACOS_LIMIT = 10240  # open files; macOS refuses to set more, also if its hard limit is unlimited
@@ -130,15 +131,11 @@ class Daemon(MultiService):
         If one of these fails, the others are done nevertheless.
         """
         self._notifier.send_reloading()
-        problems = []
-        for step in (self._log_file.reopen if self._log_file is not None else None, self._server.reload):
-            try:
-                if step is not None:
-                    step()
-            except (OSError, ValueError) as error:
-                problems.append(str(error))
-        if problems:
-            self.log.error("could not read everything again: {reason}", reason="; ".join(problems))
+        reopen = [] if self._log_file is None else [self._log_file.reopen]
+        try:
+            call_each([*reopen, self._server.reload])
+        except ValueError as error:
+            self.log.error("could not read everything again: {reason}", reason=str(error))
         else:
             self.log.info("read certificates, keys, secrets and kinds of channel again, and opened the log")
         self._notifier.send_ready()

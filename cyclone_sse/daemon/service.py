@@ -35,7 +35,7 @@ from cyclone_sse.daemon.metrics import Sources
 from cyclone_sse.daemon.proxy_protocol import proxied
 from cyclone_sse.daemon.sockets import ADMIN, HTTPS, PROXIED, Bound
 from cyclone_sse.daemon.turn_watch import TurnWatch
-from cyclone_sse.errors import Ending, StartError
+from cyclone_sse.errors import Ending, StartError, call_each
 from cyclone_sse.http.connection import STREAMING, Connection
 from cyclone_sse.http.server_state import EXPIRED_AT_ONCE, ServerState
 from cyclone_sse.options import with_defaults
@@ -194,21 +194,13 @@ class ServerService(Service):
 
         Connections stay open. Raises ValueError with all mistakes; in that case the old ones stay in use.
         """
-        readers: list[Callable[[], None]] = [
-            rules_of(self.application).reload,
-            self.application.broker.hub.reload_kinds,
-        ]
+        readers = [rules_of(self.application).reload, self.application.broker.hub.reload_kinds]
         if self.tls is not None:
             readers.append(self.tls.reload)
-        problems = []
-        for read in readers:
-            try:
-                read()
-            except ValueError as error:
-                problems.append(str(error))
-        self._warn_of_certificate()
-        if problems:
-            raise ValueError("; ".join(problems))
+        try:
+            call_each(readers)
+        finally:
+            self._warn_of_certificate()
 
     def _warn_of_certificate(self) -> None:
         for line in self.tls.warnings(time.time()) if self.tls is not None else ():

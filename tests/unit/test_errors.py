@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cyclone_sse.brokers import BrokerUnavailable
-from cyclone_sse.errors import Ending, StartError, Unavailable, error_body
+from cyclone_sse.errors import Ending, StartError, Unavailable, call_each, error_body
 
 
 @given(st.text())
@@ -29,3 +30,16 @@ def test_a_start_that_fails_ends_the_process_and_can_be_caught() -> None:
     assert error.code == "cyclone-sse: the port is in use"
     assert isinstance(error, SystemExit)
     assert isinstance(error, Exception)
+
+
+def test_what_fails_keeps_nothing_else_from_being_called() -> None:
+    called: list[int] = []
+
+    def fail() -> None:
+        raise OSError("it cannot be read")
+
+    with pytest.raises(ValueError, match=r"^it cannot be read; invalid literal for int\(\) .* 'x'$"):
+        call_each([fail, lambda: int("x"), lambda: called.append(1)])
+    assert called == [1]
+    call_each([lambda: called.append(2)])
+    assert called == [1, 2]
