@@ -224,9 +224,9 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         before = await link.last_before(b"%d-0" % oldest) if oldest else None
         count = None if survey.added is None else survey.added - survey.length
         last = seq_of(survey.last)
-        present = min(self._furthest, last)
-        self._obeyed = last if self._tag is None else present
-        await self._keep_older_states(link, max(present, seq_of(before or BEGINNING)))
+        old = min(self._furthest, last)
+        self._obeyed = last if self._tag is None else old
+        await self._keep_older_states(link, max(old, seq_of(before or BEGINNING)))
         if before is not None:
             floor, count = seq_of(before), None  # nothing lies between this one and what we read
         elif survey.first is None:
@@ -236,7 +236,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         else:
             floor = seq_of(survey.first) - 1
         after = before or (survey.last if survey.first is None else BEGINNING)
-        await self._start_at(link, tag, after, floor, count=count, present=present)
+        await self._start_at(link, tag, after, floor, count=count, old=old)
 
     async def _keep_older_states(self, link: StreamLink, last: int) -> None:
         """Read the states of entries up to this position, which clients are not sent as live events.
@@ -268,11 +268,11 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         floor: int,
         *,
         count: int | None = None,
-        present: int | None = None,
+        old: int | None = None,
     ) -> None:
         """Continue after this entry, with the states that are kept beside the stream.
 
-        floor: events before it are not known. present: events up to it are not sent to clients that are
+        floor: events before it are not known. old: events up to it are not sent to clients that are
         connected; by default those that were to be read again anyway.
         """
         # Without these, a state would stay whose order to clear is lost.
@@ -280,12 +280,12 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         survey = await link.survey()
         self._tag, self._position = tag, Position(after, count)
         floor = max(floor, BEFORE_FIRST)
-        if present is None:
+        if old is None:
             # Without this, a loss that is found while entries are read again would send all that are left of
             # them to connected clients a second time.
-            present = min(self.hub.ids.old, seq_of(survey.last))
-            self._obeyed = max(floor, present)
-        self.hub.reset_ids(tag, floor, max(floor, present))
+            old = min(self.hub.ids.old, seq_of(survey.last))
+            self._obeyed = max(floor, old)
+        self.hub.reset_ids(tag, floor, old)
         if states is not None:
             self.hub.states.clear_all()
         for channel, id, state in states or ():

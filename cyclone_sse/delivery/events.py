@@ -128,12 +128,12 @@ class EventIds:
         """Make an id that was assigned elsewhere, with our tag, the present position."""
         self.last = max(self.last, eid.seq)
 
-    def reset(self, node: str, last: int, present: int = 0) -> None:
+    def reset(self, node: str, last: int, old: int = 0) -> None:
         """Continue from another position with another tag, even if the position is lower.
 
-        present: the position up to which the events that follow are old ones.
+        old: the position up to which the events that follow are old ones.
         """
-        self.old = present
+        self.old = old
         self.former.add(self.node)
         self.former.discard(node)
         self.node = node

@@ -148,26 +148,26 @@ class Hub:
         self._fanout.work(slices.each(names, collect))
         self._fanout.each(concerned, send)
 
-    def reset_ids(self, node: str, last: int, present: int | None = None) -> None:
+    def reset_ids(self, node: str, last: int, old: int = 0) -> None:
         """Drop the history, since the source of ids has lost it, and continue after ``last`` with a new tag.
 
         Every client is sent a gap event, since old and new ids cannot be compared; with the same tag, clients
-        that are ahead of ``last`` are not: they have missed nothing. present: events up to this position fill
-        the history, and are not sent to connected clients, which may have received them with another tag.
+        that are ahead of ``last`` are not: they have missed nothing. old: events up to this position fill the
+        history, and are not sent to connected clients, which may have received them with another tag.
         """
-        seen = last if present is None else max(last, present)
+        old = max(last, old)
         self.history.clear(last)
         concerned = list(self.clients)
         if node != self.ids.node:
             self.states.clear_all()
         else:
             due = self._resume.due_gap  # these have not been sent the events of this tag
-            concerned = [each for each in concerned if each in due or not seen < each.skip_until < NOT_LIVE]
-        self.ids.reset(node, last, seen)
+            concerned = [each for each in concerned if each in due or not old < each.skip_until < NOT_LIVE]
+        self.ids.reset(node, last, old)
         self._resume.reset(concerned)
         self._fanout.admit_only(frozenset(self.clients))
 
-        moment, era = EventId(seen, node), self._resume.era
+        moment, era = EventId(old, node), self._resume.era
 
         def send(client: Client) -> None:
             if self._resume.era == era:
@@ -176,7 +176,7 @@ class Hub:
             # Else ids were reset again, and a client that has fallen back is live from that gap on. Without
             # this, any other would be sent a second time what was read again between the two resets.
             if self._resume.era == era or client.skip_until != NOT_LIVE:
-                client.skip_until = seen if seen > last else 0
+                client.skip_until = old if old > last else 0
             self._send(client, self._resume.pieces.gap(client, client.channels, moment), RESET)
 
         self._fanout.each(concerned, send)

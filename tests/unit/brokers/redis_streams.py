@@ -139,9 +139,9 @@ class Reader:
             self.told.append(eid.ms)
             return publish(each, eid)
 
-        def begin_and_tell(node: str, last: int, present: int | None = None) -> None:
+        def begin_and_tell(node: str, last: int, old: int = 0) -> None:
             self.told.append(node)
-            begin(node, last, present)
+            begin(node, last, old)
 
         self.broker.hub.publish = publish_and_tell  # type: ignore[assignment]
         self.broker.hub.reset_ids = begin_and_tell  # type: ignore[method-assign]
