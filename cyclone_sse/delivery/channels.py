@@ -77,7 +77,7 @@ class Channels(Generic[S]):
 
     def stats(self) -> list[tuple[str, int]]:
         """The channels that have subscribers, with their numbers."""
-        return [(channel, len(subscribers)) for channel, (_, subscribers) in self._present.items()]
+        return list(self.stats_of())
 
     def names(self) -> list[str]:
         """The channels that have subscribers now, as a copy that can be read in slices."""

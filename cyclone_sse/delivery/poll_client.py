@@ -81,7 +81,7 @@ class PollClient(Client):
 
     def catch_up(self, piece: Piece, refill: Refill) -> None:
         """Answer with the piece; the events after it are for the next request."""
-        self.send(b"".join(piece.frames or refill().frames))
+        self.send(piece.joined())
 
     def end(self, why: Ending) -> None:
         """Answer with nothing."""
