@@ -65,9 +65,13 @@ class AmqpSubscriberProtocol(AmqpProtocol):
             self.has_heartbeat = True
         else:
             self.has_heartbeat = await self._try_to_bind(
-                self.factory.exchange, self.factory.heartbeat_key, "heartbeats"
+                self.factory.exchange,
+                self.factory.heartbeat_key,
+                "heartbeats, by which a deleted queue is noticed",
             )
-        await self._try_to_bind(self.factory.control, b"", "orders")
+        await self._try_to_bind(
+            self.factory.control, b"", "orders between servers, such as those of POST /disconnect"
+        )
 
     async def _bind(self, exchange: bytes, key: bytes) -> None:
         await self._bindings.queue_bind(queue=self._queue, exchange=exchange, routing_key=key)
@@ -81,9 +85,7 @@ class AmqpSubscriberProtocol(AmqpProtocol):
         except Closed as closed:
             if not self._is_refusal(closed):
                 raise
-            self.log.error(
-                "RabbitMQ does not allow our {what}: {why}", what=what, why=closed.args[0].reply_text
-            )
+            self.log.error("RabbitMQ does not allow {what}: {why}", what=what, why=closed.args[0].reply_text)
             await self._open_bindings()
             return False
         return True

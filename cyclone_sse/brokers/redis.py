@@ -61,9 +61,10 @@ class RedisBroker(SubscribingBroker[RedisSubscriberLink]):
         try:
             await link.subscribe_to_orders()
         except (NotAllowed, ResponseError) as error:
-            reason = str(error)
             self.log.error(
-                "{server} refuses the control channel: {reason}", server=self.server, reason=reason
+                "{server} does not allow orders between servers, such as those of POST /disconnect: {reason}",
+                server=self.server,
+                reason=str(error),
             )
         else:
             self._receives_orders = True

@@ -145,7 +145,7 @@ def test_a_right_that_redis_denies_is_a_warning(tmp_path: Path, redis_server: Re
         redis_server.command("ACL", "DELUSER", "sse")
     assert checked.returncode == 0, checked.stderr
     assert "warning: --broker=redis: Redis at " in checked.stdout
-    assert "refuses the control channel" in checked.stdout
+    assert "does not allow orders between servers" in checked.stdout
 
 
 @pytest.mark.rabbitmq
