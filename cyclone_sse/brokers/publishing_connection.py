@@ -56,7 +56,8 @@ class PublishingConnection:
         reactor: IReactorTime,
     ) -> None:
         self.link: Link | None = None
-        self.failure: str | None = None  # why it could not be opened, or did not answer
+        # Why it could not be opened, did not answer, or, by the regular check of the broker, is of no use.
+        self.failure: str | None = None
         self._open = open
         self._on_failure = on_failure
         self._on_lost = on_lost

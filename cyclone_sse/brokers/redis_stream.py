@@ -150,9 +150,9 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         """Find out whether the sentinels name another master by now."""
         await self._redis.check(self.current_links())
 
-    async def check_publisher(self, publisher: StreamLink) -> None:
-        """Find out whether Redis accepts entries: if not, this server is not ready."""
-        self._publishing.failure = await publisher.refusal()
+    async def check_publisher(self, publisher: StreamLink) -> str | None:
+        """The reason why Redis accepts no entries; None if it does."""
+        return await publisher.refusal()
 
     # Reading.
 

@@ -100,10 +100,9 @@ class UpstreamBroker(Broker, Generic[L]):
     async def check_server(self) -> None:
         """Raise WrongServer if this is no longer the server to talk to. Called every HEARTBEAT_INTERVAL."""
 
-    async def check_publisher(self, publisher: Any) -> None:
-        """Find out whether messages are accepted, and arrive. Called every HEARTBEAT_INTERVAL."""
-        if self.has_heartbeat:
-            await self._send_heartbeat(publisher)
+    async def check_publisher(self, publisher: Any) -> str | None:
+        """The reason why messages are not accepted; None if they are. Called every HEARTBEAT_INTERVAL."""
+        return await self._send_heartbeat(publisher) if self.has_heartbeat else None
 
     # The hooks of Broker.
 
@@ -323,7 +322,8 @@ class UpstreamBroker(Broker, Generic[L]):
         try:
             await self.check_server()
             # Also without heartbeats: else nothing would show that no message can be published.
-            await self.check_publisher(await self._publishing.connected())
+            publisher = await self._publishing.connected()
+            self._publishing.failure = await self.check_publisher(publisher)
         except WrongServer as error:
             self.end_links(error)
         except NotAllowed as error:
@@ -333,15 +333,15 @@ class UpstreamBroker(Broker, Generic[L]):
         except Exception:
             return  # the publishing connection is away: `problem` says so, and publishers receive 503
 
-    async def _send_heartbeat(self, publisher: Link) -> None:
+    async def _send_heartbeat(self, publisher: Link) -> str | None:
         if publisher.blocked:
-            return
+            return None  # `problem` has the reason
         token = self._heartbeats.add()
         try:
             await publisher.publish_heartbeat(token).addTimeout(PUBLISH_WAIT, self.reactor)
         except BaseException as error:
             self._heartbeats.discard(token)
             if isinstance(error, CancelledError | TimeoutError):
-                self._publishing.failure = text_of(error)
+                return text_of(error)
             raise
-        self._publishing.failure = None
+        return None

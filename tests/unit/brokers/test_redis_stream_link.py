@@ -30,7 +30,8 @@ def test_a_server_whose_redis_accepts_no_entries_is_not_ready(answer: bytes, fai
     server = Server(kind=partial(StreamLink, "s", 100, 300.0))
     broker = RedisStreamBroker({})
     broker._publishing.failure = "that of an hour ago"
-    checked = fate(Deferred.fromCoroutine(broker.check_publisher(server.link)))
+    broker._publishing.link = server.link
+    checked = fate(Deferred.fromCoroutine(broker._check_upstream()))
     sent = server.read()
     assert b"NOMKSTREAM" in sent, "else this would be an entry"
     assert b"s:check" in sent
