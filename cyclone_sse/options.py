@@ -101,7 +101,7 @@ OPTIONS = (
         "and there is neither a key nor a token rule; else 0]",
     ),
     Option("stats", None, "1", flag, "0: do not serve /stats on the public ports"),
-    Option("demo", None, "0", flag, "1: serve a demo page at /demo, and /media/"),
+    Option("demo", None, "0", flag, "1: serve a demo page at /demo, and its scripts at /media/"),
     # brokers
     Option(
         "redis-url",
@@ -163,7 +163,7 @@ OPTIONS = (
         "seconds for which a channel stays subscribed without clients [default: --history-ttl]",
     ),
     Option("broker-ca", None, None, text, "PEM file with the CA of the broker's certificate"),
-    Option("broker-cert", None, None, text, "PEM file with the certificate to show to the broker"),
+    Option("broker-cert", None, None, text, "PEM file with the certificate to present to the broker"),
     Option("broker-key", None, None, text, "PEM file with the private key of --broker-cert"),
     Option("patterns", None, "0", flag, "1: clients may subscribe to patterns such as news.*"),
     # history
@@ -187,7 +187,13 @@ OPTIONS = (
     Option("channels", None, None, text, "TOML file with the kinds of channel, by glob"),
     Option("presence-grace", None, "10", seconds(0), "seconds for which users without a stream stay members"),
     Option("presence-url", None, None, server_url, "URL to which users who join and leave are POSTed"),
-    Option("presence-max", None, "1000", _count, "most members to list; above, only their number is sent"),
+    Option(
+        "presence-max",
+        None,
+        "1000",
+        _count,
+        "maximum number of listed members; above it, only the number is sent",
+    ),
     # streams
     Option(
         "ping-interval",
@@ -261,8 +267,8 @@ OPTIONS = (
         None,
         "0",
         proxies,
-        "trust the X-Forwarded-... headers of proxies: 1: of any, the client is the last address; "
-        "NETWORK,...: of these, the client is the last address outside of them",
+        "trust the X-Forwarded-... headers: 1: of any proxy, the client is the last address in them; "
+        "NETWORK,...: of proxies in these networks, the client is the last address outside of the networks",
     ),
     Option("public", None, "", words, "GLOB,... of the channels to which every client may subscribe"),
     Option(
@@ -293,7 +299,7 @@ OPTIONS = (
         "jwt-cookie", None, "cyclone_sse_token", cookie_name, "name of the cookie that may hold the token"
     ),
     Option(
-        "auth-url", None, None, server_url, "URL of your application that decides which clients may subscribe"
+        "auth-url", None, None, server_url, "URL in your application that decides which clients may subscribe"
     ),
     Option(
         "auth-host", None, None, host_name, "Host header of requests to --auth-url [default: the URL's own]"
