@@ -12,7 +12,7 @@ from bench.results import OURS, REFERENCE, LeftOut
 from bench.rounds import BLOCKS, Round, started
 from bench.trials.publishing import own
 from tests.harness.process import need
-from tests.harness.servers import RedisServer
+from tests.harness.servers import RedisServer, redis_command
 
 STREAM = "cyclone-sse"  # the daemon's default
 
@@ -56,13 +56,7 @@ def _subscribed(round_: Round, subscribers: int) -> Iterator[tuple[Load, int]]:
 
 
 def _entry(channel: str) -> bytes:
-    return _command("XADD", STREAM, "*", "channel", channel, "message", message())
-
-
-def _command(*words: str) -> bytes:
-    """A command in Redis's protocol (RESP): a count, then each word with its length."""
-    parts = [word.encode() for word in words]
-    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+    return redis_command("XADD", STREAM, "*", "channel", channel, "message", message())
 
 
 def _xadds_a_second(port: int, count: int) -> float:

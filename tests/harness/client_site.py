@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.harness.docs import write_shown
 from tests.harness.patience import PATIENCE
 from tests.harness.process import ROOT
-from tests.harness.sites import Site
+from tests.harness.sites import USERS, Site
 
 PAGE = "clients/python/README.md"
 _SETTINGS = """
@@ -118,17 +118,6 @@ urlpatterns += [
     path("push/token", push_token),
 ]
 """
-_USERS = """
-import django
-
-django.setup()
-from django.contrib.auth.models import User
-from django.core.management import call_command
-
-call_command("migrate", verbosity=0)
-for name in ("ann", "bob"):
-    User.objects.create_user(name, password="secret")
-"""
 
 
 class ClientSite(Site):
@@ -155,7 +144,7 @@ class ClientSite(Site):
             "SHOP_DATABASE": str(directory / "shop.sqlite"),
             "PYTHONPATH": f"{directory}:" + ("" if python else str(ROOT / "clients" / "python")),
         }
-        self.run("-c", _USERS)
+        self.run("-c", USERS)
 
     def run(self, *words: str) -> str:
         """Run Python with the project's settings; returns what it prints."""

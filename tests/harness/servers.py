@@ -113,6 +113,12 @@ class SseServer(Process):
         return resident_pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def redis_command(*words: str | bytes) -> bytes:
+    """A command in Redis's protocol (RESP): a count, then each word with its length."""
+    parts = [word.encode() if isinstance(word, str) else word for word in words]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+
+
 class RedisServer(Process):
     """A redis-server without persistence; `options` as on its command line: `"--requirepass", "secret"`."""
 
@@ -133,10 +139,8 @@ class RedisServer(Process):
 
     def command(self, *words: str | bytes) -> bytes:
         """Run one command over a connection of its own; returns the first bytes of the raw reply."""
-        parts = [word.encode() if isinstance(word, str) else word for word in words]
-        request = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
-            connection.sendall(request)
+            connection.sendall(redis_command(*words))
             return connection.recv(65536)
 
     def publish(self, channel: str, message: str | bytes) -> int:

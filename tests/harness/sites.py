@@ -105,7 +105,7 @@ urlpatterns = [
     path("page", page),
 ]
 """
-_USERS = """
+USERS = """
 import django
 
 django.setup()
@@ -158,7 +158,7 @@ class DjangoSite(Site):
             "SHOP_DATABASE": str(directory / "shop.sqlite"),
         }
         self.env["PYTHONPATH"] = str(directory)
-        command = [sys.executable, "-c", _USERS]
+        command = [sys.executable, "-c", USERS]
         subprocess.run(command, cwd=directory, env=os.environ | self.env, check=True, timeout=PATIENCE)
 
     def argv(self) -> list[str]:

@@ -11,7 +11,7 @@ import pika.exceptions
 
 from tests.harness.patience import PATIENCE
 from tests.harness.process import need
-from tests.harness.servers import RabbitServer, RedisServer
+from tests.harness.servers import RabbitServer, RedisServer, redis_command
 
 EXCHANGE = "sse-cyclone-server"
 PASSWORD = "the right one"
@@ -60,9 +60,8 @@ class RedisUpstream(Upstream):
 
     def publish_many(self, channel: str, messages: Iterable[str]) -> None:
         """All at once, through redis-cli, which reads commands of the protocol itself."""
-        words = [("PUBLISH", channel, message) for message in messages]
-        protocol = "".join("*3\r\n" + "".join(f"${len(w)}\r\n{w}\r\n" for w in line) for line in words)
-        subprocess.run([*self.cli, "--pipe"], input=protocol.encode(), check=True, capture_output=True)
+        protocol = b"".join(redis_command("PUBLISH", channel, message) for message in messages)
+        subprocess.run([*self.cli, "--pipe"], input=protocol, check=True, capture_output=True)
 
     def subscriptions(self) -> set[str]:
         done = subprocess.run(
