@@ -68,7 +68,7 @@ def main() -> int:
     if not allow_files(plan.largest):
         print(f"bench: {plan.largest} subscribers need more open files: see ulimit -Hn")
         return 1
-    setting = Setting(plan)
+    setting = Setting(plan, settings.beside)
     compile_programs()
     results = Results()
     chosen = {name: trial for name, trial in TRIALS.items() if not settings.only or name in settings.only}

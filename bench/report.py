@@ -19,7 +19,7 @@ from bench.results import EARLIER, LIMIT, NCHAN, OURS, Results
 from bench.rounds import BLOCKS
 from bench.rows import Row, rows
 
-NAMES = {LIMIT: "limit (C)", OURS: OURS, EARLIER: "8acbcc9", NCHAN: "nginx + nchan"}
+NAMES = {LIMIT: "limit (C)", OURS: OURS, EARLIER: EARLIER, NCHAN: "nginx + nchan"}
 
 METHOD = "## How it was measured"
 
@@ -46,7 +46,7 @@ Measured by `make bench` on {day}: {machine}; load average at the start: {load}.
   another reference, the column has that: a plain connect to the same server, the same loop with OpenSSL,
   `redis-benchmark` with its defaults (50 connections, no pipelining), or the server without `--history-file`.
 - **cyclone-sse** is `twistd cyclone-sse` with the HTTP broker and default options, unless a row names others;
-  **8acbcc9** is an earlier version; **nginx + nchan** has one worker and nchan's defaults.
+  **earlier** is the commit {earlier}; **nginx + nchan** has one worker and nchan's defaults.
 - **The load** is `bench/programs/load.c`, with messages of {size} bytes, on one thread. If the machine has
   two cores, server and load have one each.
 - **Time to the last**: from passing a message to the kernel until the last subscriber has read it.
@@ -68,9 +68,10 @@ Measured by `make bench` on {day}: {machine}; load average at the start: {load}.
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The circumstances of the run; made before the first load."""
+    """The circumstances of the run; made before the first load. earlier: a commit to compare with."""
 
     plan: Plan
+    earlier: str
     load_average: str = field(default_factory=lambda: f"{os.getloadavg()[0]:.2f}")
 
 
@@ -96,6 +97,7 @@ def write(path: Path, results: Results, setting: Setting) -> None:
             blocks=BLOCKS,
             size=SIZE,
             idle=plan.idle_seconds,
+            earlier=setting.earlier,
         )
         + others
     )

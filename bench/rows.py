@@ -166,6 +166,6 @@ def _turns(plan: Plan) -> Iterator[Row]:
 def _costs(plan: Plan) -> Iterator[Row]:
     for metric, words in (("connect", "connection"), ("publish", f"publish to {plan.publish_subscribers}")):
         title = f"user time for each {words}"
-        yield Row(f"cost {metric}", title, "{:.0f} us", 0.65, beside="8acbcc9", reference=EARLIER)
+        yield Row(f"cost {metric}", title, "{:.0f} us", 0.65, beside=EARLIER, reference=EARLIER)
     title = f"processor with {plan.largest:,} idle of {plan.idle_channels} channels each, pings included"
     yield Row("idle", title, "{:.2f} %", 1, absolute=True)
