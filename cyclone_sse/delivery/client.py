@@ -63,7 +63,10 @@ Refill = Callable[[], Piece]
 
 
 class State(Enum):
-    """The state of a client, which determines what happens to bytes that are sent to it."""
+    """The state of a client, which determines what happens to bytes that are sent to it.
+
+    docs/architecture.md shows what leads from one to another.
+    """
 
     CORKED = "corked"  # they wait for `open`, to leave together with the head
     OPEN = "open"  # they go straight to it

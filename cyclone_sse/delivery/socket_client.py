@@ -11,11 +11,6 @@ When more bytes than the limit wait, the events in the queue are dropped, except
 and the client is sent them from the history as it reads. So the limit bounds the memory for a slow client,
 but only the stall timeout ends its stream.
 
-The states of a client, and what leads from one to the other::
-
-    CORKED --open()--> OPEN <--the socket is full / has drained--> FULL
-    any of these --end()--> CLOSING --all has gone out, or lost()--> GONE
-
 Knows a transport and bytes; nothing of channels, HTTP or brokers.
 """
 
