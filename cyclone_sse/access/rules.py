@@ -98,13 +98,17 @@ class Rules:
         """
         settings = self._settings
         if len(channels) > settings["max-channels"]:
-            raise Refusal(400, f"more than {settings['max-channels']} channels for one stream")
+            raise Refusal(
+                400, f"more than {settings['max-channels']} channels for one stream (--max-channels)"
+            )
         try:
             check_names(channels)
         except ValueError as error:
             raise Refusal(400, str(error)) from None
         if sum(map(self._is_pattern, channels)) > settings["max-patterns"]:
-            raise Refusal(400, f"more than {settings['max-patterns']} patterns for one stream")
+            raise Refusal(
+                400, f"more than {settings['max-patterns']} patterns for one stream (--max-patterns)"
+            )
 
     def when_keys_known(self, request: AccessRequest, work: Callable[[], T | Deferred[T]]) -> T | Deferred[T]:
         """The result of this work, which starts when the keys of the request's tokens are known.

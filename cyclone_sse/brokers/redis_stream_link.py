@@ -88,7 +88,8 @@ class StreamLink(RedisLink):
     async def _add_by_script(self, publications: Sequence[Publication]) -> list[bytes]:
         # Before the first part is sent: a 503 would be tried again, and a later part would come too late.
         if any(len(each.channels) > SCRIPT_CHANNELS for each in publications):
-            raise Refusal(400, "an event with keep or an idempotency key has too many channels")
+            most = f"at most {SCRIPT_CHANNELS} channels"
+            raise Refusal(400, f"an event with keep or an idempotency key may have {most} with redis-stream")
         ids: list[bytes] = []
         for part in _parts(publications):
             keys, arguments = adding(part, self._stream, self._states, self._size, self._key_ttl)

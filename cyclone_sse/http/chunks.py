@@ -64,7 +64,7 @@ class ChunkedBody:
             return position
         match = _CHUNK.fullmatch(buffer, position, end)
         if match is None:
-            raise Refusal(400, "malformed request: the size of a chunk")
+            raise Refusal(400, "malformed request: the size of a chunk is not hexadecimal")
         size = int(match[1], 16)
         if size > self._max_body - len(self.data):
             raise too_large(self._max_body)
@@ -100,7 +100,7 @@ class ChunkedBody:
             if line == b"\r\n":
                 return True
             if not FIELD.fullmatch(line):
-                raise Refusal(400, "malformed request: a trailer")
+                raise Refusal(400, "malformed request: a trailer that is not NAME: VALUE")
             self._overhead += len(line)
             if self._overhead > 4 * MAX_HEAD + 8 * len(self.data):
                 raise Refusal(431, "the trailers are too large")
@@ -120,4 +120,4 @@ def _line_end(buffer: bytearray, position: int) -> int:
 
 def too_large(max_body: int) -> Refusal:
     """The refusal of a body that has more bytes than this."""
-    return Refusal(413, f"the body is larger than {max_body} bytes")
+    return Refusal(413, f"the body is larger than {max_body} bytes (--max-body)")

@@ -302,7 +302,7 @@ def _headers(data: bytes) -> Headers:
     found = FIELD.findall(data)
     # What lies between two matches would be no header: the lengths show it.
     if sum([len(name) + len(value) for name, value in found]) + 3 * len(found) != len(data):
-        raise Refusal(400, "malformed request: a header")
+        raise Refusal(400, "malformed request: a header that is not NAME: VALUE")
     if len(found) > MAX_HEADERS:
         raise Refusal(431, f"more than {MAX_HEADERS} headers")
     return Headers.from_raw(found)

@@ -30,14 +30,14 @@ def split_target(method: str, raw: bytes, host: str | None) -> tuple[str, str, s
     if target[0] != "/" and target != ASTERISK:
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None or not is_host(absolute[1]):
-            raise Refusal(400, "malformed target")
+            raise Refusal(400, "malformed target: expected a path, or http://HOST/PATH")
         host, target = absolute.groups()  # it takes precedence over the header Host
         if target[:1] != "/":
             target = "/" + target if target else "/"
         if target == "/" and method == "OPTIONS" and raw[-1:] != b"/":
             target = ASTERISK
     elif target == ASTERISK and method != "OPTIONS":
-        raise Refusal(400, "malformed target")
+        raise Refusal(400, "malformed target: * is only for OPTIONS")
     path, _, query = target.partition("?")
     return host, normal_path(path) if "%" in path else path, query
 
