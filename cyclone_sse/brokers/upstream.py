@@ -50,6 +50,7 @@ RETRY_FACTOR = 1.5
 RETRY_JITTER = 1.0  # seconds: without this, a hundred servers would reconnect at the same moment
 STABLE = 20.0  # seconds after which a connection counts as one that worked
 HEARTBEAT_INTERVAL = 5.0  # seconds
+STILL_TRYING = "; still trying"  # the end of the line in the log about a connection that failed
 
 _UNREACHABLE = (ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError, TimeoutError)
 
@@ -78,7 +79,7 @@ class UpstreamBroker(Broker, Generic[L]):
         )
         self._loop: Deferred[None] | None = None
         self._stopping = False  # the end: never connect again
-        self._state = ""  # what the log said last
+        self._logged = ""  # what the log said last
         self._sender = secrets.token_hex(8)  # of our orders
         self._heartbeats = Heartbeats(self._sender, self.reactor.seconds)
         self._checking = LoopingCall(self._check)
@@ -238,7 +239,7 @@ class UpstreamBroker(Broker, Generic[L]):
                 self._connected(link)
                 reason = await link.ended
                 self._link = None
-                self._state = "away"
+                self._logged = "away"
                 self.log.error("lost {server}: {reason}", server=self.server, reason=text_of(reason))
                 if self.reactor.seconds() - since > STABLE:
                     attempt = 0
@@ -257,12 +258,12 @@ class UpstreamBroker(Broker, Generic[L]):
         return link
 
     def _connected(self, link: L) -> None:
-        if self._state:
+        if self._logged:
             self.hub.counters.broker_reconnects += 1
         self.log.info(
-            "{what} {server}", what="reconnected to" if self._state else "connected to", server=self.server
+            "{what} {server}", what="reconnected to" if self._logged else "connected to", server=self.server
         )
-        self._state = "connected"
+        self._logged = "connected"
         self._link = link
         self._heartbeats.clear()
         self._publishing.failure = None  # of the outage that is over; it is tried again with the next check
@@ -282,11 +283,11 @@ class UpstreamBroker(Broker, Generic[L]):
     def _log_failure(self, error: Exception) -> None:
         """Log why there is no connection, but once, not at each attempt."""
         unreachable = isinstance(error, _UNREACHABLE)
-        state = "away" if unreachable else text_of(error)
-        if self._state != state:
-            self._state = state
+        problem = "away" if unreachable else text_of(error)
+        if self._logged != problem:
+            self._logged = problem
             self.log.error(
-                "{what} {server}: {reason}; still trying",
+                "{what} {server}: {reason}" + STILL_TRYING,
                 what="cannot reach" if unreachable else "refused by",
                 server=self.server,
                 reason=text_of(error),

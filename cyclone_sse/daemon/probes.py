@@ -23,7 +23,7 @@ from cyclone_sse.access.auth_url import AuthUrl
 from cyclone_sse.access.key_url import KeyUrl
 from cyclone_sse.brokers.base import Broker
 from cyclone_sse.brokers.link import text_of
-from cyclone_sse.brokers.upstream import UpstreamBroker
+from cyclone_sse.brokers.upstream import STILL_TRYING, UpstreamBroker
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.headers import Headers
 from cyclone_sse.values import is_url
@@ -31,7 +31,6 @@ from cyclone_sse.values import is_url
 PROBE_PATIENCE = 6.0  # seconds: a second more than the broker and the application get
 _INTERVAL = 0.05  # seconds between two looks at the broker
 _CHANNEL = "cyclone-sse-check"  # asked for; the application may well refuse it
-_STILL_TRYING = "; still trying"  # the end of the line about a connection that failed
 
 
 @dataclass(slots=True)
@@ -89,17 +88,17 @@ async def probe_broker(broker: Broker, reactor: IReactorTime) -> Probed:
             except Exception as error:
                 is_well = False
                 failures.append(f"{broker.server}: messages cannot be published: {text_of(error)}")
-        errors = [f"--broker={broker.name}: {line.removesuffix(_STILL_TRYING)}" for line in lines]
+        errors = [f"--broker={broker.name}: {line.removesuffix(STILL_TRYING)}" for line in lines]
         await maybeDeferred(broker.disconnect)
     if is_well:
         return Probed(warnings=errors)
     reason = next(iter(failures or _failed(lines) or lines), "no answer in time")
-    return Probed([f"--broker={broker.name}: {reason.removesuffix(_STILL_TRYING)}"])
+    return Probed([f"--broker={broker.name}: {reason.removesuffix(STILL_TRYING)}"])
 
 
 def _failed(lines: list[str]) -> list[str]:
     """Those of these lines after which there is no connection."""
-    return [line for line in lines if line.endswith(_STILL_TRYING)]
+    return [line for line in lines if line.endswith(STILL_TRYING)]
 
 
 async def probe_auth_url(settings: Mapping[str, Any], reactor: IReactorTime) -> str | None:
