@@ -6,7 +6,7 @@ A search by channel visits the streams of that channel; a search by user walks o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -34,19 +34,19 @@ class Streams:
 
         total: their number; streams: the first `MOST` of them.
         """
-        clients = list(self._hub.clients) if channel is None else list(self._hub.channels.of(channel))
-        answer: dict[str, Any] = {"total": 0, "streams": []}
-        done = self._slices.add(self._collect(clients, user, answer))
-        return done.addCallback(lambda _: answer)
+        clients = list(self._hub.clients) if channel is None else self._hub.channels.of(channel)
+        return self._slices.result_of(self._collect(clients, user))
 
-    def _collect(self, clients: Iterable[Client], user: str | None, answer: dict[str, Any]) -> Iterator[None]:
+    def _collect(self, clients: list[Client], user: str | None) -> Generator[None, None, dict[str, Any]]:
+        total, streams = 0, list[dict[str, Any]]()
         for number, client in enumerate(clients, 1):
             if user is None or client.user == user:
-                answer["total"] += 1
-                if len(answer["streams"]) < MOST:
-                    answer["streams"].append(self._described(client))
+                total += 1
+                if len(streams) < MOST:
+                    streams.append(self._described(client))
             if not number % _SLICE:
                 yield
+        return {"total": total, "streams": streams}
 
     def _described(self, client: Client) -> dict[str, Any]:
         age = self._reactor.seconds() - client.opened_at
