@@ -11,6 +11,8 @@ from typing import Any
 
 from cyclone_sse.options import PUBLISHER_RULES, SUBSCRIBER_RULES
 
+_ANY_CLIENT = "any client"
+
 
 def subscribers(settings: Mapping[str, Any]) -> str:
     """Describe which clients may subscribe. settings: all options."""
@@ -18,7 +20,7 @@ def subscribers(settings: Mapping[str, Any]) -> str:
     rules = _given(settings, SUBSCRIBER_RULES)
     if rules:
         return f"with {' or '.join(rules)}{public}"
-    return f"as {settings['app']} decides" if settings["app"] else "any client"
+    return f"as {settings['app']} decides" if settings["app"] else _ANY_CLIENT
 
 
 def publishers(settings: Mapping[str, Any]) -> str:
@@ -28,16 +30,16 @@ def publishers(settings: Mapping[str, Any]) -> str:
     rules = _given(settings, PUBLISHER_RULES)
     if rules:
         return f"with {' or '.join(rules)}"
-    return f"as {settings['app']} decides" if settings["app"] else "any client"
+    return f"as {settings['app']} decides" if settings["app"] else _ANY_CLIENT
 
 
 def warnings(settings: Mapping[str, Any]) -> list[str]:
     """Return one line for each rule that the operator may not have intended."""
     lines = []
     restricted = bool(_given(settings, SUBSCRIBER_RULES))
-    if publishers(settings) == "any client":
+    if publishers(settings) == _ANY_CLIENT:
         lines.append("any client may publish to every channel: there is no key (docs/access.md)")
-    if subscribers(settings) == "any client" and not _given(settings, PUBLISHER_RULES):
+    if subscribers(settings) == _ANY_CLIENT and not _given(settings, PUBLISHER_RULES):
         lines.append("any client may subscribe to every channel: there is no rule (docs/access.md)")
     if settings["public"] and not restricted:
         names = ",".join(settings["public"])
