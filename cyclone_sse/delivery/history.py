@@ -226,8 +226,8 @@ class History:
         """The position after which nothing of the channel is missing; None: not known to be complete."""
         view = self._views.get(channel)
         floor = view.floor if view is not None else self._floors.of(channel)
-        if self.rising.waiting:
-            floor = max(floor or 0, self.rising.of(channel)) or floor
+        if self.rising.waiting and (rising := self.rising.of(channel)):
+            return max(floor or 0, rising)
         return floor
 
     @property
