@@ -103,6 +103,7 @@ class Publication:
             ttl=_read_ttl(last["ttl"]) if "ttl" in last else None,
             excluded=last.get("except"),
             keep="keep" in last and _read_keep(last["keep"]),
+            idempotency_key=_read_key(last.get("idempotency_key")),
         )
 
     @classmethod
@@ -121,9 +122,6 @@ class Publication:
         excluded, keep = _json_text(value, "except"), value.get("keep")
         if keep is not None and not isinstance(keep, bool):
             raise ValueError("keep is not true or false")
-        key = value.get("idempotency_key")
-        if key is not None and (not isinstance(key, str) or " " in key):
-            raise ValueError(_WRONG_KEY)
         message = value.get("message", "")
         if not isinstance(message, str):
             message = _compact(message)
@@ -135,7 +133,7 @@ class Publication:
             ttl=ttl,
             excluded=excluded,
             keep=bool(keep),
-            idempotency_key=key,
+            idempotency_key=_read_key(value.get("idempotency_key")),
         )
 
     @classmethod
@@ -215,6 +213,12 @@ def _read_ttl(text: str) -> float:
     if not _SECONDS.fullmatch(text):
         raise ValueError("ttl is not a number of seconds")
     return float(text)
+
+
+def _read_key(value: object) -> str | None:
+    if value is not None and (not isinstance(value, str) or " " in value):
+        raise ValueError(_WRONG_KEY)
+    return value
 
 
 def _read_keep(text: str) -> bool:

@@ -315,6 +315,18 @@ def test_the_same_idempotency_key_publishes_once() -> None:
     assert json.loads(site.request("POST", "/publish", JSON, body=own)[2])["id"] == first["ids"][1]
 
 
+def test_a_form_may_have_an_idempotency_key() -> None:
+    site = MemoryServer()
+    for message in (b"first", b"second"):
+        body = b"channel=a&idempotency_key=order-7&message=" + message
+        assert site.request("POST", "/publish", FORM, body=body)[::2] == (200, b'{"status": "ok"}')
+    assert site.broker.hub.counters.events == 1
+    headers = FORM, "Idempotency-Key: other"  # the field takes precedence
+    assert site.request("POST", "/publish", *headers, body=body)[0] == 200
+    assert site.broker.hub.counters.events == 1
+    assert site.request("POST", "/publish", FORM, body=b"channel=a&message=x&idempotency_key=a%201")[0] == 400
+
+
 @pytest.mark.parametrize("key", ["two words", "x" * 201, "\xe9", "a 1", ""])
 def test_an_idempotency_key_is_visible_ascii(key: str) -> None:
     body = b'{"channel": "a", "message": "x"}'
