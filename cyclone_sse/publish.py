@@ -120,11 +120,11 @@ class PublishHandler(PostHandler):
 
     def _check_kinds(self, grant: Grant, publications: Sequence[Publication]) -> Generator[None, None, None]:
         """Check the publications against the rules of their channels, in slices. Raises Refusal."""
-        kinds, events, checked = self.broker.hub.kinds, Counter[Kind](), 0
+        hub, events, checked = self.broker.hub, Counter[Kind](), 0
         for publication in publications:
             found = set()
             for channel in publication.channels:
-                kind = kinds.of(channel)
+                kind = hub.kinds.of(channel)
                 found.add(kind)
                 if kind.max_message is not None and len(publication.data) > kind.max_message:
                     reason = f"a message to {channel!r} may have at most {kind.max_message} bytes"
@@ -132,10 +132,11 @@ class PublishHandler(PostHandler):
                 checked += 1
                 if not checked % CHECKED_AT_ONCE:
                     yield
-            events.update(found)
+            if not hub.idempotency.knows(publication.idempotency_key):  # else it publishes nothing
+                events.update(found)
         if grant is PUBLISH_EVERYWHERE:
             return  # the key is exempt, and a token for all channels is not
-        wait = self.broker.hub.rates.spend(grant.user, events, self.broker.reactor.seconds())
+        wait = hub.rates.spend(grant.user, events, self.broker.reactor.seconds())
         if wait:
             reason = "this user publishes faster than the channel allows"
             if math.isinf(wait):  # without this, the same batch would be sent forever

@@ -104,10 +104,14 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         return self._add_all(publications)
 
     def _add_all(self, publications: Sequence[Publication]) -> Deferred[Any]:
-        return super().publish_all(publications).addCallback(self._event_ids)
+        return super().publish_all(publications).addCallback(self._event_ids, publications)
 
-    def _event_ids(self, ids: Sequence[bytes]) -> Sequence[str]:
-        return [f"{id.decode()}-{self._tag}" for id in ids]
+    def _event_ids(self, ids: Sequence[bytes], publications: Sequence[Publication]) -> Sequence[str]:
+        event_ids = [f"{id.decode()}-{self._tag}" for id in ids]
+        if self.hub.kinds:
+            # Without this, a second attempt would count against publish_rate: only Redis knows the key.
+            self.hub.idempotency.note(publications, event_ids)
+        return event_ids
 
     def ready(
         self, channels: Sequence[str], last_event_id: EventId | str | None = None

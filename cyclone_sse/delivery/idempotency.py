@@ -84,6 +84,15 @@ class IdempotencyKeys:
         if len(self) > MAX_IDEMPOTENCY_KEYS:
             self._forget(next(iter(self._known)))
 
+    def note(self, publications: Sequence[Publication], ids: Sequence[str]) -> None:
+        """Note the keys of publications that were published elsewhere, which decides whether they are new."""
+        finish_in_turns(self._note(publications, ids), self._slices)
+
+    def knows(self, key: str | None) -> bool:
+        """Whether a publication with this key would publish nothing now."""
+        entry = self._known.get(key) if key else None
+        return key in self._under_way or (entry is not None and entry.expires > self._clock())
+
     def publish_new(
         self, publications: Sequence[Publication], publish: Callable[[Sequence[Publication]], Any]
     ) -> Any:
@@ -153,6 +162,14 @@ class IdempotencyKeys:
                 yield
         self.forget_old()
         return entries, new
+
+    def _note(self, publications: Sequence[Publication], ids: Sequence[str]) -> Generator[None, None, None]:
+        for number, (each, id) in enumerate(zip(publications, ids, strict=True), 1):
+            key = each.idempotency_key
+            if key and self._find(key) is None:  # another use does not prolong it
+                self.remember(key, id)
+            if not number % KEYS_PER_TURN:
+                yield
 
     def _find(self, key: str) -> _Entry | None:
         entry = self._known.get(key)

@@ -142,6 +142,22 @@ def test_the_rules_of_a_kind_hold_for_publishers(tmp_path: Path) -> None:
     )
 
 
+def test_a_second_attempt_with_the_same_key_does_not_count_as_an_event(tmp_path: Path) -> None:
+    path = tmp_path / "channels.toml"
+    path.write_text('["room-*"]\npublish_rate = 1\n')
+    server = MemoryServer({"channels": str(path), "jwt-secret": SECRET, "idempotency-ttl": 10.0})
+    headers = [JSON, f"Authorization: Bearer {token(sub='42', publish=['*'])}"]
+
+    def attempt(key: str) -> int:
+        body = b'{"channel": "room-1", "message": "x"}'
+        return server.request("POST", "/publish", *headers, f"Idempotency-Key: {key}", body=body)[0]
+
+    assert [attempt(key) for key in ("1", "1", "2", "1", "2")] == [200] * 5
+    assert [attempt(key) for key in ("3", "2", "3")] == [429, 200, 429]
+    server.clock.advance(11.0)
+    assert [attempt(key) for key in ("1", "2", "3")] == [200, 200, 429], "these are forgotten, and publish"
+
+
 def test_the_states_of_channels() -> None:
     server = MemoryServer()
     for channel, event in (("a", "greeting"), ("b", None)):

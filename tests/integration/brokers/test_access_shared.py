@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -55,6 +56,21 @@ def test_disconnect_ends_the_streams_of_all_servers(
         publish(servers[1].url, "user-43", "never gone", "KEY")
         assert [client.data(1) for client in back] == [["back"]] * 2
         assert [client.data(1) for client in others] == [["never gone"]] * 2
+
+
+def test_a_second_attempt_with_the_same_key_does_not_count_against_the_rate(
+    serve: Serve, shared: list[str], tmp_path: Path
+) -> None:
+    rules = tmp_path / "channels.toml"
+    rules.write_text('["room-*"]\npublish_rate = 0.01\n')
+    server = serve(*shared, f"--jwt-secret={SECRET}", f"--channels={rules}")
+    headers = {**FORM, "Authorization": f"Bearer {token(sub='42', publish=['*'])}"}
+
+    def attempt(key: str) -> int:
+        form = f"channel=room-1&message=x&idempotency_key={key}"
+        return request("POST", f"{server.url}/publish", form, headers).status
+
+    assert [attempt(key) for key in ("1", "1", "2", "1")] == [200, 200, 429, 200]
 
 
 def test_a_type_travels_or_is_refused_by_name(serve: Serve, shared: list[str]) -> None:

@@ -191,7 +191,8 @@ def test_a_pattern_has_what_its_channels_have() -> None:
 
 def test_the_ids_of_what_was_published_have_the_tag() -> None:
     reader = Reader(FakeStream())
-    assert reader.broker._event_ids([b"5-0", b"5-1"]) == ["5-0-tag1", "5-1-tag1"]
+    sent = [publication("a", "x"), publication("a", "y")]
+    assert reader.broker._event_ids([b"5-0", b"5-1"], sent) == ["5-0-tag1", "5-1-tag1"]
     reader.broker.publish_all([publication("a", "x", "t", 5)]).addErrback(
         lambda _: None
     )  # all that it carries

@@ -46,6 +46,42 @@ class Source:
         return results
 
 
+def test_it_knows_the_keys_with_which_nothing_is_published_now() -> None:
+    source = Source(prompt=False)
+    assert not source.keys.knows("k")
+    source.publish("k")
+    assert (source.keys.knows("k"), source.keys.knows("other"), source.keys.knows(None)) == (
+        True,
+        False,
+        False,
+    )
+    source.under_way[0].callback(None)
+    source.clock.advance(299)
+    assert source.keys.knows("k")
+    source.clock.advance(2)
+    assert not source.keys.knows("k")
+
+
+def test_another_use_of_a_noted_key_does_not_prolong_it() -> None:
+    source = Source()
+    events = [Publication(("a",), b"x", idempotency_key="k"), Publication(("a",), b"x")]
+    for _ in range(2):
+        source.keys.note(events, ["id-0", "id-1"])
+        source.clock.advance(200)
+    assert (source.keys.knows("k"), len(source.keys)) == (False, 1)
+    source.keys.note(events, ["id-2", "id-3"])
+    assert (source.keys.knows("k"), len(source.keys)) == (True, 1)
+
+
+def test_very_many_keys_are_noted_in_slices() -> None:
+    source = Source()
+    events = [Publication(("a",), b"x", idempotency_key=str(n)) for n in range(2 * idempotency.KEYS_PER_TURN)]
+    source.keys.note(events, ["id"] * len(events))
+    assert not source.keys.knows(events[-1].idempotency_key)
+    source.clock.pump([0] * 3)
+    assert source.keys.knows(events[-1].idempotency_key)
+
+
 def test_the_same_key_gets_the_first_answer() -> None:
     source = Source()
     assert source.publish("k", "l") == ["id-0", "id-1"]
