@@ -11,11 +11,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from cyclone_sse import __version__
-from cyclone_sse.daemon.admin_resource import AdminRequest, AdminResource
+from cyclone_sse.daemon.admin_resource import AdminRequest, AdminResource, Root
 from cyclone_sse.daemon.figures import AdminService
 from cyclone_sse.daemon.metrics import CONTENT_TYPE, Metrics
 from cyclone_sse.daemon.operator_page import add_page
@@ -58,7 +57,7 @@ class Admin:
 
     def site(self) -> Site:
         """Make the factory of the port's connections."""
-        root = Resource()
+        root = Root()
         for path, answer in (
             (b"healthz", self._health),
             (b"readyz", self._ready),

@@ -1,7 +1,7 @@
-"""A path of the admin port: HEAD, methods that are not allowed, and what any program may send.
+"""The paths of the admin port: HEAD, what is not allowed or not found, and what any program may send.
 
-twisted.web answers HEAD, but with a line in the log each time; and a header that is not UTF-8, or a host that
-is malformed, raises an exception. Knows no page.
+twisted.web answers HEAD, but with a line in the log each time; it refuses with a page of HTML; and a header
+that is not UTF-8, or a host that is malformed, raises an exception. Knows no page.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from twisted.web.resource import Resource
 from twisted.web.server import Request
+
+from cyclone_sse.errors import error_body
 
 BODY_MAX = 65536  # bytes; no path reads a body
 
@@ -70,7 +72,33 @@ class AdminResource(Resource):
 
     def answer(self, request: Request) -> Any:
         """The body of the answer, or NOT_DONE_YET: a hook for subclasses."""
+        if not self.has_method(request.method):
+            allowed = filter(self.has_method, (b"GET", b"HEAD", b"POST"))
+            request.setHeader("Allow", b", ".join(allowed))
+            return refuse(request, 405, "method not allowed")
         return super().render(request)
+
+
+class NotFound(AdminResource):
+    """Any other path."""
+
+    def answer(self, request: Request) -> bytes:
+        """Refuse."""
+        return refuse(request, 404, "not found")
+
+
+class Root(Resource):
+    """The paths of the port: its children."""
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        return NotFound()
+
+
+def refuse(request: Request, status: int, reason: str) -> bytes:
+    """Answer with a reason, as JSON."""
+    request.setResponseCode(status)
+    request.setHeader("Content-Type", "application/json")
+    return error_body(reason)
 
 
 def header(request: Request, name: bytes) -> str | None:

@@ -23,10 +23,10 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from cyclone_sse.brokers import Broker
-from cyclone_sse.daemon.admin_resource import AdminResource, header, host_in
+from cyclone_sse.daemon.admin_resource import AdminResource, header, host_in, refuse
 from cyclone_sse.daemon.figures import AdminService, Figures
 from cyclone_sse.daemon.streams import Streams
-from cyclone_sse.errors import Unavailable, error_body
+from cyclone_sse.errors import Unavailable
 from cyclone_sse.http.static_files import File
 
 FIGURES_INTERVAL = 1.0  # seconds between two figures
@@ -68,16 +68,7 @@ class Guarded(AdminResource):
                 return refuse(request, 403, f"a page of {origin} may not read this page")
             request.setHeader("Access-Control-Allow-Origin", origin)
             request.setHeader("Vary", "Origin")
-        if not self.has_method(request.method):
-            return refuse(request, 405, "method not allowed")
         return super().answer(request)
-
-
-def refuse(request: Request, status: int, reason: str) -> bytes:
-    """Answer with a reason, as JSON."""
-    request.setResponseCode(status)
-    request.setHeader("Content-Type", "application/json")
-    return error_body(reason)
 
 
 class PageFile(Guarded):

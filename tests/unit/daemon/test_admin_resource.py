@@ -10,7 +10,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.web.server import Request, Site
 
-from cyclone_sse.daemon.admin_resource import AdminResource, header, host_in
+from cyclone_sse.daemon.admin_resource import AdminResource, Root, header, host_in
 
 
 class Greeting(AdminResource):
@@ -31,7 +31,9 @@ def logged() -> Iterator[list[Any]]:
 def ask(head: bytes) -> bytes:
     """The whole answer."""
     transport = StringTransport()
-    channel = Site(Greeting()).buildProtocol(None)
+    root = Root()
+    root.putChild(b"", Greeting())
+    channel = Site(root).buildProtocol(None)
     channel.makeConnection(transport)
     channel.dataReceived(head)
     answer: bytes = transport.value()
@@ -45,6 +47,18 @@ def test_a_head_has_the_length_of_the_body_and_no_line_in_the_log(logged: list[A
     assert b"Content-Length: 9\r\n" in answer
     assert answer.endswith(b"\r\n\r\n")
     assert not [event for event in logged if "HEAD" in (event["log_format"] or "")]
+
+
+def test_what_is_not_there_or_not_allowed_is_refused_as_json() -> None:
+    answer = ask(b"GET /other HTTP/1.0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.0 404 ")
+    assert b"Content-Type: application/json\r\n" in answer
+    assert answer.endswith(b'{"status": "error", "reason": "not found"}')
+    assert ask(b"HEAD /other HTTP/1.0\r\n\r\n").endswith(b"Content-Length: 42\r\n\r\n")
+    answer = ask(b"POST / HTTP/1.0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.0 405 ")
+    assert b"Allow: GET, HEAD\r\n" in answer
+    assert answer.endswith(b'{"status": "error", "reason": "method not allowed"}')
 
 
 def test_a_header_of_any_bytes_is_text() -> None:
