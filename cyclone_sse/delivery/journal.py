@@ -317,11 +317,11 @@ class Journal:
         if self._late is not None and self._late.active():
             self._late.cancel()
 
-    def _note_place(self, is_in_place: object) -> None:
+    def _note_place(self, trouble: str | Failure | None) -> None:
         self._looking = False
         before = self._misplaced
         # A look that fails changes nothing: writing will fail, too.
-        self._misplaced = "the history file was removed or replaced" if is_in_place is False else None
+        self._misplaced = None if isinstance(trouble, Failure) else trouble
         if self._misplaced != before and not self._closing:
             if self._misplaced:
                 self.log.error("{reason}: no event is accepted", reason=self._misplaced)

@@ -29,6 +29,7 @@ from typing import Any
 
 from cyclone_sse.delivery.events import Event, EventId, ms_and_n, seq_at
 from cyclone_sse.delivery.floors import FLOORS
+from cyclone_sse.delivery.journal_place import JournalPlace
 
 APPLICATION = 0x63535345  # "cSSE", SQLite's application_id: distinguishes our files from others'
 VERSION = 2  # of the tables, SQLite's user_version
@@ -68,6 +69,11 @@ _REASONS = {
     sqlite3.SQLITE_NOTADB: "is damaged, or not a history file",
     sqlite3.SQLITE_READONLY: "is read-only",
 }
+
+
+_REMOVED = "the history file was removed or replaced"
+_UNLOGGED = "the log of the history file (-wal) was removed, and cannot be written again"
+_TRUNCATED = "was truncated by another program; restart the server"
 
 
 class JournalError(Exception):
@@ -117,9 +123,7 @@ class JournalFile:
             self._db = sqlite3.connect(
                 path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
             )
-            self._inode = _inode(path)
-        # As SQLite does: without this, the log beside a symbolic link would always count as removed.
-        self._log = f"{os.path.realpath(path)}-wal"
+            self._place = JournalPlace(path)
         try:
             with self._understood():
                 self._open(first)
@@ -180,6 +184,7 @@ class JournalFile:
     def write(self, transaction: Transaction) -> None:
         """Write the whole transaction, or nothing. Raises JournalError."""
         with self._explained():
+            self._refuse_truncated()
             try:
                 if (
                     len(transaction.events) > _ROWS
@@ -212,27 +217,38 @@ class JournalFile:
         if transaction.reserved is not None:
             self.reserved = transaction.reserved
 
-    def ensure_in_place(self) -> bool:
-        """Write SQLite's log ("-wal") again if it was removed. Returns whether the file is still where it was
-        opened: not removed, nor replaced by another.
+    def ensure_in_place(self) -> str | None:
+        """Write SQLite's log ("-wal") again if it was removed. Returns why events that are written now would
+        be lost: the file is not where it was opened, or something of it is missing. None if they would not.
 
         Without the log, everything that is not yet in the file itself would be lost with the process.
         """
+        if not self._place.is_same():
+            return _REMOVED
         try:
-            if _inode(self.path) != self._inode:
-                return False
-            if not os.path.exists(self._log):
+            self._refuse_truncated()
+            if not self._place.has_log():
                 self._db.execute("PRAGMA journal_mode = DELETE")  # copies the log, still open, into the file
+                self._place.expect_new_log()
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._value("SELECT count(*) FROM journal")  # makes the new log
-            return True
-        except (OSError, sqlite3.Error):
-            return False
+        except JournalError as error:
+            return str(error)
+        except sqlite3.Error:
+            return _UNLOGGED
+        return None
 
     def close(self) -> None:
         """Close the file. Raises JournalError."""
         with self._explained():
+            if self._place.measure() == self._place.log:
+                # Without this, SQLite would copy what is left of the log, zeros, over the whole file.
+                self._place.empty_log()
             self._db.close()
+
+    def _refuse_truncated(self) -> None:
+        if name := self._place.measure():
+            raise JournalError(f"{name} {_TRUNCATED}")
 
     def _open(self, first: EventId) -> None:
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # before the first look at the file
@@ -247,6 +263,7 @@ class JournalFile:
         if (damage := self._value("PRAGMA quick_check(1)")) != "ok":
             raise JournalError(f"{self.path} is damaged: {' '.join(str(damage).split())}")
         self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA journal_size_limit = -1")  # some builds truncate the log
         self._db.execute("PRAGMA synchronous = NORMAL")
         if new:
             self._create(first)
@@ -371,11 +388,6 @@ def _as_json(names: Sequence[str]) -> str:
 def _name(channel: str) -> str:
     """The name as JSON: that of a custom application may have half of a surrogate pair."""
     return json.dumps(channel)
-
-
-def _inode(path: str) -> tuple[int, int]:
-    facts = os.stat(path)
-    return facts.st_dev, facts.st_ino
 
 
 def _parts(rows: Sequence[Any]) -> Iterator[list[Any]]:

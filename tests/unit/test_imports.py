@@ -112,7 +112,7 @@ LAYERS = [
         "delivery.starting_point",
     },
     {"delivery.automaton", "delivery.backlog", "delivery.sorted_log", "delivery.views"},
-    {"delivery.idempotency"},
+    {"delivery.idempotency", "delivery.journal_place"},
     {"delivery.events", "delivery.kinds", "delivery.publication", "delivery.room"},
     {
         "counters",
@@ -163,6 +163,7 @@ PURE = {
     "delivery.rates",
     "delivery.room",
     "delivery.journal_file",
+    "delivery.journal_place",
     "delivery.log_reader",
     "delivery.log_turns",
     "delivery.losses",

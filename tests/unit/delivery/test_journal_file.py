@@ -128,7 +128,7 @@ def test_a_log_that_is_removed_is_written_again(path: Path, tmp_path: Path) -> N
         journal.write(Transaction([event(1)]))
         log.unlink()
         journal.write(Transaction([event(2)]))
-        assert journal.ensure_in_place()
+        assert journal.ensure_in_place() is None
         journal.write(Transaction([event(3)]))
         killed = tmp_path / "killed"
         killed.write_bytes(path.read_bytes())
@@ -147,10 +147,10 @@ def test_the_log_of_a_file_behind_a_symbolic_link_is_not_written_again(path: Pat
         journal.write(Transaction([event(1)]))
         log = Path(f"{target}-wal")
         before = log.stat()
-        assert journal.ensure_in_place()
+        assert journal.ensure_in_place() is None
         assert (log.stat().st_ino, log.stat().st_size) == (before.st_ino, before.st_size)
         log.unlink()
-        assert journal.ensure_in_place()
+        assert journal.ensure_in_place() is None
         assert log.exists()
 
 
@@ -159,9 +159,38 @@ def test_a_file_is_not_in_place_while_its_removed_log_cannot_be_written(path: Pa
         journal.write(Transaction([event(1)]))
         Path(f"{path}-wal").unlink()
         journal._db.execute("BEGIN IMMEDIATE")  # as a disk that fails: the log cannot be made again
-        assert not journal.ensure_in_place()
+        assert "(-wal) was removed, and cannot be written again" in str(journal.ensure_in_place())
         journal._db.execute("ROLLBACK")
-        assert journal.ensure_in_place()
+        assert journal.ensure_in_place() is None
+
+
+@pytest.mark.parametrize("is_noticed", [False, True])
+def test_a_log_that_is_truncated_takes_nothing_else_with_it(path: Path, is_noticed: bool) -> None:
+    """`: > *-wal` beside the running server: at the stop, zeros were copied over the whole file."""
+    with opened(path) as journal:
+        journal.write(Transaction([event(1)]))
+    with opened(path) as journal:
+        journal.write(Transaction([event(2)]))
+        assert journal.ensure_in_place() is None
+        os.truncate(f"{path}-wal", 0)
+        if is_noticed:
+            for _ in range(2):
+                with pytest.raises(JournalError, match="-wal was truncated by another program"):
+                    journal.write(Transaction([event(3)]))
+                assert "-wal was truncated by another program" in str(journal.ensure_in_place())
+    with opened(path) as journal:
+        assert [each.row for each, _ in journal.events()] == [1]
+        journal.write(Transaction([event(2)]))
+
+
+def test_a_file_that_is_truncated_is_noticed(path: Path) -> None:
+    with opened(path) as journal:
+        journal.write(Transaction([event(1)]))
+    with opened(path) as journal:
+        assert journal.ensure_in_place() is None
+        os.truncate(path, 0)
+        with pytest.raises(JournalError, match="sqlite was truncated by another program"):
+            journal.write(Transaction([event(2)]))
 
 
 def test_a_damaged_file_is_refused(path: Path) -> None:
