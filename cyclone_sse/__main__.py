@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _run(list(sys.argv[1:] if arguments is None else arguments))
         finally:
             sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # as a shell reports it; without this, with a traceback
     except BrokenPipeError:
         # The reader has enough, as `head` has. Without this, Python would print a traceback, and another
         # one when it writes the rest at its exit.

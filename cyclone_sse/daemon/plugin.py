@@ -16,7 +16,7 @@ from cyclone_sse.daemon.command_line import Options
 from cyclone_sse.daemon.handover import READY, Reports, pop_handover
 from cyclone_sse.daemon.log_file import open_log, owner_of
 from cyclone_sse.daemon.name_resolver import install_name_resolver
-from cyclone_sse.daemon.process import Daemon, WorkerDaemon
+from cyclone_sse.daemon.process import RELOAD_SIGNALS, Daemon, WorkerDaemon, block_signals
 from cyclone_sse.daemon.sockets import open_sockets
 from cyclone_sse.daemon.supervisor import SupervisorService
 from cyclone_sse.daemon.systemd import SystemdNotifier
@@ -38,6 +38,7 @@ def makeService(options: Options) -> Daemon:
         from cyclone_sse.daemon.check import check
 
         check(options, build, reactor)
+    block_signals(RELOAD_SIGNALS)
     try:
         handover = pop_handover(os.environ)
         if handover is not None:

@@ -3,7 +3,7 @@
 SIGHUP opens the log file again, and reads files again: certificates, keys, secrets and kinds of channel.
 SIGUSR1 rotates the log; a second SIGTERM ends the process at once. Only SIGTERM and SIGINT end the process.
 A signal that was ignored when the process started (because of ``nohup``, or the ``&`` of a script) stays
-ignored, as POSIX requires.
+ignored, as POSIX requires. A signal that comes during the start waits until the reactor runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import gc
 import mimetypes
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
@@ -26,6 +26,8 @@ from cyclone_sse.daemon.systemd import SystemdNotifier
 from cyclone_sse.errors import call_each
 from cyclone_sse.reactor_turns import shorten_turns
 
+RELOAD_SIGNALS = (signal.SIGHUP, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _MACOS_LIMIT = 10240  # open files; macOS refuses to set more, also if its hard limit is unlimited
 
 
@@ -46,6 +48,11 @@ def handle_signal(number: int, handler: Callable[..., object]) -> None:
     """Install the handler, unless the signal was ignored when the process started."""
     if signal.getsignal(number) is not signal.SIG_IGN:
         signal.signal(number, handler)
+
+
+def block_signals(numbers: Iterable[int]) -> None:
+    """Block these signals until the server handles them: without this, each would end the process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
 
 class Daemon(MultiService):
@@ -78,6 +85,7 @@ class Daemon(MultiService):
 
     def privilegedStartService(self) -> None:
         """Take the steps that need the rights of root."""
+        block_signals(STOP_SIGNALS)  # not before: a custom application may hang while it is made
         _raise_file_limit(self.log)
         super().privilegedStartService()
 
@@ -89,9 +97,8 @@ class Daemon(MultiService):
         later = self._reactor.callFromThread
         handle_rotate_signal(self._log_file, later)
         handle_signal(signal.SIGHUP, lambda *_: later(self.reload))
-        stop_signals = (signal.SIGTERM, signal.SIGINT)
         # Twisted installs its own handlers when the reactor runs, also for signals that are ignored.
-        self._ignored = {number for number in stop_signals if signal.getsignal(number) is signal.SIG_IGN}
+        self._ignored = {number for number in STOP_SIGNALS if signal.getsignal(number) is signal.SIG_IGN}
         self._reactor.callWhenRunning(self._handle_stop_signals)
         self._notifier.start()
         super().startService()
@@ -102,13 +109,14 @@ class Daemon(MultiService):
         return super().stopService()
 
     def _handle_stop_signals(self) -> None:
-        """Replace Twisted's handlers, which log an error at a second signal."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        """Replace Twisted's handlers, which log an error at a second signal, and unblock all."""
+        for number in STOP_SIGNALS:
             first = signal.getsignal(number)
             if number in self._ignored:
                 signal.signal(number, signal.SIG_IGN)
             elif callable(first):
                 signal.signal(number, partial(self._stop_signal, first))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*RELOAD_SIGNALS, *STOP_SIGNALS))
 
     def _stop_signal(self, first: Callable[..., object], number: int, frame: Any) -> None:
         if not self._is_stopping:

@@ -14,8 +14,9 @@ import pytest
 from tests.harness.certificates import tls_options, write_certificates
 from tests.harness.clients import Subscriber, publish, request
 from tests.harness.patience import PATIENCE
-from tests.harness.process import left_out, need, until
+from tests.harness.process import ROOT, free_port, left_out, need, until
 from tests.harness.servers import SseServer
+from tests.harness.twistd import run_plugin
 from tests.integration.conftest import Serve
 
 
@@ -83,6 +84,53 @@ def test_no_signal_but_the_usual_ones_ends_it(serve: Serve, number: signal.Signa
         server.send_signal(number)
         publish(server.url, "base", "1")
         assert reader.data(1) == ["1"]
+
+
+# An application that a signal reaches while it is made, or while its broker starts.
+SIGNALLED = """
+import os
+from cyclone_sse import server
+from cyclone_sse.brokers import HttpBroker
+
+def send(when):
+    name, _, number = os.environ["SIGNAL"].partition("=")
+    if name == when and os.environ.pop("FIRST", None):
+        os.kill(os.getpid(), int(number))
+
+class Broker(HttpBroker):
+    def start(self):
+        send("start")
+        return super().start()
+
+class App(server.App):
+    def __init__(self, settings):
+        send("make")
+        super().__init__(settings)
+
+    def make_broker(self, settings, reactor):
+        return Broker(settings, reactor=reactor)
+"""
+
+
+def signalled(directory: Path, when: str, number: signal.Signals) -> dict[str, str]:
+    """Write the application; returns its environment."""
+    (directory / "signalled.py").write_text(SIGNALLED)
+    return {"SIGNAL": f"{when}={int(number)}", "FIRST": "1", "PYTHONPATH": f"{ROOT}:{directory}"}
+
+
+@pytest.mark.parametrize("when", ["make", "start"])
+def test_sighup_during_the_start_is_obeyed_after_it(serve: Serve, tmp_path: Path, when: str) -> None:
+    server = serve("--app=signalled.App", env=signalled(tmp_path, when, signal.SIGHUP))
+    until(lambda: "read certificates" in server.log, "the files were read again")
+    publish(server.url, "base", "x")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_order_to_stop_during_the_start_is_obeyed_after_it(tmp_path: Path, number: signal.Signals) -> None:
+    env = signalled(tmp_path, "start", number)
+    ended = run_plugin(tmp_path, "--app=signalled.App", f"--port={free_port()}", **env)
+    assert ended.returncode in (0, -number)
+    assert "Server Shut Down" in ended.stdout
 
 
 class LoggingServer(SseServer):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from cyclone_sse import __main__ as module
 from cyclone_sse.__main__ import main
 
 
@@ -23,3 +24,13 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(
             main(words)
         assert ended.value.code == 1
     assert capfd.readouterr().err == ""
+
+
+def test_ctrl_c_before_the_server_serves_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(words: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_run", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 130
