@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IConsumer,
@@ -41,6 +41,7 @@ from zope.interface import implementer
 from cyclone_sse.access.answers import HttpAnswer
 from cyclone_sse.errors import error_text
 from cyclone_sse.values import unix_url
+from cyclone_sse.verified_tls import wrap_tls
 
 ANSWER_TIMEOUT = 5.0  # seconds for an answer
 MAX_ANSWER = 65536  # bytes: status line, headers, body and all that comes before them
@@ -236,7 +237,8 @@ class _Endpoints:
             return _BoundedEndpoint(UNIXClientEndpoint(self._reactor, self._socket))
         endpoint: IStreamClientEndpoint = HostnameEndpoint(self._reactor, uri.host, uri.port)
         if uri.scheme == b"https":
-            endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
+            creator = self._policy.creatorForNetloc(uri.host, uri.port)
+            endpoint = wrap_tls(endpoint, uri.host.decode("ascii"), creator)
         return _BoundedEndpoint(endpoint)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from OpenSSL.crypto import Error as OpenSSLError
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import (
     Certificate,
@@ -15,6 +14,8 @@ from twisted.internet.ssl import (
     optionsForClientTLS,
     trustRootFromCertificates,
 )
+
+from cyclone_sse.verified_tls import wrap_tls
 
 _END = b"-----END CERTIFICATE-----"
 
@@ -39,7 +40,7 @@ class BrokerTls:
         """The endpoint with TLS. host: the name or address that the broker's certificate must have."""
         chain = {"extraCertChain": self._chain} if self._chain else {}
         options = optionsForClientTLS(host, self._trusted, self._own, extraCertificateOptions=chain)
-        return wrapClientTLS(options, endpoint)
+        return wrap_tls(endpoint, host, options)
 
 
 def _certificates(option: str, path: str) -> list[Certificate]:

@@ -27,8 +27,8 @@ SIGNS_CERTIFICATES = x509.KeyUsage(
 Owner = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
-def certify(name: str, issuer: Owner | None, authority: bool) -> Owner:
-    """A certificate and its key, signed by the issuer, or self-signed."""
+def certify(name: str, issuer: Owner | None, authority: bool, has_names: bool = True) -> Owner:
+    """A certificate and its key, signed by the issuer, or self-signed. has_names: it is for 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     local = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
@@ -51,7 +51,7 @@ def certify(name: str, issuer: Owner | None, authority: bool) -> Owner:
     )
     if authority:
         builder = builder.add_extension(SIGNS_CERTIFICATES, critical=True)
-    else:
+    elif has_names:
         builder = builder.add_extension(local, critical=False)
     return builder.sign(issuer[1] if issuer else key, SHA256()), key
 

@@ -11,14 +11,16 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cyclone_sse.access.http_client import ANSWER_TIMEOUT
 from tests.harness.asked import AskedApplication, Question, Reply
-from tests.harness.certificates import write_certificates
+from tests.harness.certificates import certify, write_certificates
 from tests.harness.clients import Subscriber, request, stats
 from tests.harness.patience import PATIENCE
 from tests.harness.process import connections, until
 from tests.harness.servers import SseServer
+from tests.harness.twistd import run_plugin
 from tests.integration.conftest import Serve
 
 POLL = {"X-Requested-With": "XMLHttpRequest"}
@@ -75,6 +77,23 @@ def test_the_certificate_of_https_is_checked(serve: Serve, tmp_path: Path) -> No
         strict = serve(option)
         assert subscribe(strict, "a") == 503
         assert "certificate verify failed" in strict.log
+
+
+def test_a_trusted_certificate_without_names_is_for_no_host(serve: Serve, tmp_path: Path) -> None:
+    certificate, key = certify("127.0.0.1", None, authority=False, has_names=False)
+    file = tmp_path / "own.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(secret + certificate.public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    with AskedApplication(lambda _: Reply(204), tls=context) as application:
+        option = f"--auth-url={application.url}"
+        server = serve(option, env={"SSL_CERT_FILE": str(file)})
+        assert [subscribe(server, "a") for _ in range(2)] == [503] * 2
+        assert server.log.count("its certificate has no valid subjectAltName") == 1
+        check = run_plugin(tmp_path, option, "--check=1", SSL_CERT_FILE=str(file))
+        assert (check.returncode, check.stderr.count("\n")) == (1, 1)
+        assert "--auth-url: the application at --auth-url cannot be reached: its certificate" in check.stderr
 
 
 @pytest.mark.parametrize("headers", [{}, POLL])

@@ -127,7 +127,7 @@ LAYERS = [
         "run_queue",
         "slices",
     },
-    {"broker_urls", "prefix_table", "reactor_turns", "values"},
+    {"broker_urls", "prefix_table", "reactor_turns", "values", "verified_tls"},
     {"", "access", "daemon", "delivery", "http"},  # what each part is
 ]
 LEVEL = {module: level for level, row in enumerate(LAYERS) for module in row}
@@ -216,7 +216,8 @@ LIBRARIES = {
     },
     "txredisapi": {"brokers.redis_link", "brokers.redis_subscriber_link"},
     "prometheus_client": {"daemon.metrics"},
-    "OpenSSL": {"brokers.broker_tls"},
+    "OpenSSL": {"brokers.broker_tls", "verified_tls"},
+    "service_identity": {"verified_tls"},
     "cryptography": {"access.keys", "daemon.tls"},
     "jwt": {"access.keys", "access.tokens", "daemon.commands"},
 }
@@ -273,7 +274,7 @@ def test_what_is_imported_is_installed_along() -> None:
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     required = {
         re.split(r"[^\w-]", each)[0].lower().replace("-", "_") for each in project["dependencies"]
-    } | {"cyclone", "cyclone_sse", "cryptography", "openssl", "zope"}
+    } | {"cyclone", "cyclone_sse", "cryptography", "openssl", "service_identity", "zope"}
     names = {"jwt": "pyjwt"}  # a library that is called otherwise than its distribution
     imported = {name.split(".")[0] for path in files().values() for name in imports(path)}
     libraries = imported - sys.stdlib_module_names

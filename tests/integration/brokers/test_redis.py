@@ -123,10 +123,9 @@ def test_what_redis_says_is_in_the_log(
 class TlsRedis(RedisServer):
     """A Redis that speaks TLS on its port, and the certificate that it shows."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, names: str = "subjectAltName=DNS:localhost") -> None:
         super().__init__(directory)
         self.certificate, key = directory / "redis.crt", directory / "redis.key"
-        names = "subjectAltName=DNS:localhost"
         command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=x "
         words = [*command.split(), "-addext", names, "-keyout", str(key), "-out", str(self.certificate)]
         subprocess.run([need("openssl"), *words], check=True, capture_output=True)
@@ -154,11 +153,11 @@ def test_tls_with_a_certificate_that_is_trusted(serve: Serve, tmp_path: Path) ->
             assert client.event().data == "again"
 
 
-@pytest.mark.parametrize("wrong", ["unknown certificate", "another host"])
+@pytest.mark.parametrize("wrong", ["unknown certificate", "another host", "no host"])
 def test_tls_with_a_certificate_that_proves_nothing(serve: Serve, tmp_path: Path, wrong: str) -> None:
-    with TlsRedis(tmp_path) as redis:
+    with TlsRedis(tmp_path, *(["basicConstraints=CA:TRUE"] if wrong == "no host" else [])) as redis:
         host = "127.0.0.1" if wrong == "another host" else "localhost"
-        env = {"SSL_CERT_FILE": str(redis.certificate)} if wrong == "another host" else {}
+        env = {} if wrong == "unknown certificate" else {"SSL_CERT_FILE": str(redis.certificate)}
         options = ["--broker=redis", f"--redis-host={host}", f"--redis-port={redis.tls_port}"]
         server = serve(*options, "--redis-tls=1", env=env)
         wait_for(server, "refused by Redis")
