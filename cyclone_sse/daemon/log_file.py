@@ -12,6 +12,7 @@ import pwd
 import signal
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from twisted.logger import ILogObserver, textFileLogObserver
@@ -48,8 +49,14 @@ class Log:
         return file  # type: ignore[no-any-return]
 
     def write(self, text: str) -> None:
-        """Add to the file."""
-        self._file.write(text)
+        """Add to the file. Raises OSError if that fails."""
+        try:
+            self._file.write(text)
+        except ValueError:
+            # It is closed: it was moved aside, and no new one could be opened, as on a full disk. Without
+            # this, nothing would be logged until the next SIGHUP.
+            self._file = self._open()
+            self._file.write(text)
 
     def flush(self) -> None:
         """Do nothing: the file has no buffer."""
@@ -60,7 +67,8 @@ class Log:
 
     def rotate(self) -> None:
         """Move the file aside, as twistd does at SIGUSR1."""
-        self._file.rotate()
+        with suppress(OSError):  # of a new file that cannot be opened: the next line tries again
+            self._file.rotate()
 
     def reopen(self) -> None:
         """Open the file that is at the path now. Raises OSError, and keeps the old one in that case."""

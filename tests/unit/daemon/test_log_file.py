@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.python.logfile import LogFile
 
 from cyclone_sse.daemon.log_file import Log, handle_rotate_signal, open_log
 
@@ -91,3 +93,25 @@ def test_the_signal_rotates_it(tmp_path: Path) -> None:
         signal.raise_signal(signal.SIGUSR1)  # would end the tests
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_after_a_rotation_without_a_new_file_it_is_opened_as_soon_as_possible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log(str(tmp_path / "sse.log"))
+    log.write("before\n")
+
+    def full(file: LogFile) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(LogFile, "_openFile", full)
+        log.rotate()
+        with pytest.raises(OSError, match="No space"):
+            log.write("lost\n")
+    log.write("after\n")
+    log.rotate()
+    log.write("last\n")
+    log.close()
+    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert written == {"sse.log.2": "before\n", "sse.log.1": "after\n", "sse.log": "last\n"}
