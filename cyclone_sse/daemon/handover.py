@@ -28,18 +28,35 @@ from cyclone_sse.options import WORKER_VARIABLE
 LIFELINE, REPORTS, FIRST_SOCKET = 0, 3, 4
 READY, ALIVE, STOPPING = b"r", b".", b"s"  # what a worker reports
 REPORT_INTERVAL = 2.0  # seconds
+# The options of the sockets, which the parent has opened: another value counts when it is restarted.
+SOCKET_OPTIONS = (
+    *("workers", "port", "listen", "endpoint", "use-ssl", "ssl-port", "ssl-listen"),
+    *("admin-port", "admin-listen"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """The data for a worker. number: its own, from 1 on. serves: the purpose of each socket."""
+    """The data for a worker. number: its own, from 1 on. serves: the purpose of each socket. settings: the
+    parent's SOCKET_OPTIONS."""
 
     number: int
     serves: list[str]
+    settings: dict[str, Any]
 
     def environment(self) -> dict[str, str]:
         """The variable with this data, for the environment of the worker."""
         return {WORKER_VARIABLE: json.dumps(asdict(self))}
+
+    def apply(self, settings: MutableMapping[str, Any]) -> list[str]:
+        """Set the options of the sockets to the parent's values. Returns those that were others.
+
+        Without this, an options file that was edited could name a port for which there is no socket.
+        """
+        own = json.loads(json.dumps({name: settings[name] for name in self.settings}))  # with lists, as ours
+        changed = {name: value for name, value in self.settings.items() if own[name] != value}
+        settings.update(changed)
+        return list(changed)
 
     def sockets(self) -> list[Bound]:
         """Make socket objects for the descriptors; to be called once."""

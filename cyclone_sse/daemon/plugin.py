@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from twisted.logger import Logger
+
 from cyclone_sse.daemon.command_line import Options
 from cyclone_sse.daemon.handover import READY, Reports, pop_handover
 from cyclone_sse.daemon.log_file import open_log, owner_of
@@ -24,6 +26,8 @@ from cyclone_sse.daemon.systemd import SystemdNotifier
 if TYPE_CHECKING:
     from cyclone_sse.daemon.service import ServerService
     from cyclone_sse.daemon.tls import TlsTransports
+
+log = Logger()
 
 __all__ = ["Options", "makeService"]
 
@@ -42,6 +46,9 @@ def makeService(options: Options) -> Daemon:
     try:
         handover = pop_handover(os.environ)
         if handover is not None:
+            if changed := handover.apply(options):
+                names = ", ".join(f"--{name}" for name in changed)
+                log.warn("another value counts only after a restart of the server: {names}", names=names)
             # Each worker has figures of its own: with one name for all the last datagram would count.
             options["export-path"] += f".worker-{handover.number}"
             reports = Reports(reactor)

@@ -26,7 +26,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from cyclone_sse.daemon.handover import FIRST_SOCKET, LIFELINE, REPORTS, Handover
+from cyclone_sse.daemon.handover import FIRST_SOCKET, LIFELINE, REPORTS, SOCKET_OPTIONS, Handover
 from cyclone_sse.daemon.sockets import Bound, Owner, duplicate, open_sockets, refuse_same_ports
 from cyclone_sse.daemon.worker_process import WorkerProcess
 from cyclone_sse.errors import StartError
@@ -145,7 +145,8 @@ class SupervisorService(Service):
 
     def _spawn(self, slot: Slot) -> WorkerProcess:
         process = WorkerProcess(slot.next_name(), lambda: self._stops_by_itself(slot, process), self._reactor)
-        handover = Handover(slot.number, [each.serves for each in slot.bound])
+        settings = {name: self._settings[name] for name in SOCKET_OPTIONS}
+        handover = Handover(slot.number, [each.serves for each in slot.bound], settings)
         sockets = {number: each.socket.fileno() for number, each in enumerate(slot.bound, FIRST_SOCKET)}
         self._processes.add(process)
         process.ended.addCallback(lambda _: self._ended(slot, process))

@@ -19,7 +19,7 @@ import pytest
 from tests.harness.certificates import tls_options, write_certificates
 from tests.harness.clients import Subscriber, request
 from tests.harness.patience import PATIENCE
-from tests.harness.process import accepts, connections, until
+from tests.harness.process import accepts, connections, free_port, until
 from tests.harness.servers import RedisServer, SseServer
 from tests.harness.twistd import run_plugin
 
@@ -205,6 +205,25 @@ def test_a_new_worker_that_cannot_start_leaves_the_old_ones(
             publish(crew, "still there")
             assert reader.data(1) == ["still there"]
         assert crew.workers == before
+
+
+def test_an_options_file_that_was_edited_changes_no_ports(tmp_path: Path, redis_server: RedisServer) -> None:
+    """A worker without --admin-port did not know what to do with the parent's socket for it."""
+    files, admin = write_certificates(tmp_path), free_port()
+    config = tmp_path / "sse.conf"
+    config.write_text(f"use-ssl=1\nadmin-port={admin}\n")
+    tls = tls_options(files)[1:]
+    with Crew(tmp_path, redis_server, f"--config={config}", *tls) as crew:
+        before = crew.workers
+        config.write_text("use-ssl=0\n")
+        crew.send_signal(signal.SIGHUP)
+        until(lambda: "all workers were replaced" in crew.log, "new workers")
+        assert not set(before) & set(crew.workers)
+        expected = "only after a restart of the server: --use-ssl, --admin-port"
+        assert crew.log.count(expected) == WORKERS
+        assert request("GET", f"http://127.0.0.1:{admin}/readyz").status == 200
+        context = ssl.create_default_context(cafile=str(files / "root.pem"))
+        assert request("GET", f"{crew.ssl_url}/stats", tls=context).status == 200
 
 
 def test_workers_need_a_broker_that_all_share(tmp_path: Path) -> None:
