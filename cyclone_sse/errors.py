@@ -61,14 +61,14 @@ def error_text(error: object) -> str:
 def call_each(steps: Iterable[Callable[[], object]]) -> None:
     """Call all of these, also after one that fails.
 
-    Raises ValueError with the texts of all OSErrors and ValueErrors, in one line.
+    Raises ValueError with the texts of all OSErrors and ValueErrors, each once, in one line.
     """
-    problems = []
+    problems: dict[str, None] = {}
     for step in steps:
         try:
             step()
         except (OSError, ValueError) as error:
-            problems.append(str(error))
+            problems[str(error)] = None
     if problems:
         raise ValueError("; ".join(problems))
 

@@ -196,11 +196,8 @@ class ServerService(Service):
         """
         readers = [rules_of(self.application).reload, self.application.broker.hub.reload_kinds]
         if self.tls is not None:
-            readers.append(self.tls.reload)
-        try:
-            call_each(readers)
-        finally:
-            self._warn_of_certificate()
+            readers += [self.tls.reload, self._warn_of_certificate]
+        call_each(readers)
 
     def _warn_of_certificate(self) -> None:
         for line in self.tls.warnings(time.time()) if self.tls is not None else ():

@@ -135,12 +135,17 @@ def test_sighup_reloads_the_certificate_and_keeps_connections(
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     cert.write_bytes((files / "chain.pem").read_bytes())
     key.write_bytes((files / "leaf.key").read_bytes())
-    server = serve("--use-ssl=1", f"--ssl-cert={cert}", f"--ssl-key={key}")
+    channels = tmp_path / "channels.toml"
+    channels.write_text("")
+    server = serve("--use-ssl=1", f"--ssl-cert={cert}", f"--ssl-key={key}", f"--channels={channels}")
     context = ssl.create_default_context(cafile=str(files / "root.pem"))
     with Subscriber(server.ssl_url, tls=context) as reader:
         cert.write_text("damaged")
+        channels.write_text("damaged")
         server.send_signal(signal.SIGHUP)
-        until(lambda: "cert.pem does not contain a PEM certificate" in server.log, "the complaint")
+        until(lambda: "cert.pem does not contain a PEM certificate\n" in server.log, "the complaint")
+        assert server.log.count("does not contain") == 1
+        assert "channels.toml: " in server.log, "every problem is named"
         assert session(context, server, None)[1], "the old one is still in use"
         owner = certify("other", None, False)
         cert.write_bytes(owner[0].public_bytes(Encoding.PEM))

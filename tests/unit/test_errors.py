@@ -39,7 +39,7 @@ def test_what_fails_keeps_nothing_else_from_being_called() -> None:
         raise OSError("it cannot be read")
 
     with pytest.raises(ValueError, match=r"^it cannot be read; invalid literal for int\(\) .* 'x'$"):
-        call_each([fail, lambda: int("x"), lambda: called.append(1)])
+        call_each([fail, lambda: int("x"), fail, lambda: called.append(1)])
     assert called == [1]
     call_each([lambda: called.append(2)])
     assert called == [1, 2]
