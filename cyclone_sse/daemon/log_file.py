@@ -7,6 +7,7 @@ this module provides one.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import signal
@@ -20,6 +21,16 @@ from twisted.python.logfile import LogFile
 
 DEFAULT = "twistd.log"  # twistd's own, when it runs in the background
 MAX_ROTATED = 10  # files of a megabyte that are kept; twistd itself would keep all of them
+
+
+class _AppendedFile(LogFile):
+    """A file to which every line is added at its end."""
+
+    def _openFile(self) -> None:
+        super()._openFile()
+        # Without this, the next line after a truncation (logrotate's copytruncate) would be written where
+        # the old end was, behind as many zeros.
+        fcntl.fcntl(self._file, fcntl.F_SETFL, fcntl.fcntl(self._file, fcntl.F_GETFL) | os.O_APPEND)
 
 
 class Log:
@@ -36,10 +47,10 @@ class Log:
         self._file = self._open()
         self._mode = stat.S_IMODE(os.stat(self._path).st_mode)
 
-    def _open(self) -> LogFile:
+    def _open(self) -> _AppendedFile:
         # A new file gets the mode of the first one: the umask of a process in the background would hide
         # it from programs that collect logs. A file that logrotate has made keeps its mode.
-        file = LogFile.fromFullPath(
+        file = _AppendedFile.fromFullPath(
             self._path,
             defaultMode=None if os.path.exists(self._path) else self._mode,
             maxRotatedFiles=MAX_ROTATED,

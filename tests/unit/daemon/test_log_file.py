@@ -29,6 +29,17 @@ def test_it_goes_on_in_a_new_file(tmp_path: Path) -> None:
     assert path.read_text() == "three\n"
 
 
+def test_a_file_that_is_truncated_has_the_next_line_at_its_start(tmp_path: Path) -> None:
+    """As by logrotate's copytruncate; it began with zeros."""
+    path = tmp_path / "sse.log"
+    log = Log(str(path))
+    log.write("one\n")
+    os.truncate(path, 0)
+    log.write("two\n")
+    log.close()
+    assert path.read_text() == "two\n"
+
+
 def test_a_new_file_is_as_readable_as_the_old_one(tmp_path: Path) -> None:
     """In the background twistd's umask is 0077."""
     path = tmp_path / "sse.log"
