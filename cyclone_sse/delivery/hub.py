@@ -347,6 +347,7 @@ class Hub:
         """Read the file of ``--channels`` again. Raises ValueError, and the kinds in use stay."""
         self.kinds.replace(read_kinds(self._settings["channels"]))
         self.publishing.tasks.put(self.history.renew_limits())
+        self.presence.renew(list(self.clients))
 
     def start(self) -> None:
         """Start pinging and ending clients, and dropping old events; called when the reactor runs."""

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from functools import lru_cache
+from math import inf
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -29,6 +30,7 @@ from cyclone_sse.slices import Slices, each, finish_in_turns
 
 TICK = 0.25  # seconds
 SUSPENDED = 5.0  # seconds without a tick, after which this server did not run, perhaps with its machine
+RENEWED_AT_ONCE = 1000  # channels of clients that are compared with changed kinds in one slice: about 3 ms
 MEMBERS_AT_ONCE = 1000  # members of an answer that are written in one slice: about 3 ms
 ANNOUNCE_INTERVAL = 1.1  # seconds, in a channel: ten seconds of joins make nine events
 
@@ -78,7 +80,7 @@ class PresenceFeed:
         """Count the client in the channels that have presence, and send it their lists if it wants them."""
         if not self._kinds.have_presence:
             return
-        names = tuple(name for name in channels if "*" not in name and self._kinds.of(name).presence)
+        names = tuple(filter(self._has_presence, channels))
         if not names:
             return
         before, _ = self._joined.get(client, ((), None))
@@ -96,16 +98,16 @@ class PresenceFeed:
                 self._newcomers.setdefault(channel, []).append(client)
 
     def remove(self, client: Client) -> None:
-        """Stop counting the client in the channels to which it is not subscribed any more."""
+        """Stop counting the client in the channels to which it is not subscribed any more, or that have no
+        presence any more."""
         before = self._joined.pop(client, None)
         if before is None:
             return
         joined, user = before
-        left = dict.fromkeys(joined)
-        if client.channels:
-            present = frozenset(client.channels)
-            left = dict.fromkeys(name for name in joined if name not in present)
-            self._joined[client] = tuple(name for name in joined if name not in left), user
+        present = frozenset(filter(self._has_presence, client.channels))
+        left = [name for name in joined if name not in present]
+        if present:
+            self._joined[client] = tuple(name for name in joined if name in present), user
         now = self._reactor.seconds()
         for channel in left:
             self._presence.leave(channel, user, now)
@@ -114,6 +116,25 @@ class PresenceFeed:
                 listeners.pop(client, None)
                 if not listeners:
                     del self._listeners[channel]
+
+    def renew(self, clients: Iterable[Client]) -> None:
+        """Count connected clients in the channels that have presence now: the kinds have changed."""
+        self._list_slices.add(self._renew(clients))
+
+    def _renew(self, clients: Iterable[Client]) -> Iterator[None]:
+        compared = 0
+        for client in clients:
+            self.remove(client)
+            joined, _ = self._joined.get(client, ((), None))
+            present = frozenset(joined)
+            self.add(client, [name for name in client.channels if name not in present])
+            compared += 1 + len(client.channels)
+            if compared >= RENEWED_AT_ONCE:
+                compared = 0
+                yield
+
+    def _has_presence(self, channel: str) -> bool:
+        return "*" not in channel and self._kinds.of(channel).presence
 
     def members(self, channel: str) -> Generator[None, None, str]:
         """The answer to ``GET /presence`` as JSON, in slices: each member with info, streams and since.
@@ -175,11 +196,15 @@ class PresenceFeed:
             finish_in_turns(self._presence.receive(message, self._reactor.seconds()), self._slices)
 
     def _tick(self) -> None:
-        now = self._reactor.seconds()
-        # Without this, all members on other servers would leave and join again: what those have sent in the
-        # meantime is read after the first tick.
-        has_run, self._ticked = now - self._ticked < SUSPENDED, now
-        if not len(self._slices) and self._kinds.have_presence:
+        if not self._kinds.have_presence:
+            self._ticked = -inf  # other servers are not listened to now
+        elif not len(self._slices):
+            now = self._reactor.seconds()
+            # Without this, all members on other servers would leave and join again: what those have sent in
+            # the meantime is read after the first tick, or is requested now.
+            has_run, self._ticked = now - self._ticked < SUSPENDED, now
+            if not has_run:
+                self._presence.ask_all()
             self._slices.add(self._presence.tick(now, has_run and self._is_connected()))
             self._slices.add(self._announce())
             self._slices.add(self._send_messages())

@@ -386,6 +386,50 @@ def test_kinds_can_change_while_it_runs(clock: TurnClock, kinds: Path) -> None:
     assert hub.kinds.of("chat-1").presence
 
 
+def test_connected_clients_are_members_of_channels_whose_kind_changes(
+    clock: TurnClock, kinds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_feed, "RENEWED_AT_ONCE", 2)
+    servers = Servers(clock, kinds)
+    (hub,) = servers.hubs
+    ann, bob = join(hub, "42", "room-1", "chat-1"), join(hub, "43", "chat-1", "chat-*")
+    servers.wait(2)
+    kinds.write_text('["chat-*"]\npresence = true\n')
+    hub.reload_kinds()
+    servers.wait(2)
+    whole = {"channel": "chat-1", "members": {"42": {}, "43": {}}, "anonymous": 0}
+    assert whole in heard(ann)
+    assert whole in heard(bob)
+    sent = len(heard(ann))
+    servers.wait(10)
+    assert [*members(hub, "room-1")["members"]] == []
+    hub.unsubscribe(bob)
+    servers.wait(12)
+    assert heard(ann)[sent:] == [{"channel": "chat-1", "joined": {}, "left": ["43"], "anonymous": 0}]
+    hub.unsubscribe(ann)
+    assert (hub.presence._joined, hub.presence._listeners) == ({}, {})
+
+
+def test_a_server_whose_kinds_had_no_presence_for_a_while_knows_who_is_elsewhere(
+    clock: TurnClock, kinds: Path
+) -> None:
+    servers = Servers(clock, kinds, count=2)
+    here, there = servers.hubs
+    ann, bob = join(here, "42"), join(there, "43")
+    servers.wait(2)
+    text = kinds.read_text()
+    kinds.write_text('["x"]\nhistory_size = 1\n')
+    here.reload_kinds()
+    servers.wait(SILENCE + 20)
+    carol = join(there, "44")
+    kinds.write_text(text)
+    here.reload_kinds()
+    servers.wait(2)
+    for hub in servers.hubs:
+        assert members(hub, "room-1")["members"].keys() == {"42", "43", "44"}
+    assert all("43" not in each.get("left", ()) for client in (ann, bob, carol) for each in heard(client))
+
+
 def test_the_members_of_a_large_room_are_written_in_slices_as_they_were(
     clock: TurnClock, kinds: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
