@@ -188,7 +188,7 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         sends_id = renews_id and not (wants_state and self._resume_id is None)
         client = self.subscriber = self._open_poll() if is_poll else self._open_stream(sends_id)
         client.client_id = client_id
-        client.user = None if self.user is None else str(self.user)
+        client.user = None if self.user is None else str(self.user) or None
         client.address = self.request.remote_ip
         client.info = compact_info(self.info)
         client.wants_presence = not is_poll and "1" in self.request.arguments.get("presence", ())

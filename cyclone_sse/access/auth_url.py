@@ -110,7 +110,8 @@ class AuthUrl:
         fields += [(name, headers[name]) for name in _PASSED_ON if name in headers]
         if "User-Agent" not in headers:
             fields.append(("User-Agent", "cyclone-sse"))
-        fields.append(("X-Forwarded-For", caller.remote_ip))
+        if not caller.remote_ip.startswith("unix:"):  # without this, applications would fail to read it
+            fields.append(("X-Forwarded-For", caller.remote_ip))
         fields.append(("X-Forwarded-Host", caller.public_host))
         fields.append(("X-Forwarded-Proto", caller.public_scheme))
         if self._host:

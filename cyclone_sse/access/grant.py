@@ -89,7 +89,7 @@ PUBLISH_EVERYWHERE = Grant(publish=(EVERYTHING,))  # with the key, or for all cl
 
 
 def user_name(value: object, field: str) -> str | None:
-    """The user's name from a claim or an answer: text, or a number as text.
+    """The user's name from a claim or an answer: text, or a number as text; None if there is none.
 
     field: its name there. Raises ValueError.
     """
@@ -101,7 +101,7 @@ def user_name(value: object, field: str) -> str | None:
         raise ValueError(f"{field} is neither text nor a whole number")
     if _size(value, field) > MAX_USER:
         raise ValueError(f"{field} is longer than {MAX_USER} bytes")
-    return value
+    return value or None
 
 
 def compact_info(value: object) -> str | None:

@@ -23,6 +23,7 @@ replaces as ``Application.protocol``.
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -268,10 +269,10 @@ class Connection(HTTPConnection):  # type: ignore[misc]
 
     @property
     def _remote_ip(self) -> str:
-        """The address of the peer; ``unix:`` and a path for a UNIX socket."""
+        """The address of the peer; ``unix:`` and the path (bytes in Twisted) for a UNIX socket."""
         peer = self.transport.getPeer()  # asked once: cyclone asks twice for each client
         host: str | None = getattr(peer, "host", None)
-        return f"unix:{self.transport.getHost().name}" if host is None else host
+        return f"unix:{os.fsdecode(self.transport.getHost().name)}" if host is None else host
 
     @property
     def keep_alive(self) -> bool:

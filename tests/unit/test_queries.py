@@ -96,6 +96,15 @@ def test_a_custom_handler_says_which_user_it_is(settings: dict[str, Any]) -> Non
     assert b'"members":{"7":{"name":"Ann"}}' in body
 
 
+def test_an_empty_name_is_no_user(settings: dict[str, Any]) -> None:
+    class Handler(BroadcastHandler):
+        user = ""
+
+    server = MemoryServer(settings, subscribe=Handler)
+    body = server.request("GET", "/?channels=room-1&presence=1")[2]
+    assert b'"members":{},"anonymous":1}' in body
+
+
 def test_the_info_of_a_token_is_shown(settings: dict[str, Any]) -> None:
     server = MemoryServer({**settings, "jwt-secret": SECRET})
     bearer = f"Authorization: Bearer {token(subscribe=['room-1'], sub='42', info={'name': 'Ann'})}"

@@ -60,10 +60,10 @@ class Site:
             reactor=self.clock,
         )
 
-    def ask(self, *channels: str, **headers: str) -> Deferred[Grant]:
+    def ask(self, *channels: str, address: str = "192.0.2.7", **headers: str) -> Deferred[Grant]:
         caller = SimpleNamespace(
             headers=headers_of({name.replace("_", "-"): value for name, value in headers.items()}),
-            remote_ip="192.0.2.7",
+            remote_ip=address,
             public_host="push.example",
             public_scheme="https",
         )
@@ -112,6 +112,12 @@ def test_what_the_client_does_not_send_is_not_invented() -> None:
         "X-Forwarded-Host": "push.example",
         "X-Forwarded-Proto": "https",
     }
+
+
+def test_a_unix_socket_is_no_address() -> None:
+    site = Site()
+    site.ask("a", address="unix:/run/sse.sock")
+    assert "X-Forwarded-For" not in site.fetcher.asked[0][1]
 
 
 def test_the_host_can_be_given() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
@@ -217,6 +219,15 @@ def test_an_idle_connection_is_closed(sent: bytes, patience: float) -> None:
     peer.wait(1)
     assert peer.gone
     assert 408 not in peer.statuses
+
+
+@pytest.mark.parametrize("name", [b"/run/sse.sock", "/run/sse.sock"])
+def test_a_client_on_a_unix_socket_is_named_by_its_path(name: str | bytes) -> None:
+    connection = Connection(MemoryServer().connections)
+    connection.transport = SimpleNamespace(
+        getPeer=lambda: UNIXAddress(None), getHost=lambda: UNIXAddress(name)
+    )
+    assert connection._remote_ip == "unix:/run/sse.sock"
 
 
 def test_a_stream_is_never_timed_out() -> None:
