@@ -117,6 +117,11 @@ class Presence:
         room.set(server, user, entry, cause)
         self._changed[channel] = None
 
+    @property
+    def has_own(self) -> bool:
+        """Whether this server has members, or changes that were not announced."""
+        return bool(self._own or self._unreported or self._changed)
+
     # The members.
 
     def room(self, channel: str) -> Room:

@@ -196,16 +196,17 @@ class PresenceFeed:
             finish_in_turns(self._presence.receive(message, self._reactor.seconds()), self._slices)
 
     def _tick(self) -> None:
-        if not self._kinds.have_presence:
-            self._ticked = -inf  # other servers are not listened to now
+        is_on = self._kinds.have_presence
+        if not (is_on or self._presence.has_own):
+            self._ticked = -inf
         elif not len(self._slices):
             now = self._reactor.seconds()
             # Without this, all members on other servers would leave and join again: what those have sent in
             # the meantime is read after the first tick, or is requested now.
-            has_run, self._ticked = now - self._ticked < SUSPENDED, now
-            if not has_run:
+            has_run, self._ticked = now - self._ticked < SUSPENDED, now if is_on else -inf
+            if is_on and not has_run:
                 self._presence.ask_all()
-            self._slices.add(self._presence.tick(now, has_run and self._is_connected()))
+            self._slices.add(self._presence.tick(now, is_on and has_run and self._is_connected()))
             self._slices.add(self._announce())
             self._slices.add(self._send_messages())
 

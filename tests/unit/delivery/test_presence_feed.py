@@ -430,6 +430,24 @@ def test_a_server_whose_kinds_had_no_presence_for_a_while_knows_who_is_elsewhere
     assert all("43" not in each.get("left", ()) for client in (ann, bob, carol) for each in heard(client))
 
 
+def test_members_leave_where_no_kind_has_presence_any_more(clock: TurnClock, kinds: Path) -> None:
+    servers = Servers(clock, kinds, count=2)
+    here, there = servers.hubs
+    told: list[tuple[str, list[str], list[str]]] = []
+    here.presence.on_changes = lambda channel, joined, left: told.append((channel, list(joined), left))
+    join(here, "42"), join(there, "43")
+    servers.wait(2)
+    kinds.write_text('["x"]\nhistory_size = 1\n')
+    here.reload_kinds()
+    servers.wait(12)
+    assert told == [("room-1", ["42"], []), ("room-1", [], ["42"])]
+    assert members(there, "room-1")["members"].keys() == {"43"}
+    sent = len(servers.messages)
+    servers.wait(SILENCE + 20)
+    assert {each["server"] for each in servers.messages[sent:]} == {there.presence._presence._server}
+    assert len(told) == 2
+
+
 def test_the_members_of_a_large_room_are_written_in_slices_as_they_were(
     clock: TurnClock, kinds: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
