@@ -49,7 +49,9 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "max_message": _INTEGER,
     "publish_rate": _NUMBER,
 }
-_POSITIVE = frozenset({"max_message", "publish_rate"})
+# As with the options, these bounds keep numbers usable: no clock and no Retry-After can hold any number.
+_LEAST: Mapping[str, float] = {"max_message": 1, "publish_rate": 1e-6}  # of the others: 0
+_MOST = 1_000_000_000
 _EXPECTED: Mapping[tuple[type, ...], str] = {
     _INTEGER: "a whole number",
     _NUMBER: "a number",
@@ -116,7 +118,6 @@ def _check(glob: str, key: str, value: Any) -> None:
     types = _TYPES[key]
     if type(value) not in types:  # True is an int, too
         raise ValueError(f'{key} in ["{glob}"]: expected {_EXPECTED[types]}')
-    if types is not _TYPES["presence"]:
-        least = "above 0" if key in _POSITIVE else "from 0"
-        if not 0 <= value < float("inf") or (key in _POSITIVE and not value):
-            raise ValueError(f'{key} in ["{glob}"]: expected {_EXPECTED[types]} {least}')
+    least = _LEAST.get(key, 0)
+    if not least <= value <= _MOST:  # which holds for true and false
+        raise ValueError(f'{key} in ["{glob}"]: expected {_EXPECTED[types]} from {least:g} to {_MOST}')
