@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from cyclone_sse.access.grant import MAX_SECONDS, compact_info
 from cyclone_sse.broker_handler import BrokerHandler
+from cyclone_sse.delivery.batch import lines_with_names
 from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import check_client_id
@@ -280,7 +281,11 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
             for event in events:
                 extra = {"event": event.type, "retry": event.retry}
                 given: dict[str, Any] = {name: value for name, value in extra.items() if value is not None}
+                before = len(rendered)
                 self.sendEvent(event.message, eid=event.shown_id, **given)
+                if self.subscriber is not None and self.subscriber.fields:
+                    names = lines_with_names(event, self.subscriber.channels)
+                    rendered[before:] = [names + each for each in rendered[before:]]
             return b"".join(rendered)
         finally:
             self._sink = sink

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from cyclone_sse.delivery.client import Client
-from cyclone_sse.delivery.events import Event, except_line, with_channels
+from cyclone_sse.delivery.events import Event, channel_line, except_line
 
 _NONE: frozenset[str] = frozenset()
 BATCH_BYTES = 256 * 1024  # bytes taken from the history at a time
@@ -78,7 +78,7 @@ class Batch:
                 self._by_names.clear()
                 self._rendered_bytes = 0
             pairs = zip(self.events, self._sets, strict=True)
-            frames = [_frame_with_names(event, names, own_names) for event, names in pairs]
+            frames = [lines_with_names(event, own_names, names) + event.frame for event, names in pairs]
             data = frames[0] if len(frames) == 1 else b"".join(frames)
             self._rendered_bytes += len(data) * min(len(frames), 2)
             rendering = self._by_names[own_names] = Rendering(data, frames)
@@ -97,13 +97,18 @@ class Step(NamedTuple):
     is_complete: bool
 
 
-def _frame_with_names(event: Event, names: frozenset[str], own_names: Sequence[str]) -> bytes:
-    """The frame with those of the client's names under which the event was published.
+def lines_with_names(event: Event, own_names: Sequence[str], names: Collection[str] | None = None) -> bytes:
+    """The lines with those of the client's names under which the event was published. names: all of these.
 
     Also with the id of the client that the event excludes, if any: tabs of a browser that share a stream are
     one client for the server, and only the tab itself can skip its own events.
     """
-    frame = event.frame if event.excluded is None else except_line(event.excluded) + event.frame
+    names = frozenset(event.names) if names is None else names
     if len(names) < len(own_names):
-        return with_channels(frame, [name for name in event.names if name in own_names])
-    return with_channels(frame, [name for name in own_names if name in names])
+        shown = [name for name in event.names if name in own_names]
+    else:
+        shown = [name for name in own_names if name in names]
+    lines = [channel_line(name) for name in shown]
+    if event.excluded is not None:
+        lines.append(except_line(event.excluded))
+    return b"".join(lines)

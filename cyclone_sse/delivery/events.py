@@ -261,21 +261,16 @@ def _field(name: str, value: object) -> bytes:
     return f"{name}: {text}\n".encode()
 
 
-def with_channels(frame: bytes, channels: Iterable[str]) -> bytes:
-    """The frame with a line ``channel: <name>`` for each of these, for clients that requested them.
-
-    EventSource ignores a field that it does not know (WHATWG HTML 9.2.6).
-    """
-    return b"".join([channel_line(name) for name in channels]) + frame
-
-
 def except_line(client_id: str) -> bytes:
     """The line with the id of the excluded client; empty for an id with a line break."""
     return b"" if _FIELD_BREAK.search(client_id) else b"except: %s\n" % client_id.encode()
 
 
 def channel_line(name: str) -> bytes:
-    """The line with the name of a channel; line breaks, which would end the line, are percent-encoded."""
+    """The line with the name of a channel; line breaks, which would end the line, are percent-encoded.
+
+    EventSource ignores a field that it does not know (WHATWG HTML 9.2.6).
+    """
     if "\n" in name or "\r" in name:
         name = name.replace("%", "%25").replace("\n", "%0A").replace("\r", "%0D")
     return f"channel: {name}\n".encode()

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.handlers import BroadcastHandler
-from tests.unit.http.peer import JSON, MemoryServer
+from tests.unit.http.peer import JSON, POLL, MemoryServer
 
 GONE = Failure(ConnectionDone())
 
@@ -118,6 +118,26 @@ def test_sendevent_of_a_subclass_makes_every_event() -> None:
     server.publish("a", "live")
     assert transport.events == ["BEFORE\nHAND", "LIVE"]
     assert transport.value().count(b"event: shout\n") == 2
+
+
+@pytest.mark.parametrize("headers", [(), (POLL,)])
+def test_events_of_a_sendevent_of_a_subclass_have_their_channels(headers: tuple[str, ...]) -> None:
+    class Twice(BroadcastHandler):
+        def sendEvent(self, message: Any, event: Any = None, eid: Any = None, retry: Any = None) -> None:
+            if message != "skipped":
+                super().sendEvent(message)
+                super().sendEvent("again", "twice")
+
+    server = MemoryServer({"patterns": True, "poll-batch": True}, subscribe=Twice)
+    server.broker.hub.publish(publication(["news.a", "b", "other"], "past", excluded="tab"))
+    server.publish("b", "skipped")
+    query = "channels=news.*&channels=news.a&channels=b"
+    past = b"channel: news.*\nchannel: news.a\nchannel: b\nexcept: tab\n"
+    received = b"%sdata: past\n\n%sevent: twice\ndata: again\n\n" % (past, past)
+    body = server.request("GET", f"/?{query}&fields=channel&lastEventId=earliest", *headers)[2]
+    assert received in body
+    assert body.count(b"channel: ") == 6
+    assert b"channel: " not in server.request("GET", f"/?{query}&lastEventId=earliest", *headers)[2]
 
 
 def test_a_state_before_older_events_comes_to_sendevent_without_its_id() -> None:

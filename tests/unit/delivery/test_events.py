@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclone_sse.delivery.events import Event, EventId, EventIds, encode, encode_gap, with_channels
+from cyclone_sse.delivery.events import Event, EventId, EventIds, channel_line, encode, encode_gap
 from tests.harness.eventstream import Parser
 
 LINES = st.text(st.one_of(st.sampled_from("\r\n :"), st.characters(codec="utf-8")))
@@ -66,4 +66,4 @@ def test_the_bytes_on_the_wire() -> None:
     ],
 )
 def test_a_channel_is_named_in_one_line(name: str, line: str) -> None:
-    assert with_channels(b"data: 1\n\n", [name]) == f"channel: {line}\ndata: 1\n\n".encode()
+    assert channel_line(name) == f"channel: {line}\n".encode()
