@@ -192,6 +192,8 @@ def bind(host: str, port: int, share: bool = False) -> list[socket.socket]:
     where = f"{host}:{port}"
     if port > MAX_PORT:  # as one of several admin ports may be: the system would take another port instead
         raise ValueError(f"cannot listen on {where}: the highest port is {MAX_PORT}")
+    if host.strip("[]") in ("", "*"):  # both 0.0.0.0 and ::, of which the second would find its port in use
+        raise ValueError(f"cannot listen on {where}: write 0.0.0.0, or :: for IPv6 and IPv4")
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:

@@ -137,6 +137,12 @@ def test_a_port_in_use_is_one_line_and_leaves_nothing_open(made: list[Bound]) ->
     opened(made, port=free)[0].socket.listen()
 
 
+@pytest.mark.parametrize("host", ["*", "[]", ""])
+def test_a_host_that_means_all_addresses_only_elsewhere_is_one_line(host: str) -> None:
+    with pytest.raises(ValueError, match=r"^cannot listen on [^ ]*:80: write 0\.0\.0\.0, or :: "):
+        bind(host, 80)
+
+
 def test_a_host_that_is_none_is_one_line() -> None:
     with pytest.raises(ValueError, match=r"cannot listen on no\.such\.host\.invalid:80: "):
         bind("no.such.host.invalid", 80)
