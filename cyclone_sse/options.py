@@ -22,6 +22,7 @@ from cyclone_sse.values import (
     integer,
     one_of,
     origins,
+    path,
     proxies,
     seconds,
     secret,
@@ -76,8 +77,8 @@ OPTIONS = (
     Option("use-ssl", None, "0", flag, "1: also serve TLS"),
     Option("ssl-port", None, "8443", _port, "TCP port to serve TLS on"),
     Option("ssl-listen", None, "127.0.0.1", text, "network interface to serve TLS on"),
-    Option("ssl-cert", None, "server.crt", text, "PEM file with the certificate and its chain"),
-    Option("ssl-key", None, "server.key", text, "PEM file with the private key of the certificate"),
+    Option("ssl-cert", None, "server.crt", path, "PEM file with the certificate and its chain"),
+    Option("ssl-key", None, "server.key", path, "PEM file with the private key of the certificate"),
     # the application
     Option("app", "r", None, text, "dotted name of your own cyclone.web.Application subclass"),
     Option("broker", None, "http", one_of(*BROKERS), f"where messages come from: {', '.join(BROKERS)}"),
@@ -90,7 +91,7 @@ OPTIONS = (
         private=True,
     ),
     Option(
-        "http-secret-file", None, None, text, "file with publishing keys, one on each line, all of them valid"
+        "http-secret-file", None, None, path, "file with publishing keys, one on each line, all of them valid"
     ),
     Option(
         "http-publish",
@@ -142,7 +143,7 @@ OPTIONS = (
     Option("amqp-host", None, "127.0.0.1", text, "host of RabbitMQ"),
     Option("amqp-port", None, "5672", _port, "port of RabbitMQ"),
     Option("amqp-vhost", None, "/", text, "virtual host of RabbitMQ"),
-    Option("amqp-spec", None, None, text, "AMQP specification file [default: the one in the package]"),
+    Option("amqp-spec", None, None, path, "AMQP specification file [default: the one in the package]"),
     Option("amqp-username", None, "guest", text, "user name for RabbitMQ"),
     Option("amqp-password", None, "guest", text, "password for RabbitMQ", private=True),
     Option("amqp-exchange-name", None, "sse-cyclone-server", text, "name of the exchange"),
@@ -162,9 +163,9 @@ OPTIONS = (
         seconds(0),
         "seconds for which a channel stays subscribed without clients [default: --history-ttl]",
     ),
-    Option("broker-ca", None, None, text, "PEM file with the CA of the broker's certificate"),
-    Option("broker-cert", None, None, text, "PEM file with the certificate to present to the broker"),
-    Option("broker-key", None, None, text, "PEM file with the private key of --broker-cert"),
+    Option("broker-ca", None, None, path, "PEM file with the CA of the broker's certificate"),
+    Option("broker-cert", None, None, path, "PEM file with the certificate to present to the broker"),
+    Option("broker-key", None, None, path, "PEM file with the private key of --broker-cert"),
     Option("patterns", None, "0", flag, "1: clients may subscribe to patterns such as news.*"),
     # history
     Option("history-size", None, "100", _count, "number of events kept for each channel"),
@@ -177,14 +178,14 @@ OPTIONS = (
         "maximum bytes of events kept for all channels together",
     ),
     Option(
-        "history-file", None, None, text, "SQLite file that keeps the history over a restart (broker http)"
+        "history-file", None, None, path, "SQLite file that keeps the history over a restart (broker http)"
     ),
     Option("idempotency-ttl", None, "300", seconds(0), "seconds for which an Idempotency-Key is remembered"),
     # kinds of channel, and who is there
     Option(
         "state-bytes", None, str(64 * 2**20), _count, "maximum bytes of the states of all channels together"
     ),
-    Option("channels", None, None, text, "TOML file with the kinds of channel, by glob"),
+    Option("channels", None, None, path, "TOML file with the kinds of channel, by glob"),
     Option("presence-grace", None, "10", seconds(0), "seconds for which users without a stream stay members"),
     Option("presence-url", None, None, server_url, "URL to which users who join and leave are POSTed"),
     Option(
@@ -283,7 +284,7 @@ OPTIONS = (
         "jwt-secret-file",
         None,
         None,
-        text,
+        path,
         "file with secrets that sign tokens, one on each line, all of them valid",
     ),
     Option(
@@ -312,7 +313,7 @@ OPTIONS = (
         "maximum number of requests to --auth-url at the same time",
     ),
     # operation
-    Option("config", None, None, text, "file of options, one name=value on each line; # starts a comment"),
+    Option("config", None, None, path, "file of options, one name=value on each line; # starts a comment"),
     Option(
         "admin-port",
         None,

@@ -34,8 +34,17 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110
 _SEPARATORS = re.compile(r"[,\s]+")
 
 
+def path(value: str) -> str:
+    """A path, which may have any bytes."""
+    return value
+
+
 def text(value: str) -> str:
-    """Any text."""
+    """Any text that can be sent. Without this, no key would match one that was typed in Latin-1."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("expected UTF-8") from None
     return value
 
 
@@ -231,7 +240,7 @@ def secret(least: int) -> Callable[[str], str]:
     """A text of at least this number of bytes."""
 
     def read(value: str) -> str:
-        if len(value.encode()) < least:
+        if len(text(value).encode()) < least:
             raise ValueError(f"expected at least {least} bytes")
         return value
 

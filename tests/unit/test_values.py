@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cyclone_sse import values
 from cyclone_sse.values import (
     MAX_NESTING,
     addresses,
@@ -12,6 +13,7 @@ from cyclone_sse.values import (
     integer,
     is_deep,
     origins,
+    path,
     read_json,
     seconds,
     secret,
@@ -85,6 +87,14 @@ def test_addresses_have_a_host_and_a_port() -> None:
     for text in ("a", ":1", "a:", "a:0", "a:x", "a:1/b", "a:70000", "u@a:1"):
         with pytest.raises(ValueError, match=r"expected HOST:PORT|Port"):
             addresses(text)
+
+
+def test_a_text_is_utf8_and_a_path_need_not_be() -> None:
+    latin = b"caf\xe9".decode("utf-8", "surrogateescape")  # as Python reads a command line
+    assert (values.text("café"), path(latin)) == ("café", latin)
+    for read in (values.text, secret(1)):
+        with pytest.raises(ValueError, match=r"^expected UTF-8$"):
+            read(latin)
 
 
 def test_a_secret_is_long_enough_in_bytes() -> None:
