@@ -50,11 +50,12 @@ function delay(ms, least = SHORTEST) {
 
 const onAbort = (signal, react) => signal.addEventListener('abort', react, {once: true});
 
-// Waits; returns early if the signal is aborted.
+// Waits; returns early if the signal is aborted. Each pause replaces the one before: without this, the pauses between
+// thousands of empty polls would each leave a listener on their one signal.
 function pause(ms, signal) {
     return new Promise((resolve) => {
         const timer = setTimeout(resolve, delay(ms, 0));
-        onAbort(signal, () => { clearTimeout(timer); resolve(); });
+        signal.onabort = () => { clearTimeout(timer); resolve(); };
     });
 }
 
@@ -480,7 +481,7 @@ function makeLink({address, options, silence, me, isShared, askToken, publish, .
             }
             blocks = null;
             expect(retry + silence, 'silent');
-            await (hasEvents || pause(retry, signal));    // each pause adds a listener to the signal
+            await (hasEvents || pause(retry, signal));
         }
     }
 

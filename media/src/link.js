@@ -232,7 +232,7 @@ export function makeLink({address, options, silence, me, isShared, askToken, pub
             }
             blocks = null;
             expect(retry + silence, 'silent');
-            await (hasEvents || pause(retry, signal));    // each pause adds a listener to the signal
+            await (hasEvents || pause(retry, signal));
         }
     }
 

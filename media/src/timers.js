@@ -11,11 +11,12 @@ export function delay(ms, least = SHORTEST) {
 
 export const onAbort = (signal, react) => signal.addEventListener('abort', react, {once: true});
 
-// Waits; returns early if the signal is aborted.
+// Waits; returns early if the signal is aborted. Each pause replaces the one before: without this, the pauses between
+// thousands of empty polls would each leave a listener on their one signal.
 export function pause(ms, signal) {
     return new Promise((resolve) => {
         const timer = setTimeout(resolve, delay(ms, 0));
-        onAbort(signal, () => { clearTimeout(timer); resolve(); });
+        signal.onabort = () => { clearTimeout(timer); resolve(); };
     });
 }
 
