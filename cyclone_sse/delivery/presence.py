@@ -72,21 +72,21 @@ class Presence:
 
     # The clients of this server.
 
-    def join(self, channel: str, user: str | None, info: str | None, since: float) -> None:
+    def join(self, channel: str, user: str | None, info: str | None, opened: float) -> None:
         """Count one more stream of this user in the channel.
 
-        user: None where the stream has none. info: JSON. since: Unix time.
+        user: None where the stream has none. info: JSON. opened: Unix time.
         """
         key = (channel, user)
         entry = self._own.get(key)
         if entry is None:
-            self._set_own(key, Entry(1, since, info))
+            self._set_own(key, Entry(1, opened, opened, info))
         elif key in self._leaving:
             self._leaving.clear(key)  # a reload: the other members see nothing of it, except a new info
-            if info != entry.info:
-                self._set_own(key, Entry(1, entry.since, info))
+            if info != self.room(channel).infos.get(str(user)):
+                self._set_own(key, Entry(1, entry.since, opened, info))
         else:
-            self._set_own(key, Entry(entry.streams + 1, entry.since, entry.info))
+            self._set_own(key, Entry(entry.streams + 1, entry.since, opened, info))
 
     def leave(self, channel: str, user: str | None, now: float) -> None:
         """Count one stream less. now: seconds of the monotonic clock."""
@@ -95,7 +95,7 @@ class Presence:
         if entry is None or key in self._leaving:
             return
         if user is None or entry.streams > 1:
-            self._set_own(key, Entry(entry.streams - 1, entry.since, entry.info))
+            self._set_own(key, Entry(entry.streams - 1, entry.since, entry.latest, entry.info))
         else:
             self._leaving.set(key, now + self._grace)
 
@@ -312,21 +312,23 @@ class Presence:
 
 
 def _change(key: Key, entry: Entry) -> list[Any]:
-    return [*key, entry.streams, entry.since, entry.info] if entry.streams else [*key, 0]
+    if not entry.streams:
+        return [*key, 0]
+    return [*key, entry.streams, entry.since, entry.latest, entry.info]
 
 
 def _entries(changes: list[Any]) -> Iterator[tuple[Key, Entry]]:
     """The changes of a message that are well-formed."""
     for change in changes:
-        if not isinstance(change, list) or len(change) not in (3, 5):
+        if not isinstance(change, list) or len(change) not in (3, 6):
             continue
         channel, user, streams, *rest = change
         if not (_is_name(channel) and (user is None or _is_name(user)) and type(streams) is int):
             continue
         if streams <= 0:
             yield (channel, user), NO_STREAMS
-        elif len(rest) == 2 and type(rest[0]) in (int, float) and (rest[1] is None or _is_json(rest[1])):
-            yield (channel, user), Entry(streams, rest[0], rest[1])
+        elif len(rest) == 3 and {type(rest[0]), type(rest[1])} <= {int, float} and _is_info(rest[2]):
+            yield (channel, user), Entry(streams, *rest)
 
 
 def _is_name(value: object) -> bool:
@@ -334,8 +336,10 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and is_utf8(value)
 
 
-def _is_json(text: object) -> bool:
-    """Whether this is text that can be a part of a list in JSON."""
+def _is_info(text: object) -> bool:
+    """Whether this is None, or text that can be a part of a list in JSON."""
+    if text is None:
+        return True
     try:
         json.loads(str(text))
     except (ValueError, RecursionError):

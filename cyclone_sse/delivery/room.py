@@ -13,20 +13,21 @@ from dataclasses import dataclass
 class Entry:
     """The streams of one user in one channel on one server.
 
-    since: when the first opened, Unix time. info: what is shown with the user, as JSON.
+    since, latest: when the first and the last of them opened, Unix time. info: that of the last one, as JSON.
     """
 
     streams: int
     since: float = 0.0
+    latest: float = 0.0
     info: str | None = None
 
 
 NO_STREAMS = Entry(0)
 
 
-def _age(item: tuple[str, Entry]) -> tuple[float, str]:
+def _latest(item: tuple[str, Entry]) -> tuple[float, str]:
     server, entry = item
-    return entry.since, server
+    return entry.latest, server
 
 
 class Room:
@@ -45,7 +46,7 @@ class Room:
 
     def __init__(self) -> None:
         self.members: dict[str, dict[str, Entry]] = {}  # user -> server -> the streams there
-        self.infos: dict[str, str | None] = {}  # user -> the info of the oldest entry
+        self.infos: dict[str, str | None] = {}  # user -> the info of the stream that opened last
         self.anonymous: dict[str, int] = {}  # server -> streams
         self.joined: dict[str, str] = {}  # user -> the server where it happened
         self.left: dict[str, str] = {}
@@ -76,8 +77,8 @@ class Room:
         if entry.streams:
             servers[server] = entry
         if servers:
-            # The oldest, and not the first to come: without this, servers could show different infos.
-            self.infos[user] = min(servers.items(), key=_age)[1].info
+            # By time, and not in the order of reports: without this, servers could show different infos.
+            self.infos[user] = max(servers.items(), key=_latest)[1].info
         else:
             del self.members[user]
             self.infos.pop(user, None)

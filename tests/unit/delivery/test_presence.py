@@ -105,11 +105,36 @@ def test_servers_that_a_user_joins_at_once_show_the_same_info() -> None:
     b.join("room", "42", '"b"', 1.0)
     a.join("room", "42", '"a"', 1.5)
     talk([a, b], 2.0)
-    assert a.room("room").infos == b.room("room").infos == {"42": '"b"'}
-    b.leave("room", "42", 3.0)
+    assert a.room("room").infos == b.room("room").infos == {"42": '"a"'}
+    a.leave("room", "42", 3.0)
     for now in (4.0, 14.0, 15.0):
         talk([a, b], now)
-    assert a.room("room").infos == b.room("room").infos == {"42": '"a"'}, "as a server that starts now"
+    assert a.room("room").infos == b.room("room").infos == {"42": '"b"'}, "as a server that starts now"
+
+
+def test_the_info_is_that_of_the_stream_that_opened_last() -> None:
+    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    a.join("room", "42", '"old"', 1.0)
+    talk([a, b], 1.0)
+    for server, other, info in ((a, b, '"new"'), (b, a, '"newer"'), (a, b, '"newest"')):
+        server.pop_changes("room")
+        server.join("room", "42", info, float(len(info)))
+        changes = server.pop_changes("room")
+        assert changes is not None
+        assert (changes.joined, changes.left) == ({"42": info}, [])
+        talk([a, b], 2.0)
+        assert other.room("room").infos == {"42": info}
+    a.leave("room", "42", 11.0)
+    assert a.room("room").infos == {"42": '"newest"'}
+
+
+def test_a_reload_with_the_info_that_is_shown_is_not_reported() -> None:
+    a = Presence("a", 0.0)
+    a.join("room", "42", '"1"', 1.0)
+    list(a.pop_messages(1.0))
+    a.leave("room", "42", 2.0)
+    a.join("room", "42", '"1"', 3.0)
+    assert list(a.pop_messages(3.0)) == []
 
 
 def test_a_member_leaves_when_the_grace_is_over() -> None:
@@ -300,7 +325,7 @@ def test_a_silent_server_sends_a_heartbeat() -> None:
 
 def test_what_is_malformed_is_left_out() -> None:
     a = Presence("a", GRACE)
-    entry = ["room", "42", 1, 1.0, None]
+    entry = ["room", "42", 1, 1.0, 1.0, None]
     for message in (
         {},
         {"server": 1},
@@ -309,9 +334,13 @@ def test_what_is_malformed_is_left_out() -> None:
         {
             "server": "b",
             "seq": 2,
-            "changes": [["\ud800", "1", 1, 1.0, None], ["room", "\ud800", 1, 1.0, None]],
+            "changes": [["\ud800", "1", 1, 1.0, 1.0, None], ["room", "\ud800", 1, 1.0, 1.0, None]],
         },
-        {"server": "b", "seq": 3, "changes": [["room", "1", 1, 1.0, info] for info in ("{", "\ud800", 1)]},
+        {
+            "server": "b",
+            "seq": 3,
+            "changes": [["room", "1", 1, 1.0, 1.0, info] for info in ("{", "\ud800", 1)],
+        },
         {"server": "b", "seq": 2, "part": 0, "parts": "x", "changes": []},
     ):
         receive(a, message, 1.0)

@@ -9,15 +9,15 @@ from cyclone_sse.delivery.presence import Presence
 from cyclone_sse.delivery.room import NO_STREAMS, Changes, Entry, Room
 
 
-def test_the_info_is_that_of_the_first_stream() -> None:
+def test_the_info_is_that_of_the_last_stream() -> None:
     room = Room()
-    room.set("a", "42", Entry(1, 1.0, "1"), "a")
-    room.set("b", "42", Entry(1, 2.0, "2"), "b")
-    assert room.infos == {"42": "1"}
-    assert room.joined == {"42": "a"}
+    room.set("a", "42", Entry(1, 1.0, 1.0, "1"), "a")
+    room.set("b", "42", Entry(1, 2.0, 2.0, "2"), "b")
+    assert room.infos == {"42": "2"}
+    assert room.joined == {"42": "b"}
     late = Room()
-    late.set("b", "42", Entry(1, 2.0, "2"), "b")
-    late.set("a", "42", Entry(1, 1.0, "1"), "a")
+    late.set("b", "42", Entry(1, 2.0, 2.0, "2"), "b")
+    late.set("a", "42", Entry(1, 1.0, 1.0, "1"), "a")
     assert late.infos == room.infos, "in whatever order it is heard of"
 
 
@@ -57,7 +57,7 @@ def test_a_user_who_leaves_and_joins_between_two_announcements_is_announced_with
 def test_announcements_add_up_to_the_members(steps: list[tuple[str, int, str]]) -> None:
     room, announced = Room(), dict[str, str | None]()
     for server, streams, info in steps:
-        room.set(server, "42", Entry(streams, 1.0, info), server)
+        room.set(server, "42", Entry(streams, 1.0, 1.0, info), server)
         if info == "2":
             assert room.joined.keys().isdisjoint(room.left)
             announced.update({user: room.infos[user] for user in room.joined})
@@ -85,7 +85,7 @@ def test_each_client_knows_the_members_from_its_list_and_the_announcements(
         elif step != "announce":
             assert not isinstance(step, str)
             user, streams, info = step
-            room.set("a", user, Entry(streams, 1.0, info), "a")
+            room.set("a", user, Entry(streams, 1.0, 1.0, info), "a")
         elif room.is_changed:
             for known, anonymous in clients:
                 known.update({user: room.infos[user] for user in room.joined})
