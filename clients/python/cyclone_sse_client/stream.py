@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+import os
 import random
 import socket
 import ssl
@@ -93,6 +94,7 @@ class Subscription:
         self._connection: http.client.HTTPConnection | None = None
         self._response: http.client.HTTPResponse | None = None
         self._socket: socket.socket | None = None  # the connection's, until the response owns it
+        self._process = os.getpid()  # that opened them
         self._parser = Parser(last_event_id)
         self._failures = 0
         self._retry = FIRST_PAUSE
@@ -122,7 +124,8 @@ class Subscription:
         """End the subscription, and the iterator, even if another thread waits in it."""
         self._closed.set()
         open_socket = self._socket
-        if open_socket is not None:
+        # Without the second condition, a child process would end the stream of its parent.
+        if open_socket is not None and self._process == os.getpid():
             with suppress(OSError):  # the server has already closed the connection
                 open_socket.shutdown(socket.SHUT_RDWR)
 
@@ -135,6 +138,9 @@ class Subscription:
 
     def _read(self) -> None:
         """Read once from the stream, after opening it if necessary."""
+        if self._process != os.getpid():  # after a fork the stream is the parent's, which reads it too
+            self._drop()
+            self._process = os.getpid()
         try:
             response = self._response or self._open()
             received = response.read1(65536)

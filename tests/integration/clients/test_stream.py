@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -14,6 +18,7 @@ import pytest
 from cyclone_sse_client import (
     CycloneSSEError,
     NotAllowed,
+    Publisher,
     Refused,
     Subscription,
     eventstream,
@@ -27,7 +32,7 @@ from hypothesis import strategies as st
 
 from tests.harness.clients import publish, stats
 from tests.harness.patience import PATIENCE
-from tests.harness.process import free_port, until
+from tests.harness.process import ROOT, free_port, until
 from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
 from tests.unit.access.keys import SECRET
@@ -109,6 +114,50 @@ def test_it_starts_after_an_id(server: SseServer) -> None:
         heard = [next(all_of_them) for _ in range(3)]
     with subscribe(server.url, "a", last_event_id=heard[1].id) as later:
         assert next(later).data == "2"
+
+
+FORKED = """
+import os, sys
+from cyclone_sse_client import subscribe
+
+with subscribe(sys.argv[1], "a", last_event_id="earliest") as subscription:
+    print(next(subscription).data, flush=True)
+    if not os.fork():
+        with subscription:
+            print("child", next(subscription).data, flush=True)
+        os._exit(0)
+    os.wait()
+    print("alone", flush=True)
+    sys.stdin.readline()
+    print("parent", next(subscription).data, next(subscription).data, flush=True)
+"""
+
+
+def test_a_child_process_has_a_stream_of_its_own(server: SseServer) -> None:
+    publish(server.url, "a", "1")
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKED, server.url],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "clients" / "python")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        try:
+            assert process.stdout.readline() == "1\n"
+            until(lambda: stats(server.url) == {"a": 2}, "the stream of the child")
+            publish(server.url, "a", "2")
+            assert [process.stdout.readline() for _ in range(2)] == ["child 2\n", "alone\n"]
+            with Publisher(server.url) as publisher:
+                publisher.publish("a", "3", ttl=0)  # no client that reconnects receives it
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "parent 2 3\n"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_what_is_refused_is_raised(serve: Serve) -> None:
