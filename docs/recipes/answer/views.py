@@ -1,4 +1,4 @@
-"""The answer of a language model: each token is an event, and the history holds the whole answer."""
+"""The answer of a language model: each token is an event, and the last event has the whole answer."""
 
 import re
 import threading
@@ -22,13 +22,27 @@ def tokens(question):
 
 
 def run(answer, question):
-    """Publish the tokens in order, over one kept connection; a call that is tried again publishes once."""
+    """Publish the tokens, with those before them that could not be published, and at the end all of them."""
+    known, sent, is_complete = [], 0, False
     try:
         for token in tokens(question):
-            publish_now(f"answer-{answer}", token, event="token")
-        publish_now(f"answer-{answer}", "done", event="end")
-    except CycloneSSEError as error:
-        print("the answer was not published:", error)
+            known.append(token)
+            if report(answer, "token", {"at": sent, "tokens": known[sent:]}):
+                sent = len(known)
+        is_complete = True
+    finally:  # also if the model fails: pages would wait forever without this
+        for _ in range(100):
+            if report(answer, "end", {"text": "".join(known), "is_complete": is_complete}):
+                break
+            time.sleep(1)
+
+
+def report(answer, event, message):
+    """Publish, or return None: the next event says more. Over one kept connection."""
+    try:
+        return publish_now(f"answer-{answer}", message, event=event)
+    except CycloneSSEError:
+        return None
 
 
 @login_required
