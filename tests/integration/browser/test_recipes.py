@@ -133,6 +133,22 @@ def test_what_could_not_be_read_is_read_again(visit: Visit, path: str, read: str
     wait_text(ann, selector, {"#lines": "bobfirst", "#row-1": "Tea1.00Change"}[selector])
 
 
+def test_what_could_not_be_published_is_shown_after_the_outage(world: World, visit: Visit) -> None:
+    ann, bob = visit("ann", "/chat/tea"), visit("bob", "/chat/tea")
+    eve, zoe = visit("eve", "/table/"), visit("zoe", "/table/")
+    wait_text(ann, "#members", "annbob")
+    for page in (eve, zoe):
+        wait_text(page, "#row-1", "Tea1.00Change")
+    zoe.on("dialog", lambda dialog: dialog.accept("2.50"))
+    world.server.kill()
+    with bob.expect_response("**/say"), zoe.expect_response("**/table/1"):  # the application gives up publishing
+        say(bob, "Hello")
+        zoe.locator("#row-1 button").click()
+    world.server.start()
+    wait_text(ann, "#lines", "bobHello")
+    wait_text(eve, "#row-1", "Tea2.50Change")
+
+
 def test_notifications(world: World, visit: Visit) -> None:
     ann, bob = visit("ann", "/notifications/"), visit("bob", "/notifications/")
     for text in ("one", "two"):
@@ -421,6 +437,8 @@ def test_a_user_that_logs_out_hears_nothing_more(world: World, visit: Visit) -> 
 def test_with_an_expired_session_a_page_shows_the_login_form(world: World, visit: Visit, path: str) -> None:
     ann = visit("ann", path)
     until(lambda: ann.evaluate("1") and stats(world.server.url), "the stream")
+    if path == "/table/":
+        wait_text(ann, "#row-1", "Tea1.00Change")
     ann.context.clear_cookies(name="sessionid")
     if path == "/chat/tea":
         ann.get_by_label("Message").fill("Hello")  # others are told that she is typing
