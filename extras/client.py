@@ -52,7 +52,11 @@ class Load:
     """The subscribers, and the loop that reads their streams."""
 
     def __init__(self, url: str, timeout: float) -> None:
-        self.where = urlsplit(url)
+        try:
+            self.where = urlsplit(url)
+            port = self.where.port or 80
+        except ValueError as error:
+            raise LoadError(f"{url!r} is not a URL: {error}") from None
         if self.where.scheme != "http" or not self.where.hostname:
             raise LoadError(f"the URL must be like http://127.0.0.1:8888/?channels=base, not {url!r}")
         self.timeout = timeout
@@ -65,11 +69,9 @@ class Load:
         self._on_events: Callable[[int, int], None] | None = None
         self._publisher: Publisher | None = None
         try:
-            address = socket.getaddrinfo(self.where.hostname, self.where.port or 80, type=socket.SOCK_STREAM)[
-                0
-            ]
-        except OSError as error:
-            raise LoadError(f"{self.where.hostname}: {error.strerror}") from None
+            address = socket.getaddrinfo(self.where.hostname, port, type=socket.SOCK_STREAM)[0]
+        except (OSError, UnicodeError) as error:
+            raise LoadError(f"{self.where.hostname}: {getattr(error, 'strerror', error)}") from None
         self._family, self._address = address[0], address[4]
         target = f"{self.where.path or '/'}?{self.where.query}"
         head = f"GET {target} HTTP/1.1\r\nHost: {self.where.netloc}\r\nAccept: text/event-stream\r\n"
@@ -313,6 +315,13 @@ def positive(text: str) -> int:
     return number
 
 
+def seconds(text: str) -> float:
+    """An argument that is a time of at most a year."""
+    if not 0 <= (duration := float(text)) <= 366 * 86400:
+        raise ValueError(text)
+    return duration
+
+
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -341,7 +350,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     option("--channel", default="base", help="channel to publish to (default base)")
     option("--key", help="the server's --http-secret")
     option(
-        "--ramp", type=float, default=0.0, metavar="SECONDS", help="open the streams evenly over this time"
+        "--ramp", type=seconds, default=0.0, metavar="SECONDS", help="open the streams evenly over this time"
     )
     option("--slow", type=positive, default=0, metavar="N", help="N of the subscribers stop reading")
     option(
@@ -350,11 +359,15 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="then disconnect all, publish again, and measure how fast they resume",
     )
     option(
-        "--hold", type=float, default=0.0, metavar="SECONDS", help="stay connected for this time, then report"
+        "--hold",
+        type=seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="stay connected for this time, then report",
     )
     option(
         "--timeout",
-        type=float,
+        type=seconds,
         default=10.0,
         metavar="SECONDS",
         help="give up after this time without an event (default 10)",

@@ -22,13 +22,16 @@ class Publisher:
         self, where: SplitResult, poll: select.epoll, channel: str, message: str, key: str | None
     ) -> None:
         fields = {"channel": channel, "message": message} | ({"key": key} if key else {})
-        body = urlencode(fields).encode()
+        body = urlencode(fields, errors="surrogateescape").encode()  # bytes of the command line as they are
         head = (
             f"POST /publish HTTP/1.1\r\nHost: {where.netloc}\r\n"
             f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         self.request = head.encode() + body
-        self.socket = socket.create_connection((where.hostname, where.port or 80), timeout=10)
+        try:
+            self.socket = socket.create_connection((where.hostname, where.port or 80), timeout=10)
+        except OSError as error:
+            raise LoadError(f"no publishing connection: {error}") from None
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._unsent = b""
@@ -40,7 +43,7 @@ class Publisher:
     def publish(self) -> None:
         """Send the message again; bytes for which the kernel has no room are sent later."""
         self._unsent += self.request
-        self._write()
+        self.ready(select.EPOLLOUT)
 
     def ready(self, event: int) -> None:
         """Continue as far as epoll allows. Raises LoadError if the server refuses or disconnects."""
@@ -49,8 +52,10 @@ class Publisher:
                 self._write()
             if event & ~select.EPOLLOUT:
                 self._read()
-        except ConnectionError as error:
+        except OSError as error:
             raise LoadError(f"the publishing connection broke: {error.strerror}") from None
+        except (IndexError, ValueError):
+            raise LoadError("what answers on the publishing connection is not HTTP") from None
 
     def _write(self) -> None:
         with suppress(BlockingIOError):

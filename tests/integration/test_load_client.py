@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -129,6 +132,12 @@ def test_refusals_have_names(serve: Serve) -> None:
     ("words", "complaint"),
     [
         (["-u", "https://127.0.0.1/"], "the URL must be like"),
+        (["-u", "http://127.0.0.1:99999/"], "Port out of range"),
+        (["-u", "http://[::1/"], "Invalid IPv6 URL"),
+        (["-u", f"http://{'a' * 70}.example/"], "label empty or too long"),
+        (["--timeout", "nan"], "invalid seconds value"),
+        (["--hold", "1e300"], "invalid seconds value"),
+        (["--ramp", "-1"], "invalid seconds value"),
         (["-n", "2000000000"], "file descriptors"),
         (["-n", "0"], "invalid positive value"),
         (["--resume"], "--resume needs --publish"),
@@ -138,6 +147,50 @@ def test_what_cannot_be_done_is_one_line(words: list[str], complaint: str) -> No
     done = run(*words)
     assert done.returncode == 2
     assert complaint in done.stderr.splitlines()[-1]
+
+
+def serve_two(listener: socket.socket, then: str) -> None:
+    """Open two streams. Then refuse, reset, or answer the publishing connection with what is not HTTP."""
+    streams = [listener.accept()[0] for _ in range(2)]
+    for stream in streams:
+        stream.recv(4096)
+    if then == "refuse":
+        listener.close()
+    for stream in streams:
+        stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+    if then != "refuse":
+        publisher = listener.accept()[0]
+        if then == "reset":
+            publisher.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        else:
+            publisher.recv(4096)
+            publisher.sendall(then.encode() + b"\r\n\r\n")
+            publisher.recv(4096)  # the end
+        publisher.close()
+    for stream in streams:
+        stream.recv(4096)
+        stream.close()
+
+
+@pytest.mark.parametrize(
+    ("then", "complaint"),
+    [
+        ("refuse", "no publishing connection: [Errno 111]"),
+        ("reset", "publishing connection"),  # which breaks at once, or at the first bytes
+        ("hello", "is not HTTP"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: x", "is not HTTP"),
+    ],
+)
+def test_a_server_that_goes_before_the_first_publish_is_one_line(then: str, complaint: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/?channels=base"
+        server = threading.Thread(target=serve_two, args=(listener, then), daemon=True)
+        server.start()
+        done = run("-n", "2", "-u", url, "--publish", "2", "-w", "2")
+        server.join(PATIENCE)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert complaint in line
 
 
 def test_a_refused_connection_is_counted() -> None:

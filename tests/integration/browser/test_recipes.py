@@ -141,7 +141,10 @@ def test_what_could_not_be_published_is_shown_after_the_outage(world: World, vis
         wait_text(page, "#row-1", "Tea1.00Change")
     zoe.on("dialog", lambda dialog: dialog.accept("2.50"))
     world.server.kill()
-    with bob.expect_response("**/say"), zoe.expect_response("**/table/1"):  # the application gives up publishing
+    with (
+        bob.expect_response("**/say"),
+        zoe.expect_response("**/table/1"),
+    ):  # the application gives up publishing
         say(bob, "Hello")
         zoe.locator("#row-1 button").click()
     world.server.start()
