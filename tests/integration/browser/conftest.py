@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.harness import evidence
 from tests.harness.patience import PATIENCE
 from tests.harness.process import left_out, need
 from tests.harness.servers import SseServer
+from tests.integration.browser.recipe_world import Visit, World
 from tests.integration.browser.site import JQUERIES, Site, node_modules
 
 FLAGS = [
@@ -120,6 +122,28 @@ def browse(open_profile: Open) -> Open:
         page.faults = []
         page.on("pageerror", lambda fault: page.faults.append(str(fault)))
         page.goto(url)
+        return page
+
+    return open_page
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """The recipes, with a server and a network."""
+    with ExitStack() as stack:
+        yield World(tmp_path, stack)
+
+
+@pytest.fixture
+def visit(world: World, browse: Open) -> Visit:
+    """`visit("ann", "/chat/tea")`: the page in a browser of its own in which this user has logged in."""
+
+    def open_page(name: str, path: str) -> Any:
+        page = browse(world.application.url)
+        page.get_by_label("Name").fill(name)
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("heading", name="Recipes").wait_for()
+        page.goto(world.application.url + path)
         return page
 
     return open_page
