@@ -57,6 +57,11 @@
         return typeof option === 'function' ? option() : option;
     }
 
+    function asParameters(data) {
+        data = given(data);
+        return typeof data === 'string' ? data : $.param(data || {}, true);
+    }
+
     function bounded(ms) {
         return Math.min(Math.max(ms, SHORTEST) || SHORTEST, LONGEST);
     }
@@ -251,8 +256,7 @@
     }
 
     Stream.prototype.address = function () {
-        var data = given(this.options.data), url = withParameters(given(this.options.url),
-            typeof data === 'string' ? data : $.param(data || {}, true));
+        var url = withParameters(given(this.options.url), asParameters(this.options.data));
         return this.lastEventId ? withParameters(url, $.param({lastEventId: this.lastEventId})) : url;
     };
 
@@ -289,15 +293,11 @@
             });
         }
 
-        function asText(text) {
-            return text;
-        }
-
         on('open', function (event) { self.opened(event); });
         on('error', function (event) { self.failed(event); });
-        onEvent('message', options.dataType === 'text' ? asText : parseJSON, options.message);
+        onEvent('message', options.dataType === 'text' ? String : parseJSON, options.message);
         $.each(options.events || {}, function (type, callback) {
-            onEvent(type, options.dataType === 'text' ? asText : parseJSON, callback);
+            onEvent(type, options.dataType === 'text' ? String : parseJSON, callback);
         });
         onEvent(GAP, function (text) { return parseJSON(text).channels || []; }, options.gap);
     };
@@ -319,6 +319,11 @@
     Stream.prototype.failed = function (event) {
         var self = this, options = this.options, asks = typeof options.url === 'function' ||
             typeof options.data === 'function';
+
+        function ask() {
+            self.ask(event);
+        }
+
         if (event.target.readyState !== CLOSED) {
             options.error.call(this, event);
             return;
@@ -326,20 +331,34 @@
         this.lastEventId = event.target.lastEventId || this.lastEventId;
         this.blind = this.wasOpen && !this.lastEventId;
         if (event.status === undefined) {
-            this.later(0, function () { self.ask(event); });
+            this.later(0, ask);
         } else if (event.status === 401 && asks) {
-            this.ask(event);    // at once: with the next address the server may accept it
+            this.attempt(ask);    // at once: with the next address the server may accept it
         } else {
             this.refused(event, event.status, event.wait);
         }
     };
 
-    // Calls `next` after a random time that grows with each failure, and after `least` ms.
+    // Calls `next`, and later again if it fails: a function of the page, such as one that has no token now, must neither
+    // end the stream nor hide its fault.
+    Stream.prototype.attempt = function (next) {
+        try {
+            next.call(this);
+        } catch (exception) {
+            if (this.source) {  // else closed meanwhile
+                this.later(0, next);
+            }
+            throw exception;
+        }
+    };
+
+    // Attempts `next` after a random time that grows with each failure, and after `least` ms.
     Stream.prototype.later = function (least, next) {
-        var options = this.options,
+        var self = this, options = this.options,
             wait = Math.min(options.maxRetry, options.retry * Math.pow(2, this.failures));
         this.failures += 1;
-        this.timer = window.setTimeout(next, Math.max(least, wait * (0.5 + Math.random() / 2)));
+        this.timer = window.setTimeout(function () { self.attempt(next); },
+            Math.max(least, wait * (0.5 + Math.random() / 2)));
     };
 
     // Makes the next try, with new parameters if there are any, by a request that shows the status; 0 if there is none.
@@ -368,7 +387,7 @@
                 self.refused(event, status, wait);
                 return;
             }
-            self.connect();
+            self.attempt(self.connect);
             if (event.status === undefined) {   // the page has not been told that the connection was lost
                 event.status = 0;
                 self.options.error.call(self, event);
@@ -384,7 +403,7 @@
         if ($.inArray(status, FINAL) >= 0) {
             this.close();
         } else {
-            this.later(wait, window.EventSource ? function () { self.ask(event); } : function () { self.connect(); });
+            this.later(wait, window.EventSource ? function () { self.ask(event); } : this.connect);
         }
         this.options.error.call(this, event);
     };
@@ -431,6 +450,11 @@
     $.each(['close', 'streams'], function (_, command) {
         $.eventsource[command] = function (label) { return $.eventsource(command, label); };
     });
+
+    // For the two plugins beside this one: the parameters of an address, those of the option `data` and more.
+    $.eventsource.parameters = function (data, more) {
+        return $.grep([asParameters(data), asParameters(more)], Boolean).join('&');
+    };
 
     // For the two plugins beside this one: triggers an event on each of the elements. It bubbles, so that handlers on
     // the document hear it; but an element of which `hasItsOwn(element)` is true hears only what is triggered on itself,

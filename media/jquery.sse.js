@@ -101,8 +101,7 @@
         return $.eventsource($.extend({}, options, {
             url: options.url,
             data: function () {   // the uuid: no cache takes two pages' streams for one
-                var more = typeof options.data === 'function' ? options.data() : options.data;
-                return $.extend({}, more, {channels: channels, uuid: id});
+                return $.eventsource.parameters(options.data, {channels: channels, uuid: id});
             },
             dataType: options.type,
             open: toAll('open'),

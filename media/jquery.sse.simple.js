@@ -74,8 +74,7 @@
                 label: label,
                 url: options.address || element.attr('data-sse-address') || '/sse/',
                 data: function () {
-                    return $.extend({}, typeof options.data === 'function' ? options.data() : options.data,
-                        {channels: channels});
+                    return $.eventsource.parameters(options.data, {channels: channels});
                 },
                 dataType: options.type,
                 open: trigger('open'),

@@ -175,6 +175,41 @@ def test_one_connection_and_its_prefix(
     assert page.faults == []
 
 
+@pytest.mark.parametrize("more", ["'x=1'", "{x: 1}", "[{name: 'x', value: 1}]", "function () { return 'x=1'; }"])
+def test_more_parameters(server: SseServer, site: Site, browse: Open, jquery: str, more: str) -> None:
+    script = f"""
+        $.sse({{data: {more}}});
+        $('#own').sse({{data: {more}, address: '/sse/'}});
+        var addresses = $.map($.eventsource('streams'), function (stream) {{ return stream.url; }});
+    """
+    body = '<p class="sse" data-sse-channels="a"></p><p id="own" data-sse-channels="b,c d"></p>'
+    site.pages["/"] = bare_page(script, jquery, body)
+    shared, own = browse(site.url).evaluate("addresses")
+    assert shared.startswith("/sse/?x=1&channels=a&uuid=")
+    assert own.replace("%20", "+") == "/sse/?x=1&channels=b&channels=c+d"  # jQuery 3 and newer: %20
+    until(lambda: stats(server.url) == {"a": 1, "b": 1, "c d": 1}, "both streams")
+
+
+def test_a_function_that_fails_once_does_not_end_the_stream(
+    server: SseServer, site: Site, browse: Open, old: bool
+) -> None:
+    script = """
+        var calls = 0;
+        $.eventsource({retry: 100, url: function () {
+            calls += 1;
+            if (calls === 2 || calls === 4) { throw new Error('no token now'); }
+            return calls === 1 ? '/away' : '/sse/';
+        }, data: 'channels=a', message: function (data) { seen.push(data); }});
+    """
+    site.pages["/"] = bare_page(script)
+    site.answers["/away"] = [(502, "text/html", "Bad gateway")]
+    page = browse(site.url, old)
+    until(lambda: page.evaluate("1") and stats(server.url) == {"a": 1}, "the stream")
+    publish(server.url, "a", "1")
+    page.wait_for_function("seen.length === 1")
+    assert set(page.faults) == {"no token now"}
+
+
 def test_one_connection_of_text(server: SseServer, site: Site, browse: Open, old: bool) -> None:
     body = '<p class="sse" id="one" data-sse-channels="a"></p><p class="sse" id="two"></p>'
     script = """
