@@ -9,6 +9,7 @@ environment variable CYCLONE_SSE_HTTP_SECRET if it is set.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import sys
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
             time.sleep(1)
     except urllib.error.HTTPError as error:
         print(f"{url}: {error.code} {error.read().decode()}", file=sys.stderr)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:  # a wrong port is one of the latter
         print(f"{url}: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         return 0

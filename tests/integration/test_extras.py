@@ -47,7 +47,8 @@ def test_it_sends_the_key(serve: Serve) -> None:
 
 
 def test_it_says_what_is_wrong() -> None:
-    for words, code, reason in [([], 2, "CHANNEL"), (["a", str(free_port())], 1, "refused")]:
+    refused, no_port = ["a", str(free_port())], ["a", "x"]
+    for words, code, reason in [([], 2, "CHANNEL"), (refused, 1, "refused"), (no_port, 1, "port: 'x'")]:
         with post(*words) as script:
             _, error = script.communicate(timeout=PATIENCE)
         assert script.returncode == code
