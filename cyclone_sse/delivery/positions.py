@@ -90,13 +90,12 @@ class Positions:
         """Add channels of which events may wait too."""
         self._sent += tuple(channels)
 
-    def add(self, channels: Sequence[str], start: Start, last: int) -> None:
-        """Add channels that start here. last: the position of the newest event."""
+    def add(self, channels: Sequence[str], start: Start, present: int) -> None:
+        """Add channels that start here. present: the client needs nothing newer than this of the others."""
         # An id of another process may be ahead of this one. Without this, the other channels would be read
         # together with its channel only from there on.
-        after = min(start.after, last)
+        after = min(start.after, present)
         self._set_apart()
-        self._at = {name: min(at, last) for name, at in self._at.items()}
         for name in channels:
             self._at[name] = after
             self._known.pop(name, None)

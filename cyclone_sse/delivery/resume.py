@@ -133,18 +133,16 @@ class Resume:
         first_waiting: the position of the first event whose walk has not started. Returns None, or work to
         be done in slices, before any walk that has not started, and not within one.
         """
-        if client.skip_until != NOT_LIVE and (last_event_id or not self.ids.from_elsewhere):
-            # Without this, events up to an id of another process would be missing in these channels.
-            client.skip_until = min(client.skip_until, self.ids.last)
-        start = starting_point(last_event_id, self.ids) if last_event_id else Start(self.ids.last, False)
+        start = starting_point(last_event_id, self.ids) if last_event_id else None
         catch_up = self._catch_ups.get(client)
         if catch_up is not None:
-            catch_up.add(channels, start, from_now=not last_event_id)
+            catch_up.add(channels, start)
             return None
-        if not (last_event_id and channels) or client.skip_until == NOT_LIVE or client in self.due_gap:
+        if start is None or not channels or client.skip_until == NOT_LIVE or client in self.due_gap:
             return None  # it is live, or will be after the gap of a reset
         before = [name for name in client.channels if name not in channels]
         catch_up = self._catch_ups[client] = CatchUp(self, client, Positions(before, self._readers))
+        catch_up.after = int(client.skip_until)
         catch_up.positions.ignore_unknown(before)
         catch_up.add(channels, start)
         return catch_up.send_past(first_waiting)
@@ -211,7 +209,8 @@ class Resume:
 class CatchUp:
     """A client that is sent the events between its position and the present.
 
-    positions: of its channels. counts: whether it is counted as resumed.
+    positions: of its channels. after: the position up to which it has received what was published. counts:
+    whether it is counted as resumed.
     """
 
     def __init__(self, resume: Resume, client: Client, positions: Positions) -> None:
@@ -223,17 +222,17 @@ class CatchUp:
         self._has_begun = False
         self._is_over = False  # it is live, is stopped, or was a poll and has its answer
         self._era = resume.era
-        self._after = 0
+        self.after = 0
         self._had_gap = False
         self.counts = False
 
-    def add(self, channels: Sequence[str], start: Start, from_now: bool = False) -> None:
-        """Read these channels too. from_now: they were added without an id."""
-        if from_now and not self._has_begun:
+    def add(self, channels: Sequence[str], start: Start | None) -> None:
+        """Read these channels too. start: None if they were added without an id."""
+        if start is None and not self._has_begun:
             self.positions.join(channels)  # the client is live, so they are as the others
             return
-        self._after = 0
-        self.positions.add(channels, start, self._resume.ids.last)
+        present = max(self._resume.ids.last, self.after)
+        self.positions.add(channels, start or Start(present, False), present)
 
     def remove(self) -> None:
         """Leave out the channels to which the client is not subscribed any more."""
@@ -251,7 +250,7 @@ class CatchUp:
         gaps: channels whose events it may have missed before.
         """
         self._gaps.update(gaps)
-        self._after = position
+        self.after = position
         self.positions.go_back(position)
         self._has_begun = True
         self._client.skip_until = NOT_LIVE
@@ -327,6 +326,10 @@ class CatchUp:
     def _step(self) -> Piece:
         """Read on. Returns the next piece for the client, which may be empty."""
         step = self.positions.next()
+        if not step.is_complete and self.positions.reached > self._resume.ids.last:
+            # These are behind the client's other channels, and this process has not come so far yet. Without
+            # this, they would miss events unnoticed, or the others would be sent some again.
+            self._gaps.update(self.positions.read)
         piece = self._apply(step, self.positions.before)
         if piece.frames:
             self.positions.note_sent()
@@ -343,7 +346,7 @@ class CatchUp:
         if self._gaps and isinstance(client, PollClient):
             client.until = resume.end_of(self._gaps)
         if batch is not None or step.is_complete:
-            at = max(ids.now(), EventId(self._after, ids.node)) if step.is_complete and self._gaps else None
+            at = max(ids.now(), EventId(self.after, ids.node)) if step.is_complete and self._gaps else None
             piece = resume.pieces.of(client, self._gaps, batch, at, after)
             if not step.is_complete and not any(seq is not KEEP for seq in piece.seqs):
                 piece = NOTHING  # nothing of these events is for this client
@@ -356,7 +359,7 @@ class CatchUp:
         elif step.is_complete:
             self._is_over = True
             # An id ahead of this process, from another one, stands for events that the client has.
-            resume.go_live(client, self._after)
+            resume.go_live(client, self.after)
             if self.counts:
                 resume.counters.resumes_gap += self._had_gap
                 resume.counters.resumes_complete += not self._had_gap

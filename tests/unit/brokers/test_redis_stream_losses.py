@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from cyclone_sse.brokers.redis_stream_position import Survey
-from cyclone_sse.delivery.events import EventId
+from cyclone_sse.delivery.events import EventId, seq_at
 from tests.unit.brokers.links import Client
 from tests.unit.brokers.redis_streams import FakeStream, Reader, done
 from tests.unit.fakes import FakeClient
@@ -268,6 +270,53 @@ def test_a_channel_that_is_added_while_the_past_is_read_again_brings_no_past() -
     stream.add(b"channel", b"b", b"message", b"new")
     reader.read_all()
     reader.clock.advance(0)
+    assert client.messages == ["new"]
+
+
+def reading_again(**options: Any) -> tuple[FakeStream, Reader, FakeClient]:
+    """A stream that was renamed and is back, of which 16 of 100 entries have been read again; a client."""
+    stream, reader = following(100)
+    client = FakeClient(reader.broker, **options).listen("a")
+    kept = stream.contents
+    stream.lose()
+    reader.read_all()
+    stream.contents = kept
+    reader.broker._lot = 16
+    reader.read()
+    reader.read()
+    assert reader.broker.hub.ids.last == seq_at(16)
+    for _ in range(5):
+        reader.clock.advance(0)
+    return stream, reader, client
+
+
+@pytest.mark.parametrize("last_event_id", ["5-0-tag3", "20-0-tag3", "earliest", "5-0-tag1"])
+def test_a_channel_that_is_added_with_an_id_while_the_past_is_read_again_repeats_no_other(
+    last_event_id: str,
+) -> None:
+    stream, reader, client = reading_again()
+    client.parse().clear()
+    reader.broker.add_client(client, ["b"], last_event_id)
+    reader.read_all()
+    stream.add(b"channel", b"b", b"message", b"new")
+    reader.read_all()
+    reader.clock.advance(0)
+    gap, *events = client.parse()
+    assert (gap.type, gap.data) == ("sse-gap", '{"channels": ["b"]}')
+    assert [event.data for event in events] == ["new"]
+
+
+def test_a_channel_that_is_added_to_a_slow_client_while_the_past_is_read_again_repeats_no_other() -> None:
+    stream, reader, client = reading_again(limit=100, room=0)
+    reader.broker.add_client(client, ["b"])
+    client.socket.read(None)
+    reader.clock.advance(0)
+    reader.read_all()
+    stream.add(b"channel", b"b", b"message", b"new")
+    reader.read_all()
+    for _ in range(5):
+        reader.clock.advance(0)
+        client.socket.read(None)
     assert client.messages == ["new"]
 
 

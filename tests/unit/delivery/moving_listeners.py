@@ -35,7 +35,9 @@ class Listener:
     """What is behind a client: it reconnects with its last id, and keeps what it receives.
 
     starts: the positions after which its channels are due, except what was lost before it came, `gone`.
-    entries: all events. options: of its connections.
+    entries: all events. options: of its connections. left: channels that were removed. has_past: channels
+    were added with an older id: their past may repeat events of several channels, and its connection is its
+    last. is_ahead: its server had then not yet read up to its position, and sends a gap instead.
     """
 
     channels: list[str]
@@ -54,6 +56,10 @@ class Listener:
     received: list[int | Gap | Restart] = field(default_factory=list)
     rooms: dict[str, dict[str, Any]] = field(default_factory=dict)
     gone: frozenset[int] = frozenset()
+    left: set[str] = field(default_factory=set)
+    has_past: bool = False
+    is_ahead: bool = False
+    is_over: bool = False
 
     @property
     def last_id(self) -> str:
@@ -113,8 +119,10 @@ class Listener:
 
         noticed_late: events whose loss its server may have noticed later.
         """
-        yield from self._unasked(may_have_gaps)
+        yield from self._unasked(may_have_gaps or self.is_ahead)
         yield from self._repeated()
+        if self.is_over:
+            return
         yield from self._missing(noticed_late)
         if self.client is None or self.client.skip_until == NOT_LIVE:
             yield "it is not live"
@@ -136,7 +144,14 @@ class Listener:
         return excluded is not None and excluded == self.options["client_id"]
 
     def _is_repeatable(self, number: int) -> bool:
-        return bool(self.options["state"]) and self.entries[number].keep
+        entry = self.entries[number]
+        return (bool(self.options["state"]) and entry.keep) or (
+            self.has_past and len(self._names_of(entry)) > 1
+        )
+
+    def _names_of(self, entry: Entry) -> list[str]:
+        """The channels, present or former, under which it receives the event."""
+        return [name for name in (*self.channels, *self.left) if entry.is_for(name)]
 
     def _repeated(self) -> Iterator[str]:
         parts: list[list[int]] = [[]]
@@ -148,9 +163,11 @@ class Listener:
         for part in parts:
             if len(part) != len(set(part)):
                 yield f"some came twice: {part} in {self.received}"
-            seqs = [self.entries[number].seq for number in part if self.entries[number].seq]
-            if any(earlier > later for earlier, later in pairwise(seqs)):
-                yield f"not in order: {part} in {self.received}"
+            for name in self.channels if self.has_past else [None]:
+                mine = [entry for entry in map(self.entries.__getitem__, part) if entry.seq]
+                seqs = [each.seq for each in mine if name is None or self._names_of(each) == [name]]
+                if any(earlier > later for earlier, later in pairwise(seqs)):
+                    yield f"not in order: {part} in {self.received}"
 
     def _missing(self, noticed_late: set[int]) -> Iterator[str]:
         places: dict[Any, int] = {}

@@ -144,7 +144,7 @@ class ServersModel:
                 pass
         for listener in self.listeners:
             listener.options["expires"] = None
-            if listener.client is None and not listener.is_waiting:
+            if listener.client is None and not listener.is_waiting and not listener.is_over:
                 self._connect(listener, listener.last_id)
                 work += 1
             if listener.socket is not None:
@@ -265,6 +265,7 @@ class ServersModel:
         listener.server.hub.unsubscribe(client)
         if listener.options["state"] and not listener.asked:
             listener.position = ""  # its first id comes behind the states
+        listener.is_over = listener.has_past
 
     def _note_end(self, listener: Listener) -> int:
         if listener.client is None or listener.options["poll"] or not listener.socket.closed:
@@ -274,7 +275,9 @@ class ServersModel:
 
     def _some(self, is_open: bool = True) -> Listener | None:
         found = [
-            each for each in self.listeners if (each.client is not None) == is_open and not each.is_waiting
+            each
+            for each in self.listeners
+            if (each.client is not None) == is_open and not each.is_waiting and not each.is_over
         ]
         return self.random.choice(found) if found else None
 
@@ -297,22 +300,30 @@ class ServersModel:
 
     def add(self) -> None:
         listener = self._some()
-        if listener is None or listener.options["poll"] or listener.options["state"]:
+        if listener is not None:
+            self._add_channel(listener)
+
+    def _add_channel(self, listener: Listener) -> None:
+        if listener.options["poll"] or listener.options["state"]:
             return
-        new = [name for name in self.names if name not in listener.channels]
+        new = [name for name in self.names if name not in listener.channels and name not in listener.left]
         server, client = listener.server, listener.client
         if new:
-            name = self.random.choice(new)
+            name, (id, start) = self.random.choice(new), self.random.choice([*self.positions, ("", 0)])
             listener.channels.append(name)
             ahead = int(client.skip_until) >> 64 if client.skip_until != NOT_LIVE else 0
-            listener.starts[name] = max([server.position, ahead, *self.noticed_late])
-            server.hub.subscribe(client, [name], None)
+            listener.starts[name] = start if id else max([server.position, ahead, *self.noticed_late])
+            listener.has_past = listener.has_past or bool(id)
+            # Its server cannot send events of the channel that it has not read, if the client has others.
+            listener.is_ahead = listener.is_ahead or bool(id and ahead > server.hub.ids.last >> 64)
+            server.hub.subscribe(client, [name], id or None)
 
     def remove(self) -> None:
         listener = self._some()
         if listener is not None and not listener.options["poll"] and len(listener.channels) > 1:
             name = self.random.choice(listener.channels)
             listener.channels.remove(name)
+            listener.left.add(name)
             listener.server.hub.unsubscribe(listener.client, [name])
 
     def read(self) -> None:
@@ -330,10 +341,10 @@ class ServersModel:
             yield from (f"client {number}, {listener.channels}: {fault}" for fault in found)
 
     def _wrong_members(self, listener: Listener) -> Iterator[str]:
-        if listener.options["poll"] or not listener.options["presence"]:
+        if listener.options["poll"] or not listener.options["presence"] or listener.is_over:
             return
         for name in listener.channels:
-            here = [each for each in self.listeners if name in each.channels]
+            here = [each for each in self.listeners if name in each.channels and not each.is_over]
             # A poll that has moved to another server is a stream of both for a while.
             if "*" in name or not self.kinds.of(name).presence or any(each.options["poll"] for each in here):
                 continue

@@ -102,6 +102,7 @@ class StreamModel(ServersModel):
         self.may_have_gaps = not self.stream.counts
         self.rewritten: str | None = None  # the tag of the stream when it last lost its end
         self.left: list[Contents] = []  # streams that were renamed
+        self.is_renamed_often = self.may_lose and choose([True, False])
         if self.is_lossless and not self.may_lose:
             self.stream.kept = 10_000
         self.servers = [self._start() for _ in range(choose([1, 2, 3]))]
@@ -121,6 +122,8 @@ class StreamModel(ServersModel):
             actions += [self.trim]
         if self.may_lose:
             actions += [self.lose, self.go_back, self.rename, self.rename_back]
+        if self.is_renamed_often:
+            actions += [self.rename, self.rename_back, self.join] * 6 + [self.add_during_reading] * 20
         return actions
 
     def publish(self) -> None:
@@ -154,6 +157,15 @@ class StreamModel(ServersModel):
                 if listener.client is not None:
                     self._disconnect(listener, self.random.randint(listener.parsed, len(listener.sent)))
         self.servers[place] = self._start()
+        self.left.clear()  # a server that starts now cannot know of them
+
+    def add_during_reading(self) -> None:
+        """A client adds a channel while its server reads the past again."""
+        for listener in self.listeners:
+            if listener.client is not None and not listener.is_over:
+                ids = listener.server.hub.ids
+                if ids.last < ids.old and self.random.choice([True, False]):
+                    self._add_channel(listener)
 
     def _are_all_at(self, last: bytes) -> bool:
         """Whether all servers know the stream and have read it up to this entry."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from cyclone_sse.brokers import redis_stream
 from tests.unit.delivery.journal_model import JournalModel
 from tests.unit.delivery.journals import connections
 from tests.unit.delivery.servers_model import ServersModel
@@ -16,6 +17,15 @@ from tests.unit.delivery.test_hub_model import small_slices
 __all__ = ["connections", "small_slices"]
 
 MODELS = pytest.mark.parametrize("model", [StreamModel, JournalModel])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_lots() -> Iterator[None]:
+    """Let a server read a stream in many steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redis_stream, "FIRST_LOT", 2)
+        patch.setattr(redis_stream, "MAX_LOT", 3)
+        yield
 
 
 def check(model: Callable[[int], ServersModel], seeds: range, failures: list[Any]) -> None:
