@@ -237,12 +237,15 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
         Sharded pub/sub (from Redis 7.0 on) is not matched by patterns, so no client can receive the order,
         and PUBSUB lists only the channels of clients. Before 7.0, plain pub/sub is used.
         """
-        name = self._prefix + CONTROL
-        return self._sharded(self.command(b"SPUBLISH", name, order), b"PUBLISH", name, order)
+        return self._send_order(order).addErrback(not_published)
 
     def publish_heartbeat(self, token: str) -> Deferred[Any]:
         """Publish a message that arrives on the connection that subscribes."""
-        return self.publish_order(json.dumps({"heartbeat": token}).encode())
+        return self._send_order(json.dumps({"heartbeat": token}).encode())
+
+    def _send_order(self, order: bytes) -> Deferred[Any]:
+        name = self._prefix + CONTROL
+        return self._sharded(self.command(b"SPUBLISH", name, order), b"PUBLISH", name, order)
 
     def _sharded(self, d: Deferred[Any], *otherwise: bytes) -> Deferred[Any]:
         def try_the_other(failure: Failure) -> Deferred[Any]:
@@ -337,6 +340,12 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
             self.abort(TimeoutError("no answer to a ping"))
         elif failure.check(WrongServer):
             self.abort(WrongServer(str(failure.value)))
+
+
+def not_published(failure: Failure) -> Failure:
+    """Convert the error of a command that publishes into NotPublished if Redis has refused the command."""
+    refused = failure.check(ResponseError, NotAllowed, WrongServer)
+    return Failure(NotPublished(str(failure.value))) if refused else failure
 
 
 def check_answers(answers: list[Any]) -> list[Any]:

@@ -15,7 +15,13 @@ from typing import Any, NamedTuple, TypeAlias
 from twisted.internet.defer import Deferred
 
 from cyclone_sse.brokers.link import NotAllowed, NotPublished, WrongServer
-from cyclone_sse.brokers.redis_link import PartlyDone, RedisLink, ResponseError, check_answers
+from cyclone_sse.brokers.redis_link import (
+    PartlyDone,
+    RedisLink,
+    ResponseError,
+    check_answers,
+    not_published,
+)
 from cyclone_sse.brokers.redis_scripts import (
     ADD,
     CLEAR_STATES,
@@ -143,7 +149,7 @@ class StreamLink(RedisLink):
 
     def publish_order(self, order: bytes) -> Deferred[Any]:
         """Add an order to every server that reads the stream, as an entry that is not a message."""
-        return self.command(*self._adding([b"control", order]))
+        return self.command(*self._adding([b"control", order])).addErrback(not_published)
 
     def _adding(self, fields: Sequence[bytes]) -> tuple[str | bytes | int, ...]:
         return (b"XADD", self._stream, b"MAXLEN", b"~", self._size, b"*", *fields)

@@ -111,6 +111,14 @@ def test_everything_lies_below_the_prefix() -> None:
     assert server.messages == [([b"a"], b"a", b"1"), ([b"n*"], b"new", b"2")]
 
 
+@pytest.mark.parametrize("error", [b"NOPERM this user", b"OOM command not allowed", b"READONLY You can't"])
+def test_an_order_that_is_refused_is_not_published(server: Server, error: bytes) -> None:
+    done = fate(server.link.publish_order(b"{}"))
+    server.send(b"-" + error + b"\r\n")
+    assert isinstance(done[0], NotPublished)
+    assert error.decode() in str(done[0])
+
+
 def test_a_ping_that_is_not_answered_ends_the_connection(server: Server) -> None:
     gone = fate(server.link.ended)
     server.link.log_in()
