@@ -7,11 +7,12 @@ or resume. Plain Python.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import Event, channel_line, except_line
+from cyclone_sse.delivery.losses import Missing
 
 _NONE: frozenset[str] = frozenset()
 BATCH_BYTES = 256 * 1024  # bytes taken from the history at a time
@@ -92,7 +93,7 @@ class Step(NamedTuple):
     is nothing after them; otherwise the next call continues.
     """
 
-    gaps: Collection[str]
+    gaps: Mapping[str, Missing]
     batch: Batch | None
     is_complete: bool
 

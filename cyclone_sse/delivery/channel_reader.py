@@ -12,6 +12,7 @@ from typing import NamedTuple
 from cyclone_sse.delivery.batch import BATCH_BYTES, BATCH_EVENTS, Batch, Step
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.losses import Missing
 
 ANSWERS = 32  # kept at a time
 
@@ -74,7 +75,11 @@ class ChannelReader:
         """Read on. Returns the next events, and the gaps before them."""
         history = self._history
         gaps, missed = history.missed(self.after, self._channels, self._answers.clock())
-        new = [name for name in gaps if self._note_gap(name, history.floor(name))] if gaps else ()
+        new = {}
+        for name in gaps:
+            floor = history.floor(name)
+            if self._note_gap(name, floor):
+                new[name] = Missing.before(floor, history.since(self.after, (name,)))
         answer = self._answers.after(self.after, missed)
         if answer.batch is not None:
             self.after = answer.batch.seqs[-1]

@@ -8,11 +8,12 @@ of losses, and are reported as a gap of the pattern. Plain Python.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cyclone_sse.delivery.batch import BATCH_BYTES, BATCH_EVENTS, Batch, Step
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.history import History
+from cyclone_sse.delivery.losses import Missing
 from cyclone_sse.delivery.pattern_index import PatternIndex
 
 NAMES = 500  # names that are matched in one reading, fewer if that costs more: some milliseconds
@@ -64,7 +65,9 @@ class LogReader:
             looked_at += self._patterns.cost_of(loss.channel)
             self._loss_key = key
             if loss.floor > self.after:
-                gaps.update(self._mine.intersection(self._patterns.matching(loss.channel)))
+                missing = self._missing(loss.channel, loss.floor)
+                for name in self._mine.intersection(self._patterns.matching(loss.channel)):
+                    gaps[name] = missing.joined(gaps.get(name))
         events: list[Event] = []
         size = 0
         for event in self._history.log_after(self.after):
@@ -84,18 +87,21 @@ class LogReader:
                 size += len(event.frame)
         return _step(gaps, events, True)
 
-    def _new_gaps(self) -> set[str]:
-        gaps = set()
+    def _new_gaps(self) -> dict[str, Missing]:
+        gaps = {}
         for name in self._channels:
             floor = self._history.floor(name)
             if (floor is None or floor > self.after) and self._known.get(name, -1) != floor:
                 self._known[name] = floor
-                gaps.add(name)
+                gaps[name] = self._missing(name, floor)
         start = self._history.start
         if start is not None and start > self.after and start != self._start:
             self._start = start
-            gaps |= self._mine
+            gaps.update(dict.fromkeys(self._mine, Missing(start, start)))
         return gaps
+
+    def _missing(self, channel: str, floor: int | None) -> Missing:
+        return Missing.before(floor, self._history.since(self.after, (channel,)))
 
     def _rest(self, event: Event) -> tuple[Sequence[str], bool]:
         """The channels of the event that were not looked at yet, and whether one before them matched."""
@@ -129,5 +135,5 @@ class LogReader:
         return compared, cost, found or bool(mine)
 
 
-def _step(gaps: Collection[str], events: Sequence[Event], is_complete: bool) -> Step:
+def _step(gaps: Mapping[str, Missing], events: Sequence[Event], is_complete: bool) -> Step:
     return Step(gaps, Batch(events) if events else None, is_complete)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.sorted_log import SortedLog
 
 _BITS = 40  # losses after the same event that are distinguished
@@ -19,6 +20,32 @@ class Loss(NamedTuple):
 
     channel: str
     floor: int
+
+
+class Missing(NamedTuple):
+    """The place of events that a channel has lost.
+
+    due: the position of the first event that must not be sent before the gap. end: from here on nothing is
+    missing. Both are 0 if that is unknown.
+    """
+
+    due: int
+    end: int
+
+    @classmethod
+    def before(cls, floor: int | None, events: Iterator[Event]) -> Missing:
+        """What a channel has lost up to its floor. events: those that it has."""
+        if floor is None:
+            return UNKNOWN
+        first = next(events, None)
+        return cls(floor if first is None else min(first.seq, floor), floor)
+
+    def joined(self, other: Missing | None) -> Missing:
+        """The place of these and of others."""
+        return self if other is None else Missing(min(self.due, other.due), max(self.end, other.end))
+
+
+UNKNOWN = Missing(0, 0)
 
 
 class Losses:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from math import inf
 from operator import attrgetter
 
 from cyclone_sse.delivery.batch import Batch
@@ -59,6 +60,12 @@ class PollClient(Client):
     def send(self, data: bytes, frames: Sequence[bytes] = (), seqs: Sequence[Seq] = ()) -> None:
         """Answer with this."""
         self._finish(data, Ending.ONCE)
+
+    def last_of(self, batch: Batch | None) -> float:
+        """The position of the last of these events that is for this client; infinite if that is unknown."""
+        if batch is None or self.render is not None:
+            return inf
+        return max([each.seq for each in batch.events if not each.excludes(self.client_id)], default=inf)
 
     def choose(self, events: Sequence[Event]) -> tuple[Sequence[Event], bytes]:
         """The events of one answer, and its bytes: all, or the first that render to some bytes."""

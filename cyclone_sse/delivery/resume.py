@@ -10,7 +10,7 @@ position: see ``positions.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from typing import Any
 
@@ -32,6 +32,7 @@ from cyclone_sse.delivery.events import EventId, EventIds, id_line
 from cyclone_sse.delivery.history import History
 from cyclone_sse.delivery.log_reader import LogReader
 from cyclone_sse.delivery.log_turns import LogTurns
+from cyclone_sse.delivery.losses import UNKNOWN, Missing
 from cyclone_sse.delivery.pattern_index import PatternIndex
 from cyclone_sse.delivery.pieces import Pieces
 from cyclone_sse.delivery.poll_client import PollClient
@@ -200,11 +201,6 @@ class Resume:
         client.skip_until = position
         self._catch_ups.pop(client, None)
 
-    def end_of(self, gaps: Collection[str]) -> float:
-        """The position from which on a client is not told of these gaps again."""
-        # A pattern has no floor.
-        return inf if self._readers.has_pattern(gaps) else max(self.history.floor(name) or 0 for name in gaps)
-
 
 class CatchUp:
     """A client that is sent the events between its position and the present.
@@ -217,7 +213,7 @@ class CatchUp:
         self.positions = positions
         self._resume = resume
         self._client = client
-        self._gaps: set[str] = set()  # to be sent before the next event
+        self._gaps: dict[str, Missing] = {}  # to be sent before the next event
         self._states: set[int] = set()  # the positions of those that followed a gap
         self._has_begun = False
         self._is_over = False  # it is live, is stopped, or was a poll and has its answer
@@ -238,7 +234,7 @@ class CatchUp:
         """Leave out the channels to which the client is not subscribed any more."""
         present = frozenset(self._client.channels)
         self.positions.keep(present)
-        self._gaps &= present
+        self._gaps = {name: each for name, each in self._gaps.items() if name in present}
 
     def stop(self) -> None:
         """Send nothing more."""
@@ -249,7 +245,7 @@ class CatchUp:
 
         gaps: channels whose events it may have missed before.
         """
-        self._gaps.update(gaps)
+        self._gaps.update(dict.fromkeys(gaps, UNKNOWN))
         self.after = position
         self.positions.go_back(position)
         self._has_begun = True
@@ -329,7 +325,7 @@ class CatchUp:
         if not step.is_complete and self.positions.reached > self._resume.ids.last:
             # These are behind the client's other channels, and this process has not come so far yet. Without
             # this, they would miss events unnoticed, or the others would be sent some again.
-            self._gaps.update(self.positions.read)
+            self._gaps.update(dict.fromkeys(self.positions.read, UNKNOWN))
         piece = self._apply(step, self.positions.before)
         if piece.frames:
             self.positions.note_sent()
@@ -338,28 +334,37 @@ class CatchUp:
     def _apply(self, step: Step, after: int) -> Piece:
         """The piece that comes of a step: a gap goes out with the event after it, or as the last."""
         resume, client, ids = self._resume, self._client, self._resume.ids
-        self._gaps.update(step.gaps)
+        for name, missing in step.gaps.items():
+            self._gaps[name] = missing.joined(self._gaps.get(name))
         self._had_gap = self._had_gap or bool(self._gaps)
         batch, piece = step.batch, NOTHING
         if client.wants_state:
             batch = self._with_states(step, after)
-        if self._gaps and isinstance(client, PollClient):
-            client.until = resume.end_of(self._gaps)
+        gaps, is_short = self._gaps, False
+        if isinstance(client, PollClient) and gaps:
+            client.until = max(missing.end for missing in gaps.values())
+            last = client.last_of(batch)
+            if not step.is_complete:
+                # Without this, each poll up to a gap would be sent it. The others are for later polls.
+                gaps = {name: missing for name, missing in gaps.items() if missing.due <= last}
+            is_short = step.is_complete and last < client.until
         if batch is not None or step.is_complete:
-            at = max(ids.now(), EventId(self.after, ids.node)) if step.is_complete and self._gaps else None
-            piece = resume.pieces.of(client, self._gaps, batch, at, after)
+            at = max(ids.now(), EventId(self.after, ids.node)) if step.is_complete and gaps else None
+            piece = resume.pieces.of(client, gaps, batch, at, after)
             if not step.is_complete and not any(seq is not KEEP for seq in piece.seqs):
                 piece = NOTHING  # nothing of these events is for this client
+        if is_short and at is not None:
+            # Without this, the next poll would be sent the gap again: it ends behind the last event.
+            piece = Piece((*piece.frames, id_line(at) + b"\n"), (*piece.seqs, KEEP))
         if piece.frames:
             if client.wants_state:
-                self._states.update([state.seq for state in resume.pieces.unheld_states(self._gaps)])
-            self._gaps = set()
+                self._states.update([state.seq for state in resume.pieces.unheld_states(gaps)])
+            self._gaps = {}
         if client.is_poll and piece.frames:
             self._is_over = True  # it never goes live with more to come: that would leave the rest behind
         elif step.is_complete:
             self._is_over = True
-            # An id ahead of this process, from another one, stands for events that the client has.
-            resume.go_live(client, self.after)
+            resume.go_live(client, self.after)  # an id ahead of this process stands for events that it has
             if self.counts:
                 resume.counters.resumes_gap += self._had_gap
                 resume.counters.resumes_complete += not self._had_gap

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cyclone_sse.delivery import channel_reader, log_reader
 from cyclone_sse.handlers import BroadcastHandler
 from tests.harness.eventstream import Parser
 from tests.unit.http.peer import POLL, MemoryServer, Wire
@@ -69,6 +70,49 @@ def test_a_gap_is_told_to_one_poll_and_not_to_each_until_its_end() -> None:
     transport = server.connect("GET", "/?channels=busy&channels=quiet", POLL, f"Last-Event-Id: {position}")
     position, data = polled(transport)
     assert data == ["busy 3"]
+
+
+def poll_all(server: MemoryServer, query: str, position: str) -> list[list[str]]:
+    """The data of all answers, one after the other, until there is none at once."""
+    answers: list[list[str]] = []
+    while True:
+        transport = server.connect("GET", f"/?{query}", POLL, f"Last-Event-Id: {position}", turn=False)
+        for _ in range(10):
+            server.clock.advance(0)
+        if transport.value().endswith(b"\r\n\r\n2\r\n\n\n\r\n"):
+            return answers
+        position, data = polled(transport)
+        answers.append(data)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("query", ["channels=busy&channels=quiet", "channels=*"])
+@pytest.mark.parametrize("loss", ["full", "cleared", "upstream"])
+def test_each_loss_is_told_to_one_poll_however_much_comes_before_its_end(
+    batch: bool, query: str, loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for reader in (channel_reader, log_reader):
+        monkeypatch.setattr(reader, "BATCH_EVENTS", 3)
+    server = MemoryServer({"history-size": 10, "poll-batch": batch, "patterns": True})
+    position = server.broker.position()
+    if loss != "upstream":
+        server.publish("busy", "lost")
+    for number in range(8):
+        server.publish("quiet", f"quiet {number}")
+    if loss == "full":
+        for number in range(11):
+            server.publish("busy", f"busy {number}")
+    elif loss == "cleared":
+        server.broker.control({"clear": {"channel": ["busy"]}})
+    else:
+        server.broker.hub.send_gap(["busy"])
+    server.clock.advance(0)
+    answers = poll_all(server, query, position)
+    data = [each for answer in answers for each in answer]
+    assert sum("channels" in each for each in data) == 1, answers
+    due = [f"quiet {number}" for number in range(8)]
+    due += [f"busy {number}" for number in range(1, 11)] if loss == "full" else []
+    assert [each for each in data if "channels" not in each] == due
 
 
 def test_a_poll_for_all_that_is_kept_is_told_no_gap_later() -> None:

@@ -169,7 +169,7 @@ class ServersModel:
         self._control({"end": self.random.choice([{"channel": ["a1"]}, {"user": "ann"}])})
 
     def clear(self) -> None:
-        self._control({"clear": self.random.sample(CHANNELS, self.random.choice([1, 2]))})
+        self._control({"clear": {"channel": self.random.sample(CHANNELS, self.random.choice([1, 2]))}})
 
     def _control(self, order: dict[str, Any]) -> None:
         result = self.random.choice(self.servers).broker.control(order)

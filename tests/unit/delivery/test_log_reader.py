@@ -95,7 +95,7 @@ def test_what_is_forgotten_while_it_reads_is_reported() -> None:
     start = 2 * NAMES
     site.history.append(event(start, "news.it"), 0)
     reader = site.reader("news.*")
-    assert reader.next() == (set(), None, False)
+    assert reader.next() == ({}, None, False)
     for number in range(start + 1, start + 4):
         site.history.append(event(number, "news.it"), 0)
     events, gaps, _ = drain(reader)
