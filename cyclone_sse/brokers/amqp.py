@@ -95,6 +95,7 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
         if self._tls is not None:
             endpoint = self._tls.wrap(endpoint, self._host)
         factory = self._publisher_factory if publishing else self._subscriber_factory
+        factory.only_checks = self.only_checks
         connecting: Deferred[Any] = endpoint.connect(factory)
         return connecting
 

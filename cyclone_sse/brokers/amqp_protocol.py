@@ -30,7 +30,7 @@ LOG_OUT_WAIT = 1.0  # seconds to wait for the answer when a connection is closed
 CONTROL_SUFFIX = b".control"  # the end of the name of the exchange for orders
 HEARTBEAT_TYPE = "sse-heartbeat"  # of messages that prove that messages arrive; no publisher can use it
 SHORT_MAX = 255  # bytes of a short string
-ACCESS_REFUSED = 403  # AMQP 0-9-1, 1.2
+ACCESS_REFUSED, NOT_FOUND = 403, 404  # AMQP 0-9-1, 1.2
 _GENERATED = re.compile(r"'amq\.gen-[^']*'")  # a queue whose name RabbitMQ has chosen
 
 
@@ -108,10 +108,27 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         try:
             self._ch = await self.channel(factory.channel)
             await self._ch.channel_open()
-            await self._ch.exchange_declare(exchange=factory.exchange, type=factory.exchange_type)
-            await self._set_up()
+            if await self._may_declare(factory.exchange):
+                await self._ch.exchange_declare(exchange=factory.exchange, type=factory.exchange_type)
+                if await self._may_declare(factory.control):
+                    await self._set_up()
         except Closed as closed:
             raise self._reason(closed) from None
+
+    async def _may_declare(self, exchange: bytes) -> bool:
+        """Whether to declare an exchange; for a check only if it exists, so that nothing changes."""
+        if not self.factory.only_checks:
+            return True
+        second = await self._open_second()
+        try:
+            await second.exchange_declare(exchange=exchange, type=b"direct", passive=True)
+            await second.channel_close()
+        except Closed as closed:
+            if not self._is_refusal(closed, NOT_FOUND):
+                raise
+            self.log.error("RabbitMQ has no exchange {name!r}: the start makes it", name=as_text(exchange))
+            return False
+        return True
 
     async def _set_up(self) -> None:
         """Prepare the connection before it is used: a hook for subclasses."""
@@ -162,6 +179,8 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         """End the connection, since the server has closed our channel because of an error; but not if it has
         only refused what we asked on the second channel.
         """
+        if self.factory.only_checks and self._is_refusal(channel.reason, NOT_FOUND):
+            return
         if channel.id == self._second_number and self._is_refusal(channel.reason):
             self._second_refused(as_text(channel.reason.reply_text))
             return
@@ -171,10 +190,10 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
     def _second_refused(self, why: str) -> None:
         """The second channel was closed with a refusal: a hook for subclasses."""
 
-    def _is_refusal(self, closed: BaseException | Any) -> bool:
+    def _is_refusal(self, closed: BaseException | Any, code: int = ACCESS_REFUSED) -> bool:
         """Whether the server refused permission; other reasons are an error or a lost connection."""
         said = closed.args[0] if isinstance(closed, Closed) and closed.args else closed
-        return not self.closed and getattr(said, "reply_code", None) == ACCESS_REFUSED
+        return not self.closed and getattr(said, "reply_code", None) == code
 
     def check_heartbeat(self) -> None:
         """End the connection: nothing was received for two intervals."""
@@ -233,6 +252,7 @@ class AmqpFactory(Factory):
 
     protocol: type[AmqpProtocol] = AmqpProtocol
     noisy = False
+    only_checks = False
 
     def __init__(
         self,

@@ -178,6 +178,17 @@ class StreamLink(RedisLink):
             raise ResponseError("the stream was deleted at this moment")
         return tag
 
+    async def check(self) -> None:
+        """Raise the error that a server would meet at its start, without any change of the stream."""
+        await self.read(b"0-0", 1)
+        await self.states()
+        try:
+            # With this position it fails in any case, but only after everything else has been checked.
+            await self.command(b"XGROUP", b"CREATE", self._stream, GROUP, b"none", b"MKSTREAM")
+        except ResponseError as error:
+            if "Invalid stream ID" not in str(error):
+                raise
+
     async def survey(self) -> Survey:
         """Look at the stream as a whole."""
         return _survey_in(await self.command(b"XINFO", b"STREAM", self._stream))

@@ -63,11 +63,13 @@ class UpstreamBroker(Broker, Generic[L]):
 
     server: what it is called in the log. longest_retry: seconds between two attempts to connect, at most.
     has_heartbeat: messages are published and received on two connections, which a heartbeat connects.
+    only_checks: the connections are for ``--check=1``, and must change nothing on the server.
     """
 
     server = ""
     longest_retry = 20.0
     has_heartbeat = True
+    only_checks = False
 
     def __init__(
         self, settings: Mapping[str, Any], name: str, reactor: IReactorTime | None = None, **how: Any

@@ -2,7 +2,7 @@
 
 Each is tried with the same code as in the live server, so that the result is the same, and the reason of a
 failure is the line that the log would have. A broker that connects may still log errors, such as a right that
-the account does not have: these are warnings. Nothing is published, and no client is affected.
+the account does not have: these are warnings. Nothing is published or changed, and no client is affected.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ def collected_errors() -> Iterator[list[str]]:
 
 async def probe_broker(broker: Broker, reactor: IReactorTime) -> Probed:
     """Connect the broker as the start does; returns the reason of a failure, or the errors of a success."""
+    if isinstance(broker, UpstreamBroker):
+        broker.only_checks = True
     with collected_errors() as lines:
         failures: list[str] = []
         # Not awaited: the Deferred of redis-stream never fires while Redis is away.

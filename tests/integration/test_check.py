@@ -130,6 +130,45 @@ def test_it_tries_redis(tmp_path: Path, redis_server: RedisServer) -> None:
         assert "hush" not in wrong.stderr + away.stderr
 
 
+@pytest.mark.parametrize("exists", [False, True])
+def test_it_changes_nothing_in_redis(tmp_path: Path, redis_server: RedisServer, exists: bool) -> None:
+    command = redis_server.command
+    command("FLUSHALL")
+    if exists:
+        command("XADD", "cyclone-sse", "1-1", "channel", "a", "message", "old", "keep", "1")
+    before = command("DUMP", "cyclone-sse"), command("KEYS", "*")
+    words = ["--check=1", f"--port={free_port()}", f"--redis-port={redis_server.port}"]
+    checked = run_plugin(tmp_path, *words, "--broker=redis-stream")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert (command("DUMP", "cyclone-sse"), command("KEYS", "*")) == before
+    command("ACL", "SETUSER", "default", "-xgroup")
+    denied = run_plugin(tmp_path, *words, "--broker=redis-stream")
+    command("ACL", "SETUSER", "default", "+xgroup")
+    assert denied.returncode != 0
+    assert "NOPERM" in denied.stderr, "the start would fail"
+    assert (command("DUMP", "cyclone-sse"), command("KEYS", "*")) == before
+    command("SET", "other", "no stream")
+    other = run_plugin(tmp_path, *words, "--broker=redis-stream", "--redis-stream=other")
+    assert "WRONGTYPE" in other.stderr
+
+
+@pytest.mark.rabbitmq
+def test_it_changes_nothing_in_rabbitmq(serve: Serve, tmp_path: Path, rabbit_server: RabbitServer) -> None:
+    words = ["--check=1", f"--port={free_port()}", "--broker=amqp", f"--amqp-port={rabbit_server.port}"]
+    before = rabbit_server.listed("list_exchanges", "name")
+    checked = run_plugin(tmp_path, *words, "--amqp-exchange-name=new")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "warning: --broker=amqp: RabbitMQ has no exchange 'new'" in checked.stdout
+    assert rabbit_server.listed("list_exchanges", "name") == before
+    other = run_plugin(tmp_path, *words, "--amqp-exchange-name=amq.topic", "--amqp-exchange-type=fanout")
+    assert other.returncode != 0
+    assert "inequivalent arg 'type'" in other.stderr
+    serve(*words[2:], "--amqp-exchange-name=new")
+    checked = run_plugin(tmp_path, *words, "--amqp-exchange-name=new")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "RabbitMQ" not in checked.stdout
+
+
 def test_a_right_that_redis_denies_is_a_warning(tmp_path: Path, redis_server: RedisServer) -> None:
     """The server would start without it."""
     redis_server.command("ACL", "SETUSER", "sse", "on", ">hush", "+@all", "&allowed*", "~*")
