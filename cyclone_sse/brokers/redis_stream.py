@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReactorTime
 
 from cyclone_sse.brokers.base import channels_to_clear
@@ -27,7 +28,7 @@ from cyclone_sse.brokers.redis_link import ResponseError
 from cyclone_sse.brokers.redis_server import redis_server
 from cyclone_sse.brokers.redis_stream_arrivals import Arrivals
 from cyclone_sse.brokers.redis_stream_link import Lot, StreamEntry, StreamLink
-from cyclone_sse.brokers.redis_stream_position import BEGINNING, Position, Survey, seq_of
+from cyclone_sse.brokers.redis_stream_position import BEGINNING, Acknowledged, Position, Survey, seq_of
 from cyclone_sse.brokers.redis_stream_states import StreamStates
 from cyclone_sse.brokers.upstream import UpstreamBroker
 from cyclone_sse.delivery.events import EventId, EventIds
@@ -71,6 +72,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         self._caught_up: Deferred[None] = Deferred()
         self._tag: str | None = None  # of the stream that we read; None before the first
         self._position = Position()
+        self._acknowledged = Acknowledged()
         self.lag: int | None = None  # entries that are not read yet, if Redis reports them (from 7.0 on)
         self._furthest = 0  # the greatest position that was read, also of streams that another has replaced
         self._lot = FIRST_LOT  # entries to read next
@@ -107,6 +109,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         return super().publish_all(publications).addCallback(self._event_ids, publications)
 
     def _event_ids(self, ids: Sequence[bytes], publications: Sequence[Publication]) -> Sequence[str]:
+        self._acknowledged.add(ids, self._position.seq)
         event_ids = [f"{id.decode()}-{self._tag}" for id in ids]
         if self.hub.kinds:
             # Without this, a second attempt would count against publish_rate: only Redis knows the key.
@@ -164,9 +167,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         """Find our place in the stream, and read up to the present."""
         if self.only_checks:
             await link.check()
-            self._caught_up.callback(None)
-            return
-        while await self.read_lot(link):
+        while not self.only_checks and await self.read_lot(link):
             pass
         await self._finish_clearing()
         if not self._caught_up.called:
@@ -192,7 +193,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
             await link.claim()
             return True
         tag, is_ours = lot.tag, lot.tag == self._tag
-        if tag in self.hub.ids.former or (is_ours and self._position.was_rewritten(lot.survey, lot.holds)):
+        if tag in self.hub.ids.former or (is_ours and self._has_lost(lot, lot.survey)):
             # Without this, a client that was away would not be told of what was lost, or was in another
             # stream meanwhile.
             tag = await link.claim(renew=True)
@@ -211,6 +212,17 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         if (lag := self._position.lag(lot.survey)) is not None:
             self.lag = lag
         return not lot.complete
+
+    def _has_lost(self, lot: Lot, survey: Survey) -> bool:
+        """Whether our stream has lost entries that we have read, or have added."""
+        if self._position.was_rewritten(survey, lot.holds):
+            return True
+        if not self._acknowledged.pop_read([id for id, _ in lot.entries], survey):
+            return False
+        if self._publishing.link is not None:
+            # Without this, it might go on to add entries to a server that is no longer the master.
+            self._publishing.link.abort(ConnectionLost("an entry that it has added is lost"))
+        return True
 
     async def _change(self, link: StreamLink, tag: str, survey: Survey, holds: bool) -> None:
         """Continue with a stream that has another tag than ours had."""
@@ -286,7 +298,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         # Without these, a state would stay whose order to clear is lost.
         states = await self._states.read(link)
         survey = await link.survey()
-        self._tag, self._position = tag, Position(after, count)
+        self._tag, self._position, self._acknowledged = tag, Position(after, count), Acknowledged()
         floor = max(floor, BEFORE_FIRST)
         if old is None:
             # Without this, a loss that is found while entries are read again would send all that are left of

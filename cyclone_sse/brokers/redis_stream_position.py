@@ -101,6 +101,32 @@ class Position:
         return max(0, survey.added - self.count)
 
 
+class Acknowledged:
+    """The entries that this server has added, and has not read yet.
+
+    Without these, entries that a failover has lost before any server could read them would go unnoticed,
+    although their publishers were answered that they are kept.
+    """
+
+    def __init__(self) -> None:
+        self._seqs: list[int] = []
+
+    def add(self, ids: Sequence[bytes], read: int) -> None:
+        """Note entries that were added. read: the position of the last entry read."""
+        self._seqs += [seq for seq in map(seq_of, ids) if seq > read]
+
+    def pop_read(self, ids: Sequence[bytes], survey: Survey) -> bool:
+        """Remove those that belong to the entries read now. Returns whether one of them is not there."""
+        if not self._seqs or not ids:
+            return False
+        found, last = set(map(seq_of, ids)), seq_of(ids[-1])
+        read = [seq for seq in self._seqs if seq <= last]
+        self._seqs = [seq for seq in self._seqs if seq > last]
+        # Up to these, some may have been deleted alone, or trimmed, which is noticed otherwise.
+        deleted, first = seq_of(survey.deleted or BEGINNING), seq_of(survey.first or BEGINNING)
+        return any(seq > max(deleted, first) and seq not in found for seq in read)
+
+
 def seq_of(id: bytes) -> int:
     """The position of an entry."""
     ms, _, n = id.partition(b"-")

@@ -8,8 +8,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from cyclone_sse.brokers.redis_stream import RedisStreamBroker
-from cyclone_sse.brokers.redis_stream_link import Lot, StreamEntry, StreamLink
+from cyclone_sse.brokers.redis_stream_link import Lot, StreamEntry, StreamLink, _fields_of
 from cyclone_sse.brokers.redis_stream_position import Survey
+from cyclone_sse.delivery.publication import Publication
 from tests.unit.fakes import TurnClock
 
 Contents = tuple[list[StreamEntry], str | None, int, bytes]  # entries, tag, entries ever added, last id
@@ -95,6 +96,9 @@ class FakeStream:
         for name in map(str.encode, channels):
             if name in self.states_held and number(self.states_held[name]) < number(before):
                 del self.states_held[name]
+
+    async def publish(self, publications: list[Publication]) -> list[bytes]:
+        return [b"%d-0" % self.add(*_fields_of(each)) for each in publications]
 
     def publish_order(self, order: bytes) -> Deferred[bytes]:
         return succeed(b"%d-0" % self.add(b"control", order))

@@ -8,6 +8,7 @@ import pytest
 
 from cyclone_sse.brokers.redis_stream_position import Survey
 from cyclone_sse.delivery.events import EventId, seq_at
+from cyclone_sse.delivery.publication import publication
 from tests.unit.brokers.links import Client
 from tests.unit.brokers.redis_streams import FakeStream, Reader, done
 from tests.unit.fakes import FakeClient
@@ -178,6 +179,61 @@ def test_trimming_what_was_read_is_no_loss() -> None:
     reader.read_all()
     reader.connect()
     assert reader.told == list(range(6, 16))
+
+
+def posted(reader: Reader, message: str) -> str:
+    """The id of an event that was POSTed to this server."""
+    found: list[list[str]] = []
+    reader.broker.publish_all([publication("a", message)]).addCallback(found.append)
+    ((id,),) = found
+    return id
+
+
+def test_an_entry_that_is_lost_before_it_is_read_is_a_gap_if_its_publisher_was_answered(
+    log: list[str],
+) -> None:
+    stream, reader = following(5)
+    other = Reader(stream)
+    clients = [FakeClient(each.broker).listen("a") for each in (reader, other)]
+    assert posted(reader, "lost") == "6-0-tag1"
+    stream.go_back(1)  # a failover
+    stream.add()
+    for each in (reader, other):
+        each.read_all()
+        each.clock.advance(0)
+    for client in clients[:1]:
+        assert [(event.type, event.id) for event in client.parse()] == [
+            ("sse-gap", "5-0-tag2"),
+            ("message", "7-0-tag2"),
+        ]
+    assert clients[1].parse()[0].type == "sse-gap", "the tag shows it to the others"
+    assert "the newest entries of" in log[0]
+
+
+def test_an_own_entry_that_is_read_or_deleted_is_no_loss() -> None:
+    stream, reader = following(5)
+    client = FakeClient(reader.broker).listen("a")
+    posted(reader, "read")
+    posted(reader, "deleted")
+    stream.delete(7)
+    stream.add()
+    reader.read_all()
+    posted(reader, "read")
+    reader.read_all()
+    reader.clock.advance(0)
+    assert [event.data for event in client.parse()] == ["read", "8", "read"]
+
+
+def test_an_own_entry_that_is_trimmed_before_it_is_read_changes_no_tag() -> None:
+    stream, reader = following(5)
+    client = FakeClient(reader.broker).listen("a")
+    posted(reader, "trimmed")
+    stream.add()
+    stream.entries = stream.entries[-1:]
+    reader.read_all()
+    reader.clock.advance(0)
+    assert [event.type for event in client.parse()] == ["sse-gap", "message"]
+    assert stream.tag == "tag1"
 
 
 def test_a_stream_that_is_renamed_and_back_sends_no_event_twice() -> None:
