@@ -19,6 +19,8 @@ from typing import Any
 from twisted.logger import ILogObserver, textFileLogObserver
 from twisted.python.logfile import LogFile
 
+from cyclone_sse.daemon.start_signals import has_no_handler
+
 DEFAULT = "twistd.log"  # twistd's own, when it runs in the background
 MAX_ROTATED = 10  # files of a megabyte that are kept; twistd itself would keep all of them
 
@@ -125,5 +127,5 @@ def handle_rotate_signal(log: Log | None, later: Callable[[Callable[[], None]], 
     if log is not None and present is not signal.SIG_IGN:
         rotate = log.rotate
         signal.signal(signal.SIGUSR1, lambda *_: later(rotate))
-    elif present is signal.SIG_DFL:
+    elif has_no_handler(signal.SIGUSR1):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)

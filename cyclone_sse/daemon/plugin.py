@@ -7,6 +7,7 @@ of functions, so that a missing library is reported in one line.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,8 +19,9 @@ from cyclone_sse.daemon.command_line import Options
 from cyclone_sse.daemon.handover import READY, Reports, pop_handover
 from cyclone_sse.daemon.log_file import open_log, owner_of
 from cyclone_sse.daemon.name_resolver import install_name_resolver
-from cyclone_sse.daemon.process import RELOAD_SIGNALS, Daemon, WorkerDaemon, block_signals
+from cyclone_sse.daemon.process import Daemon, WorkerDaemon
 from cyclone_sse.daemon.sockets import open_sockets
+from cyclone_sse.daemon.start_signals import delay_signals
 from cyclone_sse.daemon.supervisor import SupervisorService
 from cyclone_sse.daemon.systemd import SystemdNotifier
 
@@ -42,7 +44,8 @@ def makeService(options: Options) -> Daemon:
         from cyclone_sse.daemon.check import check
 
         check(options, build, reactor)
-    block_signals(RELOAD_SIGNALS)
+    # Without flags, as by `twistd -y`, twistd has the log file, and handles SIGUSR1 if it has no handler yet.
+    delay_signals((signal.SIGHUP, signal.SIGUSR1) if options.parent else (signal.SIGHUP,))
     try:
         handover = pop_handover(os.environ)
         if handover is not None:

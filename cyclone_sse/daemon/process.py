@@ -12,7 +12,7 @@ import gc
 import mimetypes
 import resource
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
@@ -22,11 +22,11 @@ from twisted.logger import ILogObserver, Logger
 
 from cyclone_sse.daemon.handover import STOPPING, Lifeline, Reports, pipe_observer
 from cyclone_sse.daemon.log_file import Log, file_observer, handle_rotate_signal
+from cyclone_sse.daemon.start_signals import delay_signal, delay_signals, handle_signal, raise_delayed_signals
 from cyclone_sse.daemon.systemd import SystemdNotifier
 from cyclone_sse.errors import call_each
 from cyclone_sse.reactor_turns import shorten_turns
 
-RELOAD_SIGNALS = (signal.SIGHUP, signal.SIGUSR1)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _MACOS_LIMIT = 10240  # open files; macOS refuses to set more, also if its hard limit is unlimited
 
@@ -42,17 +42,6 @@ class Reloadable(Protocol):
 
     def setServiceParent(self, parent: Any) -> None:
         """Become a part of another service."""
-
-
-def handle_signal(number: int, handler: Callable[..., object]) -> None:
-    """Install the handler, unless the signal was ignored when the process started."""
-    if signal.getsignal(number) is not signal.SIG_IGN:
-        signal.signal(number, handler)
-
-
-def block_signals(numbers: Iterable[int]) -> None:
-    """Block these signals until the server handles them: without this, each would end the process."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
 
 class Daemon(MultiService):
@@ -85,7 +74,7 @@ class Daemon(MultiService):
 
     def privilegedStartService(self) -> None:
         """Take the steps that need the rights of root."""
-        block_signals(STOP_SIGNALS)  # not before: a custom application may hang while it is made
+        delay_signals(STOP_SIGNALS)  # not before: a custom application may hang while it is made
         _raise_file_limit(self.log)
         super().privilegedStartService()
 
@@ -109,14 +98,16 @@ class Daemon(MultiService):
         return super().stopService()
 
     def _handle_stop_signals(self) -> None:
-        """Replace Twisted's handlers, which log an error at a second signal, and unblock all."""
-        for number in STOP_SIGNALS:
+        """Replace Twisted's handlers, which log an error at a second signal, and obey the delayed signals."""
+        for number, usual in zip(STOP_SIGNALS, (self._reactor.sigTerm, self._reactor.sigInt), strict=True):
             first = signal.getsignal(number)
             if number in self._ignored:
                 signal.signal(number, signal.SIG_IGN)
             elif callable(first):
+                # Twisted replaces no handler of SIGINT but Python's own.
+                first = usual if first is delay_signal else first
                 signal.signal(number, partial(self._stop_signal, first))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*RELOAD_SIGNALS, *STOP_SIGNALS))
+        raise_delayed_signals()
 
     def _stop_signal(self, first: Callable[..., object], number: int, frame: Any) -> None:
         if not self._is_stopping:

@@ -133,6 +133,36 @@ def test_an_order_to_stop_during_the_start_is_obeyed_after_it(tmp_path: Path, nu
     assert "Server Shut Down" in ended.stdout
 
 
+# An application whose broker runs a program while the server serves.
+RUNNING = """
+import subprocess
+from cyclone_sse import server
+from cyclone_sse.brokers import HttpBroker
+
+class Broker(HttpBroker):
+    def start(self):
+        self.program = subprocess.Popen(["sleep", "1000"])
+        return super().start()
+
+    def stop(self):
+        self.program.terminate()
+        print("the program ended with", self.program.wait())
+        return super().stop()
+
+class App(server.App):
+    def make_broker(self, settings, reactor):
+        return Broker(settings, reactor=reactor)
+"""
+
+
+def test_a_program_that_an_application_starts_can_be_stopped(serve: Serve, tmp_path: Path) -> None:
+    """It inherited blocked signals, and the server waited for it forever."""
+    (tmp_path / "running.py").write_text(RUNNING)
+    server = serve("--app=running.App", env={"PYTHONPATH": f"{ROOT}:{tmp_path}"})
+    server.stop()
+    assert "the program ended with -15" in server.log
+
+
 class LoggingServer(SseServer):
     """A daemon that logs to a file by twistd's own option."""
 
@@ -142,6 +172,34 @@ class LoggingServer(SseServer):
 
     def is_ready(self) -> bool:
         return self.file.exists() and "cyclone-sse serves http" in self.file.read_text()
+
+
+# A file for `twistd -y`, which makes the service itself.
+TAC = """
+from twisted.application.service import Application
+from cyclone_sse.daemon.plugin import Options, makeService
+
+options = Options()
+options.parseOptions(["--port={port}"])
+application = Application("cyclone-sse")
+makeService(options).setServiceParent(application)
+"""
+
+
+class TacServer(LoggingServer):
+    """The same daemon, by `twistd -y`."""
+
+    def argv(self) -> list[str]:
+        file = self.file.with_name("sse.tac")
+        file.write_text(TAC.format(port=self.port))
+        return [str(self.twistd), "-n", "--pidfile=", *self.flags, "-y", str(file)]
+
+
+def test_with_a_file_of_twistd_its_own_rotation_stays(tmp_path: Path) -> None:
+    with TacServer(tmp_path, tmp_path / "sse.log") as server:
+        server.send_signal(signal.SIGUSR1)
+        until((tmp_path / "sse.log.1").exists, "the rotated log")
+        assert request("GET", f"{server.url}/stats").status == 200
 
 
 def test_with_uid_the_log_and_the_pid_file_are_that_user_s(tmp_path: Path) -> None:
