@@ -6,12 +6,21 @@ host, if its issuer is trusted; it only logs a traceback. Here, whatever cannot 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from weakref import ref
 
+from cryptography.x509 import Certificate, DNSName, IPAddress, SubjectAlternativeName
 from OpenSSL.crypto import X509
 from OpenSSL.SSL import VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_PEER, Connection
-from service_identity import VerificationError
-from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
+from service_identity import CertificateError, VerificationError
+from service_identity.hazmat import (
+    DNS_ID,
+    DNSPattern,
+    IPAddress_ID,
+    IPAddressPattern,
+    verify_service_identity,
+)
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
@@ -38,8 +47,7 @@ class VerifyingCreator:
 
     def __init__(self, host: str, creator: IOpenSSLClientConnectionCreator) -> None:
         self._host = host
-        is_address = isIPAddress(host) or isIPv6Address(host)
-        self._verify = verify_certificate_ip_address if is_address else verify_certificate_hostname
+        self._is_address = isIPAddress(host) or isIPv6Address(host)
         self._creator = creator
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:
@@ -61,9 +69,22 @@ class VerifyingCreator:
     def problem(self, certificate: X509) -> str | None:
         """Why the certificate is not for the host; None if it is."""
         try:
-            self._verify(certificate.to_cryptography(), self._host)
+            wanted = IPAddress_ID(self._host) if self._is_address else DNS_ID(self._host)
+            verify_service_identity(list(_names(certificate.to_cryptography())), [wanted], [])
         except VerificationError:
             return f"its certificate is not for {self._host}"
         except Exception:  # whatever an extension has: OpenSSL would take an exception for success
             return "its certificate has no valid subjectAltName, and so is for no host"
         return None
+
+
+def _names(certificate: Certificate) -> Iterator[DNSPattern | IPAddressPattern]:
+    """The hosts that the certificate is for. Raises errors of cryptography if it has no readable names."""
+    names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+    for address in names.get_values_for_type(IPAddress):
+        yield IPAddressPattern(address)  # type: ignore[arg-type]  # networks are only in other extensions
+    for name in names.get_values_for_type(DNSName):
+        # Without this, one that cannot be used would make the others useless, such as "*", or the address
+        # that a script adds for old clients ("DNS:10.0.0.1").
+        with suppress(CertificateError):
+            yield DNSPattern.from_bytes(name.encode())

@@ -224,7 +224,7 @@ LIBRARIES = {
     "prometheus_client": {"daemon.metrics"},
     "OpenSSL": {"brokers.broker_tls", "verified_tls"},
     "service_identity": {"verified_tls"},
-    "cryptography": {"access.keys", "daemon.tls"},
+    "cryptography": {"access.keys", "daemon.tls", "verified_tls"},
     "jwt": {"access.keys", "access.tokens", "daemon.commands"},
 }
 

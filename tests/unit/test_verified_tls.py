@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.verified_tls import VerifyingCreator
 
 DNS, MAIL = x509.DNSName, x509.RFC822Name
+LOCAL = x509.IPAddress(ip_address("127.0.0.1"))
 NO_NAME = "its certificate has no valid subjectAltName, and so is for no host"
 MALFORMED = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x7f")
 
@@ -100,7 +101,11 @@ def heard(directory: Path, host: str, pem: bytes, trusted: bytes | None = None) 
     [
         ("example.com", [DNS("example.com")], None),
         ("www.example.com", [DNS("other.example"), DNS("*.example.com")], None),
-        ("127.0.0.1", [x509.IPAddress(ip_address("127.0.0.1"))], None),
+        ("127.0.0.1", [LOCAL], None),
+        # As scripts make them for old clients; browsers and curl accept these.
+        ("127.0.0.1", [DNS("127.0.0.1"), LOCAL], None),
+        ("example.com", [DNS("*"), x509.UniformResourceIdentifier("urn:a"), DNS("example.com")], None),
+        ("127.0.0.1", [DNS("127.0.0.1")], NO_NAME),
         ("::1", [x509.IPAddress(ip_address("::1"))], None),
         ("example.com", [DNS("other.example")], "its certificate is not for example.com"),
         ("127.0.0.1", [DNS("localhost")], "its certificate is not for 127.0.0.1"),
