@@ -69,8 +69,6 @@ _REASONS = {
     sqlite3.SQLITE_NOTADB: "is damaged, or not a history file",
     sqlite3.SQLITE_READONLY: "is read-only",
 }
-
-
 _REMOVED = "the history file was removed or replaced"
 _UNLOGGED = "the log of the history file (-wal) was removed, and cannot be written again"
 _TRUNCATED = "was truncated by another program; restart the server"
@@ -269,6 +267,7 @@ class JournalFile:
             self._create(first)
         elif version == 1:
             self._upgrade()
+        self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # not FULL, which truncates the file
         self.node, *ends = self._db.execute("SELECT * FROM journal").fetchone()
         self.begin, self.reserved = seq_at(*ends[:2]), seq_at(*ends[2:])
         self.row: int = self._value("SELECT coalesce(max(row), 0) FROM event")

@@ -193,6 +193,26 @@ def test_a_file_that_is_truncated_is_noticed(path: Path) -> None:
             journal.write(Transaction([event(2)]))
 
 
+@pytest.mark.parametrize("is_new", [False, True])
+def test_sqlite_itself_truncates_no_file(path: Path, is_new: bool) -> None:
+    """By auto_vacuum, such as after an operator has compacted the file, or in a build with that default."""
+    if not is_new:
+        with opened(path):
+            pass
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA auto_vacuum = FULL")
+        db.execute("VACUUM")
+    with opened(path) as journal:
+        journal.write(Transaction([event(row, data="x" * 1000) for row in range(1, 4001)]))
+        journal.write(Transaction())
+        before = path.stat().st_size
+        journal.write(Transaction(forgotten=range(1, 4000)))
+        for row in range(4001, 6001):
+            journal.write(Transaction([event(row)]))
+        assert journal.ensure_in_place() is None
+        assert path.stat().st_size >= before > 1_000_000
+
+
 def test_a_damaged_file_is_refused(path: Path) -> None:
     with opened(path) as journal:
         journal.write(Transaction([event(row, data="x" * 500) for row in range(1, 500)]))
