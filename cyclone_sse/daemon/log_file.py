@@ -14,7 +14,8 @@ import signal
 import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from io import TextIOWrapper
+from typing import Any, TextIO
 
 from twisted.logger import ILogObserver, textFileLogObserver
 from twisted.python.logfile import LogFile
@@ -22,6 +23,8 @@ from twisted.python.logfile import LogFile
 from cyclone_sse.daemon.start_signals import has_no_handler
 
 DEFAULT = "twistd.log"  # twistd's own, when it runs in the background
+# Without this, a line with a path that is not UTF-8 would be missing, such as the reason of a failed reload.
+UNENCODABLE = "backslashreplace"
 MAX_ROTATED = 10  # files of a megabyte that are kept; twistd itself would keep all of them
 
 
@@ -63,13 +66,14 @@ class Log:
 
     def write(self, text: str) -> None:
         """Add to the file. Raises OSError if that fails."""
+        data = text.encode(errors=UNENCODABLE)
         try:
-            self._file.write(text)
+            self._file.write(data)
         except ValueError:
             # It is closed: it was moved aside, and no new one could be opened, as on a full disk. Without
             # this, nothing would be logged until the next SIGHUP.
             self._file = self._open()
-            self._file.write(text)
+            self._file.write(data)
 
     def flush(self) -> None:
         """Do nothing: the file has no buffer."""
@@ -103,6 +107,12 @@ def open_log(flags: Mapping[str, Any]) -> Log | None:
         return Log(path, owner_of(flags))
     except OSError as error:
         raise ValueError(f"--logfile={path}: {error.strerror}") from None
+
+
+def accept_any_text(stream: TextIO) -> None:
+    """Make standard output, to which twistd or a worker may log, accept lines that cannot be encoded."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors=UNENCODABLE)
 
 
 def owner_of(flags: Mapping[str, Any]) -> tuple[int, int] | None:

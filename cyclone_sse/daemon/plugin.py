@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,7 +18,7 @@ from twisted.logger import Logger
 
 from cyclone_sse.daemon.command_line import Options
 from cyclone_sse.daemon.handover import READY, Reports, pop_handover
-from cyclone_sse.daemon.log_file import open_log, owner_of
+from cyclone_sse.daemon.log_file import accept_any_text, open_log, owner_of
 from cyclone_sse.daemon.name_resolver import install_name_resolver
 from cyclone_sse.daemon.process import Daemon, WorkerDaemon
 from cyclone_sse.daemon.sockets import open_sockets
@@ -40,6 +41,7 @@ def makeService(options: Options) -> Daemon:
 
     use_monotonic_clock(reactor)
     install_name_resolver(reactor)
+    accept_any_text(sys.stdout)
     if options["check"]:
         from cyclone_sse.daemon.check import check
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from twisted.python.logfile import LogFile
 
-from cyclone_sse.daemon.log_file import Log, handle_rotate_signal, open_log
+from cyclone_sse.daemon.log_file import Log, accept_any_text, handle_rotate_signal, open_log
 
 FLAGS = {"logger": None, "syslog": False, "logfile": None, "nodaemon": True, "uid": None, "gid": None}
 
@@ -38,6 +38,18 @@ def test_a_file_that_is_truncated_has_the_next_line_at_its_start(tmp_path: Path)
     log.write("two\n")
     log.close()
     assert path.read_text() == "two\n"
+
+
+def test_a_line_that_cannot_be_encoded_is_logged(tmp_path: Path) -> None:
+    """Such as one with a path that is not UTF-8; it was missing."""
+    log = Log(str(tmp_path / "sse.log"))
+    log.write("caf\udce9\n")
+    log.close()
+    with (tmp_path / "output").open("w", encoding="utf-8") as output:
+        accept_any_text(output)
+        output.write("caf\udce9\n")
+    for name in ("sse.log", "output"):
+        assert (tmp_path / name).read_bytes() == b"caf\\udce9\n"
 
 
 def test_a_new_file_is_as_readable_as_the_old_one(tmp_path: Path) -> None:
