@@ -451,8 +451,13 @@
         $.eventsource[command] = function (label) { return $.eventsource(command, label); };
     });
 
-    // For the two plugins beside this one: the parameters of an address, those of the option `data` and more.
+    // For the two plugins beside this one: the parameters of an address, those of the option `data` and more. In an
+    // object the plugin's own take precedence.
     $.eventsource.parameters = function (data, more) {
+        data = given(data);
+        if ($.isPlainObject(data)) {
+            return asParameters($.extend({}, data, more));
+        }
         return $.grep([asParameters(data), asParameters(more)], Boolean).join('&');
     };
 

@@ -176,7 +176,14 @@ def test_one_connection_and_its_prefix(
 
 
 @pytest.mark.parametrize(
-    "more", ["'x=1'", "{x: 1}", "[{name: 'x', value: 1}]", "function () { return 'x=1'; }"]
+    "more",
+    [
+        "'x=1'",
+        "{x: 1}",
+        "{x: 1, channels: 'other'}",
+        "[{name: 'x', value: 1}]",
+        "function () { return 'x=1'; }",
+    ],
 )
 def test_more_parameters(server: SseServer, site: Site, browse: Open, jquery: str, more: str) -> None:
     script = f"""
