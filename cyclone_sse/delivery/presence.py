@@ -83,7 +83,7 @@ class Presence:
             self._set_own(key, Entry(1, opened, opened, info))
         elif key in self._leaving:
             self._leaving.clear(key)  # a reload: the other members see nothing of it, except a new info
-            if info != self.room(channel).infos.get(str(user)):
+            if not info == entry.info == self.room(channel).infos.get(str(user)):
                 self._set_own(key, Entry(1, entry.since, opened, info))
         else:
             self._set_own(key, Entry(entry.streams + 1, entry.since, opened, info))

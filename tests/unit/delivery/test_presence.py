@@ -137,6 +137,18 @@ def test_a_reload_with_the_info_that_is_shown_is_not_reported() -> None:
     assert list(a.pop_messages(3.0)) == []
 
 
+def test_a_reload_with_the_info_of_another_server_keeps_it_when_that_stream_ends() -> None:
+    a, b = Presence("a", GRACE), Presence("b", 0.0)
+    a.join("room", "42", '"old"', 1.0)
+    b.join("room", "42", '"new"', 2.0)
+    talk([a, b], 3.0)
+    a.leave("room", "42", 4.0)
+    a.join("room", "42", '"new"', 5.0)
+    b.leave("room", "42", 6.0)
+    talk([a, b], 7.0)
+    assert a.room("room").infos == b.room("room").infos == {"42": '"new"'}
+
+
 def test_a_member_leaves_when_the_grace_is_over() -> None:
     a = Presence("a", GRACE)
     a.join("room", "42", None, 1.0)
