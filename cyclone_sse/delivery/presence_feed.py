@@ -13,7 +13,6 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from functools import lru_cache
-from math import inf
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -71,6 +70,7 @@ class PresenceFeed:
         self._slices = Slices(reactor)
         self._list_slices = Slices(reactor)
         self._ticked = reactor.seconds()
+        self._has_missed = False  # messages of other servers, perhaps
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
 
@@ -196,19 +196,20 @@ class PresenceFeed:
             finish_in_turns(self._presence.receive(message, self._reactor.seconds()), self._slices)
 
     def _tick(self) -> None:
-        is_on = self._kinds.have_presence
-        if not (is_on or self._presence.has_own):
-            self._ticked = -inf
-        elif not len(self._slices):
-            now = self._reactor.seconds()
+        now, is_on = self._reactor.seconds(), self._kinds.have_presence
+        if not is_on or now - self._ticked >= SUSPENDED:
+            self._has_missed = True
+        self._ticked = now
+        if not len(self._slices) and (is_on or self._presence.has_own):
+            if is_on and self._has_missed:
+                self._presence.ask_all()
             # Without this, all members on other servers would leave and join again: what those have sent in
             # the meantime is read after the first tick, or is requested now.
-            has_run, self._ticked = now - self._ticked < SUSPENDED, now if is_on else -inf
-            if is_on and not has_run:
-                self._presence.ask_all()
-            self._slices.add(self._presence.tick(now, is_on and has_run and self._is_connected()))
+            hears = is_on and not self._has_missed and self._is_connected()
+            self._slices.add(self._presence.tick(now, hears))
             self._slices.add(self._announce())
             self._slices.add(self._send_messages())
+            self._has_missed = not is_on
 
     def _send_messages(self) -> Iterator[None]:
         for message in self._presence.pop_messages(self._reactor.seconds()):

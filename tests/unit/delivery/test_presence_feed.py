@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from cyclone_sse.delivery import presence_feed
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.presence import SILENCE
+from cyclone_sse.delivery.presence_feed import SUSPENDED
 from cyclone_sse.slices import finish
 from tests.unit.delivery.clients import Recorder, make_hub, turns
 from tests.unit.fakes import TurnClock
@@ -202,6 +203,35 @@ def test_a_server_that_was_suspended_drops_no_members_of_others(clock: TurnClock
     assert list(members(hub, "room-1")["members"]) == ["zoe"]
     servers.wait(SILENCE + 1)  # it really is silent
     assert members(hub, "room-1")["members"] == {}
+
+
+def long_work(clock: TurnClock, seconds: float, slice: float = 0.05) -> Iterator[None]:
+    """Work of which each slice takes some seconds."""
+    for _ in range(round(seconds / slice)):
+        clock.rightNow += slice
+        yield
+
+
+def test_long_work_is_no_reason_to_request_the_members_again(clock: TurnClock, kinds: Path) -> None:
+    servers = Servers(clock, kinds)
+    (hub,) = servers.hubs
+    servers.wait(1)
+    hub.presence._slices.add(long_work(clock, 2 * SUSPENDED))  # the members of many servers, say
+    servers.wait(1)
+    assert [message for message in servers.messages if "ask" in message] == []
+
+
+def test_a_server_that_was_suspended_during_long_work_drops_no_members_of_others(
+    clock: TurnClock, kinds: Path
+) -> None:
+    servers = Servers(clock, kinds)
+    (hub,) = servers.hubs
+    hub.presence.receive({"server": "other", "seq": 1, "changes": [["room-1", "zoe", 1, 0.0, 0.0, None]]})
+    servers.wait(1)
+    hub.presence._slices.add(long_work(clock, 2 * SILENCE, 2 * SILENCE))
+    hub.presence._slices.add(long_work(clock, 1))
+    servers.wait(1)
+    assert list(members(hub, "room-1")["members"]) == ["zoe"]
 
 
 def test_a_thousand_who_join_cost_each_member_ten_events(clock: TurnClock, kinds: Path) -> None:
