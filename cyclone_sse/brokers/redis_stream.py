@@ -72,7 +72,7 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         self._caught_up: Deferred[None] = Deferred()
         self._tag: str | None = None  # of the stream that we read; None before the first
         self._position = Position()
-        self._acknowledged = Acknowledged()
+        self._acknowledged = Acknowledged(self.settings["redis-stream-size"])
         self.lag: int | None = None  # entries that are not read yet, if Redis reports them (from 7.0 on)
         self._furthest = 0  # the greatest position that was read, also of streams that another has replaced
         self._lot = FIRST_LOT  # entries to read next
@@ -298,7 +298,8 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
         # Without these, a state would stay whose order to clear is lost.
         states = await self._states.read(link)
         survey = await link.survey()
-        self._tag, self._position, self._acknowledged = tag, Position(after, count), Acknowledged()
+        self._tag, self._position = tag, Position(after, count)
+        self._acknowledged.clear()
         floor = max(floor, BEFORE_FIRST)
         if old is None:
             # Without this, a loss that is found while entries are read again would send all that are left of

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush, heappushpop
 from typing import NamedTuple
 
 from cyclone_sse.delivery.events import seq_at
@@ -102,29 +103,46 @@ class Position:
 
 
 class Acknowledged:
-    """The entries that this server has added, and has not read yet.
+    """The entries that this server has added, and has not read yet. size: how many the stream keeps.
 
     Without these, entries that a failover has lost before any server could read them would go unnoticed,
     although their publishers were answered that they are kept.
     """
 
-    def __init__(self) -> None:
-        self._seqs: list[int] = []
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.clear()
+
+    def __len__(self) -> int:
+        return len(self._seqs)
+
+    def clear(self) -> None:
+        """Forget them: the stream is read from another place on."""
+        self._seqs: list[int] = []  # a heap: another master's clock may be behind
+        self._has_lost = False
 
     def add(self, ids: Sequence[bytes], read: int) -> None:
         """Note entries that were added. read: the position of the last entry read."""
-        self._seqs += [seq for seq in map(seq_of, ids) if seq > read]
+        for seq in map(seq_of, ids):
+            if seq <= read:
+                continue
+            if len(self._seqs) < self._size:
+                heappush(self._seqs, seq)
+            else:  # without this, they would fill the memory while the stream cannot be read
+                heappushpop(self._seqs, seq)
 
     def pop_read(self, ids: Sequence[bytes], survey: Survey) -> bool:
-        """Remove those that belong to the entries read now. Returns whether one of them is not there."""
-        if not self._seqs or not ids:
-            return False
-        found, last = set(map(seq_of, ids)), seq_of(ids[-1])
-        read = [seq for seq in self._seqs if seq <= last]
-        self._seqs = [seq for seq in self._seqs if seq > last]
-        # Up to these, some may have been deleted alone, or trimmed, which is noticed otherwise.
-        deleted, first = seq_of(survey.deleted or BEGINNING), seq_of(survey.first or BEGINNING)
-        return any(seq > max(deleted, first) and seq not in found for seq in read)
+        """Remove those that belong to the entries read now. Returns whether one of them is not there; then
+        also each further call does so, until ``clear``.
+        """
+        if self._seqs and ids:
+            found, last = set(map(seq_of, ids)), seq_of(ids[-1])
+            # Up to these, some may have been deleted alone, or trimmed, which is noticed otherwise.
+            gone = max(seq_of(survey.deleted or BEGINNING), seq_of(survey.first or BEGINNING))
+            while self._seqs and self._seqs[0] <= last:
+                seq = heappop(self._seqs)
+                self._has_lost = self._has_lost or (seq > gone and seq not in found)
+        return self._has_lost
 
 
 def seq_of(id: bytes) -> int:

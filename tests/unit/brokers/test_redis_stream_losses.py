@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.error import ConnectionLost
 
 from cyclone_sse.brokers.redis_stream_position import Survey
 from cyclone_sse.delivery.events import EventId, seq_at
@@ -208,6 +209,27 @@ def test_an_entry_that_is_lost_before_it_is_read_is_a_gap_if_its_publisher_was_a
         ]
     assert clients[1].parse()[0].type == "sse-gap", "the tag shows it to the others"
     assert "the newest entries of" in log[0]
+
+
+def test_an_own_entry_that_is_lost_is_a_gap_also_if_the_connection_is_lost_when_that_is_found(
+    log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, reader = following(5)
+    client = FakeClient(reader.broker).listen("a")
+    posted(reader, "lost")
+    stream.go_back(1)
+    stream.add()
+
+    async def fail(renew: bool = False) -> str:
+        raise ConnectionLost
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stream, "claim", fail)
+        with pytest.raises(ConnectionLost):
+            reader.read()
+    reader.connect()
+    reader.clock.advance(0)
+    assert [event.type for event in client.parse()] == ["sse-gap", "message"]
 
 
 def test_an_own_entry_that_is_read_or_deleted_is_no_loss() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cyclone_sse.brokers.redis_stream_position import BEGINNING, Position, Survey
+from cyclone_sse.brokers.redis_stream_position import BEGINNING, Acknowledged, Position, Survey
 
 FIFTH = Position(b"5-0", 5)
 UNCOUNTED = Position(b"5-0")  # as of a Redis before 7.0
@@ -80,3 +80,24 @@ def test_the_lag_is_known_where_entries_are_counted() -> None:
     assert FIFTH.lag(survey(1, 9, 9)) == 4
     assert UNCOUNTED.lag(survey(1, 9, 9)) is FIFTH.lag(survey(1, 9, None)) is None
     assert Position(BEGINNING, 9).lag(survey(1, 5, 5)) == 0
+
+
+def ids(*numbers: int) -> list[bytes]:
+    return [b"%d-0" % number for number in numbers]
+
+
+def test_added_entries_are_found_in_any_order() -> None:
+    acknowledged = Acknowledged(10)
+    acknowledged.add(ids(9, 6), 0)  # the second by another master, whose clock is behind
+    acknowledged.add(ids(7), 0)
+    assert not acknowledged.pop_read(ids(6, 7), survey(1, 7, 7))
+    assert acknowledged.pop_read(ids(10), survey(1, 10, 8))
+
+
+def test_no_more_added_entries_are_remembered_than_the_stream_holds() -> None:
+    acknowledged = Acknowledged(3)
+    for number in range(1, 100):  # while nothing is read
+        acknowledged.add(ids(number), 0)
+    assert len(acknowledged) == 3
+    assert not acknowledged.pop_read(ids(97, 98, 99), survey(1, 99, 99)), "trimmed, or still to be"
+    assert len(acknowledged) == 0
