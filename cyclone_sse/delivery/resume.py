@@ -342,11 +342,11 @@ class CatchUp:
             batch = self._with_states(step, after)
         gaps, is_short = self._gaps, False
         if isinstance(client, PollClient) and gaps:
-            client.until = max(missing.end for missing in gaps.values())
             last = client.last_of(batch)
             if not step.is_complete:
                 # Without this, each poll up to a gap would be sent it. The others are for later polls.
                 gaps = {name: missing for name, missing in gaps.items() if missing.due <= last}
+            client.until = max((missing.end for missing in gaps.values()), default=client.until)
             is_short = step.is_complete and last < client.until
         if batch is not None or step.is_complete:
             at = max(ids.now(), EventId(self.after, ids.node)) if step.is_complete and gaps else None

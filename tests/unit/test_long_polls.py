@@ -115,6 +115,19 @@ def test_each_loss_is_told_to_one_poll_however_much_comes_before_its_end(
     assert [each for each in data if "channels" not in each] == due
 
 
+def test_an_answer_before_a_gap_has_one_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_reader, "BATCH_EVENTS", 3)
+    server = MemoryServer({"history-size": 10})
+    position = server.broker.position()
+    server.publish("busy", "lost")
+    for number in range(5):
+        server.publish("quiet", f"quiet {number}")
+    for number in range(11):
+        server.publish("busy", f"busy {number}")
+    answers = poll_all(server, "channels=busy&channels=quiet", position)
+    assert [len(answer) for answer in answers[:3]] == [1, 1, 1], answers
+
+
 def test_a_poll_for_all_that_is_kept_is_told_no_gap_later() -> None:
     server = MemoryServer({"history-size": 2})
     server.publish("quiet", "quiet")

@@ -140,6 +140,7 @@ def test_an_answer_has_no_more_than_one_piece(id: str, monkeypatch: pytest.Monke
         hub.publish(publication("busy", str(number)))
     turns(clock)
     answers = Answers()
+    answers.poll.batch = id == "nonsense"
     hub.subscribe(answers.poll, ["quiet", "busy"], id)
     answers.poll.open()
     (answer,) = answers.given
