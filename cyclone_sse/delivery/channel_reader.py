@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cyclone_sse.delivery.batch import BATCH_BYTES, BATCH_EVENTS, Batch, Step
 from cyclone_sse.delivery.events import Event
 from cyclone_sse.delivery.history import History
-from cyclone_sse.delivery.losses import Missing
+from cyclone_sse.delivery.losses import UNKNOWN, Missing
 
 ANSWERS = 32  # kept at a time
 
@@ -59,17 +59,23 @@ class ChannelReader:
     """A position in the views of some channels.
 
     after: where it starts. known: floors that were reported, or are not to be; those that are reported are
-    added.
+    added. for_poll: whether to find the place of each gap, which only polls need.
     """
 
     def __init__(
-        self, answers: Answers, channels: Sequence[str], after: int, known: dict[str, int | None]
+        self,
+        answers: Answers,
+        channels: Sequence[str],
+        after: int,
+        known: dict[str, int | None],
+        for_poll: bool = False,
     ) -> None:
         self._answers = answers
         self._history = answers.history
         self._channels = channels
         self.after = after
         self._known = known
+        self._for_poll = for_poll
 
     def next(self) -> Step:
         """Read on. Returns the next events, and the gaps before them."""
@@ -79,7 +85,9 @@ class ChannelReader:
         for name in gaps:
             floor = history.floor(name)
             if self._note_gap(name, floor):
-                new[name] = Missing.before(floor, history.since(self.after, (name,)))
+                new[name] = UNKNOWN
+                if self._for_poll:
+                    new[name] = Missing.before(floor, history.since(self.after, (name,)))
         answer = self._answers.after(self.after, missed)
         if answer.batch is not None:
             self.after = answer.batch.seqs[-1]

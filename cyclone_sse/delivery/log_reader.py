@@ -65,9 +65,8 @@ class LogReader:
             looked_at += self._patterns.cost_of(loss.channel)
             self._loss_key = key
             if loss.floor > self.after:
-                missing = self._missing(loss.channel, loss.floor)
                 for name in self._mine.intersection(self._patterns.matching(loss.channel)):
-                    gaps[name] = missing.joined(gaps.get(name))
+                    gaps[name] = self._missing(loss.channel, loss.floor).joined(gaps.get(name))
         events: list[Event] = []
         size = 0
         for event in self._history.log_after(self.after):

@@ -38,7 +38,12 @@ class Readers:
         return self._patterns is not None and any(name in self._patterns for name in channels)
 
     def start(
-        self, channels: Sequence[str], after: int, ignored: int | None, known: dict[str, int | None]
+        self,
+        channels: Sequence[str],
+        after: int,
+        ignored: int | None,
+        known: dict[str, int | None],
+        for_poll: bool,
     ) -> Reader:
         """The reader of some channels after a position.
 
@@ -47,13 +52,13 @@ class Readers:
         """
         if self._patterns is not None and self.has_pattern(channels):
             return LogReader(self.history, channels, self._patterns, after, known=known, ignored=ignored)
-        return ChannelReader(self.answers, channels, after, known)
+        return ChannelReader(self.answers, channels, after, known, for_poll)
 
 
 class Positions:
     """The positions of the channels. sent: those of which events may wait in the client's queue.
 
-    read: the channels of the last step.
+    read: the channels of the last step. for_poll: whether the client is a poll.
     """
 
     # On the class: mostly all channels have the same position, and the first answer is the last.
@@ -66,9 +71,10 @@ class Positions:
     _group: tuple[str, ...] = ()
     _until: int | None = None  # the present
 
-    def __init__(self, sent: Iterable[str], readers: Readers) -> None:
+    def __init__(self, sent: Iterable[str], readers: Readers, for_poll: bool = False) -> None:
         self._history = readers.history
         self._start_reader = readers.start
+        self._for_poll = for_poll
         self._at: dict[str, int] = {}  # of each channel that is to be read, where they differ
         self._sent = self.read = tuple(sent)  # read: last
         self._known: dict[str, int | None] = {}  # floors that were reported, or are not to be
@@ -164,7 +170,8 @@ class Positions:
             if len(positions) > 1:
                 self._until = positions[1]
                 self._group = tuple([name for name, at in self._at.items() if at == after])
-        self._reader = self._start_reader(self._group, after, self._ignored_until(after), self._known)
+        ignored = self._ignored_until(after)
+        self._reader = self._start_reader(self._group, after, ignored, self._known, self._for_poll)
         return self._reader
 
     def _ignored_until(self, after: int) -> int | None:

@@ -78,7 +78,8 @@ class Resume:
             client.until = inf  # all at once: with a part of them, the next poll would be told of a gap
         if self._send_all(client, start):
             return
-        catch_up = self._catch_ups[client] = CatchUp(self, client, Positions(client.channels, self._readers))
+        positions = Positions(client.channels, self._readers, client.is_poll)
+        catch_up = self._catch_ups[client] = CatchUp(self, client, positions)
         catch_up.counts = start != EARLIEST and not client.is_poll
         catch_up.start(start)
 
@@ -174,10 +175,9 @@ class Resume:
             return
         catch_up = self._catch_ups.get(client)
         if catch_up is None:
-            catch_up = self._catch_ups[client] = CatchUp(
-                self, client, Positions(client.channels, self._readers)
-            )
-            catch_up.positions.ignore_unknown(client.channels)
+            positions = Positions(client.channels, self._readers)
+            positions.ignore_unknown(client.channels)
+            catch_up = self._catch_ups[client] = CatchUp(self, client, positions)
         # None: the gap of a reset was among these.
         after, gaps = (self.ids.old, client.channels) if dropped.after is None else (dropped.after, ())
         catch_up.go_back(after, gaps)
