@@ -216,6 +216,12 @@ class Hub:
         else:
             start = self._resume.start_with_states if client.wants_state and is_new else None
             if last_event_id:
+                unknown = (
+                    [name for name in added if self.history.floor(name) is None] if client.is_poll else ()
+                )
+                if unknown:
+                    # Without this, each poll would be sent the same gap, until the upstream is back.
+                    self.set_complete(unknown)
                 client.last_event_id = last_event_id
                 start = self._resume.start
             if client.state is CORKED:

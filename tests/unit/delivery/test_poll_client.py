@@ -9,6 +9,7 @@ from cyclone_sse.delivery.events import Event, EventId, encode
 from cyclone_sse.delivery.poll_client import PollClient
 from cyclone_sse.delivery.publication import publication
 from cyclone_sse.errors import Ending
+from tests.harness.eventstream import Parser
 from tests.unit.delivery.clients import make_hub, turns
 from tests.unit.fakes import TurnClock
 
@@ -96,6 +97,28 @@ def test_a_gap_and_all_events_after_it_are_one_answer_where_a_batch_is_wanted() 
     assert [line for line in answer.splitlines() if line.startswith(b"data: ")][1:] == [
         b"data: %d" % number for number in range(3)
     ]
+
+
+def test_the_gap_of_a_channel_of_which_nothing_is_known_is_told_once() -> None:
+    """While a broker is away, say. Without this, a client would poll without a pause."""
+    hub = make_hub(TurnClock(), complete=False)
+    position = hub.position()
+    given = []
+    for _ in range(3):
+        answers = Answers()
+        hub.subscribe(answers.poll, ["a"], position)
+        answers.poll.open()
+        given.append(answers.given)
+        hub.unsubscribe(answers.poll)
+        if answers.given:
+            position = Parser().feed(answers.given[0])[0].id or ""
+    assert [len(each) for each in given] == [1, 0, 0]
+    answers = Answers()
+    hub.subscribe(answers.poll, ["a"], position)
+    answers.poll.open()
+    hub.send_gap(["a"])  # the broker is back
+    turns(hub._reactor)
+    assert b"sse-gap" in answers.given[0]
 
 
 @pytest.mark.parametrize("left_out", [1, 3])
