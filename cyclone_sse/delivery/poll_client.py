@@ -62,10 +62,9 @@ class PollClient(Client):
         self._finish(data, Ending.ONCE)
 
     def last_of(self, batch: Batch | None) -> float:
-        """The position of the last of these events that is for this client; infinite if that is unknown."""
-        if batch is None or self.render is not None:
-            return inf
-        return max([each.seq for each in batch.events if not each.excludes(self.client_id)], default=inf)
+        """The position of the last of these events that is for this client; infinite if none is."""
+        events = () if batch is None else batch.events
+        return max([each.seq for each in events if not each.excludes(self.client_id)], default=inf)
 
     def choose(self, events: Sequence[Event]) -> tuple[Sequence[Event], bytes]:
         """The events of one answer, and its bytes: all, or the first that render to some bytes."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 
 from cyclone_sse.delivery import channel_reader
@@ -119,6 +121,33 @@ def test_the_gap_of_a_channel_of_which_nothing_is_known_is_told_once() -> None:
     hub.send_gap(["a"])  # the broker is back
     turns(hub._reactor)
     assert b"sse-gap" in answers.given[0]
+
+
+@pytest.mark.parametrize("size", [2, 10])
+@pytest.mark.parametrize("left_out", [(), (0,), (4,), (1, 3), range(5)])
+def test_polls_whose_events_are_rendered_are_told_each_gap_once(
+    size: int, left_out: Collection[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_reader, "BATCH_EVENTS", size)
+    hub = make_hub(TurnClock())
+    position = hub.position()
+    published = [hub.publish(publication("a", str(number))) for number in range(5)]
+    hub.publishing.clear(["b"])
+    turns(hub._reactor)
+    hidden = [published[number] for number in left_out]
+    received: list[str] = []
+    for _ in range(10):
+        answers = Answers()
+        answers.poll.render = lambda some: b"".join(each.frame for each in some if each not in hidden)
+        hub.subscribe(answers.poll, ["a", "b"], position)
+        answers.poll.open()
+        hub.unsubscribe(answers.poll)
+        parser = Parser()
+        for event in parser.feed(b"".join(answers.given)):
+            received.append("gap" if event.type == "sse-gap" else event.data)
+        position = parser.last_id or position
+    expected = [str(number) for number in range(5) if number not in left_out]
+    assert sorted(received) == [*expected, "gap"]
 
 
 @pytest.mark.parametrize("left_out", [1, 3])
