@@ -99,10 +99,11 @@ class Step(NamedTuple):
 
 
 def lines_with_names(event: Event, own_names: Sequence[str], names: Collection[str] | None = None) -> bytes:
-    """The lines with those of the client's names under which the event was published. names: all of these.
+    """The lines with those of the client's names under which the event was published.
 
     Also with the id of the client that the event excludes, if any: tabs of a browser that share a stream are
-    one client for the server, and only the tab itself can skip its own events.
+    one client for the server, and only the tab itself can skip its own events. names: those of the event, if
+    the caller has them as a set.
     """
     names = frozenset(event.names) if names is None else names
     if len(names) < len(own_names):
