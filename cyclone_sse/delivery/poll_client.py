@@ -7,13 +7,14 @@ stays open for the next request.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from operator import attrgetter
 
 from cyclone_sse.delivery.batch import Batch
 from cyclone_sse.delivery.client import CORKED, GONE, OPEN, Client, Piece, Refill, Sent, Seq
 from cyclone_sse.delivery.events import Event
+from cyclone_sse.delivery.losses import Missing
 from cyclone_sse.errors import Ending
 
 _SEQ = attrgetter("seq")
@@ -61,7 +62,25 @@ class PollClient(Client):
         """Answer with this."""
         self._finish(data, Ending.ONCE)
 
-    def last_of(self, batch: Batch | None) -> float:
+    def choose_gaps(
+        self, gaps: Mapping[str, Missing], batch: Batch | None, is_complete: bool
+    ) -> Mapping[str, Missing]:
+        """Those of these gaps that an answer with these events reports; the others are for later polls.
+
+        is_complete: whether no events follow. Sets ``until``.
+        """
+        if gaps and not is_complete:
+            # Without this, each poll up to a gap would be sent it.
+            last = self._last_of(batch)
+            gaps = {name: missing for name, missing in gaps.items() if missing.due <= last}
+        self.until = max((missing.end for missing in gaps.values()), default=self.until)
+        return gaps
+
+    def ends_before_gap(self, batch: Batch | None) -> bool:
+        """Whether the gaps that were chosen end behind the last of these events."""
+        return self._last_of(batch) < self.until
+
+    def _last_of(self, batch: Batch | None) -> float:
         """The position of the last of these events that is for this client; infinite if none is."""
         events = () if batch is None else batch.events
         return max([each.seq for each in events if not each.excludes(self.client_id)], default=inf)

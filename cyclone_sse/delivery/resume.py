@@ -10,7 +10,7 @@ position: see ``positions.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -340,21 +340,16 @@ class CatchUp:
         batch, piece = step.batch, NOTHING
         if client.wants_state:
             batch = self._with_states(step, after)
-        gaps, is_short = self._gaps, False
-        if isinstance(client, PollClient) and gaps:
-            last = client.last_of(batch)
-            if not step.is_complete:
-                # Without this, each poll up to a gap would be sent it. The others are for later polls.
-                gaps = {name: missing for name, missing in gaps.items() if missing.due <= last}
-            client.until = max((missing.end for missing in gaps.values()), default=client.until)
-            is_short = step.is_complete and last < client.until
+        gaps: Mapping[str, Missing] = self._gaps
+        if isinstance(client, PollClient):
+            gaps = client.choose_gaps(gaps, batch, step.is_complete)
+        at = max(ids.now(), EventId(self.after, ids.node)) if step.is_complete and gaps else None
         if batch is not None or step.is_complete:
-            at = max(ids.now(), EventId(self.after, ids.node)) if step.is_complete and gaps else None
             piece = resume.pieces.of(client, gaps, batch, at, after)
             if not step.is_complete and not any(seq is not KEEP for seq in piece.seqs):
                 piece = NOTHING  # nothing of these events is for this client
-        if is_short and at is not None:
-            # Without this, the next poll would be sent the gap again: it ends behind the last event.
+        if at is not None and isinstance(client, PollClient) and client.ends_before_gap(batch):
+            # Without this, the next poll would be sent the gap again.
             piece = Piece((*piece.frames, id_line(at) + b"\n"), (*piece.seqs, KEEP))
         if piece.frames:
             if client.wants_state:
