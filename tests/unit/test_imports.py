@@ -280,7 +280,7 @@ def test_what_is_imported_is_installed_along() -> None:
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     required = {
         re.split(r"[^\w-]", each)[0].lower().replace("-", "_") for each in project["dependencies"]
-    } | {"cyclone", "cyclone_sse", "cryptography", "openssl", "service_identity", "zope"}
+    } | {"cyclone", "cyclone_sse", "cryptography", "openssl", "zope"}
     names = {"jwt": "pyjwt"}  # a library that is called otherwise than its distribution
     imported = {name.split(".")[0] for path in files().values() for name in imports(path)}
     libraries = imported - sys.stdlib_module_names
