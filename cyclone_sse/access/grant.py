@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cyclone_sse.globs import Glob
+from cyclone_sse.patterns import is_glob
 
 EVERYTHING = "*"
 MAX_USER = 1024  # bytes of a user's name
@@ -31,7 +32,7 @@ class Names:
     def __init__(self, names: Iterable[str], exact: bool = False) -> None:
         self._exact = frozenset(names)
         self._everything = EVERYTHING in self._exact and not exact
-        globs = () if exact else (name for name in self._exact if "*" in name)
+        globs = () if exact else filter(is_glob, self._exact)
         self._globs = tuple(map(Glob, globs))
 
     def allows(self, name: str, is_pattern: bool) -> bool:
@@ -43,7 +44,7 @@ class Names:
         """
         if self._everything or name in self._exact:
             return True
-        return not is_pattern and "*" not in name and any(glob.matches(name) for glob in self._globs)
+        return not is_pattern and not is_glob(name) and any(glob.matches(name) for glob in self._globs)
 
     def __bool__(self) -> bool:
         return bool(self._exact)

@@ -191,7 +191,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]
         """The second channel was closed with a refusal: a hook for subclasses."""
 
     def _is_refusal(self, closed: BaseException | Any, code: int = ACCESS_REFUSED) -> bool:
-        """Whether the server refused permission; other reasons are an error or a lost connection."""
+        """Whether the server refused with this code; other reasons are an error or a lost connection."""
         said = closed.args[0] if isinstance(closed, Closed) and closed.args else closed
         return not self.closed and getattr(said, "reply_code", None) == code
 

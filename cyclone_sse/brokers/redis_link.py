@@ -44,6 +44,7 @@ COPIES = b"copies "
 COPIES_END = COPIES + b"end"
 
 ResponseError = txredisapi.ResponseError  # an error that Redis answers
+REFUSED = (ResponseError, NotAllowed, WrongServer)  # what a command fails with that was not done
 
 _NOT_ALLOWED = ("NOPERM", "NOAUTH", "WRONGPASS")
 _WRONG_SERVER = ("READONLY", "MASTERDOWN")
@@ -202,7 +203,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
                 await self._publish_announced(publications)
         except PartlyDone:
             raise
-        except (ResponseError, NotAllowed, WrongServer) as error:
+        except REFUSED as error:
             raise NotPublished(str(error)) from None
         return [None] * len(publications)
 
@@ -344,7 +345,7 @@ class RedisLink(txredisapi.RedisProtocol):  # type: ignore[misc]
 
 def not_published(failure: Failure) -> Failure:
     """Convert the error of a command that publishes into NotPublished if Redis has refused the command."""
-    refused = failure.check(ResponseError, NotAllowed, WrongServer)
+    refused = failure.check(*REFUSED)
     return Failure(NotPublished(str(failure.value))) if refused else failure
 
 

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred
 
-from cyclone_sse.brokers.link import NotAllowed, NotPublished, WrongServer
+from cyclone_sse.brokers.link import NotAllowed, NotPublished
 from cyclone_sse.brokers.redis_link import (
+    REFUSED,
     PartlyDone,
     RedisLink,
     ResponseError,
@@ -88,7 +89,7 @@ class StreamLink(RedisLink):
             return [await self.command(*next(commands))]
         except PartlyDone:
             raise
-        except (ResponseError, NotAllowed, WrongServer) as error:
+        except REFUSED as error:
             raise NotPublished(str(error)) from None
 
     async def _add_by_script(self, publications: Sequence[Publication]) -> list[bytes]:

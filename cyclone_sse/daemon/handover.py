@@ -30,8 +30,15 @@ READY, ALIVE, STOPPING = b"r", b".", b"s"  # what a worker reports
 REPORT_INTERVAL = 2.0  # seconds
 # The options of the sockets, which the parent has opened: another value counts when it is restarted.
 SOCKET_OPTIONS = (
-    *("workers", "port", "listen", "endpoint", "use-ssl", "ssl-port", "ssl-listen"),
-    *("admin-port", "admin-listen"),
+    "workers",
+    "port",
+    "listen",
+    "endpoint",
+    "use-ssl",
+    "ssl-port",
+    "ssl-listen",
+    "admin-port",
+    "admin-listen",
 )
 
 

@@ -182,7 +182,8 @@ class JournalFile:
     def write(self, transaction: Transaction) -> None:
         """Write the whole transaction, or nothing. Raises JournalError."""
         with self._explained():
-            self._refuse_truncated()
+            if truncated := self._truncation():
+                raise JournalError(truncated)
             try:
                 if (
                     len(transaction.events) > _ROWS
@@ -223,15 +224,14 @@ class JournalFile:
         """
         if not self._place.is_same():
             return _REMOVED
+        if truncated := self._truncation():
+            return truncated
         try:
-            self._refuse_truncated()
             if not self._place.has_log():
                 self._db.execute("PRAGMA journal_mode = DELETE")  # copies the log, still open, into the file
                 self._place.expect_new_log()
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._value("SELECT count(*) FROM journal")  # makes the new log
-        except JournalError as error:
-            return str(error)
         except sqlite3.Error:
             return _UNLOGGED
         return None
@@ -244,9 +244,9 @@ class JournalFile:
                 self._place.empty_log()
             self._db.close()
 
-    def _refuse_truncated(self) -> None:
-        if name := self._place.measure():
-            raise JournalError(f"{name} {_TRUNCATED}")
+    def _truncation(self) -> str | None:
+        name = self._place.measure()
+        return f"{name} {_TRUNCATED}" if name else None
 
     def _open(self, first: EventId) -> None:
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # before the first look at the file

@@ -25,6 +25,7 @@ from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.kinds import Kinds
 from cyclone_sse.delivery.presence import Presence
 from cyclone_sse.delivery.room import Changes, Room
+from cyclone_sse.patterns import is_glob
 from cyclone_sse.slices import Slices, each, finish_in_turns
 
 TICK = 0.25  # seconds
@@ -134,7 +135,7 @@ class PresenceFeed:
                 yield
 
     def _has_presence(self, channel: str) -> bool:
-        return "*" not in channel and self._kinds.of(channel).presence
+        return not is_glob(channel) and self._kinds.of(channel).presence
 
     def members(self, channel: str) -> Generator[None, None, str]:
         """The answer to ``GET /presence`` as JSON, in slices: each member with info, streams and since.
