@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from twisted.internet.error import ConnectionDone
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
 
@@ -90,6 +91,47 @@ def test_a_turn_of_sockets_that_cost_much_ends_early_and_each_has_its_turn() -> 
             assert served.total() <= 5 * turn
         assert len(served) == 20, "none starves"
         assert max(served.values()) - min(served.values()) <= 1
+
+
+def test_a_socket_that_fails_at_its_end_is_logged_and_the_others_are_served(failures: list[Any]) -> None:
+    class Failing(Ready):
+        def doRead(self) -> Any:
+            return ConnectionDone()
+
+        def connectionLost(self, reason: Any) -> None:
+            raise ZeroDivisionError
+
+    reactor = epollreactor.EPollReactor()
+    failing = Failing(Counter())
+    with pipes_of(reactor, 0):
+        reactor.addReader(failing)
+        with pipes_of(reactor, 2) as served:
+            reactor.doIteration(0)
+            assert set(served.values()) == {1}
+    failing.close()
+    assert [failure["log_failure"].type for failure in failures] == [ZeroDivisionError]
+
+
+def test_a_socket_that_another_closes_in_the_same_turn_is_not_served(failures: list[Any]) -> None:
+    reactor = epollreactor.EPollReactor()
+    served: Counter[int] = Counter()
+    pipes = [Ready(served) for _ in range(2)]
+
+    def close_other() -> None:
+        for pipe in pipes:
+            if pipe.read not in served:
+                reactor.removeReader(pipe)
+
+    with pipes_of(reactor, 0):
+        for pipe in pipes:
+            pipe.on_read = close_other
+            reactor.addReader(pipe)
+        reactor.doIteration(0)
+        assert served.total() == 1
+        assert failures == []
+        reactor.removeAll()
+    for pipe in pipes:
+        pipe.close()
 
 
 def test_what_is_due_is_called_at_the_end_of_the_turn() -> None:
