@@ -248,9 +248,12 @@ def _all_publications(body: Body) -> Generator[None, None, list[Publication]]:
     publications = []
     checked = 0  # publications and channels, in this slice
     for index, value in enumerate(body.values):
-        where = f"index {index}: " if body.is_batch else ""
-        publications.append(_or_refuse(Publication.from_json, value, where))
-        checked += 1 + len(publications[-1].channels)
+        try:
+            publication = Publication.from_json(value)
+        except ValueError as error:
+            raise Refusal(400, f"index {index}: {error}" if body.is_batch else str(error)) from None
+        publications.append(publication)
+        checked += 1 + len(publication.channels)
         if checked >= 2 * CHECKED_AT_ONCE:
             checked = 0
             yield

@@ -34,7 +34,7 @@ class Streams:
 
         total: their number; streams: the first `MOST` of them.
         """
-        clients = list(self._hub.clients) if channel is None else self._hub.channels.of(channel)
+        clients = list(self._hub.clients if channel is None else self._hub.channels.of(channel))
         return self._slices.result_of(self._collect(clients, user))
 
     def _collect(self, clients: list[Client], user: str | None) -> Generator[None, None, dict[str, Any]]:

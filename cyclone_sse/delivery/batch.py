@@ -28,10 +28,41 @@ class Rendering(NamedTuple):
     frames: Sequence[bytes]
 
 
-class Batch:
-    """Events and their bytes. seqs: the positions of the events."""
+class _NamedRenderings:
+    """The bytes of some events with the names of their channels. names: those of all the events."""
 
-    __slots__ = ("_by_names", "_names", "_rendered_bytes", "_sets", "events", "excluded", "plain", "seqs")
+    __slots__ = ("_by_names", "_bytes", "_events", "_sets", "names")
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._events = events
+        self._sets = [frozenset(event.names) for event in events]
+        self.names = _NONE.union(*self._sets)
+        self._by_names: dict[tuple[str, ...], Rendering] = {}
+        self._bytes = 0  # of these
+
+    def of(self, channels: Sequence[str]) -> Rendering:
+        """The bytes for clients of these channels."""
+        names = self.names
+        # A single name is not looked up in the channels, which may have changed since the walk started.
+        own_names = tuple(names) if len(names) == 1 else tuple([name for name in channels if name in names])
+        rendering = self._by_names.get(own_names)
+        if rendering is None:
+            if len(self._by_names) >= RENDERINGS or self._bytes >= RENDERED_BYTES:
+                # Without this, a large event for very many channels would be in memory once for each.
+                self._by_names.clear()
+                self._bytes = 0
+            pairs = zip(self._events, self._sets, strict=True)
+            frames = [lines_with_names(event, own_names, names) + event.frame for event, names in pairs]
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            self._bytes += len(data) * min(len(frames), 2)
+            rendering = self._by_names[own_names] = Rendering(data, frames)
+        return rendering
+
+
+class Batch:
+    """Events and their bytes. seqs: the positions of the events. plain: the bytes without names."""
+
+    __slots__ = ("_named", "events", "excluded", "plain", "seqs")
 
     def __init__(self, events: Sequence[Event]) -> None:
         self.events = events
@@ -47,10 +78,7 @@ class Batch:
             self.plain = Rendering(b"".join(frames), frames)
             self.seqs = tuple([event.seq for event in events])
             self.excluded = frozenset([event.excluded for event in events if event.excluded is not None])
-        self._by_names: dict[tuple[str, ...], Rendering] = {}
-        self._rendered_bytes = 0
-        self._names: frozenset[str] | None = None  # of all events
-        self._sets: list[frozenset[str]] = []  # of each event
+        self._named: _NamedRenderings | None = None  # made when a client asks for names
 
     def rendering_for(self, client: Client) -> Rendering:
         """The bytes for a client that shares them."""
@@ -59,31 +87,16 @@ class Batch:
     @property
     def has_one_name(self) -> bool:
         """Whether the bytes with names are the same for all clients that receive these events."""
-        return len(self._all_names()) == 1
-
-    def _all_names(self) -> frozenset[str]:
-        if self._names is None:
-            self._sets = [frozenset(event.names) for event in self.events]
-            self._names = frozenset().union(*self._sets)
-        return self._names
+        return len(self._renderings().names) == 1
 
     def with_names(self, channels: Sequence[str]) -> Rendering:
         """The bytes with the names for clients of these channels."""
-        names = self._all_names()
-        # A single name is not looked up in the channels, which may have changed since the walk started.
-        own_names = tuple(names) if len(names) == 1 else tuple([name for name in channels if name in names])
-        rendering = self._by_names.get(own_names)
-        if rendering is None:
-            if len(self._by_names) >= RENDERINGS or self._rendered_bytes >= RENDERED_BYTES:
-                # Without this, a large event for very many channels would be in memory once for each.
-                self._by_names.clear()
-                self._rendered_bytes = 0
-            pairs = zip(self.events, self._sets, strict=True)
-            frames = [lines_with_names(event, own_names, names) + event.frame for event, names in pairs]
-            data = frames[0] if len(frames) == 1 else b"".join(frames)
-            self._rendered_bytes += len(data) * min(len(frames), 2)
-            rendering = self._by_names[own_names] = Rendering(data, frames)
-        return rendering
+        return self._renderings().of(channels)
+
+    def _renderings(self) -> _NamedRenderings:
+        if self._named is None:
+            self._named = _NamedRenderings(self.events)
+        return self._named
 
 
 class Step(NamedTuple):

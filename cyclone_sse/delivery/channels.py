@@ -7,7 +7,7 @@ any object with ``channels``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
 
@@ -58,10 +58,10 @@ class Channels(Generic[S]):
         subscriber.channels = tuple(mine)
         return last
 
-    def of(self, channel: str) -> list[S]:
-        """The subscribers of this channel, as of now."""
+    def of(self, channel: str) -> Mapping[S, None]:
+        """The subscribers of this channel, as keys; to be read at once, since others come and go."""
         present = self._present.get(channel)
-        return [] if present is None else list(present[1])
+        return {} if present is None else present[1]
 
     def count(self, channel: str) -> int:
         """How many subscribers the channel has."""

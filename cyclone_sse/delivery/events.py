@@ -141,7 +141,9 @@ class EventIds:
 
     def _catch_up(self) -> None:
         if self._clock is not None:
-            self.last = max(self.last, seq_at(int(self._clock() * 1000)))
+            now = int(self._clock() * 1000) << _NUMBER_BITS  # `seq_at` without its call, for each event
+            if now > self.last:
+                self.last = now
 
 
 class Event:
@@ -288,4 +290,5 @@ def encode_expired() -> bytes:
 
 def id_line(eid: object) -> bytes:
     """A line that moves the client's last event id and dispatches nothing by itself."""
-    return f"id: {eid}\n".encode() if isinstance(eid, EventId) else _field("id", eid)
+    # `!s`: without it, the format of a tuple is asked for first, for each event.
+    return f"id: {eid!s}\n".encode() if isinstance(eid, EventId) else _field("id", eid)

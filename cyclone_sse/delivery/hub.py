@@ -126,7 +126,7 @@ class Hub:
         era = self._resume.era
 
         def collect(name: str) -> None:
-            concerned.update(dict.fromkeys(self.channels.of(name)))
+            concerned.update(self.channels.of(name))
 
         def send(client: Client) -> None:
             if self._resume.era != era:
@@ -299,7 +299,7 @@ class Hub:
         looked_at = 0
         for name in names or ():
             looked_at += 1 + self.channels.count(name)
-            found.update(dict.fromkeys(self.channels.of(name)))
+            found.update(self.channels.of(name))
             if looked_at >= slices.MANY:
                 looked_at = 0
                 yield
@@ -333,7 +333,7 @@ class Hub:
         """Count the clients that are subscribed to any of these channels, in slices."""
         found: dict[Client, None] = {}
         for number, name in enumerate(channels, 1):
-            found.update(dict.fromkeys(self.channels.of(name)))
+            found.update(self.channels.of(name))
             if not number % slices.MANY:
                 yield
         return len(found)

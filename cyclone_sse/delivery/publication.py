@@ -21,22 +21,10 @@ MAX_TTL = 10 * 365 * 86400.0  # seconds
 MAX_CLIENT_ID = 64  # characters
 OWN_TYPES = "sse-"  # the beginning of the types that the server itself sends
 
-_FIELDS = frozenset(
-    (
-        "channel",
-        "channels",
-        "message",
-        "event",
-        "retry",
-        "key",
-        "ttl",
-        "except",
-        "keep",
-        "idempotency_key",
-    )
-)
-_SECONDS = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
 _CHANNEL_FIELDS = ("channel", "channels")
+_MOST_FIELDS = frozenset((*_CHANNEL_FIELDS, "message", "key"))  # what most publications have
+_FIELDS = _MOST_FIELDS | {"event", "retry", "ttl", "except", "keep", "idempotency_key"}
+_SECONDS = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
 # Visible ASCII characters; with the place in a batch behind them, where one key is for all of it.
 _WRONG_KEY = "idempotency_key is not 1 to 200 visible ASCII characters"
 _KEY = re.compile(r"[!-~]{1,200}(?: \d{1,9})?", re.ASCII)
@@ -114,27 +102,11 @@ class Publication:
         """
         if not isinstance(value, dict):
             raise ValueError("this is not a JSON object")
-        if not _FIELDS.issuperset(value):
-            raise ValueError(f"unknown field {min(value.keys() - _FIELDS)!r}")
-        event, retry, ttl = _json_text(value, "event"), _json_retry(value), value.get("ttl")
-        if ttl is not None and type(ttl) not in (int, float):
-            raise ValueError("ttl is not a number of seconds")
-        excluded, keep = _json_text(value, "except"), value.get("keep")
-        if keep is not None and not isinstance(keep, bool):
-            raise ValueError("keep is not true or false")
+        options = {} if _MOST_FIELDS.issuperset(value) else _json_options(value)
         message = value.get("message", "")
         if not isinstance(message, str):
             message = _compact(message)
-        return publication(
-            _json_channels(value),
-            message,
-            event,
-            retry,
-            ttl=ttl,
-            excluded=excluded,
-            keep=bool(keep),
-            idempotency_key=_read_key(value.get("idempotency_key")),
-        )
+        return publication(_json_channels(value), message, **options)
 
     @classmethod
     def from_entry(cls, pairs: Iterable[tuple[bytes, bytes]]) -> Publication:
@@ -240,6 +212,27 @@ def channel_names(arguments: Mapping[str, list[str]]) -> list[str]:
         if field.startswith("channel") and (field in _CHANNEL_FIELDS or _PHP_CHANNEL.fullmatch(field)):
             names += filter(None, values)
     return names
+
+
+def _json_options(value: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `publication` for the fields beside the channels and the message."""
+    if not _FIELDS.issuperset(value):
+        raise ValueError(f"unknown field {min(value.keys() - _FIELDS)!r}")
+    event, retry, ttl = _json_text(value, "event"), _json_retry(value), value.get("ttl")
+    if ttl is not None and type(ttl) not in (int, float):
+        raise ValueError("ttl is not a number of seconds")
+    excluded, keep = _json_text(value, "except"), value.get("keep")
+    if keep is not None and not isinstance(keep, bool):
+        raise ValueError("keep is not true or false")
+    key = _read_key(value.get("idempotency_key"))
+    return {
+        "type": event,
+        "retry": retry,
+        "ttl": ttl,
+        "excluded": excluded,
+        "keep": bool(keep),
+        "idempotency_key": key,
+    }
 
 
 def _json_text(value: dict[str, Any], field: str) -> str | None:

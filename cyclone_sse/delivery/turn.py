@@ -50,7 +50,7 @@ class Turn:
         """Every client that is due some of the events, in one group. None: the end of a slice."""
         name = self._only_name()
         if name is not None:
-            return (Group(registry.of(name), Batch(self.events)),)
+            return (Group(list(registry.of(name)), Batch(self.events)),)
         return self._groups(registry)
 
     def _only_name(self) -> str | None:
@@ -67,17 +67,20 @@ class Turn:
         parts: dict[tuple[Event, ...], list[str]] = {}
         for work in self._parts(parts):
             yield work
-        received: dict[Client, list[int]] = {}  # the numbers of the parts that a client receives
+        received: dict[Client, int | list[int]] = {}
         for work in _note_received(parts.values(), registry, self._left_out, received):
             yield work
-        grouped: dict[tuple[int, ...], list[Client]] = {}
+        grouped: dict[int | tuple[int, ...], list[Client]] = {}
         for count, (client, numbers) in enumerate(received.items(), 1):
-            grouped.setdefault(tuple(numbers), []).append(client)
+            grouped.setdefault(numbers if isinstance(numbers, int) else tuple(numbers), []).append(client)
             if not count % PAIRS:
                 yield None
         each = list(parts)
         for part_numbers, clients in grouped.items():
-            yield Group(clients, Batch(_merged([each[number] for number in part_numbers])))
+            if isinstance(part_numbers, int):
+                yield Group(clients, Batch(each[part_numbers]))
+            else:
+                yield Group(clients, Batch(_merged([each[number] for number in part_numbers])))
 
     def _parts(self, parts: dict[tuple[Event, ...], list[str]]) -> Iterator[None]:
         """Find the channels that have the same events in this turn.
@@ -106,28 +109,29 @@ def _note_received(
     parts: Iterable[list[str]],
     registry: Channels[Client],
     left_out: Mapping[str, Collection[Client]],
-    received: dict[Client, list[int]],
+    received: dict[Client, int | list[int]],
 ) -> Iterator[None]:
-    """Note the numbers of the parts that each client receives."""
+    """Note the numbers of the parts that each client receives: mostly one, without a list."""
     pairs = 0
-    for number, channel in ((number, name) for number, names in enumerate(parts) for name in names):
-        clients = registry.of(channel)
-        if left_out and channel in left_out:
-            clients = [client for client in clients if client not in left_out[channel]]
-        for client in clients:
-            numbers = received.get(client)
-            if numbers is None:
-                received[client] = [number]
-            elif numbers[-1] != number:  # it receives this part under another name too
-                numbers.append(number)
-        pairs += len(clients) + 1
-        if pairs > PAIRS:
-            pairs = 0
-            yield
+    for number, names in enumerate(parts):
+        for channel in names:
+            clients: Collection[Client] = registry.of(channel)
+            if left_out and channel in left_out:
+                clients = [client for client in clients if client not in left_out[channel]]
+            for client in clients:
+                before = received.setdefault(client, number)
+                if before == number:
+                    continue  # it is new, or receives this part under another name too
+                if isinstance(before, int):
+                    received[client] = [before, number]
+                elif before[-1] != number:
+                    before.append(number)
+            pairs += len(clients) + 1
+            if pairs > PAIRS:
+                pairs = 0
+                yield
 
 
 def _merged(parts: list[tuple[Event, ...]]) -> tuple[Event, ...]:
-    if len(parts) == 1:
-        return parts[0]
     events = {event.seq: event for part in parts for event in part}
     return tuple([events[seq] for seq in sorted(events)])
