@@ -141,9 +141,7 @@ class EventIds:
 
     def _catch_up(self) -> None:
         if self._clock is not None:
-            now = int(self._clock() * 1000) << _NUMBER_BITS  # `seq_at` without its call, for each event
-            if now > self.last:
-                self.last = now
+            self.last = max(self.last, int(self._clock() * 1000) << _NUMBER_BITS)
 
 
 class Event:

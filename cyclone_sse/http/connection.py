@@ -42,7 +42,7 @@ from cyclone_sse.http.flow_control import FlowControl
 from cyclone_sse.http.request_reader import RequestReader
 from cyclone_sse.http.requests import Request, takes_body
 from cyclone_sse.http.responses import refusal_answer, server_options
-from cyclone_sse.http.server_state import ServerState, network_of_peer
+from cyclone_sse.http.server_state import ServerState, host_of_peer, network_of_peer
 from cyclone_sse.http.target import ASTERISK
 
 REQUEST_TIMEOUT = 10.0  # seconds from a request's first byte to its last
@@ -270,9 +270,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
     @property
     def _remote_ip(self) -> str:
         """The address of the peer; ``unix:`` and the path (bytes in Twisted) for a UNIX socket."""
-        peer = self.transport.getPeer()  # asked once: cyclone asks twice for each client
-        host: str | None = getattr(peer, "host", None)
-        return f"unix:{os.fsdecode(self.transport.getHost().name)}" if host is None else host
+        return host_of_peer(self.transport) or f"unix:{os.fsdecode(self.transport.getHost().name)}"
 
     @property
     def keep_alive(self) -> bool:

@@ -65,7 +65,7 @@ class Headers(HTTPHeaders):  # type: ignore[misc]
 
     def copy(self) -> Headers:
         """The same headers, which can be changed without changing these."""
-        copied = Headers()
+        copied = dict.__new__(Headers)
         dict.update(copied, self)
         if "_as_list" in self.__dict__:  # else it follows from the dictionary
             copied.repeated = self.repeated

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.tcp import Server
 from twisted.logger import Logger
 
 from cyclone_sse.deadlines import Deadlines
@@ -101,7 +102,7 @@ class ServerState:
         """
         if not self._max_of_address or connection not in self.open:
             return
-        host = getattr(connection.transport.getPeer(), "host", "")
+        host = host_of_peer(connection.transport)
         network = network_of(host)
         if not network or self.proxies.trusts(host):
             return
@@ -194,8 +195,16 @@ class ServerState:
 
 def network_of_peer(connection: Timed) -> str:
     """The network from which a connection comes; "" for a UNIX socket."""
-    host: str = getattr(connection.transport.getPeer(), "host", "")
+    host = host_of_peer(connection.transport)
     return network_of(host) if ":" in host else host
+
+
+def host_of_peer(transport: Any) -> str:
+    """The address of the client at the other end; "" for a UNIX socket."""
+    if isinstance(transport, Server) and isinstance(transport.client, tuple):
+        return str(transport.client[0])  # `getPeer` would make an object each time, a fiftieth of a client
+    host: str = getattr(transport.getPeer(), "host", "")
+    return host
 
 
 def network_of(address: str) -> str:
