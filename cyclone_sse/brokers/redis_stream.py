@@ -357,12 +357,13 @@ class RedisStreamBroker(UpstreamBroker[StreamLink]):
     def _read_entry(self, id: bytes, fields: Sequence[bytes]) -> Publication | None:
         """Return the publication in an entry, or obey its order; None also for a malformed entry."""
         try:
-            if b"control" in fields[::2]:
-                order = self.decode_order(fields[2 * fields[::2].index(b"control") + 1])
+            names, values = fields[::2], fields[1::2]
+            if b"control" in names:
+                order = self.decode_order(values[names.index(b"control")])
                 if order is not None:
                     self._obey_entry(id, order)
                 return None
-            publication = Publication.from_entry(zip(fields[::2], fields[1::2], strict=True))
+            publication = Publication.from_entry(zip(names, values, strict=True))
             self.check_size(publication.data)
         except ValueError as error:
             self.log_rarely(

@@ -74,7 +74,9 @@ class Publishing:
         """
         if self._journal is not None:
             self._journal.check()
-        if eid is None and publication.keep:
+        if eid is not None:
+            self.ids.follow(eid)
+        elif publication.keep:
             finish(self.check_states([publication]))
         return self._publish(publication, eid)
 
@@ -132,7 +134,6 @@ class Publishing:
         event = Event(eid, frame, publication.channels)
         if eid.seq <= self.history.last:
             return event
-        self.ids.follow(eid)
         event.excluded = publication.excluded
         event.key = publication.idempotency_key
         if publication.keep and sets_state and self._has_room(publication):
