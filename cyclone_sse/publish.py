@@ -23,7 +23,7 @@ from cyclone_sse.access.grant import PUBLISH_EVERYWHERE, Grant
 from cyclone_sse.access.rules import INSUFFICIENT_SCOPE
 from cyclone_sse.broker_handler import BrokerHandler
 from cyclone_sse.delivery.kinds import Kind
-from cyclone_sse.delivery.publication import Publication, channel_names, check_is_form
+from cyclone_sse.delivery.publication import CHANNEL_FIELDS, Publication, channel_names, check_is_form
 from cyclone_sse.delivery.rates import BURST_TIME
 from cyclone_sse.errors import Refusal, Unavailable
 from cyclone_sse.http.bodies import Body, may_hold_key, read_body
@@ -33,7 +33,7 @@ from cyclone_sse.slices import finish_in_turns
 CHECKED_AT_ONCE = 500  # publications, or channels, that are checked in one slice: about 3 ms
 
 _FORM_ANSWER = b'{"status": "ok"}'
-_CLEAR_FIELDS = frozenset(("channel", "channels", "key"))
+_CLEAR_FIELDS = frozenset((*CHANNEL_FIELDS, "key"))
 _DISCONNECT_FIELDS = _CLEAR_FIELDS | {"user"}
 
 Read = TypeVar("Read")
@@ -308,8 +308,9 @@ def _fields(body: Body, known: Collection[str]) -> Mapping[str, list[str]]:
     unknown = value.keys() - known
     if unknown:
         raise Refusal(400, f"unknown field {min(unknown)!r}")
-    fields = {name: given if isinstance(given, list) else [given] for name, given in value.items()}
-    for name, values in fields.items():
+    fields = {}
+    for name, given in value.items():
+        fields[name] = values = given if isinstance(given, list) and name in CHANNEL_FIELDS else [given]
         if not all(isinstance(each, str) for each in values):
             raise Refusal(400, f"{name} is not text")
     return fields

@@ -21,8 +21,8 @@ MAX_TTL = 10 * 365 * 86400.0  # seconds
 MAX_CLIENT_ID = 64  # characters
 OWN_TYPES = "sse-"  # the beginning of the types that the server itself sends
 
-_CHANNEL_FIELDS = ("channel", "channels")
-_MOST_FIELDS = frozenset((*_CHANNEL_FIELDS, "message", "key"))  # what most publications have
+CHANNEL_FIELDS = ("channel", "channels")
+_MOST_FIELDS = frozenset((*CHANNEL_FIELDS, "message", "key"))  # what most publications have
 _FIELDS = _MOST_FIELDS | {"event", "retry", "ttl", "except", "keep", "idempotency_key"}
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
 # Visible ASCII characters; with the place in a batch behind them, where one key is for all of it.
@@ -209,7 +209,7 @@ def channel_names(arguments: Mapping[str, list[str]]) -> list[str]:
     """The channels that a form or query names: ``channel`` and ``channels``, and what PHP makes of arrays."""
     names: list[str] = []
     for field, values in arguments.items():
-        if field.startswith("channel") and (field in _CHANNEL_FIELDS or _PHP_CHANNEL.fullmatch(field)):
+        if field.startswith("channel") and (field in CHANNEL_FIELDS or _PHP_CHANNEL.fullmatch(field)):
             names += filter(None, values)
     return names
 
@@ -253,7 +253,7 @@ def _json_retry(value: dict[str, Any]) -> int | None:
 
 def _json_channels(value: dict[str, Any]) -> list[str]:
     names: list[str] = []
-    for field in _CHANNEL_FIELDS:
+    for field in CHANNEL_FIELDS:
         if field not in value:
             continue
         given = value[field]

@@ -43,6 +43,7 @@ _SINGLE = (  # a list of them means nothing
     "Transfer-Encoding",
     "Expect",
     "Authorization",
+    "Idempotency-Key",
 )
 # Headers that differ from client to client, or are secret: what has one of them is not remembered.
 _OF_ONE_CLIENT = frozenset(

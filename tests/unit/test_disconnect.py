@@ -42,6 +42,7 @@ def test_disconnect_ends_the_streams_of_a_channel(body: bytes, left: set[str]) -
         (JSON, b'[{"user": "42"}]'),
         (JSON, b'{"user": 42}'),
         (JSON, b'{"user": []}'),
+        (JSON, b'{"user": ["42"]}'),
         (JSON, b'{"usr": "42"}'),
         (JSON, b'{"user": ["42", "43"]}'),
         (FORM, b"user=42&user=43"),

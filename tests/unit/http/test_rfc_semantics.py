@@ -192,6 +192,7 @@ probe(
     gone=True,
 )
 probe("9110 11.6.2", "two Authorizations", get("Authorization: a", "Authorization: b"), 400, gone=True)
+probe("9110 5.3", "two Idempotency-Keys", get("Idempotency-Key: a", "Idempotency-Key: b"), 400, gone=True)
 probe("9110 14.2", "ranges may be ignored", get("Range: bytes=0-0"), 200, Content_Range=None)
 probe(
     "9110 12.5",
