@@ -106,7 +106,7 @@ class PublishHandler(PostHandler):
         """The publications of the body. All are checked before the first is published. Raises Refusal."""
         grant, body = yield from self.read()
         if body.form is not None:
-            publications = [_or_refuse(Publication.from_form, body.form, "")]
+            publications = [_or_refuse(Publication.from_form, body.form)]
         else:
             publications = yield from _all_publications(body)
         key = self.request.headers.exact("Idempotency-Key")
@@ -206,7 +206,7 @@ class DisconnectHandler(PostHandler):
         if len(users) > 1:
             # Without this, only the streams of the last one would end.
             raise Refusal(400, "name one user: send a request for each of them")
-        _or_refuse(check_names, channels, "")
+        _or_refuse(check_names, channels)
         d = maybeDeferred(
             self.broker.control, {"end": {"channel": channels} if channels else {"user": users.pop()}}
         )
@@ -236,7 +236,7 @@ class ClearHandler(PostHandler):
         channels = channel_names(_fields(body, _CLEAR_FIELDS))
         if not channels:
             raise Refusal(400, "name at least one channel to clear")
-        _or_refuse(check_names, channels, "")
+        _or_refuse(check_names, channels)
         d = maybeDeferred(self.broker.control, {"clear": {"channel": channels}})
         return d.addCallbacks(lambda _: self.finish(_FORM_ANSWER), self.refuse_failed)
 
@@ -289,18 +289,18 @@ def _check_channels(grant: Grant, publications: Sequence[Publication]) -> Genera
                 yield
 
 
-def _or_refuse(read: Callable[[Any], Read], value: object, where: str) -> Read:
-    """What read returns for this value. Raises Refusal for its ValueError. where: comes before the reason."""
+def _or_refuse(read: Callable[[Any], Read], value: object) -> Read:
+    """What read returns for this value. Raises Refusal for its ValueError."""
     try:
         return read(value)
     except ValueError as error:
-        raise Refusal(400, f"{where}{error}") from None
+        raise Refusal(400, str(error)) from None
 
 
 def _fields(body: Body, known: Collection[str]) -> Mapping[str, list[str]]:
     """The fields of a form; or of a JSON object, all of which are known, in the shape of a form's."""
     if body.form is not None:
-        _or_refuse(check_is_form, body.form, "")
+        _or_refuse(check_is_form, body.form)
         return body.form
     value = body.values[0] if len(body.values) == 1 and not body.is_batch else None
     if not isinstance(value, dict):

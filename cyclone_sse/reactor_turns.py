@@ -37,7 +37,7 @@ class _Poller:
         self.register, self.modify, self.unregister = epoll.register, epoll.modify, epoll.unregister
 
     def poll(self, timeout: float, most: int) -> tuple[()]:
-        """Wait for sockets, serve them, and call what is due. Returns none for the reactor to serve."""
+        """Wait for sockets, serve them, and call what is due. Returns nothing that is left to serve."""
         self._serve_for_a_time(self._poll(0 if self.due else timeout, min(most, self._most)))
         if self.due:
             self._call_due()
@@ -48,7 +48,7 @@ class _Poller:
         for number, (descriptor, events) in enumerate(found, 1):
             socket = self._sockets.get(descriptor)
             if socket is None:
-                continue  # it was closed in this turn
+                continue  # one that was served before it has closed it
             try:
                 self._serve(socket, descriptor, events)
             except Exception:

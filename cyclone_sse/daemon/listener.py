@@ -86,10 +86,10 @@ def set_inherited_options(listening: socket.socket, stall_timeout: float) -> Non
 
 
 class TcpServer(tcp.Server):
-    """The server's side of one TCP connection."""
+    """The server's side of one TCP connection without TLS."""
 
     def _getLogPrefix(self, applicationObject: object) -> str:
-        # Twisted asks the protocol's interfaces first, a hundredth of what a client costs.
+        # Twisted's own asks for the protocol's interfaces first, a hundredth of what a client costs.
         return type(applicationObject).__name__
 
 

@@ -38,7 +38,7 @@ class _NamedRenderings:
         self._sets = [frozenset(event.names) for event in events]
         self.names = _NONE.union(*self._sets)
         self._by_names: dict[tuple[str, ...], Rendering] = {}
-        self._bytes = 0  # of these
+        self._bytes = 0  # of the renderings that are kept
 
     def of(self, channels: Sequence[str]) -> Rendering:
         """The bytes for clients of these channels."""
@@ -52,7 +52,7 @@ class _NamedRenderings:
                 self._by_names.clear()
                 self._bytes = 0
             pairs = zip(self._events, self._sets, strict=True)
-            frames = [lines_with_names(event, own_names, names) + event.frame for event, names in pairs]
+            frames = [lines_with_names(event, own_names, of_event) + event.frame for event, of_event in pairs]
             data = frames[0] if len(frames) == 1 else b"".join(frames)
             self._bytes += len(data) * min(len(frames), 2)
             rendering = self._by_names[own_names] = Rendering(data, frames)

@@ -59,7 +59,7 @@ class Channels(Generic[S]):
         return last
 
     def of(self, channel: str) -> Mapping[S, None]:
-        """The subscribers of this channel, as keys; to be read at once, since others come and go."""
+        """The subscribers of this channel: the keys of the registry's own table, which changes with it."""
         present = self._present.get(channel)
         return {} if present is None else present[1]
 

@@ -224,14 +224,13 @@ def _json_options(value: dict[str, Any]) -> dict[str, Any]:
     excluded, keep = _json_text(value, "except"), value.get("keep")
     if keep is not None and not isinstance(keep, bool):
         raise ValueError("keep is not true or false")
-    key = _read_key(value.get("idempotency_key"))
     return {
         "type": event,
         "retry": retry,
         "ttl": ttl,
         "excluded": excluded,
         "keep": bool(keep),
-        "idempotency_key": key,
+        "idempotency_key": _read_key(value.get("idempotency_key")),
     }
 
 

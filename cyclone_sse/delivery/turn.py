@@ -67,7 +67,7 @@ class Turn:
         parts: dict[tuple[Event, ...], list[str]] = {}
         for work in self._parts(parts):
             yield work
-        received: dict[Client, int | list[int]] = {}
+        received: dict[Client, int | list[int]] = {}  # the numbers of the parts that a client receives
         for work in _note_received(parts.values(), registry, self._left_out, received):
             yield work
         grouped: dict[int | tuple[int, ...], list[Client]] = {}
@@ -111,7 +111,7 @@ def _note_received(
     left_out: Mapping[str, Collection[Client]],
     received: dict[Client, int | list[int]],
 ) -> Iterator[None]:
-    """Note the numbers of the parts that each client receives: mostly one, without a list."""
+    """Note the numbers of the parts that each client receives: mostly one, by itself; else a list."""
     pairs = 0
     for number, names in enumerate(parts):
         for channel in names:

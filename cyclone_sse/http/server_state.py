@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred
-from twisted.internet.tcp import Server
 from twisted.logger import Logger
 
 from cyclone_sse.deadlines import Deadlines
@@ -201,8 +201,9 @@ def network_of_peer(connection: Timed) -> str:
 
 def host_of_peer(transport: Any) -> str:
     """The address of the client at the other end; "" for a UNIX socket."""
-    if isinstance(transport, Server) and isinstance(transport.client, tuple):
-        return str(transport.client[0])  # `getPeer` would make an object each time, a fiftieth of a client
+    if isinstance(transport, tcp.Server) and not isinstance(transport, unix.Server):
+        # `getPeer` would make an object each time, a fiftieth of what a client costs.
+        return str(transport.client[0])
     host: str = getattr(transport.getPeer(), "host", "")
     return host
 

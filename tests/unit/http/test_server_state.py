@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
+from twisted.internet import tcp, unix
 from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactor
 from twisted.python.failure import Failure
 
 from cyclone_sse.http.server_state import (
@@ -16,6 +20,7 @@ from cyclone_sse.http.server_state import (
     RUN_TIME,
     SPARE_CONNECTIONS,
     ServerState,
+    host_of_peer,
     network_of,
 )
 from cyclone_sse.run_queue import BREAK
@@ -293,3 +298,19 @@ def test_connections_of_a_trusted_proxy_are_not_counted() -> None:
     server = MemoryServer({"max-clients-per-ip": 1, "trust-proxy": True})
     peers = [server.peer("127.0.0.1") for _ in range(SPARE_CONNECTIONS + 5)]
     assert not any(peer.transport.aborted for peer in peers)
+
+
+@pytest.mark.parametrize(
+    ("transport", "peer", "host"),
+    [
+        (tcp.Server, ("192.0.2.1", 4711), "192.0.2.1"),
+        (tcp.Server, ("fe80::1%eth0", 4711, 0, 2), "fe80::1%eth0"),
+        (unix.Server, "", ""),
+        (unix.Server, "192.0.2.1", ""),  # the name that the client has bound
+    ],
+)
+def test_the_address_of_a_peer_is_that_of_the_network(transport: Any, peer: Any, host: str) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        made = transport(ours, Protocol(), peer, None, 1, MemoryReactor())
+        assert host_of_peer(made) == host == getattr(made.getPeer(), "host", "")
