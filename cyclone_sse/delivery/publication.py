@@ -23,7 +23,7 @@ OWN_TYPES = "sse-"  # the beginning of the types that the server itself sends
 
 CHANNEL_FIELDS = ("channel", "channels")
 _MOST_FIELDS = frozenset((*CHANNEL_FIELDS, "message", "key"))  # what most publications have
-_FIELDS = _MOST_FIELDS | {"event", "retry", "ttl", "except", "keep", "idempotency_key"}
+FIELDS = _MOST_FIELDS | {"event", "retry", "ttl", "except", "keep", "idempotency_key"}  # of a JSON object
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
 # Visible ASCII characters; with the place in a batch behind them, where one key is for all of it.
 _WRONG_KEY = "idempotency_key is not 1 to 200 visible ASCII characters"
@@ -216,8 +216,8 @@ def channel_names(arguments: Mapping[str, list[str]]) -> list[str]:
 
 def _json_options(value: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `publication` for the fields beside the channels and the message."""
-    if not _FIELDS.issuperset(value):
-        raise ValueError(f"unknown field {min(value.keys() - _FIELDS)!r}")
+    if not FIELDS.issuperset(value):
+        raise ValueError(f"unknown field {min(value.keys() - FIELDS)!r}")
     event, retry, ttl = _json_text(value, "event"), _json_retry(value), value.get("ttl")
     if ttl is not None and type(ttl) not in (int, float):
         raise ValueError("ttl is not a number of seconds")
