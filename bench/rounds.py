@@ -15,7 +15,7 @@ from tempfile import mkdtemp
 from bench.contestants import Contestant
 from bench.load import Load, settle
 from bench.plan import Plan
-from bench.results import OURS, Results
+from bench.results import EARLIER, OURS, Results
 
 BLOCKS = 3  # in each server's share of a round
 
@@ -34,6 +34,11 @@ class Round:
     def ours(self) -> Contestant:
         """The daemon with default options."""
         return next(one for one in self.contestants if one.name == OURS)
+
+    @property
+    def versions(self) -> list[Contestant]:
+        """The daemon, and its earlier version if git has it."""
+        return [one for one in self.contestants if one.name in (OURS, EARLIER)]
 
     def folder(self) -> Path:
         """A new directory for one more process."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 from functools import partial
 
 from bench.load import Load, settle
-from bench.results import EARLIER, OURS, LeftOut
+from bench.results import LeftOut
 from bench.rounds import BLOCKS, Round, connected, in_turns
 
 
 def user_time(round_: Round) -> None:
     """Measure the microseconds for each connection, and for each publish to few subscribers."""
     plan = round_.plan
-    both = [one for one in round_.contestants if one.name in (OURS, EARLIER)]
+    both = round_.versions
     if len(both) < 2:
         raise LeftOut("git does not have the earlier version")
     for _ in range(BLOCKS):

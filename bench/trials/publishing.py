@@ -7,8 +7,8 @@ import random
 from functools import partial
 
 from bench.contestants import daemon
-from bench.load import Load, message
-from bench.results import OURS, REFERENCE
+from bench.load import message
+from bench.results import REFERENCE
 from bench.rounds import BLOCKS, Round, connected, in_turns, started
 
 PUBLISHERS = 16  # at once, with and without a file: only one would measure the latency of a commit
@@ -49,13 +49,16 @@ def to_ones_own(round_: Round) -> None:
 
 def batch(round_: Round) -> None:
     """Measure events a second, with many in one POST, each to a channel and a subscriber of its own."""
-    plan, ours = round_.plan, round_.ours
+    plan = round_.plan
     events = [{"channel": own(number), "message": message()} for number in range(1, plan.batch + 1)]
-    with Load(ours, ["user-%d"]) as load:
-        load.connect(plan.batch)
-        load.publish_with([ours.post("/publish", json.dumps(events), JSON)])
-        measured = load.time(plan.batches, each=plan.batch)
-    round_.results.add("batch", OURS, plan.batch / measured["last_seconds"])
+    with connected(round_.versions, ["user-%d"], plan.batch) as loads:
+        for load in loads:
+            load.publish_with([load.contestant.post("/publish", json.dumps(events), JSON)])
+        in_turns(
+            loads,
+            lambda load: plan.batch / load.time(plan.batches, each=plan.batch)["last_seconds"],
+            partial(round_.results.add, "batch"),
+        )
 
 
 def with_history_file(round_: Round) -> None:
