@@ -288,6 +288,9 @@ def test_with_an_expired_session_a_page_shows_the_login_form(world: World, visit
     until(lambda: ann.evaluate("1") and stats(world.server.url), "the stream")
     if path == "/table/":
         wait_text(ann, "#row-1", "Tea1.00Change")
+    else:
+        # Without this, the page would show the login form in place of the lines.
+        ann.wait_for_function("performance.getEntriesByName(`${location.href}/lines`).length")
     ann.context.clear_cookies(name="sessionid")
     if path == "/chat/tea":
         ann.get_by_label("Message").fill("Hello")  # others are told that she is typing
