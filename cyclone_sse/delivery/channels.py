@@ -65,8 +65,7 @@ class Channels(Generic[S]):
 
     def count(self, channel: str) -> int:
         """How many subscribers the channel has."""
-        present = self._present.get(channel)
-        return 0 if present is None else len(present[1])
+        return len(self.of(channel))
 
     def stats_of(self, channels: Iterable[str] | None = None) -> Iterator[tuple[str, int]]:
         """These channels, or all, with their numbers of subscribers; those without any are left out."""

@@ -141,7 +141,7 @@ class EventIds:
 
     def _catch_up(self) -> None:
         if self._clock is not None:
-            self.last = max(self.last, int(self._clock() * 1000) << _NUMBER_BITS)
+            self.last = max(self.last, seq_at(int(self._clock() * 1000)))
 
 
 class Event:

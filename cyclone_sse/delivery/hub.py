@@ -298,8 +298,9 @@ class Hub:
             found.update(self.clients)
         looked_at = 0
         for name in names or ():
-            looked_at += 1 + self.channels.count(name)
-            found.update(self.channels.of(name))
+            subscribers = self.channels.of(name)
+            looked_at += 1 + len(subscribers)
+            found.update(subscribers)
             if looked_at >= slices.MANY:
                 looked_at = 0
                 yield

@@ -68,7 +68,7 @@ class Losses:
         before = self.forget(channel)
         if before is not None:
             floor = max(floor, before.floor)
-        self.last_key = max(self.last_key + 1, newest << _BITS, floor << _BITS)
+        self.last_key = max(self.last_key + 1, self.key_at(max(newest, floor)))
         self._keys[channel] = self.last_key
         self._log.append(self.last_key, Loss(channel, floor))
 

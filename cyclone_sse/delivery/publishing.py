@@ -204,7 +204,7 @@ class Publishing:
     def _keep_and_deliver(self, event: Event, ttl: float | None) -> None:
         """Keep the event in the history and the history file, and send it."""
         now = self._reactor.seconds()
-        work: Iterator[None] | None = None
+        work: Iterable[None] = ()
         if ttl == 0:
             self.history.skip(event)
             if event.key and self._journal is not None:
@@ -219,7 +219,7 @@ class Publishing:
                 self.history.append(event, now)
         patterns, names = self._patterns, len(event.channels)
         if names > MANY or (names > 1 and patterns is not None and names * patterns.cost > MANY):
-            self._fanout.add_after(chain(work or (), self._match(event)), event)
+            self._fanout.add_after(chain(work, self._match(event)), event)
             return
         if patterns is not None and names == 1:
             event.patterns = patterns.matching(event.channels[0])
