@@ -15,17 +15,18 @@ _REDIS_PORT, _AMQP_PORTS = 6379, {"amqp": 5672, "amqps": 5671}
 def redis_url(value: str) -> Mapping[str, Any]:
     """The options in a URL ``redis://``, ``rediss://`` (TLS) or ``unix:///path``.
 
-    User, password and the number of the database may be missing. Raises ValueError, without the password.
+    User, password and the number of the database may be missing. The number may also be the parameter ``db``;
+    other parameters are left alone. Raises ValueError, without the password.
     """
     parts = _split(value)
     options: dict[str, Any] = {**_login("redis", parts), "redis-tls": parts.scheme == "rediss"}
+    database = dict(pair.partition("=")[::2] for pair in parts.query.split("&")).get("db", "")
     if parts.scheme == "unix":
-        database = dict(pair.partition("=")[::2] for pair in parts.query.split("&")).get("db", "")
         options["redis-socket"] = unquote(parts.path)
         if not parts.path.startswith("/"):
             raise ValueError("expected unix:///path/of.sock")
     elif parts.scheme in ("redis", "rediss"):
-        database = parts.path.strip("/")
+        database = database or parts.path.strip("/")
         options |= _server("redis", parts, _REDIS_PORT)
     else:
         raise ValueError("expected redis://, rediss:// or unix:// and a server")

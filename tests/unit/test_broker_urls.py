@@ -30,6 +30,14 @@ from cyclone_sse.options import with_defaults
             {"redis-host": "::1", "redis-port": 6379, "redis-tls": False, "redis-password": "secret"},
         ),
         (
+            "redis://r.example?db=2",
+            {"redis-host": "r.example", "redis-port": 6379, "redis-tls": False, "redis-db": 2},
+        ),
+        (
+            "rediss://r.example/4?timeout=1&db=2",
+            {"redis-host": "r.example", "redis-port": 6379, "redis-tls": True, "redis-db": 2},
+        ),
+        (
             "unix:///run/redis.sock?db=2",
             {"redis-socket": "/run/redis.sock", "redis-tls": False, "redis-db": 2},
         ),
