@@ -134,6 +134,10 @@ class Fanout:
                 clients = [client for client in clients if client in turn.admitted]
             served += len(batch.events) // 4  # joining their frames takes time too
             cost = 1 + len(batch.plain.data) // _DOUBLE
+            if served + len(clients) * cost < self._slice:  # the usual case: they need not be cut into parts
+                self._send(clients, batch)
+                served += len(clients) * cost
+                continue
             left = 0
             while left < len(clients):
                 part = clients[left : left + max(1, (self._slice - served) // cost)]
@@ -202,41 +206,44 @@ class Fanout:
     def _send_to_each(self, clients: Sequence[Client], batch: Batch, now: float) -> list[Client]:
         """Send all the events to these clients; returns those that `_send_apart` must serve."""
         apart: list[Client] = []
+        excluded: list[Client] = []
         if batch.excluded:
-            apart = [client for client in clients if client.client_id in batch.excluded]
+            excluded = [client for client in clients if client.client_id in batch.excluded]
             clients = [client for client in clients if client.client_id not in batch.excluded]
         first, seqs = batch.seqs[0], batch.seqs
         data, frames = batch.plain
         length = len(data)
-        with_names = False  # whether these bytes have the names of channels
-        varies = False  # whether the names differ from client to client
-        sent = size = 0
+        rendered_for: bool | None = (
+            False  # the bytes are for clients with these `fields`; None: for one client
+        )
+        failed = size = 0
         for client in clients:
+            socket = client.ready_socket
+            if socket is None or client.skip_until >= first:
+                apart.append(client)
+                continue
             try:
-                socket = client.ready_socket
-                if socket is None or client.skip_until >= first:
-                    apart.append(client)
-                    continue
-                if client.fields is not with_names or varies:
+                if client.fields is not rendered_for:
                     data, frames = batch.rendering_for(client)
                     length = len(data)
-                    with_names = client.fields
-                    varies = with_names and not batch.has_one_name
-                try:
-                    written = socket.send(data)
-                except OSError:
-                    apart.append(client)  # it has no room or has left; its `send` handles both
-                    continue
-                client.last_sent_at = now
-                sent += 1
-                size += length
-                if written != length:
-                    client.queue_rest(frames, seqs, written)
+                    is_shared = batch.has_one_name or not client.fields
+                    rendered_for = client.fields if is_shared else None
+                written = socket.send(data)
+            except OSError:
+                apart.append(client)  # it has no room or has left; its `send` handles both
+                continue
             except Exception:
                 self.log.failure("could not send events to a client")
+                failed += 1
+                continue
+            client.last_sent_at = now
+            size += length
+            if written != length:
+                self._queue_rest(client, frames, seqs, written)
+        sent = len(clients) - len(apart) - failed  # counted once: in the loop it would cost each client
         self._counters.deliveries += sent * len(seqs)
         self._counters.sent_bytes += size
-        return apart
+        return apart + excluded
 
     def _send_apart(self, client: Client, batch: Batch, now: float) -> None:
         """Send a client that the loops leave out those of the events that are for it, now or later."""

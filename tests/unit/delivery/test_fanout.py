@@ -252,8 +252,9 @@ def test_many_clients_on_real_sockets_are_served_though_one_is_full_and_one_has_
             end.close()
 
 
+@pytest.mark.parametrize("many", [1, fanout._MANY])
 def test_a_socket_that_fails_in_another_way_affects_no_other(
-    failures: list[Any], monkeypatch: pytest.MonkeyPatch
+    many: int, failures: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(FakeSocket):
         def send(self, data: bytes) -> int:
@@ -262,7 +263,7 @@ def test_a_socket_that_fails_in_another_way_affects_no_other(
             return super().send(data)
 
     monkeypatch.setattr(fanout, "Socket", Broken)
-    monkeypatch.setattr(fanout, "_MANY", 1)
+    monkeypatch.setattr(fanout, "_MANY", many)
     site = Site()
     sockets = [Broken(), Broken(), Broken()]
     for one in sockets:
