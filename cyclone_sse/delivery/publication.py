@@ -78,6 +78,9 @@ class Publication:
 
         Raises ValueError.
         """
+        if _MOST_FIELDS.issuperset(arguments):
+            messages = arguments.get("message")
+            return publication(channel_names(arguments), messages[-1] if messages else "")
         check_is_form(arguments)
         last = {}
         for name, values in arguments.items():
