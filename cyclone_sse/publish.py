@@ -67,9 +67,11 @@ class PostHandler(BrokerHandler):
     def in_turns(self, work: Generator[None, None, Result]) -> Result | Deferred[Result]:
         """The result of this work: at once for short work, else a Deferred.
 
-        The work starts when the key of the publisher's token is known.
+        If the key of the publisher's token must be fetched, the work starts when it is known.
         """
         queue = self.request.connection.server.slices
+        if not self.rules.may_miss_keys:
+            return finish_in_turns(work, queue)
         return self.rules.when_keys_known(self.request, partial(finish_in_turns, work, queue))
 
     def refuse_failed(self, failure: Failure) -> None:

@@ -54,7 +54,10 @@ class AccessRequest(Caller, Protocol):
 
 def bearer_token(request: AccessRequest) -> str | None:
     """The token or key in ``Authorization: Bearer``."""
-    scheme, _, token = request.headers.exact("Authorization", "").partition(" ")
+    credentials = request.headers.exact("Authorization", "")
+    if not credentials:
+        return None
+    scheme, _, token = credentials.partition(" ")
     return token.strip(" \t") or None if scheme.lower() == "bearer" else None
 
 

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.chunks import ChunkedBody, too_large
+from cyclone_sse.http.forms import media_type
 from cyclone_sse.http.headers import FIELD, FORBIDDEN_BYTES, MAX_HEAD, TOKEN, Headers, body_length
 from cyclone_sse.http.target import is_host, split_target
 
@@ -66,6 +67,7 @@ class RequestHead(NamedTuple):
 
     host, path, query: from the target. minor: of HTTP/1.x. length: of the body in bytes, None for chunks.
     keep_alive: whether the connection stays open. expects: whether the client waits for "100 Continue".
+    media_type: the Content-Type without its parameters; empty if there is none.
     """
 
     method: str
@@ -77,6 +79,7 @@ class RequestHead(NamedTuple):
     length: int | None
     keep_alive: bool
     expects: bool
+    media_type: str
 
 
 class _HeaderSection(NamedTuple):
@@ -90,6 +93,7 @@ class _HeaderSection(NamedTuple):
     length: int | None
     keep_alive: bool
     expects: bool
+    media_type: str
     is_common: bool
 
 
@@ -240,7 +244,16 @@ def _head(data: bytes) -> RequestHead:
             _remember(_known_sections, (fields, minor), section)
     host, path, query = split_target(method, target, section.host)
     head = RequestHead(
-        method, host, path, query, minor, section.headers, section.length, section.keep_alive, section.expects
+        method,
+        host,
+        path,
+        query,
+        minor,
+        section.headers,
+        section.length,
+        section.keep_alive,
+        section.expects,
+        section.media_type,
     )
     if section.is_common and _note_seen(data) and _is_common_line(line, path, query):
         _remember(_known_heads, data, head)
@@ -296,7 +309,8 @@ def _header_section(data: bytes, minor: int) -> _HeaderSection:
         raise Refusal(417, "the only supported expectation is 100-continue")
     expects = expect is not None and minor > 0 and length != 0
     is_common = len(data) <= _SHORT and _OF_ONE_CLIENT.isdisjoint(headers)
-    return _HeaderSection(headers, host, length, keep_alive, expects, is_common)
+    kind = media_type(headers.exact("Content-Type"))
+    return _HeaderSection(headers, host, length, keep_alive, expects, kind, is_common)
 
 
 def _headers(data: bytes) -> Headers:

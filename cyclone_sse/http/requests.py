@@ -17,7 +17,6 @@ from cyclone_sse.http.forms import (
     MULTIPART,
     URLENCODED,
     Fields,
-    media_type,
     read_multipart,
     read_url_encoded,
     url_encoded,
@@ -46,6 +45,8 @@ class Request(HTTPRequest):  # type: ignore[misc]
     and ``query`` do not contain it, since applications log these. Raises Refusal if the query is malformed.
     """
 
+    # On the class: most requests never change them.
+    access_token: str | None = None
     _address: str | None = None  # see `remote_ip`
 
     def __init__(self, connection: Any, head: RequestHead, body: bytes) -> None:
@@ -53,15 +54,18 @@ class Request(HTTPRequest):  # type: ignore[misc]
         self.method = head.method
         self.headers = head.headers.copy()  # a handler may change them
         self.version = "HTTP/1.1" if head.minor else "HTTP/1.0"
-        self.host, self.path, self.query = head.host, head.path, head.query
-        self.parameters: Fields = url_encoded(self.query.encode("latin-1")) if self.query else {}
-        self.access_token: str | None = self.parameters.get(_TOKEN, [None])[-1]
-        if _TOKEN in self.parameters:
-            self.query = _without_token(self.query)
-        self.uri = f"{self.path}?{self.query}" if self.query else self.path
+        self.host = head.host
+        self.path = self.uri = head.path
+        self.query = head.query
+        self.parameters: Fields = {}
+        if self.query:
+            self.parameters = url_encoded(self.query.encode("latin-1"))
+            if _TOKEN in self.parameters:
+                self.access_token = self.parameters[_TOKEN][-1]
+                self.query = _without_token(self.query)
+            self.uri = f"{self.path}?{self.query}" if self.query else self.path
         self.body = body
-        # What the body is written in, without parameters.
-        self.media_type = media_type(head.headers.exact("Content-Type")) if body else ""
+        self.media_type = head.media_type if body else ""
         if not body:
             # What most requests are: these need not be worked out from a body then.
             self.arguments, self._content = self.parameters, _NO_CONTENT
