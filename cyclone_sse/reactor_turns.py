@@ -31,7 +31,8 @@ class _Poller:
         self._poll = epoll.poll
         self._clock = reactor.seconds
         self._sockets = reactor._selectables
-        self._serve = reactor._doReadOrWrite
+        self._serve_any = reactor._doReadOrWrite
+        self._disconnect = reactor._disconnectSelectable
         self._most = SOCKETS_A_TURN  # for which there is probably time in a turn
         self.due: list[Callable[[], object]] = []
         self.register, self.modify, self.unregister = epoll.register, epoll.modify, epoll.unregister
@@ -62,6 +63,19 @@ class _Poller:
                 break
         if taken < SOCKETS_TIME / 2:
             self._most = min(2 * self._most, SOCKETS_A_TURN)
+
+    def _serve(self, socket: Any, descriptor: int, events: int) -> None:
+        """Serve a socket as the reactor does, but without its other questions where there is only to read."""
+        if events != select.EPOLLIN:
+            self._serve_any(socket, descriptor, events)
+            return
+        try:
+            ended = socket.doRead()
+        except BaseException as error:
+            self.log.failure("reading from a socket failed")
+            ended = error
+        if ended:
+            self._disconnect(socket, ended, True)
 
     def _call_due(self) -> None:
         due, self.due = self.due, []  # what these add is called in the next turn

@@ -26,7 +26,7 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -91,6 +91,19 @@ class TcpServer(tcp.Server):
     def _getLogPrefix(self, applicationObject: object) -> str:
         # Twisted's own asks for the protocol's interfaces first, a hundredth of what a client costs.
         return type(applicationObject).__name__
+
+    def doRead(self) -> Any:
+        """Pass on what the client has sent. Returns why the connection has ended, if it has."""
+        try:
+            data = self.socket.recv(self.bufferSize)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not data:
+            return CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
 
 
 @implementer(IListeningPort)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import resource
 import socket
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 
-from cyclone_sse.daemon.listener import PACE, PAUSE, Listener, set_inherited_options
+from cyclone_sse.daemon.listener import PACE, PAUSE, Listener, TcpServer, set_inherited_options
 from cyclone_sse.log_limit import LOG_INTERVAL
 from tests.unit.daemon.fakes import FakeReactor
 
@@ -104,6 +105,29 @@ class Transport:
 
     def __init__(self, *parts: Any) -> None:
         self.parts = parts
+
+
+class Peer:
+    """The socket of a connection, with what one read finds, and its protocol."""
+
+    def __init__(self, found: bytes | type[OSError]) -> None:
+        self.found = found
+        self.received: list[bytes] = []
+
+    def setblocking(self, flag: bool) -> None:
+        assert not flag
+
+    def fileno(self) -> int:
+        return 10
+
+    def recv(self, size: int) -> bytes:
+        if isinstance(self.found, bytes):
+            return self.found
+        raise self.found
+
+    def dataReceived(self, data: bytes) -> bool:
+        self.received.append(data)
+        return True
 
 
 @pytest.fixture
@@ -257,3 +281,21 @@ def test_the_kernel_drops_a_peer_after_the_time_or_the_longest_that_it_knows(
     with socket.create_server(("127.0.0.1", 0)) as server:
         set_inherited_options(server, seconds)
         assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == milliseconds
+
+
+@pytest.mark.parametrize(
+    ("found", "ended", "received"),
+    [
+        (b"data", None, [b"data"]),  # whatever its protocol returns
+        (b"", CONNECTION_DONE, []),
+        (BlockingIOError, None, []),
+        (ConnectionResetError, CONNECTION_LOST, []),
+    ],
+)
+def test_a_connection_passes_on_what_has_come_and_tells_how_it_has_ended(
+    found: bytes | type[OSError], ended: Exception | None, received: list[bytes], reactor: FakeReactor
+) -> None:
+    peer, port, fake = Peer(found), cast(Any, None), cast(Any, reactor)
+    connection = TcpServer(cast(Any, peer), cast(Any, peer), ("192.0.2.1", 1234), port, 0, fake)
+    assert connection.doRead() is ended
+    assert peer.received == received
