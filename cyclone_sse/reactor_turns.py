@@ -52,7 +52,9 @@ class _Poller:
                 continue  # one that was served before it has closed it
             try:
                 self._serve(socket, descriptor, events)
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 # Without this, one protocol that fails at its end would stop those behind it.
                 self.log.failure("serving a socket failed")
             taken = self._clock() - began

@@ -93,13 +93,16 @@ def test_a_turn_of_sockets_that_cost_much_ends_early_and_each_has_its_turn() -> 
         assert max(served.values()) - min(served.values()) <= 1
 
 
-def test_a_socket_that_fails_at_its_end_is_logged_and_the_others_are_served(failures: list[Any]) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_a_socket_that_fails_at_its_end_is_logged_and_the_others_are_served(
+    error: type[BaseException], failures: list[Any]
+) -> None:
     class Failing(Ready):
         def doRead(self) -> Any:
             return ConnectionDone()
 
         def connectionLost(self, reason: Any) -> None:
-            raise ZeroDivisionError
+            raise error
 
     reactor = epollreactor.EPollReactor()
     failing = Failing(Counter())
@@ -109,7 +112,33 @@ def test_a_socket_that_fails_at_its_end_is_logged_and_the_others_are_served(fail
             reactor.doIteration(0)
             assert set(served.values()) == {1}
     failing.close()
-    assert [failure["log_failure"].type for failure in failures] == [ZeroDivisionError]
+    assert [failure["log_failure"].type for failure in failures] == [error]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_a_socket_that_fails_while_it_is_read_ends_and_the_others_are_served(
+    error: type[BaseException], failures: list[Any]
+) -> None:
+    ends: list[BaseException] = []
+
+    class Failing(Ready):
+        def doRead(self) -> None:
+            raise error
+
+        def connectionLost(self, reason: Any) -> None:
+            ends.append(reason.value)
+
+    reactor = epollreactor.EPollReactor()
+    failing = Failing(Counter())
+    with pipes_of(reactor, 0):
+        reactor.addReader(failing)
+        with pipes_of(reactor, 2) as served:
+            reactor.doIteration(0)
+            reactor.doIteration(0)
+            assert set(served.values()) == {2}
+    failing.close()
+    assert [type(end) for end in ends] == [error]
+    assert [failure["log_failure"].type for failure in failures] == [error]
 
 
 def test_a_socket_that_another_closes_in_the_same_turn_is_not_served(failures: list[Any]) -> None:
