@@ -151,8 +151,8 @@ class PublishHandler(PostHandler):
             accepted = self.broker.publish_all(publications)
         except Exception:
             self.refuse_failed(Failure())
-        if not isinstance(accepted, list):  # from a custom broker
-            if inspect.iscoroutine(accepted):
+        if not isinstance(accepted, list):
+            if not isinstance(accepted, Deferred) and inspect.iscoroutine(accepted):  # of a custom broker
                 accepted = Deferred.fromCoroutine(accepted)
             if isinstance(accepted, Deferred):
                 return accepted.addCallbacks(self._answer, self.refuse_failed, (body, publications))

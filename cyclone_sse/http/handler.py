@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from cyclone.web import ErrorHandler, HTTPError, RequestHandler
-from twisted.internet.defer import inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -116,7 +116,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
             self._handle_request_exception(Failure())
             return
         if answering is not None:
-            waiting = maybeDeferred(lambda: answering)
+            waiting = answering if isinstance(answering, Deferred) else maybeDeferred(lambda: answering)
             waiting.addCallbacks(self._end_answer, self._handle_request_exception)
             # cyclone's own does nothing, and would cost a Deferred for each answer. (A handler may set
             # another on itself.)
