@@ -70,9 +70,7 @@ class PostHandler(BrokerHandler):
         If the key of the publisher's token must be fetched, the work starts when it is known.
         """
         queue = self.request.connection.server.slices
-        if not self.rules.may_miss_keys:
-            return finish_in_turns(work, queue)
-        return self.rules.when_keys_known(self.request, partial(finish_in_turns, work, queue))
+        return self.rules.when_keys_known(self.request, finish_in_turns, work, queue)
 
     def refuse_failed(self, failure: Failure) -> None:
         """Convert a failure of the broker into a refusal, without its text, which may name internal hosts."""
@@ -152,7 +150,7 @@ class PublishHandler(PostHandler):
         except Exception:
             self.refuse_failed(Failure())
         if not isinstance(accepted, list):
-            if not isinstance(accepted, Deferred) and inspect.iscoroutine(accepted):  # of a custom broker
+            if inspect.iscoroutine(accepted):  # of a custom broker
                 accepted = Deferred.fromCoroutine(accepted)
             if isinstance(accepted, Deferred):
                 return accepted.addCallbacks(self._answer, self.refuse_failed, (body, publications))

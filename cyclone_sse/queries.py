@@ -37,7 +37,7 @@ class ChannelsHandler(BrokerHandler):
         if not channels:
             raise Refusal(400, "name at least one channel: ?channel=...")
         self.rules.check_names(channels)
-        return self.rules.when_keys_known(self.request, lambda: self._decide(channels))
+        return self.rules.when_keys_known(self.request, self._decide, channels)
 
     head = get
 

@@ -54,10 +54,7 @@ class AccessRequest(Caller, Protocol):
 
 def bearer_token(request: AccessRequest) -> str | None:
     """The token or key in ``Authorization: Bearer``."""
-    credentials = request.headers.exact("Authorization", "")
-    if not credentials:
-        return None
-    scheme, _, token = credentials.partition(" ")
+    scheme, _, token = request.headers.exact("Authorization", "").partition(" ")
     return token.strip(" \t") or None if scheme.lower() == "bearer" else None
 
 

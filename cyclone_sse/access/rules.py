@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
@@ -27,6 +27,7 @@ from cyclone_sse.patterns import check_names
 UNAUTHORIZED = {"WWW-Authenticate": 'Bearer error="invalid_token"'}  # RFC 6750 3
 INSUFFICIENT_SCOPE = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -110,7 +111,9 @@ class Rules:
                 400, f"more than {settings['max-patterns']} patterns for one stream (--max-patterns)"
             )
 
-    def when_keys_known(self, request: AccessRequest, work: Callable[[], T | Deferred[T]]) -> T | Deferred[T]:
+    def when_keys_known(
+        self, request: AccessRequest, work: Callable[P, T | Deferred[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T | Deferred[T]:
         """The result of this work, which starts when the keys of the request's tokens are known.
 
         At once, unless one is missing and must be fetched from its URL. Callers of ``publisher`` must use
@@ -121,8 +124,8 @@ class Rules:
             waiting = [d for token in tokens if (d := self._tokens.missing_key(token)) is not None]
             if waiting:
                 known: Deferred[Any] = DeferredList(waiting)
-                return known.addCallback(lambda _: work())
-        return work()
+                return known.addCallback(lambda _: work(*args, **kwargs))
+        return work(*args, **kwargs)
 
     def subscriber(self, request: AccessRequest, channels: Sequence[str]) -> Grant | Deferred[Grant] | None:
         """The client's right to these channels: a grant whose ``subscribe`` lists them.
@@ -134,7 +137,7 @@ class Rules:
             if not self._open_patterns:
                 self._refuse_patterns(channels, "these are not allowed")
             return None
-        return self.when_keys_known(request, lambda: self._subscriber(request, channels))
+        return self.when_keys_known(request, self._subscriber, request, channels)
 
     def _subscriber(self, request: AccessRequest, channels: Sequence[str]) -> Grant | Deferred[Grant]:
         private = [name for name in channels if not self._public.allows(name, self._is_pattern(name))]

@@ -213,9 +213,8 @@ class Fanout:
         first, seqs = batch.seqs[0], batch.seqs
         data, frames = batch.plain
         length = len(data)
-        rendered_for: bool | None = (
-            False  # the bytes are for clients with these `fields`; None: for one client
-        )
+        # The `fields` of the clients that share these bytes; None: they are for one client alone.
+        rendered_for: bool | None = False
         failed = size = 0
         for client in clients:
             socket = client.ready_socket

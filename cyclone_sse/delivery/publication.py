@@ -78,24 +78,9 @@ class Publication:
 
         Raises ValueError.
         """
-        if _MOST_FIELDS.issuperset(arguments):
-            messages = arguments.get("message")
-            return publication(channel_names(arguments), messages[-1] if messages else "")
-        check_is_form(arguments)
-        last = {}
-        for name, values in arguments.items():
-            if values:
-                last[name] = values[-1]
-        return publication(
-            channel_names(arguments),
-            last.get("message", ""),
-            last.get("event"),
-            _read_retry(last["retry"]) if "retry" in last else None,
-            ttl=_read_ttl(last["ttl"]) if "ttl" in last else None,
-            excluded=last.get("except"),
-            keep="keep" in last and _read_keep(last["keep"]),
-            idempotency_key=_read_key(last.get("idempotency_key")),
-        )
+        options = {} if _MOST_FIELDS.issuperset(arguments) else _form_options(arguments)
+        messages = arguments.get("message")
+        return publication(channel_names(arguments), messages[-1] if messages else "", **options)
 
     @classmethod
     def from_json(cls, value: object) -> Publication:
@@ -217,8 +202,22 @@ def channel_names(arguments: Mapping[str, list[str]]) -> list[str]:
     return names
 
 
-def _json_options(value: dict[str, Any]) -> dict[str, Any]:
+def _form_options(arguments: Mapping[str, list[str]]) -> dict[str, Any]:
     """The arguments of `publication` for the fields beside the channels and the message."""
+    check_is_form(arguments)
+    last = {name: values[-1] for name, values in arguments.items() if values}
+    return {
+        "type": last.get("event"),
+        "retry": _read_retry(last["retry"]) if "retry" in last else None,
+        "ttl": _read_ttl(last["ttl"]) if "ttl" in last else None,
+        "excluded": last.get("except"),
+        "keep": "keep" in last and _read_keep(last["keep"]),
+        "idempotency_key": _read_key(last.get("idempotency_key")),
+    }
+
+
+def _json_options(value: dict[str, Any]) -> dict[str, Any]:
+    """The same for a JSON object, which has only known fields."""
     if not FIELDS.issuperset(value):
         raise ValueError(f"unknown field {min(value.keys() - FIELDS)!r}")
     event, retry, ttl = _json_text(value, "event"), _json_retry(value), value.get("ttl")

@@ -54,16 +54,14 @@ class Request(HTTPRequest):  # type: ignore[misc]
         self.method = head.method
         self.headers = head.headers.copy()  # a handler may change them
         self.version = "HTTP/1.1" if head.minor else "HTTP/1.0"
-        self.host = head.host
-        self.path = self.uri = head.path
-        self.query = head.query
+        self.host, self.path, self.query = head.host, head.path, head.query
         self.parameters: Fields = {}
         if self.query:
             self.parameters = url_encoded(self.query.encode("latin-1"))
             if _TOKEN in self.parameters:
                 self.access_token = self.parameters[_TOKEN][-1]
                 self.query = _without_token(self.query)
-            self.uri = f"{self.path}?{self.query}" if self.query else self.path
+        self.uri = f"{self.path}?{self.query}" if self.query else self.path
         self.body = body
         self.media_type = head.media_type if body else ""
         if not body:

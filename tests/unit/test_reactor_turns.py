@@ -63,6 +63,19 @@ def pipes_of(
         waker.connectionLost(None)
 
 
+def served_beside(failing: Ready, turns: int) -> set[int]:
+    """How often two other sockets are served in so many turns beside this one."""
+    reactor = epollreactor.EPollReactor()
+    with pipes_of(reactor, 0):
+        reactor.addReader(failing)
+        with pipes_of(reactor, 2) as served:
+            for _ in range(turns):
+                reactor.doIteration(0)
+            counts = set(served.values())
+    failing.close()
+    return counts
+
+
 def test_each_socket_has_its_turn() -> None:
     reactor = epollreactor.EPollReactor()
     reactor.seconds = lambda: 0.0
@@ -104,14 +117,7 @@ def test_a_socket_that_fails_at_its_end_is_logged_and_the_others_are_served(
         def connectionLost(self, reason: Any) -> None:
             raise error
 
-    reactor = epollreactor.EPollReactor()
-    failing = Failing(Counter())
-    with pipes_of(reactor, 0):
-        reactor.addReader(failing)
-        with pipes_of(reactor, 2) as served:
-            reactor.doIteration(0)
-            assert set(served.values()) == {1}
-    failing.close()
+    assert served_beside(Failing(Counter()), turns=1) == {1}
     assert [failure["log_failure"].type for failure in failures] == [error]
 
 
@@ -128,15 +134,7 @@ def test_a_socket_that_fails_while_it_is_read_ends_and_the_others_are_served(
         def connectionLost(self, reason: Any) -> None:
             ends.append(reason.value)
 
-    reactor = epollreactor.EPollReactor()
-    failing = Failing(Counter())
-    with pipes_of(reactor, 0):
-        reactor.addReader(failing)
-        with pipes_of(reactor, 2) as served:
-            reactor.doIteration(0)
-            reactor.doIteration(0)
-            assert set(served.values()) == {2}
-    failing.close()
+    assert served_beside(Failing(Counter()), turns=2) == {2}
     assert [type(end) for end in ends] == [error]
     assert [failure["log_failure"].type for failure in failures] == [error]
 
