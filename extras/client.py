@@ -376,6 +376,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     settings = parser.parse_args(words)
     if settings.resume and not settings.publish:
         parser.error("--resume needs --publish: what is there to miss?")
+    if settings.publish and settings.slow >= settings.number:
+        parser.error("--publish needs a subscriber that reads: --slow must be less than --number")
     return settings
 
 

@@ -141,6 +141,7 @@ def test_refusals_have_names(serve: Serve) -> None:
         (["-n", "2000000000"], "file descriptors"),
         (["-n", "0"], "invalid positive value"),
         (["--resume"], "--resume needs --publish"),
+        (["-n", "5", "--slow", "5", "--publish", "1"], "--slow must be less than --number"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(words: list[str], complaint: str) -> None:
