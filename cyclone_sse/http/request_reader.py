@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.chunks import ChunkedBody, too_large
-from cyclone_sse.http.forms import media_type
+from cyclone_sse.http.forms import Fields, media_type
 from cyclone_sse.http.headers import FIELD, FORBIDDEN_BYTES, MAX_HEAD, TOKEN, Headers, body_length
 from cyclone_sse.http.target import is_host, split_target
 
@@ -63,17 +63,19 @@ _COMMON_QUERY = re.compile(r"(?:(?:channels?|fields|presence|state|stream)=[^&]*
 
 
 class RequestHead(NamedTuple):
-    """The head of a request; several requests may share it, so that none may change its headers.
+    """The head of a request; several may share it, so that none may change its parameters and headers.
 
-    host, path, query: from the target. minor: of HTTP/1.x. length: of the body in bytes, None for chunks.
-    keep_alive: whether the connection stays open. expects: whether the client waits for "100 Continue".
-    media_type: the Content-Type without its parameters; empty if there is none.
+    host, path, query: from the target. parameters: the fields of the query; the first request fills them in.
+    minor: of HTTP/1.x. length: of the body in bytes, None for chunks. keep_alive: whether the connection
+    stays open. expects: whether the client waits for "100 Continue". media_type: the Content-Type without
+    its parameters; empty if there is none.
     """
 
     method: str
     host: str
     path: str
     query: str
+    parameters: Fields
     minor: int
     headers: Headers
     length: int | None
@@ -248,6 +250,7 @@ def _head(data: bytes) -> RequestHead:
         host,
         path,
         query,
+        {},
         minor,
         section.headers,
         section.length,

@@ -52,16 +52,17 @@ class Request(HTTPRequest):  # type: ignore[misc]
     def __init__(self, connection: Any, head: RequestHead, body: bytes) -> None:
         self.connection = connection
         self.method = head.method
-        self.headers = head.headers.copy()  # a handler may change them
+        self.headers = head.headers.copy()  # a handler may change them, and the parameters
         self.version = "HTTP/1.1" if head.minor else "HTTP/1.0"
         self.host, self.path, self.query = head.host, head.path, head.query
         self.parameters: Fields = {}
         if self.query:
-            self.parameters = url_encoded(self.query.encode("latin-1"))
+            if not head.parameters:  # else another request with this head has filled them in
+                head.parameters.update(url_encoded(self.query.encode("latin-1")))
+            self.parameters = {name: values[:] for name, values in head.parameters.items()}
             if _TOKEN in self.parameters:
                 self.access_token = self.parameters[_TOKEN][-1]
                 self.query = _without_token(self.query)
-        self.uri = f"{self.path}?{self.query}" if self.query else self.path
         self.body = body
         self.media_type = head.media_type if body else ""
         if not body:
@@ -69,6 +70,11 @@ class Request(HTTPRequest):  # type: ignore[misc]
             self.arguments, self._content = self.parameters, _NO_CONTENT
         self._start_time = time.time()
         self._finish_time = None
+
+    @cached_property
+    def uri(self) -> str:
+        """Path and query."""
+        return f"{self.path}?{self.query}" if self.query else self.path
 
     def __repr__(self) -> str:
         """Return only what may be logged; cyclone's own has all headers, and so cookies and keys."""

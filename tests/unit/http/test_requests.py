@@ -45,6 +45,20 @@ def test_headers_are_changed_for_one_request_only() -> None:
         request.headers["A"] = "c"
 
 
+def test_parameters_are_changed_for_one_request_only() -> None:
+    for _ in range(4):  # the reader remembers what has come twice
+        request = made("/?channels=a&channels=b&fields=channel")
+        assert request.parameters == {"channels": ["a", "b"], "fields": ["channel"]}
+        request.arguments["channels"].append("c")
+        del request.arguments["fields"]
+
+
+def test_a_malformed_query_is_refused_each_time() -> None:
+    for _ in range(4):
+        with pytest.raises(Refusal, match="UTF-8"):
+            made("/?channels=%FF")
+
+
 @pytest.mark.parametrize("name", ["access_token", "access%5Ftoken"])
 def test_a_token_is_taken_out_of_all_that_is_logged(name: str) -> None:
     request = made(f"/?channels=a&{name}=one&{name}=secret")
