@@ -208,7 +208,7 @@ class Hub:
             for name in filter(is_glob, first):
                 self._patterns.add(name)
         if is_new and not (last_event_id or client.wants_state):
-            self._resume.go_live(client, self.ids.present().seq)
+            self._resume.go_live(client, self.ids.old)
         added = client.channels[len(before) :]
         self.presence.add(client, added)
         if not is_new and client.state is not CORKED:
