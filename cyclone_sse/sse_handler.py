@@ -188,12 +188,13 @@ class ExtendedSSEHandler(BrokerHandler, SSEHandler):  # type: ignore[misc]
         # Without an id of its own, a client with states gets its first id with them.
         sends_id = renews_id and not (wants_state and self._resume_id is None)
         client = self.subscriber = self._open_poll() if is_poll else self._open_stream(sends_id)
+        arguments = self.request.arguments
         client.client_id = client_id
         client.user = None if self.user is None else str(self.user) or None
         client.address = self.request.remote_ip
         client.info = compact_info(self.info)
-        client.wants_presence = not is_poll and "1" in self.request.arguments.get("presence", ())
-        client.fields = "channel" in self.request.arguments.get("fields", ())
+        client.wants_presence = not is_poll and "1" in arguments.get("presence", ())
+        client.fields = "channel" in arguments.get("fields", ())
         client.renews_id, client.wants_state = renews_id, wants_state
         if type(self).sendEvent is not ExtendedSSEHandler.sendEvent:
             client.render, client.shares_frames = self._render, False

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from cyclone_sse.access.grant import Grant
 from cyclone_sse.delivery.publication import channel_names
 from cyclone_sse.errors import Refusal
+from cyclone_sse.http.forms import NO_FIELDS
 from cyclone_sse.http.headers import NO_HEADERS
 from cyclone_sse.sse_handler import ExtendedSSEHandler
 
@@ -107,6 +108,7 @@ class BroadcastHandler(ExtendedSSEHandler):
         if type(self) is BroadcastHandler and not client.is_poll:
             # Nothing needs them from here on; a subclass's unbind may want its cookies.
             self.request.headers = NO_HEADERS
+            self.request.arguments = self.request.parameters = NO_FIELDS
             self.request.access_token = None
 
     def unbind(self) -> None:

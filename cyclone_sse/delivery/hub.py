@@ -92,6 +92,8 @@ class Hub:
         self.idle = self.publishing.idle
         self._resume = Resume(self.history, self.ids, self.counters, reactor, self.states, patterns=patterns)
         self.lifecycle = Lifecycle(settings, self._fanout, reactor, wall)
+        # Made once: a bound method for each client would be two objects for each.
+        self._on_full, self._on_overflow = self.lifecycle.watch_progress, self._resume.fall_back
         self.end_orders = EndOrders(reactor)
         self.presence = PresenceFeed(self.kinds, settings, self._fanout, reactor)
         self._tick = min(1.0, settings["ping-interval"] / 10) or 1.0  # seconds
@@ -246,8 +248,7 @@ class Hub:
         self.clients[client] = None
         self.counters.subscribes += 1
         client.opened_at = self._reactor.seconds()
-        client.on_full = self.lifecycle.watch_progress
-        client.on_overflow = self._resume.fall_back
+        client.on_full, client.on_overflow = self._on_full, self._on_overflow
         self.lifecycle.add(client)
 
     def unsubscribe(self, client: Client, channels: Iterable[str] | None = None) -> list[str]:

@@ -37,6 +37,7 @@ logging.getLogger("python_multipart.multipart").disabled = True
 _PERCENT, _PLUS = b"%+"  # as numbers: `in` finds a number in bytes six times as fast as bytes
 
 Fields = dict[str, list[str]]
+NO_FIELDS: Fields = {}
 
 
 def media_type(content_type: str | None) -> str:

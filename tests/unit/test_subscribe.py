@@ -178,6 +178,16 @@ def test_bind_and_unbind_of_a_subclass_are_told() -> None:
     assert told == ["ann", "ann"]
 
 
+def test_an_open_stream_keeps_nothing_of_its_request_except_for_a_subclass() -> None:
+    class Told(BroadcastHandler):
+        pass
+
+    for handler, kept in ((BroadcastHandler, False), (Told, True)):
+        transport = MemoryServer(subscribe=handler).connect("GET", "/?channels=a&fields=channel", "X: y")
+        request = transport.connection._request
+        assert [bool(each) for each in (request.arguments, request.parameters, request.headers)] == [kept] * 3
+
+
 def test_an_unbind_that_fails_leaves_no_client_registered(failures: list[object]) -> None:
     class Failing(BroadcastHandler):
         def unbind(self) -> None:
