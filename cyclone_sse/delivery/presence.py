@@ -28,6 +28,12 @@ ASK_AGAIN = 2.0  # seconds between two questions to one server
 MESSAGE_ENTRIES = 200  # entries of one message: at most 200 kB, mostly a tenth of it
 PEERS = 1000  # servers; messages of more of them must be a mistake
 WAITING = 200  # reports of a server that are kept while one before them is missing
+MOST_LEFT = 20_000  # users whose last stream has gone, during an outage of the broker
+LEARNS = 1.0  # seconds in which a server that starts has learned who is there
+CROSSING = 3.0  # seconds in which reports of two servers may cross, with their ticks and announcements
+
+# In a report, the streams of a user who has none on this server: is it a member by another server's reports?
+_NO_MEMBER, _ELSEWHERE = 0, -1
 
 Message = dict[str, Any]
 Key = tuple[str, str | None]  # a channel, and a user; None: all anonymous streams of the channel
@@ -37,6 +43,7 @@ Key = tuple[str, str | None]  # a channel, and a user; None: all anonymous strea
 class _Peer:
     """Another server, as far as its reports have come."""
 
+    known_at: float  # when its first message came
     heard_at: float
     seq: int = 0  # everything up to this report is in the rooms
     entries: dict[Key, Entry] = field(default_factory=dict)
@@ -63,6 +70,9 @@ class Presence:
         self._changed: dict[str, None] = {}  # channels
         self._own: dict[Key, Entry] = {}
         self._leaving: Deadlines[Key] = Deadlines(min(1.0, grace / 10) or 1.0)  # users without a stream
+        # Those whose last stream here has gone, until all servers know. See `_cause`.
+        self._left_lately: Deadlines[Key] = Deadlines(0.5)
+        self._apart_at = float("-inf")  # when messages were last not received
         self._unreported: dict[Key, None] = {}
         self._seq = 0
         self._sent_at = float("-inf")
@@ -106,6 +116,19 @@ class Presence:
             del self._own[key]
         self._unreported[key] = None
         self._set(self._server, key, entry, self._server)
+
+    def _note_left(self, key: Key, now: float) -> None:
+        if len(self._left_lately) < MOST_LEFT:
+            self._left_lately.set(key, now + CROSSING)
+
+    def _cause(self, server: str, key: Key, is_told: bool) -> str:
+        """The server that tells the application of a change that another server has reported.
+
+        is_told: whether that server has seen the member leave. If not, the streams on both servers may have
+        gone at once, or the user may have come back there while this server was telling of the leave. Without
+        this, no server would tell of such a change: each would take it for the other's.
+        """
+        return self._server if not is_told and key in self._left_lately else server
 
     def _set(self, server: str, key: Key, entry: Entry, cause: str) -> None:
         channel, user = key
@@ -171,7 +194,7 @@ class Presence:
         if peer is None:
             if len(self._peers) >= PEERS:
                 return
-            peer = self._peers[server] = _Peer(now)
+            peer = self._peers[server] = _Peer(now, now)
         peer.heard_at = now
         if "bye" in message:
             peer.ends = now + self._grace
@@ -216,8 +239,8 @@ class Presence:
                 (peer.seq, parts), peer.complete = peer.complete, None
                 yield from self._replace(server, peer, parts)
             elif (changes := peer.waiting.pop(peer.seq + 1, None)) is not None:
-                for key, entry in _entries(changes):
-                    self._set_of(server, peer, key, entry)
+                for key, entry, is_told in _entries(changes):
+                    self._set_of(server, peer, key, entry, is_told)
                 peer.seq += 1  # after an error this report is missing, and the members are requested
                 if peer.waiting:
                     yield
@@ -230,7 +253,7 @@ class Presence:
         """Replace the members of a server by these. Those that stay are not absent between two slices."""
         gone = dict.fromkeys(peer.entries)
         for changes in parts:
-            for key, entry in _entries(changes):
+            for key, entry, _ in _entries(changes):
                 self._set_of(server, peer, key, entry)
                 gone.pop(key, None)
             yield
@@ -243,12 +266,12 @@ class Presence:
                 if self._peers.get(server) is not peer:
                     return
 
-    def _set_of(self, server: str, peer: _Peer, key: Key, entry: Entry) -> None:
+    def _set_of(self, server: str, peer: _Peer, key: Key, entry: Entry, is_told: bool = False) -> None:
         if entry.streams:
             peer.entries[key] = entry
         else:
             peer.entries.pop(key, None)
-        self._set(server, key, entry, server)
+        self._set(server, key, entry, self._cause(server, key, is_told))
 
     def ask_all(self) -> None:
         """Ask every server for its members, since this one has just started."""
@@ -266,21 +289,39 @@ class Presence:
         while due := self._leaving.pop_due(now, MESSAGE_ENTRIES):
             for key in due:
                 self._set_own(key, NO_STREAMS)
+                self._note_left(key, now)
+            yield
+        if not connected:
+            self._apart_at = now
+        while now - self._apart_at >= 2 * HEARTBEAT and self._left_lately.pop_due(now, MESSAGE_ENTRIES):
             yield
         for server, peer in list(self._peers.items()):
             if not connected:
                 peer.heard_at = now
             if peer.heard_at + SILENCE <= now or (peer.ends is not None and peer.ends <= now):
                 del self._peers[server]
-                yield from self._drop(server, peer)
+                yield from self._drop(server, peer, now)
 
-    def _drop(self, server: str, peer: _Peer) -> Iterator[None]:
-        """Drop the members of a server that is gone. One of the others counts their leaves as its own."""
-        speaker = min(self._server, *self._peers) if self._peers else self._server
+    def _drop(self, server: str, peer: _Peer, now: float) -> Iterator[None]:
+        """Drop the members of a server that is gone. One of the others counts their leaves as its own.
+
+        Not one that may be gone too, or that may have started too late to know them: it would not tell the
+        application of them.
+        """
+        others = [
+            name
+            for name, other in self._peers.items()
+            if other.ends is None
+            and other.heard_at + 2 * HEARTBEAT > now
+            and other.known_at + LEARNS <= peer.heard_at
+        ]
+        speaker = min([self._server, *others])
         for number, key in enumerate(list(peer.entries), 1):
             back = self._peers.get(server)
             if back is None or key not in back.entries:  # else it is back, and has reported this
-                self._set(server, key, NO_STREAMS, speaker)
+                self._set(server, key, NO_STREAMS, self._cause(speaker, key, False))
+                if speaker == self._server:
+                    self._note_left(key, now)
             if not number % MESSAGE_ENTRIES:
                 yield
 
@@ -292,7 +333,7 @@ class Presence:
                 del self._unreported[key]
             self._seq += 1
             self._sent_at = now
-            changes = [_change(key, self._own.get(key, NO_STREAMS)) for key in keys]
+            changes = [self._change(key) for key in keys]
             yield {"server": self._server, "seq": self._seq, "changes": changes}
         outbox, self._outbox = self._outbox, []
         for messages in outbox:
@@ -301,24 +342,29 @@ class Presence:
             self._sent_at = now
             yield {"server": self._server, "seq": self._seq}
 
+    def _change(self, key: Key) -> list[Any]:
+        channel, user = key
+        entry = self._own.get(key)
+        if entry is not None:
+            return _streams(key, entry)
+        return [channel, user, _ELSEWHERE if user in self.room(channel).members else _NO_MEMBER]
+
     def _whole(self) -> Iterator[Message]:
         """All members of this server, in parts. Unreported changes follow in the next report."""
         seq, number, entries = self._seq, next(self._whole_numbers), list(self._own.items())
         starts = range(0, len(entries), MESSAGE_ENTRIES) or range(1)
         for part, start in enumerate(starts):
-            changes = [_change(key, entry) for key, entry in entries[start : start + MESSAGE_ENTRIES]]
+            changes = [_streams(key, entry) for key, entry in entries[start : start + MESSAGE_ENTRIES]]
             place = {"seq": seq, "whole": number, "part": part, "parts": len(starts)}
             yield {"server": self._server, **place, "changes": changes}
 
 
-def _change(key: Key, entry: Entry) -> list[Any]:
-    if not entry.streams:
-        return [*key, 0]
+def _streams(key: Key, entry: Entry) -> list[Any]:
     return [*key, entry.streams, entry.since, entry.latest, entry.info]
 
 
-def _entries(changes: list[Any]) -> Iterator[tuple[Key, Entry]]:
-    """The changes of a message that are well-formed."""
+def _entries(changes: list[Any]) -> Iterator[tuple[Key, Entry, bool]]:
+    """The changes of a message that are well-formed, and whether the server has seen the member leave."""
     for change in changes:
         if not isinstance(change, list) or len(change) not in (3, 6):
             continue
@@ -326,9 +372,9 @@ def _entries(changes: list[Any]) -> Iterator[tuple[Key, Entry]]:
         if not (_is_name(channel) and (user is None or _is_name(user)) and type(streams) is int):
             continue
         if streams <= 0:
-            yield (channel, user), NO_STREAMS
+            yield (channel, user), NO_STREAMS, streams == _NO_MEMBER
         elif len(rest) == 3 and {type(rest[0]), type(rest[1])} <= {int, float} and _is_info(rest[2]):
-            yield (channel, user), Entry(streams, *rest)
+            yield (channel, user), Entry(streams, *rest), False
 
 
 def _is_name(value: object) -> bool:

@@ -186,6 +186,11 @@ class PresenceFeed:
         if not self._ticking.running:
             return []
         self._ticking.stop()
+        for channel in self._presence.changed_channels():
+            # No other server tells the application of what has happened here.
+            changes = self._presence.pop_changes(channel)
+            if changes is not None:
+                self._notify(channel, changes)
         if not self._kinds.have_presence or self._report is None:
             return []
         self._presence.stop()

@@ -195,14 +195,110 @@ def test_a_server_that_stops_takes_no_member_with_it_who_reconnects() -> None:
 def test_the_members_of_a_killed_server_leave_and_one_server_speaks_for_it() -> None:
     a, b, c = Presence("a", GRACE), Presence("b", GRACE), Presence("c", GRACE)
     a.join("room", "42", None, 1.0)
-    talk([a, b, c], 1.0)
+    for now in (1.0, 6.0):
+        talk([a, b, c], now)
     for server in (b, c):
         server.pop_changes("room")
-    for now in (6.0, 11.0, 16.0, 1.0 + SILENCE, 2.0 + SILENCE):
+    for now in (11.0, 16.0, 6.0 + SILENCE, 7.0 + SILENCE):
         talk([b, c], now)
     heard = [server.pop_changes("room") for server in (b, c)]
     assert [changes.left for changes in heard if changes] == [["42"], ["42"]]
     assert [set(changes.here) for changes in heard if changes] == [{"42"}, set()]
+
+
+def here(presence: Presence) -> set[str]:
+    """The users of whose changes this server tells the application."""
+    changes = presence.pop_changes("room")
+    return set(changes.here) if changes else set()
+
+
+@pytest.mark.parametrize("other", ["stops", "is killed too", "has just started"])
+def test_no_server_that_cannot_tell_of_it_speaks_for_one_that_was_killed(other: str) -> None:
+    killed, b, c = Presence("k", GRACE), Presence("b", GRACE), Presence("c", GRACE)
+    known = [killed, b, c] if other != "has just started" else [killed, c]
+    killed.join("room", "42", None, 1.0)
+    for now in (1.0, 6.0):
+        talk(known, now)
+    here(c)
+    if other == "has just started":
+        b.ask_all()
+    if other == "stops":
+        b.stop()
+        talk([b, c], 20.0)
+    for now in (7.0, 12.0, 17.0, 22.0, 6.0 + SILENCE, 7.0 + SILENCE):
+        talk([b, c] if other == "has just started" else [c], now)
+    assert members(c) == {}
+    assert here(c) == {"42"}
+
+
+def test_streams_that_close_on_two_servers_at_once_are_told_as_a_leave() -> None:
+    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    for server in (a, b):
+        server.join("room", "42", None, 1.0)
+    talk([a, b], 1.0)
+    for server in (a, b):
+        here(server)
+        server.leave("room", "42", 1.0)
+    sent_by_a, sent_by_b = run(a, 12.0), run(b, 12.0)  # these cross
+    assert here(a) == here(b) == set()
+    for message in sent_by_a:
+        receive(b, message, 12.1)
+    for message in sent_by_b:
+        receive(a, message, 12.1)
+    assert here(a) | here(b) == {"42"}
+
+
+def test_streams_that_close_one_after_the_other_are_told_once() -> None:
+    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    for server in (a, b):
+        server.join("room", "42", None, 1.0)
+    talk([a, b], 1.0)
+    for server in (a, b):
+        here(server)
+    a.leave("room", "42", 1.0)
+    b.leave("room", "42", 2.5)
+    for now in (12.0, 12.25, 13.0, 13.25, 13.5, 13.75, 14.0):
+        talk([a, b], now, rounds=1)
+    assert (here(a), here(b)) == (set(), {"42"})
+
+
+def test_a_user_who_is_back_on_another_server_while_the_leave_is_told_is_told_again() -> None:
+    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    a.join("room", "42", None, 1.0)
+    talk([a, b], 1.0)
+    here(a)
+    a.leave("room", "42", 1.0)
+    sent = run(a, 12.0)
+    assert here(a) == {"42"}  # is told to have left
+    b.join("room", "42", None, 12.0)  # and stays a member there
+    for message in sent:
+        receive(b, message, 12.1)
+    assert here(b) == set()
+    for message in run(b, 12.2):
+        receive(a, message, 12.2)
+    assert here(a) == {"42"}
+    talk([a, b], 20.0)
+    assert not a._left_lately
+
+
+def test_what_crossed_during_an_outage_of_the_broker_is_told_after_it() -> None:
+    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    a.join("room", "42", None, 1.0)
+    talk([a, b], 1.0)
+    here(a)
+    a.leave("room", "42", 1.0)
+    b.join("room", "42", None, 2.0)  # which the other server does not receive
+    now = 2.0
+    while now < 60.0:
+        for server in (a, b):
+            list(server.tick(now, connected=False))
+            list(server.pop_messages(now))
+        now += 1.0
+    assert here(a) == {"42"}  # is told to have left
+    for now in (61.0, 62.0, 67.0):
+        talk([a, b], now)
+    assert members(a) == members(b) == {"42": 1}
+    assert here(a) == {"42"}
 
 
 def test_a_server_that_starts_learns_who_is_there() -> None:

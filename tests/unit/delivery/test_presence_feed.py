@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from cyclone_sse.delivery.presence import SILENCE
 from cyclone_sse.delivery.presence_feed import SUSPENDED
 from cyclone_sse.slices import finish
 from tests.unit.delivery.clients import Recorder, make_hub, turns
+from tests.unit.delivery.presence_model import PresenceModel
 from tests.unit.fakes import TurnClock
 
 KINDS = '["room-*"]\npresence = true\n'
@@ -393,6 +396,32 @@ def test_the_application_is_told_where_it_happened(clock: TurnClock, kinds: Path
     servers.hubs[0].unsubscribe(ann)
     servers.wait(14)
     assert told == [(0, "room-1", ["42"], []), (0, "room-1", [], ["42"])]
+
+
+def test_the_application_is_told_of_the_last_changes_of_a_server_that_stops(
+    clock: TurnClock, kinds: Path
+) -> None:
+    servers = Servers(clock, kinds, count=2)
+    first, second = servers.hubs
+    told: list[str] = []
+    for hub in servers.hubs:
+        hub.presence.on_changes = lambda channel, joined, left: told.extend(joined)
+    join(first, "42")
+    first.presence.stop()
+    join(second, "42")  # her client reconnects
+    servers.wait(20)
+    assert told == ["42"]
+
+
+def test_the_application_learns_who_is_present_whatever_crosses(
+    kinds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(14, 24):
+        names = random.Random(seed)
+        monkeypatch.setattr(secrets, "token_hex", lambda _, names=names: f"{names.random()}")
+        model = PresenceModel(seed, kinds)
+        model.play(30)
+        assert list(model.faults()) == [], seed
 
 
 def test_without_presence_nothing_is_reported(clock: TurnClock, tmp_path: Path) -> None:
