@@ -338,6 +338,10 @@ class Presence:
         outbox, self._outbox = self._outbox, []
         for messages in outbox:
             yield from messages
+        yield from self.pop_heartbeat(now)
+
+    def pop_heartbeat(self, now: float) -> Iterator[Message]:
+        """The message of a server that has sent none for a while, so that it does not count as killed."""
         if now - self._sent_at >= HEARTBEAT:
             self._sent_at = now
             yield {"server": self._server, "seq": self._seq}

@@ -23,7 +23,7 @@ from cyclone_sse.delivery.client import Client
 from cyclone_sse.delivery.events import PRESENCE_TYPE, encode
 from cyclone_sse.delivery.fanout import Fanout
 from cyclone_sse.delivery.kinds import Kinds
-from cyclone_sse.delivery.presence import Presence
+from cyclone_sse.delivery.presence import Message, Presence
 from cyclone_sse.delivery.room import Changes, Room
 from cyclone_sse.patterns import is_glob
 from cyclone_sse.slices import Slices, each, finish_in_turns
@@ -216,9 +216,16 @@ class PresenceFeed:
             self._slices.add(self._announce())
             self._slices.add(self._send_messages())
             self._has_missed = not is_on
+        elif is_on:
+            # Without this, a server with work for more than 20 seconds would count as killed.
+            for _ in self._send(self._presence.pop_heartbeat(now)):
+                pass
 
     def _send_messages(self) -> Iterator[None]:
-        for message in self._presence.pop_messages(self._reactor.seconds()):
+        return self._send(self._presence.pop_messages(self._reactor.seconds()))
+
+    def _send(self, messages: Iterable[Message]) -> Iterator[None]:
+        for message in messages:
             if self._report is not None:
                 self._report(message)
             yield

@@ -18,7 +18,7 @@ from cyclone_sse.delivery import presence_feed
 from cyclone_sse.delivery.hub import Hub
 from cyclone_sse.delivery.presence import SILENCE
 from cyclone_sse.delivery.presence_feed import SUSPENDED
-from cyclone_sse.slices import finish
+from cyclone_sse.slices import Slices, finish
 from tests.unit.delivery.clients import Recorder, make_hub, turns
 from tests.unit.delivery.presence_model import PresenceModel
 from tests.unit.fakes import TurnClock
@@ -222,6 +222,17 @@ def test_long_work_is_no_reason_to_request_the_members_again(clock: TurnClock, k
     hub.presence._slices.add(long_work(clock, 2 * SUSPENDED))  # the members of many servers, say
     servers.wait(1)
     assert [message for message in servers.messages if "ask" in message] == []
+
+
+def test_a_server_with_long_work_sends_heartbeats(clock: TurnClock, kinds: Path) -> None:
+    servers = Servers(clock, kinds, count=2)
+    busy, other = servers.hubs
+    join(busy, "42")
+    servers.wait(2)
+    busy.presence._slices = Slices(TurnClock())  # which does not come to the next slice
+    busy.presence._slices.add(iter([None] * 10_000))
+    servers.wait(2 * SILENCE)
+    assert list(members(other, "room-1")["members"]) == ["42"]
 
 
 def test_a_server_that_was_suspended_during_long_work_drops_no_members_of_others(
