@@ -22,6 +22,7 @@ from cyclone_sse.options import with_defaults
 from cyclone_sse.publish import ClearHandler
 from cyclone_sse.queries import PresenceHandler, StateHandler
 
+_UNKNOWN = "Not Found: streams are at /?channels=..., publishing is at /publish"
 _NO_ORDERS = "this server takes no orders by HTTP: see --http-secret and --http-publish"
 _HOW_TO_ENABLE = {
     "/publish": "publishing by HTTP is off: see --http-publish",
@@ -40,7 +41,7 @@ class NowhereHandler(NotFoundHandler):
     @property
     def reason(self) -> str:
         """The reason in the answer."""
-        return _HOW_TO_ENABLE.get(self.request.path, "Not Found")
+        return _HOW_TO_ENABLE.get(self.request.path, _UNKNOWN)
 
 
 class App(Application):  # type: ignore[misc]

@@ -254,6 +254,11 @@ def cookie_name(value: str) -> str:
     return value
 
 
+def not_json(error: ValueError) -> str:
+    """What is wrong with a JSON text, and where, if Python's decoder says so."""
+    return f"this is not JSON: {error}" if isinstance(error, json.JSONDecodeError) else "this is not JSON"
+
+
 def read_json(body: bytes) -> Any:
     """The value of a JSON text (RFC 8259: UTF-8, no NaN). Raises ValueError that says what is wrong."""
     try:
@@ -263,8 +268,8 @@ def read_json(body: bytes) -> Any:
         raise ValueError("JSON is not UTF-8") from None
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
-    except ValueError:
-        raise ValueError("this is not JSON") from None
+    except ValueError as error:
+        raise ValueError(not_json(error)) from None
     if may_be_deep(text, 0, len(text)) and is_deep(value):
         raise ValueError(TOO_DEEP)
     return value

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from getopt import GetoptError
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from cyclone_sse.values import without_userinfo
 _REPEATABLE = {"cors-origin": ",", "endpoint": " "}  # each with its separator
 _NAMES = {row.name for row in OPTIONS}
 _VARIABLES = {row.variable: row.name for row in OPTIONS}
+_COMMANDS_FIRST = "a command comes first: cyclone-sse check, publish or token"
 
 # Kubernetes describes each Service to each pod: for one called cyclone-sse, or cyclone-sse-redis, by
 # variables that begin with our prefix. Without this the server would take them for its options.
@@ -88,7 +90,7 @@ class Options(usage.Options):
     def parseArgs(self, *words: str) -> None:
         """Accept options only. Raises UsageError."""
         if words:
-            raise usage.UsageError(f"{words[0]!r} is not an option")
+            raise usage.UsageError(f"{words[0]!r} is not an option; {_COMMANDS_FIRST}")
 
     opt_cors_origin = _collect("cors-origin")
     opt_endpoint = _collect("endpoint")
@@ -103,7 +105,10 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            raise SystemExit(f"cyclone-sse: {error}") from None
+            cause = error.__context__
+            wrong = cause.opt if isinstance(cause, GetoptError) else ""
+            similar = "" if wrong in _NAMES else _similar(wrong, _NAMES, "--")
+            raise SystemExit(f"cyclone-sse: {error}{similar}") from None
 
     def postOptions(self) -> None:
         """Turn every text into its value. Exits with one line for each mistake.
@@ -214,9 +219,9 @@ def read_config(path: str | None) -> dict[str, str]:
     return found
 
 
-def _similar(name: str, names: Iterable[str]) -> str:
+def _similar(name: str, names: Iterable[str], before: str = "") -> str:
     close = get_close_matches(name, list(names), 1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {before}{close[0]}?" if close else ""
 
 
 def as_lines(mistakes: Iterable[str]) -> str:

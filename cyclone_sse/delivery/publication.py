@@ -54,7 +54,7 @@ class Publication:
 
     def __post_init__(self) -> None:
         if not self.channels:
-            raise ValueError("channel is missing")
+            raise ValueError("channel is missing or empty")
         check_names(self.channels)
         if self.type is not None:
             _check_type(self.type)
@@ -145,7 +145,7 @@ def publication(
     found = dict.fromkeys(names)
     found.pop("", None)
     if not (found and message):
-        raise ValueError(f"{'message' if found else 'channel'} is missing")
+        raise ValueError(f"{'message' if found else 'channel'} is missing or empty")
     try:
         if isinstance(message, str):
             data = message.encode()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import islice
+from json import JSONDecodeError
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.forms import MULTIPART, SLICE, URLENCODED, url_encoded
 from cyclone_sse.http.requests import Request
-from cyclone_sse.values import JSON_DECODER, MAX_NESTING, TOO_DEEP, is_deep, may_be_deep, read_json
+from cyclone_sse.values import JSON_DECODER, MAX_NESTING, TOO_DEEP, is_deep, may_be_deep, not_json, read_json
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
@@ -170,16 +171,16 @@ def _read_array(text: str, start: int, max_batch: int) -> Generator[None, None, 
             values.append(value)
             after = _AFTER_VALUE.match(text, position)
             if after is None:
-                raise ValueError
+                raise JSONDecodeError("Expecting ',' delimiter", text, position)
             position, is_over = after.end(), after[1] == "]"
             if not len(values) % _VALUES_AT_ONCE:
                 yield
+        if position != len(text):
+            raise JSONDecodeError("Extra data", text, position)
     except RecursionError:
         raise Refusal(400, TOO_DEEP) from None
-    except ValueError:
-        raise Refusal(400, "this is not JSON") from None
-    if position != len(text):
-        raise Refusal(400, "this is not JSON")
+    except ValueError as error:
+        raise Refusal(400, not_json(error)) from None
     return values
 
 

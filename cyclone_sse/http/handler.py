@@ -197,6 +197,7 @@ class JsonHandler(RequestHandler):  # type: ignore[misc]
             reason, details = refusal.reason, refusal.details
             self._headers.update(refusal.headers)
         if status_code == 405:
+            reason = f"{reason}: use {self.allowed}"
             self.set_header("Allow", self.allowed)
         elif status_code == 401 and "WWW-Authenticate" not in self._headers:
             self.set_header("WWW-Authenticate", 'Bearer realm="cyclone-sse"')  # RFC 9110 15.5.2

@@ -47,7 +47,7 @@ def test_who_posts_where_nothing_is_published_is_told_which_option_lacks() -> No
         "/clear": b"see --http-secret",
         "/presence": b"see --channels",
         "/stats": b"see --stats",
-        "/nowhere": b"Not Found",
+        "/nowhere": b"Not Found: streams are at /?channels=..., publishing is at /publish",
     }
     for path, reason in reasons.items():
         status, _, body = site.request("POST", path)

@@ -122,6 +122,22 @@ def test_what_is_wrong_is_one_line(words: list[str]) -> None:
     assert "\n" not in str(ended.value.code)
 
 
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("--histroy-size=5", "; did you mean --history-size?"),
+        ("--redis_host=h", "; did you mean --redis-host?"),
+        ("--qqq", "option --qqq not recognized"),
+        ("--http-secret", "option --http-secret requires argument"),
+        ("chekc", "'chekc' is not an option; a command comes first: cyclone-sse check, publish or token"),
+    ],
+)
+def test_a_misspelt_word_is_told_with_what_may_be_meant(word: str, told: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(word)
+    assert str(ended.value.code).endswith(told)
+
+
 def test_the_environment_is_named_when_it_is_wrong() -> None:
     with pytest.raises(SystemExit, match="CYCLONE_SSE_PORT=x: expected a whole number"):
         parse(PORT="x")

@@ -97,6 +97,7 @@ def test_what_leads_nowhere_is_404_whatever_the_method() -> None:
 def test_a_method_that_is_not_allowed_is_told_which_are() -> None:
     response = ask("DELETE", "/stats")
     assert (response.status, response.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert b"Method Not Allowed: use GET, HEAD, OPTIONS" in response.body
 
 
 def test_only_a_preflight_gets_the_headers_of_one() -> None:
