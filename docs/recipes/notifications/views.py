@@ -57,4 +57,12 @@ def read(request):
     return HttpResponse(status=204)
 
 
-urlpatterns = [path("", page), path("send", send), path("read", read)]
+@login_required
+@require_POST
+def check(request):
+    """A page has connected: what could not be published before is published now."""
+    tell(request.user)
+    return HttpResponse(status=204)
+
+
+urlpatterns = [path("", page), path("send", send), path("read", read), path("check", check)]
