@@ -20,6 +20,8 @@
  *     type         'json' or 'text': what sse.message receives              ('json')
  *     label        name for $.eventsource('close', label); with several elements the second gets <label>-1 and so on
  *                                                                           ('sse-1', ...; kept as .data('sse-label'))
+ *                  A second stream with this name replaces the first. Without a name, so does a second call for this
+ *                  element with the same address and channels
  *     debug        true: log all events to the console                      (false)
  *     lastEventId, withCredentials, retry, maxRetry, timeout                as in jquery.eventsource.js
  */
@@ -32,6 +34,15 @@
         return $.grep($.map(text.split(','), function (name) {
             return name.replace(/^\s+|\s+$/g, '');
         }), Boolean);
+    }
+
+    // The same for a second call with this address and these channels, whose stream replaces the first one: pages call
+    // $('.news').sse() again when they have added elements.
+    function ownLabel(element, url, channels) {
+        var labels = element.data('sse-labels') || {}, key = [url].concat(channels).join('\n');
+        labels[key] = labels[key] || 'sse-' + (unnamed += 1);
+        element.data('sse-labels', labels);
+        return labels[key];
     }
 
     $.fn.sse = function (options) {
@@ -52,13 +63,15 @@
         return this.each(function (index) {
             var element = $(this),
                 channels = options.channels || element.attr('data-sse-channels') || '',
-                label = !options.label ? 'sse-' + (unnamed += 1) : options.label + (index ? '-' + index : '');
+                url = options.address || element.attr('data-sse-address') || '/sse/',
+                label;
 
             channels = typeof channels === 'string' ? names(channels) : channels;
             if (!channels.length) {
                 warn('$.fn.sse: no channels, neither as an option nor in data-sse-channels', this);
                 return;
             }
+            label = options.label ? options.label + (index ? '-' + index : '') : ownLabel(element, url, channels);
 
             function trigger(name) {
                 return function (first, second) {
@@ -72,7 +85,7 @@
             element.data('sse-label', label);
             $.eventsource($.extend({}, options, {
                 label: label,
-                url: options.address || element.attr('data-sse-address') || '/sse/',
+                url: url,
                 data: function () {
                     return $.eventsource.parameters(options.data, {channels: channels});
                 },

@@ -286,6 +286,28 @@ def test_streams_of_elements(server: SseServer, site: Site, browse: Open, old: b
     assert page.faults == []
 
 
+def test_a_second_call_replaces_the_stream_of_the_same_channels(
+    server: SseServer, site: Site, browse: Open, jquery: str
+) -> None:
+    script = """
+        $('p').on('sse.message', function (e, data) { seen.push([this.id, data]); });
+        $('p').sse();
+        $('<p id="two" data-sse-channels="a">').on('sse.message', function (e, data) {
+            seen.push([this.id, data]);
+        }).appendTo('body');
+        $('p').sse();
+        $('#one').sse({channels: 'b'});
+    """
+    site.pages["/"] = bare_page(script, jquery, '<p id="one" data-sse-channels="a"></p>')
+    page = browse(site.url)
+    until(lambda: page.evaluate("1") and stats(server.url) == {"a": 2, "b": 1}, "the streams")
+    publish(server.url, "a", "1")
+    publish(server.url, "b", "2")
+    page.wait_for_function("seen.length === 3")
+    assert sorted(page.evaluate("seen")) == [["one", 1], ["one", 2], ["two", 1]]
+    assert sorted(page.evaluate("Object.keys($.eventsource('streams'))")) == ["sse-1", "sse-2", "sse-3"]
+
+
 @pytest.mark.parametrize("name", ["jquery.eventsource.js", "jquery.sse.js", "jquery.sse.simple.js"])
 def test_old_browsers_can_parse_it(name: str) -> None:
     parse = "require('acorn').parse(require('fs').readFileSync(process.argv[1]), {ecmaVersion: 5})"
