@@ -280,7 +280,7 @@ class Load:
     def hold(self, seconds: float) -> None:
         """Stay connected, and read events."""
         end = time.monotonic() + seconds
-        while self.streams and (left := end - time.monotonic()) > 0:
+        while (self.streams or self._slow) and (left := end - time.monotonic()) > 0:
             self._turn(min(left, 1.0))
 
 

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -103,6 +104,13 @@ def test_some_do_not_read(serve: Serve) -> None:
     assert "200, 1400 of 1400 deliveries" in done.stdout
     assert done.stdout.endswith("; of 3 that were not read, the server ended 3.\n")
     assert run(*words).stdout.endswith("; of 3 that were not read, the server ended 0.\n")
+
+
+def test_streams_of_which_none_is_read_are_held_too(server: SseServer) -> None:
+    begin = time.monotonic()
+    done = run("-n", "2", "--slow", "2", "-u", f"{server.url}/?channels=base", "--hold", "1")
+    assert time.monotonic() - begin >= 1
+    assert done.stdout.endswith("\nAll 2 streams opened; of 2 that were not read, the server ended 0.\n")
 
 
 def test_foreign_events_are_not_counted(server: SseServer) -> None:
