@@ -42,15 +42,16 @@ class Option:
     """One row of the table.
 
     default: as text, which may be ""; None means "not set". read: turns the text into the value, raises
-    ValueError with what it expects. private: the value is never shown or logged.
+    ValueError with what it expects. private: the value is never shown or logged. short: its
+    letter on the command line, if it has one.
     """
 
     name: str
-    short: str | None
     default: str | None
     read: Callable[[str], Any]
     help: str
     private: bool = False
+    short: str | None = None
 
     @property
     def variable(self) -> str:
@@ -63,218 +64,159 @@ _count = integer(0)
 
 OPTIONS = (
     # ports
-    Option("port", "p", "8888", integer(0, 65535), "TCP port to serve on; 0: none"),
-    Option("listen", "l", "127.0.0.1", text, "network interface to serve on"),
-    Option(
-        "endpoint",
-        None,
-        "",
-        spaced,
-        "Twisted endpoint to serve on, instead of --port; repeatable",
-    ),
-    Option("reuse-port", None, "0", flag, "1: share the ports with other processes (SO_REUSEPORT)"),
-    Option("workers", None, "1", integer(1, 1024), "number of processes that serve on the same ports"),
-    Option("use-ssl", None, "0", flag, "1: also serve TLS"),
-    Option("ssl-port", None, "8443", _port, "TCP port to serve TLS on"),
-    Option("ssl-listen", None, "127.0.0.1", text, "network interface to serve TLS on"),
-    Option("ssl-cert", None, "server.crt", path, "PEM file with the certificate and its chain"),
-    Option("ssl-key", None, "server.key", path, "PEM file with the private key of the certificate"),
+    Option("port", "8888", integer(0, 65535), "TCP port to serve on; 0: none", short="p"),
+    Option("listen", "127.0.0.1", text, "network interface to serve on", short="l"),
+    Option("endpoint", "", spaced, "Twisted endpoint to serve on, instead of --port; repeatable"),
+    Option("reuse-port", "0", flag, "1: share the ports with other processes (SO_REUSEPORT)"),
+    Option("workers", "1", integer(1, 1024), "number of processes that serve on the same ports"),
+    Option("use-ssl", "0", flag, "1: also serve TLS"),
+    Option("ssl-port", "8443", _port, "TCP port to serve TLS on"),
+    Option("ssl-listen", "127.0.0.1", text, "network interface to serve TLS on"),
+    Option("ssl-cert", "server.crt", path, "PEM file with the certificate and its chain"),
+    Option("ssl-key", "server.key", path, "PEM file with the private key of the certificate"),
     # the application
-    Option("app", "r", None, text, "dotted name of your own cyclone.web.Application subclass"),
-    Option("broker", None, "http", one_of(*BROKERS), f"where messages come from: {', '.join(BROKERS)}"),
+    Option("app", None, text, "dotted name of your own cyclone.web.Application subclass", short="r"),
+    Option("broker", "http", one_of(*BROKERS), f"where messages come from: {', '.join(BROKERS)}"),
     Option(
-        "http-secret",
-        None,
-        None,
-        text,
-        "key that publishers must send, in the header or in the body",
-        private=True,
+        "http-secret", None, text, "key that publishers must send, in the header or in the body", private=True
     ),
-    Option(
-        "http-secret-file", None, None, path, "file with publishing keys, one on each line, all of them valid"
-    ),
+    Option("http-secret-file", None, path, "file with publishing keys, one on each line, all of them valid"),
     Option(
         "http-publish",
-        None,
         None,
         flag,
         "1: serve /publish [default: 1 with the brokers http and redis-stream, unless channels are private "
         "and there is neither a key nor a token rule; else 0]",
     ),
-    Option("stats", None, "1", flag, "0: do not serve /stats on the public ports"),
-    Option("demo", None, "0", flag, "1: serve a demo page at /demo, and its scripts at /media/"),
+    Option("stats", "1", flag, "0: do not serve /stats on the public ports"),
+    Option("demo", "0", flag, "1: serve a demo page at /demo, and its scripts at /media/"),
     # brokers
     Option(
         "redis-url",
-        None,
         None,
         redis_url,
         "redis://, rediss:// (TLS) or unix:// URL of Redis, instead of the options for host, login and TLS",
         private=True,
     ),
-    Option("redis-host", None, "127.0.0.1", text, "host of Redis"),
-    Option("redis-port", None, "6379", _port, "port of Redis"),
-    Option("redis-username", None, None, text, "user name for Redis"),
-    Option("redis-password", None, None, text, "password for Redis", private=True),
-    Option("redis-db", None, None, _count, "database of Redis (pub/sub is the same in all databases)"),
-    Option("redis-tls", None, "0", flag, "1: connect to Redis with TLS"),
-    Option(
-        "redis-prefix",
-        None,
-        "",
-        text,
-        "prefix of all channels in Redis; clients do not see it",
-    ),
-    Option("redis-sentinel", None, "", addresses, "HOST:PORT,... of the sentinels that watch the master"),
-    Option("redis-sentinel-name", None, "mymaster", text, "name by which the sentinels know the master"),
-    Option("redis-sentinel-password", None, None, text, "password of the sentinels", private=True),
-    Option("redis-stream", None, "cyclone-sse", text, "stream that the redis-stream broker reads"),
-    Option(
-        "redis-stream-size", None, "100000", integer(1), "approximate number of entries kept in the stream"
-    ),
+    Option("redis-host", "127.0.0.1", text, "host of Redis"),
+    Option("redis-port", "6379", _port, "port of Redis"),
+    Option("redis-username", None, text, "user name for Redis"),
+    Option("redis-password", None, text, "password for Redis", private=True),
+    Option("redis-db", None, _count, "database of Redis (pub/sub is the same in all databases)"),
+    Option("redis-tls", "0", flag, "1: connect to Redis with TLS"),
+    Option("redis-prefix", "", text, "prefix of all channels in Redis; clients do not see it"),
+    Option("redis-sentinel", "", addresses, "HOST:PORT,... of the sentinels that watch the master"),
+    Option("redis-sentinel-name", "mymaster", text, "name by which the sentinels know the master"),
+    Option("redis-sentinel-password", None, text, "password of the sentinels", private=True),
+    Option("redis-stream", "cyclone-sse", text, "stream that the redis-stream broker reads"),
+    Option("redis-stream-size", "100000", integer(1), "approximate number of entries kept in the stream"),
     Option(
         "amqp-url",
-        None,
         None,
         amqp_url,
         "amqp:// or amqps:// (TLS) URL of RabbitMQ, instead of the options for host, login and virtual host",
         private=True,
     ),
-    Option("amqp-host", None, "127.0.0.1", text, "host of RabbitMQ"),
-    Option("amqp-port", None, "5672", _port, "port of RabbitMQ"),
-    Option("amqp-vhost", None, "/", text, "virtual host of RabbitMQ"),
-    Option("amqp-spec", None, None, path, "AMQP specification file [default: the one in the package]"),
-    Option("amqp-username", None, "guest", text, "user name for RabbitMQ"),
-    Option("amqp-password", None, "guest", text, "password for RabbitMQ", private=True),
-    Option("amqp-exchange-name", None, "sse-cyclone-server", text, "name of the exchange"),
+    Option("amqp-host", "127.0.0.1", text, "host of RabbitMQ"),
+    Option("amqp-port", "5672", _port, "port of RabbitMQ"),
+    Option("amqp-vhost", "/", text, "virtual host of RabbitMQ"),
+    Option("amqp-spec", None, path, "AMQP specification file [default: the one in the package]"),
+    Option("amqp-username", "guest", text, "user name for RabbitMQ"),
+    Option("amqp-password", "guest", text, "password for RabbitMQ", private=True),
+    Option("amqp-exchange-name", "sse-cyclone-server", text, "name of the exchange"),
     Option(
         "amqp-exchange-type",
-        None,
         "direct",
         one_of("direct", "fanout", "topic"),
         "type of the exchange: direct, fanout or topic",
     ),
-    Option("amqp-channel", None, "1", integer(1, 65535), "number of the AMQP channel"),
-    Option("amqp-heartbeat", None, "30", integer(0, 65535), "seconds between AMQP heartbeats; 0: none"),
+    Option("amqp-channel", "1", integer(1, 65535), "number of the AMQP channel"),
+    Option("amqp-heartbeat", "30", integer(0, 65535), "seconds between AMQP heartbeats; 0: none"),
     Option(
         "linger",
-        None,
         None,
         seconds(0),
         "seconds for which a channel stays subscribed without clients [default: --history-ttl]",
     ),
-    Option("broker-ca", None, None, path, "PEM file with the CA of the broker's certificate"),
-    Option("broker-cert", None, None, path, "PEM file with the certificate to present to the broker"),
-    Option("broker-key", None, None, path, "PEM file with the private key of --broker-cert"),
-    Option("patterns", None, "0", flag, "1: clients may subscribe to patterns such as news.*"),
+    Option("broker-ca", None, path, "PEM file with the CA of the broker's certificate"),
+    Option("broker-cert", None, path, "PEM file with the certificate to present to the broker"),
+    Option("broker-key", None, path, "PEM file with the private key of --broker-cert"),
+    Option("patterns", "0", flag, "1: clients may subscribe to patterns such as news.*"),
     # history
-    Option("history-size", None, "100", _count, "number of events kept for each channel"),
-    Option("history-ttl", None, "300", seconds(0), "seconds for which events are kept"),
+    Option("history-size", "100", _count, "number of events kept for each channel"),
+    Option("history-ttl", "300", seconds(0), "seconds for which events are kept"),
     Option(
-        "history-bytes",
-        None,
-        str(64 * 2**20),
-        _count,
-        "maximum bytes of events kept for all channels together",
+        "history-bytes", str(64 * 2**20), _count, "maximum bytes of events kept for all channels together"
     ),
-    Option(
-        "history-file", None, None, path, "SQLite file that keeps the history over a restart (broker http)"
-    ),
-    Option("idempotency-ttl", None, "300", seconds(0), "seconds for which an Idempotency-Key is remembered"),
+    Option("history-file", None, path, "SQLite file that keeps the history over a restart (broker http)"),
+    Option("idempotency-ttl", "300", seconds(0), "seconds for which an Idempotency-Key is remembered"),
     # kinds of channel, and who is there
+    Option("state-bytes", str(64 * 2**20), _count, "maximum bytes of the states of all channels together"),
+    Option("channels", None, path, "TOML file with the kinds of channel, by glob"),
+    Option("presence-grace", "10", seconds(0), "seconds for which users without a stream stay members"),
+    Option("presence-url", None, server_url, "URL to which users who join and leave are POSTed"),
     Option(
-        "state-bytes", None, str(64 * 2**20), _count, "maximum bytes of the states of all channels together"
-    ),
-    Option("channels", None, None, path, "TOML file with the kinds of channel, by glob"),
-    Option("presence-grace", None, "10", seconds(0), "seconds for which users without a stream stay members"),
-    Option("presence-url", None, None, server_url, "URL to which users who join and leave are POSTed"),
-    Option(
-        "presence-max",
-        None,
-        "1000",
-        _count,
-        "maximum number of listed members; above it, only the number is sent",
+        "presence-max", "1000", _count, "maximum number of listed members; above it, only the number is sent"
     ),
     # streams
     Option(
-        "ping-interval",
-        None,
-        "30",
-        seconds(0),
-        "seconds of silence before a ping is sent to a client; 0: no pings",
+        "ping-interval", "30", seconds(0), "seconds of silence before a ping is sent to a client; 0: no pings"
     ),
     Option(
         "retry",
-        None,
         "0",
         integer(0, 3_600_000),
         "reconnection time sent to clients, in ms (each gets 50 to 150 %); 0: none",
     ),
-    Option(
-        "max-age", None, "0", seconds(0), "seconds after which a stream is ended (within 10 %); 0: no limit"
-    ),
-    Option("drain", None, "0", seconds(0), "seconds over which streams are ended when the server stops"),
+    Option("max-age", "0", seconds(0), "seconds after which a stream is ended (within 10 %); 0: no limit"),
+    Option("drain", "0", seconds(0), "seconds over which streams are ended when the server stops"),
     Option(
         "drain-delay",
-        None,
         "0",
         seconds(0),
         "seconds for which a stopping server still accepts clients while /readyz answers 503",
     ),
-    Option("poll-batch", None, "0", flag, "1: answer a long poll with all missed events, not only the first"),
+    Option("poll-batch", "0", flag, "1: answer a long poll with all missed events, not only the first"),
     # limits
-    Option("client-buffer", None, str(2**20), integer(1), "maximum bytes that wait for a slow client"),
+    Option("client-buffer", str(2**20), integer(1), "maximum bytes that wait for a slow client"),
     Option(
         "stall-timeout",
-        None,
         "60",
         seconds(0),
         "seconds without progress before a slow client is cut off; 0: no limit",
     ),
-    Option("max-body", None, str(2**20), integer(1), "largest request body, in bytes"),
-    Option("max-batch", None, "10000", integer(1), "maximum number of events in one request to publish"),
+    Option("max-body", str(2**20), integer(1), "largest request body, in bytes"),
+    Option("max-batch", "10000", integer(1), "maximum number of events in one request to publish"),
+    Option("idle-timeout", "75", seconds(1), "seconds that an idle connection is kept for another request"),
+    Option("max-channels", "500", integer(1), "maximum number of channels of one stream"),
+    Option("max-patterns", "20", _count, "maximum number of patterns of one stream"),
     Option(
-        "idle-timeout", None, "75", seconds(1), "seconds that an idle connection is kept for another request"
-    ),
-    Option("max-channels", None, "500", integer(1), "maximum number of channels of one stream"),
-    Option("max-patterns", None, "20", _count, "maximum number of patterns of one stream"),
-    Option(
-        "max-patterns-total",
-        None,
-        "1000",
-        _count,
-        "maximum number of different patterns of all streams together",
+        "max-patterns-total", "1000", _count, "maximum number of different patterns of all streams together"
     ),
     Option(
         "max-clients",
-        None,
         None,
         _count,
         "maximum number of clients; 0: no limit [default: limit of open files - 256, at least half of it]",
     ),
     Option(
         "max-clients-per-ip",
-        None,
         "0",
         _count,
         "maximum number of clients of one address (IPv6: of one /64); 0: no limit",
     ),
     # access
-    Option(
-        "cors-origin", None, "*", origins, "origins whose pages may read streams, separated by commas; *: all"
-    ),
+    Option("cors-origin", "*", origins, "origins whose pages may read streams, separated by commas; *: all"),
     Option(
         "trust-proxy",
-        None,
         "0",
         proxies,
         "trust the X-Forwarded-... headers: 1: of any proxy, the client is the last address in them; "
         "NETWORK,...: of proxies in these networks, the client is the last address outside of the networks",
     ),
-    Option("public", None, "", words, "GLOB,... of the channels to which every client may subscribe"),
+    Option("public", "", words, "GLOB,... of the channels to which every client may subscribe"),
     Option(
         "jwt-secret",
-        None,
         None,
         secret(32),
         "secret that signs tokens (HS256, HS384, HS512), at least 32 bytes",
@@ -283,55 +225,34 @@ OPTIONS = (
     Option(
         "jwt-secret-file",
         None,
-        None,
         path,
         "file with secrets that sign tokens, one on each line, all of them valid",
     ),
     Option(
         "jwt-keys",
         None,
-        None,
         file_or_url,
         "file with the public keys that verify tokens: PEM or JWKS; or the URL of a JWKS",
     ),
-    Option("jwt-issuer", None, None, text, "issuer (iss) that tokens must name"),
-    Option("jwt-audience", None, None, text, "audience (aud) that tokens must name"),
-    Option(
-        "jwt-cookie", None, "cyclone_sse_token", cookie_name, "name of the cookie that may hold the token"
-    ),
-    Option(
-        "auth-url", None, None, server_url, "URL in your application that decides which clients may subscribe"
-    ),
-    Option(
-        "auth-host", None, None, host_name, "Host header of requests to --auth-url [default: the URL's own]"
-    ),
-    Option(
-        "auth-concurrency",
-        None,
-        "50",
-        integer(1),
-        "maximum number of requests to --auth-url at the same time",
-    ),
+    Option("jwt-issuer", None, text, "issuer (iss) that tokens must name"),
+    Option("jwt-audience", None, text, "audience (aud) that tokens must name"),
+    Option("jwt-cookie", "cyclone_sse_token", cookie_name, "name of the cookie that may hold the token"),
+    Option("auth-url", None, server_url, "URL in your application that decides which clients may subscribe"),
+    Option("auth-host", None, host_name, "Host header of requests to --auth-url [default: the URL's own]"),
+    Option("auth-concurrency", "50", integer(1), "maximum number of requests to --auth-url at the same time"),
     # operation
-    Option("config", None, None, path, "file of options, one name=value on each line; # starts a comment"),
-    Option(
-        "admin-port",
-        None,
-        None,
-        _port,
-        "port for the operator's page, /healthz, /readyz, /metrics and /stats",
-    ),
-    Option("admin-listen", None, "127.0.0.1", text, "network interface of the admin port"),
-    Option("log-level", None, "info", one_of("info", "debug"), "info, or debug: also log each client"),
-    Option("export", None, None, one_of("graphite"), "where to export the numbers of subscribers: graphite"),
-    Option("export-host", None, None, text, "host to export to"),
-    Option("export-port", None, None, _port, "UDP port to export to"),
-    Option("export-interval", None, "60", seconds(0.1), "seconds between two exports"),
-    Option("export-path", None, "cyclone-sse", text, "prefix of the exported names"),
-    Option("export-totals", None, "0", flag, "1: also export the totals of the server"),
+    Option("config", None, path, "file of options, one name=value on each line; # starts a comment"),
+    Option("admin-port", None, _port, "port for the operator's page, /healthz, /readyz, /metrics and /stats"),
+    Option("admin-listen", "127.0.0.1", text, "network interface of the admin port"),
+    Option("log-level", "info", one_of("info", "debug"), "info, or debug: also log each client"),
+    Option("export", None, one_of("graphite"), "where to export the numbers of subscribers: graphite"),
+    Option("export-host", None, text, "host to export to"),
+    Option("export-port", None, _port, "UDP port to export to"),
+    Option("export-interval", "60", seconds(0.1), "seconds between two exports"),
+    Option("export-path", "cyclone-sse", text, "prefix of the exported names"),
+    Option("export-totals", "0", flag, "1: also export the totals of the server"),
     Option(
         "check",
-        None,
         "0",
         flag,
         "1: check options, files, ports and brokers, report mistakes or the plan, and exit",
