@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["cyclone_sse", "python_multipart"]):
     from cyclone_sse.http.forms import read_multipart, url_encoded
     from cyclone_sse.http.request_reader import RequestReader
     from cyclone_sse.slices import finish
-    from cyclone_sse.values import read_json
+    from cyclone_sse.strict_json import read_json
     from tests.unit.http.peer import PUBLISH, STATS, SUBSCRIBE, Peer, parse
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from cyclone_sse.access.grant import MAX_SECONDS, Grant, compact_info, user_name
 from cyclone_sse.errors import Refusal
-from cyclone_sse.values import read_json
+from cyclone_sse.strict_json import read_json
 
 _HINTS = {
     400: "Django: ALLOWED_HOSTS lacks the name in Host, see --auth-host",

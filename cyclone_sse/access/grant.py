@@ -8,12 +8,12 @@ linear in the name: without this, a client could choose a name that makes it slo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cyclone_sse.globs import Glob
 from cyclone_sse.patterns import is_glob
+from cyclone_sse.strict_json import compact_json
 
 EVERYTHING = "*"
 MAX_USER = 1024  # bytes of a user's name
@@ -113,7 +113,7 @@ def compact_info(value: object) -> str | None:
     if value is None:
         return None
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = compact_json(value)
     except ValueError:
         # Without this, no browser could read the list of members: Python's json makes NaN in tokens.
         raise ValueError("info contains NaN or Infinity, which JSON does not have") from None

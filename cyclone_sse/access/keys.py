@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from cyclone_sse.values import read_json
+from cyclone_sse.strict_json import read_json
 
 MIN_SECRET = 32  # bytes (RFC 7518 3.2, for HS256)
 MIN_RSA = 2048  # bits (RFC 7518 3.3)

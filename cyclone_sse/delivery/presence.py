@@ -19,8 +19,8 @@ from itertools import count, islice
 from typing import Any
 
 from cyclone_sse.deadlines import Deadlines
-from cyclone_sse.delivery.publication import is_utf8
 from cyclone_sse.delivery.room import NO_STREAMS, Changes, Entry, Room
+from cyclone_sse.strict_json import is_utf8
 
 HEARTBEAT = 5.0  # seconds between two messages of a server that has nothing to report
 SILENCE = 20.0  # seconds without a message after which a server counts as killed

@@ -7,13 +7,13 @@ Plain Python: no reactor, no HTTP.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cyclone_sse.patterns import check_names
+from cyclone_sse.strict_json import compact_json, is_utf8
 
 MAX_TYPE = 100  # characters of an event's type
 MAX_RETRY = 3_600_000  # milliseconds: an hour
@@ -271,8 +271,8 @@ def _json_channels(value: dict[str, Any]) -> list[str]:
 
 def _compact(value: object) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except (ValueError, RecursionError):  # 1e999 was read as infinity
+        return compact_json(value)
+    except (ValueError, RecursionError):
         raise ValueError("message cannot be written as JSON") from None
 
 
@@ -285,12 +285,3 @@ def _check_type(type: str) -> None:
         raise ValueError("event contains a line break or NUL")
     if not is_utf8(type):
         raise ValueError("event is not text")
-
-
-def is_utf8(text: str) -> bool:
-    """Whether the text can be sent: JSON can hold half of a surrogate pair, which is not a character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

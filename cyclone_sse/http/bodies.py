@@ -16,7 +16,15 @@ from urllib.parse import unquote_to_bytes
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http.forms import MULTIPART, SLICE, URLENCODED, url_encoded
 from cyclone_sse.http.requests import Request
-from cyclone_sse.values import JSON_DECODER, MAX_NESTING, TOO_DEEP, is_deep, may_be_deep, not_json, read_json
+from cyclone_sse.strict_json import (
+    JSON_DECODER,
+    MAX_NESTING,
+    TOO_DEEP,
+    is_deep,
+    may_be_deep,
+    not_json,
+    read_json,
+)
 
 JSON = "application/json"
 LINES = "application/x-ndjson"

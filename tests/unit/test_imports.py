@@ -133,7 +133,7 @@ LAYERS = [
         "run_queue",
         "slices",
     },
-    {"broker_urls", "prefix_table", "reactor_turns", "values", "verified_tls"},
+    {"broker_urls", "prefix_table", "reactor_turns", "strict_json", "values", "verified_tls"},
     {"", "access", "daemon", "delivery", "http"},  # what each part is
 ]
 LEVEL = {module: level for level, row in enumerate(LAYERS) for module in row}
@@ -194,6 +194,7 @@ PURE = {
     "options",
     "patterns",
     "prefix_table",
+    "strict_json",
     "values",
 }
 

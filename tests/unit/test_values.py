@@ -6,15 +6,12 @@ import pytest
 
 from cyclone_sse import values
 from cyclone_sse.values import (
-    MAX_NESTING,
     addresses,
     cookie_name,
     flag,
     integer,
-    is_deep,
     origins,
     path,
-    read_json,
     seconds,
     secret,
     spaced,
@@ -101,24 +98,6 @@ def test_a_secret_is_long_enough_in_bytes() -> None:
     assert secret(4)("\u00e4\u00e4") == "\u00e4\u00e4"
     with pytest.raises(ValueError, match="at least 4 bytes"):
         secret(4)("abc")
-
-
-@pytest.mark.parametrize(
-    ("text", "depth"),
-    [("1", 0), ("[]", 1), ("{}", 1), ('[1,{"a":"[[["}]', 2), ('{"a":[],"b":{"c":[1]}}', 3), ("[[[]],1]", 3)],
-)
-def test_json_is_as_deep_as_its_deepest_value(text: str, depth: int) -> None:
-    value = read_json(text.encode())
-    assert not is_deep(value, depth)
-    assert depth == 0 or is_deep(value, depth - 1)
-
-
-def test_a_list_of_very_many_is_not_deep() -> None:
-    flat = b"[" + b"[],{}," * MAX_NESTING + b"[]]"
-    assert len(read_json(flat)) == 2 * MAX_NESTING + 1
-    assert read_json(b"[" * MAX_NESTING + b"]" * MAX_NESTING)
-    with pytest.raises(ValueError, match="nested too deeply"):
-        read_json(b"[" * (MAX_NESTING + 1) + b"]" * (MAX_NESTING + 1))
 
 
 def test_the_name_of_a_cookie_can_be_one() -> None:

@@ -16,7 +16,7 @@ from cyclone_sse.http import bodies
 from cyclone_sse.http.bodies import SHORT, Body, may_hold_key
 from cyclone_sse.http.forms import media_type
 from cyclone_sse.slices import finish
-from cyclone_sse.values import MAX_NESTING
+from cyclone_sse.strict_json import MAX_NESTING
 from tests.unit.fakes import headers_of
 
 
