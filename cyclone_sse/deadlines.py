@@ -15,6 +15,14 @@ from typing import Generic, TypeVar
 T = TypeVar("T", bound=Hashable)
 
 
+def grain_for(seconds: float) -> float:
+    """The seconds by which a deadline so far ahead may be late: a tenth of it, and a second at most.
+
+    Also the time between two looks at such deadlines. A second where there are none, for 0 seconds.
+    """
+    return min(1.0, seconds / 10) or 1.0
+
+
 class Deadlines(Generic[T]):
     """The deadlines of items; an item has one at most.
 

@@ -25,6 +25,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 
+from cyclone_sse.deadlines import grain_for
 from cyclone_sse.slices import Slices, each
 
 SUBSCRIBE_WAIT = 2.0  # seconds a client waits for the upstream before it is subscribed anyway
@@ -119,7 +120,7 @@ class Subscriptions:
 
     def start(self) -> None:
         """Start ending subscriptions whose time is over."""
-        self._ticking.start(min(1.0, self._linger / 10) or 1.0, now=False)
+        self._ticking.start(grain_for(self._linger), now=False)
 
     def stop(self) -> None:
         """Stop ending subscriptions."""

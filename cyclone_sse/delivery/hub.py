@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from cyclone_sse import slices
 from cyclone_sse.counters import Counters
+from cyclone_sse.deadlines import grain_for
 from cyclone_sse.delivery.channels import Channels
 from cyclone_sse.delivery.client import CORKED, NOT_LIVE, RESET, Client, Piece
 from cyclone_sse.delivery.end_orders import EndOrders
@@ -96,7 +97,7 @@ class Hub:
         self._on_full, self._on_overflow = self.lifecycle.watch_progress, self._resume.fall_back
         self.end_orders = EndOrders(reactor)
         self.presence = PresenceFeed(self.kinds, settings, self._fanout, reactor)
-        self._tick = min(1.0, settings["ping-interval"] / 10) or 1.0  # seconds
+        self._tick = grain_for(settings["ping-interval"])
         self._ticking = LoopingCall(self._tidy)
         self._ticking.clock = reactor
         self._cut_off = 0  # clients, since the last line in the log

@@ -15,7 +15,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from cyclone_sse.deadlines import Deadlines
+from cyclone_sse.deadlines import Deadlines, grain_for
 from cyclone_sse.delivery.client import CLOSING, FULL, GONE, NOT_LIVE, REPEATABLE, Client
 from cyclone_sse.delivery.events import PING, EventId, encode_expired, id_line
 from cyclone_sse.delivery.fanout import Fanout
@@ -60,11 +60,11 @@ class Lifecycle:
         self._interval: float = settings["ping-interval"]
         self._max_age: float = settings["max-age"]
         self._stall_timeout: float = settings["stall-timeout"]
-        grain = min(1.0, self._interval / 10) or 1.0
+        grain = grain_for(self._interval)
         self._pings: Deadlines[Client] = Deadlines(grain)
         self._ages: Deadlines[Client] = Deadlines(grain)
         self._expiries: Deadlines[Client] = Deadlines(grain)  # by the wall clock
-        self._stalls: Deadlines[Client] = Deadlines(min(1.0, self._stall_timeout / 10) or 1.0)
+        self._stalls: Deadlines[Client] = Deadlines(grain_for(self._stall_timeout))
         self._progress: dict[Client, object] = {}  # of those in `_stalls`, at the last look
         self._endings = 0  # of many clients over some time, under way
 

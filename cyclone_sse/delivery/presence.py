@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Any
 
-from cyclone_sse.deadlines import Deadlines
+from cyclone_sse.deadlines import Deadlines, grain_for
 from cyclone_sse.delivery.room import NO_STREAMS, Changes, Entry, Room
 from cyclone_sse.strict_json import is_utf8
 
@@ -69,7 +69,7 @@ class Presence:
         self._rooms: dict[str, Room] = {}
         self._changed: dict[str, None] = {}  # channels
         self._own: dict[Key, Entry] = {}
-        self._leaving: Deadlines[Key] = Deadlines(min(1.0, grace / 10) or 1.0)  # users without a stream
+        self._leaving: Deadlines[Key] = Deadlines(grain_for(grace))  # users without a stream
         # Those whose last stream here has gone, until all servers know. See `_cause`.
         self._left_lately: Deadlines[Key] = Deadlines(0.5)
         self._apart_at = float("-inf")  # when messages were last not received

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclone_sse.deadlines import Deadlines
+from cyclone_sse.deadlines import Deadlines, grain_for
 
 TIMES = st.floats(0, 1000)
+
+
+@pytest.mark.parametrize(("seconds", "grain"), [(0.0, 1.0), (0.5, 0.05), (10.0, 1.0), (3600.0, 1.0)])
+def test_a_deadline_is_late_by_a_tenth_and_a_second_at_most(seconds: float, grain: float) -> None:
+    assert grain_for(seconds) == grain
 
 
 def test_an_item_is_due_once_and_not_before_its_time() -> None:
