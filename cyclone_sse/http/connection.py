@@ -237,6 +237,7 @@ class Connection(HTTPConnection):  # type: ignore[misc]
         elif self._half_closed:
             self._close()
         elif is_over or not reader.in_request:
+            self._began = None  # empty lines before a request are none
             self._flow.resume()
             self.server.set_deadline(self, self.server.idle_timeout)
         elif reader.body_size > SMALL and not self._reserve(reader.body_size):

@@ -36,6 +36,7 @@ _MAX_KNOWN = 256  # heads, and sections, that are remembered
 _MAX_SEEN = 1000  # hashes in `_seen`; then it is emptied
 
 _REQUEST_LINE = re.compile(rb"(%s) ([!-~\x80-\xff]+) HTTP/1\.([0-9])" % TOKEN)  # RFC 9112 3
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")  # RFC 9112 2.2
 _OTHER_HTTP = re.compile(rb"%s [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]" % TOKEN)
 _SINGLE = (  # a list of them means nothing
     "Host",
@@ -188,8 +189,8 @@ class RequestReader:
 
     def _read_head(self) -> RequestHead | None:
         buffer = self.buffer
-        while buffer.startswith(b"\r\n"):  # RFC 9112 2.2
-            del buffer[:2]
+        if buffer.startswith(b"\r\n"):
+            del buffer[: _EMPTY_LINES.match(buffer).end()]  # type: ignore[union-attr]
         self.head = None
         if not buffer:
             return None

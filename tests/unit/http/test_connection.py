@@ -202,6 +202,21 @@ def test_a_request_must_be_complete_in_time() -> None:
     assert peer.gone
 
 
+def test_empty_lines_before_a_request_are_not_a_part_of_it() -> None:
+    idle, slow = Peer(), Peer()
+    for peer in (idle, slow):
+        peer.send(b"\r")
+        peer.send(b"\n")
+    slow.send(PUBLISH[:30])
+    slow.wait(REQUEST_TIMEOUT)
+    assert slow.statuses == [408]
+    idle.wait(REQUEST_TIMEOUT)
+    assert not idle.gone
+    idle.wait(65)
+    assert idle.gone
+    assert not idle.statuses
+
+
 def test_a_refused_client_that_stays_is_cut_off() -> None:
     peer = Peer()
     peer.send(b"GARBAGE\r\n\r\n")
