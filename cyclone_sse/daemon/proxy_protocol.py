@@ -10,10 +10,12 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Any
 
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.protocols.haproxy._exceptions import InvalidProxyHeader
 from twisted.protocols.haproxy._info import ProxyInfo
 from twisted.protocols.haproxy._v1parser import V1Parser
 from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper, HAProxyWrappingFactory
+from zope.interface import implementer
 
 
 class ProxyLine(V1Parser):
@@ -36,8 +38,9 @@ class ProxyLine(V1Parser):
         return info
 
 
+@implementer(IHalfCloseableProtocol)
 class ProxiedConnection(HAProxyProtocolWrapper):
-    """A connection that begins with a header of either version.
+    """A connection that begins with a header of either version; Twisted's own cannot be half closed.
 
     awaits_address: whether the header has not been read, so that the address is still the balancer's.
     """
@@ -55,6 +58,18 @@ class ProxiedConnection(HAProxyProtocolWrapper):
             if server is not None:
                 # Without this, the connections of all clients would count as those of the balancer.
                 server.note_address(self.wrappedProtocol)
+
+    def loseWriteConnection(self) -> None:
+        """Send no more, and read on."""
+        self.transport.loseWriteConnection()
+
+    def readConnectionLost(self) -> None:
+        """Pass on that the client sends no more: without this, it would not receive a later answer."""
+        IHalfCloseableProtocol(self.wrappedProtocol).readConnectionLost()
+
+    def writeConnectionLost(self) -> None:
+        """Pass on that the last bytes were sent."""
+        IHalfCloseableProtocol(self.wrappedProtocol).writeConnectionLost()
 
 
 def proxied(factory: Any) -> HAProxyWrappingFactory:

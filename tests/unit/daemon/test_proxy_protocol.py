@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from cyclone_sse.daemon.proxy_protocol import is_proxied, proxied
 from cyclone_sse.http.server_state import SPARE_CONNECTIONS
-from tests.unit.http.peer import STATS, MemoryServer, Wire
+from tests.unit.http.peer import PUBLISH, STATS, MemoryServer, Wire
 
 BALANCER = IPv4Address("TCP", "10.0.0.1", 5)
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
@@ -91,13 +93,50 @@ def test_only_the_factory_of_such_an_endpoint_is_one() -> None:
     assert is_proxied(proxied(factory))
 
 
-def request_through_balancer(server: MemoryServer, client: bytes) -> Wire:
-    """The connection of a client that the balancer names, with one request."""
+LINE = b"PROXY TCP4 192.0.2.1 192.0.2.99 1 2\r\n"
+
+
+def through_balancer(server: MemoryServer, data: bytes) -> tuple[Any, Wire]:
+    """A connection that a balancer opened, and that has sent this; and its other end."""
     wire = Wire(BALANCER.host)
     made: Any = proxied(server.app).buildProtocol(BALANCER)
     made.makeConnection(wire)
-    made.dataReceived(b"PROXY TCP4 %s 192.0.2.99 1 2\r\n" % client + STATS)
-    return wire
+    made.dataReceived(data)
+    return made, wire
+
+
+def request_through_balancer(server: MemoryServer, client: bytes) -> Wire:
+    """The connection of a client that the balancer names, with one request."""
+    return through_balancer(server, LINE.replace(b"192.0.2.1 ", client + b" ") + STATS)[1]
+
+
+@pytest.mark.parametrize("data", [b"", b"PRO", LINE, LINE + STATS[:-4]])
+def test_the_end_of_what_a_client_sends_ends_a_connection_without_a_request(data: bytes) -> None:
+    made, wire = through_balancer(MemoryServer(), data)
+    IHalfCloseableProtocol(made).readConnectionLost()
+    assert wire.gone
+
+
+def test_a_client_that_has_closed_its_side_gets_its_answer() -> None:
+    server, taken = MemoryServer(), Deferred[None]()
+    server.broker.publish_all = lambda *_: taken
+    made, wire = through_balancer(server, LINE + PUBLISH)
+    IHalfCloseableProtocol(made).readConnectionLost()
+    assert not wire.gone
+    taken.callback(None)
+    assert b" 200 OK\r\n" in wire.value()
+    assert wire.gone
+
+
+def test_a_client_that_still_sends_can_read_why_it_was_refused() -> None:
+    made, wire = through_balancer(MemoryServer(), LINE + PUBLISH.replace(b": 19", b": 99999999"))
+    assert b" 413 " in wire.value()
+    assert wire.half_closed
+    assert not wire.closing
+    IHalfCloseableProtocol(made).writeConnectionLost()
+    made.dataReceived(b"more")
+    IHalfCloseableProtocol(made).readConnectionLost()
+    assert wire.closing
 
 
 def test_connections_count_for_their_clients_not_for_the_balancer() -> None:
