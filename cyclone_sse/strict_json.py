@@ -7,6 +7,7 @@ is not expected. Plain Python.
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any, NoReturn
 
 MAX_NESTING = 500  # arrays and objects in one another; the interpreter's limit is near 1000, less the stack
@@ -17,7 +18,9 @@ _CONTAINERS = (dict, list)  # of the decoder
 
 def not_json(error: ValueError) -> str:
     """What is wrong with a JSON text, and where, if Python's decoder says so."""
-    return f"this is not JSON: {error}" if isinstance(error, json.JSONDecodeError) else "this is not JSON"
+    if isinstance(error, json.JSONDecodeError | _NoConstant):
+        return f"this is not JSON: {error}"
+    return f"a number in the JSON has more than {sys.get_int_max_str_digits()} digits"
 
 
 def read_json(body: bytes) -> Any:
@@ -60,8 +63,12 @@ def is_deep(value: object, most: int = MAX_NESTING) -> bool:
     return bool(level)
 
 
+class _NoConstant(ValueError):
+    """JSON has no NaN and no infinity."""
+
+
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise _NoConstant(name)
 
 
 JSON_DECODER = json.JSONDecoder(parse_constant=_no_constant)  # making one costs more than a short text

@@ -92,7 +92,13 @@ BROKEN = (b"", b"1", b"1,]", b",1]", b"1]]", b"1 2]")
         ("application/json", b"{a: 1}", 400, "this is not JSON: .* line 1 column 2"),
         ("application/json", b"[1,\n2 3]", 400, "this is not JSON: .* line 2 column 2"),
         ("application/json", b"[1]]", 400, "this is not JSON: .* line 1 column 4"),
-        ("application/json", b"[NaN]", 400, "^this is not JSON$"),
+        ("application/json", b"[NaN]", 400, "^this is not JSON: NaN$"),
+        (
+            "application/json",
+            b"[%s]" % (b"9" * 5000),
+            400,
+            "^a number in the JSON has more than 4300 digits$",
+        ),
         *[
             ("application/json", body, 400, "not JSON")
             for body in (b"[", b"[1", b"[1,]", b"[,1]", b"[1]]", b"[1 2]")
