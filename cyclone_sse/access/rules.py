@@ -149,7 +149,8 @@ class Rules:
         if grant is not None:
             return self._by_token(grant, channels, private)
         if self._auth_url is None:
-            raise Refusal(401, f"{private[0]!r} needs a token", UNAUTHORIZED)
+            how = "Authorization: Bearer ..., or ?access_token=..."
+            raise Refusal(401, f"{private[0]!r} needs a token: {how}", UNAUTHORIZED)
         # Without this, an application that compares the beginnings of names, as most do, would allow `room-*`
         # to a member of one room, and `*` to every user.
         self._refuse_patterns(private, "--auth-url is not asked about these")

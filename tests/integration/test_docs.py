@@ -26,6 +26,7 @@ RUN_BY = {
     "clients/python/README.md": "clients/test_django.py",
     "extending.md": "test_readme.py",
     "history.md": "test_history_file.py",
+    "jquery.md": "test_docs_access.py",
     "options.md": "test_readme.py",
     "publishing.md": "test_docs_access.py",
     "recipes.md": "test_docs_help.py",

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.harness.servers import SseServer
 from tests.integration.conftest import Serve
 
 PUBLISHING = commands("publishing.md")
+JQUERY = commands("jquery.md")
 SERVING = commands("access.md")
 
 
@@ -42,6 +44,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, Sse
             )
             for wanted in (True, False)
         }
+
+
+@pytest.mark.parametrize("command", JQUERY)
+def test_the_command_for_the_pages_with_jquery(servers: dict[bool, SseServer], command: str) -> None:
+    with Subscriber(servers[False].url, ["chat"]) as client:
+        run(command.replace("127.0.0.1:", "localhost:"), servers[False])
+        assert client.data(1) == ['["joined", "Ann"]']
 
 
 @pytest.mark.parametrize("command", PUBLISHING)
@@ -67,6 +76,38 @@ def test_each_command_that_publishes(servers: dict[bool, SseServer], command: st
 def test_the_page_tells_all_of_them() -> None:
     assert len(PUBLISHING) == 9
     assert len(SERVING) == 4
+
+
+CALLS = {
+    "js": ("push.mjs", "import {push} from './push.mjs'; console.log(await push('base', {a: 'ü'}));", ".mjs"),
+    "ruby": ("push.rb", "require_relative 'push'; puts push('base', {a: 'ü'})", ".rb"),
+}
+
+
+@pytest.mark.parametrize(
+    "kind", ["js", pytest.param("ruby", marks=pytest.mark.skipif(not which("ruby"), reason="no Ruby"))]
+)
+def test_a_function_that_publishes(servers: dict[bool, SseServer], tmp_path: Path, kind: str) -> None:
+    name, call, ending = CALLS[kind]
+    write_shown("publishing.md", name, tmp_path, kind)
+    (tmp_path / f"call{ending}").write_text(call)
+
+    def push(url: str, key: str) -> tuple[str, str]:
+        words = [need({"js": "node"}.get(kind, kind)), f"call{ending}"]
+        env = {**os.environ, "PUSH_URL": url, "PUSH_KEY": key}
+        done = subprocess.run(
+            words, check=False, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE
+        )
+        return done.stdout, done.stderr
+
+    url = servers[True].url
+    with Subscriber(url, ["base"]) as client:
+        assert push(url, "KEY") == ("true\n", "")
+        assert client.data(1) == ['{"a":"ü"}']
+    said, why = push(url, "another")
+    assert (said, "wrong key" in why) == ("false\n", True)
+    said, why = push("http://127.0.0.1:1", "KEY")
+    assert (said, "not published: " in why) == ("false\n", True)
 
 
 class Shell(Process):
