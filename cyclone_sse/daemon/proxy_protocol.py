@@ -61,7 +61,8 @@ class ProxiedConnection(HAProxyProtocolWrapper):
 
     def loseWriteConnection(self) -> None:
         """Send no more, and read on."""
-        self.transport.loseWriteConnection()
+        transport: Any = self.transport
+        transport.loseWriteConnection()
 
     def readConnectionLost(self) -> None:
         """Pass on that the client sends no more: without this, it would not receive a later answer."""
