@@ -127,7 +127,7 @@ class AmqpBroker(SubscribingBroker[AmqpSubscriberProtocol]):
         if message.exchange.encode() == self._subscriber_factory.control:
             self.obey_json(message.body)
             return
-        if message.id is not None and not self._note_id(message.id, message.key):
+        if message.id and not self._note_id(message.id, message.key):  # some libraries send an empty one
             return
         channels = self._channels_for(message)
         if channels:

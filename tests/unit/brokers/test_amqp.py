@@ -131,6 +131,13 @@ def test_a_message_id_counts_once_for_its_time() -> None:
     assert len(made._seen) == 1
 
 
+def test_an_empty_message_id_is_none() -> None:
+    made = broker("direct", "a")
+    for _ in range(2):
+        made.message_received(message("a", b"x", None, ""))
+    assert len(held(made, "a")) == 2
+
+
 def test_message_ids_whose_time_is_over_are_forgotten_some_with_each_message() -> None:
     made = broker("direct", "a")
     count = 3 * amqp._FORGOTTEN_AT_ONCE
