@@ -78,8 +78,6 @@ def read_body(request: Request, max_batch: int) -> Generator[None, None, Body]:
         key = form["key"][-1] if "key" in form else ""
         # By position: keywords take twice as long, and most bodies are forms.
         return Body(fields, (), False, key)
-    if kind in (LINES, JSON) and len(request.body) > SLICE:
-        yield  # without this, several such bodies could be decoded in one turn
     if kind == LINES:
         values = yield from _read_lines(request.body, max_batch)
         return Body(None, values, True, _key(values))
@@ -89,6 +87,8 @@ def read_body(request: Request, max_batch: int) -> Generator[None, None, Body]:
     start = _skip_blanks(text, 0)
     is_batch = text[start : start + 1] == "["
     if is_batch:
+        if len(text) > SLICE:
+            yield  # without this, several such arrays could be decoded in one turn
         values = _whole_array(text, max_batch) or (yield from _read_array(text, start, max_batch))
     else:
         values = [_json(request.body, "")]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cyclone_sse.errors import Refusal
 from cyclone_sse.http import bodies
 from cyclone_sse.http.bodies import SHORT, Body, may_hold_key
-from cyclone_sse.http.forms import SLICE, media_type
+from cyclone_sse.http.forms import media_type
 from cyclone_sse.slices import finish
 from cyclone_sse.strict_json import MAX_NESTING
 from tests.unit.fakes import headers_of
@@ -208,18 +208,3 @@ def test_long_batches_are_read_in_slices(monkeypatch: pytest.MonkeyPatch) -> Non
     ):
         work = bodies.read_body(request(kind, body), 2000)
         assert len(list(work)) >= 3
-
-
-@pytest.mark.parametrize(
-    ("kind", "body"),
-    [
-        ("application/json", b'{"a": 1' + b" " * SLICE),
-        ("application/json", b"[1" + b" " * SLICE),
-        ("application/x-ndjson", b'{"a": 1' + b" " * SLICE),
-    ],
-)
-def test_a_long_body_is_not_decoded_in_the_turn_in_which_it_arrives(kind: str, body: bytes) -> None:
-    work = bodies.read_body(request(kind, body), 2000)
-    next(work)
-    with pytest.raises(Refusal, match="not JSON"):
-        next(work)
