@@ -79,8 +79,8 @@ def test_the_page_tells_all_of_them() -> None:
 
 
 CALLS = {
-    "js": ("push.mjs", "import {push} from './push.mjs'; console.log(await push('base', {a: 'ü'}));", ".mjs"),
-    "ruby": ("push.rb", "require_relative 'push'; puts push('base', {a: 'ü'})", ".rb"),
+    "js": ("node", "push.mjs", "import {push} from './push.mjs'; console.log(await push('base', {a: 'ü'}));"),
+    "ruby": ("ruby", "push.rb", "require_relative 'push'; puts push('base', {a: 'ü'})"),
 }
 
 
@@ -88,12 +88,13 @@ CALLS = {
     "kind", ["js", pytest.param("ruby", marks=pytest.mark.skipif(not which("ruby"), reason="no Ruby"))]
 )
 def test_a_function_that_publishes(servers: dict[bool, SseServer], tmp_path: Path, kind: str) -> None:
-    name, call, ending = CALLS[kind]
+    program, name, call = CALLS[kind]
     write_shown("publishing.md", name, tmp_path, kind)
-    (tmp_path / f"call{ending}").write_text(call)
+    script = (tmp_path / "call").with_suffix(Path(name).suffix)
+    script.write_text(call)
 
     def push(url: str, key: str) -> tuple[str, str]:
-        words = [need({"js": "node"}.get(kind, kind)), f"call{ending}"]
+        words = [need(program), script.name]
         env = {**os.environ, "PUSH_URL": url, "PUSH_KEY": key}
         done = subprocess.run(
             words, check=False, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE

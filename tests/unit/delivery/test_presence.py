@@ -212,6 +212,18 @@ def here(presence: Presence) -> set[str]:
     return set(changes.here) if changes else set()
 
 
+def two_servers_with_a_member(streams_on: str) -> tuple[Presence, Presence]:
+    """Servers "a" and "b". User 42 has a stream on each that is named, of which the application knows."""
+    servers = Presence("a", GRACE), Presence("b", GRACE)
+    for name, server in zip("ab", servers, strict=True):
+        if name in streams_on:
+            server.join("room", "42", None, 1.0)
+    talk([*servers], 1.0)
+    for server in servers:
+        here(server)
+    return servers
+
+
 @pytest.mark.parametrize("other", ["stops", "is killed too", "has just started"])
 def test_no_server_that_cannot_tell_of_it_speaks_for_one_that_was_killed(other: str) -> None:
     killed, b, c = Presence("k", GRACE), Presence("b", GRACE), Presence("c", GRACE)
@@ -232,12 +244,8 @@ def test_no_server_that_cannot_tell_of_it_speaks_for_one_that_was_killed(other: 
 
 
 def test_streams_that_close_on_two_servers_at_once_are_told_as_a_leave() -> None:
-    a, b = Presence("a", GRACE), Presence("b", GRACE)
+    a, b = two_servers_with_a_member("ab")
     for server in (a, b):
-        server.join("room", "42", None, 1.0)
-    talk([a, b], 1.0)
-    for server in (a, b):
-        here(server)
         server.leave("room", "42", 1.0)
     sent_by_a, sent_by_b = run(a, 12.0), run(b, 12.0)  # these cross
     assert here(a) == here(b) == set()
@@ -249,12 +257,7 @@ def test_streams_that_close_on_two_servers_at_once_are_told_as_a_leave() -> None
 
 
 def test_streams_that_close_one_after_the_other_are_told_once() -> None:
-    a, b = Presence("a", GRACE), Presence("b", GRACE)
-    for server in (a, b):
-        server.join("room", "42", None, 1.0)
-    talk([a, b], 1.0)
-    for server in (a, b):
-        here(server)
+    a, b = two_servers_with_a_member("ab")
     a.leave("room", "42", 1.0)
     b.leave("room", "42", 2.5)
     for now in (12.0, 12.25, 13.0, 13.25, 13.5, 13.75, 14.0):
@@ -263,10 +266,7 @@ def test_streams_that_close_one_after_the_other_are_told_once() -> None:
 
 
 def test_a_user_who_is_back_on_another_server_while_the_leave_is_told_is_told_again() -> None:
-    a, b = Presence("a", GRACE), Presence("b", GRACE)
-    a.join("room", "42", None, 1.0)
-    talk([a, b], 1.0)
-    here(a)
+    a, b = two_servers_with_a_member("a")
     a.leave("room", "42", 1.0)
     sent = run(a, 12.0)
     assert here(a) == {"42"}  # is told to have left
@@ -282,10 +282,7 @@ def test_a_user_who_is_back_on_another_server_while_the_leave_is_told_is_told_ag
 
 
 def test_what_crossed_during_an_outage_of_the_broker_is_told_after_it() -> None:
-    a, b = Presence("a", GRACE), Presence("b", GRACE)
-    a.join("room", "42", None, 1.0)
-    talk([a, b], 1.0)
-    here(a)
+    a, b = two_servers_with_a_member("a")
     a.leave("room", "42", 1.0)
     b.join("room", "42", None, 2.0)  # which the other server does not receive
     now = 2.0
