@@ -42,8 +42,8 @@ class Option:
     """One row of the table.
 
     default: as text, which may be ""; None means "not set". read: turns the text into the value, raises
-    ValueError with what it expects. private: the value is never shown or logged. short: its
-    letter on the command line, if it has one.
+    ValueError with what it expects. private: the value is never shown or logged. short: its letter
+    on the command line, if it has one.
     """
 
     name: str

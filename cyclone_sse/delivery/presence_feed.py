@@ -26,7 +26,7 @@ from cyclone_sse.delivery.kinds import Kinds
 from cyclone_sse.delivery.presence import Message, Presence
 from cyclone_sse.delivery.room import Changes, Room
 from cyclone_sse.patterns import is_glob
-from cyclone_sse.slices import Slices, each, finish_in_turns
+from cyclone_sse.slices import Slices, each, finish, finish_in_turns
 
 TICK = 0.25  # seconds
 SUSPENDED = 5.0  # seconds without a tick, after which this server did not run, perhaps with its machine
@@ -218,13 +218,12 @@ class PresenceFeed:
             self._has_missed = not is_on
         elif is_on:
             # Without this, a server with work for more than 20 seconds would count as killed.
-            for _ in self._send(self._presence.pop_heartbeat(now)):
-                pass
+            finish(self._send(self._presence.pop_heartbeat(now)))
 
-    def _send_messages(self) -> Iterator[None]:
+    def _send_messages(self) -> Generator[None, None, None]:
         return self._send(self._presence.pop_messages(self._reactor.seconds()))
 
-    def _send(self, messages: Iterable[Message]) -> Iterator[None]:
+    def _send(self, messages: Iterable[Message]) -> Generator[None, None, None]:
         for message in messages:
             if self._report is not None:
                 self._report(message)

@@ -189,8 +189,8 @@ class RequestReader:
 
     def _read_head(self) -> RequestHead | None:
         buffer = self.buffer
-        if buffer.startswith(b"\r\n"):
-            del buffer[: _EMPTY_LINES.match(buffer).end()]  # type: ignore[union-attr]
+        if buffer.startswith(b"\r\n") and (empty := _EMPTY_LINES.match(buffer)):
+            del buffer[: empty.end()]
         self.head = None
         if not buffer:
             return None
